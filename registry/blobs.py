@@ -1,0 +1,131 @@
+"""A content-addressed store: an object's name is the SHA-256 of its bytes.
+
+Writing goes to a temporary file, is synced, then renamed, so that a name never stands for half an object. Every read
+verifies the hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from registry.errors import BlobCorruptError, BlobMissingError
+
+_CHUNK_BYTES = 1 << 20
+
+
+class BlobStore(Protocol):
+    """What the rest of the code asks of a blob store."""
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing."""
+
+    def put_file(self, path: Path) -> str:
+        """Store a copy of the file and return its SHA-256 in hex."""
+
+    def read(self, sha256: str) -> bytes:
+        """Return the object's verified bytes."""
+
+    def fetch(self, sha256: str) -> Path:
+        """Return a local file with the object's verified bytes; it must not be changed."""
+
+    def delete(self, sha256: str) -> None:
+        """Remove the object if it is there."""
+
+
+class FileBlobStore:
+    """A blob store in a folder.
+
+    Args:
+        root: The folder; created when missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._incoming = root / "incoming"
+        self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing."""
+        return self._put(lambda target: target.write(data), hashlib.sha256(data).hexdigest())
+
+    def put_file(self, path: Path) -> str:
+        """Store a copy of the file and return its SHA-256 in hex."""
+        with path.open("rb") as source:
+            sha256 = hashlib.file_digest(source, "sha256").hexdigest()
+            source.seek(0)
+            return self._put(lambda target: shutil.copyfileobj(source, target, _CHUNK_BYTES), sha256)
+
+    def read(self, sha256: str) -> bytes:
+        """Return the object's bytes.
+
+        Raises:
+            BlobMissingError: There is no such object.
+            BlobCorruptError: Its bytes have changed since they were stored.
+        """
+        path = self._existing(sha256)
+        data = path.read_bytes()
+        _verify(sha256, hashlib.sha256(data).hexdigest())
+        return data
+
+    def fetch(self, sha256: str) -> Path:
+        """Return the object's file, once its bytes are verified.
+
+        Raises:
+            BlobMissingError: There is no such object.
+            BlobCorruptError: Its bytes have changed since they were stored.
+        """
+        path = self._existing(sha256)
+        with path.open("rb") as file:
+            _verify(sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        return path
+
+    def delete(self, sha256: str) -> None:
+        """Remove the object if it is there."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        assert len(sha256) == 64 and all(digit in "0123456789abcdef" for digit in sha256)
+        return self._root / "sha256" / sha256[:2] / sha256
+
+    def _existing(self, sha256: str) -> Path:
+        path = self._path(sha256)
+        if not path.is_file():
+            raise BlobMissingError(sha256)
+        return path
+
+    def _put(self, write: Callable[[BinaryIO], object], sha256: str) -> str:
+        path = self._path(sha256)
+        if path.exists():
+            return sha256
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        incoming = self._incoming / secrets.token_hex(16)
+        try:
+            with incoming.open("wb") as target:
+                write(target)
+                target.flush()
+                os.fsync(target.fileno())
+            incoming.replace(path)
+        finally:
+            incoming.unlink(missing_ok=True)
+        sync_directory(path.parent)
+        return sha256
+
+
+def sync_directory(path: Path) -> None:
+    """Make the folder's entries durable, so that a rename in it survives a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _verify(expected: str, actual: str) -> None:
+    if actual != expected:
+        raise BlobCorruptError(expected, actual)

@@ -1,0 +1,98 @@
+"""Errors of the registry. They carry data and know nothing of HTTP; `app.errors` maps them to statuses.
+
+RegistryError
+├── NotFoundError            no such data set, job, patch, version or alias
+├── ConflictError            the thing is in a state that forbids this
+├── ArchiveRefusedError      an uploaded archive is hostile, damaged or not in a layout we read
+├── RequestRefusedError      a request that is well-formed but cannot be started
+├── LeaseLostError           this worker no longer holds the job; its write was refused
+├── BlobMissingError         the blob store has no object of this hash
+├── BlobCorruptError         an object's bytes no longer match their hash
+└── ConfigurationError       a setting is wrong; the process must not start
+"""
+
+from __future__ import annotations
+
+
+class RegistryError(Exception):
+    """Base of all registry errors. `code` is stable and machine-readable; `advice` says what to do next."""
+
+    code = "registry_error"
+
+    def __init__(self, detail: str, advice: str = "") -> None:
+        super().__init__(f"{detail} {advice}".strip())
+        self.detail = detail
+        self.advice = advice
+
+
+class NotFoundError(RegistryError):
+    """Nothing of this kind has this id."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, identifier: object, advice: str = "") -> None:
+        super().__init__(
+            f"There is no {kind} {identifier!r}.",
+            advice or f"List what there is and use one of those ids: a {kind} may have been removed.",
+        )
+        self.kind = kind
+        self.identifier = identifier
+
+
+class ConflictError(RegistryError):
+    """The thing is in a state that forbids this."""
+
+    code = "conflict"
+
+
+class ArchiveRefusedError(RegistryError):
+    """An uploaded archive is hostile, damaged, or not in a layout that we read. `code` tells which."""
+
+    def __init__(self, code: str, detail: str, advice: str = "") -> None:
+        super().__init__(detail, advice)
+        self.code = code
+
+
+class RequestRefusedError(RegistryError):
+    """A well-formed request that cannot be started. `code` tells why."""
+
+    def __init__(self, code: str, detail: str, advice: str = "") -> None:
+        super().__init__(detail, advice)
+        self.code = code
+
+
+class LeaseLostError(RegistryError):
+    """The job's lease has passed to somebody else or the job has ended; the write was refused."""
+
+    code = "lease_lost"
+
+    def __init__(self, job_id: str, token: int) -> None:
+        super().__init__(f"Lease {token} on job {job_id} is no longer held.", "Stop working on it; its holder goes on.")
+        self.job_id = job_id
+        self.token = token
+
+
+class BlobMissingError(RegistryError):
+    """The blob store has no object of this hash."""
+
+    code = "blob_missing"
+
+    def __init__(self, sha256: str) -> None:
+        super().__init__(f"Blob {sha256} is missing.", "Restore the blob folder from a backup.")
+        self.sha256 = sha256
+
+
+class BlobCorruptError(RegistryError):
+    """An object's bytes no longer match the hash they were stored under."""
+
+    code = "blob_corrupt"
+
+    def __init__(self, sha256: str, actual: str) -> None:
+        super().__init__(f"Blob {sha256} now hashes to {actual}.", "Do not use it; restore it from a backup.")
+        self.sha256 = sha256
+
+
+class ConfigurationError(RegistryError):
+    """A setting is wrong; the process must not start."""
+
+    code = "configuration"

@@ -1,0 +1,90 @@
+"""Settings that every process of an installation shares: where the truth, the bytes and the doorbell are.
+
+Built once at a process's edge from `PAINTBOX_*` variables and passed down; nothing else reads the environment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from registry.errors import ConfigurationError
+
+
+class StorageSettings(BaseSettings):
+    """Where state lives. Everything defaults to files under one data directory.
+
+    Attributes:
+        data_dir: Holds the database, blobs, logs and scratch files; `PAINTBOX_DATA_DIR`.
+        database_url: SQLAlchemy URL; empty means SQLite in the data directory.
+        broker_url: Redis or Valkey URL that carries the doorbell messages.
+        blob_url: `file://` URL of the blob folder; empty means `blobs/` in the data directory.
+        bases: Base models that patches may start from; the first is the default.
+        device: `auto` takes CUDA where there is a device, else the CPU.
+        log_level: Lowest level that is logged.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="PAINTBOX_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("paintbox", appauthor=False)))
+    database_url: str = ""
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    blob_url: str = ""
+    bases: tuple[str, ...] = ("starter",)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def load(cls, **values: object) -> Self:
+        """Return the settings, from `values` first and the environment second.
+
+        Raises:
+            ConfigurationError: A value cannot be used; the message names the variable.
+        """
+        try:
+            return cls(**values)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors(include_input=False)[0]
+            name = "PAINTBOX_" + "_".join(str(part) for part in first["loc"]).upper()
+            raise ConfigurationError(f"{name}: {first['msg']}.", "Correct it and start again.") from error
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database URL, with the embedded default filled in."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'paintbox.db'}"
+
+    @property
+    def blob_dir(self) -> Path:
+        """The blob folder.
+
+        Raises:
+            ConfigurationError: `blob_url` has a scheme that this release does not read.
+        """
+        if not self.blob_url:
+            return self.data_dir / "blobs"
+        scheme, separator, path = self.blob_url.partition("://")
+        if scheme != "file" or not separator or not path.startswith("/"):
+            raise ConfigurationError(
+                f"PAINTBOX_BLOB_URL: {self.blob_url!r} is not supported.", "Use file:///absolute/path (a shared disk)."
+            )
+        return Path(path)
+
+    @property
+    def log_dir(self) -> Path:
+        """Folder of the processes' and jobs' logs."""
+        return self.data_dir / "logs"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Folder of temporary files; safe to empty while nothing runs."""
+        return self.data_dir / "scratch"
+
+    def make_directories(self) -> None:
+        """Create the data directory's folders, readable by their owner only."""
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self.blob_dir, self.log_dir, self.scratch_dir):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,0 +1,190 @@
+"""The database tables. Only modules of this package read or write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no zone, so it is added back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment in UTC for the database."""
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the moment with its zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """Declarative base; JSON columns hold plain data."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's protocol
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        datetime: UtcDateTime,
+    }
+
+
+class DatasetRow(Base):
+    """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(16))
+    archive_sha256: Mapped[str] = mapped_column(String(64))
+    options: Mapped[dict[str, Any]]
+    job_id: Mapped[str] = mapped_column(String(40))
+    classnames: Mapped[list[Any] | None]
+    templates: Mapped[list[Any] | None]
+    shards: Mapped[dict[str, Any] | None]
+    counts: Mapped[dict[str, Any] | None]
+    rejected: Mapped[list[Any] | None]
+    content_sha256: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class BaseModelRow(Base):
+    """A base model that versions are mixed from, known by the fingerprint of its weights."""
+
+    __tablename__ = "base_models"
+
+    fingerprint: Mapped[str] = mapped_column(String(64), primary_key=True)
+    ref: Mapped[str] = mapped_column(String(500), unique=True)
+    embed_dim: Mapped[int]
+    image_size: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class TaskVectorRow(Base):
+    """A stored task vector: what fine-tuning added to the base's image tower."""
+
+    __tablename__ = "task_vectors"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    base_fingerprint: Mapped[str] = mapped_column(ForeignKey("base_models.fingerprint"))
+    num_bytes: Mapped[int]
+    relative_norm: Mapped[float]
+    job_id: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+
+
+class VersionRow(Base):
+    """An immutable mix: a base and the terms in `version_terms`. `job_id` is unique: one job, at most one version."""
+
+    __tablename__ = "versions"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # an id is never used again, even after a deletion
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(200))
+    base_fingerprint: Mapped[str] = mapped_column(ForeignKey("base_models.fingerprint"))
+    patch_id: Mapped[str | None] = mapped_column(ForeignKey("patches.id"))
+    job_id: Mapped[str | None] = mapped_column(String(40), unique=True)
+    probe: Mapped[list[Any]]
+    lineage: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class VersionTermRow(Base):
+    """One term of a version: coefficient x profile x task vector."""
+
+    __tablename__ = "version_terms"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    task_vector_sha256: Mapped[str] = mapped_column(ForeignKey("task_vectors.sha256"))
+    coefficient: Mapped[float]
+    profile: Mapped[str] = mapped_column(String(16))
+
+
+class AliasRow(Base):
+    """A movable name of a version."""
+
+    __tablename__ = "aliases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    updated_at: Mapped[datetime]
+
+
+class AliasHistoryRow(Base):
+    """Append-only: every move of every alias."""
+
+    __tablename__ = "alias_history"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    alias: Mapped[str] = mapped_column(String(64), index=True)
+    from_version_id: Mapped[int | None]
+    to_version_id: Mapped[int]
+    actor: Mapped[str] = mapped_column(String(200))
+    reason: Mapped[str] = mapped_column(String(1000))
+    at: Mapped[datetime]
+
+
+class PatchRow(Base):
+    """A request to patch, the job that does it, and its report once there is one."""
+
+    __tablename__ = "patches"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    request: Mapped[dict[str, Any]]
+    base_fingerprint: Mapped[str] = mapped_column(ForeignKey("base_models.fingerprint"))
+    job_id: Mapped[str] = mapped_column(String(40))
+    version_id: Mapped[int | None]
+    report: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime]
+
+
+class JobRow(Base):
+    """One queued unit of work and who holds it. The truth about it is here, never in the broker."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index("ix_jobs_status_lease", "status", "lease_expires_at"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    subject_id: Mapped[str] = mapped_column(String(40), index=True)
+    status: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[str | None] = mapped_column(String(32))
+    progress: Mapped[float] = mapped_column(default=0.0)
+    eta_seconds: Mapped[float | None]
+    attempt: Mapped[int] = mapped_column(default=0)
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_detail: Mapped[str | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    checkpoint: Mapped[dict[str, Any] | None]
+    lease_owner: Mapped[str | None] = mapped_column(String(200))
+    lease_token: Mapped[int] = mapped_column(default=0)
+    lease_expires_at: Mapped[datetime | None]
+    rung_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEventRow(Base):
+    """Append-only: what happened to a job, in order."""
+
+    __tablename__ = "job_events"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    at: Mapped[datetime]
+    level: Mapped[str] = mapped_column(String(8))
+    message: Mapped[str]
+    data: Mapped[dict[str, Any] | None]
