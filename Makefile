@@ -1,0 +1,66 @@
+# What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
+
+PACKAGES := paint_core registry app worker paintbox_client paintbox_demo
+EXTRAS := dev,postgres
+
+# Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a
+# version manager's shim can be on the PATH without a Python behind it. Recursive (?=), so it runs only in a set-up.
+PYTHON ?= $(shell for candidate in python3.11 python3; do \
+	$$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$candidate && break; done)
+
+# The stamp is named by what was installed: a changed requirement misses it, a touched file or another branch's
+# clock does not.
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | tr -cd '0-9')
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up check test bench docs constraints clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Create .venv and install the pinned dependencies (again only when they change)
+
+demo: $(STAMP) ## Start everything, patch the bundled model with real handwritten digits, show the result
+	$(BIN)/paintbox demo
+
+up: $(STAMP) ## Start the service on this machine and leave it running until Ctrl-C
+	$(BIN)/paintbox up
+
+check: $(STAMP) ## Lint, formatting, types, docstrings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pydoclint --quiet $(PACKAGES)
+
+test: $(STAMP) ## Run the tests
+	$(BIN)/python -m pytest
+
+bench: $(STAMP) ## Run every program in benchmarks/
+	@for program in benchmarks/[!_]*.py; do \
+		[ -e "$$program" ] || { echo "benchmarks/ holds no programs yet"; continue; }; \
+		echo "== $$program"; $(BIN)/python "$$program" || exit 1; \
+	done
+
+docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
+	$(BIN)/python docs/generate.py
+
+constraints: $(STAMP) ## Upgrade .venv to the newest versions pyproject.toml allows, and pin them
+	$(PIP) install --upgrade --upgrade-strategy eager -e '.[$(EXTRAS)]'
+	{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > $(VENV)/pins
+	@! grep -nE '://| @ ' $(VENV)/pins || { echo "a package came from an address, not from an index: pin it by hand"; exit 1; }
+	mv $(VENV)/pins constraints.txt
+
+clean: ## Remove .venv and everything that tools left behind
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP):
+	@[ -n "$(PYTHON)" ] || { echo "Paintbox needs Python 3.11 or newer. Install one, or name it: make setup PYTHON=..."; exit 1; }
+	@echo "Setting up $(VENV) (the first time downloads several GB, PyTorch above all)"
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
+	@rm -f $(VENV)/installed-*
+	@touch $@
