@@ -1,1 +1,1 @@
-"""What the HTTP edge and the worker share, without torch: tables, all SQL, blobs, archives, the job contract, errors."""
+"""What the HTTP edge and the worker share: tables, all SQL, blobs, archives, the job contract, errors. No torch."""

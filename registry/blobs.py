@@ -90,7 +90,7 @@ class FileBlobStore:
         self._path(sha256).unlink(missing_ok=True)
 
     def _path(self, sha256: str) -> Path:
-        assert len(sha256) == 64 and all(digit in "0123456789abcdef" for digit in sha256)
+        assert len(sha256) == 64, sha256
         return self._root / "sha256" / sha256[:2] / sha256
 
     def _existing(self, sha256: str) -> Path:

@@ -1,0 +1,135 @@
+"""Data sets: identity, state, what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from registry.contract import DatasetState, JobKind
+from registry.database import utc_now
+from registry.errors import NotFoundError
+from registry.jobs import Jobs
+from registry.tables import DatasetRow
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """What a user may say about a data set, beside its archive.
+
+    Attributes:
+        display_names: From class folder to the name that prompts use; folders left out keep their own name.
+        templates: Prompt templates with `{}`; empty means the base's own.
+    """
+
+    display_names: tuple[tuple[str, str], ...] = ()
+    templates: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads back."""
+        return {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> DatasetOptions:
+        """Return the options that `as_json` wrote."""
+        pairs = tuple((folder, name) for folder, name in data["display_names"])
+        return cls(pairs, tuple(data["templates"]))
+
+
+@dataclass(frozen=True)
+class DatasetContent:
+    """What ingest found in an archive.
+
+    Attributes:
+        classnames: Display names in label order.
+        templates: Prompt templates; empty means the base's own.
+        shards: From split to `{"sha256", "num_images"}` of its Parquet blob.
+        counts: From split to classname to number of images.
+        rejected: Files that were left out, as `{"file", "reason"}`.
+    """
+
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+    shards: dict[str, Any]
+    counts: dict[str, Any]
+    rejected: list[Any]
+
+    def sha256(self) -> str:
+        """Return a hash over classnames, templates and shards: equal content, equal hash."""
+        identity = [self.classnames, self.templates, self.shards]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
+    """Return the id of the data set that this archive and these options make; the same input gives the same id."""
+    identity = json.dumps([archive_sha256, options.as_json()], sort_keys=True)
+    return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+class Datasets:
+    """Data sets within one transaction.
+
+    Args:
+        session: The transaction.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        self._session = session
+        self._now = now
+
+    def get(self, identifier: str) -> DatasetRow:
+        """Return the data set.
+
+        Raises:
+            NotFoundError: There is no such data set.
+        """
+        row = self._session.get(DatasetRow, identifier)
+        if row is None:
+            raise NotFoundError("dataset", identifier)
+        return row
+
+    def newest(self, limit: int = 100) -> Sequence[DatasetRow]:
+        """Return the newest data sets first."""
+        query = select(DatasetRow).order_by(DatasetRow.created_at.desc(), DatasetRow.id)
+        return self._session.scalars(query.limit(limit)).all()
+
+    def submit(self, name: str, archive_sha256: str, options: DatasetOptions) -> tuple[DatasetRow, bool]:
+        """Return the data set of this archive and whether a new ingest job was made for it.
+
+        The same archive and options give the data set that is already there; one that failed is tried again.
+        """
+        identifier = dataset_id(archive_sha256, options)
+        row = self._session.get(DatasetRow, identifier)
+        if row is not None and row.state != DatasetState.FAILED:
+            return row, False
+        job = Jobs(self._session, self._now).create(JobKind.INGEST, identifier)
+        if row is None:
+            row = DatasetRow(
+                id=identifier, archive_sha256=archive_sha256, options=options.as_json(), created_at=self._now()
+            )
+            self._session.add(row)
+        row.name, row.state, row.job_id = name, DatasetState.INGESTING, job.id
+        self._session.flush()
+        return row, True
+
+    def complete(self, identifier: str, content: DatasetContent) -> None:
+        """Make the data set ready, for good."""
+        row = self.get(identifier)
+        row.state = DatasetState.READY
+        row.classnames, row.templates = list(content.classnames), list(content.templates)
+        row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
+        row.content_sha256 = content.sha256()
+
+    def archive_in_use(self, archive_sha256: str) -> bool:
+        """Return whether a data set that is still being ingested needs this archive."""
+        query = select(func.count()).where(
+            DatasetRow.archive_sha256 == archive_sha256, DatasetRow.state == DatasetState.INGESTING
+        )
+        return bool(self._session.scalar(query))

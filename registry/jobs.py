@@ -1,0 +1,274 @@
+"""Jobs: the state machine, leases, progress and events. This file alone changes a job's status.
+
+    queued ──lease──▶ running ──▶ succeeded | failed | cancelled
+       ▲                 │
+       └────release──────┘      (a worker that stops or dies gives the job back)
+
+A worker holds a job by a **lease**: an owner, an expiry that heartbeats push on, and a fencing token that grows with
+each lease. Every write of a worker names its token and is refused once a newer lease exists or the job has ended, so
+two workers that both believe they own a job still produce one result (Kleppmann, "How to do distributed locking").
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy.orm import Session
+
+from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
+from registry.database import utc_now
+from registry.errors import ConflictError, LeaseLostError, NotFoundError
+from registry.tables import DatasetRow, JobEventRow, JobRow
+
+LEASE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Proof that a worker holds a job.
+
+    Attributes:
+        job_id: The job.
+        token: Fencing token; larger than that of any earlier lease on this job.
+    """
+
+    job_id: str
+    token: int
+
+
+class Jobs:
+    """Jobs within one transaction.
+
+    Args:
+        session: The transaction.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        self._session = session
+        self._now = now
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    def create(self, kind: JobKind, subject_id: str) -> JobRow:
+        """Add a queued job and return it."""
+        job = JobRow(
+            id=f"job_{secrets.token_hex(12)}",
+            kind=kind,
+            subject_id=subject_id,
+            status=JobStatus.QUEUED,
+            progress=0.0,
+            attempt=0,
+            lease_token=0,
+            cancel_requested=False,
+            created_at=self._now(),
+        )
+        self._session.add(job)
+        self._session.flush()
+        self.add_event(job.id, "queued")
+        return job
+
+    def get(self, job_id: str) -> JobRow:
+        """Return the job.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        job = self._session.get(JobRow, job_id)
+        if job is None:
+            raise NotFoundError("job", job_id)
+        return job
+
+    def newest(self, limit: int = 100) -> Sequence[JobRow]:
+        """Return the newest jobs first."""
+        return self._session.scalars(select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(limit)).all()
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
+        """Return the job's events with ids above `after`, oldest first."""
+        query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.id > after)
+        return self._session.scalars(query.order_by(JobEventRow.id).limit(limit)).all()
+
+    def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """Append an event to the job's history."""
+        self._session.add(JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=data))
+
+    def request_cancel(self, job_id: str) -> JobRow:
+        """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: It has already succeeded or failed.
+        """
+        job = self.get(job_id)
+        status = JobStatus(job.status)
+        if status is JobStatus.CANCELLED or job.cancel_requested:
+            return job
+        if status.ended:
+            raise ConflictError(f"Job {job_id} has already {status}.", "A finished job cannot be cancelled.")
+        self.add_event(job_id, "cancel requested")
+        job.cancel_requested = True
+        if status is JobStatus.QUEUED:
+            self._end(job, JobStatus.CANCELLED)
+        return job
+
+    # -- ringing ------------------------------------------------------------------------------------------------
+
+    def mark_rung(self, job_id: str) -> None:
+        """Note that a doorbell message for the job is about to be sent."""
+        self._session.execute(update(JobRow).where(JobRow.id == job_id).values(rung_at=self._now()))
+
+    def reap(self, quiet_seconds: float) -> list[str]:
+        """End what nobody can finish and return the ids of the jobs that someone must be told about.
+
+        Those are jobs that are queued, or whose lease ran out, and for which nobody rang for `quiet_seconds`. A job
+        whose lease ran out is cancelled if that was asked for, and failed once it used up its attempts.
+        """
+        now = self._now()
+        lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now)
+        for job in self._session.scalars(select(JobRow).where(lapsed)):
+            if job.cancel_requested:
+                self._end(job, JobStatus.CANCELLED)
+            elif job.attempt >= MAX_ATTEMPTS:
+                detail = f"Its worker vanished {job.attempt} times, the last time in stage {job.stage}."
+                self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
+        self._session.flush()
+        quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
+        waiting = or_(JobRow.status == JobStatus.QUEUED, lapsed)
+        query = select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)
+        return list(self._session.scalars(query))
+
+    # -- working ------------------------------------------------------------------------------------------------
+
+    def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
+        """Return a lease on the job, or None if it has ended or somebody else holds it."""
+        now = self._now()
+        free = or_(
+            JobRow.status == JobStatus.QUEUED,
+            and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now),
+        )
+        statement = (
+            update(JobRow)
+            .where(JobRow.id == job_id, free, JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS)
+            .values(
+                status=JobStatus.RUNNING,
+                attempt=JobRow.attempt + 1,
+                lease_owner=owner,
+                lease_token=JobRow.lease_token + 1,
+                lease_expires_at=now + timedelta(seconds=seconds),
+            )
+        )
+        if self._rows(statement) == 0:
+            return None
+        self._session.expire_all()
+        job = self.get(job_id)
+        job.started_at = job.started_at or now
+        self.add_event(job_id, "started", data={"attempt": job.attempt, "owner": owner})
+        return Lease(job_id, job.lease_token)
+
+    def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS) -> bool:
+        """Push the lease's expiry on and return whether somebody asked to cancel the job.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._write(lease, lease_expires_at=self._now() + timedelta(seconds=seconds))
+        return bool(self._session.scalar(select(JobRow.cancel_requested).where(JobRow.id == lease.job_id)))
+
+    def report(self, lease: Lease, *, stage: str, progress: float, eta_seconds: float | None) -> None:
+        """Record how far the work is: `progress` in [0, 1], `eta_seconds` until its end if known.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._write(lease, stage=stage, progress=progress, eta_seconds=eta_seconds)
+
+    def save_checkpoint(self, lease: Lease, checkpoint: dict[str, Any]) -> None:
+        """Record where a later attempt can go on from.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._write(lease, checkpoint=checkpoint)
+
+    def note(self, lease: Lease, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
+        """Append an event on behalf of the lease's holder.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._write(lease, lease_token=lease.token)
+        self.add_event(lease.job_id, message, level, data)
+
+    def release(self, lease: Lease, reason: str, *, counts_as_attempt: bool) -> None:
+        """Give the job back to the queue, for another worker or a later start; fail it once its attempts are used up.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        attempts = JobRow.attempt if counts_as_attempt else JobRow.attempt - 1
+        self._write(lease, attempt=attempts)
+        if self.get(lease.job_id).attempt >= MAX_ATTEMPTS:
+            return self._end_held(lease, JobStatus.FAILED, "attempts_exhausted", reason)
+        self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
+        self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
+
+    def succeed(self, lease: Lease) -> None:
+        """End the job well; call it in the transaction that writes its result.
+
+        Raises:
+            LeaseLostError: The lease is not held any more, so the result must not be written either.
+        """
+        self._end_held(lease, JobStatus.SUCCEEDED)
+
+    def fail(self, lease: Lease, code: str, detail: str) -> None:
+        """End the job with a cause.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._end_held(lease, JobStatus.FAILED, code, detail)
+
+    def cancel(self, lease: Lease) -> None:
+        """End the job because somebody asked for it.
+
+        Raises:
+            LeaseLostError: The lease is not held any more.
+        """
+        self._end_held(lease, JobStatus.CANCELLED)
+
+    # -- inside -------------------------------------------------------------------------------------------------
+
+    def _rows(self, statement: Any) -> int:
+        self._session.flush()
+        result = self._session.execute(statement, execution_options={"synchronize_session": False})
+        assert isinstance(result, CursorResult)
+        return result.rowcount
+
+    def _write(self, lease: Lease, **values: Any) -> None:
+        held = and_(JobRow.id == lease.job_id, JobRow.lease_token == lease.token, JobRow.status == JobStatus.RUNNING)
+        if self._rows(update(JobRow).where(held).values(**values)) == 0:
+            raise LeaseLostError(lease.job_id, lease.token)
+        self._session.expire_all()
+
+    def _end_held(self, lease: Lease, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
+        self._write(lease, lease_token=lease.token)
+        self._end(self.get(lease.job_id), status, code, detail)
+
+    def _end(self, job: JobRow, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
+        job.status = status
+        job.error_code, job.error_detail = code, detail
+        job.finished_at = self._now()
+        job.lease_owner = job.lease_expires_at = job.eta_seconds = None
+        if status is JobStatus.SUCCEEDED:
+            job.progress = 1.0
+        elif job.kind == JobKind.INGEST:
+            self._session.execute(
+                update(DatasetRow).where(DatasetRow.job_id == job.id).values(state=DatasetState.FAILED)
+            )
+        level = "error" if status is JobStatus.FAILED else "info"
+        self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)

@@ -1,0 +1,96 @@
+"""Patches: what was asked, which job does it, and the report."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.contract import DatasetState, JobKind, PatchRequest
+from registry.database import utc_now
+from registry.datasets import Datasets
+from registry.errors import NotFoundError, RequestRefusedError
+from registry.jobs import Jobs
+from registry.tables import DatasetRow, PatchRow
+from registry.versions import Versions
+
+
+class Patches:
+    """Patches within one transaction.
+
+    Args:
+        session: The transaction.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        self._session = session
+        self._now = now
+
+    def get(self, patch_id: str) -> PatchRow:
+        """Return the patch.
+
+        Raises:
+            NotFoundError: There is no such patch.
+        """
+        row = self._session.get(PatchRow, patch_id)
+        if row is None:
+            raise NotFoundError("patch", patch_id)
+        return row
+
+    def newest(self, limit: int = 100) -> Sequence[PatchRow]:
+        """Return the newest patches first."""
+        query = select(PatchRow).order_by(PatchRow.created_at.desc(), PatchRow.id)
+        return self._session.scalars(query.limit(limit)).all()
+
+    def submit(self, request: PatchRequest, default_base: str) -> PatchRow:
+        """Return a new patch with its queued job.
+
+        Raises:
+            NotFoundError: A data set or the base is unknown.
+            RequestRefusedError: A data set is not ready, or lacks a split that the patch needs.
+        """
+        base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
+        datasets = Datasets(self._session, self._now)
+        for identifier in request.tasks:
+            _require_splits(datasets.get(identifier), ("train", "validation", "test"), "a patching task")
+        for identifier in request.supported:
+            _require_splits(datasets.get(identifier), ("validation", "test"), "a supported task")
+        patch_id = f"pt_{secrets.token_hex(12)}"
+        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id)
+        row = PatchRow(
+            id=patch_id,
+            name=request.name,
+            request=request.model_dump(mode="json"),
+            base_fingerprint=base.fingerprint,
+            job_id=job.id,
+            created_at=self._now(),
+        )
+        self._session.add(row)
+        self._session.flush()
+        return row
+
+    def complete(self, patch_id: str, *, version_id: int, report: dict[str, Any]) -> None:
+        """Attach the finished patch's version and report."""
+        row = self.get(patch_id)
+        row.version_id, row.report = version_id, report
+
+
+def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
+    if row.state != DatasetState.READY:
+        raise RequestRefusedError(
+            "dataset_not_ready",
+            f"Data set {row.id} ({row.name!r}) is {row.state}.",
+            f"Wait until job {row.job_id} has succeeded, then ask again.",
+        )
+    missing = [split for split in splits if not (row.shards or {}).get(split)]
+    if missing:
+        raise RequestRefusedError(
+            "empty_split",
+            f"Data set {row.id} ({row.name!r}) has no images in {', '.join(missing)}, which {role} needs.",
+            "Upload it again with these splits; a data set without split folders is split for you.",
+        )

@@ -1,0 +1,196 @@
+"""Base models, task vectors, versions and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from registry.contract import ACTIVE_ALIAS
+from registry.database import utc_now
+from registry.errors import NotFoundError
+from registry.tables import (
+    AliasHistoryRow,
+    AliasRow,
+    BaseModelRow,
+    TaskVectorRow,
+    VersionRow,
+    VersionTermRow,
+)
+
+
+@dataclass(frozen=True)
+class TermSpec:
+    """One term of a version: `coefficient` x `profile` x the task vector with this hash."""
+
+    task_vector_sha256: str
+    coefficient: float
+    profile: str = "flat"
+
+
+class Versions:
+    """Versions and what they are made of, within one transaction.
+
+    Args:
+        session: The transaction.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        self._session = session
+        self._now = now
+
+    def ensure_base(self, *, ref: str, fingerprint: str, embed_dim: int, image_size: int) -> BaseModelRow:
+        """Return the base with this fingerprint, added if it is new."""
+        row = self._session.get(BaseModelRow, fingerprint)
+        if row is None:
+            row = BaseModelRow(fingerprint=fingerprint, ref=ref, embed_dim=embed_dim, image_size=image_size)
+            row.created_at = self._now()
+            self._session.add(row)
+            self._session.flush()
+        return row
+
+    def base_by_ref(self, ref: str) -> BaseModelRow:
+        """Return the base that was registered under this reference.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        row = self._session.scalar(select(BaseModelRow).where(BaseModelRow.ref == ref))
+        if row is None:
+            raise NotFoundError("base", ref, "Name it in PAINTBOX_BASES and restart the API.")
+        return row
+
+    def base(self, fingerprint: str) -> BaseModelRow:
+        """Return the base with this fingerprint, which a version or patch names."""
+        row = self._session.get(BaseModelRow, fingerprint)
+        assert row is not None  # a foreign key holds it
+        return row
+
+    def add_task_vector(
+        self, *, sha256: str, base_fingerprint: str, num_bytes: int, relative_norm: float, job_id: str
+    ) -> None:
+        """Record a stored task vector, once."""
+        if self._session.get(TaskVectorRow, sha256) is None:
+            row = TaskVectorRow(
+                sha256=sha256,
+                base_fingerprint=base_fingerprint,
+                num_bytes=num_bytes,
+                relative_norm=relative_norm,
+                job_id=job_id,
+                created_at=self._now(),
+            )
+            self._session.add(row)
+            self._session.flush()
+
+    def register(
+        self,
+        *,
+        name: str,
+        base_fingerprint: str,
+        terms: Sequence[TermSpec],
+        probe: list[Any],
+        lineage: dict[str, Any],
+        job_id: str | None = None,
+        patch_id: str | None = None,
+    ) -> VersionRow:
+        """Return a new version. A second one for the same job violates a unique constraint."""
+        row = VersionRow(
+            name=name,
+            base_fingerprint=base_fingerprint,
+            patch_id=patch_id,
+            job_id=job_id,
+            probe=probe,
+            lineage=lineage,
+            created_at=self._now(),
+        )
+        self._session.add(row)
+        self._session.flush()
+        for position, term in enumerate(terms):
+            self._session.add(VersionTermRow(version_id=row.id, position=position, **vars(term)))
+        self._session.flush()
+        return row
+
+    def get(self, version_id: int) -> VersionRow:
+        """Return the version.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        row = self._session.get(VersionRow, version_id)
+        if row is None:
+            raise NotFoundError("version", version_id)
+        return row
+
+    def terms(self, version_id: int) -> list[TermSpec]:
+        """Return the version's terms in order."""
+        query = select(VersionTermRow).where(VersionTermRow.version_id == version_id).order_by(VersionTermRow.position)
+        rows = self._session.scalars(query)
+        return [TermSpec(row.task_vector_sha256, row.coefficient, row.profile) for row in rows]
+
+    def newest(self, limit: int = 100) -> Sequence[VersionRow]:
+        """Return the newest versions first."""
+        return self._session.scalars(select(VersionRow).order_by(VersionRow.id.desc()).limit(limit)).all()
+
+    def base_version(self, fingerprint: str) -> VersionRow | None:
+        """Return the version that is the unpatched base, if it is registered."""
+        query = select(VersionRow).where(VersionRow.base_fingerprint == fingerprint, VersionRow.job_id.is_(None))
+        return self._session.scalar(query.order_by(VersionRow.id).limit(1))
+
+
+class Aliases:
+    """Aliases and their history within one transaction.
+
+    Args:
+        session: The transaction.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        self._session = session
+        self._now = now
+
+    def get(self, name: str) -> AliasRow:
+        """Return the alias.
+
+        Raises:
+            NotFoundError: There is no such alias.
+        """
+        row = self._session.get(AliasRow, name)
+        if row is None:
+            raise NotFoundError("alias", name)
+        return row
+
+    def active_version_id(self) -> int | None:
+        """Return the id of the version that `active` names, or None before the first start is over."""
+        return self._session.scalar(select(AliasRow.version_id).where(AliasRow.name == ACTIVE_ALIAS))
+
+    def move(self, name: str, version_id: int, *, actor: str, reason: str) -> AliasRow:
+        """Return the alias, now naming this version; the move is added to the history."""
+        row = self._session.get(AliasRow, name)
+        previous = row.version_id if row else None
+        if row is None:
+            row = AliasRow(name=name)
+            self._session.add(row)
+        row.version_id, row.updated_at = version_id, self._now()
+        self._session.add(
+            AliasHistoryRow(
+                alias=name,
+                from_version_id=previous,
+                to_version_id=version_id,
+                actor=actor,
+                reason=reason,
+                at=self._now(),
+            )
+        )
+        self._session.flush()
+        return row
+
+    def history(self, name: str, limit: int = 100) -> Sequence[AliasHistoryRow]:
+        """Return the alias's moves, newest first."""
+        query = select(AliasHistoryRow).where(AliasHistoryRow.alias == name)
+        return self._session.scalars(query.order_by(AliasHistoryRow.id.desc()).limit(limit)).all()
