@@ -1,0 +1,1 @@
+"""Tests of the project's own habits: layers, house rules, the Makefile, the container files."""

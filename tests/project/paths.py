@@ -1,0 +1,6 @@
+"""Where the project's files are, for tests that read them."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("paint_core", "registry", "app", "worker", "paintbox_client", "paintbox_demo")

@@ -1,0 +1,98 @@
+"""docker-compose.yml follows the Compose specification and keeps what docs/operations.md promises."""
+
+import copy
+import importlib
+import json
+import re
+from importlib import resources, util
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema.validators import validator_for
+from pydantic_settings import BaseSettings
+
+from tests.project.paths import ROOT
+
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+SETTINGS_MODULES = ("registry.settings", "app.settings", "worker.settings")
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(TEXT)
+    return parsed
+
+
+def _schema_errors(document: dict[str, Any]) -> list[str]:
+    vendored = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    schema = json.loads(vendored.read_text(encoding="utf-8"))
+    return [error.message for error in validator_for(schema)(schema).iter_errors(document)]
+
+
+def _settings_variables() -> set[str]:
+    variables: set[str] = set()
+    for name in SETTINGS_MODULES:
+        package, _, module = name.partition(".")
+        if (ROOT / package / f"{module}.py").exists():
+            for value in vars(importlib.import_module(name)).values():
+                if isinstance(value, type) and issubclass(value, BaseSettings) and value is not BaseSettings:
+                    prefix = value.model_config.get("env_prefix", "")
+                    variables |= {f"{prefix}{field}".upper() for field in value.model_fields}
+    return variables
+
+
+def test_the_file_follows_the_compose_specification(compose: dict[str, Any]) -> None:
+    assert _schema_errors(compose) == []
+
+
+@pytest.mark.parametrize(
+    ("service", "key", "value"),
+    [("api", "ports", "8321"), ("worker", "healthchek", {}), ("postgres", "restart", 3), ("valkey", "depends_on", 1)],
+)
+def test_a_planted_error_is_found(compose: dict[str, Any], service: str, key: str, value: object) -> None:
+    broken = copy.deepcopy(compose)
+    broken["services"][service][key] = value
+    assert _schema_errors(broken) != []
+
+
+def test_every_service_has_a_health_check_and_comes_back(compose: dict[str, Any]) -> None:
+    assert set(compose["services"]) == {"valkey", "postgres", "api", "worker", "worker-gpu"}
+    for service in compose["services"].values():
+        assert service["healthcheck"]["test"]
+        assert service["restart"] == "unless-stopped"
+        assert service["cap_drop"] == ["ALL"]
+
+
+def test_only_the_api_is_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
+    published = {name: service["ports"] for name, service in compose["services"].items() if "ports" in service}
+    assert set(published) == {"api"}
+    assert all(port.startswith("127.0.0.1:") for port in published["api"])
+
+
+def test_our_processes_wait_for_a_healthy_database_and_broker(compose: dict[str, Any]) -> None:
+    for name in ("api", "worker", "worker-gpu"):
+        waits = compose["services"][name]["depends_on"]
+        assert {key: wait["condition"] for key, wait in waits.items()} == {
+            "postgres": "service_healthy",
+            "valkey": "service_healthy",
+        }
+
+
+def test_the_gpu_worker_starts_only_when_asked_for(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert [name for name, service in services.items() if service.get("profiles")] == ["worker-gpu"]
+    devices = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
+    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+
+
+def test_secrets_come_from_outside_and_their_absence_stops_the_start() -> None:
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|KEY))([^}]*)\}", TEXT)
+    assert {name for name, _ in secrets} == {"PAINTBOX_API_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
+    assert all(rest.startswith(":?") for _, rest in secrets)
+
+
+def test_every_variable_is_one_that_the_settings_know() -> None:
+    if util.find_spec("app") is None or not (ROOT / "app" / "settings.py").exists():
+        pytest.skip("app/settings.py is not there yet")
+    assert set(re.findall(r"\bPAINTBOX_[A-Z_]+", TEXT)) <= _settings_variables()

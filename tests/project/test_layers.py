@@ -1,0 +1,57 @@
+"""The layers of docs/architecture.md hold, and the check that says so can fail."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.project import import_rules
+from tests.project.paths import PACKAGES, ROOT
+
+
+def _find_violations(root: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, import_rules.__file__, str(root)], capture_output=True, text=True, check=True
+    )
+    violations: list[str] = json.loads(done.stdout)
+    return violations
+
+
+def _copy_packages(target: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, target / package, ignore=shutil.ignore_patterns("*.zip", "*.safetensors"))
+        (target / package / "__init__.py").touch()
+
+
+def test_every_package_has_a_rule_and_is_there() -> None:
+    assert set(import_rules.RULES) == set(PACKAGES)
+    assert [package for package in PACKAGES if not (ROOT / package / "__init__.py").exists()] == []
+
+
+def test_no_package_imports_what_its_layer_forbids() -> None:
+    assert _find_violations(ROOT) == []
+
+
+def test_planted_imports_are_all_found(tmp_path: Path) -> None:
+    _copy_packages(tmp_path)
+    before = _find_violations(tmp_path)
+    planted = {
+        "registry/planted.py": "import torch\n",
+        "app/planted.py": "import worker\n",
+        "worker/planted.py": "from app import planted\n",
+        "paint_core/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
+        "paintbox_client/planted.py": "import click\nimport httpx2\nimport json\n",
+        "paintbox_demo/planted.py": "import paintbox_client\nimport paint_core.planted\n",
+    }
+    for name, text in planted.items():
+        (tmp_path / name).write_text(text)
+
+    assert sorted(set(_find_violations(tmp_path)) - set(before)) == [
+        "app.planted:1 imports worker",
+        "paint_core.planted:2 imports sqlalchemy",
+        "paintbox_client.planted:1 imports click",
+        "paintbox_demo.planted:2 imports paint_core.planted",
+        "registry.planted:1 imports torch",
+        "worker.planted:1 imports app.planted",
+    ]
