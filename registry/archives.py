@@ -1,0 +1,160 @@
+"""Reading hostile zip archives: first a look at the central directory, then member bytes under budgets.
+
+Nothing is ever extracted: members are read into memory one at a time and stored under names of our own, so a member's
+name can steer nothing. What the directory already gives away (traversal, links, bombs, overlaps: Fifield, "A better
+zip bomb", 2019) is refused before a byte is unpacked; what it lies about is caught while reading.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import ArchiveRefusedError
+
+_LOCAL_HEADER_BYTES = 30
+_ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class ArchiveLimits:
+    """Budgets for one archive.
+
+    Attributes:
+        max_members: Entries, folders included.
+        max_member_bytes: Unpacked size of one file.
+        max_total_bytes: Unpacked size of all files together.
+        max_ratio: Unpacked over packed size of the whole archive, once it unpacks to over `ratio_floor_bytes`.
+        ratio_floor_bytes: Archives that unpack to less than this may have any ratio.
+    """
+
+    max_members: int = 500_000
+    max_member_bytes: int = 64 << 20
+    max_total_bytes: int = 32 << 30
+    max_ratio: float = 50.0
+    ratio_floor_bytes: int = 64 << 20
+
+
+def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
+    """Return the archive's regular files and folders, having checked all that its central directory tells.
+
+    Raises:
+        ArchiveRefusedError: It is not a zip file, is damaged, encrypted, or hostile; `code` says which.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+        raise ArchiveRefusedError(
+            "not_a_zip", f"This is not a readable zip archive ({error}).", "Upload a zip of class folders with images."
+        ) from error
+    if len(members) > limits.max_members:
+        raise ArchiveRefusedError(
+            "too_many_files", f"It holds {len(members)} entries; {limits.max_members} is the limit.", "Split it."
+        )
+    for member in members:
+        _check_name(member)
+        _check_kind(member)
+    _check_unique(members)
+    _check_size(members, path.stat().st_size, limits)
+    _check_overlap(members, path.stat().st_size)
+    return members
+
+
+def read_members(
+    path: Path, names: Iterator[str] | list[str], limits: ArchiveLimits
+) -> Iterator[tuple[str, bytes | str]]:
+    """Yield `(name, bytes)` for each named member, or `(name, reason)` for one that cannot be read.
+
+    Args:
+        path: An archive that `inspect_members` accepted.
+        names: Names of regular files in it.
+        limits: The budgets; here they hold against what is really unpacked, not what was declared.
+
+    Raises:
+        ArchiveRefusedError: More bytes came out than the budget allows.
+    """
+    total = 0
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            try:
+                with archive.open(name) as file:
+                    data = file.read(limits.max_member_bytes + 1)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+                yield name, f"damaged in the archive ({error})"
+                continue
+            total += len(data)
+            if total > limits.max_total_bytes:
+                raise _bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
+            yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
+
+
+def _check_name(member: zipfile.ZipInfo) -> None:
+    name = member.orig_filename
+    parts = name.replace("\\", "/").split("/")
+    if name.startswith(("/", "\\")) or _DRIVE.match(name):
+        raise _refuse_name("absolute_path", name, "is an absolute path")
+    if ".." in parts:
+        raise _refuse_name("path_traversal", name, "points outside the archive")
+    if "\\" in name or _CONTROL.search(name):
+        raise _refuse_name("bad_name", name, "holds a backslash or a control character")
+    if len(name) > 1024 or any(len(part.encode()) > 255 for part in parts):
+        raise _refuse_name("bad_name", name, "is too long")
+
+
+def _check_kind(member: zipfile.ZipInfo) -> None:
+    mode = member.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        raise _refuse_name("symlink", member.filename, "is a symbolic link")
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _refuse_name("special_file", member.filename, "is neither a file nor a folder")
+    if member.flag_bits & _ENCRYPTED:
+        raise _refuse_name("encrypted", member.filename, "is encrypted")
+    if member.compress_type not in _METHODS:
+        raise _refuse_name("bad_compression", member.filename, "uses a compression other than deflate")
+
+
+def _check_unique(members: list[zipfile.ZipInfo]) -> None:
+    name, times = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 1)
+    if times > 1:
+        raise _refuse_name("duplicate_name", name, f"is there {times} times")
+
+
+def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits) -> None:
+    total = sum(member.file_size for member in members)
+    ratio = total / max(archive_bytes, 1)
+    if total > limits.max_total_bytes:
+        raise _bomb(f"It unpacks to {total} bytes; {limits.max_total_bytes} is the limit.")
+    if total > limits.ratio_floor_bytes and ratio > limits.max_ratio:
+        raise _bomb(f"It unpacks to {total} bytes, {ratio:.0f} times its own size; images do not compress like that.")
+
+
+def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
+    ordered = sorted(members, key=lambda member: member.header_offset)
+    ends = [member.header_offset for member in ordered[1:]] + [archive_bytes]
+    for member, end in zip(ordered, ends, strict=True):
+        if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
+            raise _bomb(f"Its entry {_quote(member.filename)} overlaps another.")
+
+
+def _bomb(detail: str) -> ArchiveRefusedError:
+    return ArchiveRefusedError("archive_bomb", detail, "Pack the images anew, without nesting archives.")
+
+
+def _refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
+    return ArchiveRefusedError(
+        code, f"Entry {_quote(name)} {what}.", "Pack plain folders and image files only, with relative names."
+    )
+
+
+def _quote(name: str) -> str:
+    return repr(name if len(name) <= 120 else name[:117] + "...")

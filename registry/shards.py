@@ -1,0 +1,58 @@
+"""Data sets at rest: one Parquet file a split, with the columns that `datasets.load_dataset("parquet")` reads.
+
+`image` is a struct of `bytes` (the file as it was uploaded) and `path`, `label` an index into the class names, which
+stand in the schema's metadata as the Hugging Face features describe them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ROWS_PER_GROUP = 256
+_Row = tuple[bytes, str, int]
+
+
+def write_shard(path: Path, rows: Iterable[_Row], classnames: tuple[str, ...]) -> int:
+    """Write a Parquet file of images and return how many it holds; the same rows give the same bytes.
+
+    Args:
+        path: File to write.
+        rows: `(image file's bytes, name, label)`, with labels in [0, C).
+        classnames: Display names in label order.
+    """
+    schema = _schema(classnames)
+    num_images = 0
+    with pq.ParquetWriter(path, schema, compression="none") as writer:
+        for group in _groups(rows):
+            images = [{"bytes": data, "path": name} for data, name, _ in group]
+            labels = [label for _, _, label in group]
+            writer.write_table(pa.table({"image": images, "label": labels}, schema=schema))
+            num_images += len(group)
+    return num_images
+
+
+def read_shard(path: Path) -> Iterator[tuple[bytes, int]]:
+    """Yield `(image file's bytes, label)` in the order they were written."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROWS_PER_GROUP, columns=["image", "label"]):
+            for row in batch.to_pylist():
+                yield row["image"]["bytes"], row["label"]
+
+
+def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:
+    iterator = iter(rows)
+    while group := list(islice(iterator, _ROWS_PER_GROUP)):
+        yield group
+
+
+def _schema(classnames: tuple[str, ...]) -> pa.Schema:
+    features = {"image": {"_type": "Image"}, "label": {"names": list(classnames), "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    return pa.schema([("image", image), ("label", pa.int64())], metadata=metadata)
