@@ -1,21 +1,19 @@
 """docker-compose.yml follows the Compose specification and keeps what docs/operations.md promises."""
 
 import copy
-import importlib
 import json
 import re
-from importlib import resources, util
+from importlib import resources
 from typing import Any
 
 import pytest
 import yaml
 from jsonschema.validators import validator_for
-from pydantic_settings import BaseSettings
 
 from tests.project.paths import ROOT
+from tests.project.variables import settings_variables
 
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-SETTINGS_MODULES = ("registry.settings", "app.settings", "worker.settings")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +26,6 @@ def _schema_errors(document: dict[str, Any]) -> list[str]:
     vendored = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = json.loads(vendored.read_text(encoding="utf-8"))
     return [error.message for error in validator_for(schema)(schema).iter_errors(document)]
-
-
-def _settings_variables() -> set[str]:
-    variables: set[str] = set()
-    for name in SETTINGS_MODULES:
-        package, _, module = name.partition(".")
-        if (ROOT / package / f"{module}.py").exists():
-            for value in vars(importlib.import_module(name)).values():
-                if isinstance(value, type) and issubclass(value, BaseSettings) and value is not BaseSettings:
-                    prefix = value.model_config.get("env_prefix", "")
-                    variables |= {f"{prefix}{field}".upper() for field in value.model_fields}
-    return variables
 
 
 def test_the_file_follows_the_compose_specification(compose: dict[str, Any]) -> None:
@@ -92,7 +78,6 @@ def test_secrets_come_from_outside_and_their_absence_stops_the_start() -> None:
     assert all(rest.startswith(":?") for _, rest in secrets)
 
 
+@pytest.mark.skipif(not (ROOT / "app" / "settings.py").exists(), reason="app/settings.py is not there yet")
 def test_every_variable_is_one_that_the_settings_know() -> None:
-    if util.find_spec("app") is None or not (ROOT / "app" / "settings.py").exists():
-        pytest.skip("app/settings.py is not there yet")
-    assert set(re.findall(r"\bPAINTBOX_[A-Z_]+", TEXT)) <= _settings_variables()
+    assert set(re.findall(r"\bPAINTBOX_[A-Z_]+", TEXT)) <= settings_variables()
