@@ -22,6 +22,7 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create .venv and install the pinned dependencies (again only when they change)
+	@echo "$(VENV) is ready"
 
 demo: $(STAMP) ## Start everything, patch the bundled model with real handwritten digits, show the result
 	$(BIN)/paintbox demo
