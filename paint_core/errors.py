@@ -1,0 +1,108 @@
+"""What can go wrong in the library, as one tree.
+
+    PaintCoreError (ValueError)
+    ├── ModelRefError            a model reference that cannot be parsed, found or used
+    ├── WeightsError             weights that must not be used
+    │   ├── UnsafeWeightsError       a format that can run code when it is read (pickle)
+    │   ├── WeightsMismatchError     a missing or extra key, another shape or dtype, an unreadable file
+    │   └── NonFiniteWeightsError    a NaN or an infinity
+    ├── HeadError                classnames or templates from which no zero-shot head can be built
+    ├── DatasetError             labelled images that contradict themselves
+    │   ├── EmptySplitError          a split without a single image
+    │   └── ImageDecodeError         bytes that are no readable picture
+    ├── ConfigError              a setting out of its range
+    ├── NonFiniteLossError       fine-tuning diverged
+    └── ProbeError               a model that does not give the features it gave when it was registered
+
+Every class carries a stable `code`; every message says what to do next.
+"""
+
+from typing import ClassVar
+
+
+class PaintCoreError(ValueError):
+    """Anything that the library refuses; `code` names it in a stable way."""
+
+    code: ClassVar[str] = "paint_core_error"
+
+
+class ModelRefError(PaintCoreError):
+    """A model reference that cannot be parsed, found or used."""
+
+    code: ClassVar[str] = "model_ref_invalid"
+
+
+class WeightsError(PaintCoreError):
+    """Weights that must not be used."""
+
+    code: ClassVar[str] = "weights_invalid"
+
+
+class UnsafeWeightsError(WeightsError):
+    """Weights in a format that can run code when it is read; only safetensors is."""
+
+    code: ClassVar[str] = "weights_unsafe"
+
+
+class WeightsMismatchError(WeightsError):
+    """Weights that do not fit the model: a missing or extra key, another shape or dtype."""
+
+    code: ClassVar[str] = "weights_mismatch"
+
+
+class NonFiniteWeightsError(WeightsError):
+    """Weights that hold a NaN or an infinity."""
+
+    code: ClassVar[str] = "weights_non_finite"
+
+
+class HeadError(PaintCoreError):
+    """Classnames or templates from which no zero-shot head can be built."""
+
+    code: ClassVar[str] = "head_invalid"
+
+
+class DatasetError(PaintCoreError):
+    """Labelled images that contradict themselves."""
+
+    code: ClassVar[str] = "dataset_invalid"
+
+
+class EmptySplitError(DatasetError):
+    """A split without a single image."""
+
+    code: ClassVar[str] = "split_empty"
+
+
+class ImageDecodeError(DatasetError):
+    """Bytes that are no readable picture of an allowed format and size."""
+
+    code: ClassVar[str] = "image_undecodable"
+
+
+class ConfigError(PaintCoreError):
+    """A setting out of its range."""
+
+    code: ClassVar[str] = "config_invalid"
+
+
+class NonFiniteLossError(PaintCoreError):
+    """Fine-tuning diverged: the loss at `step` is NaN or infinite."""
+
+    code: ClassVar[str] = "loss_non_finite"
+
+    def __init__(self, step: int) -> None:
+        super().__init__(
+            f"the loss at step {step} is not a finite number: lower `learning_rate`, raise `warmup_steps`, "
+            "or use precision 'fp32'"
+        )
+        self.step = step
+
+    def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[int]]:
+        return (type(self), (self.step,))
+
+
+class ProbeError(PaintCoreError):
+    """A model whose features on the probe images are not the expected ones."""
+
+    code: ClassVar[str] = "probe_failed"

@@ -1,0 +1,32 @@
+"""Where the bundled starter model lies, and how it wants to be fine-tuned. Imports no torch."""
+
+from pathlib import Path
+from types import MappingProxyType
+
+FINETUNE_DEFAULTS = MappingProxyType(
+    {
+        "iterations": 200,
+        "batch_size": 64,
+        "learning_rate": 3e-4,
+        "warmup_steps": 20,
+        "precision": "bf16",
+    }
+)
+"""The fields of `FinetuneConfig` in which the starter differs from the paper: it is small and trains in a minute."""
+
+_HERE = Path(__file__).resolve().parent
+
+
+def model_dir() -> Path:
+    """The folder that open_clip loads as `local-dir:FOLDER`."""
+    return _HERE
+
+
+def supported_archives() -> dict[str, Path]:
+    """The bundled supported tasks: name to zip of `val/CLASS/*.png` and `test/CLASS/*.png`, sorted by name."""
+    return {path.stem: path for path in sorted((_HERE / "supported").glob("*.zip"))}
+
+
+def anchors_archive() -> Path:
+    """The zip of unlabelled pictures that resemble what the starter was trained on."""
+    return _HERE / "anchors.zip"

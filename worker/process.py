@@ -1,0 +1,108 @@
+"""A trainer process: started in its own process group, heard over a pipe, and surely ended.
+
+The trainer's standard input is a pipe that nobody writes to: when the supervisor dies, however it dies, the trainer
+reads its end and exits, so a SIGKILLed worker leaves no trainer behind.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import IO, Self
+
+from registry.jobs import Lease
+from worker.messages import Message, parse_message
+from worker.settings import WorkerSettings
+
+_READ_BYTES = 1 << 16
+
+
+class TrainerProcess:
+    """A running `python -m worker.trainer`; use it as a context manager.
+
+    Args:
+        settings: Handed over through the environment, so that the trainer sees what its worker sees.
+        lease: Names the job, and the token that the trainer's writes carry.
+    """
+
+    def __init__(self, settings: WorkerSettings, lease: Lease) -> None:
+        self._settings = settings
+        self._lease = lease
+        self._rest = b""
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> Self:
+        log_dir = self._settings.log_dir / "jobs"
+        log_dir.mkdir(parents=True, exist_ok=True)
+        self._log: IO[bytes] = (log_dir / f"{self._lease.job_id}.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "worker.trainer", self._lease.job_id, str(self._lease.token)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=os.environ | environment_of(self._settings),
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._selector.register(self._process.stdout, selectors.EVENT_READ)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the whole process group and reap the trainer."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._selector.close()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            assert stream is not None
+            stream.close()
+
+    @property
+    def exited(self) -> bool:
+        """Whether the trainer has ended and all it said was read."""
+        return not self._selector.get_map() and self._process.poll() is not None
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status, or minus the signal that ended it."""
+        status = self._process.poll()
+        assert status is not None
+        return status
+
+    def messages(self, timeout_seconds: float) -> Iterator[Message]:
+        """Yield what the trainer has said, waiting up to the timeout for it to say something."""
+        if not self._selector.get_map():  # it closed its end and is about to exit
+            time.sleep(min(timeout_seconds, 0.05))
+            return
+        if not self._selector.select(timeout_seconds):
+            return
+        stream = self._process.stdout
+        assert stream is not None
+        data = os.read(stream.fileno(), _READ_BYTES)
+        if not data:
+            self._selector.unregister(stream)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            yield parse_message(line.decode())
+
+
+def environment_of(settings: WorkerSettings) -> dict[str, str]:
+    """Return the environment variables that make another process read these very settings."""
+    values = settings.model_dump(mode="json", exclude={"broker_url"})  # the trainer rings no doorbell
+    return {
+        f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else _to_json(value)
+        for name, value in values.items()
+    }
+
+
+def _to_json(value: object) -> str:
+    import json
+
+    return json.dumps(value)

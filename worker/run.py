@@ -1,0 +1,45 @@
+"""What every step of a job is handed: the job, the lease that its writes carry, and the places it may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from registry.blobs import BlobStore
+from registry.database import Database
+from registry.jobs import Lease
+from worker.messages import Channel
+from worker.settings import WorkerSettings
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attempt at a job, inside the trainer process.
+
+    Attributes:
+        subject_id: Id of the data set or patch that the job is about.
+        checkpoint: Where an earlier attempt got to; empty at the first.
+        lease: Goes with every write to the database.
+        database: The truth.
+        blobs: The bytes.
+        channel: To the supervisor.
+        settings: The worker's settings.
+    """
+
+    subject_id: str
+    checkpoint: dict[str, Any]
+    lease: Lease
+    database: Database
+    blobs: BlobStore
+    channel: Channel
+    settings: WorkerSettings
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """Yield a folder for temporary files, removed afterwards."""
+        with TemporaryDirectory(dir=self.settings.scratch_dir, prefix=f"{self.lease.job_id}-") as folder:
+            yield Path(folder)

@@ -1,0 +1,198 @@
+"""Holds a job by a lease and watches over the trainer process that works on it.
+
+The trainer is a fresh Python in a process group of its own: it may use DataLoader workers and CUDA, which Celery's
+daemonic pool processes may not, and when it exits all its memory is free again. The supervisor renews the lease, writes
+the trainer's progress into the database under the lease's token, and ends the trainer on cancel, time limit, shutdown or
+a lost lease. A trainer that dies is started again; it resumes from the checkpoint that the database names.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from registry.blobs import BlobStore, FileBlobStore
+from registry.contract import JobKind, JobStatus
+from registry.database import Database
+from registry.errors import LeaseLostError
+from registry.jobs import Jobs, Lease
+from worker.messages import Checkpoint, Failure, Message, Note, Progress
+from worker.process import TrainerProcess
+from worker.settings import WorkerSettings
+
+_POLL_SECONDS = 0.2
+log = structlog.get_logger()
+
+
+class Supervisor:
+    """Works on jobs, one call of `run` each.
+
+    Args:
+        settings: The worker's settings; the trainer gets them through its environment.
+        is_stopping: Tells whether the worker is shutting down.
+    """
+
+    def __init__(self, settings: WorkerSettings, *, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        self._settings = settings
+        self._is_stopping = is_stopping
+        self._database = Database(settings.resolved_database_url)
+        self._blobs: BlobStore = FileBlobStore(settings.blob_dir)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self, job_id: str) -> None:
+        """Work on the job until it has ended, was given back, or turns out to be held by somebody else."""
+        with structlog.contextvars.bound_contextvars(job_id=job_id):
+            try:
+                while not self._is_stopping() and (lease := self._lease(job_id)):
+                    self._attempt(lease)
+            except LeaseLostError as error:
+                log.warning("lease lost", token=error.token)
+            finally:
+                self._forget_checkpoint(job_id)
+                self._database.close()
+
+    def _lease(self, job_id: str) -> Lease | None:
+        with self._database.write() as session:
+            return Jobs(session).lease(job_id, self._owner, self._settings.lease_seconds)
+
+    def _attempt(self, lease: Lease) -> None:
+        log.info("trainer starts", token=lease.token)
+        with TrainerProcess(self._settings, lease) as trainer:
+            watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
+            verdict = watch.follow(trainer)
+        self._settle(lease, verdict, trainer.exit_status)
+
+    def _settle(self, lease: Lease, verdict: _Verdict, exit_status: int) -> None:
+        """Write how the attempt ended; a trainer that registered its result has already ended the job itself."""
+        with self._database.write() as session:
+            jobs = Jobs(session)
+            if JobStatus(jobs.get(lease.job_id).status).ended:
+                return
+            if verdict is _CANCELLED:
+                jobs.cancel(lease)
+            elif verdict is _STOPPING:
+                jobs.release(lease, "the worker is shutting down", counts_as_attempt=False)
+            elif isinstance(verdict, Failure):
+                jobs.fail(lease, verdict.code, verdict.detail)
+            else:
+                reason = f"the trainer ended with {_describe(exit_status)} in stage {jobs.get(lease.job_id).stage}"
+                log.error("trainer died", reason=reason)
+                jobs.release(lease, reason, counts_as_attempt=True)
+
+    def _forget_checkpoint(self, job_id: str) -> None:
+        """Free the checkpoint's training state once the job has ended."""
+        with self._database.read() as session:
+            job = Jobs(session).get(job_id)
+            state = (job.checkpoint or {}).get("state_sha256")
+        if state and JobStatus(job.status).ended:
+            self._blobs.delete(state)
+
+
+_Verdict = Failure | str | None
+_CANCELLED = "cancelled"
+_STOPPING = "stopping"
+
+
+class _Watch:
+    """One attempt, seen from outside: follows the trainer until it exits or must be ended."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        settings: WorkerSettings,
+        lease: Lease,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._settings = settings
+        self._lease = lease
+        self._is_stopping = is_stopping
+        self._limit_seconds = self._time_limit()
+        self._held_until = time.monotonic() + settings.lease_seconds
+        self._latest: Progress | None = None
+
+    def follow(self, trainer: TrainerProcess) -> _Verdict:
+        """Return a failure, why the trainer was ended, or None if it exited by itself.
+
+        Raises:
+            LeaseLostError: Somebody else holds the job now.
+        """
+        deadline = time.monotonic() + self._limit_seconds
+        next_beat = 0.0
+        failure: Failure | None = None
+        while True:
+            for message in trainer.messages(_POLL_SECONDS):
+                failure = self._take(message) or failure
+            if trainer.exited:
+                self._write_progress()
+                return failure
+            if time.monotonic() > deadline:
+                return Failure("time_limit", f"The job ran longer than {self._limit_seconds:.0f} s and was stopped.")
+            if self._is_stopping():
+                return _STOPPING
+            if time.monotonic() >= next_beat:
+                next_beat = time.monotonic() + self._settings.heartbeat_seconds
+                if self._beat():
+                    return _CANCELLED
+
+    def _time_limit(self) -> float:
+        with self._database.read() as session:
+            kind = Jobs(session).get(self._lease.job_id).kind
+        return self._settings.ingest_limit_seconds if kind == JobKind.INGEST else self._settings.patch_limit_seconds
+
+    def _take(self, message: Message) -> Failure | None:
+        match message:
+            case Progress():
+                self._latest = message  # written with the next heartbeat
+            case Checkpoint(value):
+                self._save_checkpoint(value)
+            case Note(text, level, data):
+                with self._database.write() as session:
+                    Jobs(session).note(self._lease, text, level, data)
+            case Failure():
+                return message
+        return None
+
+    def _save_checkpoint(self, value: dict[str, object]) -> None:
+        """Record the checkpoint, then free the training state of the one before it."""
+        with self._database.write() as session:
+            jobs = Jobs(session)
+            before = (jobs.get(self._lease.job_id).checkpoint or {}).get("state_sha256")
+            jobs.save_checkpoint(self._lease, value)
+        if before and before != value.get("state_sha256"):
+            self._blobs.delete(before)
+
+    def _beat(self) -> bool:
+        """Renew the lease, write progress, and return whether a cancel was asked for."""
+        try:
+            with self._database.write() as session:
+                cancel = Jobs(session).heartbeat(self._lease, self._settings.lease_seconds)
+            self._write_progress()
+        except OperationalError as error:
+            log.warning("heartbeat failed", error=str(error.orig))
+            if time.monotonic() > self._held_until:  # others may take the job from now on
+                raise LeaseLostError(self._lease.job_id, self._lease.token) from error
+            return False
+        self._held_until = time.monotonic() + self._settings.lease_seconds
+        return cancel
+
+    def _write_progress(self) -> None:
+        if self._latest is None:
+            return
+        latest, self._latest = self._latest, None
+        with suppress(LeaseLostError), self._database.write() as session:  # a finished job keeps its last word
+            Jobs(session).report(
+                self._lease, stage=latest.stage, progress=latest.progress, eta_seconds=latest.eta_seconds
+            )
+
+
+def _describe(exit_status: int) -> str:
+    return f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"

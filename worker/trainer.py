@@ -1,0 +1,101 @@
+"""`python -m worker.trainer JOB_ID TOKEN`: does the work of one job in a process of its own, then exits.
+
+It owns the device, so that exiting gives all memory back. It talks to its supervisor over its standard output, keeps
+everything else that is printed on standard error, and exits when its standard input ends: the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from paint_core.errors import PaintCoreError
+from registry.blobs import FileBlobStore
+from registry.contract import JobKind
+from registry.database import Database
+from registry.errors import LeaseLostError, RegistryError
+from registry.jobs import Jobs, Lease
+from worker.logs import set_up_logging
+from worker.messages import Channel, Failure
+from worker.run import Run
+from worker.settings import WorkerSettings
+from worker.steps.ingest import ingest
+from worker.steps.patch import patch
+
+ORPHANED = 70
+FAILED = 1
+log = structlog.get_logger()
+
+STEPS: dict[str, Callable[[Run], None]] = {JobKind.INGEST: ingest, JobKind.PATCH: patch}
+
+
+def main(job_id: str, token: int) -> int:
+    """Do the job's work and return the exit status."""
+    channel = _take_standard_output()
+    threading.Thread(target=_exit_with_supervisor, daemon=True).start()
+    settings = WorkerSettings.load()
+    set_up_logging(settings.log_level)
+    structlog.contextvars.bind_contextvars(job_id=job_id, token=token)
+    database = Database(settings.resolved_database_url)
+    lease = Lease(job_id, token)
+    with database.read() as session:
+        job = Jobs(session).get(job_id)
+    run = Run(
+        subject_id=job.subject_id,
+        checkpoint=job.checkpoint or {},
+        lease=lease,
+        database=database,
+        blobs=FileBlobStore(settings.blob_dir),
+        channel=channel,
+        settings=settings,
+    )
+    failure = _attempt(STEPS[job.kind], run)
+    database.close()
+    if failure is None:
+        return 0
+    channel.send(failure)
+    return FAILED
+
+
+def _attempt(step: Callable[[Run], None], run: Run) -> Failure | None:
+    """Run the step; the one place where every error of a job is caught, logged and given a code."""
+    try:
+        step(run)
+    except LeaseLostError as error:
+        log.warning("lease lost; the result was refused", token=error.token)
+    except (PaintCoreError, RegistryError) as error:
+        log.exception("job failed")
+        return Failure(error.code, str(error))
+    except MemoryError:
+        log.exception("job failed")
+        return Failure("out_of_memory", "Memory ran out. Use a smaller batch_size or a machine with more memory.")
+    except Exception as error:
+        log.exception("job failed")
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; on a device
+            return Failure("out_of_memory", "The device's memory ran out. Use a smaller batch_size.")
+        return Failure("internal_error", f"{type(error).__name__}: {error}. The job's log has the details.")
+    return None
+
+
+def _take_standard_output() -> Channel:
+    """Return a channel on the real standard output, and let what libraries print go to standard error."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), line_buffering=True)
+    return Channel(pipe)
+
+
+def _exit_with_supervisor() -> None:
+    """Exit the whole process when standard input ends."""
+    while os.read(0, 1):
+        pass
+    os._exit(ORPHANED)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
