@@ -1,0 +1,208 @@
+"""Finding what a model reference points at, without reading any weights: a configuration and one safetensors file.
+
+open_clip itself falls back to pickles (`.bin`, `.pt`, `.pth`) in several places: for tags, for the Hub, and in a
+folder whose pickle has a more usual name than its safetensors file. So the file is chosen here.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import safetensors
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+from paint_core.errors import ModelRefError, UnsafeWeightsError
+
+WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+_CONFIG_NAME = "open_clip_config.json"
+_PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model at rest.
+
+    Attributes:
+        config: `model_cfg` and `preprocess_cfg`, as in `open_clip_config.json`.
+        weights: the safetensors file.
+        tokenizer_name: what `open_clip.get_tokenizer` takes.
+    """
+
+    config: Mapping[str, Any]
+    weights: Path
+    tokenizer_name: str
+
+
+def find_in_dir(folder: Path) -> Checkpoint:
+    """The checkpoint of a folder that open_clip loads as `local-dir:`.
+
+    Args:
+        folder: holds `open_clip_config.json` and one safetensors file (or one of the usual name).
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        ModelRefError: no folder, no configuration, no weights, or several candidates.
+        UnsafeWeightsError: only pickles.
+    """
+    if not folder.is_dir():
+        raise ModelRefError(f"there is no folder {folder}: check the path")
+    weights = _pick([folder / name for name in WEIGHT_NAMES if (folder / name).is_file()][:1] or _all_safe(folder))
+    return Checkpoint(_read_config(folder / _CONFIG_NAME), require_safetensors(weights), f"local-dir:{folder}")
+
+
+def find_on_hub(repo: str, *, cache_dir: Path | None = None) -> Checkpoint:
+    """The checkpoint of a Hugging Face repository: from the local cache if it is there, else downloaded.
+
+    Args:
+        repo: `org/name`; must hold `open_clip_config.json` and one of `WEIGHT_NAMES`.
+        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+
+    Returns:
+        The checkpoint, inside the cache.
+
+    Raises:
+        ModelRefError: the repository or its configuration cannot be had.
+        UnsafeWeightsError: it offers no safetensors file.
+    """
+    config = _fetch(repo, _CONFIG_NAME, cache_dir)
+    if config is None:
+        raise ModelRefError(f"{repo} has no {_CONFIG_NAME}, or cannot be reached: check the name and the network")
+    return Checkpoint(_read_config(config), _fetch_weights(repo, WEIGHT_NAMES, cache_dir), f"hf-hub:{repo}")
+
+
+def find_by_tag(name: str, tag: str, *, cache_dir: Path | None = None) -> Checkpoint:
+    """The checkpoint of an open_clip model name and pretrained tag.
+
+    Tags that were trained with QuickGELU get it, whatever the name says (open_clip itself only warns).
+
+    Args:
+        name: one of `open_clip.list_models()`.
+        tag: one of `open_clip.list_pretrained_tags_by_model(name)`.
+        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+
+    Returns:
+        The checkpoint, inside the cache.
+
+    Raises:
+        ModelRefError: no such name or tag, or it cannot be reached.
+        UnsafeWeightsError: the tag's weights exist only as a pickle.
+    """
+    model_cfg = _builtin_model_cfg(name)
+    tag_cfg = open_clip.get_pretrained_cfg(name, tag)
+    if not tag_cfg:
+        known = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise ModelRefError(f"{name} has no tag {tag!r}: use one of {known}")
+    repo, _, filename = tag_cfg.get("hf_hub", "").rpartition("/")
+    if not repo:
+        raise UnsafeWeightsError(f"{name}:{tag} is published only as a pickle: use a tag that is on the Hub")
+    names = (str(Path(filename).with_suffix(".safetensors")),) if filename else WEIGHT_NAMES
+    if tag_cfg.get("quick_gelu"):
+        model_cfg = {**model_cfg, "quick_gelu": True}
+    config = _config(model_cfg, {key: value for key, value in tag_cfg.items() if key != "size"})
+    return Checkpoint(config, _fetch_weights(repo, names, cache_dir), name)
+
+
+def find_by_file(name: str, path: Path) -> Checkpoint:
+    """The checkpoint of an open_clip model name and a local weights file.
+
+    Args:
+        name: one of `open_clip.list_models()`.
+        path: a safetensors file.
+
+    Returns:
+        The checkpoint, with open_clip's default preprocessing.
+
+    Raises:
+        ModelRefError: no such name or file.
+        UnsafeWeightsError: not a safetensors file.
+    """
+    if not path.is_file():
+        raise ModelRefError(f"there is no file {path}: check the path")
+    return Checkpoint(_config(_builtin_model_cfg(name), {}), require_safetensors(path), name)
+
+
+def require_safetensors(path: Path) -> Path:
+    """The same path, if its header is that of a safetensors file; a renamed pickle is none.
+
+    Args:
+        path: a file.
+
+    Returns:
+        `path`.
+
+    Raises:
+        UnsafeWeightsError: it is something else.
+    """
+    if path.suffix != ".safetensors":
+        raise UnsafeWeightsError(f"{path.name} is not safetensors and is not read: convert it (pickles can run code)")
+    try:
+        with safetensors.safe_open(str(path), framework="pt"):
+            return path
+    except (safetensors.SafetensorError, OSError) as error:
+        raise UnsafeWeightsError(f"{path.name} is no safetensors file ({error}): convert it") from error
+
+
+def _builtin_model_cfg(name: str) -> dict[str, Any]:
+    if name not in open_clip.list_models():
+        raise ModelRefError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
+    return dict(open_clip.get_model_config(name))
+
+
+def _config(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    merged = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
+    return {"model_cfg": dict(model_cfg), "preprocess_cfg": merged}
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return _config(config["model_cfg"], config.get("preprocess_cfg", {}))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelRefError(
+            f"{path} is no open_clip configuration with a `model_cfg`: export the model again"
+        ) from error
+
+
+def _all_safe(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.safetensors"))
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+    if not found and pickles:
+        raise UnsafeWeightsError(f"{folder} holds only {pickles[0]}, which is not read: convert it to safetensors")
+    return found
+
+
+def _pick(candidates: list[Path]) -> Path:
+    if len(candidates) != 1:
+        raise ModelRefError(
+            f"found {len(candidates)} safetensors files {[path.name for path in candidates[:3]]}: "
+            f"keep one, or name it {WEIGHT_NAMES[0]}"
+        )
+    return candidates[0]
+
+
+def _fetch_weights(repo: str, names: tuple[str, ...], cache_dir: Path | None) -> Path:
+    for name in names:
+        path = _fetch(repo, name, cache_dir)
+        if path is not None:
+            return require_safetensors(path)
+    raise UnsafeWeightsError(f"{repo} offers no {' or '.join(names)}: pickles are not read, choose another model")
+
+
+def _fetch(repo: str, filename: str, cache_dir: Path | None) -> Path | None:
+    try:
+        return Path(hf_hub_download(repo, filename, cache_dir=cache_dir, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass
+    except ValueError as error:
+        raise ModelRefError(f"{repo!r} is no repository name: write hf-hub:org/name") from error
+    try:
+        return Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
+    except Exception:  # no such file, no such repository, no network: a dozen classes of three libraries
+        return None

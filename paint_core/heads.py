@@ -1,0 +1,82 @@
+"""The zero-shot head: one unit row per class, from prompts through the text tower (CLIP, arXiv 2103.00020, 3.1.4)."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paint_core.errors import HeadError
+from paint_core.models import BaseModel
+
+_PLACEHOLDER = re.compile(r"\{c?\}")
+_PROMPTS_A_CHUNK = 256
+
+
+@torch.no_grad()
+def build_head(base: BaseModel, classnames: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """The head of these classes: the normalised mean over templates of the normalised prompt embeddings.
+
+    The rows are NOT multiplied by logit_scale; `logits` does that.
+
+    Args:
+        base: whose text tower to use.
+        classnames: C different names; braces in them mean nothing.
+        templates: T texts, each with `{}` (or `{c}`) where the name goes. A task whose classes have their own whole
+            sentences uses `("{}",)`.
+
+    Returns:
+        float32 [C, D] on the base's device, rows of unit length, in the order of `classnames`.
+
+    Raises:
+        HeadError: no or duplicate classnames, no templates, a template without a placeholder.
+    """
+    _require_valid(classnames, templates)
+    prompts = [fill(template, name) for name in classnames for template in templates]
+    embeddings = F.normalize(_encode_prompts(base, prompts), dim=-1)
+    per_class = embeddings.view(len(classnames), len(templates), -1)
+    return F.normalize(per_class.mean(dim=1), dim=-1)
+
+
+def fill(template: str, classname: str) -> str:
+    """The prompt: the template with the classname in place of `{}` or `{c}`."""
+    return _PLACEHOLDER.sub(lambda _: classname, template)
+
+
+def logits(features: Tensor, head: Tensor, scale: float, bias: float = 0.0) -> Tensor:
+    """The class logits `scale * cosine + bias`.
+
+    Args:
+        features: [B, D], of any length; normalised here.
+        head: [C, D], unit rows, not yet scaled.
+        scale: the model's `logit_scale`.
+        bias: the model's `logit_bias`.
+
+    Returns:
+        [B, C], in the head's dtype.
+    """
+    return scale * F.normalize(features.to(head.dtype), dim=-1) @ head.T + bias
+
+
+def _encode_prompts(base: BaseModel, prompts: list[str]) -> Tensor:
+    chunks = [prompts[start : start + _PROMPTS_A_CHUNK] for start in range(0, len(prompts), _PROMPTS_A_CHUNK)]
+    encode_text = base.model.encode_text
+    assert callable(encode_text)
+    embeddings = torch.cat([encode_text(base.tokenizer(chunk).to(base.device)).float() for chunk in chunks])
+    return embeddings
+
+
+def _require_valid(classnames: Sequence[str], templates: Sequence[str]) -> None:
+    if isinstance(classnames, str) or isinstance(templates, str):
+        raise HeadError("classnames and templates are lists of texts: put the text into a list")
+    if not classnames:
+        raise HeadError("there are no classnames: give at least one")
+    duplicates = sorted({name for name in classnames if list(classnames).count(name) > 1})
+    if duplicates:
+        raise HeadError(f"duplicate classnames {duplicates[:3]}: make every classname different")
+    if not templates:
+        raise HeadError("there are no templates: give at least one, for example 'a photo of a {}.'")
+    for template in templates:
+        if not _PLACEHOLDER.search(template):
+            raise HeadError(f"the template {template!r} has no {{}}: put one where the classname goes")

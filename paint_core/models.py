@@ -1,0 +1,223 @@
+"""Loading a base model: a CLIP of open_clip, frozen, in float32, with its tokenizer and preprocessing."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import open_clip
+import safetensors
+import torch
+from torch import Tensor, nn
+
+from paint_core import starter
+from paint_core.checkpoints import Checkpoint, find_by_file, find_by_tag, find_in_dir, find_on_hub
+from paint_core.errors import ModelRefError, NonFiniteWeightsError, WeightsMismatchError
+from paint_core.finetune_config import FinetuneConfig
+from paint_core.preprocess import Preprocess
+from paint_core.weights import fingerprint
+
+Kind = Literal["starter", "tag", "file", "hub", "dir"]
+_HUB, _DIR = "hf-hub:", "local-dir:"
+_FORMS = "write starter, NAME:TAG, NAME:FILE.safetensors, hf-hub:ORG/REPO or local-dir:FOLDER"
+_FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".npy")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Which model to load; `str()` gives the text that `parse` reads.
+
+    Attributes:
+        kind: which of the five forms.
+        name: open_clip's model name, for `tag` and `file`; else empty.
+        source: the tag, the file, the repository or the folder; empty for the starter.
+    """
+
+    kind: Kind
+    name: str = ""
+    source: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "ModelRef":
+        """The reference that a text means; nothing is looked up yet.
+
+        Args:
+            text: `starter`, `NAME:TAG`, `NAME:FILE.safetensors`, `hf-hub:ORG/REPO` or `local-dir:FOLDER`.
+
+        Returns:
+            The reference.
+
+        Raises:
+            ModelRefError: none of these forms.
+        """
+        if text == "starter":
+            return cls("starter")
+        prefix, _, rest = text.partition(":")
+        if not prefix or not rest.strip() or "\0" in text:
+            raise ModelRefError(f"cannot read the model reference {text!r}: {_FORMS}")
+        if text.startswith(_HUB):
+            return cls("hub", source=rest)
+        if text.startswith(_DIR):
+            return cls("dir", source=rest)
+        is_file = "/" in rest or "\\" in rest or rest.lower().endswith(_FILE_SUFFIXES)
+        return cls("file" if is_file else "tag", name=prefix, source=rest)
+
+    def __str__(self) -> str:
+        prefix = {"starter": "starter", "hub": _HUB, "dir": _DIR}.get(self.kind, f"{self.name}:")
+        return prefix + self.source
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded base model. Shared by everything: nothing may change it.
+
+    Attributes:
+        ref: where it came from, as text.
+        model: open_clip's CLIP or CustomTextCLIP: float32, eval mode, no gradients.
+        tokenizer: prompts to int64 tokens [B, context].
+        preprocess: bytes to pixels to the tower's input.
+        fingerprint: sha256 over all weights and the preprocessing; what a version names as its base.
+        config: `model_cfg` and `preprocess_cfg`, to be written as `open_clip_config.json` on export.
+    """
+
+    ref: str
+    model: nn.Module
+    tokenizer: Callable[[list[str]], Tensor]
+    preprocess: Preprocess
+    fingerprint: str
+    config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def visual(self) -> nn.Module:
+        """The image tower: normalised pixels [B, 3, S, S] to features [B, D], not of unit length."""
+        return _submodule(self.model, "visual")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return _logit_scale(self.model).device
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor on cosines, exponential already taken."""
+        return float(_logit_scale(self.model).exp())
+
+    @property
+    def logit_bias(self) -> float:
+        """The summand on logits (SigLIP); 0.0 if the model has none."""
+        bias = getattr(self.model, "logit_bias", None)
+        return 0.0 if bias is None else float(bias)
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the length of a feature."""
+        return int(self.config["model_cfg"]["embed_dim"])
+
+    @property
+    def image_size(self) -> int:
+        """S, the side of the square picture that the tower reads, in pixels."""
+        return self.preprocess.size
+
+    @property
+    def finetune_defaults(self) -> FinetuneConfig:
+        """How to fine-tune this model if nobody says otherwise: as in the paper, or as the starter wants it."""
+        return FinetuneConfig(**starter.FINETUNE_DEFAULTS) if self.ref == "starter" else FinetuneConfig()
+
+
+def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_dir: Path | None = None) -> BaseModel:
+    """The base model that a reference means, ready to encode.
+
+    Only safetensors is read; anything else is refused before it is opened. Every tensor of the model must be in the
+    file. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not yet in its cache.
+
+    Args:
+        ref: the reference, or its text.
+        device: where the weights go.
+        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+
+    Returns:
+        A new model: float32, eval mode, no gradients.
+
+    Raises:
+        ModelRefError: it cannot be parsed, found or used.
+        UnsafeWeightsError: the weights are no safetensors file.
+        WeightsMismatchError: the weights do not fit the configuration.
+        NonFiniteWeightsError: the weights hold a NaN or an infinity.
+    """
+    parsed = ModelRef.parse(ref) if isinstance(ref, str) else ref
+    checkpoint = _find(parsed, cache_dir)
+    if "multimodal_cfg" in checkpoint.config["model_cfg"]:
+        raise ModelRefError(f"{parsed} is a CoCa model: use one with an image and a text tower only")
+    model = _build(checkpoint)
+    _require_finite(model)
+    preprocess = Preprocess(_submodule(model, "visual").preprocess_cfg)  # type: ignore[arg-type]
+    # Taken on the CPU, so that it does not depend on the device.
+    identity = hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
+    config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
+    tokenizer = open_clip.get_tokenizer(checkpoint.tokenizer_name)
+    return BaseModel(str(parsed), model.to(device), tokenizer, preprocess, identity, config)
+
+
+def _find(ref: ModelRef, cache_dir: Path | None) -> Checkpoint:
+    match ref.kind:
+        case "starter":
+            return find_in_dir(starter.model_dir())
+        case "tag":
+            return find_by_tag(ref.name, ref.source, cache_dir=cache_dir)
+        case "file":
+            return find_by_file(ref.name, Path(ref.source))
+        case "hub":
+            return find_on_hub(ref.source, cache_dir=cache_dir)
+        case "dir":
+            return find_in_dir(Path(ref.source))
+
+
+def _build(checkpoint: Checkpoint) -> nn.Module:
+    """The model from a folder that holds nothing but the chosen file, so that open_clip has no other to choose."""
+    with tempfile.TemporaryDirectory(prefix="paint-core-") as folder:
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
+        (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
+        try:
+            model: nn.Module = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
+        except (RuntimeError, KeyError, safetensors.SafetensorError) as error:
+            raise WeightsMismatchError(
+                f"{checkpoint.weights.name} does not fit the model's configuration: {str(error)[:500]}; "
+                "use weights that were exported with this configuration"
+            ) from error
+        except (TypeError, ValueError, AssertionError) as error:
+            raise ModelRefError(f"open_clip cannot build this configuration ({error}): correct `model_cfg`") from error
+    _require_stored_shapes(model, checkpoint.weights)
+    return model.float().eval().requires_grad_(False)
+
+
+def _require_stored_shapes(model: nn.Module, weights: Path) -> None:
+    """Refuses what open_clip would silently resample: position embeddings of another size."""
+    with safetensors.safe_open(str(weights), framework="pt") as stored:
+        names = set(stored.keys())
+        for name, tensor in model.state_dict().items():
+            if name in names and tensor.ndim > 1 and list(tensor.shape) != stored.get_slice(name).get_shape():
+                raise WeightsMismatchError(
+                    f"{name} is stored as {stored.get_slice(name).get_shape()}, the model wants {list(tensor.shape)}: "
+                    "use weights of the same input size"
+                )
+
+
+def _require_finite(model: nn.Module) -> None:
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise NonFiniteWeightsError(f"{name} holds a NaN or an infinity: download or export the model again")
+
+
+def _submodule(model: nn.Module, name: str) -> nn.Module:
+    module = getattr(model, name)
+    assert isinstance(module, nn.Module)
+    return module
+
+
+def _logit_scale(model: nn.Module) -> Tensor:
+    scale = model.logit_scale
+    assert isinstance(scale, Tensor)
+    return scale

@@ -1,0 +1,124 @@
+"""From the bytes of a picture to what the image tower reads, in two halves that together equal open_clip's own.
+
+The first half (decode, resize, crop, RGB) runs on the CPU and ends in uint8, which is small enough to keep: data sets
+are cached at that point. The second half (scale, normalise) runs on the device, on whole batches.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import Compose
+
+from paint_core.errors import ImageDecodeError, ModelRefError
+
+ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+DEFAULT_MAX_PIXELS = 50_000_000
+
+
+class Preprocess:
+    """A model's preprocessing; equal configurations give equal objects, and it can be pickled to a process pool."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Splits open_clip's evaluation transform of this configuration.
+
+        Args:
+            config: open_clip's `preprocess_cfg` (`size`, `mean`, `std`, `interpolation`, `resize_mode`, ...).
+
+        Raises:
+            ModelRefError: the picture would not be square.
+        """
+        cfg = PreprocessCfg(**{**config, "size": _square(config.get("size", 224))})
+        self.size: int = cfg.size[0]
+        self.config: dict[str, Any] = {
+            **{key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+            "size": list(cfg.size),
+        }
+        self.mean = tuple(float(value) for value in cfg.mean)
+        self.std = tuple(float(value) for value in cfg.std)
+        self._resize_mode = cfg.resize_mode
+        steps = image_transform_v2(cfg, is_train=False).transforms
+        border = next(index for index, step in enumerate(steps) if isinstance(step, MaybeToTensor))
+        self._to_square_rgb = Compose(steps[:border])
+
+    @cached_property
+    def config_json(self) -> str:
+        """The configuration in one canonical line, for fingerprints."""
+        return json.dumps(self.config, sort_keys=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Preprocess) and self.config_json == other.config_json
+
+    def __hash__(self) -> int:
+        return hash(self.config_json)
+
+    def decode(self, image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+        """The picture as the model sees it, before normalisation.
+
+        The first frame counts. Like open_clip, it neither applies the EXIF orientation nor blends transparency: alpha
+        is dropped.
+
+        Args:
+            image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+            max_pixels: limit on width times height, before and after resizing; never above Pillow's own limit
+                (about 89 million).
+
+        Returns:
+            uint8 [S, S, 3].
+
+        Raises:
+            ImageDecodeError: not such a file, damaged, truncated or too large.
+        """
+        try:
+            with Image.open(io.BytesIO(image_bytes), formats=ALLOWED_FORMATS) as image:
+                self._require_small(image.size, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
+                return np.array(self._to_square_rgb(image), dtype=np.uint8)
+        except ImageDecodeError:
+            raise
+        except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
+            raise ImageDecodeError(
+                f"not a readable picture ({type(error).__name__}): send a whole {', '.join(ALLOWED_FORMATS)} file"
+            ) from error
+
+    def normalise(
+        self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """The batch that the image tower reads.
+
+        Args:
+            images: uint8 [B, S, S, 3], or float [B, S, S, 3] in 0..255 (an augmented batch).
+            device: where the result lies; None keeps the images' own.
+            dtype: of the result; the arithmetic itself is float32.
+
+        Returns:
+            [B, 3, S, S], in memory channels-last.
+        """
+        batch = images.to(device, non_blocking=True) if device is not None else images
+        batch = batch.permute(0, 3, 1, 2).to(torch.float32).div(255)
+        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
+        return batch.sub_(mean).div_(std).to(dtype)
+
+    def _require_small(self, size: tuple[int, int], max_pixels: int) -> None:
+        width, height = size
+        if width * height > max_pixels:
+            raise ImageDecodeError(f"{width} x {height} is over {max_pixels:,} pixels: shrink the picture")
+        # The short side is resized to S before the crop, so a long thin strip would grow without bound.
+        resized = self.size * self.size * max(size) // max(1, min(size))
+        if self._resize_mode == "shortest" and resized > max_pixels:
+            raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
+
+
+def _square(size: Any) -> tuple[int, int]:
+    height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+    if height != width:
+        raise ModelRefError(f"the model reads {height} x {width} pictures: use a model with square input")
+    return (int(height), int(width))
