@@ -13,7 +13,7 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from paint_core import starter
+from paint_core import prompts, starter
 from paint_core.checkpoints import Checkpoint, find_by_file, find_by_tag, find_in_dir, find_on_hub
 from paint_core.errors import ModelRefError, NonFiniteWeightsError, WeightsMismatchError
 from paint_core.finetune_config import FinetuneConfig
@@ -125,6 +125,11 @@ class BaseModel:
     def finetune_defaults(self) -> FinetuneConfig:
         """How to fine-tune this model if nobody says otherwise: as in the paper, or as the starter wants it."""
         return FinetuneConfig(**starter.FINETUNE_DEFAULTS) if self.ref == "starter" else FinetuneConfig()
+
+    @property
+    def default_templates(self) -> tuple[str, ...]:
+        """Prompt templates for whoever names none."""
+        return prompts.STARTER if self.ref == "starter" else prompts.DEFAULT_TEMPLATES
 
 
 def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_dir: Path | None = None) -> BaseModel:

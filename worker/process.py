@@ -6,6 +6,7 @@ reads its end and exits, so a SIGKILLed worker leaves no trainer behind.
 
 from __future__ import annotations
 
+import json
 import os
 import selectors
 import signal
@@ -97,12 +98,6 @@ def environment_of(settings: WorkerSettings) -> dict[str, str]:
     """Return the environment variables that make another process read these very settings."""
     values = settings.model_dump(mode="json", exclude={"broker_url"})  # the trainer rings no doorbell
     return {
-        f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else _to_json(value)
+        f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
-
-
-def _to_json(value: object) -> str:
-    import json
-
-    return json.dumps(value)

@@ -1,9 +1,9 @@
 """Holds a job by a lease and watches over the trainer process that works on it.
 
 The trainer is a fresh Python in a process group of its own: it may use DataLoader workers and CUDA, which Celery's
-daemonic pool processes may not, and when it exits all its memory is free again. The supervisor renews the lease, writes
-the trainer's progress into the database under the lease's token, and ends the trainer on cancel, time limit, shutdown or
-a lost lease. A trainer that dies is started again; it resumes from the checkpoint that the database names.
+daemonic pool processes may not, and when it exits all its memory is free again. The supervisor renews the lease,
+writes the trainer's progress into the database under the lease's token, and ends the trainer on cancel, time limit,
+shutdown or a lost lease. A trainer that dies is started again; it resumes from the checkpoint that the database names.
 """
 
 from __future__ import annotations

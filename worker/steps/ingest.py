@@ -93,8 +93,7 @@ def _store(
     options: DatasetOptions,
     meter: ProgressMeter,
 ) -> DatasetContent:
-    names = dict(options.display_names)
-    classnames = tuple(names.get(folder, folder) for folder in plan.folders)
+    classnames = _classnames(plan.folders, dict(options.display_names))
     labels = {folder: label for label, folder in enumerate(plan.folders)}
     shards: dict[str, Any] = {}
     counts: dict[str, Any] = {}
@@ -105,6 +104,20 @@ def _store(
             shards[split] = {"sha256": run.blobs.put_file(path), "num_images": num_images}
             counts[split] = dict(Counter(classnames[labels[image.folder]] for image in images))
     return DatasetContent(classnames, options.templates, shards, counts, rejected)
+
+
+def _classnames(folders: tuple[str, ...], display_names: dict[str, str]) -> tuple[str, ...]:
+    unknown = sorted(set(display_names) - set(folders))
+    if unknown:
+        raise ArchiveRefusedError(
+            "unknown_class", f"`classnames` names {unknown[0]!r}, but there is no such class folder.", "Correct it."
+        )
+    classnames = tuple(display_names.get(folder, folder) for folder in folders)
+    if len(set(classnames)) < len(classnames):
+        raise ArchiveRefusedError(
+            "duplicate_classname", "Two class folders have the same display name.", "Give each class its own name."
+        )
+    return classnames
 
 
 def _rows(

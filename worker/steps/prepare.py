@@ -1,0 +1,126 @@
+"""First stage of a patch: load the base, decode every image once, build every head."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from paint_core.datasets import LabelledImages, Task, decode_all
+from paint_core.finetune_config import FinetuneConfig
+from paint_core.heads import build_head
+from paint_core.models import BaseModel, load_base
+from registry.contract import FinetuneOptions, PatchRequest
+from registry.datasets import Datasets
+from registry.errors import RequestRefusedError
+from registry.patches import Patches
+from registry.shards import read_shard
+from registry.tables import DatasetRow, PatchRow
+from registry.versions import Versions
+from worker.run import Run
+
+_PATCHING_SPLITS = ("train", "validation", "test")
+_SUPPORTED_SPLITS = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class PatchJob:
+    """What the database says about a patch: what was asked, from which base, on which data sets.
+
+    Attributes:
+        row: The patch.
+        request: What was asked.
+        base_ref: Reference of the base model.
+        datasets: By id, the patching task first.
+    """
+
+    row: PatchRow
+    request: PatchRequest
+    base_ref: str
+    datasets: Mapping[str, DatasetRow]
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Number of images by split: train of the patching task, validation and test of all."""
+        counts = dict.fromkeys(_PATCHING_SPLITS, 0)
+        for identifier, row in self.datasets.items():
+            for split in self.splits_of(identifier):
+                counts[split] += (row.shards or {})[split]["num_images"]
+        return counts
+
+    def splits_of(self, identifier: str) -> tuple[str, ...]:
+        """Return the splits that the data set is needed for."""
+        return _PATCHING_SPLITS if identifier in self.request.tasks else _SUPPORTED_SPLITS
+
+
+def load_job(run: Run) -> PatchJob:
+    """Return what the database says about the patch."""
+    with run.database.read() as session:
+        row = Patches(session).get(run.subject_id)
+        request = PatchRequest.model_validate(row.request)
+        datasets = {name: Datasets(session).get(name) for name in (*request.tasks, *request.supported)}
+        base_ref = Versions(session).base(row.base_fingerprint).ref
+    return PatchJob(row, request, base_ref, datasets)
+
+
+def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
+    """Return the base model.
+
+    Raises:
+        RequestRefusedError: Its weights are not those that the patch was asked for.
+    """
+    base = load_base(job.base_ref, device=device)
+    if base.fingerprint != job.row.base_fingerprint:
+        raise RequestRefusedError(
+            "base_changed",
+            f"Base {job.base_ref!r} has other weights here than when the patch was asked for.",
+            "Give this worker the same model files as the API, or ask for the patch again.",
+        )
+    return base
+
+
+def resolve_config(defaults: FinetuneConfig, options: FinetuneOptions) -> FinetuneConfig:
+    """Return the base's defaults with what the request set; a shorter run keeps its share of warm-up."""
+    given = {name: value for name, value in options.model_dump().items() if value is not None}
+    if "iterations" in given and "warmup_steps" not in given:
+        share = defaults.warmup_steps / defaults.iterations
+        given["warmup_steps"] = min(int(share * given["iterations"]), given["iterations"] - 1)
+    return replace(defaults, **given)
+
+
+def choose_device(setting: str) -> torch.device:
+    """Return the device that the setting names; `auto` takes CUDA where there is one."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(setting)
+
+
+def load_tasks(run: Run, job: PatchJob, base: BaseModel, on_images: Callable[[int], None]) -> dict[str, Task]:
+    """Return the tasks by data set id, with their images decoded to uint8 arrays, and their heads.
+
+    Args:
+        run: The attempt.
+        job: Names the data sets.
+        base: Decides the input size and the text tower.
+        on_images: Told how many more images were decoded.
+    """
+    return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in job.datasets}
+
+
+def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_images: Callable[[int], None]) -> Task:
+    row = job.datasets[identifier]
+    classnames = tuple(row.classnames or ())
+    templates = tuple(row.templates or ()) or base.default_templates
+    splits: dict[str, LabelledImages] = {}
+    for split in job.splits_of(identifier):
+        shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
+        splits[split] = decode_all(read_shard(shard), base.preprocess, classnames)
+        on_images(len(splits[split]))
+    return Task(
+        name=identifier,
+        head=build_head(base, classnames, templates),
+        train=splits.get("train"),
+        validation=splits["validation"],
+        test=splits["test"],
+    )

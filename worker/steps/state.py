@@ -1,0 +1,53 @@
+"""How far a patch job is, in a form that another attempt can go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from worker.messages import Checkpoint
+from worker.progress import ProgressMeter
+from worker.run import Run
+
+
+class PatchState:
+    """A patch job's checkpoint: plain data, whose large parts are blobs.
+
+    Keys, each there once its stage got that far: `state_sha256` (training state in mid fine-tune),
+    `task_vector_sha256` and `final_loss` (fine-tune done), `curve` (alphas evaluated so far), `timings_seconds`.
+
+    Args:
+        run: The attempt; its checkpoint is where this one starts.
+        meter: Told which stage the work belongs to.
+    """
+
+    def __init__(self, run: Run, meter: ProgressMeter) -> None:
+        self._run = run
+        self._meter = meter
+        self._value = dict(run.checkpoint)
+
+    def get(self, key: str) -> Any:
+        """Return a value that this or an earlier attempt saved, or None."""
+        return self._value.get(key)
+
+    def save(self, **values: Any) -> None:
+        """Keep values for this and later attempts; None removes one."""
+        merged = self._value | values
+        self._value = {key: value for key, value in merged.items() if value is not None}
+        self._run.channel.send(Checkpoint(self._value))
+
+    @property
+    def timings_seconds(self) -> dict[str, float]:
+        """Seconds that each finished stage took, over all attempts that finished it."""
+        return dict(self.get("timings_seconds") or {})
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Name the stage of what happens inside, and time it."""
+        self._meter.enter(name)
+        started = time.monotonic()
+        yield
+        spent = self.timings_seconds.get(name, 0.0) + time.monotonic() - started
+        self.save(timings_seconds=self.timings_seconds | {name: round(spent, 3)})
