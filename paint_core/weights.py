@@ -246,7 +246,9 @@ def _add_terms(mixed: dict[str, Tensor], terms: Sequence[Term]) -> None:
             continue
         for name, update in term.task_vector.items():
             own = mixed[name]
-            own.add_(update.to(own.device, own.dtype), alpha=term.coefficient)
+            # Multiply, then add: two roundings, the same on every device and memory layout. `add_(alpha=)` may fuse
+            # them in some places and not in others.
+            own.add_(update.to(own.device, own.dtype) * term.coefficient)
 
 
 def _dot(left: Tensor, right: Tensor) -> float:

@@ -1,0 +1,93 @@
+"""Everything random in fine-tuning, as pure functions of (seed, position): a resume needs no generator state."""
+
+import hashlib
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_TRIES = 10  # as in torchvision's RandomResizedCrop
+_LOG_RATIO = (math.log(3 / 4), math.log(4 / 3))
+
+
+def derive_seed(purpose: str, seed: int, index: int) -> int:
+    """A seed in [0, 2^63) that shares nothing visible with those of other purposes, seeds and indices."""
+    digest = hashlib.blake2b(f"{purpose}:{seed}:{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator(purpose: str, seed: int, index: int) -> torch.Generator:
+    """A fresh CPU generator seeded with `derive_seed`; the same on every machine."""
+    return torch.Generator().manual_seed(derive_seed(purpose, seed, index))
+
+
+def batch_indices(step: int, num_images: int, batch_size: int, seed: int) -> Tensor:
+    """The images of one step: a window on the endless row of one permutation per epoch.
+
+    A batch runs over the border of two epochs, so no image is ever dropped.
+
+    Args:
+        step: counted from 0.
+        num_images: N.
+        batch_size: B; may exceed N.
+        seed: of the permutations.
+
+    Returns:
+        int64 [B].
+    """
+    start, stop = step * batch_size, (step + 1) * batch_size
+    parts = []
+    for epoch in range(start // num_images, (stop - 1) // num_images + 1):
+        offset = epoch * num_images
+        order = _epoch_order(epoch, num_images, seed)
+        parts.append(order[max(0, start - offset) : stop - offset])
+    return torch.cat(parts)
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(epoch: int, num_images: int, seed: int) -> Tensor:
+    return torch.randperm(num_images, generator=generator("order", seed, epoch))
+
+
+def random_resized_crop(images: Tensor, scale: tuple[float, float], source: torch.Generator) -> Tensor:
+    """One random crop per image, resized back to its size: torchvision's rule, the whole batch at once.
+
+    Areas are uniform in `scale`, aspect ratios log-uniform in 3/4..4/3, ten tries for a crop that fits, then the whole
+    picture. Crops lie at real-valued positions; resampling is bicubic.
+
+    Args:
+        images: uint8 [B, S, S, 3] on any device.
+        scale: range of areas; (1, 1) leaves the images as they are.
+        source: CPU generator.
+
+    Returns:
+        float32 [B, S, S, 3] in 0..255 on the images' device.
+    """
+    batch = images.to(torch.float32)
+    if scale == (1.0, 1.0):
+        return batch
+    boxes = _crop_boxes(len(images), scale, source).to(images.device)
+    width, height, left, top = boxes.unbind(dim=1)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0], theta[:, 1, 1] = width, height
+    theta[:, 0, 2], theta[:, 1, 2] = 2 * left + width - 1, 2 * top + height - 1
+    planes = batch.permute(0, 3, 1, 2)
+    grid = F.affine_grid(theta, list(planes.shape), align_corners=False)
+    crops = F.grid_sample(planes, grid, mode="bicubic", padding_mode="border", align_corners=False)
+    return crops.clamp_(0, 255).permute(0, 2, 3, 1)
+
+
+def _crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Generator) -> Tensor:
+    """Width, height, left, top [B, 4] as shares of the picture's side."""
+    draws = torch.rand(4, _TRIES, num_images, generator=source)
+    area = scale[0] + (scale[1] - scale[0]) * draws[0]
+    ratio = torch.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * draws[1])
+    width, height = torch.sqrt(area * ratio), torch.sqrt(area / ratio)
+    fits = (width <= 1) & (height <= 1)
+    boxes = torch.stack([width, height, (1 - width) * draws[2], (1 - height) * draws[3]], dim=-1)
+    first = fits.int().argmax(dim=0)
+    chosen = boxes[first, torch.arange(num_images)]
+    whole = torch.tensor([1.0, 1.0, 0.0, 0.0])
+    return torch.where(fits.any(dim=0).unsqueeze(1), chosen, whole)
