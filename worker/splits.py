@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from paint_core.datasets import split_off_validation
-
 from registry.layouts import ArchiveImage
 
 TEST_FRACTION = 0.1

@@ -101,7 +101,7 @@ def _finetune(
         device=base.device,
         state=resumed,
         on_step=on_step,
-        checkpoint_due=checkpoint_due,
+        checkpoint_every=checkpoint_due,
         on_checkpoint=on_checkpoint,
     )
     tau = task_vector({name: tensor.cpu() for name, tensor in theta_0.items()}, theta_1)

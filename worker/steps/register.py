@@ -16,7 +16,7 @@ from paint_core.evaluation import Score
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.models import BaseModel
 from paint_core.probe import probe_features
-from paint_core.weights import TaskVector, cosine, relative_norm, task_vector  # noqa: F401
+from paint_core.weights import TaskVector, Term, cosine, mix, relative_norm
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
@@ -58,7 +58,8 @@ def register(
     tau_sha256 = state.get("task_vector_sha256")
     theta_0 = base.visual.state_dict()
     probe = probe_features(WorkingModel(base, result.tau).at(result.choice.alpha), base)
-    update = {"relative_norm": relative_norm(result.tau, theta_0)}
+    theta_1 = mix(theta_0, [Term(result.tau, 1.0)])
+    update = {"relative_norm": relative_norm(result.tau, theta_0), "cosine": cosine(theta_0, theta_1)}
     lineage = _lineage(job, base, result, tau_sha256)
     report = _report(job, tasks, result, state) | {"update": update, "task_vector_sha256": tau_sha256}
     with run.database.write() as session:

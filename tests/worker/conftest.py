@@ -1,0 +1,94 @@
+"""A real installation in a temporary folder: SQLite, blobs, and the starter registered as its base."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from paint_core.models import BaseModel, load_base
+from registry.blobs import FileBlobStore
+from registry.contract import PatchRequest
+from registry.database import Database
+from registry.datasets import DatasetOptions, Datasets
+from registry.patches import Patches
+from registry.tables import DatasetRow, JobRow, PatchRow
+from registry.versions import Versions
+from tests.builders import digit_members, write_zip
+from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What a test holds of an installation."""
+
+    settings: WorkerSettings
+    database: Database
+    blobs: FileBlobStore
+
+    def submit_dataset(self, archive: Path, options: DatasetOptions | None = None) -> DatasetRow:
+        with self.database.write() as session:
+            sha256 = self.blobs.put_file(archive)
+            return Datasets(session).submit(archive.stem, sha256, options or DatasetOptions())[0]
+
+    def ingest(self, archive: Path, options: DatasetOptions | None = None) -> DatasetRow:
+        row = self.submit_dataset(archive, options)
+        Supervisor(self.settings).run(row.job_id)
+        return self.dataset(row.id)
+
+    def submit_patch(self, **fields: object) -> PatchRow:
+        with self.database.write() as session:
+            return Patches(session).submit(PatchRequest.model_validate(fields), default_base="starter")
+
+    def dataset(self, identifier: str) -> DatasetRow:
+        with self.database.read() as session:
+            return Datasets(session).get(identifier)
+
+    def patch(self, identifier: str) -> PatchRow:
+        with self.database.read() as session:
+            return Patches(session).get(identifier)
+
+    def job(self, identifier: str) -> JobRow:
+        with self.database.read() as session:
+            row = session.get(JobRow, identifier)
+            assert row is not None
+            return row
+
+
+@pytest.fixture(scope="session")
+def starter() -> BaseModel:
+    return load_base("starter")
+
+
+def install(folder: Path, starter: BaseModel, **settings: object) -> Installation:
+    loaded = WorkerSettings.load(data_dir=folder, **settings)
+    loaded.make_directories()
+    database = Database(loaded.resolved_database_url)
+    database.migrate()
+    with database.write() as session:
+        Versions(session).ensure_base(
+            ref="starter", fingerprint=starter.fingerprint, embed_dim=starter.embed_dim, image_size=starter.image_size
+        )
+    return Installation(loaded, database, FileBlobStore(loaded.blob_dir))
+
+
+@pytest.fixture
+def installation(tmp_path: Path, starter: BaseModel) -> Iterator[Installation]:
+    made = install(tmp_path / "data", starter, checkpoint_seconds=0, heartbeat_seconds=0.2)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture
+def digits(installation: Installation, tmp_path: Path) -> DatasetRow:
+    """Digits zero to four, few of them, ingested."""
+    members = digit_members(range(5), train=24, val=4, test=4)
+    return installation.ingest(write_zip(tmp_path / "digits.zip", members))
+
+
+@pytest.fixture
+def others(installation: Installation, tmp_path: Path) -> DatasetRow:
+    """Digits five to nine as a supported task, ingested."""
+    members = digit_members(range(5, 10), val=4, test=4)
+    return installation.ingest(write_zip(tmp_path / "others.zip", members))

@@ -1,0 +1,222 @@
+"""The supervisor with real trainer processes: what happens to a job whatever happens to its worker."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+from sqlalchemy import select, update
+
+from registry.contract import JobStatus
+from registry.jobs import Jobs
+from registry.tables import DatasetRow, JobEventRow, JobRow, PatchRow, VersionRow
+from registry.versions import Versions
+from tests.builders import digit_members, write_zip
+from tests.worker.conftest import Installation
+from worker.process import environment_of
+from worker.supervisor import Supervisor
+
+Found = TypeVar("Found")
+FINETUNE = {"iterations": 40, "batch_size": 16, "learning_rate": 1e-4}
+
+
+def _submit(installation: Installation, digits: DatasetRow, others: DatasetRow) -> PatchRow:
+    return installation.submit_patch(
+        name="digits", tasks=[digits.id], supported=[others.id], finetune=FINETUNE, alpha={"grid_step": 0.25}
+    )
+
+
+def _events(installation: Installation, job_id: str) -> list[JobEventRow]:
+    with installation.database.read() as session:
+        return list(session.scalars(select(JobEventRow).where(JobEventRow.job_id == job_id).order_by(JobEventRow.id)))
+
+
+def _versions(installation: Installation) -> list[VersionRow]:
+    with installation.database.read() as session:
+        return list(Versions(session).newest())
+
+
+def _in_background(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def _wait_for(look: Callable[[], Found | None], seconds: float = 60) -> Found:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def _checkpointed_step(installation: Installation, job_id: str, at_least: int) -> int | None:
+    step = (installation.job(job_id).checkpoint or {}).get("step") or 0
+    return step if step >= at_least else None
+
+
+def _trainer(job_id: str) -> psutil.Process | None:
+    for process in psutil.process_iter(["cmdline"]):
+        if job_id in (process.info["cmdline"] or []) and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def test_ingest_reports_a_text_file_named_png_and_keeps_the_rest(installation: Installation, tmp_path: Path) -> None:
+    members = digit_members(range(2), train=6, val=2, test=2) | {"train/zero/notes.png": b"this is text"}
+    row = installation.ingest(write_zip(tmp_path / "digits.zip", members))
+    assert row.state == "ready"
+    assert row.classnames == ["one", "zero"]
+    assert row.counts == {split: {"one": n, "zero": n} for split, n in (("train", 6), ("validation", 2), ("test", 2))}
+    assert [entry["file"] for entry in row.rejected or []] == ["train/zero/notes.png"]
+    assert "readable" in (row.rejected or [])[0]["reason"]
+
+
+def test_ingest_fails_with_a_cause_when_no_image_of_a_class_can_be_read(
+    installation: Installation, tmp_path: Path
+) -> None:
+    members = digit_members(range(1), train=6) | {"train/one/a.png": b"text", "train/one/b.png": b"more text"}
+    row = installation.ingest(write_zip(tmp_path / "digits.zip", members))
+    job = installation.job(row.job_id)
+    assert (row.state, job.status, job.error_code) == ("failed", "failed", "empty_class")
+    assert "'one'" in (job.error_detail or "")
+
+
+def test_a_patch_yields_one_version_with_a_full_report(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    patch = _submit(installation, digits, others)
+    Supervisor(installation.settings).run(patch.job_id)
+    job, patch = installation.job(patch.job_id), installation.patch(patch.id)
+    assert (job.status, job.progress, job.error_code) == ("succeeded", 1.0, None)
+    (version,) = _versions(installation)
+    report = patch.report
+    assert report is not None
+    assert patch.version_id == version.id == report["version_id"]
+    assert [point["alpha"] for point in report["curve"]] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert report["alpha"] in (0.0, 0.25, 0.5, 0.75, 1.0)
+    best = max(point["combined"] for point in report["curve"])
+    assert next(p for p in report["curve"] if p["alpha"] == report["alpha"])["combined"] == best
+    assert {task["role"] for task in report["tasks"]} == {"patching", "supported"}
+    assert all(task["test"]["patched"]["total"] == 20 for task in report["tasks"])
+    assert set(report["timings_seconds"]) >= {"prepare", "finetune", "select", "evaluate"}
+
+
+def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_version(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    undisturbed = _submit(installation, digits, others)
+    Supervisor(installation.settings).run(undisturbed.job_id)
+    disturbed = _submit(installation, digits, others)
+    supervising = _in_background(lambda: Supervisor(installation.settings).run(disturbed.job_id))
+    step = _wait_for(lambda: _checkpointed_step(installation, disturbed.job_id, at_least=5))
+    victim = _wait_for(lambda: _trainer(disturbed.job_id))
+    victim.send_signal(signal.SIGKILL)
+    supervising.join(timeout=120)
+
+    job = installation.job(disturbed.job_id)
+    assert (job.status, job.attempt) == ("succeeded", 2)
+    resumed = [event.data for event in _events(installation, job.id) if event.message == "resumed"]
+    assert resumed
+    assert step <= (resumed[0] or {})["step"] < FINETUNE["iterations"]
+    reports = [installation.patch(patch.id).report or {} for patch in (undisturbed, disturbed)]
+    assert reports[0]["task_vector_sha256"] == reports[1]["task_vector_sha256"]  # the same bits
+    assert reports[0]["curve"] == reports[1]["curve"]
+    assert sorted(version.job_id or "" for version in _versions(installation)) == sorted(
+        [undisturbed.job_id, disturbed.job_id]
+    )
+
+
+def test_a_cancelled_patch_stops_within_two_seconds_and_registers_nothing(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    patch = _submit(installation, digits, others)
+    supervising = _in_background(lambda: Supervisor(installation.settings).run(patch.job_id))
+    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
+    with installation.database.write() as session:
+        Jobs(session).request_cancel(patch.job_id)
+    supervising.join(timeout=2)
+    assert not supervising.is_alive()
+    assert installation.job(patch.job_id).status == JobStatus.CANCELLED
+    assert _trainer(patch.job_id) is None
+    assert _versions(installation) == []
+    assert installation.patch(patch.id).report is None
+
+
+def test_a_worker_that_shuts_down_gives_the_job_back_and_the_next_one_finishes_it(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    patch = _submit(installation, digits, others)
+    stop = threading.Event()
+    supervising = _in_background(lambda: Supervisor(installation.settings, is_stopping=stop.is_set).run(patch.job_id))
+    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
+    stop.set()
+    supervising.join(timeout=3)
+    assert not supervising.is_alive()
+    job = installation.job(patch.job_id)
+    assert (job.status, job.attempt) == ("queued", 0)
+    Supervisor(installation.settings).run(patch.job_id)
+    assert installation.job(patch.job_id).status == "succeeded"
+
+
+def test_a_supervisor_whose_lease_was_taken_ends_its_trainer_and_writes_nothing(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    patch = _submit(installation, digits, others)
+    supervising = _in_background(lambda: Supervisor(installation.settings).run(patch.job_id))
+    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
+    with installation.database.write() as session:  # as if it had expired and another worker had leased it
+        taken = {"lease_token": JobRow.lease_token + 1, "lease_owner": "another"}
+        session.execute(update(JobRow).where(JobRow.id == patch.job_id).values(taken))
+    supervising.join(timeout=5)
+    assert not supervising.is_alive()
+    job = installation.job(patch.job_id)
+    assert (job.status, job.lease_owner) == ("running", "another")
+    assert _trainer(patch.job_id) is None
+
+
+def test_a_job_whose_trainer_always_dies_fails_after_three_attempts_with_the_cause(
+    installation: Installation, tmp_path: Path
+) -> None:
+    row = installation.submit_dataset(write_zip(tmp_path / "digits.zip", digit_members(range(2), train=6)))
+    stop = threading.Event()
+
+    def kill_trainers() -> None:
+        while not stop.is_set():
+            if (trainer := _trainer(row.job_id)) is not None:
+                trainer.send_signal(signal.SIGKILL)
+            time.sleep(0.05)
+
+    killing = _in_background(kill_trainers)
+    Supervisor(installation.settings).run(row.job_id)
+    stop.set()
+    killing.join()
+    job = installation.job(row.job_id)
+    assert (job.status, job.attempt, job.error_code) == ("failed", 3, "attempts_exhausted")
+    assert "signal 9" in (job.error_detail or "")
+    assert installation.dataset(row.id).state == "failed"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for the trainer in /proc")
+def test_a_killed_supervisor_leaves_no_trainer_behind(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    patch = _submit(installation, digits, others)
+    code = "import sys; from worker.tasks import run_job; run_job(sys.argv[1])"
+    environment = os.environ | environment_of(installation.settings)
+    supervisor = subprocess.Popen([sys.executable, "-c", code, patch.job_id], env=environment)
+    try:
+        _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
+        assert _trainer(patch.job_id) is not None
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+    _wait_for(lambda: True if _trainer(patch.job_id) is None else None, seconds=5)
