@@ -47,6 +47,13 @@ class ArchiveLimits:
 def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
     """Return the archive's regular files and folders, having checked all that its central directory tells.
 
+    Args:
+        path: The uploaded file.
+        limits: The budgets; here they hold against what the directory declares.
+
+    Returns:
+        The entries in the directory's order; every name is relative, plain and unique.
+
     Raises:
         ArchiveRefusedError: It is not a zip file, is damaged, encrypted, or hostile; `code` says which.
     """
@@ -79,6 +86,9 @@ def read_members(
         path: An archive that `inspect_members` accepted.
         names: Names of regular files in it.
         limits: The budgets; here they hold against what is really unpacked, not what was declared.
+
+    Yields:
+        tuple[str, bytes | str]: One pair a name, in the order of `names`.
 
     Raises:
         ArchiveRefusedError: More bytes came out than the budget allows.

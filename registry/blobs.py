@@ -64,6 +64,12 @@ class FileBlobStore:
     def read(self, sha256: str) -> bytes:
         """Return the object's bytes.
 
+        Args:
+            sha256: The object's name, 64 hex digits.
+
+        Returns:
+            The bytes, which hash to the name.
+
         Raises:
             BlobMissingError: There is no such object.
             BlobCorruptError: Its bytes have changed since they were stored.
@@ -75,6 +81,12 @@ class FileBlobStore:
 
     def fetch(self, sha256: str) -> Path:
         """Return the object's file, once its bytes are verified.
+
+        Args:
+            sha256: The object's name, 64 hex digits.
+
+        Returns:
+            A path inside the store; the file must not be changed.
 
         Raises:
             BlobMissingError: There is no such object.

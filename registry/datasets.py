@@ -87,6 +87,12 @@ class Datasets:
     def get(self, identifier: str) -> DatasetRow:
         """Return the data set.
 
+        Args:
+            identifier: Id such as `ds_…`.
+
+        Returns:
+            The row, attached to the session.
+
         Raises:
             NotFoundError: There is no such data set.
         """

@@ -76,6 +76,12 @@ class Jobs:
     def get(self, job_id: str) -> JobRow:
         """Return the job.
 
+        Args:
+            job_id: Id such as `job_…`.
+
+        Returns:
+            The row, attached to the session.
+
         Raises:
             NotFoundError: There is no such job.
         """
@@ -99,6 +105,12 @@ class Jobs:
 
     def request_cancel(self, job_id: str) -> JobRow:
         """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
+
+        Args:
+            job_id: The job.
+
+        Returns:
+            The row as it is after the request.
 
         Raises:
             NotFoundError: There is no such job.
@@ -173,6 +185,13 @@ class Jobs:
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS) -> bool:
         """Push the lease's expiry on and return whether somebody asked to cancel the job.
 
+        Args:
+            lease: Proof that the caller holds the job.
+            seconds: How long the lease holds from now on.
+
+        Returns:
+            True if the holder should stop and call `cancel`.
+
         Raises:
             LeaseLostError: The lease is not held any more.
         """
@@ -180,7 +199,13 @@ class Jobs:
         return bool(self._session.scalar(select(JobRow.cancel_requested).where(JobRow.id == lease.job_id)))
 
     def report(self, lease: Lease, *, stage: str, progress: float, eta_seconds: float | None) -> None:
-        """Record how far the work is: `progress` in [0, 1], `eta_seconds` until its end if known.
+        """Record how far the work is.
+
+        Args:
+            lease: Proof that the caller holds the job.
+            stage: The stage that the work is in.
+            progress: Share of the whole job that is done, in [0, 1].
+            eta_seconds: Seconds until the job ends, if known.
 
         Raises:
             LeaseLostError: The lease is not held any more.
@@ -190,6 +215,10 @@ class Jobs:
     def save_checkpoint(self, lease: Lease, checkpoint: dict[str, Any]) -> None:
         """Record where a later attempt can go on from.
 
+        Args:
+            lease: Proof that the caller holds the job.
+            checkpoint: Plain data; replaces the last one.
+
         Raises:
             LeaseLostError: The lease is not held any more.
         """
@@ -197,6 +226,12 @@ class Jobs:
 
     def note(self, lease: Lease, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Append an event on behalf of the lease's holder.
+
+        Args:
+            lease: Proof that the caller holds the job.
+            message: Constant text.
+            level: `info`, `warn` or `error`.
+            data: Plain data that goes with the text.
 
         Raises:
             LeaseLostError: The lease is not held any more.
@@ -206,6 +241,11 @@ class Jobs:
 
     def release(self, lease: Lease, reason: str, *, counts_as_attempt: bool) -> None:
         """Give the job back to the queue, for another worker or a later start; fail it once its attempts are used up.
+
+        Args:
+            lease: Proof that the caller holds the job.
+            reason: Why, for people.
+            counts_as_attempt: False when the job is not to blame, such as when the worker was told to stop.
 
         Raises:
             LeaseLostError: The lease is not held any more.
@@ -220,6 +260,9 @@ class Jobs:
     def succeed(self, lease: Lease) -> None:
         """End the job well; call it in the transaction that writes its result.
 
+        Args:
+            lease: Proof that the caller holds the job.
+
         Raises:
             LeaseLostError: The lease is not held any more, so the result must not be written either.
         """
@@ -228,6 +271,11 @@ class Jobs:
     def fail(self, lease: Lease, code: str, detail: str) -> None:
         """End the job with a cause.
 
+        Args:
+            lease: Proof that the caller holds the job.
+            code: Stable, machine-readable cause.
+            detail: What happened and what to do next.
+
         Raises:
             LeaseLostError: The lease is not held any more.
         """
@@ -235,6 +283,9 @@ class Jobs:
 
     def cancel(self, lease: Lease) -> None:
         """End the job because somebody asked for it.
+
+        Args:
+            lease: Proof that the caller holds the job.
 
         Raises:
             LeaseLostError: The lease is not held any more.

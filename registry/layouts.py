@@ -55,6 +55,13 @@ class ArchivePlan:
 def inspect_archive(path: Path, limits: ArchiveLimits | None = None) -> ArchivePlan:
     """Return what the archive holds, from its central directory alone.
 
+    Args:
+        path: The uploaded file.
+        limits: Budgets; the default ones when left out.
+
+    Returns:
+        The images to read with their class folders and splits, and what is left out and why.
+
     Raises:
         ArchiveRefusedError: It is hostile or damaged, has no class folders, or a class has no image.
     """

@@ -34,6 +34,12 @@ class Patches:
     def get(self, patch_id: str) -> PatchRow:
         """Return the patch.
 
+        Args:
+            patch_id: Id such as `pt_…`.
+
+        Returns:
+            The row, attached to the session.
+
         Raises:
             NotFoundError: There is no such patch.
         """
@@ -49,6 +55,13 @@ class Patches:
 
     def submit(self, request: PatchRequest, default_base: str) -> PatchRow:
         """Return a new patch with its queued job.
+
+        Args:
+            request: What was asked for.
+            default_base: Reference of the base to start from where the request names none.
+
+        Returns:
+            The row; its job still has to be rung for.
 
         Raises:
             NotFoundError: A data set or the base is unknown.

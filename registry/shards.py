@@ -25,6 +25,9 @@ def write_shard(path: Path, rows: Iterable[_Row], classnames: tuple[str, ...]) -
         path: File to write.
         rows: `(image file's bytes, name, label)`, with labels in [0, C).
         classnames: Display names in label order.
+
+    Returns:
+        The number of images written.
     """
     schema = _schema(classnames)
     num_images = 0

@@ -57,6 +57,12 @@ class Versions:
     def base_by_ref(self, ref: str) -> BaseModelRow:
         """Return the base that was registered under this reference.
 
+        Args:
+            ref: Reference such as `starter`, as the settings name it.
+
+        Returns:
+            The row, attached to the session.
+
         Raises:
             NotFoundError: There is none.
         """
@@ -118,6 +124,12 @@ class Versions:
     def get(self, version_id: int) -> VersionRow:
         """Return the version.
 
+        Args:
+            version_id: Number of the version.
+
+        Returns:
+            The row, attached to the session.
+
         Raises:
             NotFoundError: There is no such version.
         """
@@ -156,6 +168,12 @@ class Aliases:
 
     def get(self, name: str) -> AliasRow:
         """Return the alias.
+
+        Args:
+            name: Name such as `active`.
+
+        Returns:
+            The row, attached to the session.
 
         Raises:
             NotFoundError: There is no such alias.

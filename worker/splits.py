@@ -23,6 +23,9 @@ def assign_splits(images: Sequence[ArchiveImage]) -> dict[str, list[ArchiveImage
 
     Args:
         images: Accepted images, in a stable order; either all or none name a split.
+
+    Returns:
+        Every image once, under the split that it goes into.
     """
     splits: dict[str, list[ArchiveImage]] = {name: [] for name in _ORDER}
     if images[0].split is None:

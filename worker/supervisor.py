@@ -122,6 +122,12 @@ class _Watch:
     def follow(self, trainer: TrainerProcess) -> _Verdict:
         """Return a failure, why the trainer was ended, or None if it exited by itself.
 
+        Args:
+            trainer: The running attempt.
+
+        Returns:
+            What the attempt ended with, so far as it is known here.
+
         Raises:
             LeaseLostError: Somebody else holds the job now.
         """

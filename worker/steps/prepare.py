@@ -67,6 +67,13 @@ def load_job(run: Run) -> PatchJob:
 def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
     """Return the base model.
 
+    Args:
+        job: Names the base and the fingerprint that its weights must have.
+        device: Where to put it.
+
+    Returns:
+        The base, as the patch was asked for.
+
     Raises:
         RequestRefusedError: Its weights are not those that the patch was asked for.
     """
@@ -104,6 +111,9 @@ def load_tasks(run: Run, job: PatchJob, base: BaseModel, on_images: Callable[[in
         job: Names the data sets.
         base: Decides the input size and the text tower.
         on_images: Told how many more images were decoded.
+
+    Returns:
+        The patching task and the supported ones.
     """
     return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in job.datasets}
 
