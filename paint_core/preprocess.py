@@ -4,7 +4,6 @@ The first half (decode, resize, crop, RGB) runs on the CPU and ends in uint8, wh
 are cached at that point. The second half (scale, normalise) runs on the device, on whole batches.
 """
 
-import io
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,14 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose
 
 from paint_core.errors import ImageDecodeError, ModelRefError
-
-ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-DEFAULT_MAX_PIXELS = 50_000_000
+from paint_core.pictures import DEFAULT_MAX_PIXELS, open_picture
 
 
 class Preprocess:
@@ -77,16 +73,9 @@ class Preprocess:
         Raises:
             ImageDecodeError: not such a file, damaged, truncated or too large.
         """
-        try:
-            with Image.open(io.BytesIO(image_bytes), formats=ALLOWED_FORMATS) as image:
-                self._require_small(image.size, min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels))
-                return np.array(self._to_square_rgb(image), dtype=np.uint8)
-        except ImageDecodeError:
-            raise
-        except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-            raise ImageDecodeError(
-                f"not a readable picture ({type(error).__name__}): send a whole {', '.join(ALLOWED_FORMATS)} file"
-            ) from error
+        with open_picture(image_bytes, max_pixels=max_pixels) as image:
+            self._require_small(image.size, max_pixels)
+            return np.array(self._to_square_rgb(image), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
@@ -108,12 +97,10 @@ class Preprocess:
         return batch.sub_(mean).div_(std).to(dtype)
 
     def _require_small(self, size: tuple[int, int], max_pixels: int) -> None:
-        width, height = size
-        if width * height > max_pixels:
-            raise ImageDecodeError(f"{width} x {height} is over {max_pixels:,} pixels: shrink the picture")
         # The short side is resized to S before the crop, so a long thin strip would grow without bound.
         resized = self.size * self.size * max(size) // max(1, min(size))
         if self._resize_mode == "shortest" and resized > max_pixels:
+            width, height = size
             raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
 
 

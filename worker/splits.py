@@ -6,7 +6,6 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from paint_core.datasets import split_off_validation
 from registry.layouts import ArchiveImage
 
 TEST_FRACTION = 0.1
@@ -60,6 +59,8 @@ def _share(num_images: int, fraction: float) -> int:
 
 
 def _hold_out(splits: dict[str, list[ArchiveImage]]) -> None:
+    from paint_core.datasets import split_off_validation  # brings torch, which ingest rarely needs
+
     train = splits["train"]
     kept, held_out = split_off_validation(len(train))
     splits["train"] = [train[int(index)] for index in kept]

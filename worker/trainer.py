@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 
 import structlog
 
@@ -24,14 +25,13 @@ from worker.logs import set_up_logging
 from worker.messages import Channel, Failure
 from worker.run import Run
 from worker.settings import WorkerSettings
-from worker.steps.ingest import ingest
-from worker.steps.patch import patch
 
 ORPHANED = 70
 FAILED = 1
 log = structlog.get_logger()
 
-STEPS: dict[str, Callable[[Run], None]] = {JobKind.INGEST: ingest, JobKind.PATCH: patch}
+# By name, so that an ingest job does not wait seconds for torch to be imported.
+_STEPS = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.patch"}
 
 
 def main(job_id: str, token: int) -> int:
@@ -54,7 +54,7 @@ def main(job_id: str, token: int) -> int:
         channel=channel,
         settings=settings,
     )
-    failure = _attempt(STEPS[job.kind], run)
+    failure = _attempt(JobKind(job.kind), run)
     database.close()
     if failure is None:
         return 0
@@ -62,9 +62,10 @@ def main(job_id: str, token: int) -> int:
     return FAILED
 
 
-def _attempt(step: Callable[[Run], None], run: Run) -> Failure | None:
-    """Run the step; the one place where every error of a job is caught, logged and given a code."""
+def _attempt(kind: JobKind, run: Run) -> Failure | None:
+    """Run the job's step; the one place where every error of a job is caught, logged and given a code."""
     try:
+        step: Callable[[Run], None] = getattr(import_module(_STEPS[kind]), kind)
         step(run)
     except LeaseLostError as error:
         log.warning("lease lost; the result was refused", token=error.token)

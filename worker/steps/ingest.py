@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from paint_core.errors import ImageDecodeError
-from paint_core.preprocess import Preprocess
+from paint_core.pictures import check_picture
 from registry.archives import ArchiveLimits, read_members
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
@@ -23,8 +23,6 @@ from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.splits import assign_splits
 
-# Any model's input size would do: what can be decoded and resized to this can be used.
-_CHECK = {"size": 224}
 _NAMED_IN_ERROR = 3
 
 
@@ -51,12 +49,11 @@ def ingest(run: Run) -> None:
 def _decode(
     archive: Path, plan: ArchivePlan, meter: ProgressMeter, max_pixels: int
 ) -> tuple[list[ArchiveImage], list[dict[str, str]]]:
-    check = Preprocess(_CHECK)
     rejected = list(plan.rejected)
     accepted = []
     members = read_members(archive, (image.name for image in plan.images), ArchiveLimits())
     for image, (name, data) in zip(plan.images, members, strict=True):
-        reason = data if isinstance(data, str) else _undecodable(check, data, max_pixels)
+        reason = data if isinstance(data, str) else _undecodable(data, max_pixels)
         if reason:
             rejected.append({"file": name, "reason": reason})
         else:
@@ -65,9 +62,9 @@ def _decode(
     return accepted, rejected
 
 
-def _undecodable(check: Preprocess, data: bytes, max_pixels: int) -> str | None:
+def _undecodable(data: bytes, max_pixels: int) -> str | None:
     try:
-        check.decode(data, max_pixels=max_pixels)
+        check_picture(data, max_pixels=max_pixels)
     except ImageDecodeError as error:
         return str(error)
     return None
