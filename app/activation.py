@@ -1,0 +1,133 @@
+"""Moving the alias `active`: load beside, verify, commit, swap. Whatever fails leaves the old version serving.
+
+The alias is committed before the swap. A crash between the two is harmless: a restart, and every other replica within
+a second, loads what the alias names.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from app.errors import ActivationFailedError, ActivationInProgressError
+from app.serving.engine import Engine
+from app.serving.model import ServedModel, VersionRecipe, build_served_model
+from paint_core.errors import PaintCoreError
+from paint_core.models import BaseModel
+from registry.blobs import BlobStore
+from registry.contract import ACTIVE_ALIAS
+from registry.database import Database
+from registry.errors import RegistryError
+from registry.versions import Aliases, Versions
+
+_RETRY_SECONDS = 30.0
+_log = structlog.get_logger(__name__)
+
+
+class Activator:
+    """Loads versions into the engine, one at a time.
+
+    Args:
+        database: Holds versions and aliases.
+        blobs: Holds task vectors.
+        bases: Loaded base models by fingerprint.
+        engine: Serves what is loaded.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel], engine: Engine) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._bases = bases
+        self._engine = engine
+        self._busy = threading.Lock()
+        self._failed: tuple[int, float] | None = None  # version that would not load, and when to try it again
+
+    def activate(self, version_id: int, *, actor: str, reason: str) -> None:
+        """Make the version active: it answers every request that starts after this returns.
+
+        Args:
+            version_id: The version.
+            actor: Who asks, for the history.
+            reason: Why, for the history.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ActivationInProgressError: Another activation has not ended yet.
+            ActivationFailedError: It could not be loaded or verified; nothing has changed.
+        """
+        if not self._busy.acquire(blocking=False):
+            raise ActivationInProgressError()
+        try:
+            recipe = self._recipe(version_id)
+            served = self._engine.served
+            model = served if served and served.version_id == version_id else self._build(recipe)
+            with self._database.write() as session:
+                aliases = Aliases(session)
+                if aliases.active_version_id() != version_id:
+                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason)
+            self._engine.swap(model)
+            _log.info("version activated", version=version_id)
+        finally:
+            self._busy.release()
+
+    def follow_alias(self) -> None:
+        """Serve what the alias names, if that is something else; a version that will not load is logged and retried."""
+        served = self._engine.served
+        if served is not None and served.version_id == self._named():
+            return
+        if not self._busy.acquire(blocking=False):
+            return
+        try:
+            self._load_named()
+        finally:
+            self._busy.release()
+
+    def _load_named(self) -> None:
+        version_id = self._named()
+        served = self._engine.served
+        if version_id is None or (served is not None and served.version_id == version_id):
+            return
+        if self._failed and self._failed[0] == version_id and time.monotonic() < self._failed[1]:
+            return
+        try:
+            self._engine.swap(self._build(self._recipe(version_id)))
+        except ActivationFailedError as error:
+            self._failed = (version_id, time.monotonic() + _RETRY_SECONDS)
+            self._engine.report_trouble(error.detail)
+            return
+        self._failed = None
+        _log.info("version loaded", version=version_id)
+
+    def _named(self) -> int | None:
+        with self._database.read() as session:
+            return Aliases(session).active_version_id()
+
+    def _recipe(self, version_id: int) -> VersionRecipe:
+        with self._database.read() as session:
+            versions = Versions(session)
+            row = versions.get(version_id)
+            terms = tuple(versions.terms(version_id))
+        probe = tuple(tuple(float(value) for value in features) for features in row.probe)
+        return VersionRecipe(version_id, row.base_fingerprint, terms, probe)
+
+    def _build(self, recipe: VersionRecipe) -> ServedModel:
+        base = self._bases.get(recipe.base_fingerprint)
+        if base is None:
+            cause = f"its base {recipe.base_fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
+            raise ActivationFailedError(recipe.version_id, cause)
+        try:
+            return build_served_model(recipe, base, self._blobs)
+        except Exception as error:  # an edge: nothing that a bad version does may stop the old one
+            _log.exception("version not loaded", version=recipe.version_id)
+            raise ActivationFailedError(recipe.version_id, _cause(error)) from error
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, RegistryError):
+        return error.detail
+    if isinstance(error, PaintCoreError):
+        return f"{error}."
+    return f"{type(error).__name__} while loading it; the API's log tells more."

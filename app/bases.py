@@ -1,0 +1,82 @@
+"""The base models of an installation: loaded at the start, registered, each with a version that is the bare base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from paint_core.errors import PaintCoreError
+from paint_core.models import BaseModel, load_base
+from paint_core.probe import probe_features
+from registry.contract import ACTIVE_ALIAS
+from registry.database import Database
+from registry.errors import ConfigurationError, NotFoundError
+from registry.tables import VersionRow
+from registry.versions import Aliases, Versions
+
+
+def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseModel]:
+    """Return the base models by fingerprint, in the order of `refs`.
+
+    Args:
+        refs: Model references.
+        device: Where the weights go.
+
+    Returns:
+        At least one base.
+
+    Raises:
+        ConfigurationError: One cannot be loaded.
+    """
+    bases = {}
+    for ref in refs:
+        try:
+            base = load_base(ref, device=device)
+        except (PaintCoreError, OSError) as error:
+            raise ConfigurationError(f"PAINTBOX_BASES: {error}.", "Correct it and start again.") from error
+        bases[base.fingerprint] = base
+    return bases
+
+
+def register_bases(database: Database, bases: Mapping[str, BaseModel]) -> None:
+    """Make sure that each base and its bare version are registered and that `active` names something.
+
+    Args:
+        database: Where they are registered.
+        bases: By fingerprint, the default one first.
+
+    Raises:
+        ConfigurationError: A reference means other weights than when it was registered.
+    """
+    probes = {fingerprint: probe_features(base.visual, base).tolist() for fingerprint, base in bases.items()}
+    with database.write() as session:
+        versions, aliases = Versions(session), Aliases(session)
+        bare = [_register(versions, base, probes[fingerprint]) for fingerprint, base in bases.items()]
+        if aliases.active_version_id() is None:
+            aliases.move(ACTIVE_ALIAS, bare[0].id, actor="paintbox", reason="first start")
+
+
+def _register(versions: Versions, base: BaseModel, probe: list[list[float]]) -> VersionRow:
+    _refuse_changed(versions, base)
+    versions.ensure_base(
+        ref=base.ref, fingerprint=base.fingerprint, embed_dim=base.embed_dim, image_size=base.image_size
+    )
+    registered = versions.base_version(base.fingerprint)
+    if registered is not None:
+        return registered
+    lineage = {"base": {"ref": base.ref, "fingerprint": base.fingerprint}}
+    return versions.register(name=base.ref, base_fingerprint=base.fingerprint, terms=[], probe=probe, lineage=lineage)
+
+
+def _refuse_changed(versions: Versions, base: BaseModel) -> None:
+    try:
+        known = versions.base_by_ref(base.ref)
+    except NotFoundError:
+        return
+    if known.fingerprint != base.fingerprint:
+        raise ConfigurationError(
+            f"PAINTBOX_BASES: {base.ref} has other weights than when it was registered "
+            f"({known.fingerprint[:12]}… then, {base.fingerprint[:12]}… now).",
+            "Restore the old weights, name the new ones by another reference, or use another data directory.",
+        )

@@ -1,0 +1,49 @@
+"""Routes of data sets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Response, UploadFile
+
+from app.datasets import service
+from app.datasets.schemas import Dataset, DatasetList, parse_options
+from app.paging import Limit
+from app.problems import problem_responses
+from app.services import ServicesDep
+from registry.contract import Name
+
+router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+
+
+@router.post("", status_code=202, responses={200: {"model": Dataset}, **problem_responses(400, 413)})
+def upload_dataset(
+    services: ServicesDep,
+    response: Response,
+    archive: UploadFile,
+    name: Annotated[Name, Form(description="For people; need not be unique")],
+    templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
+    classnames: Annotated[str | None, Form(description="JSON object from class folder to display name")] = None,
+) -> Dataset:
+    """Upload a zip of class folders with images, with or without `train`, `val` and `test` around them.
+
+    Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
+    there already.
+    """
+    options = parse_options(templates, classnames)
+    dataset, created = service.submit(services, name, archive.file, options)
+    response.status_code = 202 if created else 200
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return dataset
+
+
+@router.get("", responses=problem_responses())
+def list_datasets(services: ServicesDep, limit: Limit = 100) -> DatasetList:
+    """Data sets, newest first."""
+    return DatasetList(items=service.list_datasets(services, limit))
+
+
+@router.get("/{dataset_id}", responses=problem_responses(404))
+def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
+    """One data set: its state, classes, images per split and class, and the files that were left out."""
+    return service.get_dataset(services, dataset_id)

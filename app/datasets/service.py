@@ -1,0 +1,102 @@
+"""Taking in archives, and telling about data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import BinaryIO
+
+from app.datasets.schemas import Dataset
+from app.services import Services
+from registry.contract import DatasetState
+from registry.datasets import DatasetOptions, Datasets, dataset_id
+from registry.errors import NotFoundError, RequestRefusedError
+from registry.jobs import Jobs
+from registry.layouts import inspect_archive
+
+_COPY_BYTES = 1 << 20
+
+
+def list_datasets(services: Services, limit: int) -> list[Dataset]:
+    """Return the newest data sets first."""
+    with services.database.read() as session:
+        jobs = Jobs(session)
+        return [Dataset.of(row, jobs.get(row.job_id)) for row in Datasets(session).newest(limit)]
+
+
+def get_dataset(services: Services, identifier: str) -> Dataset:
+    """Return the data set."""
+    with services.database.read() as session:
+        row = Datasets(session).get(identifier)
+        return Dataset.of(row, Jobs(session).get(row.job_id))
+
+
+def submit(services: Services, name: str, archive: BinaryIO, options: DatasetOptions) -> tuple[Dataset, bool]:
+    """Return the data set of this archive and whether a job was started for it.
+
+    A hostile or useless archive is refused by its central directory alone, before anything is stored or unpacked.
+
+    Args:
+        services: The application's services.
+        name: For people.
+        archive: The upload; closed by this, so that its disk space is free again early.
+        options: What the user said about it.
+
+    Returns:
+        The data set, and False if it was there already.
+
+    Raises:
+        ArchiveRefusedError: It is hostile or not in a layout that we read.
+        RequestRefusedError: The options do not fit it.
+    """
+    with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-", suffix=".zip") as file:
+        shutil.copyfileobj(archive, file, _COPY_BYTES)
+        archive.close()
+        file.flush()
+        path = Path(file.name)
+        _check_names(inspect_archive(path).folders, options)
+        file.seek(0)
+        identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
+        existing = _find_usable(services, identifier)
+        if existing is not None:
+            return existing, False
+        return _start(services, name, services.blobs.put_file(path), options)
+
+
+def _start(services: Services, name: str, archive_sha256: str, options: DatasetOptions) -> tuple[Dataset, bool]:
+    with services.database.write() as session:
+        row, created = Datasets(session).submit(name, archive_sha256, options)
+        jobs = Jobs(session)
+        if created:
+            jobs.mark_rung(row.job_id)
+        dataset = Dataset.of(row, jobs.get(row.job_id))
+    if created:
+        services.doorbell.ring(dataset.job_id)
+    return dataset, created
+
+
+def _find_usable(services: Services, identifier: str) -> Dataset | None:
+    """Return the data set if it is there already, so that its archive need not be stored again."""
+    try:
+        dataset = get_dataset(services, identifier)
+    except NotFoundError:
+        return None
+    return None if dataset.state is DatasetState.FAILED else dataset
+
+
+def _check_names(folders: tuple[str, ...], options: DatasetOptions) -> None:
+    display_names = dict(options.display_names)
+    unknown = sorted(display_names.keys() - set(folders))
+    if unknown:
+        raise RequestRefusedError(
+            "unknown_class", f"The archive has no class folder {unknown[0]!r}.", "Name folders that are in the archive."
+        )
+    counts = Counter(display_names.get(folder, folder) for folder in folders)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise RequestRefusedError(
+            "duplicate_classname", f"Two classes are called {twice[0]!r}.", "Give every class another name."
+        )

@@ -1,0 +1,145 @@
+"""Errors of the HTTP edge, and the one table from an error to its status.
+
+EdgeError
+├── AccessRefusedError          a missing or wrong key, a foreign Host or Origin
+├── ImageRefusedError           an image of a request cannot be used; `index` tells which
+├── LabelsRefusedError          labels or templates that no head can be built from
+├── UnsupportedMediaTypeError   a body in a format that the route does not read
+├── QueueFullError              too many images are waiting
+├── ModelNotLoadedError         no version is being served
+├── ActivationInProgressError   another activation has not ended yet
+└── ActivationFailedError       a version could not be loaded; the old one goes on serving
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from paint_core.errors import HeadError, ImageDecodeError, PaintCoreError
+from registry.errors import (
+    ArchiveRefusedError,
+    ConflictError,
+    NotFoundError,
+    RegistryError,
+    RequestRefusedError,
+)
+
+
+class EdgeError(Exception):
+    """Base of the edge's errors. `code` is stable and machine-readable; `advice` says what to do next."""
+
+    code = "edge_error"
+
+    def __init__(self, detail: str, advice: str) -> None:
+        super().__init__(f"{detail} {advice}")
+        self.detail = detail
+        self.advice = advice
+
+
+class AccessRefusedError(EdgeError):
+    """A request that may not be answered. `code` tells why."""
+
+    def __init__(self, code: str, detail: str, advice: str) -> None:
+        super().__init__(detail, advice)
+        self.code = code
+
+
+class ImageRefusedError(EdgeError):
+    """An image of a request cannot be used. `code` tells why, `index` which (the first is 0)."""
+
+    def __init__(self, code: str, index: int, reason: str, advice: str) -> None:
+        super().__init__(f"Image {index} {reason}.", advice)
+        self.code = code
+        self.index = index
+
+
+class LabelsRefusedError(EdgeError):
+    """Labels or templates that no head can be built from. `code` tells why."""
+
+    def __init__(self, code: str, detail: str, advice: str) -> None:
+        super().__init__(detail, advice)
+        self.code = code
+
+
+class UnsupportedMediaTypeError(EdgeError):
+    """A body in a format that the route does not read."""
+
+    code = "unsupported_media_type"
+
+    def __init__(self, got: str, accepted: tuple[str, ...]) -> None:
+        super().__init__(f"The body is {got or 'of no stated type'}.", f"Send {' or '.join(accepted)}.")
+
+
+class QueueFullError(EdgeError):
+    """Too many images are waiting already."""
+
+    code = "queue_full"
+
+    def __init__(self, num_waiting: int, retry_after_seconds: int = 1) -> None:
+        super().__init__(
+            f"{num_waiting} images are waiting already.", f"Send this again in {retry_after_seconds} s, or send less."
+        )
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ModelNotLoadedError(EdgeError):
+    """No version is being served, because the one that `active` names could not be loaded."""
+
+    code = "model_not_loaded"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"No version is loaded: {reason}", "See GET /readyz; move the alias `active` to another version."
+        )
+
+
+class ActivationInProgressError(EdgeError):
+    """Another activation has not ended yet."""
+
+    code = "activation_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__("Another version is being activated.", "Wait until that has ended, then ask again.")
+
+
+class ActivationFailedError(EdgeError):
+    """A version could not be loaded, warmed or verified; nothing has changed."""
+
+    code = "activation_failed"
+
+    def __init__(self, version_id: int, cause: str) -> None:
+        super().__init__(
+            f"Version {version_id} was not activated: {cause}", "The old version goes on serving; repair the cause."
+        )
+        self.version_id = version_id
+
+
+_STATUS_OF_CODE: dict[str, HTTPStatus] = {
+    "dataset_not_ready": HTTPStatus.CONFLICT,
+    "unauthorised": HTTPStatus.UNAUTHORIZED,
+    "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+}
+_STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
+    (NotFoundError, HTTPStatus.NOT_FOUND),
+    (ConflictError, HTTPStatus.CONFLICT),
+    (ArchiveRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (RequestRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ImageDecodeError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (HeadError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (AccessRefusedError, HTTPStatus.FORBIDDEN),
+    (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
+    (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ActivationInProgressError, HTTPStatus.CONFLICT),
+    (ActivationFailedError, HTTPStatus.CONFLICT),
+)
+
+
+def status_of(error: RegistryError | EdgeError | PaintCoreError) -> HTTPStatus:
+    """Return the HTTP status of an error; what is in no table is our own fault, 500."""
+    if error.code in _STATUS_OF_CODE:
+        return _STATUS_OF_CODE[error.code]
+    matches = (status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind))
+    return next(matches, HTTPStatus.INTERNAL_SERVER_ERROR)

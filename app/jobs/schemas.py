@@ -1,0 +1,115 @@
+"""What a job looks like on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from registry.contract import JobKind, JobStatus
+from registry.tables import JobEventRow, JobRow
+
+
+class JobBrief(BaseModel):
+    """A job as other resources name it."""
+
+    id: str
+    status: JobStatus
+
+    @classmethod
+    def of(cls, row: JobRow) -> JobBrief:
+        """Return the brief of a row."""
+        return cls(id=row.id, status=JobStatus(row.status))
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    detail: str
+
+    @classmethod
+    def of(cls, row: JobRow) -> JobError | None:
+        """Return a row's error, if it has one."""
+        return cls(code=row.error_code, detail=row.error_detail or "") if row.error_code else None
+
+
+class JobLinks(BaseModel):
+    """Where to go on from a job."""
+
+    self: str
+    events: str
+    cancel: str
+    subject: str = Field(description="The data set or patch that the job makes")
+
+
+class Job(BaseModel):
+    """One queued unit of work."""
+
+    id: str
+    kind: JobKind
+    subject_id: str
+    status: JobStatus
+    stage: str | None
+    progress: float = Field(ge=0, le=1)
+    eta_seconds: float | None
+    attempt: int
+    cancel_requested: bool
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: JobLinks
+
+    @classmethod
+    def of(cls, row: JobRow) -> Job:
+        """Return the resource of a row."""
+        path = f"/v1/jobs/{row.id}"
+        noun = "datasets" if row.kind == JobKind.INGEST else "patches"
+        return cls(
+            id=row.id,
+            kind=JobKind(row.kind),
+            subject_id=row.subject_id,
+            status=JobStatus(row.status),
+            stage=row.stage,
+            progress=row.progress,
+            eta_seconds=row.eta_seconds,
+            attempt=row.attempt,
+            cancel_requested=row.cancel_requested,
+            error=JobError.of(row),
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            links=JobLinks(
+                self=path, events=f"{path}/events", cancel=f"{path}/cancel", subject=f"/v1/{noun}/{row.subject_id}"
+            ),
+        )
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[Job]
+
+
+class JobEvent(BaseModel):
+    """Something that happened to a job."""
+
+    id: int
+    at: datetime
+    level: str
+    message: str
+    data: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, row: JobEventRow) -> JobEvent:
+        """Return the resource of a row."""
+        return cls(id=row.id, at=row.at, level=row.level, message=row.message, data=row.data)
+
+
+class JobEventList(BaseModel):
+    """A job's events, oldest first."""
+
+    items: list[JobEvent]
+    next_after: int = Field(description="Give this as `after` to get what comes later")

@@ -1,0 +1,35 @@
+"""Asking for jobs, and asking them to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.services import Services
+from registry.jobs import Jobs
+from registry.tables import JobEventRow, JobRow
+
+
+def list_jobs(services: Services, limit: int) -> Sequence[JobRow]:
+    """Return the newest jobs first."""
+    with services.database.read() as session:
+        return Jobs(session).newest(limit)
+
+
+def get_job(services: Services, job_id: str) -> JobRow:
+    """Return the job."""
+    with services.database.read() as session:
+        return Jobs(session).get(job_id)
+
+
+def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEventRow]:
+    """Return the job's events with ids above `after`, oldest first."""
+    with services.database.read() as session:
+        jobs = Jobs(session)
+        jobs.get(job_id)
+        return jobs.events(job_id, after)
+
+
+def cancel_job(services: Services, job_id: str) -> JobRow:
+    """Return the job, cancelled or marked for its worker to stop."""
+    with services.database.write() as session:
+        return Jobs(session).request_cancel(job_id)

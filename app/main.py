@@ -1,0 +1,129 @@
+"""The composition root: everything is built and connected here, and nowhere else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from app.activation import Activator
+from app.bases import load_bases, register_bases
+from app.classify.endpoints import router as classify_router
+from app.datasets.endpoints import router as datasets_router
+from app.jobs.endpoints import router as jobs_router
+from app.middleware import AccessControl, BodyLimit, RequestContext
+from app.openapi import document
+from app.patches.endpoints import router as patches_router
+from app.periodic import PeriodicThread
+from app.problems import add_problem_handlers
+from app.queue import CeleryDoorbell, Doorbell
+from app.reaper import reap
+from app.services import Services
+from app.serving.engine import Engine
+from app.serving.model import choose_device
+from app.settings import AppSettings
+from app.system.endpoints import router as system_router
+from app.versions.endpoints import router as versions_router
+from registry.blobs import FileBlobStore
+from registry.database import Database
+
+_ROUTERS = (datasets_router, patches_router, jobs_router, versions_router, classify_router, system_router)
+
+
+def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastAPI:
+    """Return the application. Nothing is opened, loaded or started before its lifespan begins.
+
+    Args:
+        settings: The process's settings.
+        doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
+
+    Returns:
+        An ASGI application.
+    """
+    app = FastAPI(
+        title="Paintbox",
+        version=version("paintbox"),
+        summary="Patch open-vocabulary image classifiers without making them forget.",
+        lifespan=_lifespan(settings, doorbell),
+        redoc_url=None,
+    )
+    app.openapi = document(app)  # type: ignore[method-assign]
+    add_problem_handlers(app)
+    for router in _ROUTERS:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost
+    app.add_middleware(AccessControl, settings=settings)
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _lifespan(
+    settings: AppSettings, doorbell: Doorbell | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_services(settings, doorbell) as services:
+            app.state.services = services
+            yield
+
+    return lifespan
+
+
+@contextmanager
+def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> Iterator[Services]:
+    """Yield the services, with the database migrated, the active version loaded and the threads running.
+
+    Args:
+        settings: The process's settings.
+        doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
+
+    Yields:
+        Services: Everything is stopped and closed when the context ends.
+
+    Raises:
+        ConfigurationError: A base cannot be loaded, or the blob store's address cannot be used.
+    """
+    settings.make_directories()
+    with ExitStack() as stack:
+        stack.enter_context(_temporary_files_in(settings.scratch_dir))
+        database = Database(settings.resolved_database_url)
+        stack.callback(database.close)
+        database.migrate()
+        bases = load_bases(settings.bases, choose_device(settings.device))
+        register_bases(database, bases)
+        blobs = FileBlobStore(settings.blob_dir)
+        bell = doorbell or CeleryDoorbell(settings.broker_url.get_secret_value())
+        stack.callback(bell.close)
+        engine = Engine(decode_threads=settings.decode_threads, max_queue_images=settings.max_queue_images)
+        stack.callback(engine.close)
+        activator = Activator(database, blobs, bases, engine)
+        activator.follow_alias()
+        services = Services(settings, database, blobs, bell, bases, engine, activator)
+        for thread in _threads(services):
+            thread.start()
+            stack.callback(thread.stop)
+        yield services
+
+
+def _threads(services: Services) -> tuple[PeriodicThread, ...]:
+    settings = services.settings
+    reaping = partial(reap, services.database, services.doorbell, settings.quiet_seconds)
+    return (
+        PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reaping),
+        PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+    )
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Keep uploads that outgrow memory inside the data directory."""
+    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = previous

@@ -1,0 +1,34 @@
+"""Routes of patches."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.paging import Limit
+from app.patches import service
+from app.patches.schemas import Patch, PatchList, PatchStarted
+from app.problems import problem_responses
+from app.services import ServicesDep
+from registry.contract import PatchRequest
+
+router = APIRouter(prefix="/v1/patches", tags=["patches"])
+
+
+@router.post("", status_code=202, responses=problem_responses(404, 409))
+def start_patch(services: ServicesDep, response: Response, body: PatchRequest) -> PatchStarted:
+    """Ask for a patch: improve on `tasks` without losing accuracy on `supported`."""
+    started = service.start_patch(services, body)
+    response.headers["Location"] = f"/v1/jobs/{started.job.id}"
+    return started
+
+
+@router.get("", responses=problem_responses())
+def list_patches(services: ServicesDep, limit: Limit = 100) -> PatchList:
+    """Patches, newest first."""
+    return PatchList(items=service.list_patches(services, limit))
+
+
+@router.get("/{patch_id}", responses=problem_responses(404))
+def get_patch(services: ServicesDep, patch_id: str) -> Patch:
+    """One patch: what was asked, its job, and, once done, the report and the version."""
+    return service.get_patch(services, patch_id)

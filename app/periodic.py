@@ -1,0 +1,42 @@
+"""A thread that does one thing every few seconds until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+class PeriodicThread:
+    """A named thread that calls `action` every `interval_seconds`; what the action raises is logged, not fatal.
+
+    Args:
+        name: Of the thread, for logs and stack dumps.
+        interval_seconds: Pause between two calls.
+        action: What to do.
+    """
+
+    def __init__(self, name: str, interval_seconds: float, action: Callable[[], object]) -> None:
+        self._action = action
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start calling."""
+        self._thread.start()
+
+    def stop(self, timeout_seconds: float = 10.0) -> None:
+        """Call no more and wait for a call under way."""
+        self._stopping.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_seconds):
+            try:
+                self._action()
+            except Exception:  # an edge: the next round tries again
+                _log.exception("periodic action failed", thread=self._thread.name)

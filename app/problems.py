@@ -1,0 +1,151 @@
+"""How errors look on the wire: `application/problem+json` (RFC 9457), for every error there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from app.errors import EdgeError, QueueFullError, status_of
+from paint_core.errors import PaintCoreError
+from registry.errors import RegistryError
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_SEE_DOCS = "See the routes and schemas at /docs."
+_OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what to do next
+    400: ("bad_request", "Correct the body; its format is described at /docs."),
+    404: ("route_not_found", _SEE_DOCS),
+    405: ("method_not_allowed", "The header Allow lists the methods of this route."),
+    413: ("body_too_large", "Send less in one request."),
+    415: ("unsupported_media_type", _SEE_DOCS),
+}
+
+
+class InvalidField(BaseModel):
+    """One part of a request that cannot be used."""
+
+    location: str = Field(description="Where it is, such as `body.tasks.0`", examples=["body.name"])
+    message: str
+
+
+class Problem(BaseModel):
+    """What every error of this service looks like (RFC 9457)."""
+
+    type: str = Field(examples=["urn:paintbox:error:not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(description="What is wrong with this request")
+    code: str = Field(description="Stable and machine-readable", examples=["not_found"])
+    next: str = Field(description="What to do next")
+    instance: str = Field(description="The request's id", examples=["urn:paintbox:request:4f0c"])
+    errors: list[InvalidField] | None = None
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI description of a route's error responses; 422 and 500 are always among them."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
+        for status in sorted({*statuses, 422, 500})
+    }
+
+
+def problem_response(
+    request_id: str,
+    status: int,
+    *,
+    code: str,
+    detail: str,
+    advice: str,
+    headers: Mapping[str, str] | None = None,
+    errors: list[InvalidField] | None = None,
+) -> JSONResponse:
+    """Return the response for one problem."""
+    problem = Problem(
+        type=f"urn:paintbox:error:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        next=advice,
+        instance=f"urn:paintbox:request:{request_id}",
+        errors=errors,
+    )
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, int(status), dict(headers or {}), media_type=PROBLEM_MEDIA_TYPE)
+
+
+def internal_problem(request_id: str) -> JSONResponse:
+    """Return the response for a bug of ours: no internals, but the id under which the log tells more."""
+    return problem_response(
+        request_id,
+        500,
+        code="internal_error",
+        detail="Something went wrong inside the service.",
+        advice=f"Try again; if it stays, look for request {request_id} in the API's log.",
+    )
+
+
+def known_problem(request_id: str, error: RegistryError | EdgeError | PaintCoreError) -> JSONResponse:
+    """Return the response for an error of the registry, the edge or the core."""
+    headers = {}
+    if isinstance(error, QueueFullError):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    status = status_of(error)
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="paintbox"'
+    if isinstance(error, PaintCoreError):
+        detail, _, advice = str(error).partition(": ")
+    else:
+        detail, advice = error.detail, error.advice
+    return problem_response(
+        request_id, status, code=error.code, detail=detail, advice=advice or _SEE_DOCS, headers=headers
+    )
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Make the application answer every error with a problem document."""
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    for kind in (RegistryError, EdgeError, PaintCoreError):
+        app.add_exception_handler(kind, _on_known_error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
+    detail = {
+        404: f"There is no route {request.url.path}.",
+        405: f"{request.url.path} does not answer {request.method}.",
+    }.get(error.status_code, error.detail)
+    return problem_response(
+        request.state.request_id, error.status_code, code=code, detail=detail, advice=advice, headers=error.headers
+    )
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    fields = [
+        InvalidField(location=".".join(str(part) for part in item["loc"]), message=item["msg"])
+        for item in error.errors()
+    ]
+    first = fields[0] if fields else InvalidField(location="body", message="invalid")
+    return problem_response(
+        request.state.request_id,
+        422,
+        code="invalid_request",
+        detail=f"{first.location}: {first.message}.",
+        advice="Correct what `errors` lists; the schema is at /docs.",
+        errors=fields,
+    )
+
+
+async def _on_known_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RegistryError | EdgeError | PaintCoreError)
+    return known_problem(request.state.request_id, error)

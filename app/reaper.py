@@ -1,0 +1,36 @@
+"""The reaper: ends jobs that nobody can finish and rings again for those that nobody holds.
+
+A broker that was down, or lost every message, is healed by it: the jobs are rows, and the rows are rung for again.
+"""
+
+from __future__ import annotations
+
+from app.queue import Doorbell
+from registry.database import Database
+from registry.jobs import Jobs
+
+
+def reap(database: Database, doorbell: Doorbell, quiet_seconds: float) -> list[str]:
+    """Return the ids of the jobs that were rung for.
+
+    Nothing is rung while messages still wait in the broker, so that a busy worker does not pile up duplicates, nor
+    while the broker cannot be reached.
+
+    Args:
+        database: Holds the jobs.
+        doorbell: What to ring.
+        quiet_seconds: A job that was rung for less than this ago is left alone.
+
+    Returns:
+        Ids, oldest job first.
+    """
+    with database.write() as session:
+        due = Jobs(session).reap(quiet_seconds)
+    if not due or doorbell.depth() != 0:
+        return []
+    with database.write() as session:
+        for job_id in due:
+            Jobs(session).mark_rung(job_id)
+    for job_id in due:
+        doorbell.ring(job_id)
+    return due

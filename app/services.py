@@ -1,0 +1,50 @@
+"""Everything that endpoints work with, put together once in `app.main` and hung on the application's state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.activation import Activator
+from app.queue import Doorbell
+from app.serving.engine import Engine
+from app.settings import AppSettings
+from paint_core.models import BaseModel
+from registry.blobs import BlobStore
+from registry.database import Database
+
+
+@dataclass(frozen=True)
+class Services:
+    """What endpoints work with.
+
+    Attributes:
+        settings: The process's settings.
+        database: Where the truth is.
+        blobs: Where the bytes are.
+        doorbell: Tells workers of jobs.
+        bases: Loaded base models by fingerprint.
+        engine: Serves the active version.
+        activator: Moves the alias and swaps the served version.
+    """
+
+    settings: AppSettings
+    database: Database
+    blobs: BlobStore
+    doorbell: Doorbell
+    bases: Mapping[str, BaseModel]
+    engine: Engine
+    activator: Activator
+
+
+def get_services(request: Request) -> Services:
+    """Return the application's services."""
+    services = request.app.state.services
+    assert isinstance(services, Services)
+    return services
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]

@@ -1,0 +1,201 @@
+"""The engine: from encoded images and labels to scores, by whatever version is being served.
+
+A request takes one reference to the served model at its start and keeps it, so a swap in between changes nothing for
+it. The event loop only waits here: decoding, text and forward each have their own threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, TypeVarTuple, Unpack
+
+import torch
+from torch import Tensor
+
+from app.errors import ImageRefusedError, ModelNotLoadedError, QueueFullError
+from app.serving.batcher import Batcher
+from app.serving.heads import HeadCache
+from app.serving.model import MAX_BATCH_IMAGES, ServedModel
+from paint_core.errors import ImageDecodeError
+from paint_core.heads import logits
+
+_Result = TypeVar("_Result")
+_Arguments = TypeVarTuple("_Arguments")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How well each label fits each image.
+
+    Attributes:
+        scores: [B, C], rows sum to 1.
+        cosines: [B, C], in [-1, 1].
+        timing_ms: Milliseconds by step.
+    """
+
+    scores: Tensor
+    cosines: Tensor
+    timing_ms: dict[str, float]
+
+
+class Admission:
+    """A bound on the images that are in the engine at once.
+
+    Args:
+        max_images: The bound.
+    """
+
+    def __init__(self, max_images: int) -> None:
+        self._max_images = max_images
+        self._num_images = 0
+        self._lock = threading.Lock()
+
+    @property
+    def num_images(self) -> int:
+        """Images in the engine now."""
+        return self._num_images
+
+    @contextmanager
+    def hold(self, num_images: int) -> Iterator[None]:
+        """Hold places for the images while the context lasts.
+
+        Args:
+            num_images: How many places.
+
+        Yields:
+            None: The places are free again when the context ends.
+
+        Raises:
+            QueueFullError: There are not enough.
+        """
+        with self._lock:
+            if self._num_images + num_images > self._max_images:
+                raise QueueFullError(self._num_images)
+            self._num_images += num_images
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._num_images -= num_images
+
+
+class Engine:
+    """Serves one version at a time.
+
+    Args:
+        decode_threads: Threads that decode images.
+        max_queue_images: Images that may be in the engine at once.
+    """
+
+    def __init__(self, *, decode_threads: int, max_queue_images: int) -> None:
+        self.admission = Admission(max_queue_images)
+        self.heads = HeadCache()
+        self.batcher = Batcher()
+        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="paintbox-decode")
+        self._served: ServedModel | None = None
+        self._trouble = "the process is starting."
+
+    @property
+    def served(self) -> ServedModel | None:
+        """The version that answers new requests, if any."""
+        return self._served
+
+    def require_served(self) -> ServedModel:
+        """Return the version that answers new requests.
+
+        Returns:
+            What `served` is, never None.
+
+        Raises:
+            ModelNotLoadedError: There is none.
+        """
+        served = self._served
+        if served is None:
+            raise ModelNotLoadedError(self._trouble)
+        return served
+
+    def swap(self, model: ServedModel) -> None:
+        """Let `model` answer every request that starts from now on; requests under way keep the old one."""
+        self._served = model
+
+    def report_trouble(self, reason: str) -> None:
+        """Tell why no version is being served."""
+        self._trouble = reason
+
+    async def score(
+        self, model: ServedModel, images: Sequence[bytes], classnames: tuple[str, ...], templates: tuple[str, ...]
+    ) -> Scored:
+        """Return scores and cosines of every image and label.
+
+        Args:
+            model: Who answers; from `require_served`.
+            images: B encoded images.
+            classnames: C labels.
+            templates: Prompt templates.
+
+        Returns:
+            One row an image, one column a label.
+
+        Raises:
+            QueueFullError: Too many images are in the engine.
+            ImageRefusedError: An image cannot be decoded; the first such is named.
+            HeadError: No head can be built from these labels and templates.
+        """
+        start = time.perf_counter()
+        with self.admission.hold(len(images)):
+            building = self.heads.get(model.base, classnames, templates)
+            pixels = await self._decode(model, images)
+            decoded = time.perf_counter()
+            head = await asyncio.shield(asyncio.wrap_future(building))  # others wait for it too: never cancel it
+            headed = time.perf_counter()
+            features = await self._encode(model, pixels)
+            forwarded = time.perf_counter()
+            scores, cosines = await self._in_pool(_compare, features, head, model.scale, model.bias)
+        timing = {
+            "decode": decoded - start,
+            "text": headed - decoded,
+            "model": forwarded - headed,
+            "total": time.perf_counter() - start,
+        }
+        return Scored(scores, cosines, {step: round(1000 * seconds, 3) for step, seconds in timing.items()})
+
+    def close(self) -> None:
+        """Finish what is queued and stop every thread."""
+        self._pool.shutdown(cancel_futures=True)
+        self.heads.close()
+        self.batcher.close()
+        self._served = None
+
+    async def _decode(self, model: ServedModel, images: Sequence[bytes]) -> Tensor:
+        decode = model.base.preprocess.decode
+        pending = [self._in_pool(decode, image) for image in images]
+        results = await asyncio.gather(*pending, return_exceptions=True)
+        for index, result in enumerate(results):
+            if isinstance(result, ImageDecodeError):
+                reason, _, advice = str(result).partition(": ")
+                raise ImageRefusedError(result.code, index, f"cannot be decoded ({reason})", f"{advice.capitalize()}.")
+            if isinstance(result, BaseException):
+                raise result
+        return torch.stack([torch.from_numpy(result) for result in results])
+
+    async def _encode(self, model: ServedModel, pixels: Tensor) -> Tensor:
+        parts = torch.split(pixels, MAX_BATCH_IMAGES)
+        futures = [asyncio.wrap_future(self.batcher.submit(model, part)) for part in parts]
+        return torch.cat(await asyncio.gather(*futures))
+
+    def _in_pool(
+        self, function: Callable[[Unpack[_Arguments]], _Result], *arguments: *_Arguments
+    ) -> asyncio.Future[_Result]:
+        return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+
+def _compare(features: Tensor, head: Tensor, scale: float, bias: float) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode():
+        cosines = logits(features, head, 1.0)
+        return (scale * cosines + bias).softmax(dim=1), cosines

@@ -1,0 +1,107 @@
+"""A version in memory: building it from its base and terms, warming it, checking it against its stored probe."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.evaluation import encode
+from paint_core.models import BaseModel
+from paint_core.probe import check_probe, probe_features, probe_images
+from paint_core.weights import Term, load_task_vector, mix_into
+from registry.blobs import BlobStore
+from registry.versions import TermSpec
+
+MAX_BATCH_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class VersionRecipe:
+    """What a version is made of, as the registry tells it.
+
+    Attributes:
+        version_id: The version.
+        base_fingerprint: Its base.
+        terms: What is added to the base's image tower.
+        probe: Features [N, D] of the probe images when the version was registered.
+    """
+
+    version_id: int
+    base_fingerprint: str
+    terms: tuple[TermSpec, ...]
+    probe: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A version that is ready to answer. Never changed: another version is another object.
+
+    Attributes:
+        version_id: The version.
+        base: Its base; the text tower is shared by all versions of the base.
+        visual: Its image tower, on `device`.
+        device: Where the tower is.
+        scale: The model's own factor on cosines.
+        bias: The model's own summand on logits.
+    """
+
+    version_id: int
+    base: BaseModel
+    visual: nn.Module
+    device: torch.device
+    scale: float
+    bias: float
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the features of uint8 images [B, S, S, 3] as float32 [B, D] on the CPU."""
+        return encode(self.visual, images, self.base.preprocess, device=self.device, batch_size=MAX_BATCH_IMAGES).cpu()
+
+
+def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """Return the device to serve on; `auto` takes CUDA where there is a device."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(setting)
+
+
+def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore) -> ServedModel:
+    """Return the version, mixed, warm and proven to give the features that it gave when it was registered.
+
+    Args:
+        recipe: What to build.
+        base: The base of that fingerprint.
+        blobs: Holds the task vectors.
+
+    Returns:
+        A model that may be served at once.
+
+    Raises:
+        BlobMissingError: A task vector is gone.
+        BlobCorruptError: A task vector's bytes have changed.
+        WeightsError: A task vector does not fit the base.
+        ProbeError: The built model does not give the expected features.
+    """
+    assert base.fingerprint == recipe.base_fingerprint
+    visual = _mix(recipe, base, blobs)
+    model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
+    check_probe(probe_features(visual, base), torch.tensor(recipe.probe))
+    if model.device.type == "cuda":  # the largest batch allocates what later batches use
+        model.encode(probe_images(base.image_size, num_images=MAX_BATCH_IMAGES))
+    return model
+
+
+def _mix(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore) -> nn.Module:
+    if not recipe.terms:
+        return base.visual  # nothing writes into it, so a copy would only cost memory
+    theta_base = base.visual.state_dict()
+    terms = [
+        Term(load_task_vector(blobs.read(spec.task_vector_sha256), theta_base), spec.coefficient, spec.profile)
+        for spec in recipe.terms
+    ]
+    visual = copy.deepcopy(base.visual)
+    mix_into(visual, theta_base, terms)
+    return visual

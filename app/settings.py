@@ -1,0 +1,79 @@
+"""Settings of the API process."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from registry.settings import StorageSettings
+
+_MIN_KEY_LENGTH = 16
+
+
+class AppSettings(StorageSettings):
+    """What the API needs beyond where state lives; every value is read from `PAINTBOX_` plus its name in capitals.
+
+    Attributes:
+        host: Address to listen on. Anything but loopback needs `api_key`.
+        port: TCP port; 0 lets the system choose.
+        api_key: Bearer token that every `/v1` request must carry; empty means none, on loopback only.
+        max_upload_bytes: Largest archive.
+        max_image_bytes: Largest encoded image in a classify request.
+        max_images_per_request: Most images in a classify request.
+        max_labels: Most candidate labels in a classify request.
+        max_prompts: Most prompts (labels times templates) in a classify request.
+        max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
+        decode_threads: Threads that decode images.
+        reaper_interval_seconds: How often waiting jobs are looked for.
+        quiet_seconds: A waiting job for which nobody rang this long is rung for again.
+        alias_interval_seconds: How often the alias `active` is compared with what is served.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8321, ge=0, le=65_535)
+    api_key: SecretStr | None = Field(default=None, validate_default=True)
+    max_upload_bytes: int = Field(default=10 << 30, gt=0)
+    max_image_bytes: int = Field(default=20_000_000, gt=0)
+    max_images_per_request: int = Field(default=64, gt=0)
+    max_labels: int = Field(default=1000, gt=0)
+    max_prompts: int = Field(default=100_000, gt=0)
+    max_queue_images: int = Field(default=512, gt=0, validate_default=True)
+    decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+    reaper_interval_seconds: float = Field(default=2.0, gt=0)
+    quiet_seconds: float = Field(default=10.0, ge=0)
+    alias_interval_seconds: float = Field(default=1.0, gt=0)
+
+    @field_validator("api_key")
+    @classmethod
+    def _guards_what_others_can_reach(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        key = value.get_secret_value() if value else ""
+        if key and (len(key) < _MIN_KEY_LENGTH or not key.isascii()):
+            raise ValueError(f"a key needs {_MIN_KEY_LENGTH} ASCII characters or more, such as `openssl rand -hex 32`")
+        host = info.data.get("host", "127.0.0.1")
+        if not key and not is_loopback(host):
+            raise ValueError(f"other machines can reach host {host!r}, so a key is needed (`openssl rand -hex 32`)")
+        return value if key else None
+
+    @field_validator("max_queue_images")
+    @classmethod
+    def _holds_a_request(cls, value: int, info: ValidationInfo) -> int:
+        if value < info.data.get("max_images_per_request", 0):
+            raise ValueError("the queue must hold at least one request of max_images_per_request images")
+        return value
+
+    @property
+    def max_body_bytes(self) -> int:
+        """Largest body of any request that is no archive: the most and largest images, as base64."""
+        return self.max_images_per_request * self.max_image_bytes * 4 // 3 + (1 << 20)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a server that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,30 @@
+"""Routes for probes and people who look after the service."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app.problems import problem_responses
+from app.services import ServicesDep
+from app.system import service
+from app.system.schemas import Live, Ready, System
+
+router = APIRouter(tags=["system"])
+
+
+@router.get("/livez", responses=problem_responses())
+async def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/readyz", responses=problem_responses(503))
+def ready(services: ServicesDep) -> Ready:
+    """Classify requests are answered; 503 with the cause if not."""
+    return service.check_ready(services)
+
+
+@router.get("/v1/system", responses=problem_responses())
+def describe_system(services: ServicesDep) -> System:
+    """Versions of the software, the device, and which model version answers."""
+    return service.describe_system(services)

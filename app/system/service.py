@@ -1,0 +1,76 @@
+"""Looking at the process itself."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+import torch
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.services import Services
+from app.system.schemas import Check, Ready, System
+from registry.versions import Aliases
+
+
+def check_ready(services: Services) -> Ready:
+    """Return the checks.
+
+    Args:
+        services: The application's services.
+
+    Returns:
+        The checks by name.
+
+    Raises:
+        ModelNotLoadedError: No version is being served.
+    """
+    served = services.engine.require_served()
+    checks = {
+        "model": Check(ok=True, required=True, detail=f"serving version {served.version_id}"),
+        **_check_database(services, served.version_id),
+        "broker": _check_broker(services),
+    }
+    status = "ok" if all(check.ok for check in checks.values()) else "degraded"
+    return Ready(status=status, checks=checks)  # type: ignore[arg-type]
+
+
+def describe_system(services: Services) -> System:
+    """Return what runs here."""
+    with services.database.read() as session:
+        active_version = Aliases(session).active_version_id()
+    served = services.engine.served
+    device = next(iter(services.bases.values())).device
+    return System(
+        version=version("paintbox"),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        open_clip=version("open_clip_torch"),
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        bases=[base.ref for base in services.bases.values()],
+        active_version=active_version,
+        serving_version=served.version_id if served else None,
+        queued_images=services.engine.admission.num_images,
+    )
+
+
+def _check_database(services: Services, serving: int) -> dict[str, Check]:
+    try:
+        with services.database.read() as session:
+            active = Aliases(session).active_version_id()
+    except SQLAlchemyError as error:
+        detail = f"does not answer ({type(error).__name__}); classification goes on"
+        return {"database": Check(ok=False, required=False, detail=detail)}
+    agrees = active == serving
+    detail = f"names version {active}" + ("" if agrees else ", which is not loaded here")
+    return {
+        "database": Check(ok=True, required=False, detail="answers"),
+        "alias": Check(ok=agrees, required=False, detail=detail),
+    }
+
+
+def _check_broker(services: Services) -> Check:
+    depth = services.doorbell.depth()
+    if depth is None:
+        return Check(ok=False, required=False, detail="cannot be reached; jobs wait, classification goes on")
+    return Check(ok=True, required=False, detail=f"{depth} messages waiting")

@@ -1,0 +1,52 @@
+"""Asking for versions and aliases, and moving `active`."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from app.services import Services
+from app.versions.schemas import Alias, AliasChange, AliasMove, Version
+from registry.contract import ACTIVE_ALIAS
+from registry.errors import NotFoundError
+from registry.tables import VersionRow
+from registry.versions import Aliases, Versions
+
+
+def list_versions(services: Services, limit: int) -> list[Version]:
+    """Return the newest versions first."""
+    with services.database.read() as session:
+        return [_resource(session, row) for row in Versions(session).newest(limit)]
+
+
+def get_version(services: Services, version_id: int) -> Version:
+    """Return the version."""
+    with services.database.read() as session:
+        return _resource(session, Versions(session).get(version_id))
+
+
+def get_alias(services: Services, name: str) -> Alias:
+    """Return the alias."""
+    with services.database.read() as session:
+        return Alias.of(Aliases(session).get(name))
+
+
+def list_history(services: Services, name: str, limit: int) -> list[AliasChange]:
+    """Return the alias's moves, newest first."""
+    with services.database.read() as session:
+        aliases = Aliases(session)
+        aliases.get(name)
+        return [AliasChange.of(row) for row in aliases.history(name, limit)]
+
+
+def move_alias(services: Services, name: str, move: AliasMove) -> Alias:
+    """Return the alias once the version that it now names answers requests."""
+    if name != ACTIVE_ALIAS:
+        raise NotFoundError("alias", name, f"The only alias is {ACTIVE_ALIAS!r}.")
+    services.activator.activate(move.version, actor="api", reason=move.reason)
+    return get_alias(services, name)
+
+
+def _resource(session: Session, row: VersionRow) -> Version:
+    versions = Versions(session)
+    active_id = Aliases(session).active_version_id()
+    return Version.of(row, versions.base(row.base_fingerprint), versions.terms(row.id), active_id)
