@@ -13,7 +13,7 @@ from typing import Any
 import open_clip
 import safetensors
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from paint_core.errors import ModelRefError, UnsafeWeightsError
@@ -38,6 +38,46 @@ class Checkpoint:
     tokenizer_name: str
 
 
+@dataclass(frozen=True)
+class Hub:
+    """How to reach the Hugging Face Hub.
+
+    Attributes:
+        cache_dir: its cache folder; None takes huggingface_hub's own.
+        offline: use only what the cache holds.
+    """
+
+    cache_dir: Path | None = None
+    offline: bool = False
+
+    def fetch(self, repo: str, filename: str) -> Path | None:
+        """The file, from the cache if it is there, else downloaded; None if the repository has no such file.
+
+        Args:
+            repo: `org/name`.
+            filename: inside the repository.
+
+        Returns:
+            A path in the cache.
+
+        Raises:
+            ModelRefError: the repository's name is wrong, or it cannot be reached.
+        """
+        try:
+            return Path(hf_hub_download(repo, filename, cache_dir=self.cache_dir, local_files_only=True))
+        except LocalEntryNotFoundError:
+            if self.offline:
+                return None
+        except HFValidationError as error:
+            raise ModelRefError(f"{repo!r} is no repository name: write hf-hub:org/name") from error
+        try:
+            return Path(hf_hub_download(repo, filename, cache_dir=self.cache_dir))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
+                return None
+            raise ModelRefError(f"{repo} cannot be had ({error}): check name, access and network") from error
+
+
 def find_in_dir(folder: Path) -> Checkpoint:
     """The checkpoint of a folder that open_clip loads as `local-dir:`.
 
@@ -57,12 +97,12 @@ def find_in_dir(folder: Path) -> Checkpoint:
     return Checkpoint(_read_config(folder / _CONFIG_NAME), require_safetensors(weights), f"local-dir:{folder}")
 
 
-def find_on_hub(repo: str, *, cache_dir: Path | None = None) -> Checkpoint:
+def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
     """The checkpoint of a Hugging Face repository: from the local cache if it is there, else downloaded.
 
     Args:
         repo: `org/name`; must hold `open_clip_config.json` and one of `WEIGHT_NAMES`.
-        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+        hub: how to reach it.
 
     Returns:
         The checkpoint, inside the cache.
@@ -71,13 +111,19 @@ def find_on_hub(repo: str, *, cache_dir: Path | None = None) -> Checkpoint:
         ModelRefError: the repository or its configuration cannot be had.
         UnsafeWeightsError: it offers no safetensors file.
     """
-    config = _fetch(repo, _CONFIG_NAME, cache_dir)
-    if config is None:
-        raise ModelRefError(f"{repo} has no {_CONFIG_NAME}, or cannot be reached: check the name and the network")
-    return Checkpoint(_read_config(config), _fetch_weights(repo, WEIGHT_NAMES, cache_dir), f"hf-hub:{repo}")
+    config_path = hub.fetch(repo, _CONFIG_NAME)
+    if config_path is None:
+        raise ModelRefError(
+            f"{repo} has no {_CONFIG_NAME}: use an open_clip repository, or go online if it is not cached"
+        )
+    config = _read_config(config_path)
+    # open_clip's own tokenizer needs nothing but the configuration; asking for it by repository would go online.
+    own_tokenizer = not config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
+    tokenizer_name = f"local-dir:{config_path.parent}" if own_tokenizer else f"hf-hub:{repo}"
+    return Checkpoint(config, _fetch_weights(repo, WEIGHT_NAMES, hub), tokenizer_name)
 
 
-def find_by_tag(name: str, tag: str, *, cache_dir: Path | None = None) -> Checkpoint:
+def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     """The checkpoint of an open_clip model name and pretrained tag.
 
     Tags that were trained with QuickGELU get it, whatever the name says (open_clip itself only warns).
@@ -85,7 +131,7 @@ def find_by_tag(name: str, tag: str, *, cache_dir: Path | None = None) -> Checkp
     Args:
         name: one of `open_clip.list_models()`.
         tag: one of `open_clip.list_pretrained_tags_by_model(name)`.
-        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+        hub: how to reach it.
 
     Returns:
         The checkpoint, inside the cache.
@@ -106,7 +152,7 @@ def find_by_tag(name: str, tag: str, *, cache_dir: Path | None = None) -> Checkp
     if tag_cfg.get("quick_gelu"):
         model_cfg = {**model_cfg, "quick_gelu": True}
     config = _config(model_cfg, {key: value for key, value in tag_cfg.items() if key != "size"})
-    return Checkpoint(config, _fetch_weights(repo, names, cache_dir), name)
+    return Checkpoint(config, _fetch_weights(repo, names, hub), name)
 
 
 def find_by_file(name: str, path: Path) -> Checkpoint:
@@ -163,6 +209,9 @@ def _config(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any]) -> 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
+        if missing:
+            raise KeyError(f"model_cfg without {sorted(missing)}")
         return _config(config["model_cfg"], config.get("preprocess_cfg", {}))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelRefError(
@@ -187,22 +236,9 @@ def _pick(candidates: list[Path]) -> Path:
     return candidates[0]
 
 
-def _fetch_weights(repo: str, names: tuple[str, ...], cache_dir: Path | None) -> Path:
+def _fetch_weights(repo: str, names: tuple[str, ...], hub: Hub) -> Path:
     for name in names:
-        path = _fetch(repo, name, cache_dir)
+        path = hub.fetch(repo, name)
         if path is not None:
             return require_safetensors(path)
     raise UnsafeWeightsError(f"{repo} offers no {' or '.join(names)}: pickles are not read, choose another model")
-
-
-def _fetch(repo: str, filename: str, cache_dir: Path | None) -> Path | None:
-    try:
-        return Path(hf_hub_download(repo, filename, cache_dir=cache_dir, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
-    except ValueError as error:
-        raise ModelRefError(f"{repo!r} is no repository name: write hf-hub:org/name") from error
-    try:
-        return Path(hf_hub_download(repo, filename, cache_dir=cache_dir))
-    except Exception:  # no such file, no such repository, no network: a dozen classes of three libraries
-        return None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core import prompts, starter
-from paint_core.checkpoints import Checkpoint, find_by_file, find_by_tag, find_in_dir, find_on_hub
+from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, find_in_dir, find_on_hub
 from paint_core.errors import ModelRefError, NonFiniteWeightsError, WeightsMismatchError
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.preprocess import Preprocess
@@ -23,6 +23,7 @@ from paint_core.weights import fingerprint
 Kind = Literal["starter", "tag", "file", "hub", "dir"]
 _HUB, _DIR = "hf-hub:", "local-dir:"
 _FORMS = "write starter, NAME:TAG, NAME:FILE.safetensors, hf-hub:ORG/REPO or local-dir:FOLDER"
+_ONLINE = Hub()
 _FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".npy")
 
 
@@ -132,7 +133,7 @@ class BaseModel:
         return prompts.STARTER if self.ref == "starter" else prompts.DEFAULT_TEMPLATES
 
 
-def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_dir: Path | None = None) -> BaseModel:
+def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: Hub = _ONLINE) -> BaseModel:
     """The base model that a reference means, ready to encode.
 
     Only safetensors is read; anything else is refused before it is opened. Every tensor of the model must be in the
@@ -141,7 +142,7 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_
     Args:
         ref: the reference, or its text.
         device: where the weights go.
-        cache_dir: a Hub cache folder; None takes huggingface_hub's own.
+        hub: where the Hub's cache is, and whether the network may be used.
 
     Returns:
         A new model: float32, eval mode, no gradients.
@@ -153,7 +154,7 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_
         NonFiniteWeightsError: the weights hold a NaN or an infinity.
     """
     parsed = ModelRef.parse(ref) if isinstance(ref, str) else ref
-    checkpoint = _find(parsed, cache_dir)
+    checkpoint = _find(parsed, hub)
     if "multimodal_cfg" in checkpoint.config["model_cfg"]:
         raise ModelRefError(f"{parsed} is a CoCa model: use one with an image and a text tower only")
     model = _build(checkpoint)
@@ -162,22 +163,33 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", cache_
     # Taken on the CPU, so that it does not depend on the device.
     identity = hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
     config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
-    tokenizer = open_clip.get_tokenizer(checkpoint.tokenizer_name)
-    return BaseModel(str(parsed), model.to(device), tokenizer, preprocess, identity, config)
+    return BaseModel(str(parsed), model.to(device), _tokenizer(checkpoint, hub), preprocess, identity, config)
 
 
-def _find(ref: ModelRef, cache_dir: Path | None) -> Checkpoint:
+def _find(ref: ModelRef, hub: Hub) -> Checkpoint:
     match ref.kind:
         case "starter":
             return find_in_dir(starter.model_dir())
         case "tag":
-            return find_by_tag(ref.name, ref.source, cache_dir=cache_dir)
+            return find_by_tag(ref.name, ref.source, hub)
         case "file":
             return find_by_file(ref.name, Path(ref.source))
         case "hub":
-            return find_on_hub(ref.source, cache_dir=cache_dir)
+            return find_on_hub(ref.source, hub)
         case "dir":
             return find_in_dir(Path(ref.source))
+
+
+def _tokenizer(checkpoint: Checkpoint, hub: Hub) -> Callable[[list[str]], Tensor]:
+    try:
+        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(
+            checkpoint.tokenizer_name, cache_dir=hub.cache_dir
+        )
+    except (ImportError, OSError, ValueError) as error:
+        raise ModelRefError(
+            f"the tokenizer cannot be loaded ({error}): install `transformers`, or use a model with CLIP's tokenizer"
+        ) from error
+    return tokenizer
 
 
 def _build(checkpoint: Checkpoint) -> nn.Module:
@@ -187,13 +199,13 @@ def _build(checkpoint: Checkpoint) -> nn.Module:
         (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
         try:
             model: nn.Module = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
-        except (RuntimeError, KeyError, safetensors.SafetensorError) as error:
+        except (RuntimeError, safetensors.SafetensorError) as error:
             raise WeightsMismatchError(
                 f"{checkpoint.weights.name} does not fit the model's configuration: {str(error)[:500]}; "
                 "use weights that were exported with this configuration"
             ) from error
-        except (TypeError, ValueError, AssertionError) as error:
-            raise ModelRefError(f"open_clip cannot build this configuration ({error}): correct `model_cfg`") from error
+        except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError) as error:
+            raise ModelRefError(f"open_clip cannot build this model ({error!r}): correct `model_cfg`") from error
     _require_stored_shapes(model, checkpoint.weights)
     return model.float().eval().requires_grad_(False)
 
