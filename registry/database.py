@@ -35,11 +35,14 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _create_engine(url)
+        self._reading = self.engine
+        if self.engine.dialect.name == "postgresql":  # whose default lets each statement see newer rows than the last
+            self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Yield a session over one snapshot; whatever it changed is dropped."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self._reading, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
