@@ -1,0 +1,278 @@
+"""The Python client: one method for each thing that the service does."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from paintbox_client.archives import walk_folder, write_archive
+from paintbox_client.discovery import DEFAULT_URL
+from paintbox_client.errors import ClientError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx2
+
+JsonObject = dict[str, Any]
+_ENDED = ("succeeded", "failed", "cancelled")
+_UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
+_ACTIVATE_SECONDS = 600.0  # … and an activation once the version is loaded and verified
+_OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
+
+
+class Client:
+    """Talks to one Paintbox service.
+
+    What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
+    `ApiError` if the service refuses and `ServiceUnreachableError` if it does not answer.
+
+    Args:
+        url: The service's address.
+        api_key: Key to send, if the service wants one.
+        transport: Carries the requests; left out: the network.
+        timeout: Seconds that the service may be silent; None waits for ever.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        api_key: str | None = None,
+        transport: httpx2.BaseTransport | None = None,
+        timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self._transport = Transport(url, api_key, transport, timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self._transport.url
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    # -- data sets ----------------------------------------------------------------------------------------------
+
+    def upload_dataset(
+        self,
+        path: Path,
+        name: str,
+        templates: Sequence[str] = (),
+        classnames: Mapping[str, str] | None = None,
+    ) -> JsonObject:
+        """Return the data set of an archive, with the job that makes it ready; the same upload gives the same one.
+
+        Args:
+            path: A zip of class folders with images, or the folder itself.
+            name: For people; need not be unique.
+            templates: Prompts with `{}`; left out: the base model's own.
+            classnames: From class folder to the name that prompts use.
+
+        Returns:
+            The data set, `ingesting` or, if it was there already, in the state it is in.
+        """
+        form: JsonObject = {"name": name}
+        if templates:
+            form["templates"] = json.dumps(list(templates))
+        if classnames:
+            form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
+        with _open_archive(path) as (file_name, stream):
+            files = {"archive": (file_name, stream, "application/zip")}
+            return self._send("POST", "/v1/datasets", data=form, files=files, timeout=_UPLOAD_SECONDS)
+
+    def dataset(self, dataset_id: str) -> JsonObject:
+        """Return a data set: state, classes, images per split, files that were left out."""
+        return self._get(f"/v1/datasets/{dataset_id}")
+
+    def datasets(self) -> list[JsonObject]:
+        """Return the newest data sets first."""
+        return self._items("/v1/datasets")
+
+    # -- patches and jobs ---------------------------------------------------------------------------------------
+
+    def create_patch(self, **request: Any) -> JsonObject:
+        """Return the patch that was asked for and its job, as `{"patch": …, "job": …}`.
+
+        Args:
+            **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `finetune`, `alpha`, …
+
+        Returns:
+            The patch and its job.
+        """
+        return self._send("POST", "/v1/patches", json=request)
+
+    def patch(self, patch_id: str) -> JsonObject:
+        """Return a patch, with its report once it is done."""
+        return self._get(f"/v1/patches/{patch_id}")
+
+    def patches(self) -> list[JsonObject]:
+        """Return the newest patches first."""
+        return self._items("/v1/patches")
+
+    def job(self, job_id: str) -> JsonObject:
+        """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
+        return self._get(f"/v1/jobs/{job_id}")
+
+    def jobs(self) -> list[JsonObject]:
+        """Return the newest jobs first."""
+        return self._items("/v1/jobs")
+
+    def job_events(self, job_id: str, after: int = 0) -> list[JsonObject]:
+        """Return what happened to a job since event `after`, oldest first."""
+        return self._items(f"/v1/jobs/{job_id}/events", after=after)
+
+    def cancel_job(self, job_id: str) -> JsonObject:
+        """Return the job, after asking for its end; one that runs stops soon after."""
+        return self._send("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def wait_for_job(
+        self,
+        job_id: str,
+        on_update: Callable[[JsonObject], object] | None = None,
+        poll_seconds: float = 0.5,
+        timeout: float | None = None,
+    ) -> JsonObject:
+        """Return the job once it has succeeded. A service that restarts meanwhile is waited for.
+
+        Args:
+            job_id: The job.
+            on_update: Called with the job each time it was looked at.
+            poll_seconds: Time between two looks, in seconds.
+            timeout: Seconds after which to give up; None never does.
+
+        Returns:
+            The job, `succeeded`.
+
+        Raises:
+            JobFailedError: It failed or was cancelled.
+            JobTimeoutError: It still runs when the time is up.
+        """
+        started = time.monotonic()
+        while True:
+            job = self._job_through_outage(job_id)
+            if on_update is not None:
+                on_update(job)
+            if job["status"] == "succeeded":
+                return job
+            if job["status"] in _ENDED:
+                raise JobFailedError(job)
+            if timeout is not None and time.monotonic() - started > timeout:
+                raise JobTimeoutError(job, timeout)
+            time.sleep(poll_seconds)
+
+    # -- versions -----------------------------------------------------------------------------------------------
+
+    def versions(self) -> list[JsonObject]:
+        """Return the newest versions first."""
+        return self._items("/v1/versions")
+
+    def version(self, version_id: int) -> JsonObject:
+        """Return a version: its base, its terms, where it came from."""
+        return self._get(f"/v1/versions/{version_id}")
+
+    def active(self) -> JsonObject:
+        """Return the alias `active`, whose `version` is the one that answers."""
+        return self._get("/v1/aliases/active")
+
+    def activate(self, version: int, reason: str = "") -> JsonObject:
+        """Return the alias `active` once this version is loaded, verified and answering.
+
+        Args:
+            version: The version.
+            reason: For the history.
+
+        Returns:
+            The alias.
+        """
+        body = {"version": version, "reason": reason}
+        return self._send("PUT", "/v1/aliases/active", json=body, timeout=_ACTIVATE_SECONDS)
+
+    # -- classification -----------------------------------------------------------------------------------------
+
+    def classify(
+        self,
+        images: Sequence[bytes | Path],
+        labels: Sequence[str] | None = None,
+        dataset: str | None = None,
+        templates: Sequence[str] = (),
+        top_k: int | None = None,
+    ) -> JsonObject:
+        """Return which of the labels each image shows, best first, and the version that answered.
+
+        Args:
+            images: Image files, or their bytes.
+            labels: What the images may show.
+            dataset: In place of `labels`: a data set whose classes are the labels.
+            templates: Prompts with `{}`; left out: the label set's own.
+            top_k: Most predictions per image; left out: all.
+
+        Returns:
+            The answer; `results` is in the order of `images`.
+        """
+        given = {"candidate_labels": labels, "templates": list(templates) or None}
+        form: JsonObject = {key: json.dumps(list(value)) for key, value in given.items() if value is not None}
+        form |= {key: str(value) for key, value in {"dataset": dataset, "top_k": top_k}.items() if value is not None}
+        files = [("images", _read_image(index, image)) for index, image in enumerate(images)]
+        return self._send("POST", "/v1/classify", data=form, files=files)
+
+    # -- the service itself -------------------------------------------------------------------------------------
+
+    def ready(self) -> JsonObject:
+        """Return the readiness checks; raises `ApiError` while the service cannot classify."""
+        return self._get("/readyz")
+
+    def system(self) -> JsonObject:
+        """Return the versions of the software, the device, and which version answers."""
+        return self._get("/v1/system")
+
+    def _get(self, path: str, **query: Any) -> JsonObject:
+        answer: JsonObject = self._transport.get(path, **query)
+        return answer
+
+    def _send(self, method: str, path: str, **options: Any) -> JsonObject:
+        answer: JsonObject = self._transport.send(method, path, **options)
+        return answer
+
+    def _items(self, path: str, **query: Any) -> list[JsonObject]:
+        items: list[JsonObject] = self._get(path, **query)["items"]
+        return items
+
+    def _job_through_outage(self, job_id: str) -> JsonObject:
+        deadline = time.monotonic() + _OUTAGE_SECONDS
+        while True:
+            try:
+                return self.job(job_id)
+            except ServiceUnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+
+
+@contextmanager
+def _open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the name and the bytes of an archive; a folder is written as one first."""
+    if path.is_dir():
+        with tempfile.TemporaryFile() as stream:
+            if write_archive(stream, walk_folder(path)) == 0:
+                raise ClientError(f"{path} holds no files.", "Name a folder of class folders with images.")
+            stream.seek(0)
+            yield f"{path.resolve().name}.zip", stream
+    else:
+        with path.open("rb") as file:
+            yield path.name, file
+
+
+def _read_image(index: int, image: bytes | Path) -> tuple[str, bytes]:
+    return (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{index}", image)
