@@ -34,7 +34,7 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pydoclint --quiet --skip-checking-raises True $(PACKAGES) # what a called function raises is worth naming too
+	$(BIN)/pydoclint --quiet $(PACKAGES)
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
