@@ -26,7 +26,7 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         max_pixels: limit on width times height; never above Pillow's own limit (about 89 million).
 
     Yields:
-        The opened picture, at its first frame.
+        Image.Image: the opened picture, at its first frame.
 
     Raises:
         ImageDecodeError: not such a file, damaged, truncated or too large.

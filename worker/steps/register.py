@@ -52,6 +52,14 @@ def register(
 ) -> None:
     """Write the version, the report and the job's success, all or nothing.
 
+    Args:
+        run: The attempt.
+        job: What was asked.
+        base: What the version is mixed from.
+        tasks: By data set id.
+        result: What the stages before found.
+        state: Names the stored task vector, and how long the stages took.
+
     Raises:
         LeaseLostError: Another attempt holds the job; nothing is written.
     """
