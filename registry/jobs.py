@@ -116,7 +116,7 @@ class Jobs:
             NotFoundError: There is no such job.
             ConflictError: It has already succeeded or failed.
         """
-        job = self.get(job_id)
+        job = self._locked(job_id)
         status = JobStatus(job.status)
         if status is JobStatus.CANCELLED or job.cancel_requested:
             return job
@@ -142,7 +142,9 @@ class Jobs:
         """
         now = self._now()
         lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now)
-        for job in self._session.scalars(select(JobRow).where(lapsed)):
+        # A locked row is being written by somebody who is alive after all; the next round looks at it again.
+        query = select(JobRow).where(lapsed).with_for_update(skip_locked=True)
+        for job in self._session.scalars(query, execution_options={"populate_existing": True}):
             if job.cancel_requested:
                 self._end(job, JobStatus.CANCELLED)
             elif job.attempt >= MAX_ATTEMPTS:
@@ -151,8 +153,7 @@ class Jobs:
         self._session.flush()
         quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
         waiting = or_(JobRow.status == JobStatus.QUEUED, lapsed)
-        query = select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)
-        return list(self._session.scalars(query))
+        return list(self._session.scalars(select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)))
 
     # -- working ------------------------------------------------------------------------------------------------
 
@@ -240,7 +241,9 @@ class Jobs:
         self.add_event(lease.job_id, message, level, data)
 
     def release(self, lease: Lease, reason: str, *, counts_as_attempt: bool) -> None:
-        """Give the job back to the queue, for another worker or a later start; fail it once its attempts are used up.
+        """Give the job back to the queue, for another worker or a later start.
+
+        It ends instead if somebody asked to cancel it, or once its attempts are used up.
 
         Args:
             lease: Proof that the caller holds the job.
@@ -252,7 +255,10 @@ class Jobs:
         """
         attempts = JobRow.attempt if counts_as_attempt else JobRow.attempt - 1
         self._write(lease, attempt=attempts)
-        if self.get(lease.job_id).attempt >= MAX_ATTEMPTS:
+        job = self.get(lease.job_id)
+        if job.cancel_requested:  # nobody would lease it again, so nobody else could end it
+            return self._end_held(lease, JobStatus.CANCELLED)
+        if job.attempt >= MAX_ATTEMPTS:
             return self._end_held(lease, JobStatus.FAILED, "attempts_exhausted", reason)
         self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
         self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
@@ -293,6 +299,13 @@ class Jobs:
         self._end_held(lease, JobStatus.CANCELLED)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _locked(self, job_id: str) -> JobRow:
+        """Return the job as it is now; nobody else can write it before this transaction ends."""
+        job = self._session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
+        if job is None:
+            raise NotFoundError("job", job_id)
+        return job
 
     def _rows(self, statement: Any) -> int:
         self._session.flush()
