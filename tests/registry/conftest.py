@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from registry.blobs import FileBlobStore
 from registry.database import Database
+from registry.tables import Base
 from tests.registry.clock import Clock
 from tests.registry.postgres import PostgresServer
 
@@ -22,18 +24,21 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated_postgres(postgres: PostgresServer) -> str:
-    """Name of a migrated database that tests copy."""
-    name = postgres.create_database()
-    _migrate(postgres.url(name))
-    return name
+def migrated_postgres(postgres: PostgresServer) -> Iterator[Database]:
+    """One database for all tests: making one takes longer than most of them."""
+    database = Database(postgres.url(postgres.create_database()))
+    database.migrate()
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated database file that tests copy."""
     path = tmp_path_factory.mktemp("migrated") / "paintbox.db"
-    _migrate(f"sqlite:///{path}")
+    database = Database(f"sqlite:///{path}")
+    database.migrate()
+    database.close()
     return path
 
 
@@ -58,12 +63,11 @@ def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]
 
 
 @pytest.fixture
-def postgres_database(postgres: PostgresServer, migrated_postgres: str) -> Iterator[Database]:
-    name = postgres.create_database(template=migrated_postgres)
-    database = Database(postgres.url(name))
-    yield database
-    database.close()
-    postgres.drop_database(name)
+def postgres_database(migrated_postgres: Database) -> Iterator[Database]:
+    yield migrated_postgres
+    with migrated_postgres.write() as session:
+        for table in reversed(Base.metadata.sorted_tables):
+            session.execute(delete(table))
 
 
 @pytest.fixture(params=ENGINES)
@@ -81,9 +85,3 @@ def clock() -> Clock:
 @pytest.fixture
 def blobs(tmp_path: Path) -> FileBlobStore:
     return FileBlobStore(tmp_path / "blobs")
-
-
-def _migrate(url: str) -> None:
-    database = Database(url)
-    database.migrate()
-    database.close()

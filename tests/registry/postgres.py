@@ -6,6 +6,7 @@ it borrows the user `nobody`, and says why where that is not possible.
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -52,17 +53,17 @@ class PostgresServer:
     def url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self._folder}"
 
-    def create_database(self, template: str = "template1") -> str:
-        """The name of a new database, a copy of the template; nobody may be connected to that."""
+    def create_database(self) -> str:
+        """The name of a new, empty database."""
         name = f"test_{next(self._numbers)}"
-        self._execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self._execute(f"CREATE DATABASE {name}")
         return name
 
     def drop_database(self, name: str) -> None:
         self._execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.send_signal(signal.SIGINT)  # its fast shutdown: clients are not waited for
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
