@@ -87,6 +87,8 @@ def mix(theta_base: Mapping[str, Tensor], terms: Sequence[Term]) -> dict[str, Te
     Raises:
         WeightsMismatchError: a task vector's names or shapes are not the base's floating ones.
     """
+    for term in terms:
+        _require_fits(term.task_vector, theta_base)
     mixed = {name: tensor.detach().clone() for name, tensor in theta_base.items()}
     _add_terms(mixed, terms)
     return mixed
@@ -108,6 +110,8 @@ def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequenc
     _require_same_names("the base", theta_base.keys(), own.keys())
     for name, tensor in own.items():
         _require_same_shape(name, theta_base[name], tensor)
+    for term in terms:
+        _require_fits(term.task_vector, own)
     for name, tensor in own.items():
         tensor.copy_(theta_base[name])
     _add_terms(own, terms)
@@ -239,8 +243,6 @@ def cosine(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> floa
 
 
 def _add_terms(mixed: dict[str, Tensor], terms: Sequence[Term]) -> None:
-    for term in terms:
-        _require_fits(term.task_vector, mixed)
     for term in terms:
         if term.coefficient == 0.0:  # adding 0 * tau would turn -0.0 into 0.0
             continue

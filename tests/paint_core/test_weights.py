@@ -1,0 +1,254 @@
+import json
+import math
+import struct
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from paint_core.errors import ConfigError, NonFiniteWeightsError, WeightsMismatchError
+from paint_core.models import BaseModel
+from paint_core.weights import (
+    Term,
+    cosine,
+    fingerprint,
+    load_task_vector,
+    mix,
+    mix_into,
+    read_metadata,
+    relative_norm,
+    save_task_vector,
+    task_vector,
+)
+
+Weights = dict[str, Tensor]
+values = st.floats(-100, 100, width=32)
+alphas = st.floats(-2, 2, width=32)
+
+
+@st.composite
+def thetas(draw: st.DrawFn, count: int = 2) -> list[Weights]:
+    """Several state dicts of one shape, with an integer buffer such as BatchNorm's."""
+    shapes = draw(st.lists(st.sampled_from([(), (1,), (3,), (2, 3), (1, 2, 2, 2)]), min_size=1, max_size=3))
+
+    def one() -> Weights:
+        weights: Weights = {"steps": torch.tensor(draw(st.integers(0, 9)))}
+        for index, shape in enumerate(shapes):
+            size = math.prod(shape)
+            numbers = draw(st.lists(values, min_size=size, max_size=size))
+            weights[f"layer.{index}"] = torch.tensor(numbers).reshape(shape)
+        return weights
+
+    return [one() for _ in range(count)]
+
+
+def bits(weights: Weights) -> dict[str, bytes]:
+    """What is in memory, so that -0.0 is not 0.0."""
+    return {name: tensor.contiguous().numpy().tobytes() for name, tensor in weights.items()}
+
+
+@given(thetas(), st.lists(alphas, max_size=2))
+def test_coefficient_zero_gives_the_base_bit_for_bit(pair: list[Weights], others: list[float]) -> None:
+    theta_0, theta_1 = pair
+    tau = task_vector(theta_0, theta_1)
+    assert bits(mix(theta_0, [Term(tau, 0.0)] * (1 + len(others)))) == bits(theta_0)
+    assert bits(mix(theta_0, [])) == bits(theta_0)
+
+
+def test_negative_zero_survives_coefficient_zero() -> None:
+    theta = {"w": torch.tensor([-0.0])}
+    assert bits(mix(theta, [Term({"w": torch.tensor([1.0])}, 0.0)])) == bits(theta)
+
+
+@given(thetas())
+def test_coefficient_one_gives_theta_1_but_for_rounding_and_the_bases_integers(pair: list[Weights]) -> None:
+    theta_0, theta_1 = pair
+    mixed = mix(theta_0, [Term(task_vector(theta_0, theta_1), 1.0)])
+    assert torch.equal(mixed.pop("steps"), theta_0["steps"])
+    for name, tensor in mixed.items():
+        torch.testing.assert_close(tensor, theta_1[name], rtol=1e-5, atol=1e-4)
+
+
+@given(thetas(), st.floats(0, 1))
+def test_swapping_the_ends_mirrors_alpha(pair: list[Weights], alpha: float) -> None:
+    theta_0, theta_1 = pair
+    forward = mix(theta_0, [Term(task_vector(theta_0, theta_1), alpha)])
+    backward = mix(theta_1, [Term(task_vector(theta_1, theta_0), 1 - alpha)])
+    for name in task_vector(theta_0, theta_1):
+        torch.testing.assert_close(forward[name], backward[name], rtol=1e-5, atol=1e-4)
+
+
+@given(thetas(3), alphas, alphas)
+def test_terms_add_up_in_any_order(trio: list[Weights], first: float, second: float) -> None:
+    theta_0, theta_1, theta_2 = trio
+    terms = [Term(task_vector(theta_0, theta_1), first), Term(task_vector(theta_0, theta_2), second)]
+    for name, tensor in mix(theta_0, terms).items():
+        torch.testing.assert_close(tensor, mix(theta_0, terms[::-1])[name], rtol=1e-4, atol=1e-3)
+
+
+@given(thetas(), alphas)
+def test_inputs_are_left_alone_and_share_no_memory(pair: list[Weights], alpha: float) -> None:
+    theta_0, theta_1 = pair
+    before = bits(theta_0), bits(theta_1)
+    tau = task_vector(theta_0, theta_1)
+    stored = bits(tau)
+    for tensor in mix(theta_0, [Term(tau, alpha)]).values():
+        tensor.zero_()
+    assert (bits(theta_0), bits(theta_1), bits(tau)) == (*before, stored)
+
+
+@given(alphas, st.booleans())
+def test_mixing_into_a_module_equals_mixing_in_any_memory_layout(alpha: float, channels_last: bool) -> None:
+    layers = [nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5)) for _ in range(2)]
+    base, other = (layer.state_dict() for layer in layers)
+    tau = task_vector(base, other)
+    target = nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5))
+    if channels_last:
+        target = target.to(memory_format=torch.channels_last)
+    addresses = [tensor.data_ptr() for tensor in target.state_dict().values()]
+    mix_into(target, base, [Term(tau, alpha)])
+    assert bits(dict(target.state_dict())) == bits(mix(base, [Term(tau, alpha)]))
+    assert [tensor.data_ptr() for tensor in target.state_dict().values()] == addresses
+
+
+@given(thetas(), st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3))
+def test_a_task_vector_round_trips(pair: list[Weights], metadata: dict[str, str]) -> None:
+    tau = task_vector(*pair)
+    data = save_task_vector(tau, metadata)
+    loaded = load_task_vector(data, like=pair[0])
+    assert bits(loaded) == bits(tau)
+    assert read_metadata(data) == metadata
+
+
+def test_equal_task_vectors_give_equal_bytes() -> None:
+    tau = {"b": torch.ones(2), "a": torch.zeros(3)}
+    metadata = {str(index): "x" for index in range(9)}
+    files = {
+        save_task_vector(tau, metadata),
+        save_task_vector(dict(reversed(tau.items())), dict(reversed(metadata.items()))),
+    }
+    assert len(files) == 1
+
+
+def test_a_task_vector_is_read_from_a_path(tmp_path: Path) -> None:
+    tau = {"w": torch.ones(2)}
+    (tmp_path / "tau").write_bytes(save_task_vector(tau, {}))
+    assert torch.equal(load_task_vector(tmp_path / "tau", like={"w": torch.zeros(2)})["w"], tau["w"])
+
+
+LIKE = {"w": torch.zeros(2, 3), "b": torch.zeros(3), "steps": torch.tensor(3)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"w": torch.zeros(2, 3)}, "missing"),
+        ({"w": torch.zeros(2, 3), "b": torch.zeros(3), "c": torch.zeros(1)}, "extra"),
+        ({"w": torch.zeros(3, 2), "b": torch.zeros(3)}, "shape"),
+        ({"w": torch.zeros(2, 3), "b": torch.zeros(3, dtype=torch.float16)}, "float32"),
+        ({"w": torch.zeros(2, 3), "b": torch.zeros(3), "steps": torch.tensor(1)}, "float32"),
+    ],
+)
+def test_a_stored_task_vector_of_another_model_is_refused(tensors: Weights, message: str) -> None:
+    with pytest.raises(WeightsMismatchError, match=message):
+        load_task_vector(safetensors.torch.save(tensors), like=LIKE)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_not_finite_is_refused_on_every_way(value: float) -> None:
+    bad = {"w": torch.tensor([0.0, value])}
+    good = {"w": torch.zeros(2)}
+    with pytest.raises(NonFiniteWeightsError):
+        task_vector(good, bad)
+    with pytest.raises(NonFiniteWeightsError):
+        save_task_vector(bad, {})
+    with pytest.raises(NonFiniteWeightsError):
+        load_task_vector(safetensors.torch.save(bad), like=good)
+    with pytest.raises(ConfigError):
+        Term(good, value)
+
+
+@given(st.binary(max_size=100))
+def test_bytes_that_are_no_safetensors_file_are_refused(data: bytes) -> None:
+    for file in (data, struct.pack("<Q", len(data)) + data, struct.pack("<Q", 2**60) + data):
+        with pytest.raises(WeightsMismatchError):
+            load_task_vector(file, like=LIKE)
+        with pytest.raises(WeightsMismatchError):
+            read_metadata(file)
+
+
+def test_a_truncated_file_is_refused() -> None:
+    data = save_task_vector({"w": torch.zeros(2, 3), "b": torch.zeros(3)}, {})
+    for length in range(0, len(data), 7):
+        with pytest.raises(WeightsMismatchError):
+            load_task_vector(data[:length], like=LIKE)
+
+
+def test_a_header_that_points_outside_its_file_is_refused() -> None:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}).encode()
+    with pytest.raises(WeightsMismatchError):
+        load_task_vector(struct.pack("<Q", len(header)) + header + b"\0" * 8, like={"w": torch.zeros(1000)})
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    torch.save({"w": torch.zeros(1)}, tmp_path / "tau.bin")
+    with pytest.raises(WeightsMismatchError):
+        load_task_vector(tmp_path / "tau.bin", like={"w": torch.zeros(1)})
+
+
+def test_mixing_what_does_not_fit_is_refused_before_anything_is_written() -> None:
+    module = nn.Linear(2, 2)
+    before = bits(dict(module.state_dict()))
+    with pytest.raises(WeightsMismatchError, match="bias"):
+        mix_into(module, nn.Linear(2, 2).state_dict(), [Term({"weight": torch.zeros(2, 2)}, 1.0)])
+    with pytest.raises(WeightsMismatchError, match="shape"):
+        mix_into(module, nn.Linear(3, 2).state_dict(), [])
+    assert bits(dict(module.state_dict())) == before
+
+
+def test_measuring_between_different_models_is_refused() -> None:
+    with pytest.raises(WeightsMismatchError, match="missing"):
+        task_vector({"a": torch.zeros(1), "b": torch.zeros(1)}, {"a": torch.zeros(1)})
+    with pytest.raises(WeightsMismatchError, match="shape"):
+        cosine({"a": torch.zeros(1)}, {"a": torch.zeros(2)})
+
+
+def test_an_unknown_profile_is_refused() -> None:
+    with pytest.raises(ConfigError, match="flat"):
+        Term({}, 1.0, profile="steep")
+
+
+def test_the_fingerprint_tells_names_shapes_dtypes_and_values_apart_but_not_the_order() -> None:
+    base = {"a": torch.zeros(2, 3), "b": torch.tensor(1)}
+    assert fingerprint(base) == fingerprint(dict(reversed(base.items())))
+    changed = [
+        {"c": base["a"], "b": base["b"]},
+        {"a": torch.zeros(3, 2), "b": base["b"]},
+        {"a": torch.zeros(2, 3, dtype=torch.float64), "b": base["b"]},
+        {"a": torch.full((2, 3), 1e-45), "b": base["b"]},
+        {"a": base["a"]},
+    ]
+    assert len({fingerprint(weights) for weights in [base, *changed]}) == 1 + len(changed)
+
+
+def test_the_fingerprint_does_not_depend_on_the_memory_layout() -> None:
+    picture = torch.arange(24.0).reshape(1, 2, 3, 4)
+    assert fingerprint({"w": picture}) == fingerprint({"w": picture.to(memory_format=torch.channels_last)})
+
+
+def test_cosine_and_norm_of_known_vectors() -> None:
+    theta_0 = {"a": torch.tensor([3.0]), "b": torch.tensor([4.0]), "n": torch.tensor(7)}
+    theta_1 = {"a": torch.tensor([4.0]), "b": torch.tensor([-3.0]), "n": torch.tensor(9)}
+    assert cosine(theta_0, theta_0) == pytest.approx(1)
+    assert cosine(theta_0, theta_1) == pytest.approx(0)
+    assert relative_norm(task_vector(theta_0, theta_1), theta_0) == pytest.approx(math.sqrt(50) / 5)
+
+
+def test_a_base_models_tower_mixes_and_keeps_its_function_at_zero(tiny_base: BaseModel) -> None:
+    theta_0 = tiny_base.visual.state_dict()
+    tau = {name: torch.ones_like(tensor) for name, tensor in theta_0.items()}
+    assert bits(mix(theta_0, [Term(tau, 0.0)])) == bits(dict(theta_0))
