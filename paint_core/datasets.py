@@ -19,7 +19,7 @@ from paint_core.preprocess import Preprocess
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelledImages:
     """One split of one task, as the model sees it before normalisation.
 
@@ -53,7 +53,7 @@ class LabelledImages:
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classnames)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """A named classification task: what to improve (patching) or what must not get worse (supported).
 

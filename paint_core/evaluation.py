@@ -69,7 +69,7 @@ def encode(
         precision: `fp32`, or `bf16` for autocast.
 
     Returns:
-        float32 [N, D] on `device`, not of unit length.
+        float32 [N, D] on `device`, not of unit length; made under inference_mode, so clone it before training on it.
     """
     device = torch.device(device)
     with torch.inference_mode(), eval_mode(visual), autocast(device, precision):

@@ -119,7 +119,7 @@ def learning_rate_at(step: int, config: FinetuneConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Run:
     """What every step needs; `visual` and `optimizer` are this run's own."""
 

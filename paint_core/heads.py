@@ -1,6 +1,7 @@
 """The zero-shot head: one unit row per class, from prompts through the text tower (CLIP, arXiv 2103.00020, 3.1.4)."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -72,7 +73,7 @@ def _require_valid(classnames: Sequence[str], templates: Sequence[str]) -> None:
         raise HeadError("classnames and templates are lists of texts: put the text into a list")
     if not classnames:
         raise HeadError("there are no classnames: give at least one")
-    duplicates = sorted({name for name in classnames if list(classnames).count(name) > 1})
+    duplicates = [name for name, count in Counter(classnames).items() if count > 1]
     if duplicates:
         raise HeadError(f"duplicate classnames {duplicates[:3]}: make every classname different")
     if not templates:

@@ -71,7 +71,7 @@ class ModelRef:
         return prefix + self.source
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class BaseModel:
     """A loaded base model. Shared by everything: nothing may change it.
 

@@ -17,7 +17,7 @@ Event = StepReport | CurvePoint
 """What `on_event` receives: a fine-tuning step or a point of the validation curve."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PatchResult:
     """A patch and what it does.
 

@@ -90,7 +90,7 @@ class Preprocess:
         Returns:
             [B, 3, S, S], in memory channels-last.
         """
-        batch = images.to(device, non_blocking=True) if device is not None else images
+        batch = images.to(device) if device is not None else images
         batch = batch.permute(0, 3, 1, 2).to(torch.float32).div(255)
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)

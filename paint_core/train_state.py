@@ -18,7 +18,7 @@ _METADATA_KEY = "paintbox_train_state"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainState:
     """Where a fine-tuning run stands.
 

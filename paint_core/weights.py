@@ -26,7 +26,7 @@ TaskVector = dict[str, Tensor]
 _METADATA_KEY = "paintbox_task_vector"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Term:
     """One summand of a mix.
 
