@@ -14,14 +14,15 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from registry.errors import ArchiveRefusedError
 
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_MAX_REASON_CHARACTERS = 200  # an error may quote a header that the archive chose
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
 
@@ -69,7 +70,8 @@ def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
             "too_many_files", f"It holds {len(members)} entries; {limits.max_members} is the limit.", "Split it."
         )
     for member in members:
-        _check_name(member)
+        _check_name(member.orig_filename)
+        _check_name(member.filename)  # newer Pythons take it from an extra field
         _check_kind(member)
     _check_unique(members)
     _check_size(members, path.stat().st_size, limits)
@@ -99,8 +101,8 @@ def read_members(
             try:
                 with archive.open(name) as file:
                     data = file.read(limits.max_member_bytes + 1)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-                yield name, f"damaged in the archive ({error})"
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+                yield name, f"damaged in the archive ({str(error)[:_MAX_REASON_CHARACTERS]})"
                 continue
             total += len(data)
             if total > limits.max_total_bytes:
@@ -108,8 +110,7 @@ def read_members(
             yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
 
 
-def _check_name(member: zipfile.ZipInfo) -> None:
-    name = member.orig_filename
+def _check_name(name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
         raise _refuse_name("absolute_path", name, "is an absolute path")
@@ -119,6 +120,8 @@ def _check_name(member: zipfile.ZipInfo) -> None:
         raise _refuse_name("bad_name", name, "holds a backslash or a control character")
     if len(name) > 1024 or any(len(part.encode()) > 255 for part in parts):
         raise _refuse_name("bad_name", name, "is too long")
+    if not name.endswith("/") and not PurePosixPath(name).parts:
+        raise _refuse_name("bad_name", name, "names nothing")
 
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
@@ -150,6 +153,8 @@ def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Arch
 
 def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     ordered = sorted(members, key=lambda member: member.header_offset)
+    if ordered and ordered[0].header_offset < 0:
+        raise ArchiveRefusedError("not_a_zip", "Its beginning is missing.", "Pack and upload it again.")
     ends = [member.header_offset for member in ordered[1:]] + [archive_bytes]
     for member, end in zip(ordered, ends, strict=True):
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
