@@ -7,10 +7,7 @@ import sys
 import uvicorn
 
 from app.logs import set_up_logging
-from app.main import create_app
 from app.settings import AppSettings
-from paint_core.errors import ModelRefError
-from paint_core.models import ModelRef
 from registry.errors import ConfigurationError
 
 
@@ -18,11 +15,17 @@ def main() -> int:
     """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
     try:
         settings = AppSettings.load()
-        _check(settings)
+        settings.make_directories()
+        _check_bases(settings.bases)
     except ConfigurationError as error:
         sys.stderr.write(f"paintbox api: {error}\n")
         return 2
+    except OSError as error:
+        sys.stderr.write(f"paintbox api: PAINTBOX_DATA_DIR: {error}. Name a folder that can be written.\n")
+        return 2
     set_up_logging(settings.log_level)
+    from app.main import create_app
+
     uvicorn.run(
         create_app(settings),
         host=settings.host,
@@ -39,14 +42,14 @@ def main() -> int:
     return 0
 
 
-def _check(settings: AppSettings) -> None:
+def _check_bases(refs: tuple[str, ...]) -> None:
     """Look at what would otherwise only fail later, with a stack trace."""
+    from paint_core.errors import ModelRefError
+    from paint_core.models import ModelRef  # takes seconds, so that every other wrong setting is told before
+
     try:
-        settings.make_directories()
-        for ref in settings.bases:
+        for ref in refs:
             ModelRef.parse(ref)
-    except OSError as error:
-        raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
     except ModelRefError as error:
         raise ConfigurationError(f"PAINTBOX_BASES: {error}.", "Correct it and start again.") from error
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -42,7 +43,7 @@ class Activator:
         self._blobs = blobs
         self._bases = bases
         self._engine = engine
-        self._busy = threading.Lock()
+        self._lock = threading.Lock()
         self._failed: tuple[int, float] | None = None  # version that would not load, and when to try it again
 
     def activate(self, version_id: int, *, actor: str, reason: str) -> None:
@@ -58,9 +59,7 @@ class Activator:
             ActivationInProgressError: Another activation has not ended yet.
             ActivationFailedError: It could not be loaded or verified; nothing has changed.
         """
-        if not self._busy.acquire(blocking=False):
-            raise ActivationInProgressError()
-        try:
+        with self.busy():
             recipe = self._recipe(version_id)
             served = self._engine.served
             model = served if served and served.version_id == version_id else self._build(recipe)
@@ -70,20 +69,31 @@ class Activator:
                     aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason)
             self._engine.swap(model)
             _log.info("version activated", version=version_id)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Hold every other activation off while the context lasts.
+
+        Yields:
+            None: What is served changes only here.
+
+        Raises:
+            ActivationInProgressError: Another activation has not ended yet.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise ActivationInProgressError()
+        try:
+            yield
         finally:
-            self._busy.release()
+            self._lock.release()
 
     def follow_alias(self) -> None:
         """Serve what the alias names, if that is something else; a version that will not load is logged and retried."""
         served = self._engine.served
         if served is not None and served.version_id == self._named():
             return
-        if not self._busy.acquire(blocking=False):
-            return
-        try:
+        with suppress(ActivationInProgressError), self.busy():
             self._load_named()
-        finally:
-            self._busy.release()
 
     def _load_named(self) -> None:
         version_id = self._named()

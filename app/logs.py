@@ -32,4 +32,5 @@ def set_up_logging(level: str) -> None:
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
         )
     )
-    logging.basicConfig(level=max(number, logging.INFO), handlers=[handler], force=True)
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(max(number, logging.INFO))

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import AccessRefusedError
@@ -24,6 +25,7 @@ REQUEST_ID_HEADER = "X-Request-Id"
 UPLOAD_PATH = "/v1/datasets"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_CLIENT_GONE = 499  # for the log only: nobody is left to be answered
 _log = structlog.get_logger(__name__)
 
 
@@ -58,6 +60,8 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, send_marked)
+            except ClientDisconnect:
+                status = _CLIENT_GONE
             except Exception:  # the edge: whatever nobody caught
                 _log.exception("request failed")
                 if status:

@@ -132,7 +132,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     fields = [
-        InvalidField(location=".".join(str(part) for part in item["loc"]), message=item["msg"])
+        InvalidField(location=_encodable(".".join(str(part) for part in item["loc"])), message=_encodable(item["msg"]))
         for item in error.errors()
     ]
     first = fields[0] if fields else InvalidField(location="body", message="invalid")
@@ -144,6 +144,11 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
         advice="Correct what `errors` lists; the schema is at /docs.",
         errors=fields,
     )
+
+
+def _encodable(text: str) -> str:
+    """Return the text without the lone surrogates that JSON can smuggle in and UTF-8 cannot carry out."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def _on_known_error(request: Request, error: Exception) -> JSONResponse:

@@ -6,7 +6,7 @@ import base64
 import binascii
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
 from app.datasets.schemas import Templates
 
@@ -25,7 +25,7 @@ def _decode_base64(value: Any) -> Any:
 Base64Image = Annotated[
     bytes,
     BeforeValidator(_decode_base64),
-    Field(json_schema_extra={"format": None, "contentEncoding": "base64", "description": "An image file, as base64"}),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "An image file"}),
 ]
 
 

@@ -29,7 +29,7 @@ def get_job(services: ServicesDep, job_id: str) -> Job:
 
 @router.get("/{job_id}/events", responses=problem_responses(404))
 def list_job_events(
-    services: ServicesDep, job_id: str, after: Annotated[int, Query(ge=0, le=2**63 - 1)] = 0
+    services: ServicesDep, job_id: str, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0
 ) -> JobEventList:
     """What happened to a job since event `after`, oldest first."""
     events = [JobEvent.of(row) for row in service.list_events(services, job_id, after)]

@@ -14,7 +14,7 @@ from app.versions.schemas import Alias, AliasHistory, AliasMove, Version, Versio
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
-VersionId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @router.get("/versions", responses=problem_responses())

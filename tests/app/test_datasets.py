@@ -1,0 +1,152 @@
+"""Uploading data sets, and refusing hostile ones."""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from registry.jobs import Jobs
+from tests.app import hostile
+from tests.app.world import World, add_ready_dataset, check_problem
+from tests.builders import digit_members, write_zip
+
+
+def _upload(client: TestClient, path: Path, **form: Any) -> Response:
+    with path.open("rb") as file:
+        return client.post("/v1/datasets", files={"archive": file}, data={"name": "digits", **form})
+
+
+@pytest.fixture
+def archive(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    members = digit_members(range(3), train=3, val=1, test=1)
+    return write_zip(tmp_path / "digits.zip", {**members, "notes.txt": request.node.name.encode()})
+
+
+def test_an_upload_is_accepted_with_a_job_that_somebody_is_told_of(world: World, archive: Path) -> None:
+    response = _upload(world.client, archive, templates=["a {}", "the {}"], classnames='{"zero": "digit zero"}')
+    assert response.status_code == 202
+    dataset = response.json()
+    assert response.headers["location"] == f"/v1/datasets/{dataset['id']}"
+    assert dataset["state"] == "ingesting"
+    assert dataset["templates"] == ["a {}", "the {}"]
+    assert dataset["job"] == {"id": dataset["job_id"], "status": "queued"}
+    assert world.doorbell.rung.count(dataset["job_id"]) == 1
+    assert world.client.get(response.headers["location"]).json() == dataset
+    assert dataset in world.client.get("/v1/datasets").json()["items"]
+
+
+def test_the_archive_is_kept_for_the_worker_and_nothing_else_stays(world: World, archive: Path) -> None:
+    blobs = world.services.settings.blob_dir
+    before = {path for path in blobs.rglob("*") if path.is_file()}
+    assert _upload(world.client, archive).status_code == 202
+    (stored,) = {path for path in blobs.rglob("*") if path.is_file()} - before
+    assert stored.read_bytes() == archive.read_bytes()
+    assert list(world.services.settings.scratch_dir.iterdir()) == []
+
+
+def test_the_same_bytes_and_options_give_the_same_data_set(world: World, archive: Path) -> None:
+    first = _upload(world.client, archive)
+    num_rung = len(world.doorbell.rung)
+    again = _upload(world.client, archive, name="another name")
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.json()["id"] == first.json()["id"]
+    assert again.json()["name"] == "digits"
+    assert len(world.doorbell.rung) == num_rung
+    other = _upload(world.client, archive, templates=["a {}"])
+    assert other.status_code == 202
+    assert other.json()["id"] != first.json()["id"]
+
+
+def test_templates_may_be_one_json_list(client: TestClient, archive: Path) -> None:
+    repeated = _upload(client, archive, templates=["a {}", "the {}"]).json()
+    listed = _upload(client, archive, templates=json.dumps(["a {}", "the {}"]))
+    assert listed.status_code == 200
+    assert listed.json()["id"] == repeated["id"]
+
+
+def test_a_failed_data_set_tells_why_and_may_be_uploaded_again(world: World, archive: Path) -> None:
+    dataset = _upload(world.client, archive).json()
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(dataset["job_id"], "a test")
+        assert lease is not None
+        Jobs(session).fail(lease, "no_images", "Not one image could be read.")
+    failed = world.client.get(f"/v1/datasets/{dataset['id']}").json()
+    assert failed["state"] == "failed"
+    assert failed["error"] == {"code": "no_images", "detail": "Not one image could be read."}
+    again = _upload(world.client, archive)
+    assert again.status_code == 202
+    assert again.json()["id"] == dataset["id"]
+    assert again.json()["job_id"] != dataset["job_id"]
+
+
+def test_a_ready_data_set_tells_what_it_holds(world: World) -> None:
+    identifier = add_ready_dataset(world.services, ["zero", "one"], ["a {}"], ["train", "test"])
+    dataset = world.client.get(f"/v1/datasets/{identifier}").json()
+    assert dataset["state"] == "ready"
+    assert dataset["classnames"] == ["zero", "one"]
+    assert dataset["splits"]["train"] == {"num_images": 2, "per_class": {"zero": 1, "one": 1}}
+    assert len(dataset["content_sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("write", "code"),
+    [
+        (partial(hostile.write_named, name="../../x"), "path_traversal"),
+        (partial(hostile.write_named, name="zero/../../../x.png"), "path_traversal"),
+        (partial(hostile.write_named, name="/etc/cron.d/x"), "absolute_path"),
+        (hostile.write_symlink, "symlink"),
+        (hostile.write_declared_bomb, "archive_bomb"),
+        (hostile.write_overlapping_bomb, "archive_bomb"),
+        (hostile.write_empty_class, "empty_class"),
+    ],
+)
+def test_a_hostile_archive_is_refused_and_leaves_no_trace(
+    world: World, tmp_path: Path, write: Callable[[Path], Path], code: str
+) -> None:
+    path = write(tmp_path / "hostile.zip")
+    outside = world.outside_data()
+    inside = {each for each in world.services.settings.blob_dir.rglob("*")}
+    check_problem(_upload(world.client, path), 422, code)
+    assert world.outside_data() == outside
+    assert {each for each in world.services.settings.blob_dir.rglob("*")} == inside
+    assert list(world.services.settings.scratch_dir.iterdir()) == []
+    assert not Path("/etc/cron.d/x").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and then something else"])
+def test_what_is_no_zip_is_refused(client: TestClient, tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "text.zip"
+    path.write_bytes(content)
+    check_problem(_upload(client, path), 422, "not_a_zip")
+
+
+@pytest.mark.parametrize(
+    ("form", "location"),
+    [
+        ({"templates": "no placeholder"}, "body.templates.0"),
+        ({"templates": "[1]"}, "body.templates.0"),
+        ({"classnames": "no JSON"}, "body.classnames"),
+        ({"classnames": "[]"}, "body.classnames"),
+        ({"classnames": '{"zero": " "}'}, "body.classnames.zero"),
+        ({"name": ""}, "body.name"),
+    ],
+)
+def test_options_that_cannot_be_read_are_named(
+    client: TestClient, archive: Path, form: dict[str, str], location: str
+) -> None:
+    problem = check_problem(_upload(client, archive, **form), 422, "invalid_request")
+    assert location in [error["location"] for error in problem["errors"]]
+
+
+def test_display_names_must_fit_the_archive(client: TestClient, archive: Path) -> None:
+    check_problem(_upload(client, archive, classnames='{"nine": "digit nine"}'), 422, "unknown_class")
+    check_problem(_upload(client, archive, classnames='{"zero": "one"}'), 422, "duplicate_classname")
+
+
+def test_a_data_set_that_is_not_there_is_a_problem(client: TestClient) -> None:
+    check_problem(client.get("/v1/datasets/ds_nothing"), 404, "not_found")

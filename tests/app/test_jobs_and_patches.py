@@ -1,0 +1,122 @@
+"""Asking for patches, and watching and cancelling jobs."""
+
+from starlette.testclient import TestClient
+
+from registry.contract import JobKind
+from registry.jobs import Jobs
+from registry.patches import Patches
+from tests.app.world import World, add_ready_dataset, check_problem
+
+SPLITS = ("train", "validation", "test")
+
+
+def test_a_patch_starts_as_a_queued_job(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    supported = add_ready_dataset(world.services, ["pizza", "taco"], splits=SPLITS[1:])
+    body = {"name": "digits", "tasks": [task], "supported": [supported], "finetune": {"iterations": 10}}
+    response = world.client.post("/v1/patches", json=body)
+    assert response.status_code == 202
+    patch, job = response.json()["patch"], response.json()["job"]
+    assert response.headers["location"] == f"/v1/jobs/{job['id']}" == job["links"]["self"]
+    assert patch["request"]["finetune"]["iterations"] == 10
+    assert patch["base"]["ref"] == "starter"
+    assert patch["report"] is None
+    assert (job["kind"], job["status"], job["subject_id"]) == ("patch", "queued", patch["id"])
+    assert world.doorbell.rung[-1] == job["id"]
+    assert world.client.get(job["links"]["subject"]).json() == patch
+    assert patch in world.client.get("/v1/patches").json()["items"]
+
+
+def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    no_train = add_ready_dataset(world.services, ["zero", "one"], splits=("test",))
+    post = world.client.post
+    num_rung = len(world.doorbell.rung)
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": ["ds_nothing"]}), 404, "not_found")
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "base": "other"}), 404, "not_found")
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": [no_train]}), 422, "empty_split")
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": []}), 422, "invalid_request")
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "typo": 1}), 422, "invalid_request")
+    check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "supported": [task]}), 422, "invalid_request")
+    assert len(world.doorbell.rung) == num_rung
+
+
+def test_a_patch_waits_for_its_data_sets(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    with world.services.database.write() as session:
+        from registry.datasets import DatasetOptions, Datasets
+
+        row, _ = Datasets(session).submit("slow", "1" * 64, DatasetOptions())
+    body = {"name": "x", "tasks": [task], "supported": [row.id]}
+    problem = check_problem(world.client.post("/v1/patches", json=body), 409, "dataset_not_ready")
+    assert row.job_id in problem["next"]
+
+
+def test_a_finished_patch_carries_its_report(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    patch = world.client.post("/v1/patches", json={"name": "x", "tasks": [task]}).json()["patch"]
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(patch["job_id"], "a test")
+        assert lease is not None
+        Patches(session).complete(patch["id"], version_id=1, report={"alpha": 0.5})
+        Jobs(session).succeed(lease)
+    done = world.client.get(f"/v1/patches/{patch['id']}").json()
+    assert done["report"] == {"alpha": 0.5}
+    assert done["version_id"] == 1
+    assert done["job"]["status"] == "succeeded"
+
+
+def _create(world: World) -> str:
+    with world.services.database.write() as session:
+        return Jobs(session).create(JobKind.PATCH, "pt_test").id
+
+
+def test_a_running_job_tells_stage_progress_and_time_to_go(world: World) -> None:
+    job_id = _create(world)
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(job_id, "a test")
+        assert lease is not None
+        Jobs(session).report(lease, stage="finetune", progress=0.25, eta_seconds=30)
+    job = world.client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["status"], job["stage"], job["progress"], job["eta_seconds"]) == ("running", "finetune", 0.25, 30)
+    assert job["attempt"] == 1
+    assert job["error"] is None
+    assert job["started_at"] is not None
+
+
+def test_a_failed_job_tells_the_cause(world: World) -> None:
+    job_id = _create(world)
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(job_id, "a test")
+        assert lease is not None
+        Jobs(session).fail(lease, "loss_non_finite", "The loss was NaN.")
+    job = world.client.get(f"/v1/jobs/{job_id}").json()
+    assert job["error"] == {"code": "loss_non_finite", "detail": "The loss was NaN."}
+    check_problem(world.client.post(f"/v1/jobs/{job_id}/cancel"), 409, "conflict")
+
+
+def test_events_go_on_where_the_last_page_ended(world: World) -> None:
+    job_id = _create(world)
+    first = world.client.get(f"/v1/jobs/{job_id}/events").json()
+    assert [event["message"] for event in first["items"]] == ["queued"]
+    with world.services.database.write() as session:
+        Jobs(session).lease(job_id, "a test")
+    rest = world.client.get(f"/v1/jobs/{job_id}/events", params={"after": first["next_after"]}).json()
+    assert [event["message"] for event in rest["items"]] == ["started"]
+    end = world.client.get(f"/v1/jobs/{job_id}/events", params={"after": rest["next_after"]}).json()
+    assert end == {"items": [], "next_after": rest["next_after"]}
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_twice_is_no_error(world: World) -> None:
+    job_id = _create(world)
+    for _ in range(2):
+        response = world.client.post(f"/v1/jobs/{job_id}/cancel")
+        assert response.status_code == 200
+        assert response.json()["status"] == "cancelled"
+
+
+def test_what_is_not_there_is_a_problem(client: TestClient) -> None:
+    for path in ("/v1/jobs/job_nothing", "/v1/jobs/job_nothing/events", "/v1/patches/pt_nothing"):
+        check_problem(client.get(path), 404, "not_found")
+    check_problem(client.post("/v1/jobs/job_nothing/cancel"), 404, "not_found")
+    check_problem(client.get("/v1/jobs", params={"limit": 0}), 422, "invalid_request")

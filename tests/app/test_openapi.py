@@ -1,0 +1,82 @@
+"""The OpenAPI document is valid and tells of every error."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.openapi.models import OpenAPI
+from jsonschema import Draft202012Validator
+
+from app.main import create_app
+from app.settings import AppSettings
+from tests.app.world import PROBLEM
+
+METHODS = {"get", "put", "post", "delete", "patch"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(AppSettings()).openapi()
+
+
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            yield f"{method.upper()} {path}", item[method]
+
+
+def _references(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def test_the_document_and_its_schemas_are_valid(document: dict[str, Any]) -> None:
+    OpenAPI.model_validate(document)
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(_references(document)) <= known
+
+
+def test_every_route_tells_of_problems_and_of_nothing_else_that_fails(document: dict[str, Any]) -> None:
+    for name, operation in _operations(document):
+        errors = {status: each for status, each in operation["responses"].items() if int(status) >= 400}
+        assert {"422", "500"} <= errors.keys(), name
+        for error in errors.values():
+            assert list(error["content"]) == [PROBLEM], name
+            assert error["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_every_route_is_described_and_named_once(document: dict[str, Any]) -> None:
+    operations = dict(_operations(document))
+    assert all(operation["description"] and operation["summary"] for operation in operations.values())
+    identifiers = [operation["operationId"] for operation in operations.values()]
+    assert len(set(identifiers)) == len(identifiers)
+
+
+def test_classify_documents_both_content_types(document: dict[str, Any]) -> None:
+    content = document["paths"]["/v1/classify"]["post"]["requestBody"]["content"]
+    assert set(content) == {"multipart/form-data", "application/json"}
+    fields = document["components"]["schemas"]["ClassifyBody"]["properties"]
+    assert set(fields) == set(content["multipart/form-data"]["schema"]["properties"])
+
+
+def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
+    names = {name for name, _ in _operations(document)}
+    assert names == {
+        "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{dataset_id}",
+        "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",
+        "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/events", "POST /v1/jobs/{job_id}/cancel",
+        "GET /v1/versions", "GET /v1/versions/{version_id}",
+        "GET /v1/aliases/{alias}", "GET /v1/aliases/{alias}/history", "PUT /v1/aliases/{alias}",
+        "POST /v1/classify", "GET /v1/system", "GET /livez", "GET /readyz",
+    }  # fmt: skip

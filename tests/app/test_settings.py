@@ -1,0 +1,79 @@
+"""A wrong setting stops the start with one line that names it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.bases import load_bases, register_bases
+from app.settings import AppSettings
+from paint_core.models import load_base
+from registry.database import Database
+from registry.errors import ConfigurationError
+from registry.versions import Versions
+
+KEY = "0123456789abcdef"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.9"])
+def test_loopback_needs_no_key(host: str) -> None:
+    assert AppSettings.load(host=host).api_key is None
+    assert AppSettings.load(host=host, api_key="").api_key is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "paintbox.example.org", ""])
+def test_what_others_can_reach_needs_a_key(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="PAINTBOX_API_KEY"):
+        AppSettings.load(host=host)
+    with pytest.raises(ConfigurationError, match="PAINTBOX_API_KEY"):
+        AppSettings.load(host=host, api_key="")
+    assert AppSettings.load(host=host, api_key=KEY).api_key is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", 70_000), ("api_key", "short"), ("decode_threads", 0), ("max_queue_images", 3), ("max_upload_bytes", -1)],
+)
+def test_values_that_cannot_be_used_are_named(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"PAINTBOX_{name.upper()}"):
+        AppSettings.load(**{name: value})
+
+
+def test_a_key_never_shows_in_messages() -> None:
+    settings = AppSettings.load(api_key=KEY)
+    assert KEY not in repr(settings)
+    with pytest.raises(ConfigurationError) as refused:
+        AppSettings.load(api_key="short")
+    assert "'short'" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("PAINTBOX_HOST", "0.0.0.0"), ("PAINTBOX_BASES", '["nonsense"]'), ("PAINTBOX_PORT", "x")]
+)
+def test_the_process_ends_with_status_2_and_one_line(tmp_path: Path, variable: str, value: str) -> None:
+    environment = {**os.environ, "PAINTBOX_DATA_DIR": str(tmp_path), variable: value}
+    ended = subprocess.run([sys.executable, "-m", "app"], env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("paintbox api: PAINTBOX_")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_base_whose_weights_changed_is_refused(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'paintbox.db'}")
+    database.migrate()
+    base = load_base("starter")
+    with database.write() as session:
+        Versions(session).ensure_base(ref="starter", fingerprint="0" * 64, embed_dim=128, image_size=64)
+    with pytest.raises(ConfigurationError, match="other weights"):
+        register_bases(database, {base.fingerprint: base})
+    database.close()
+
+
+def test_a_base_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
+    import torch
+
+    with pytest.raises(ConfigurationError, match="PAINTBOX_BASES"):
+        load_bases((f"local-dir:{tmp_path}",), torch.device("cpu"))
