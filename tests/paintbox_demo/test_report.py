@@ -1,0 +1,51 @@
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from paintbox_demo.frontier import save_frontier
+from paintbox_demo.summary import build_table, mean_accuracy, tasks_of
+
+
+def _task(name: str, role: str, zero_shot: float, fine_tuned: float, patched: float) -> dict[str, Any]:
+    scores = {"zero_shot": zero_shot, "fine_tuned": fine_tuned, "patched": patched}
+    test = {column: {"accuracy": accuracy, "total": 200} for column, accuracy in scores.items()}
+    return {"name": name, "role": role, "test": test}
+
+
+REPORT: dict[str, Any] = {
+    "alpha": 0.5,
+    "tasks": [
+        _task("digits", "patching", 0.1, 0.98, 0.95),
+        _task("food", "supported", 0.6, 0.3, 0.55),
+        _task("animals", "supported", 0.4, 0.2, 0.35),
+    ],
+    "curve": [
+        {"alpha": alpha, "supported": 0.5 - 0.25 * alpha**2, "patching": 0.1 + 0.88 * alpha**0.5}
+        for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ],
+}
+
+
+def test_the_table_shows_each_task_and_the_supported_mean() -> None:
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(build_table(REPORT))
+    lines = console.export_text().splitlines()
+    row = {line.split("│")[1].strip(): line.split() for line in lines if line.count("│") > 2}
+    assert [cell for cell in row["digits"] if cell[0].isdigit()] == ["200", "10.0", "98.0", "95.0"]
+    assert [cell for cell in row["mean"] if cell[0].isdigit()] == ["400", "50.0", "25.0", "45.0"]
+
+
+def test_the_supported_mean_weighs_every_task_the_same() -> None:
+    assert mean_accuracy(tasks_of(REPORT, "supported"), "patched") == pytest.approx(0.45)
+
+
+def test_the_plot_is_a_png_that_people_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "frontier.png"
+    save_frontier(REPORT, path)
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) >= 600
