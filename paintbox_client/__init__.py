@@ -6,6 +6,21 @@ Example:
 """
 
 from paintbox_client.client import Client
-from paintbox_client.errors import ApiError, ClientError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.errors import (
+    ApiError,
+    ClientError,
+    InputError,
+    JobFailedError,
+    JobTimeoutError,
+    ServiceUnreachableError,
+)
 
-__all__ = ["ApiError", "Client", "ClientError", "JobFailedError", "JobTimeoutError", "ServiceUnreachableError"]
+__all__ = [
+    "ApiError",
+    "Client",
+    "ClientError",
+    "InputError",
+    "JobFailedError",
+    "JobTimeoutError",
+    "ServiceUnreachableError",
+]

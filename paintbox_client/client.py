@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from paintbox_client.archives import walk_folder, write_archive
 from paintbox_client.discovery import DEFAULT_URL
-from paintbox_client.errors import ClientError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.errors import InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if path.is_dir():
         with tempfile.TemporaryFile() as stream:
             if write_archive(stream, walk_folder(path)) == 0:
-                raise ClientError(f"{path} holds no files.", "Name a folder of class folders with images.")
+                raise InputError(f"{path} holds no files.", "Name a folder of class folders with images.")
             stream.seek(0)
             yield f"{path.resolve().name}.zip", stream
     else:

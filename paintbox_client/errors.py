@@ -2,6 +2,7 @@
 
 ClientError
 ├── ApiError                 the service answered, and refused
+├── InputError               what was given cannot be sent
 ├── ServiceUnreachableError  nothing answered
 ├── JobFailedError           a job that was waited for failed or was cancelled
 └── JobTimeoutError          a job that was waited for still runs
@@ -37,6 +38,10 @@ class ApiError(ClientError):
         super().__init__("\n  ".join((detail, *fields)), next)
         self.status = status
         self.code = code
+
+
+class InputError(ClientError):
+    """What was given cannot be sent; nothing was asked of the service."""
 
 
 class ServiceUnreachableError(ClientError):

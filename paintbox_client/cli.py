@@ -1,0 +1,63 @@
+"""The `paintbox` command.
+
+Exit status: 0 done, 1 the service refused or a job failed, 2 wrong usage or configuration, 3 no service answers.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+from typing import Annotated
+
+import typer
+
+from paintbox_client.commands import COMMANDS, Connection
+from paintbox_client.display import print_error, print_text
+from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
+from paintbox_client.extensions import ExtensibleGroup
+
+EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
+
+app = typer.Typer(
+    name="paintbox",
+    cls=ExtensibleGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print_text(f"paintbox {installed_version('paintbox')}")
+        raise typer.Exit
+
+
+@app.callback()
+def connect(
+    ctx: typer.Context,
+    url: Annotated[str | None, typer.Option(envvar="PAINTBOX_URL", help="Address of the service.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="Key that the service wants.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Patch open-vocabulary image classifiers without making them forget."""
+    ctx.obj = Connection(url or None, api_key or None)
+
+
+def main() -> None:
+    """Run the command line and exit with its status; an error is one message and what to do next."""
+    try:
+        app()
+    except ClientError as error:
+        print_error(error)
+        sys.exit(_status_of(error))
+
+
+def _status_of(error: ClientError) -> int:
+    if isinstance(error, ServiceUnreachableError):
+        return EXIT_UNREACHABLE
+    return EXIT_USAGE if isinstance(error, InputError) else EXIT_REFUSED
