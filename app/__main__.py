@@ -15,19 +15,20 @@ def main() -> int:
     """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
     try:
         settings = AppSettings.load()
-        settings.make_directories()
-        _check_bases(settings.bases)
+        _make_directories(settings)
+        set_up_logging(settings.log_level)
+        return _serve(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"paintbox api: {error}\n")
         return 2
-    except OSError as error:
-        sys.stderr.write(f"paintbox api: PAINTBOX_DATA_DIR: {error}. Name a folder that can be written.\n")
-        return 2
-    set_up_logging(settings.log_level)
-    from app.main import create_app
 
-    uvicorn.run(
-        create_app(settings),
+
+def _serve(settings: AppSettings) -> int:
+    from app.main import create_app  # loads torch for seconds, so every setting that can be is checked before
+
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         loop="uvloop",
@@ -39,19 +40,20 @@ def main() -> int:
         log_config=None,
         timeout_graceful_shutdown=10,
     )
+    try:
+        uvicorn.Server(config).run()
+    except SystemExit:
+        if app.state.refusal is not None:
+            raise app.state.refusal from None
+        raise
     return 0
 
 
-def _check_bases(refs: tuple[str, ...]) -> None:
-    """Look at what would otherwise only fail later, with a stack trace."""
-    from paint_core.errors import ModelRefError
-    from paint_core.models import ModelRef  # takes seconds, so that every other wrong setting is told before
-
+def _make_directories(settings: AppSettings) -> None:
     try:
-        for ref in refs:
-            ModelRef.parse(ref)
-    except ModelRefError as error:
-        raise ConfigurationError(f"PAINTBOX_BASES: {error}.", "Correct it and start again.") from error
+        settings.make_directories()
+    except OSError as error:
+        raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
 
 
 if __name__ == "__main__":

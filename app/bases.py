@@ -34,7 +34,7 @@ def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseMod
         try:
             base = load_base(ref, device=device)
         except (PaintCoreError, OSError) as error:
-            raise ConfigurationError(f"PAINTBOX_BASES: {error}.", "Correct it and start again.") from error
+            raise ConfigurationError(f"PAINTBOX_BASES: {ref}: {error}.", "Correct it and start again.") from error
         bases[base.fingerprint] = base
     return bases
 

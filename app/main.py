@@ -31,6 +31,7 @@ from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
 from registry.blobs import FileBlobStore
 from registry.database import Database
+from registry.errors import ConfigurationError
 
 _ROUTERS = (datasets_router, patches_router, jobs_router, versions_router, classify_router, system_router)
 
@@ -52,6 +53,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
         lifespan=_lifespan(settings, doorbell),
         redoc_url=None,
     )
+    app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
     app.openapi = document(app)  # type: ignore[method-assign]
     add_problem_handlers(app)
     for router in _ROUTERS:
@@ -67,9 +69,13 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_services(settings, doorbell) as services:
-            app.state.services = services
-            yield
+        try:
+            with open_services(settings, doorbell) as services:
+                app.state.services = services
+                yield
+        except ConfigurationError as error:
+            app.state.refusal = error
+            raise
 
     return lifespan
 

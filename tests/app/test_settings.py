@@ -50,15 +50,33 @@ def test_a_key_never_shows_in_messages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("PAINTBOX_HOST", "0.0.0.0"), ("PAINTBOX_BASES", '["nonsense"]'), ("PAINTBOX_PORT", "x")]
+    ("variable", "value"),
+    [
+        ("PAINTBOX_HOST", "0.0.0.0"),
+        ("PAINTBOX_PORT", "x"),
+        ("PAINTBOX_BLOB_URL", "s3://bucket"),
+        ("PAINTBOX_DATA_DIR", "/proc/nothing"),
+    ],
 )
 def test_the_process_ends_with_status_2_and_one_line(tmp_path: Path, variable: str, value: str) -> None:
-    environment = {**os.environ, "PAINTBOX_DATA_DIR": str(tmp_path), variable: value}
-    ended = subprocess.run([sys.executable, "-m", "app"], env=environment, capture_output=True, text=True, timeout=60)
+    ended = _run({"PAINTBOX_DATA_DIR": str(tmp_path), variable: value})
+    name = "API_KEY" if variable == "PAINTBOX_HOST" else variable.removeprefix("PAINTBOX_")
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.startswith("paintbox api: PAINTBOX_")
+    assert ended.stderr.startswith(f"paintbox api: PAINTBOX_{name}: ")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_base_that_cannot_be_loaded_ends_the_process_with_status_2(tmp_path: Path) -> None:
+    variables = {"PAINTBOX_DATA_DIR": str(tmp_path / "data"), "PAINTBOX_BASES": f'["local-dir:{tmp_path}"]'}
+    ended = _run(variables)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("paintbox api: PAINTBOX_BASES: ")
+
+
+def _run(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "app"]
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
 
 
 def test_a_base_whose_weights_changed_is_refused(tmp_path: Path) -> None:
