@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -58,6 +59,6 @@ class EmbeddedValkey:
     def prepare(self) -> None:
         """Make the data folder and the configuration, which somebody may have deleted."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        text = _CONFIGURATION.format(port=self.port, password=self.password, directory=self.directory)
+        text = _CONFIGURATION.format(port=self.port, password=self.password, directory=json.dumps(str(self.directory)))
         with os.fdopen(os.open(self.config_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(text)
