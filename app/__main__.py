@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -41,7 +42,8 @@ def _serve(settings: AppSettings) -> int:
         timeout_graceful_shutdown=10,
     )
     try:
-        uvicorn.Server(config).run()
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run()
     except SystemExit:
         if app.state.refusal is not None:
             raise app.state.refusal from None
