@@ -155,8 +155,8 @@ def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     ordered = sorted(members, key=lambda member: member.header_offset)
     if ordered and ordered[0].header_offset < 0:
         raise ArchiveRefusedError("not_a_zip", "Its beginning is missing.", "Pack and upload it again.")
-    ends = [member.header_offset for member in ordered[1:]] + [archive_bytes]
-    for member, end in zip(ordered, ends, strict=True):
+    ends = [*(member.header_offset for member in ordered[1:]), archive_bytes]
+    for member, end in zip(ordered, ends, strict=False):  # an empty archive has an end, but no member
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
             raise _bomb(f"Its entry {_quote(member.filename)} overlaps another.")
 

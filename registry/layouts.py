@@ -1,8 +1,9 @@
 """How the folders of an archive are read: ImageFolder, with or without split folders.
 
-`SPLIT/CLASS/…/image` when every top-level folder is named after a split, else `CLASS/…/image`. Splits are recognised
-by whole folder names, so a class called "train station" is a class. One folder around everything is looked through.
-Labels follow the sorted class folders, as in torchvision's ImageFolder.
+`SPLIT/CLASS/…/image` when every top-level folder with images is named after a split, else `CLASS/…/image`. Splits are
+recognised by whole folder names, so a class called "train station" is a class. One folder around all images is looked
+through. A README or a table beside them decides nothing. Labels follow the sorted class folders, as in torchvision's
+ImageFolder.
 """
 
 from __future__ import annotations
@@ -67,20 +68,55 @@ def inspect_archive(path: Path, limits: ArchiveLimits | None = None) -> ArchiveP
     """
     members = inspect_members(path, limits or ArchiveLimits())
     paths = [(member, _parts(member)) for member in members if not _ignored(member)]
-    root = _common_root([parts for member, parts in paths if not member.is_dir()])
-    paths = [(member, parts[root:]) for member, parts in paths if len(parts) > root]
     files = [(member.filename, parts) for member, parts in paths if not member.is_dir()]
-    by_split = _has_splits([parts for _, parts in files])
-    images, rejected = _sort_files(files, by_split)
-    declared = {parts[by_split] for member, parts in paths if member.is_dir() and len(parts) > by_split}
+    layout = _recognise([parts for _, parts in files if _is_image(parts)])
+    images, rejected = _sort_files(files, layout)
     folders = {image.folder for image in images}
     if not folders:
         raise ArchiveRefusedError(
             "no_images", "It holds no image in a class folder.", "Put the images in one folder per class."
         )
-    _refuse_empty(sorted((declared | {parts[by_split] for _, parts in files if len(parts) > by_split + 1}) - folders))
+    declared = {within[0] for member, parts in paths if len(within := layout.within(parts)) > (not member.is_dir())}
+    _refuse_empty(sorted(declared - folders))
     images.sort(key=lambda image: image.name)
     return ArchivePlan(tuple(images), tuple(sorted(folders)), tuple(rejected))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where the class folders are: below `root`, and there below split folders if `by_split`."""
+
+    root: tuple[str, ...]
+    by_split: bool
+
+    def within(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the path from the class folder on; empty for what lies outside of the class folders."""
+        if parts[: len(self.root)] != self.root:
+            return ()
+        rest = parts[len(self.root) :]
+        if not self.by_split:
+            return rest
+        return rest[1:] if rest and rest[0].lower() in SPLITS else ()
+
+    def split(self, parts: tuple[str, ...]) -> str | None:
+        """Return the split of a path that has a class folder."""
+        return SPLITS[parts[len(self.root)].lower()] if self.by_split else None
+
+
+def _recognise(images: list[tuple[str, ...]]) -> _Layout:
+    """Return the layout that the images are in; what else the archive holds says nothing about it."""
+    deep = [parts for parts in images if len(parts) > 1]
+    tops = {parts[0] for parts in deep}
+    root: tuple[str, ...] = ()
+    if len(tops) == 1 and all(len(parts) >= 3 for parts in deep) and not _are_splits(tops):
+        root = deep[0][:1]  # one folder wraps whole class folders
+    below = [parts[len(root) :] for parts in deep]
+    by_split = bool(deep) and all(len(parts) >= 3 for parts in below) and _are_splits({parts[0] for parts in below})
+    return _Layout(root, by_split)
+
+
+def _are_splits(names: set[str]) -> bool:
+    return all(name.lower() in SPLITS for name in names)
 
 
 def _parts(member: zipfile.ZipInfo) -> tuple[str, ...]:
@@ -91,32 +127,23 @@ def _ignored(member: zipfile.ZipInfo) -> bool:
     return any(part.startswith(".") or part in _IGNORED_FOLDERS for part in _parts(member))
 
 
-def _common_root(files: list[tuple[str, ...]]) -> int:
-    """Return 1 if one folder, not named after a split, wraps whole class folders; else 0."""
-    tops = {parts[0] for parts in files}
-    wrapped = len(tops) == 1 and min(len(parts) for parts in files) >= 3 and not tops & SPLITS.keys()
-    return int(wrapped)
-
-
-def _has_splits(files: list[tuple[str, ...]]) -> bool:
-    """Return whether the top folders are splits: all named so, with class folders inside."""
-    deep = [parts for parts in files if len(parts) > 1]
-    return bool(deep) and all(parts[0].lower() in SPLITS and len(parts) >= 3 for parts in deep)
+def _is_image(parts: tuple[str, ...]) -> bool:
+    return parts[-1].lower().endswith(EXTENSIONS)
 
 
 def _sort_files(
-    files: list[tuple[str, tuple[str, ...]]], by_split: bool
+    files: list[tuple[str, tuple[str, ...]]], layout: _Layout
 ) -> tuple[list[ArchiveImage], list[dict[str, str]]]:
     images: list[ArchiveImage] = []
     rejected: list[dict[str, str]] = []
     for name, parts in files:
-        if len(parts) < 2 + by_split:
+        within = layout.within(parts)
+        if len(within) < 2:
             rejected.append({"file": name, "reason": "not in a class folder"})
-        elif not parts[-1].lower().endswith(EXTENSIONS):
+        elif not _is_image(parts):
             rejected.append({"file": name, "reason": "not named like an image"})
         else:
-            split = SPLITS[parts[0].lower()] if by_split else None
-            images.append(ArchiveImage(name, split, parts[by_split]))
+            images.append(ArchiveImage(name, layout.split(parts), within[0]))
     return images, rejected
 
 

@@ -177,6 +177,10 @@ def test_a_genuine_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
     assert refusal(path, ArchiveLimits()) == "archive_bomb"
 
 
+def test_an_archive_of_nothing_holds_nothing(tmp_path: Path) -> None:
+    assert inspect_members(write(tmp_path, zip_bytes()), LIMITS) == []
+
+
 def test_a_small_picture_may_compress_well(tmp_path: Path) -> None:
     path = write(tmp_path, zip_bytes(Entry("cat/1.bmp", bytes(60_000), DEFLATED)))
     assert [member.filename for member in inspect_members(path, LIMITS)] == ["cat/1.bmp"]
