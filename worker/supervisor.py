@@ -182,6 +182,10 @@ class _Watch:
             with self._database.write() as session:
                 cancel = Jobs(session).heartbeat(self._lease, self._settings.lease_seconds)
             self._write_progress()
+        except LeaseLostError:
+            if self._registered():
+                return False  # the trainer has ended the job and is about to exit
+            raise
         except OperationalError as error:
             log.warning("heartbeat failed", error=str(error.orig))
             if time.monotonic() > self._held_until:  # others may take the job from now on
@@ -189,6 +193,12 @@ class _Watch:
             return False
         self._held_until = time.monotonic() + self._settings.lease_seconds
         return cancel
+
+    def _registered(self) -> bool:
+        """Return whether our own trainer has ended the job well."""
+        with self._database.read() as session:
+            job = Jobs(session).get(self._lease.job_id)
+        return job.status == JobStatus.SUCCEEDED and job.lease_token == self._lease.token
 
     def _write_progress(self) -> None:
         if self._latest is None:

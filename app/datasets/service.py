@@ -63,10 +63,11 @@ def submit(services: Services, name: str, archive: BinaryIO, options: DatasetOpt
         existing = _find_usable(services, identifier)
         if existing is not None:
             return existing, False
-        return _start(services, name, services.blobs.put_file(path), options)
+        return _start(services, name, path, options)
 
 
-def _start(services: Services, name: str, archive_sha256: str, options: DatasetOptions) -> tuple[Dataset, bool]:
+def _start(services: Services, name: str, path: Path, options: DatasetOptions) -> tuple[Dataset, bool]:
+    archive_sha256 = services.blobs.put_file(path)
     with services.database.write() as session:
         row, created = Datasets(session).submit(name, archive_sha256, options)
         jobs = Jobs(session)
@@ -74,6 +75,8 @@ def _start(services: Services, name: str, archive_sha256: str, options: DatasetO
             jobs.mark_rung(row.job_id)
         dataset = Dataset.of(row, jobs.get(row.job_id))
     if created:
+        # Another ingest of the same bytes may have deleted the archive before it could see that this one needs it.
+        services.blobs.put_file(path)
         services.doorbell.ring(dataset.job_id)
     return dataset, created
 

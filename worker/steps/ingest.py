@@ -128,7 +128,7 @@ def _rows(
 
 
 def _forget_archive(run: Run, archive_sha256: str) -> None:
-    with run.database.read() as session:
-        in_use = Datasets(session).archive_in_use(archive_sha256)
-    if not in_use:
-        run.blobs.delete(archive_sha256)
+    """Delete the archive unless another ingest needs it; in a write transaction, so that none can start meanwhile."""
+    with run.database.write() as session:
+        if not Datasets(session).archive_in_use(archive_sha256):
+            run.blobs.delete(archive_sha256)
