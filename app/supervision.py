@@ -1,8 +1,8 @@
-"""Keeping child processes alive, and ending them all: knows processes, nothing of Paintbox.
+"""Keeps child processes running and surely ends them. Knows nothing of what they do.
 
-Each child leads a session of its own, so that Ctrl-C in a terminal reaches only the supervisor, which then ends the
-children in order, and so that what a child leaves behind can be ended with it. On Linux the kernel also tells the
-children when the supervisor dies, however it dies.
+Each child leads a session of its own, so that a Ctrl-C in the terminal reaches the supervisor alone, which stops the
+children in order. Whatever a child leaves in its process group is killed after it. Where the system can (Linux), a
+child is signalled when its supervisor dies, so that even a SIGKILLed supervisor leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -13,159 +13,239 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+CONFIGURATION_STATUS = 2
+_LOG_LIMIT_BYTES = 64 << 20
+_POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
-_FIRST_BACKOFF_SECONDS = 0.5
-_LONGEST_BACKOFF_SECONDS = 10.0
-_STEADY_SECONDS = 30.0
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def _do_nothing() -> None:
-    pass
+class ChildGaveUpError(Exception):
+    """A child ended with a status that says that starting it again is of no use."""
+
+    def __init__(self, name: str, log_path: Path) -> None:
+        super().__init__(f"{name} gave up")
+        self.name = name
+        self.log_path = log_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ChildSpec:
-    """How to run a child.
+    """What to run, and how to treat it.
 
     Attributes:
         name: For people.
         command: Program and arguments.
-        log_path: Its output is appended there.
-        environment: Its whole environment.
+        environment: All of its environment variables.
+        log_path: What it writes is appended to this file.
         grace_seconds: How long it may take to end after SIGTERM.
-        before_start: Called before each start, to make what it needs.
+        death_signal: What it gets when its supervisor dies.
+        prepare: Called before each start with the number of failures in a row.
     """
 
     name: str
-    command: Sequence[str]
-    log_path: Path
+    command: tuple[str, ...]
     environment: Mapping[str, str]
-    grace_seconds: float = 5.0
-    before_start: Callable[[], None] = _do_nothing
+    log_path: Path
+    grace_seconds: float = 10.0
+    death_signal: signal.Signals = signal.SIGKILL
+    prepare: Callable[[int], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """How long to wait before a child is started again.
+
+    Attributes:
+        first_seconds: After one failure; it doubles with each further one.
+        longest_seconds: It grows no longer.
+        healthy_seconds: A child that lived this long has no failures on its account.
+    """
+
+    first_seconds: float = 0.5
+    longest_seconds: float = 10.0
+    healthy_seconds: float = 30.0
+
+    def delay_seconds(self, num_failures: int) -> float:
+        """Return the wait after so many failures in a row, at least one."""
+        return float(min(self.longest_seconds, self.first_seconds * 2.0 ** min(num_failures - 1, 32)))
 
 
 class Child:
-    """One child, started again whenever it dies, later and later if it keeps dying.
+    """A process that was started; it leads its own session and process group.
 
     Args:
-        spec: How to run it.
-        clock: Monotonic seconds; tests pass their own.
+        spec: What to run.
     """
 
-    def __init__(self, spec: ChildSpec, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
-        self._clock = clock
-        self._process: subprocess.Popen[bytes] | None = None
-        self._started = 0.0
-        self._next_start = 0.0
-        self._backoff_seconds = _FIRST_BACKOFF_SECONDS
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id while it runs."""
-        return None if self._process is None else self._process.pid
-
-    def start(self) -> None:
-        """Start the process."""
-        self.spec.before_start()
-        self.spec.log_path.parent.mkdir(parents=True, exist_ok=True)
-        parent = os.getpid()
-        with self.spec.log_path.open("ab") as log:
+        with _open_log(spec.log_path) as log:
             self._process = subprocess.Popen(
-                self.spec.command,
+                spec.command,
+                env=dict(spec.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(self.spec.environment),
                 start_new_session=True,
-                preexec_fn=lambda: _die_with(parent),  # the supervisor has one thread, so this is safe
+                preexec_fn=_dies_with_parent(spec.death_signal),
             )
-        self._started = self._clock()
 
-    def tend(self) -> int | None:
-        """Notice if the child died, start it again when it is time to, and return how it ended if it just did."""
-        if self._process is None:
-            if self._clock() >= self._next_start:
-                self.start()
-            return None
-        status = self._process.poll()
-        if status is None:
-            return None
-        _end_group(self._process.pid)
-        self._process = None
-        self._plan_restart()
-        return status
+    @property
+    def pid(self) -> int:
+        """Process id, and process group id."""
+        return self._process.pid
 
-    def ask_to_stop(self) -> None:
-        """Send SIGTERM."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+    def has_ended(self) -> bool:
+        """Return whether it has ended. It is not reaped yet, so its id still belongs to it."""
+        if self._process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def stop(self) -> None:
-        """End the child: SIGTERM, its grace time, then SIGKILL to all that it started."""
-        if self._process is None:
-            return
-        self.ask_to_stop()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(self.spec.grace_seconds)
-        _end_group(self._process.pid)
-        self._process.wait()
-        self._process = None
+    def terminate(self) -> None:
+        """Ask it to end."""
+        if not self.has_ended():
+            self._process.terminate()
 
-    def _plan_restart(self) -> None:
-        now = self._clock()
-        if now - self._started >= _STEADY_SECONDS:
-            self._backoff_seconds = _FIRST_BACKOFF_SECONDS
-        self._next_start = now + self._backoff_seconds
-        self._backoff_seconds = min(2 * self._backoff_seconds, _LONGEST_BACKOFF_SECONDS)
+    def finish(self) -> int:
+        """Kill what is left of its process group and return its exit status, or minus the signal that ended it."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+@dataclass
+class _Slot:
+    """A child, its account of failures, and when to start it again."""
+
+    spec: ChildSpec
+    child: Child | None = None
+    started_at: float = 0.0
+    num_failures: int = 0
+    start_at: float = field(default=0.0)
 
 
 class Supervisor:
-    """Several children: started in order, tended together, stopped in reverse order.
+    """Starts children, starts those again that die, and stops all.
 
     Args:
-        specs: The children.
-        on_death: Called with a child's specification and its exit status each time one died.
+        on_event: Told in one line what happened.
+        backoff: How long to wait before a child is started again.
+        clock: Seconds; never goes back.
     """
 
-    def __init__(self, specs: Sequence[ChildSpec], on_death: Callable[[ChildSpec, int], None]) -> None:
-        self.children = [Child(spec) for spec in specs]
-        self._on_death = on_death
+    def __init__(
+        self,
+        on_event: Callable[[str], None],
+        backoff: Backoff = Backoff(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._on_event = on_event
+        self._backoff = backoff
+        self._clock = clock
+        self._slots: dict[str, _Slot] = {}
 
-    def start(self) -> None:
-        """Start every child."""
-        for child in self.children:
-            child.start()
+    def start(self, spec: ChildSpec) -> None:
+        """Start a child. Children are stopped in the reverse order."""
+        self._slots[spec.name] = slot = _Slot(spec)
+        self._launch(slot)
 
-    def tend(self) -> None:
-        """Look after every child once; call it a few times a second."""
-        for child in self.children:
-            status = child.tend()
-            if status is not None:
-                self._on_death(child.spec, status)
+    def pid(self, name: str) -> int | None:
+        """Return the process id of a child, or None while it is not running."""
+        child = self._slots[name].child
+        return child.pid if child else None
 
-    def stop(self) -> None:
-        """End every child, the last one first, and all that they started."""
-        for child in reversed(self.children):
-            child.stop()
+    def num_failures(self, name: str) -> int:
+        """Return how often in a row a child died without having lived long."""
+        return self._slots[name].num_failures
+
+    def poll(self) -> None:
+        """Start children again whose time has come; to be called several times a second, from one thread.
+
+        Raises:
+            ChildGaveUpError: A child says that its configuration is wrong.
+        """
+        for slot in self._slots.values():
+            if slot.child is not None and slot.child.has_ended():
+                self._bury(slot, slot.child)
+            if slot.child is None and self._clock() >= slot.start_at:
+                self._launch(slot)
+
+    def stop(self, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
+        """Stop all children, one after the other, the last started first.
+
+        Args:
+            in_a_hurry: Asked again and again; once it says yes, the rest is killed at once.
+        """
+        for slot in reversed(self._slots.values()):
+            if slot.child is not None:
+                self._stop(slot.child, in_a_hurry)
+                slot.child = None
+
+    def _launch(self, slot: _Slot) -> None:
+        slot.started_at = self._clock()
+        try:
+            slot.spec.prepare(slot.num_failures)
+            slot.child = Child(slot.spec)
+        except OSError as error:  # such as a full disk, which may pass
+            self._retry_later(slot, f"cannot start: {error}")
+
+    def _bury(self, slot: _Slot, child: Child) -> None:
+        status = child.finish()
+        slot.child = None
+        if self._clock() - slot.started_at >= self._backoff.healthy_seconds:
+            slot.num_failures = 0
+        if status == CONFIGURATION_STATUS:
+            raise ChildGaveUpError(slot.spec.name, slot.spec.log_path)
+        self._retry_later(slot, f"ended ({_describe(status)})")
+
+    def _retry_later(self, slot: _Slot, what: str) -> None:
+        slot.num_failures += 1
+        delay = self._backoff.delay_seconds(slot.num_failures)
+        slot.start_at = self._clock() + delay
+        self._on_event(f"{slot.spec.name} {what}; starting it again in {delay:g} s. Its log: {slot.spec.log_path}")
+
+    def _stop(self, child: Child, in_a_hurry: Callable[[], bool]) -> None:
+        child.terminate()
+        deadline = self._clock() + child.spec.grace_seconds
+        while not child.has_ended() and self._clock() < deadline and not in_a_hurry():
+            time.sleep(_POLL_SECONDS)
+        if not child.has_ended():
+            self._on_event(f"{child.spec.name} does not stop; killing it")
+        child.finish()
 
 
-def _die_with(parent: int) -> None:
-    """Runs in the child before its program: have the kernel send SIGTERM when the parent dies."""
-    if _LIBC is None:
-        return
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
+def signal_at_parents_death(number: signal.Signals) -> None:
+    """Let the system send this process a signal when the thread that started it ends; does nothing but on Linux."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
-def _end_group(leader: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(leader, signal.SIGKILL)
+def _dies_with_parent(number: signal.Signals) -> Callable[[], None]:
+    parent = os.getpid()
+    prctl = ctypes.CDLL(None).prctl if sys.platform.startswith("linux") else None  # nothing is loaded after the fork
+
+    def in_child() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+            if os.getppid() != parent:  # it died before we could ask
+                os._exit(1)
+
+    return in_child
+
+
+def _open_log(path: Path) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
+
+
+def _describe(status: int) -> str:
+    return f"status {status}" if status >= 0 else signal.Signals(-status).name

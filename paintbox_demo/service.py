@@ -51,6 +51,7 @@ def _start(data_dir: Path) -> Iterator[str]:
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     log_path = data_dir / "demo-up.log"
     command = [sys.executable, "-m", "paintbox_client", "up", "--data-dir", str(data_dir), "--port", str(port)]
+    command.append("--stop-with-parent")  # however the demo ends
     with log_path.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     try:

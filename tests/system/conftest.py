@@ -59,6 +59,7 @@ def wait_until_ready(service: Service) -> None:
 
 
 def stop_service(service: Service) -> int:
+    service.client.close()
     service.process.send_signal(signal.SIGTERM)
     return service.process.wait(timeout=60)
 

@@ -1,0 +1,208 @@
+"""The processes of one installation: which there are, when they are ready, and where others find them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+from urllib.error import URLError
+
+from rich.console import Console
+
+from app.embedded_valkey import EmbeddedValkey
+from app.settings import AppSettings
+from app.supervision import ChildGaveUpError, ChildSpec, Supervisor
+from registry.errors import ConfigurationError
+
+SERVICE_FILE = "service.json"
+_POLL_SECONDS = 0.1
+_FAILURES_BEFORE_GIVING_UP = 3
+_TAIL_LINES = 5
+_UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached from here
+
+
+class StartError(Exception):
+    """A process ends again and again before the service is ready."""
+
+
+class Stop(Protocol):
+    """Says when to stop."""
+
+    def requested(self) -> bool:
+        """Return whether to stop."""
+
+    def in_a_hurry(self) -> bool:
+        """Return whether to stop without waiting for anybody."""
+
+
+class Installation:
+    """An API, a worker and, if no broker is named, a Valkey server, on one data directory.
+
+    Args:
+        settings: Where it lives and listens.
+        console: Told in single lines what happens.
+        stop: Asked when to stop.
+    """
+
+    def __init__(self, settings: AppSettings, console: Console, stop: Stop) -> None:
+        self._settings = settings
+        self._console = console
+        self._stop = stop
+        self._supervisor = Supervisor(on_event=console.print)
+        self.url = address(settings.host, settings.port)
+
+    def run(self) -> None:
+        """Start everything, keep it running until asked to stop, and stop everything.
+
+        Raises:
+            ConfigurationError: A process says that a setting is wrong.
+            StartError: A process ends again and again before the service is ready.
+        """
+        service_file = self._settings.data_dir / SERVICE_FILE
+        try:
+            if self._start():
+                _write_atomically(service_file, {"url": self.url, "pid": os.getpid()})
+                self._announce()
+                self._keep_running()
+        except ChildGaveUpError as error:
+            raise ConfigurationError(_tail(error.log_path, 1) or str(error)) from error
+        finally:
+            service_file.unlink(missing_ok=True)
+            self._console.print("Stopping …")
+            self._supervisor.stop(self._stop.in_a_hurry)
+
+    def _start(self) -> bool:
+        """Start all processes; return whether they are ready, and not asked to stop before."""
+        self._console.print(f"Starting Paintbox in {self._settings.data_dir} …")
+        environment = self._environment()
+        if "broker_url" not in self._settings.model_fields_set:
+            valkey = EmbeddedValkey(self._settings.data_dir / "valkey")
+            environment["PAINTBOX_BROKER_URL"] = valkey.url
+            self._supervisor.start(valkey.child(self._log_path("valkey"), _minimal_environment()))
+            if not self._wait_until(valkey.answers, "valkey"):
+                return False
+        for spec in self._python_children(environment):
+            self._supervisor.start(spec)
+        return self._wait_until(lambda: is_ready(self.url), "api", "worker")
+
+    def _python_children(self, environment: dict[str, str]) -> tuple[ChildSpec, ChildSpec]:
+        without_key = {name: value for name, value in environment.items() if name != "PAINTBOX_API_KEY"}
+        worker = ChildSpec(
+            name="worker",
+            command=(sys.executable, "-m", "worker"),
+            environment=without_key,
+            log_path=self._log_path("worker"),
+            grace_seconds=20.0,
+            death_signal=signal.SIGTERM,  # it gives its job back and stops the trainer
+        )
+        api = ChildSpec(
+            name="api",
+            command=(sys.executable, "-m", "app"),
+            environment=environment,
+            log_path=self._log_path("api"),
+            grace_seconds=15.0,  # it lets requests finish for up to 10
+        )
+        return worker, api
+
+    def _environment(self) -> dict[str, str]:
+        return os.environ | {
+            "PAINTBOX_DATA_DIR": str(self._settings.data_dir),
+            "PAINTBOX_HOST": self._settings.host,
+            "PAINTBOX_PORT": str(self._settings.port),
+            "TMPDIR": str(self._settings.scratch_dir),
+            "PYTHONSAFEPATH": "1",  # a folder named `app` where the user happens to be is not ours
+        }
+
+    def _wait_until(self, is_up: Callable[[], bool], *names: str) -> bool:
+        """Return True once a check passes, False if asked to stop before."""
+        while not self._stop.requested():
+            self._supervisor.poll()
+            if is_up():
+                return True
+            for name in names:
+                self._check_starts(name)
+            time.sleep(_POLL_SECONDS)
+        return False
+
+    def _check_starts(self, name: str) -> None:
+        if self._supervisor.num_failures(name) >= _FAILURES_BEFORE_GIVING_UP:
+            path = self._log_path(name)
+            raise StartError(f"{name} does not start. The end of {path}:\n{_tail(path, _TAIL_LINES)}")
+
+    def _keep_running(self) -> None:
+        while not self._stop.requested():
+            self._supervisor.poll()
+            time.sleep(_POLL_SECONDS)
+
+    def _announce(self) -> None:
+        self._console.print(f"Ready at {self.url}, documentation at {self.url}/docs. Ctrl-C stops it.")
+
+    def _log_path(self, name: str) -> Path:
+        return self._settings.log_dir / f"{name}.log"
+
+
+def address(host: str, port: int) -> str:
+    """Return the URL under which this machine reaches a server that listens on `host`."""
+    reachable = _UNSPECIFIED.get(host, host)
+    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+
+
+def is_ready(url: str) -> bool:
+    """Return whether the service answers classify requests."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach our loopback
+    try:
+        with opener.open(f"{url}/readyz", timeout=2.0) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def is_free(host: str, port: int) -> bool:
+    """Return whether a server could listen there.
+
+    Args:
+        host: Name or address of this machine.
+        port: TCP port.
+
+    Returns:
+        Whether nothing else listens.
+
+    Raises:
+        ConfigurationError: The host is not one of this machine's.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ConfigurationError(f"PAINTBOX_HOST: {host!r}: {error}.", "Name an address of this machine.") from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: connections may still be closing
+        try:
+            probe.bind(where)
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _minimal_environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
+
+
+def _write_atomically(path: Path, content: dict[str, object]) -> None:
+    partial = path.with_name(path.name + ".new")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(path)
+
+
+def _tail(path: Path, num_lines: int) -> str:
+    try:
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:])
+    except OSError:
+        return ""

@@ -1,0 +1,157 @@
+"""`paintbox up` keeps everything running, refuses clearly, and leaves no process behind however it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from paintbox_client.discovery import find_service
+from tests.builders import digit_members, write_zip
+from tests.system.conftest import Service, free_port, start_service, stop_service, wait_until_ready
+
+pytestmark = pytest.mark.system
+_MARKS = {"valkey": "valkey-server", "worker": "-m worker", "api": "-m app"}
+PAINTBOX = str(Path(sys.executable).with_name("paintbox"))
+
+
+def children(service: Service) -> dict[str, psutil.Process]:
+    """The processes that `paintbox up` itself started, by what they are."""
+    found = {}
+    for child in psutil.Process(service.process.pid).children():
+        with suppress(psutil.Error):  # it may have ended meanwhile
+            command = " ".join(child.cmdline())
+            found |= {name: child for name, mark in _MARKS.items() if mark in command}
+    return found
+
+
+def belonging_to(data_dir: Path) -> list[psutil.Process]:
+    """Every process that has to do with a data directory, by its command, its environment or its working directory."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            traces = [process.cwd(), *process.cmdline(), *process.environ().values()]
+            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found += [process] if any(str(data_dir) in trace for trace in traces) else []
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(is_done: Callable[[], object], seconds: float = 40.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def run_up(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")} | variables
+    return subprocess.run([PAINTBOX, "up", *arguments], env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Service]:
+    running = start_service(tmp_path / "data")
+    yield running
+    stop_service(running)
+
+
+def test_a_killed_process_comes_back_and_the_service_is_ready_again(service: Service) -> None:
+    assert sorted(children(service)) == ["api", "valkey", "worker"]
+    for name in ("valkey", "worker", "api"):
+        killed = children(service)[name]
+        killed.kill()
+        wait_for(lambda name=name, killed=killed: children(service).get(name, killed).pid != killed.pid)
+        wait_until_ready(service)
+        wait_for(lambda: service.client.ready()["status"] == "ok")
+
+
+def test_no_password_is_on_a_command_line_and_no_file_is_for_others(service: Service) -> None:
+    (url,) = {children(service)[name].environ()["PAINTBOX_BROKER_URL"] for name in ("api", "worker")}
+    password = url.split("@")[0].rpartition(":")[2]
+    assert len(password) >= 32
+    assert not any(password in " ".join(process.cmdline()) for process in psutil.process_iter() if process.pid > 2)
+    readable = [path for path in service.data_dir.parent.rglob("*") if path.is_dir() and path.stat().st_mode & 0o077]
+    assert [path for path in readable if path.parent == service.data_dir] == []
+
+
+def test_others_find_the_service_through_its_data_directory(service: Service) -> None:
+    assert find_service(service.data_dir) == service.client.url
+    assert json.loads((service.data_dir / "service.json").read_text())["pid"] == service.process.pid
+
+
+def test_a_second_launcher_on_the_same_data_directory_is_refused(service: Service) -> None:
+    second = run_up("--data-dir", str(service.data_dir), "--port", str(free_port()))
+    assert second.returncode == 2
+    assert "another `paintbox up` runs on" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert find_service(service.data_dir) == service.client.url
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = run_up("--data-dir", str(tmp_path), "--port", str(port))
+    assert refused.returncode == 2
+    assert f"port {port} already" in refused.stderr
+    assert belonging_to(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PAINTBOX_DEVICE", "banana"),
+        ("PAINTBOX_HOST", "0.0.0.0"),
+        ("PAINTBOX_LEASE_SECONDS", "-1"),
+        ("PAINTBOX_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, variable: str, value: str) -> None:
+    refused = run_up("--data-dir", str(tmp_path), "--port", "0", **{variable: value})
+    named = "PAINTBOX_API_KEY" if variable == "PAINTBOX_HOST" else variable
+    assert refused.returncode == 2
+    assert named in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert belonging_to(tmp_path) == []
+
+
+def test_told_to_stop_it_ends_well_and_leaves_no_process(fresh: Service) -> None:
+    assert len(belonging_to(fresh.data_dir)) >= 5  # launcher, Valkey, worker and its pool process, API
+    fresh.process.send_signal(signal.SIGINT)  # SIGTERM is tested below
+    assert fresh.process.wait(timeout=60) == 0
+    assert belonging_to(fresh.data_dir) == []
+    assert not (fresh.data_dir / "service.json").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_a_sigkilled_launcher_leaves_no_process_and_the_job_goes_on_with_the_next(
+    fresh: Service, tmp_path: Path
+) -> None:
+    archive = write_zip(tmp_path / "digits.zip", digit_members(range(2), train=40, val=5, test=5))
+    digits = fresh.client.upload_dataset(archive, "digits")
+    fresh.client.wait_for_job(digits["job"]["id"], timeout=120)
+    patch = fresh.client.create_patch(name="long", tasks=[digits["id"]], finetune={"iterations": 100_000})
+    job = patch["job"]["id"]
+    wait_for(lambda: fresh.client.job(job)["stage"] == "finetune")
+
+    fresh.process.kill()
+    fresh.process.wait()
+    wait_for(lambda: not belonging_to(fresh.data_dir))
+    assert find_service(fresh.data_dir) is None
+
+    again = start_service(fresh.data_dir)
+    try:
+        wait_for(lambda: again.client.job(job)["stage"] == "finetune" and again.client.job(job)["status"] == "running")
+        again.client.cancel_job(job)
+    finally:
+        assert stop_service(again) == 0
+    assert belonging_to(fresh.data_dir) == []
