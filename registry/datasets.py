@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry.contract import DatasetState, JobKind
@@ -112,17 +113,18 @@ class Datasets:
         The same archive and options give the data set that is already there; one that failed is tried again.
         """
         identifier = dataset_id(archive_sha256, options)
-        row = self._session.get(DatasetRow, identifier)
+        row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
         if row is not None and row.state != DatasetState.FAILED:
             return row, False
-        job = Jobs(self._session, self._now).create(JobKind.INGEST, identifier)
         if row is None:
             row = DatasetRow(
                 id=identifier, archive_sha256=archive_sha256, options=options.as_json(), created_at=self._now()
             )
-            self._session.add(row)
-        row.name, row.state, row.job_id = name, DatasetState.INGESTING, job.id
-        self._session.flush()
+        try:
+            with self._session.begin_nested():
+                self._start(row, name)
+        except IntegrityError:  # somebody else has just submitted it
+            return self.get(identifier), False
         return row, True
 
     def complete(self, identifier: str, content: DatasetContent) -> None:
@@ -139,3 +141,8 @@ class Datasets:
             DatasetRow.archive_sha256 == archive_sha256, DatasetRow.state == DatasetState.INGESTING
         )
         return bool(self._session.scalar(query))
+
+    def _start(self, row: DatasetRow, name: str) -> None:
+        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id)
+        row.name, row.state, row.job_id = name, DatasetState.INGESTING, job.id
+        self._session.add(row)

@@ -95,10 +95,12 @@ class Patches:
 
 def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
     if row.state != DatasetState.READY:
+        wait = f"Wait until job {row.job_id} has succeeded, then ask again."
+        repair = f"Job {row.job_id} tells why. Upload it again."
         raise RequestRefusedError(
             "dataset_not_ready",
             f"Data set {row.id} ({row.name!r}) is {row.state}.",
-            f"Wait until job {row.job_id} has succeeded, then ask again.",
+            repair if row.state == DatasetState.FAILED else wait,
         )
     missing = [split for split in splits if not (row.shards or {}).get(split)]
     if missing:

@@ -189,7 +189,7 @@ class Aliases:
 
     def move(self, name: str, version_id: int, *, actor: str, reason: str) -> AliasRow:
         """Return the alias, now naming this version; the move is added to the history."""
-        row = self._session.get(AliasRow, name)
+        row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
         previous = row.version_id if row else None
         if row is None:
             row = AliasRow(name=name)
