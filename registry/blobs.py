@@ -111,11 +111,18 @@ class FileBlobStore:
             raise BlobMissingError(sha256)
         return path
 
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder durable before anything is told to be in it."""
+        if not folder.is_dir():
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for changed in (folder.parent, self._root):
+                sync_directory(changed)
+
     def _put(self, write: Callable[[BinaryIO], object], sha256: str) -> str:
         path = self._path(sha256)
         if path.exists():
             return sha256
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._make_folder(path.parent)
         incoming = self._incoming / secrets.token_hex(16)
         try:
             with incoming.open("wb") as target:

@@ -5,14 +5,17 @@ Built once at a process's edge from `PAINTBOX_*` variables and passed down; noth
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from registry.errors import ConfigurationError
+
+_QUOTED = re.compile('"([a-z_]+)"')
 
 
 class StorageSettings(BaseSettings):
@@ -34,7 +37,7 @@ class StorageSettings(BaseSettings):
     database_url: str = ""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     blob_url: str = ""
-    bases: tuple[str, ...] = ("starter",)
+    bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -55,8 +58,10 @@ class StorageSettings(BaseSettings):
             return cls(**values)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            name = "PAINTBOX_" + "_".join(str(part) for part in first["loc"]).upper()
-            raise ConfigurationError(f"{name}: {first['msg']}.", "Correct it and start again.") from error
+            raise _wrong(str(first["loc"][0]) if first["loc"] else "", first["msg"]) from error
+        except SettingsError as error:  # a list that is not JSON; the message alone holds the field's name
+            field = _QUOTED.search(str(error))
+            raise _wrong(field[1] if field else "", 'It must be a JSON list, such as ["starter"]') from error
 
     @property
     def resolved_database_url(self) -> str:
@@ -94,3 +99,7 @@ class StorageSettings(BaseSettings):
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         for folder in (self.blob_dir, self.log_dir, self.scratch_dir):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _wrong(field: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"PAINTBOX_{field.upper() or '*'}: {reason}.", "Correct it and start again.")
