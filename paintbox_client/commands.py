@@ -16,6 +16,7 @@ from paintbox_client.errors import InputError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the job.")]
+_JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
 
 
 @dataclass(frozen=True)
@@ -115,10 +116,7 @@ def jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
         items = client.jobs()
     if as_json:
         return print_json(items)
-    rows = [
-        (each["id"], each["kind"], each["subject_id"], f"{each['progress']:.0%}", describe_job(each)) for each in items
-    ]
-    print_table(("JOB", "KIND", "OF", "DONE", "STATE"), rows)
+    print_table(_JOB_COLUMNS, map(_job_row, items))
 
 
 def cancel(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
@@ -228,7 +226,7 @@ def _describe_terms(version: JsonObject) -> str:
 
 
 def _print_job(state: JsonObject) -> None:
-    print_table(("JOB", "KIND", "OF", "DONE", "STATE"), [_job_row(state)])
+    print_table(_JOB_COLUMNS, [_job_row(state)])
     if state["error"]:
         print_note(f"{state['error']['code']}: {state['error']['detail']}")
 

@@ -16,6 +16,8 @@ from paintbox_client.errors import ClientError
 
 _LINE_EVERY = 0.1  # where nobody watches a bar, a line for each tenth
 
+_UNFOLDED_COLUMNS = 1000
+
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, on its own and unwrapped, so that a program can read it."""
@@ -47,7 +49,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a program that reads lines must not find them folded
+        console.width = _UNFOLDED_COLUMNS
+    console.print(table)
 
 
 def describe_job(job: JsonObject) -> str:

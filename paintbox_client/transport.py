@@ -56,7 +56,9 @@ class Transport:
         for delay in _RETRY_DELAYS_SECONDS:
             try:
                 return self.send("GET", path, params=query)
-            except ServiceUnreachableError:
+            except ServiceUnreachableError as error:
+                if isinstance(error.__cause__, httpx2.TimeoutException):  # we have waited long enough
+                    raise
                 time.sleep(delay)
         return self.send("GET", path, params=query)
 

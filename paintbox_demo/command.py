@@ -13,6 +13,7 @@ from rich.console import Console
 from paint_core.starter import supported_archives
 from paintbox_client.archives import write_archive
 from paintbox_client.client import Client
+from paintbox_client.commands import Connection
 from paintbox_client.discovery import default_data_dir
 from paintbox_client.display import watch_job
 from paintbox_demo.digits import DISPLAY_NAMES, Scan, archive_members, held_out
@@ -25,6 +26,7 @@ _TEMPLATES = ("{}", "a {} icon", "an icon of a {}")
 
 
 def demo(
+    ctx: typer.Context,
     url: Annotated[
         str | None, typer.Option(envvar="PAINTBOX_URL", help="A running service; left out: found or started.")
     ] = None,
@@ -34,6 +36,8 @@ def demo(
     iterations: Annotated[int | None, typer.Option(min=1, help="Fine-tune for fewer steps, for a quick look.")] = None,
 ) -> None:
     """Patch the bundled model with real handwritten digits and show what it gained and kept."""
+    if isinstance(ctx.obj, Connection):  # the same options may stand before the command
+        url, api_key = url or ctx.obj.url, api_key or ctx.obj.api_key
     console = Console(highlight=False)
     started = time.monotonic()
     with connect(url, api_key, data_dir or default_data_dir()) as (client, own):

@@ -1,0 +1,224 @@
+"""The client against the real application, and against what is no application of ours."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+import paintbox_client
+from paintbox_client import (
+    ApiError,
+    Client,
+    InputError,
+    JobFailedError,
+    JobTimeoutError,
+    ServiceUnreachableError,
+)
+from tests.app.world import add_ready_dataset
+from tests.builders import digit_members, digit_pngs, write_zip
+from tests.paintbox_client.conftest import Served
+
+LABELS = ["digit zero", "digit one", "[a label that looks like a list]"]
+
+
+def test_the_public_names_are_sorted_and_there() -> None:
+    assert paintbox_client.__all__ == sorted(paintbox_client.__all__)
+    assert all(hasattr(paintbox_client, name) for name in paintbox_client.__all__)
+
+
+def test_the_same_upload_gives_the_same_data_set_from_a_zip_or_a_folder(served: Served, tmp_path: Path) -> None:
+    members = digit_members(range(2), train=2, val=1, test=1)
+    archive = write_zip(tmp_path / "digits.zip", members)
+    folder = tmp_path / "digits"
+    for name, data in (members | {".DS_Store": b"not ours"}).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+    first = served.client.upload_dataset(archive, "digits", ["a {} icon"], {"zero": "digit zero"})
+    again = served.client.upload_dataset(archive, "digits", ["a {} icon"], {"zero": "digit zero"})
+    assert first["id"] == again["id"]
+    assert first["state"] == "ingesting"
+    assert first["templates"] == ["a {} icon"]
+    assert served.client.dataset(first["id"])["name"] == "digits"
+    assert first["id"] in [item["id"] for item in served.client.datasets()]
+
+    from_folder = [served.client.upload_dataset(folder, "digits")["id"] for _ in range(2)]
+    assert from_folder[0] == from_folder[1] != first["id"]
+
+
+def test_a_folder_without_files_is_not_sent(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no files"):
+        served.client.upload_dataset(tmp_path, "nothing")
+
+
+def test_a_refusal_carries_its_code_and_what_to_do_next(served: Served, tmp_path: Path) -> None:
+    with pytest.raises(ApiError) as missing:
+        served.client.dataset("ds_nothing")
+    assert (missing.value.status, missing.value.code) == (404, "not_found")
+    assert missing.value.next in str(missing.value)
+
+    (tmp_path / "text.zip").write_text("not a zip")
+    with pytest.raises(ApiError) as refused:
+        served.client.upload_dataset(tmp_path / "text.zip", "text")
+    assert refused.value.status == 422
+
+    with pytest.raises(ApiError, match=r"body\.tasks") as invalid:
+        served.client.create_patch(name="no task", tasks=[])
+    assert invalid.value.status == 422
+
+
+def test_images_are_classified_from_files_and_from_bytes(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "zero.png").write_bytes(digit_pngs(0)[0])
+    answer = served.client.classify([tmp_path / "zero.png", digit_pngs(0)[0]], LABELS)
+    first, second = (result["predictions"] for result in answer["results"])
+    assert first == second
+    assert sorted(prediction["label"] for prediction in first) == sorted(LABELS)
+    assert answer["version"] == served.client.active()["version"]
+    (top,) = served.client.classify([digit_pngs(0)[0]], LABELS[2:], templates=["a {} icon"], top_k=1)["results"]
+    assert [prediction["label"] for prediction in top["predictions"]] == LABELS[2:]
+
+
+def test_the_labels_may_be_those_of_a_data_set(served: Served) -> None:
+    dataset = add_ready_dataset(served.world.services, ["digit zero", "digit one"])
+    (result,) = served.client.classify([digit_pngs(0)[0]], dataset=dataset)["results"]
+    assert {prediction["label"] for prediction in result["predictions"]} == {"digit zero", "digit one"}
+
+
+def test_a_version_is_activated_and_answers(served: Served) -> None:
+    before = served.client.active()["version"]
+    version_id = served.add_version()
+    assert served.client.versions()[0]["id"] == version_id
+    assert served.client.version(version_id)["terms"]
+    assert served.client.activate(version_id, "a test")["version"] == version_id
+    assert served.client.system()["serving_version"] == version_id
+    served.client.activate(before)
+
+
+def test_a_job_is_watched_until_it_has_succeeded(served: Served, tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "watched.zip", digit_members(range(2), train=3))
+    job_id = served.client.upload_dataset(archive, "watched")["job"]["id"]
+    lease = served.lease(job_id)
+    seen: list[tuple[str, str | None, float]] = []
+
+    def work_on(job: dict) -> None:
+        seen.append((job["status"], job["stage"], job["progress"]))
+        if len(seen) == 1:
+            served.report(lease, "decode", 0.5, 3.0)
+        elif len(seen) == 2:
+            served.succeed(lease)
+
+    job = served.client.wait_for_job(job_id, work_on, poll_seconds=0.01)
+    assert job["status"] == "succeeded"
+    assert seen[1] == ("running", "decode", 0.5)
+    assert len(seen) == 3
+    assert served.client.job_events(job_id)[0]["message"] == "queued"
+    assert job_id in [item["id"] for item in served.client.jobs()]
+
+
+def test_a_job_that_fails_says_why(served: Served, tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "failing.zip", digit_members(range(3), train=3))
+    job_id = served.client.upload_dataset(archive, "failing")["job"]["id"]
+    served.fail(served.lease(job_id), "empty_class", "Class 'x' has no images.")
+    with pytest.raises(JobFailedError, match="has no images") as caught:
+        served.client.wait_for_job(job_id)
+    assert caught.value.code == "empty_class"
+
+
+def test_a_cancelled_job_is_not_waited_for_any_longer_and_one_that_runs_not_for_ever(
+    served: Served, tmp_path: Path
+) -> None:
+    archive = write_zip(tmp_path / "cancelled.zip", digit_members(range(4), train=3))
+    job_id = served.client.upload_dataset(archive, "cancelled")["job"]["id"]
+    with pytest.raises(JobTimeoutError, match="still queued"):
+        served.client.wait_for_job(job_id, poll_seconds=0.01, timeout=0.05)
+    assert served.client.cancel_job(job_id)["status"] == "cancelled"
+    with pytest.raises(JobFailedError, match="cancelled"):
+        served.client.wait_for_job(job_id)
+
+
+def test_readiness_is_reported(served: Served) -> None:
+    assert served.client.ready()["checks"]["database"]["ok"]
+
+
+def test_where_nothing_listens_the_error_names_the_address() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with Client(url) as client, pytest.raises(ServiceUnreachableError, match=url):
+        client.jobs()
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8321", "ftp://localhost", "http://"])
+def test_what_is_no_address_is_refused_as_one(url: str) -> None:
+    with pytest.raises(ServiceUnreachableError):
+        Client(url)
+
+
+class _Unsteady(BaseHTTPRequestHandler):
+    """Breaks off the first two connections; answers what is not Paintbox's at /v1/system; sleeps at /v1/versions."""
+
+    num_requests = 0
+
+    def do_GET(self) -> None:
+        type(self).num_requests += 1
+        if type(self).num_requests <= 2:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if self.path.startswith("/v1/versions"):
+            time.sleep(1)
+        body = b"<html>a proxy</html>" if self.path == "/v1/system" else b'{"items": []}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with suppress(BrokenPipeError):  # the client may have gone
+            self.wfile.write(body)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def unsteady() -> Iterator[str]:
+    _Unsteady.num_requests = 0
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Unsteady) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_what_may_be_repeated_is_sent_again_when_the_connection_breaks(unsteady: str) -> None:
+    with Client(unsteady) as client:
+        assert client.jobs() == []
+    assert _Unsteady.num_requests == 3
+
+
+def test_what_changes_something_is_sent_once(unsteady: str) -> None:
+    with Client(unsteady) as client, pytest.raises(ServiceUnreachableError):
+        client.create_patch(name="once", tasks=["ds_1"])
+    assert _Unsteady.num_requests == 1
+
+
+def test_an_answer_that_is_not_ours_is_said_to_be_so(unsteady: str) -> None:
+    with Client(unsteady) as client:
+        client.jobs()
+        with pytest.raises(ApiError, match="not Paintbox's") as caught:
+            client.system()
+    assert caught.value.code == "unexpected_answer"
+
+
+def test_a_service_that_stays_silent_is_not_asked_again(unsteady: str) -> None:
+    with Client(unsteady, timeout=0.1) as client:
+        client.jobs()
+        before = _Unsteady.num_requests
+        with pytest.raises(ServiceUnreachableError):
+            client.versions()
+    assert _Unsteady.num_requests == before + 1
