@@ -147,6 +147,11 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, zip_bytes(*same))) == "archive_bomb"
 
 
+def test_empty_entries_that_share_a_header_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, zip_bytes(Entry("cat/1.jpg", b""), Entry("cat/2.jpg", b"", offset=0)))
+    assert refusal(path) == "archive_bomb"
+
+
 def test_entries_that_quote_each_other_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path, quoted_overlap(20, 2000))
     with zipfile.ZipFile(path) as archive:  # a real bomb: each header is honest, all members share one kernel

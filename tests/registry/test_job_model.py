@@ -74,7 +74,7 @@ class JobMachine(RuleBasedStateMachine):
     def pick(self, number: int) -> str:
         return sorted(self.models, key=lambda job_id: self.models[job_id].created_at)[number % len(self.models)]
 
-    @rule(seconds=st.integers(1, 40))
+    @rule(seconds=st.sampled_from([1, 12, 31]))  # 31 outlasts every lease
     def time_passes(self, seconds: int) -> None:
         self.clock.advance(seconds)
 
@@ -172,6 +172,16 @@ class JobMachine(RuleBasedStateMachine):
             model.cancel_requested = True
         if model.status is JobStatus.QUEUED:
             model.end(JobStatus.CANCELLED)
+
+    @precondition(lambda self: self.models)
+    @rule(number=st.integers(0, 2), times=st.integers(1, MAX_ATTEMPTS), cancelled=st.booleans())
+    def workers_vanish(self, number: int, times: int, cancelled: bool) -> None:
+        """One worker after another takes the job and is never heard of again."""
+        for _ in range(times):
+            self.lease(number, "b", 20)
+            if cancelled:
+                self.request_cancel(number)
+            self.clock.advance(31)
 
     @precondition(lambda self: self.models)
     @rule(number=st.integers(0, 2))

@@ -113,9 +113,10 @@ def test_a_class_called_train_beside_others_is_a_class(pack: Pack) -> None:
     assert (splits(plan), plan.folders) == ({None}, ("bus", "test", "train"))
 
 
-def test_a_class_called_train_with_folders_inside_is_still_a_class(pack: Pack) -> None:
-    plan = inspect_archive(pack("train/steam/1.jpg", "bus/1.jpg"))
-    assert (splits(plan), plan.folders) == ({None}, ("bus", "train"))
+@pytest.mark.parametrize("other", ["bus/1.jpg", "bus/red/1.jpg", "zoo/old/1.jpg"])
+def test_a_class_called_train_with_folders_inside_is_still_a_class(pack: Pack, other: str) -> None:
+    plan = inspect_archive(pack("train/steam/1.jpg", other))
+    assert (splits(plan), plan.folders) == ({None}, tuple(sorted(("train", other.split("/")[0]))))
 
 
 def test_a_class_called_train_inside_a_split_is_a_class(pack: Pack) -> None:
