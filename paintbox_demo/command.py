@@ -38,7 +38,7 @@ def demo(
     """Patch the bundled model with real handwritten digits and show what it gained and kept."""
     if isinstance(ctx.obj, Connection):  # the same options may stand before the command
         url, api_key = url or ctx.obj.url, api_key or ctx.obj.api_key
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     started = time.monotonic()
     with connect(url, api_key, data_dir or default_data_dir()) as (client, own):
         console.print(f"Service ready at {client.url}" + (" (started for this demo)" if own else ""))

@@ -39,4 +39,4 @@ def _draw(axes: Axes, report: dict[str, Any]) -> None:
     axes.set_ylabel("Patching task, accuracy (%)")
     axes.set_title("Accuracy along the path from zero-shot to fine-tuned weights")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower left")  # the curve bends away from there
