@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from registry.contract import DatasetState, JobKind
-from registry.database import utc_now
 from registry.errors import NotFoundError
 from registry.jobs import Jobs
+from registry.repository import Repository
 from registry.tables import DatasetRow
 
 
@@ -73,17 +71,8 @@ def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
     return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
-class Datasets:
-    """Data sets within one transaction.
-
-    Args:
-        session: The transaction.
-        now: Clock; tests pass their own.
-    """
-
-    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
-        self._session = session
-        self._now = now
+class Datasets(Repository):
+    """Data sets within one transaction."""
 
     def get(self, identifier: str) -> DatasetRow:
         """Return the data set.

@@ -12,17 +12,16 @@ two workers that both believe they own a job still produce one result (Kleppmann
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, and_, or_, select, update
-from sqlalchemy.orm import Session
 
 from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
-from registry.database import utc_now
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
+from registry.repository import Repository
 from registry.tables import DatasetRow, JobEventRow, JobRow
 
 LEASE_SECONDS = 30.0
@@ -41,17 +40,8 @@ class Lease:
     token: int
 
 
-class Jobs:
-    """Jobs within one transaction.
-
-    Args:
-        session: The transaction.
-        now: Clock; tests pass their own.
-    """
-
-    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
-        self._session = session
-        self._now = now
+class Jobs(Repository):
+    """Jobs within one transaction."""
 
     # -- asking -------------------------------------------------------------------------------------------------
 

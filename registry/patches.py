@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from registry.contract import DatasetState, JobKind, PatchRequest
-from registry.database import utc_now
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
+from registry.repository import Repository
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
 
 
-class Patches:
-    """Patches within one transaction.
-
-    Args:
-        session: The transaction.
-        now: Clock; tests pass their own.
-    """
-
-    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
-        self._session = session
-        self._now = now
+class Patches(Repository):
+    """Patches within one transaction."""
 
     def get(self, patch_id: str) -> PatchRow:
         """Return the patch.

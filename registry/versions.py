@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from registry.contract import ACTIVE_ALIAS
-from registry.database import utc_now
 from registry.errors import NotFoundError
+from registry.repository import Repository
 from registry.tables import (
     AliasHistoryRow,
     AliasRow,
@@ -32,17 +30,8 @@ class TermSpec:
     profile: str = "flat"
 
 
-class Versions:
-    """Versions and what they are made of, within one transaction.
-
-    Args:
-        session: The transaction.
-        now: Clock; tests pass their own.
-    """
-
-    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
-        self._session = session
-        self._now = now
+class Versions(Repository):
+    """Versions and what they are made of, within one transaction."""
 
     def ensure_base(self, *, ref: str, fingerprint: str, embed_dim: int, image_size: int) -> BaseModelRow:
         """Return the base with this fingerprint, added if it is new."""
@@ -154,17 +143,8 @@ class Versions:
         return self._session.scalar(query.order_by(VersionRow.id).limit(1))
 
 
-class Aliases:
-    """Aliases and their history within one transaction.
-
-    Args:
-        session: The transaction.
-        now: Clock; tests pass their own.
-    """
-
-    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
-        self._session = session
-        self._now = now
+class Aliases(Repository):
+    """Aliases and their history within one transaction."""
 
     def get(self, name: str) -> AliasRow:
         """Return the alias.

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 import pytest
 
+from paintbox_client.errors import ApiError
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
 from tests.system.conftest import Service
 
@@ -97,3 +98,26 @@ def _broker(service: Service) -> psutil.Process:
         if "valkey-server" in child.name() or "valkey-server" in " ".join(child.cmdline())
     ]
     return broker
+
+
+def test_a_text_file_named_png_is_reported_and_the_rest_is_used(service: Service, tmp_path: Path) -> None:
+    members = digit_members(range(2), train=5, val=2, test=2) | {"train/zero/notes.png": b"these are only words"}
+    dataset = _upload(service, write_zip(tmp_path / "notes.zip", members))
+    assert dataset["state"] == "ready"
+    assert dataset["splits"]["train"]["num_images"] == 10
+    (rejected,) = dataset["rejected"]
+    assert rejected["file"] == "train/zero/notes.png"
+    assert "not a readable picture" in rejected["reason"]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("../../x.png", "path_traversal"), ("/x.png", "absolute_path"), ("train/cat/", "empty_class")]
+)
+def test_an_archive_that_cannot_be_trusted_or_used_is_refused_at_once(
+    service: Service, tmp_path: Path, name: str, code: str
+) -> None:
+    archive = write_zip(tmp_path / "bad.zip", digit_members(range(2), train=2) | {name: b""})
+    with pytest.raises(ApiError) as refusal:
+        service.client.upload_dataset(archive, name="bad")
+    assert (refusal.value.status, refusal.value.code) == (422, code)
+    assert refusal.value.next

@@ -6,8 +6,8 @@ import time
 
 from paint_core import alpha as alpha_search
 from paint_core.alpha import AlphaChoice, CurvePoint
-from paint_core.datasets import LabelledImages, Task
-from paint_core.evaluation import Score, evaluate
+from paint_core.datasets import Task
+from paint_core.evaluation import Score
 from paint_core.finetune import StepReport, TrainState, finetune
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.models import BaseModel
@@ -26,7 +26,6 @@ from worker.steps.prepare import (
 )
 from worker.steps.register import Result, register
 from worker.steps.state import PatchState
-from worker.working_model import WorkingModel
 
 # Work of one image, in forwards through the image tower: decoding it, and a training step's forward and backward.
 _DECODE_UNITS = 0.3
@@ -150,17 +149,14 @@ def _evaluate_curve(
 
 def _evaluate_tests(
     base: BaseModel, tau: TaskVector, tasks: dict[str, Task], choice: AlphaChoice, meter: ProgressMeter
-) -> dict[str, dict[float, Score]]:
-    """Return test scores by task and alpha: before, at the chosen alpha, and fully fine-tuned."""
-    model = WorkingModel(base, tau)
-    scores: dict[str, dict[float, Score]] = {name: {} for name in tasks}
-    for alpha in sorted({0.0, choice.alpha, 1.0}):
-        visual = model.at(alpha)
-        for name, task in tasks.items():
-            test: LabelledImages = task.test
-            scores[name][alpha] = evaluate(visual, base, task.head, test, device=base.device)
-            meter.advance(len(test))
-    return scores
+) -> list[CurvePoint]:
+    """Return test scores of every task before, at the chosen alpha, and fully fine-tuned."""
+    num_images = sum(len(task.test) for task in tasks.values())
+    tests = {name: (task.head, task.test) for name, task in tasks.items()}
+    alphas = sorted({0.0, choice.alpha, 1.0})
+    return alpha_search.evaluate_curve(
+        base, tau, tests, alphas, device=base.device, on_point=lambda _: meter.advance(num_images)
+    )
 
 
 def _point_as_json(point: CurvePoint) -> dict[str, object]:

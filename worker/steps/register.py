@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -16,14 +17,13 @@ from paint_core.evaluation import Score
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.models import BaseModel
 from paint_core.probe import probe_features
-from paint_core.weights import TaskVector, Term, cosine, mix, relative_norm
+from paint_core.weights import TaskVector, Term, cosine, mix, mix_into, relative_norm
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
 from worker.run import Run
 from worker.steps.prepare import PatchJob
 from worker.steps.state import PatchState
-from worker.working_model import WorkingModel
 
 _LIBRARIES = ("paintbox", "torch", "torchvision", "open_clip_torch", "timm", "safetensors", "numpy", "pillow")
 
@@ -36,14 +36,14 @@ class Result:
         tau: The task vector.
         curve: Validation scores along alpha.
         choice: The chosen alpha and why.
-        tests: Test scores by task and alpha.
+        tests: Test scores at alpha 0, the chosen one and 1.
         config: How tau was trained.
     """
 
     tau: TaskVector
     curve: list[CurvePoint]
     choice: AlphaChoice
-    tests: Mapping[str, Mapping[float, Score]]
+    tests: list[CurvePoint]
     config: FinetuneConfig
 
 
@@ -65,7 +65,9 @@ def register(
     """
     tau_sha256 = state.get("task_vector_sha256")
     theta_0 = base.visual.state_dict()
-    probe = probe_features(WorkingModel(base, result.tau).at(result.choice.alpha), base)
+    visual = copy.deepcopy(base.visual)
+    mix_into(visual, theta_0, [Term(result.tau, result.choice.alpha)])
+    probe = probe_features(visual, base)
     theta_1 = mix(theta_0, [Term(result.tau, 1.0)])
     update = {"relative_norm": relative_norm(result.tau, theta_0), "cosine": cosine(theta_0, theta_1)}
     lineage = _lineage(job, base, result, tau_sha256)
@@ -106,20 +108,20 @@ def _report(job: PatchJob, tasks: Mapping[str, Task], result: Result, state: Pat
 
 
 def _task_report(job: PatchJob, name: str, task: Task, result: Result) -> dict[str, Any]:
-    validation = {point.alpha: point.scores[name] for point in result.curve}
     return {
         "dataset_id": name,
         "name": job.datasets[name].name,
         "role": "patching" if name in job.request.tasks else "supported",
         "num_classes": int(task.head.shape[0]),
-        "validation": _three(validation, result.choice.alpha),
-        "test": _three(result.tests[name], result.choice.alpha),
+        "validation": _three(result.curve, name, result.choice.alpha),
+        "test": _three(result.tests, name, result.choice.alpha),
     }
 
 
-def _three(scores: Mapping[float, Score], alpha: float) -> dict[str, Any]:
+def _three(points: list[CurvePoint], name: str, alpha: float) -> dict[str, Any]:
+    scores = {point.alpha: point.scores[name] for point in points}
     named = {"zero_shot": 0.0, "fine_tuned": 1.0, "patched": alpha}
-    return {name: _score_report(scores[at]) for name, at in named.items()}
+    return {column: _score_report(scores[at]) for column, at in named.items()}
 
 
 def _score_report(score: Score) -> dict[str, Any]:
