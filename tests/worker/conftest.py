@@ -73,22 +73,23 @@ def install(folder: Path, starter: BaseModel, **settings: object) -> Installatio
     return Installation(loaded, database, FileBlobStore(loaded.blob_dir))
 
 
-@pytest.fixture
-def installation(tmp_path: Path, starter: BaseModel) -> Iterator[Installation]:
-    made = install(tmp_path / "data", starter, checkpoint_seconds=0, heartbeat_seconds=0.2)
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory, starter: BaseModel) -> Iterator[Installation]:
+    """One installation for a module, because starting processes is slow: each test makes a job of its own."""
+    made = install(tmp_path_factory.mktemp("worker") / "data", starter, checkpoint_seconds=0.2, heartbeat_seconds=0.2)
     yield made
     made.database.close()
 
 
-@pytest.fixture
-def digits(installation: Installation, tmp_path: Path) -> DatasetRow:
+@pytest.fixture(scope="module")
+def digits(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
     """Digits zero to four, few of them, ingested."""
     members = digit_members(range(5), train=24, val=4, test=4)
-    return installation.ingest(write_zip(tmp_path / "digits.zip", members))
+    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "digits.zip", members))
 
 
-@pytest.fixture
-def others(installation: Installation, tmp_path: Path) -> DatasetRow:
+@pytest.fixture(scope="module")
+def others(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
     """Digits five to nine as a supported task, ingested."""
     members = digit_members(range(5, 10), val=4, test=4)
-    return installation.ingest(write_zip(tmp_path / "others.zip", members))
+    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "others.zip", members))
