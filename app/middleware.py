@@ -141,7 +141,7 @@ class BodyLimit:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         is_upload = scope["method"] == "POST" and scope["path"].rstrip("/") == UPLOAD_PATH
-        limit = self._settings.max_upload_bytes + (1 << 20) if is_upload else self._settings.max_body_bytes
+        limit = self._settings.max_upload_bytes + (1 << 20) if is_upload else self._settings.max_request_bytes
         stated = Headers(scope=scope).get("content-length", "")
         if stated.isdecimal() and int(stated) > limit:
             response = problem_response(

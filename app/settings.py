@@ -22,6 +22,7 @@ class AppSettings(StorageSettings):
         max_upload_bytes: Largest archive.
         max_image_bytes: Largest encoded image in a classify request.
         max_images_per_request: Most images in a classify request.
+        max_request_bytes: Largest body of any request that is no archive; it is held in memory.
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
@@ -37,6 +38,7 @@ class AppSettings(StorageSettings):
     max_upload_bytes: int = Field(default=10 << 30, gt=0)
     max_image_bytes: int = Field(default=20_000_000, gt=0)
     max_images_per_request: int = Field(default=64, gt=0)
+    max_request_bytes: int = Field(default=128 << 20, gt=0)
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
@@ -62,11 +64,6 @@ class AppSettings(StorageSettings):
         if value < info.data.get("max_images_per_request", 0):
             raise ValueError("the queue must hold at least one request of max_images_per_request images")
         return value
-
-    @property
-    def max_body_bytes(self) -> int:
-        """Largest body of any request that is no archive: the most and largest images, as base64."""
-        return self.max_images_per_request * self.max_image_bytes * 4 // 3 + (1 << 20)
 
 
 def is_loopback(host: str) -> bool:

@@ -93,8 +93,7 @@ class FileBlobStore:
             BlobCorruptError: Its bytes have changed since they were stored.
         """
         path = self._existing(sha256)
-        with path.open("rb") as file:
-            _verify(sha256, hashlib.file_digest(file, "sha256").hexdigest())
+        _verify(sha256, _hash_file(path))
         return path
 
     def delete(self, sha256: str) -> None:
@@ -120,7 +119,7 @@ class FileBlobStore:
 
     def _put(self, write: Callable[[BinaryIO], object], sha256: str) -> str:
         path = self._path(sha256)
-        if path.exists():
+        if _is_intact(path, sha256):
             return sha256
         self._make_folder(path.parent)
         incoming = self._incoming / secrets.token_hex(16)
@@ -143,6 +142,19 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _is_intact(path: Path, sha256: str) -> bool:
+    """Return whether the object is there and sound; one that has gone bad is to be replaced."""
+    try:
+        return _hash_file(path) == sha256
+    except FileNotFoundError:
+        return False
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _verify(expected: str, actual: str) -> None:

@@ -15,7 +15,12 @@ KEY = "0123456789abcdef0123456789abcdef"
 @pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An application with a key and small limits, as other machines would see it."""
-    limits = {"max_upload_bytes": 100_000, "max_image_bytes": 10_000, "max_images_per_request": 4}
+    limits = {
+        "max_upload_bytes": 100_000,
+        "max_image_bytes": 10_000,
+        "max_images_per_request": 4,
+        "max_request_bytes": 60_000,
+    }
     with open_world(tmp_path_factory.mktemp("locked"), host="0.0.0.0", api_key=KEY, **limits) as world:
         yield world
 

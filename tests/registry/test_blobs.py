@@ -85,6 +85,15 @@ def test_storing_again_leaves_the_object_alone(blobs: FileBlobStore) -> None:
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_storing_again_repairs_an_object_that_has_gone_bad(blobs: FileBlobStore) -> None:
+    name = blobs.put_bytes(b"sound")
+    blobs.fetch(name).write_bytes(b"rotten")
+    with pytest.raises(BlobCorruptError):
+        blobs.read(name)
+    assert blobs.put_bytes(b"sound") == name
+    assert blobs.read(name) == b"sound"
+
+
 @pytest.mark.parametrize("position", [0, 500, 999])
 @pytest.mark.parametrize("way", ["read", "fetch"])
 def test_a_flipped_bit_is_noticed(blobs: FileBlobStore, position: int, way: str) -> None:
