@@ -2,7 +2,9 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -133,3 +135,21 @@ def test_moments_come_back_in_utc(database: Database) -> None:
         read = session.get_one(BaseModelRow, "a").created_at
     assert read == noon_in_tokyo
     assert read.utcoffset() == timedelta(0)
+
+
+def test_a_new_database_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """SQLite does not wait for the lock that switching to WAL takes, so one of several starters used to fail."""
+    for attempt in range(20):
+        url = f"sqlite:///{tmp_path / str(attempt)}.db"
+        together = threading.Barrier(4)
+
+        def open_it(url: str = url, together: threading.Barrier = together) -> str:
+            database = Database(url)
+            together.wait()
+            with database.write() as session:
+                mode = session.execute(text("PRAGMA journal_mode")).scalar_one()
+            database.close()
+            return str(mode)
+
+        with ThreadPoolExecutor(4) as pool:
+            assert [future.result() for future in [pool.submit(open_it) for _ in range(4)]] == ["wal"] * 4
