@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import select
 
-from registry.contract import DatasetState, JobKind, PatchRequest
+from registry.contract import DatasetState, JobKind
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
+from registry.patch_request import PatchRequest
 from registry.repository import Repository
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
@@ -57,11 +58,7 @@ class Patches(Repository):
             RequestRefusedError: A data set is not ready, or lacks a split that the patch needs.
         """
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
-        datasets = Datasets(self._session, self._now)
-        for identifier in request.tasks:
-            _require_splits(datasets.get(identifier), ("train", "validation", "test"), "a patching task")
-        for identifier in request.supported:
-            _require_splits(datasets.get(identifier), ("validation", "test"), "a supported task")
+        self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
         job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id)
         row = PatchRow(
@@ -75,6 +72,24 @@ class Patches(Repository):
         self._session.add(row)
         self._session.flush()
         return row
+
+    def _require_datasets(self, request: PatchRequest) -> None:
+        datasets = Datasets(self._session, self._now)
+        for identifier in request.tasks:
+            _require_splits(datasets.get(identifier), ("train", "validation", "test"), "a patching task")
+        supported = [datasets.get(identifier) for identifier in request.supported]
+        for row in supported:
+            _require_splits(row, ("validation", "test"), "a supported task")
+        if request.anchors is None:
+            return
+        if request.anchors.dataset is not None:
+            _require_splits(datasets.get(request.anchors.dataset), ("train",), "an anchor pool")
+        if request.anchors.supported and not any((row.shards or {}).get("train") for row in supported):
+            raise RequestRefusedError(
+                "no_anchor_images",
+                "No supported task has a train split that anchors could be taken from.",
+                "Name another data set as anchors.dataset, or upload a supported task with train images.",
+            )
 
     def complete(self, patch_id: str, *, version_id: int, report: dict[str, Any]) -> None:
         """Attach the finished patch's version and report."""

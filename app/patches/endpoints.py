@@ -9,7 +9,7 @@ from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.contract import PatchRequest
+from registry.patch_request import PatchRequest
 
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from app.jobs.schemas import Job
 from app.patches.schemas import Patch, PatchStarted
 from app.services import Services
-from registry.contract import PatchRequest
 from registry.jobs import Jobs
+from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.tables import PatchRow
 from registry.versions import Versions

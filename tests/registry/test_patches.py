@@ -5,10 +5,11 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import JobKind, PatchRequest
+from registry.contract import JobKind
 from registry.database import Database
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
+from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from tests.registry.clock import Clock
 from tests.registry.rows import FINGERPRINT, add_base, ready_dataset, request, submit_dataset
@@ -94,6 +95,38 @@ def test_a_supported_task_needs_splits_to_measure_on(session: Session, missing: 
     splits = tuple(split for split in ("train", "validation", "test") if split != missing)
     refused = refusal(session, request(task.id, supported=(ready_dataset(session, "2", splits).id,)))
     assert refused.code == "empty_split"
+
+
+def with_anchors(task: str, supporting: tuple[str, ...] = (), **anchors: object) -> PatchRequest:
+    body = {"name": "p", "tasks": [task], "supported": supporting, "anchors": anchors}
+    return PatchRequest.model_validate(body)
+
+
+def test_an_anchor_pool_needs_train_images_and_nothing_else(session: Session) -> None:
+    task, pool = ready_dataset(session, "1"), ready_dataset(session, "2", ("train",))
+    row = Patches(session).submit(with_anchors(task.id, dataset=pool.id), default_base="starter")
+    assert row.request["anchors"]["dataset"] == pool.id
+
+
+def test_an_anchor_pool_without_train_images_is_refused(session: Session) -> None:
+    task, pool = ready_dataset(session, "1"), ready_dataset(session, "2", ("validation", "test"))
+    refused = refusal(session, with_anchors(task.id, dataset=pool.id))
+    assert (refused.code, "train" in refused.detail) == ("empty_split", True)
+
+
+def test_an_anchor_pool_that_is_not_ready_or_not_there_is_refused(session: Session) -> None:
+    task, waiting = ready_dataset(session, "1"), submit_dataset(session, "2")
+    assert refusal(session, with_anchors(task.id, dataset=waiting.id)).code == "dataset_not_ready"
+    with pytest.raises(NotFoundError, match="ds_nothing"):
+        Patches(session).submit(with_anchors(task.id, dataset="ds_nothing"), default_base="starter")
+
+
+def test_anchors_of_supported_tasks_need_one_with_train_images(session: Session) -> None:
+    task = ready_dataset(session, "1")
+    without, with_train = ready_dataset(session, "2", ("validation", "test")), ready_dataset(session, "3")
+    assert refusal(session, with_anchors(task.id, (without.id,), supported=True)).code == "no_anchor_images"
+    asked = with_anchors(task.id, (without.id, with_train.id), supported=True)
+    assert Patches(session).submit(asked, default_base="starter").request["anchors"]["supported"] is True
 
 
 def test_a_finished_patch_has_its_version_and_report(session: Session) -> None:

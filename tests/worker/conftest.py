@@ -8,9 +8,9 @@ import pytest
 
 from paint_core.models import BaseModel, load_base
 from registry.blobs import FileBlobStore
-from registry.contract import PatchRequest
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
+from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions

@@ -11,9 +11,9 @@ from paint_core.datasets import LabelledImages, Task, decode_all
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
-from registry.contract import FinetuneOptions, PatchRequest
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
+from registry.patch_request import FinetuneOptions, PatchRequest
 from registry.patches import Patches
 from registry.shards import read_shard
 from registry.tables import DatasetRow, PatchRow

@@ -1,0 +1,220 @@
+"""The body of `POST /v1/patches`: what may be asked for, and why a combination is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from registry.contract import Name
+
+Points = Annotated[float, Field(ge=0, le=100)]
+"""Percentage points of accuracy."""
+
+MAX_TASKS = 16
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FinetuneOptions(_Body):
+    """Fine-tuning settings; what is left out comes from the base's own defaults.
+
+    Attributes:
+        iterations: Optimizer steps.
+        batch_size: Images in a step.
+        learning_rate: Peak learning rate of AdamW.
+        warmup_steps: Steps of linear warm-up before the cosine.
+        weight_decay: Decoupled weight decay.
+        max_grad_norm: Gradients are clipped to this norm.
+        seed: Decides data order and augmentation.
+        label_smoothing: Share of the target that is spread over all classes.
+        accumulation_steps: Parts that a batch is computed in, to save memory.
+        precision: `bf16` computes in bfloat16 (weights stay float32); `auto` where the hardware has it.
+        gradient_checkpointing: Compute activations twice rather than keep them, to save memory.
+        trainable: `all` of the image tower, its `last_k` blocks and what follows them, or a low-rank update (`lora`).
+        last_k: Number of blocks, with `trainable: last_k`.
+        lora_rank: Rank of the update, with `trainable: lora`.
+        deterministic: Only algorithms that give the same bits every time; slower on a GPU.
+    """
+
+    iterations: int | None = Field(default=None, ge=1, le=1_000_000)
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    warmup_steps: int | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, le=10)
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    label_smoothing: float | None = Field(default=None, ge=0, lt=1)
+    accumulation_steps: int | None = Field(default=None, ge=1, le=65_536)
+    precision: Literal["fp32", "bf16", "auto"] | None = None
+    gradient_checkpointing: bool | None = None
+    trainable: Literal["all", "last_k", "lora"] | None = None
+    last_k: int | None = Field(default=None, ge=1, le=1000)
+    lora_rank: int | None = Field(default=None, ge=1, le=4096)
+    deterministic: bool | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.last_k is not None and self.trainable != "last_k":
+            raise ValueError("last_k counts the blocks that `trainable: last_k` trains: set trainable to last_k")
+        if self.trainable == "last_k" and self.last_k is None:
+            raise ValueError("`trainable: last_k` needs last_k, the number of blocks to train")
+        if self.lora_rank is not None and self.trainable != "lora":
+            raise ValueError("lora_rank is the rank of `trainable: lora`: set trainable to lora")
+        if self.iterations is not None and (self.warmup_steps or 0) >= self.iterations:
+            raise ValueError("warmup_steps must be below iterations, or the learning rate never reaches its peak")
+        if self.batch_size is not None and self.batch_size % (self.accumulation_steps or 1):
+            raise ValueError("accumulation_steps must divide batch_size, so that all parts of a batch weigh the same")
+        return self
+
+
+class AlphaOptions(_Body):
+    """How alpha is chosen, on validation splits.
+
+    Attributes:
+        rule: `combined` maximises ½(mean supported + mean patching accuracy); `floor` maximises the patching accuracy
+            among the alphas at which no supported task loses more than `max_supported_drop`.
+        max_supported_drop: Points of accuracy that a supported task may lose against zero-shot, for all of them or by
+            data set id; with `floor` only.
+        strategy: `grid` evaluates every alpha; `interpolated` evaluates a few, interpolates features, and verifies.
+        path: `flat` scales the whole update alike (PAINT); `lines` by depth (LiNeS); `best` tries both.
+        grid_step: Distance of two alphas; 1 must be a multiple of it.
+        max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
+        tolerance_points: How far an interpolated accuracy may be from the evaluated one at the chosen alpha.
+    """
+
+    rule: Literal["combined", "floor"] = "combined"
+    max_supported_drop: Points | dict[str, Points] | None = None
+    strategy: Literal["grid", "interpolated"] = "grid"
+    path: Literal["flat", "lines", "best"] = "flat"
+    grid_step: float = Field(default=0.05, gt=0, le=0.5)
+    max_alpha: float | None = Field(default=None, ge=1, le=3)
+    tolerance_points: float | None = Field(default=None, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
+            raise ValueError("grid_step must divide 1, such as 0.05, 0.1 or 0.25")
+        if self.rule == "floor" and self.max_supported_drop in (None, {}):
+            raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")
+        if self.rule == "combined" and self.max_supported_drop is not None:
+            raise ValueError(
+                "max_supported_drop belongs to rule floor; rule combined weighs all tasks, without a limit"
+            )
+        if self.path == "flat" and self.max_alpha is not None:
+            raise ValueError("max_alpha belongs to path lines or best; the flat path ends at 1, the fine-tuned weights")
+        if self.strategy == "grid" and self.tolerance_points is not None:
+            raise ValueError("tolerance_points belongs to strategy interpolated; a grid evaluates every alpha")
+        return self
+
+
+class AnchorOptions(_Body):
+    """An unlabelled pool of images whose features are held in place while the head's task is learned.
+
+    Attributes:
+        dataset: Id of a data set whose train split is the pool; labels are not looked at.
+        supported: Whether the supported tasks' train splits are in the pool, without their labels.
+        weight: Factor of the anchors' loss.
+        batch_size: Anchor images in a step; left out: the library's default.
+    """
+
+    dataset: str | None = Field(default=None, min_length=1, max_length=40)
+    supported: bool = False
+    weight: float = Field(default=20.0, gt=0, le=10_000)
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+
+    @model_validator(mode="after")
+    def _names_a_pool(self) -> Self:
+        if self.dataset is None and not self.supported:
+            raise ValueError("anchors need images: name a data set, or set supported to true, or both")
+        return self
+
+
+class PatchRequest(_Body):
+    """Body of `POST /v1/patches`.
+
+    Attributes:
+        name: For people; need not be unique.
+        base: Base model to start from; left out: the installation's default.
+        method: `single` patches one task; `joint` merges the data of several; `sequential` patches one after the
+            other, in the order given; `parallel` fine-tunes each from the base and adds what they learned.
+        tasks: Ids of the data sets to improve on.
+        supported: Ids of the data sets on which accuracy must not drop.
+        sampling: For `joint`: `proportional` to the tasks' sizes, or `balanced`, each task as often.
+        merge: For `parallel`: how the task vectors become one direction.
+        coefficients: For `parallel`: one `scalar` for all tasks, or one `per_task`, found by black-box search.
+        folds: For `single` and `joint`: choose alpha by cross-validation over train and validation images together.
+        finetune: Fine-tuning settings.
+        anchors: Images that hold the features in place; None: none.
+        alpha: How alpha is chosen.
+    """
+
+    name: Name
+    base: str | None = Field(default=None, max_length=500)
+    method: Literal["single", "joint", "sequential", "parallel"] = "single"
+    tasks: tuple[str, ...] = Field(min_length=1, max_length=MAX_TASKS)
+    supported: tuple[str, ...] = Field(default=(), max_length=64)
+    sampling: Literal["proportional", "balanced"] = "proportional"
+    merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso"] = "average"
+    coefficients: Literal["scalar", "per_task"] = "scalar"
+    folds: int | None = Field(default=None, ge=2, le=10)
+    finetune: FinetuneOptions = FinetuneOptions()
+    anchors: AnchorOptions | None = None
+    alpha: AlphaOptions = AlphaOptions()
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        named = self.tasks + self.supported
+        if len(set(named)) != len(named):
+            raise ValueError("each data set may be named once: a task cannot also be supported")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.method == "single" and len(self.tasks) != 1:
+            raise ValueError("method single patches exactly one task; joint, sequential and parallel take several")
+        if self.method != "single" and len(self.tasks) < 2:
+            raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
+        if self.sampling != "proportional" and self.method != "joint":
+            raise ValueError(f"sampling belongs to method joint; {self.method} trains on one task at a time")
+        if self.merge != "average" and self.method != "parallel":
+            raise ValueError(f"merge belongs to method parallel; {self.method} has no task vectors to merge")
+        if self.folds is not None and self.method not in ("single", "joint"):
+            raise ValueError(f"folds belong to method single or joint; {self.method} would train every task k times")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_per_task_coefficients_need(self) -> Self:
+        if self.coefficients == "scalar":
+            return self
+        if self.method != "parallel":
+            raise ValueError(f"coefficients per_task belong to method parallel; {self.method} searches one alpha")
+        if self.merge not in ("average", "task_arithmetic"):
+            raise ValueError(f"coefficients per_task need the task vectors apart; merge {self.merge} leaves only one")
+        if self.alpha.path != "flat":
+            raise ValueError("coefficients per_task need path flat: the search moves along no single path")
+        return self
+
+    @model_validator(mode="after")
+    def _floor_limits_supported_tasks(self) -> Self:
+        if self.alpha.rule == "floor" and not self.supported:
+            raise ValueError("rule floor limits the drop of supported tasks: name one at least")
+        if isinstance(self.alpha.max_supported_drop, dict):
+            unknown = sorted(self.alpha.max_supported_drop.keys() - set(self.supported))
+            if unknown:
+                raise ValueError(f"max_supported_drop names {unknown[0]!r}, which is not among the supported tasks")
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_are_apart(self) -> Self:
+        if self.anchors is None:
+            return self
+        if self.anchors.dataset in self.tasks:
+            raise ValueError("the anchors' data set is a task to improve on: its features must move, so name another")
+        if self.anchors.dataset in self.supported:
+            raise ValueError("the anchors' data set is a supported task: set anchors.supported to true instead")
+        if self.anchors.supported and not self.supported:
+            raise ValueError("anchors.supported takes images of the supported tasks: name one at least")
+        return self

@@ -1,0 +1,159 @@
+"""The body of a patch request: what it fills in, and what it refuses and why."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from registry.patch_request import AlphaOptions, FinetuneOptions, PatchRequest
+
+SUPPORTED = ["ds_s"]
+SEVERAL = ["ds_1", "ds_2"]
+FLOOR = {"rule": "floor", "max_supported_drop": 2}
+
+
+def ask(**change: Any) -> PatchRequest:
+    return PatchRequest.model_validate({"name": "p", "tasks": ["ds_1"], **change})
+
+
+def test_only_names_and_tasks_must_be_given() -> None:
+    request = PatchRequest(name="  digits ", tasks=("ds_1",))
+    assert (request.name, request.method, request.base, request.supported) == ("digits", "single", None, ())
+    assert request.alpha == AlphaOptions(rule="combined", grid_step=0.05)
+
+
+def test_a_request_survives_being_stored() -> None:
+    request = PatchRequest.model_validate(
+        {
+            "name": "p",
+            "tasks": ["ds_1"],
+            "supported": ["ds_2"],
+            "finetune": {"iterations": 5},
+            "alpha": {"grid_step": 0.1},
+        }
+    )
+    assert PatchRequest.model_validate(request.model_dump(mode="json")) == request
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": " "},
+        {"name": "x" * 201},
+        {"tasks": []},
+        {"tasks": ["ds_1", "ds_2"]},
+        {"supported": ["ds_1"]},
+        {"supported": ["ds_2", "ds_2"]},
+        {"method": "magic"},
+        {"alpha": {"grid_step": 0.3}},
+        {"alpha": {"grid_step": 0}},
+        {"alpha": {"rule": "best on test"}},
+        {"finetune": {"iterations": 0}},
+        {"finetune": {"learning_rate": 0}},
+        {"finetune": {"learnig_rate": 0.1}},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_a_request_that_makes_no_sense_is_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        PatchRequest.model_validate({"name": "p", "tasks": ["ds_1"], **change})
+
+
+@pytest.mark.parametrize("step", [0.05, 0.1, 0.125, 0.2, 0.25, 0.5, 0.01, 1 / 3])
+def test_a_grid_that_reaches_one_is_accepted(step: float) -> None:
+    assert AlphaOptions(grid_step=step).grid_step == step
+
+
+def test_what_is_left_out_asks_for_the_plain_patch() -> None:
+    request = ask()
+    assert (request.sampling, request.merge, request.coefficients) == ("proportional", "average", "scalar")
+    assert (request.folds, request.anchors) == (None, None)
+    assert (request.alpha.strategy, request.alpha.path, request.alpha.max_alpha) == ("grid", "flat", None)
+    assert set(request.finetune.model_dump().values()) == {None}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"folds": 5, "alpha": {"strategy": "interpolated", "tolerance_points": 0.5}},
+        {"method": "joint", "tasks": SEVERAL, "sampling": "balanced", "folds": 2},
+        {"method": "sequential", "tasks": SEVERAL, "alpha": {"path": "best", "max_alpha": 2}},
+        {"method": "parallel", "tasks": SEVERAL, "merge": "ties", "alpha": {"path": "lines"}},
+        {"method": "parallel", "tasks": SEVERAL, "merge": "task_arithmetic", "coefficients": "per_task"},
+        {"supported": SUPPORTED, "alpha": FLOOR},
+        {"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": 0}},
+        {"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {"ds_s": 1.5}}},
+        {"supported": SUPPORTED, "anchors": {"supported": True}},
+        {"anchors": {"dataset": "ds_pool", "weight": 5, "batch_size": 32}},
+        {"finetune": {"trainable": "last_k", "last_k": 2, "precision": "auto", "deterministic": True}},
+        {"finetune": {"trainable": "lora", "lora_rank": 4, "gradient_checkpointing": True, "label_smoothing": 0.1}},
+        {"finetune": {"trainable": "lora", "batch_size": 12, "accumulation_steps": 4}},
+    ],
+    ids=str,
+)
+def test_what_makes_sense_is_accepted_and_survives_being_stored(change: dict[str, Any]) -> None:
+    request = ask(**change)
+    assert PatchRequest.model_validate(request.model_dump(mode="json")) == request
+
+
+WRONG_COMBINATIONS = [
+    ({"tasks": SEVERAL}, "single patches exactly one"),
+    ({"method": "joint"}, "joint needs two tasks"),
+    ({"method": "sequential"}, "sequential needs two tasks"),
+    ({"method": "parallel"}, "parallel needs two tasks"),
+    ({"tasks": [f"ds_{index}" for index in range(17)], "method": "joint"}, "at most 16"),
+    ({"sampling": "balanced"}, "sampling belongs to method joint"),
+    ({"method": "parallel", "tasks": SEVERAL, "sampling": "balanced"}, "sampling belongs to method joint"),
+    ({"merge": "ties"}, "merge belongs to method parallel"),
+    ({"method": "joint", "tasks": SEVERAL, "merge": "tsv"}, "merge belongs to method parallel"),
+    ({"method": "sequential", "tasks": SEVERAL, "folds": 3}, "folds belong to method single or joint"),
+    ({"method": "parallel", "tasks": SEVERAL, "folds": 3}, "folds belong to method single or joint"),
+    ({"folds": 1}, "greater than or equal to 2"),
+    ({"folds": 11}, "less than or equal to 10"),
+    ({"coefficients": "per_task"}, "per_task belong to method parallel"),
+    (
+        {"method": "parallel", "tasks": SEVERAL, "coefficients": "per_task", "merge": "ties"},
+        "merge ties leaves only one",
+    ),
+    (
+        {"method": "parallel", "tasks": SEVERAL, "coefficients": "per_task", "alpha": {"path": "lines"}},
+        "per_task need path flat",
+    ),
+    ({"supported": SUPPORTED, "alpha": {"rule": "floor"}}, "floor needs max_supported_drop"),
+    ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {}}}, "floor needs max_supported_drop"),
+    ({"alpha": FLOOR}, "name one at least"),
+    ({"supported": SUPPORTED, "alpha": {"max_supported_drop": 1}}, "belongs to rule floor"),
+    (
+        {"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {"ds_1": 1}}},
+        "'ds_1', which is not among the supported",
+    ),
+    ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": -1}}, "greater than or equal to 0"),
+    ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": 101}}, "less than or equal to 100"),
+    ({"alpha": {"max_alpha": 1.5}}, "max_alpha belongs to path lines or best"),
+    ({"alpha": {"path": "lines", "max_alpha": 0.5}}, "greater than or equal to 1"),
+    ({"alpha": {"path": "lines", "max_alpha": 3.5}}, "less than or equal to 3"),
+    ({"alpha": {"tolerance_points": 1}}, "tolerance_points belongs to strategy interpolated"),
+    ({"anchors": {}}, "anchors need images"),
+    ({"anchors": {"dataset": "ds_1"}}, "is a task to improve on"),
+    ({"supported": SUPPORTED, "anchors": {"dataset": "ds_s"}}, "set anchors.supported to true"),
+    ({"anchors": {"supported": True}}, "name one at least"),
+    ({"finetune": {"last_k": 2}}, "set trainable to last_k"),
+    ({"finetune": {"trainable": "lora", "last_k": 2}}, "set trainable to last_k"),
+    ({"finetune": {"trainable": "last_k"}}, "needs last_k"),
+    ({"finetune": {"lora_rank": 8}}, "set trainable to lora"),
+    ({"finetune": {"iterations": 10, "warmup_steps": 10}}, "warmup_steps must be below iterations"),
+    ({"finetune": {"batch_size": 10, "accumulation_steps": 3}}, "must divide batch_size"),
+    ({"finetune": {"label_smoothing": 1}}, "less than 1"),
+]
+
+
+@pytest.mark.parametrize(("change", "reason"), WRONG_COMBINATIONS, ids=str)
+def test_a_wrong_combination_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        ask(**change)
+    assert reason in str(refused.value)
+
+
+def test_parts_of_a_batch_are_left_to_the_base_where_no_batch_size_is_given() -> None:
+    assert FinetuneOptions(accumulation_steps=3).accumulation_steps == 3
