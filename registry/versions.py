@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import NotFoundError
@@ -82,6 +82,23 @@ class Versions(Repository):
             self._session.add(row)
             self._session.flush()
 
+    def task_vector(self, sha256: str) -> TaskVectorRow:
+        """Return the task vector's row.
+
+        Args:
+            sha256: Hash of its blob.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such task vector.
+        """
+        row = self._session.get(TaskVectorRow, sha256)
+        if row is None:
+            raise NotFoundError("task vector", sha256, "A version's terms and a patch's report name those there are.")
+        return row
+
     def register(
         self,
         *,
@@ -137,9 +154,15 @@ class Versions(Repository):
         """Return the newest versions first."""
         return self._session.scalars(select(VersionRow).order_by(VersionRow.id.desc()).limit(limit)).all()
 
+    def of_patch(self, patch_id: str) -> Sequence[VersionRow]:
+        """Return the versions that the patch and its reselections made, oldest first."""
+        query = select(VersionRow).where(VersionRow.patch_id == patch_id).order_by(VersionRow.id)
+        return self._session.scalars(query).all()
+
     def base_version(self, fingerprint: str) -> VersionRow | None:
-        """Return the version that is the unpatched base, if it is registered."""
-        query = select(VersionRow).where(VersionRow.base_fingerprint == fingerprint, VersionRow.job_id.is_(None))
+        """Return the version that is the unpatched base, if it is registered: the first one without terms."""
+        term = exists().where(VersionTermRow.version_id == VersionRow.id)
+        query = select(VersionRow).where(VersionRow.base_fingerprint == fingerprint, ~term)
         return self._session.scalar(query.order_by(VersionRow.id).limit(1))
 
 

@@ -194,3 +194,22 @@ def test_two_moves_at_once_still_make_one_chain(database: Database) -> None:
             (ids[0], ids[1]),
             (ids[1], ids[2]),
         ]
+
+
+def test_a_composed_version_is_not_taken_for_the_base(database: Database) -> None:
+    with database.write() as session:
+        add_base(session)
+        add_task_vector(session)
+        add_version(session, None, (TermSpec(VECTOR, 0.5),))  # no job, but terms
+        assert Versions(session).base_version(FINGERPRINT) is None
+        bare = add_version(session)
+        assert Versions(session).base_version(FINGERPRINT) is bare
+
+
+def test_a_task_vector_is_found_by_its_hash(database: Database) -> None:
+    with database.write() as session:
+        add_base(session)
+        add_task_vector(session)
+        assert Versions(session).task_vector(VECTOR).base_fingerprint == FINGERPRINT
+        with pytest.raises(NotFoundError, match="task vector"):
+            Versions(session).task_vector("e" * 64)
