@@ -5,12 +5,14 @@
     ├── WeightsError             weights that must not be used
     │   ├── UnsafeWeightsError       a format that can run code when it is read (pickle)
     │   ├── WeightsMismatchError     a missing or extra key, another shape or dtype, an unreadable file
-    │   └── NonFiniteWeightsError    a NaN or an infinity
+    │   ├── NonFiniteWeightsError    a NaN or an infinity
+    │   └── BatchNormError           a mix whose running statistics fit none of its ends
     ├── HeadError                classnames or templates from which no zero-shot head can be built
     ├── DatasetError             labelled images that contradict themselves
     │   ├── EmptySplitError          a split without a single image
     │   └── ImageDecodeError         bytes that are no readable picture
     ├── ConfigError              a setting out of its range
+    │   └── ProfileError             a profile that is not defined for this kind of image tower
     ├── NonFiniteLossError       fine-tuning diverged
     └── ProbeError               a model that does not give the features it gave when it was registered
 
@@ -56,6 +58,12 @@ class NonFiniteWeightsError(WeightsError):
     code: ClassVar[str] = "weights_non_finite"
 
 
+class BatchNormError(WeightsError):
+    """An image tower with BatchNorm, whose running statistics a mix does not give."""
+
+    code: ClassVar[str] = "batch_norm_unsupported"
+
+
 class HeadError(PaintCoreError):
     """Classnames or templates from which no zero-shot head can be built."""
 
@@ -86,20 +94,26 @@ class ConfigError(PaintCoreError):
     code: ClassVar[str] = "config_invalid"
 
 
+class ProfileError(ConfigError):
+    """A profile that is not defined for this kind of image tower."""
+
+    code: ClassVar[str] = "profile_undefined"
+
+
 class NonFiniteLossError(PaintCoreError):
-    """Fine-tuning diverged: the loss at `step` is NaN or infinite."""
+    """Fine-tuning diverged: at `step`, the `cause` (the loss, say, or the gradient's norm) is NaN or infinite."""
 
     code: ClassVar[str] = "loss_non_finite"
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, cause: str = "loss") -> None:
         super().__init__(
-            f"the loss at step {step} is not a finite number: lower `learning_rate`, raise `warmup_steps`, "
+            f"the {cause} at step {step} is not a finite number: lower `learning_rate`, raise `warmup_steps`, "
             "or use precision 'fp32'"
         )
-        self.step = step
+        self.step, self.cause = step, cause
 
-    def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[int]]:
-        return (type(self), (self.step,))
+    def __reduce__(self) -> tuple[type["NonFiniteLossError"], tuple[int, str]]:
+        return (type(self), (self.step, self.cause))
 
 
 class ProbeError(PaintCoreError):

@@ -4,23 +4,27 @@ Only the image tower learns, so the model stays open-vocabulary. Everything rand
 that resumes from a `TrainState` ends, on a CPU, with the bits of one that was never interrupted.
 """
 
-import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, require_anchors
+from paint_core.batches import AnchorPool, BatchSource, on_device
 from paint_core.datasets import LabelledImages
-from paint_core.errors import DatasetError, NonFiniteLossError
-from paint_core.evaluation import autocast
+from paint_core.determinism import deterministic_algorithms
+from paint_core.distributed import World
+from paint_core.errors import ConfigError, DatasetError, NonFiniteLossError
+from paint_core.evaluation import encode
 from paint_core.finetune_config import FinetuneConfig
-from paint_core.heads import logits
 from paint_core.models import BaseModel
-from paint_core.randomness import batch_indices, derive_seed, generator, random_resized_crop
+from paint_core.objective import Objective, is_stochastic
+from paint_core.precision import resolve_precision
+from paint_core.randomness import derive_seed
+from paint_core.tower import TrainableTower
 from paint_core.train_state import TrainState, capture, restore
 
 __all__ = ["FinetuneConfig", "StepReport", "TrainState", "finetune", "learning_rate_at"]
@@ -35,7 +39,8 @@ class StepReport:
         total: `iterations`.
         loss: cross-entropy of the batch, in nats.
         learning_rate: that the step used.
-        images_per_second: mean since this call began.
+        images_per_second: labelled images, mean since this call began.
+        anchor_loss: of the step's anchors, before `anchor_weight` (mean 1 - cosine); None without anchors.
     """
 
     step: int
@@ -43,6 +48,7 @@ class StepReport:
     loss: float
     learning_rate: float
     images_per_second: float
+    anchor_loss: float | None = None
 
 
 def finetune(
@@ -51,6 +57,9 @@ def finetune(
     images: LabelledImages,
     config: FinetuneConfig,
     *,
+    start: Mapping[str, Tensor] | None = None,
+    anchors: Tensor | None = None,
+    anchor_loss: AnchorLoss = FEATURE_ANCHOR,
     device: torch.device | str = "cpu",
     state: TrainState | None = None,
     on_step: Callable[[StepReport], None] | None = None,
@@ -59,48 +68,54 @@ def finetune(
 ) -> dict[str, Tensor]:
     """The fine-tuned weights theta_1 of the image tower.
 
-    Cross-entropy of `logit_scale * cosine` under the frozen head; AdamW; linear warm-up, then cosine to zero; gradients
-    clipped. The base is not changed.
+    Cross-entropy of `logit_scale * cosine` under the frozen head, and the anchor loss if asked for; AdamW; linear
+    warm-up, then cosine to zero; gradients clipped. The base is not changed. Every process of an initialised
+    `torch.distributed` group calls it with the same arguments (see `distributed.py`).
 
     Args:
         base: theta_0.
         head: [C, D], from `build_head` of the same base; not trained.
         images: the training split; its labels index the head's rows.
         config: how.
+        start: weights of the image tower to begin with, and whose features anchors hold; None begins with theta_0.
+        anchors: uint8 [M, S, S, 3], images without labels; given if and only if `anchor_weight` is above 0. Take
+            evaluation images out with `drop_evaluation_images`.
+        anchor_loss: how anchors hold the tower.
         device: where to train.
-        state: to resume from; None starts at theta_0.
-        on_step: called after every step; may raise to stop.
+        state: to resume from; None starts at the beginning.
+        on_step: called after every step, in rank 0 only; may raise to stop.
         checkpoint_every: steps between checkpoints, or a rule that is asked after each step (by the clock, say); None
             makes none.
-        on_checkpoint: receives each checkpoint, also the last step's; may raise to stop.
+        on_checkpoint: receives each checkpoint, also the last step's, in rank 0 only; may raise to stop.
 
     Returns:
-        The image tower's state dict: fresh float32 tensors on the CPU.
+        The image tower's state dict: fresh float32 tensors on the CPU. The start plus their task vector gives them
+        again, bit for bit.
 
     Raises:
-        DatasetError: labels do not index the head's rows.
-        NonFiniteLossError: the loss is NaN or infinite.
-        WeightsMismatchError: `state` belongs to another model.
+        ConfigError: the config does not fit the tower, the device, the number of processes or the anchors.
+        DatasetError: labels do not index the head's rows, or anchors are not what the tower reads.
+        NonFiniteLossError: the loss or the gradient is NaN or infinite.
+        WeightsMismatchError: `start` or `state` belongs to another model.
     """
-    if int(images.labels.max()) >= len(head):
-        raise DatasetError(f"a label is {int(images.labels.max())}, the head has {len(head)} rows: rebuild the head")
+    _require_usable(base, head, images, config, anchors)
     device = torch.device(device)
-    visual = _trainable_copy(base.visual, device)
-    optimizer = torch.optim.AdamW(
-        visual.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
-    first = restore(visual, optimizer, state) if state is not None else 0
-    # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.
-    run = _Run(base, visual, optimizer, head.detach().clone().to(device), _cache(images, device), config)
-    start = time.perf_counter()
-    for step in range(first, config.iterations):
-        loss = run.step(step)
-        if on_step is not None:
-            speed = (step + 1 - first) * config.batch_size / (time.perf_counter() - start)
-            on_step(StepReport(step + 1, config.iterations, loss, learning_rate_at(step, config), speed))
-        if on_checkpoint is not None and _is_due(checkpoint_every, step + 1):
-            on_checkpoint(capture(visual, optimizer, step + 1))
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in visual.state_dict().items()}
+    with deterministic_algorithms(config.deterministic, device):
+        tower = TrainableTower(base.visual, start, config, device)
+        optimizer = torch.optim.AdamW(
+            tower.learning(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        # The anchors' targets are the start's features, so they come before a resume overwrites the weights.
+        pool = _anchor_pool(base, tower.visual, anchors, anchor_loss, config, device)
+        first = restore(tower.visual, optimizer, state) if state is not None else 0
+        run = _start(base, head, images, pool, anchor_loss, tower, optimizer, config, device)
+        for report in run.steps(first):
+            if on_step is not None and run.world.rank == 0:
+                on_step(report)
+            if on_checkpoint is not None and run.world.rank == 0 and _is_due(checkpoint_every, report.step):
+                on_checkpoint(capture(tower.visual, optimizer, report.step))
+        run.world.agree(tower.visual.state_dict().values())
+        return tower.weights()
 
 
 def learning_rate_at(step: int, config: FinetuneConfig) -> float:
@@ -119,64 +134,118 @@ def learning_rate_at(step: int, config: FinetuneConfig) -> float:
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _require_usable(
+    base: BaseModel, head: Tensor, images: LabelledImages, config: FinetuneConfig, anchors: Tensor | None
+) -> None:
+    if int(images.labels.max()) >= len(head):
+        raise DatasetError(f"a label is {int(images.labels.max())}, the head has {len(head)} rows: rebuild the head")
+    if config.anchor_weight > 0 and anchors is None:
+        raise ConfigError(
+            f"anchor_weight is {config.anchor_weight} but there are no anchors: give some, or set it to 0"
+        )
+    if config.anchor_weight == 0 and anchors is not None:
+        raise ConfigError("anchors are given but anchor_weight is 0: set it (20 suits the starter), or leave them out")
+    if anchors is not None:
+        require_anchors(anchors, base.image_size)
+
+
+def _anchor_pool(
+    base: BaseModel,
+    visual: nn.Module,
+    anchors: Tensor | None,
+    anchor_loss: AnchorLoss,
+    config: FinetuneConfig,
+    device: torch.device,
+) -> AnchorPool | None:
+    if anchors is None:
+        return None
+    precision = resolve_precision(config.precision, device)
+    features = encode(visual, anchors, base.preprocess, device=device, precision=precision)
+    # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.
+    return AnchorPool(on_device(anchors, device), anchor_loss.targets(features.clone()))
+
+
+def _start(
+    base: BaseModel,
+    head: Tensor,
+    images: LabelledImages,
+    pool: AnchorPool | None,
+    anchor_loss: AnchorLoss,
+    tower: TrainableTower,
+    optimizer: torch.optim.Optimizer,
+    config: FinetuneConfig,
+    device: torch.device,
+) -> "_Run":
+    world = World.current()
+    cache = LabelledImages(on_device(images.images, device), images.labels, images.classnames)
+    source = BatchSource(cache, pool, base.preprocess, config, world, device)
+    pixels = base.preprocess.normalise(images.images[:1], device)
+    objective = Objective(
+        tower.visual,
+        head.detach().clone().to(device),
+        anchor_loss,
+        scale=base.logit_scale,
+        bias=base.logit_bias,
+        label_smoothing=config.label_smoothing,
+        precision=resolve_precision(config.precision, device),
+        anchors_apart=pool is not None and is_stochastic(tower.visual, pixels),
+    )
+    return _Run(world.wrap(objective, device), tower, optimizer, source, config, world)
+
+
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What every step needs; `visual` and `optimizer` are this run's own."""
+    """What every step needs; the tower and the optimizer are this run's own."""
 
-    base: BaseModel
-    visual: nn.Module
+    objective: nn.Module
+    tower: TrainableTower
     optimizer: torch.optim.Optimizer
-    head: Tensor
-    images: LabelledImages
+    source: BatchSource
     config: FinetuneConfig
+    world: World
 
-    def step(self, step: int) -> float:
-        """The loss of the batch, after one update on it."""
-        config, device = self.config, self.head.device
-        pixels, labels = self._batch(step)
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed("layers", config.seed, step))  # dropout and its like
-            with autocast(device, config.precision):
-                features = self.visual(pixels)
-            loss = F.cross_entropy(logits(features, self.head, self.base.logit_scale, self.base.logit_bias), labels)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise NonFiniteLossError(step + 1)
-        self._update(loss, learning_rate_at(step, config))
-        return value
+    def steps(self, first: int) -> Iterator[StepReport]:
+        """A report after each step from `first` on."""
+        config, start = self.config, time.perf_counter()
+        for step in range(first, config.iterations):
+            loss, anchor_loss = self.step(step)
+            speed = (step + 1 - first) * config.batch_size / (time.perf_counter() - start)
+            held = anchor_loss if self.source.anchors is not None else None
+            yield StepReport(step + 1, config.iterations, loss, learning_rate_at(step, config), speed, held)
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
-        config, device, cache = self.config, self.head.device, self.images
-        indices = batch_indices(step, len(cache), config.batch_size, config.seed).to(cache.images.device)
-        pictures = cache.images[indices].to(device)
-        crops = random_resized_crop(pictures, config.crop_scale, generator("crop", config.seed, step))
-        pixels = self.base.preprocess.normalise(crops)
-        return pixels.contiguous(memory_format=torch.channels_last), cache.labels[indices].to(device)
-
-    def _update(self, loss: Tensor, learning_rate: float) -> None:
+    def step(self, step: int) -> tuple[float, float]:
+        """Cross-entropy and anchor loss of the batch, after one update on it."""
+        rate = learning_rate_at(step, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rate
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.visual.parameters(), self.config.max_grad_norm)
+        losses = self._accumulate(step)
+        norm = torch.nn.utils.clip_grad_norm_(self.tower.learning(), self.config.max_grad_norm)
         self.optimizer.step()
+        # One wait for the device a step, after everything is on its way. If the update was bad, the run ends here.
+        values = self.world.mean(torch.cat([losses, norm.detach().reshape(1)])).tolist()
+        for value, cause in zip(values, ("loss", "anchor loss", "gradient's norm"), strict=True):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(step + 1, cause)
+        return values[0], values[1]
+
+    def _accumulate(self, step: int) -> Tensor:
+        """The mean losses [2] over this process's micro-batches, after their backward passes."""
+        config, device, pieces = self.config, self.source.device, self.config.accumulation_steps
+        means = torch.zeros(2, device=device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            # For dropout and its like.
+            torch.manual_seed(derive_seed("layers", config.seed, step * self.world.size + self.world.rank))
+            for index, batch in enumerate(self.source.of_step(step)):
+                with self.world.averaging(self.objective, now=index == pieces - 1):
+                    loss, anchor_loss = self.objective(batch)
+                    total = loss if batch.anchor_pixels is None else loss + config.anchor_weight * anchor_loss
+                    (total / pieces).backward()
+                means += torch.stack([loss.detach(), anchor_loss.detach()]) / pieces
+        return means
 
 
 def _is_due(every: int | Callable[[int], bool] | None, step: int) -> bool:
     if every is None:
         return False
     return every(step) if callable(every) else step % every == 0
-
-
-def _trainable_copy(visual: nn.Module, device: torch.device) -> nn.Module:
-    """A copy that learns. Channels-last is worth about a quarter of a step on a CPU, for the starter."""
-    clone = copy.deepcopy(visual).to(device)
-    clone = clone.to(memory_format=torch.channels_last)
-    return clone.train().requires_grad_(True)
-
-
-def _cache(images: LabelledImages, device: torch.device) -> LabelledImages:
-    """The images on the device if they take less than half of its free memory, else where they are."""
-    if device.type != "cuda" or images.images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
-        return images
-    return LabelledImages(images.images.to(device), images.labels.to(device), images.classnames)

@@ -65,10 +65,22 @@ def random_resized_crop(images: Tensor, scale: tuple[float, float], source: torc
     Returns:
         float32 [B, S, S, 3] in 0..255 on the images' device.
     """
-    batch = images.to(torch.float32)
     if scale == (1.0, 1.0):
-        return batch
-    boxes = _crop_boxes(len(images), scale, source).to(images.device)
+        return images.to(torch.float32)
+    return resize_crops(images, crop_boxes(len(images), scale, source))
+
+
+def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
+    """The pictures' crops, resized back to their size by bicubic interpolation.
+
+    Args:
+        images: uint8 [B, S, S, 3] on any device.
+        boxes: [B, 4], from `crop_boxes`.
+
+    Returns:
+        float32 [B, S, S, 3] in 0..255 on the images' device.
+    """
+    batch, boxes = images.to(torch.float32), boxes.to(images.device)
     width, height, left, top = boxes.unbind(dim=1)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0], theta[:, 1, 1] = width, height
@@ -79,8 +91,17 @@ def random_resized_crop(images: Tensor, scale: tuple[float, float], source: torc
     return crops.clamp_(0, 255).permute(0, 2, 3, 1)
 
 
-def _crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Generator) -> Tensor:
-    """Width, height, left, top [B, 4] as shares of the picture's side."""
+def crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Generator) -> Tensor:
+    """One random box per image: width, height, left, top as shares of the picture's side.
+
+    Args:
+        num_images: B.
+        scale: range of areas, as in `random_resized_crop`.
+        source: CPU generator.
+
+    Returns:
+        float32 [B, 4] in [0, 1], on the CPU.
+    """
     draws = torch.rand(4, _TRIES, num_images, generator=source)
     area = scale[0] + (scale[1] - scale[0]) * draws[0]
     ratio = torch.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * draws[1])

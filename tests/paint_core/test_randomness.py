@@ -48,7 +48,7 @@ def test_a_crop_equals_torchvisions_at_the_same_place() -> None:
     smooth = (rows[:, None] * 2 + rows[None, :]).clamp(0, 255).to(torch.uint8)
     images = smooth[None, :, :, None].expand(1, 64, 64, 3).contiguous()
     source = generator("crop", 0, 3)
-    width, height, left, top = (64 * randomness._crop_boxes(1, (0.3, 0.3), source)[0]).tolist()
+    width, height, left, top = (64 * randomness.crop_boxes(1, (0.3, 0.3), source)[0]).tolist()
     ours = random_resized_crop(images, (0.3, 0.3), generator("crop", 0, 3))[0]
     box = (round(top), round(left), round(height), round(width))
     theirs = TF.resized_crop(images[0].permute(2, 0, 1), *box, [64, 64], InterpolationMode.BICUBIC, antialias=True)
@@ -58,7 +58,7 @@ def test_a_crop_equals_torchvisions_at_the_same_place() -> None:
 
 @given(st.floats(0.05, 1.0), st.integers(0, 1000))
 def test_crops_lie_inside_the_picture_and_have_the_area_asked_for(low: float, seed: int) -> None:
-    boxes = randomness._crop_boxes(50, (low, 1.0), generator("crop", seed, 0))
+    boxes = randomness.crop_boxes(50, (low, 1.0), generator("crop", seed, 0))
     width, height, left, top = boxes.unbind(dim=1)
     assert ((left >= 0) & (left + width <= 1 + 1e-6) & (top >= 0) & (top + height <= 1 + 1e-6)).all()
     assert (width * height >= low - 1e-5).all()
@@ -70,5 +70,5 @@ def test_crops_are_as_large_on_average_as_torchvisions() -> None:
     picture = torch.zeros(3, 224, 224)
     theirs = [RandomResizedCrop.get_params(picture, [0.9, 1.0], [3 / 4, 4 / 3])[2:] for _ in range(2000)]
     mean = sum(height * width for height, width in theirs) / len(theirs) / 224**2
-    boxes = randomness._crop_boxes(2000, (0.9, 1.0), generator("crop", 0, 0))
+    boxes = randomness.crop_boxes(2000, (0.9, 1.0), generator("crop", 0, 0))
     assert abs(float((boxes[:, 0] * boxes[:, 1]).mean()) - mean) < 0.005

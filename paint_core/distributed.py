@@ -1,0 +1,108 @@
+"""One fine-tuning run in several processes: each computes its share of every batch, and all take the same step.
+
+The caller starts the processes (`torchrun`) and initialises `torch.distributed`; without that, a run is alone. The
+global batch, with its crops, is the one that a single process would draw, so the loss is the same up to rounding.
+"""
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from paint_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of one run.
+
+    Attributes:
+        rank: this one's number, 0..size-1; rank 0 reports and makes checkpoints.
+        size: how many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> "World":
+        """The initialised process group, or this process alone."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def share(self, count: int, what: str) -> slice:
+        """This process's part of a global batch.
+
+        Args:
+            count: length of the global batch.
+            what: its name in the error.
+
+        Returns:
+            A slice; all ranks' slices have one length and are disjoint.
+
+        Raises:
+            ConfigError: the processes cannot share the batch evenly.
+        """
+        if count % self.size:
+            raise ConfigError(
+                f"{what} {count} cannot be shared by {self.size} processes: make it a multiple of {self.size}"
+            )
+        own = count // self.size
+        return slice(self.rank * own, (self.rank + 1) * own)
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """The module, whose backward pass averages gradients over the processes.
+
+        Args:
+            module: all its parameters that require gradients get one in every backward pass.
+            device: where it is.
+
+        Returns:
+            The module itself if this process is alone.
+        """
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(
+            module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+        )
+
+    def averaging(self, module: nn.Module, now: bool) -> AbstractContextManager[None]:
+        """The context of one micro-batch: gradients are averaged with the last one only.
+
+        Args:
+            module: from `wrap`.
+            now: whether this is the last.
+
+        Returns:
+            A context that covers forward and backward.
+        """
+        return nullcontext() if now or not isinstance(module, DistributedDataParallel) else module.no_sync()
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean of the ranks' values, the same on every rank.
+
+        Args:
+            values: float, of one shape on all ranks; overwritten.
+
+        Returns:
+            The means.
+        """
+        if self.size > 1:
+            dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def agree(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrites the tensors by those of rank 0.
+
+        Args:
+            tensors: of the same shapes on all ranks.
+        """
+        if self.size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, src=0)
