@@ -8,14 +8,15 @@ EdgeError
 ├── QueueFullError              too many images are waiting
 ├── ModelNotLoadedError         no version is being served
 ├── ActivationInProgressError   another activation has not ended yet
-└── ActivationFailedError       a version could not be loaded; the old one goes on serving
+├── ActivationFailedError       a version could not be loaded; the old one goes on serving
+└── CompositionInProgressError  another version is being mixed
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
 
-from paint_core.errors import HeadError, ImageDecodeError, PaintCoreError
+from paint_core.errors import HeadError, ImageDecodeError, PaintCoreError, WeightsError
 from registry.errors import (
     ArchiveRefusedError,
     ConflictError,
@@ -114,6 +115,15 @@ class ActivationFailedError(EdgeError):
         self.version_id = version_id
 
 
+class CompositionInProgressError(EdgeError):
+    """Another version is being mixed and has not ended yet."""
+
+    code = "composition_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__("Another version is being mixed.", "That takes seconds: ask again then.")
+
+
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "dataset_not_ready": HTTPStatus.CONFLICT,
     "unauthorised": HTTPStatus.UNAUTHORIZED,
@@ -126,6 +136,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (RequestRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ImageDecodeError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (HeadError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (WeightsError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (AccessRefusedError, HTTPStatus.FORBIDDEN),
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -134,6 +145,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
+    (CompositionInProgressError, HTTPStatus.CONFLICT),
 )
 
 

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from app.activation import Activator
 from app.bases import load_bases, register_bases
 from app.classify.endpoints import router as classify_router
+from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
 from app.jobs.endpoints import router as jobs_router
 from app.middleware import AccessControl, BodyLimit, RequestContext
@@ -109,7 +110,8 @@ def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> It
         stack.callback(engine.close)
         activator = Activator(database, blobs, bases, engine)
         activator.follow_alias()
-        services = Services(settings, database, blobs, bell, bases, engine, activator)
+        composer = Composer(database, blobs, bases)
+        services = Services(settings, database, blobs, bell, bases, engine, activator, composer)
         for thread in _threads(services):
             thread.start()
             stack.callback(thread.stop)

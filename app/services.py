@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.activation import Activator
+from app.composer import Composer
 from app.queue import Doorbell
 from app.serving.engine import Engine
 from app.settings import AppSettings
@@ -29,6 +30,7 @@ class Services:
         bases: Loaded base models by fingerprint.
         engine: Serves the active version.
         activator: Moves the alias and swaps the served version.
+        composer: Makes versions out of stored task vectors.
     """
 
     settings: AppSettings
@@ -38,6 +40,7 @@ class Services:
     bases: Mapping[str, BaseModel]
     engine: Engine
     activator: Activator
+    composer: Composer
 
 
 def get_services(request: Request) -> Services:

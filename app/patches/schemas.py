@@ -8,19 +8,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.jobs.schemas import Job, JobBrief, JobError
+from app.versions.schemas import BaseBrief
 from registry.tables import BaseModelRow, JobRow, PatchRow
-
-
-class BaseBrief(BaseModel):
-    """A base model as other resources name it."""
-
-    ref: str
-    fingerprint: str
-
-    @classmethod
-    def of(cls, row: BaseModelRow) -> BaseBrief:
-        """Return the brief of a row."""
-        return cls(ref=row.ref, fingerprint=row.fingerprint)
 
 
 class Patch(BaseModel):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -86,7 +87,7 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
         ProbeError: The built model does not give the expected features.
     """
     assert base.fingerprint == recipe.base_fingerprint
-    visual = _mix(recipe, base, blobs)
+    visual = mix_tower(base, recipe.terms, blobs)
     model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
     check_probe(probe_features(visual, base), torch.tensor(recipe.probe))
     if model.device.type == "cuda":  # the largest batch allocates what later batches use
@@ -94,14 +95,29 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
     return model
 
 
-def _mix(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore) -> nn.Module:
-    if not recipe.terms:
+def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> nn.Module:
+    """Return the base's image tower with the terms added; without any, the base's own, which nobody may change.
+
+    Args:
+        base: The base of all the task vectors.
+        terms: What to add.
+        blobs: Holds the task vectors.
+
+    Returns:
+        A tower on the base's device.
+
+    Raises:
+        BlobMissingError: A task vector is gone.
+        BlobCorruptError: A task vector's bytes have changed.
+        WeightsError: A task vector does not fit the base.
+    """
+    if not terms:
         return base.visual  # nothing writes into it, so a copy would only cost memory
     theta_base = base.visual.state_dict()
-    terms = [
+    summands = [
         Term(load_task_vector(blobs.read(spec.task_vector_sha256), theta_base), spec.coefficient, spec.profile)
-        for spec in recipe.terms
+        for spec in terms
     ]
     visual = copy.deepcopy(base.visual)
-    mix_into(visual, theta_base, terms)
+    mix_into(visual, theta_base, summands)
     return visual

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from app.paging import Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.versions import service
-from app.versions.schemas import Alias, AliasHistory, AliasMove, Version, VersionList
+from app.versions.schemas import Alias, AliasHistory, AliasMove, Version, VersionList, VersionRequest
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
@@ -21,6 +21,14 @@ VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 def list_versions(services: ServicesDep, limit: Limit = 100) -> VersionList:
     """Versions, newest first."""
     return VersionList(items=service.list_versions(services, limit))
+
+
+@router.post("/versions", status_code=201, responses=problem_responses(404, 409))
+def make_version(services: ServicesDep, response: Response, body: VersionRequest) -> Version:
+    """Compose a version of task vectors, patches and versions, or remove a patch from one. No training: seconds."""
+    version = service.make_version(services, body)
+    response.headers["Location"] = f"/v1/versions/{version.id}"
+    return version
 
 
 @router.get("/versions/{version_id}", responses=problem_responses(404))

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.patches.schemas import BaseBrief
+from registry.contract import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
+
+Profile = Literal["flat", "lines"]
+"""How a coefficient varies with depth."""
+
+
+class BaseBrief(BaseModel):
+    """A base model as other resources name it."""
+
+    ref: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, row: BaseModelRow) -> BaseBrief:
+        """Return the brief of a row."""
+        return cls(ref=row.ref, fingerprint=row.fingerprint)
 
 
 class VersionTerm(BaseModel):
@@ -45,6 +60,50 @@ class Version(BaseModel):
             is_active=row.id == active_id,
             created_at=row.created_at,
         )
+
+
+class TermRequest(BaseModel):
+    """Something to add: one task vector, or all that a patch or another version adds to its base."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_vector_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    patch: str | None = Field(default=None, max_length=40, description="A patch's id: the terms of its version")
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="A version's id: its terms")
+    coefficient: float = Field(
+        default=1.0, ge=-10, le=10, description="Factor of the task vector, or of all the patch's or version's terms"
+    )
+    profile: Profile | None = Field(default=None, description="Of a task vector; left out: `flat`")
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if sum(each is not None for each in (self.task_vector_sha256, self.patch, self.version)) != 1:
+            raise ValueError("a term is one of task_vector_sha256, patch and version: name exactly one")
+        if self.profile is not None and self.task_vector_sha256 is None:
+            raise ValueError("profile belongs to task_vector_sha256: a patch and a version bring their terms' own")
+        return self
+
+
+class VersionRequest(BaseModel):
+    """Body of `POST /v1/versions`: `terms` to add to the base, or a version to remove something from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    base: str | None = Field(default=None, max_length=500, description="If given, all terms must be of this base")
+    terms: tuple[TermRequest, ...] | None = Field(default=None, min_length=1, max_length=64)
+    from_version: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    remove: tuple[str, ...] | None = Field(
+        default=None, min_length=1, max_length=64, description="Ids of patches, or hashes of task vectors"
+    )
+
+    @model_validator(mode="after")
+    def _adds_or_removes(self) -> Self:
+        if (self.terms is None) == (self.from_version is None):
+            raise ValueError("a version is composed of terms or taken from_version: give exactly one of them")
+        if (self.from_version is None) != (self.remove is None):
+            raise ValueError("from_version and remove belong together: what is to go, and from where")
+        return self
 
 
 class VersionList(BaseModel):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from app.services import Services
-from app.versions.schemas import Alias, AliasChange, AliasMove, Version
+from app.versions.drafting import draft_version
+from app.versions.schemas import Alias, AliasChange, AliasMove, Version, VersionRequest
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import NotFoundError
 from registry.tables import VersionRow
@@ -15,13 +16,21 @@ from registry.versions import Aliases, Versions
 def list_versions(services: Services, limit: int) -> list[Version]:
     """Return the newest versions first."""
     with services.database.read() as session:
-        return [_resource(session, row) for row in Versions(session).newest(limit)]
+        return [describe(session, row) for row in Versions(session).newest(limit)]
 
 
 def get_version(services: Services, version_id: int) -> Version:
     """Return the version."""
     with services.database.read() as session:
-        return _resource(session, Versions(session).get(version_id))
+        return describe(session, Versions(session).get(version_id))
+
+
+def make_version(services: Services, request: VersionRequest) -> Version:
+    """Return a new version, mixed out of task vectors that are there already."""
+    with services.database.read() as session:
+        draft = draft_version(session, request)
+    made = services.composer.make(draft)
+    return get_version(services, made.version_id)
 
 
 def get_alias(services: Services, name: str) -> Alias:
@@ -46,7 +55,8 @@ def move_alias(services: Services, name: str, move: AliasMove) -> Alias:
     return get_alias(services, name)
 
 
-def _resource(session: Session, row: VersionRow) -> Version:
+def describe(session: Session, row: VersionRow) -> Version:
+    """Return the resource of a row."""
     versions = Versions(session)
     active_id = Aliases(session).active_version_id()
     return Version.of(row, versions.base(row.base_fingerprint), versions.terms(row.id), active_id)

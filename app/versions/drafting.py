@@ -1,0 +1,125 @@
+"""From the body of `POST /v1/versions` to the terms it means, and where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.composer import Draft
+from app.versions.schemas import TermRequest, VersionRequest
+from registry.composition import add_up, scale, without
+from registry.errors import ConflictError, RequestRefusedError
+from registry.patches import Patches
+from registry.tables import VersionRow
+from registry.versions import TermSpec, Versions
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one entry of a request stands for.
+
+    Attributes:
+        what: How to call it in a message.
+        base_fingerprint: Its base.
+        terms: Its terms.
+    """
+
+    what: str
+    base_fingerprint: str
+    terms: tuple[TermSpec, ...]
+
+
+def draft_version(session: Session, request: VersionRequest) -> Draft:
+    """Return the version that a request asks for.
+
+    Args:
+        session: A transaction to read in.
+        request: What was asked.
+
+    Returns:
+        A draft; equal task vectors with equal profiles are one term.
+
+    Raises:
+        NotFoundError: A task vector, patch, version or base is unknown.
+        ConflictError: A patch has no version yet.
+        RequestRefusedError: The parts are of several bases, or what is to be removed is not there.
+    """
+    if request.terms is not None:
+        parts = [_resolve(session, term) for term in request.terms]
+        terms = [term for part in parts for term in part.terms]
+    else:
+        assert request.from_version is not None
+        parts = [_version_part(session, Versions(session).get(request.from_version))]
+        terms = list(_remove(session, parts[0], request.remove or ()))
+    fingerprint = _common_base(session, parts, request.base)
+    base = Versions(session).base(fingerprint)
+    lineage: dict[str, Any] = {
+        "base": {"ref": base.ref, "fingerprint": fingerprint},
+        "made_by": "compose" if request.terms is not None else "remove",
+        "request": request.model_dump(mode="json", exclude_none=True),
+    }
+    return Draft(request.name, fingerprint, add_up(terms), lineage)
+
+
+def _resolve(session: Session, asked: TermRequest) -> _Part:
+    versions = Versions(session)
+    if asked.task_vector_sha256 is not None:
+        row = versions.task_vector(asked.task_vector_sha256)
+        term = TermSpec(row.sha256, asked.coefficient, asked.profile or "flat")
+        return _Part(f"task vector {row.sha256[:12]}…", row.base_fingerprint, (term,))
+    if asked.patch is not None:
+        part = _patch_part(session, asked.patch)
+    else:
+        assert asked.version is not None
+        part = _version_part(session, versions.get(asked.version))
+    return _Part(part.what, part.base_fingerprint, scale(part.terms, asked.coefficient))
+
+
+def _patch_part(session: Session, patch_id: str) -> _Part:
+    patch = Patches(session).get(patch_id)
+    if patch.version_id is None:
+        raise ConflictError(f"Patch {patch_id} has no version yet.", f"Wait until job {patch.job_id} has succeeded.")
+    part = _version_part(session, Versions(session).get(patch.version_id))
+    return _Part(f"patch {patch_id}", part.base_fingerprint, part.terms)
+
+
+def _version_part(session: Session, row: VersionRow) -> _Part:
+    return _Part(f"version {row.id}", row.base_fingerprint, tuple(Versions(session).terms(row.id)))
+
+
+def _remove(session: Session, part: _Part, names: tuple[str, ...]) -> tuple[TermSpec, ...]:
+    present = {term.task_vector_sha256 for term in part.terms}
+    gone: set[str] = set()
+    for name in names:
+        vectors = {name} if name in present else _vectors_of(session, name)
+        if not vectors & present:
+            raise RequestRefusedError(
+                "not_in_version", f"{name} adds nothing to {part.what}.", "GET the version; its terms tell what is in."
+            )
+        gone |= vectors
+    return without(part.terms, gone)
+
+
+def _vectors_of(session: Session, name: str) -> set[str]:
+    """Return the task vectors that a patch made, or the one that has this hash."""
+    if name.startswith("pt_"):
+        return {term.task_vector_sha256 for term in _patch_part(session, name).terms}
+    return {Versions(session).task_vector(name).sha256}
+
+
+def _common_base(session: Session, parts: list[_Part], ref: str | None) -> str:
+    versions = Versions(session)
+    wanted, by_whom = parts[0].base_fingerprint, parts[0].what
+    if ref is not None:
+        wanted, by_whom = versions.base_by_ref(ref).fingerprint, "the request"
+    for part in parts:
+        if part.base_fingerprint != wanted:
+            here, there = versions.base(wanted).ref, versions.base(part.base_fingerprint).ref
+            raise RequestRefusedError(
+                "bases_differ",
+                f"{by_whom[0].upper()}{by_whom[1:]} is of base {here!r}, but {part.what} of base {there!r}.",
+                "Compose what was measured on one base; a task vector means nothing on another.",
+            )
+    return wanted
