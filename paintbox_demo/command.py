@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from paint_core.starter import supported_archives
+from paint_core.starter import anchors_archive, supported_archives
 from paintbox_client.archives import write_archive
 from paintbox_client.client import Client
 from paintbox_client.commands import Connection
@@ -19,7 +22,7 @@ from paintbox_client.display import watch_job
 from paintbox_demo.digits import DISPLAY_NAMES, Scan, archive_members, held_out
 from paintbox_demo.frontier import save_frontier
 from paintbox_demo.service import connect
-from paintbox_demo.summary import build_table, mean_accuracy, tasks_of
+from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
 _SHOWN_DIGITS = (2, 5, 7)
 _TEMPLATES = ("{}", "a {} icon", "an icon of a {}")
@@ -51,37 +54,59 @@ def demo(
 
 
 def _run(client: Client, console: Console, output: Path, iterations: int | None) -> None:
-    digits, supported = _upload_all(client, console)
+    data = _upload_all(client, console)
     _start_from_base(client, console)
     scans = held_out(_SHOWN_DIGITS)
-    before = _classify(client, digits, scans)
-    patch = _patch(client, console, digits, supported, iterations)
-    report = patch["report"]
+    before = _classify(client, data.digits, scans)
+    plain = _patch(client, console, "Patching", data, iterations)
+    anchored = _patch(client, console, "Patching with anchors", data, iterations, anchors={"dataset": data.anchors})
+    reports = {"plain": plain["report"], "anchored": anchored["report"]}
     console.print()
-    console.print(build_table(report))
-    _print_choice(console, report)
+    console.print(build_table(**reports))
+    for kind, report in reports.items():
+        _print_choice(console, kind, report)
     output.mkdir(parents=True, exist_ok=True)
     plot = output / "accuracy-frontier.png"
-    save_frontier(report, plot)
+    save_frontier(reports, plot)
     console.print(f"Accuracy frontier: {plot}\n")
-    client.activate(report["version_id"], reason="paintbox demo")
-    after = _classify(client, digits, scans)
+    client.activate(anchored["report"]["version_id"], reason="paintbox demo")
+    after = _classify(client, data.digits, scans)
     _print_change(console, scans, before, after)
 
 
-def _upload_all(client: Client, console: Console) -> tuple[str, list[str]]:
-    """Upload the patching task and the supported ones, wait until they are ready, and return their ids."""
+@dataclass(frozen=True)
+class _Uploads:
+    """Ids of the data sets: the patching task, the supported ones, and the unlabelled pool of anchors."""
+
+    digits: str
+    supported: list[str]
+    anchors: str
+
+
+def _upload_all(client: Client, console: Console) -> _Uploads:
+    """Upload the patching task, the supported ones and the anchors, and wait until they are ready."""
     with tempfile.TemporaryDirectory() as folder:
-        archive = Path(folder) / "digits.zip"
-        count = write_archive(archive, archive_members())
+        digits, anchors = Path(folder) / "digits.zip", Path(folder) / "anchors.zip"
+        num_scans = write_archive(digits, archive_members())
+        num_anchors = write_archive(anchors, _anchor_members())
         console.print(
-            f"Uploading {count:,} scans of handwritten digits and {len(supported_archives())} supported tasks …"
+            f"Uploading {num_scans:,} scans of handwritten digits, {len(supported_archives())} supported tasks and "
+            f"{num_anchors:,} unlabelled pictures …"
         )
-        digits = client.upload_dataset(archive, "handwritten digits", _TEMPLATES, DISPLAY_NAMES)
+        task = client.upload_dataset(digits, "handwritten digits", _TEMPLATES, DISPLAY_NAMES)
+        pool = client.upload_dataset(anchors, "anchors", _TEMPLATES)
     others = [client.upload_dataset(path, name, _TEMPLATES) for name, path in supported_archives().items()]
-    for dataset in (digits, *others):
+    for dataset in (task, pool, *others):
         client.wait_for_job(dataset["job"]["id"])
-    return digits["id"], [dataset["id"] for dataset in others]
+    return _Uploads(task["id"], [dataset["id"] for dataset in others], pool["id"])
+
+
+def _anchor_members() -> Iterator[tuple[str, bytes]]:
+    """Yield the bundled unlabelled pictures as one class of a training split."""
+    with zipfile.ZipFile(anchors_archive()) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(".png"):
+                yield f"train/pictogram/{Path(name).name}", archive.read(name)
 
 
 def _start_from_base(client: Client, console: Console) -> None:
@@ -95,11 +120,12 @@ def _start_from_base(client: Client, console: Console) -> None:
 
 
 def _patch(
-    client: Client, console: Console, digits: str, supported: list[str], iterations: int | None
+    client: Client, console: Console, title: str, data: _Uploads, iterations: int | None, **options: Any
 ) -> dict[str, Any]:
     finetune = {} if iterations is None else {"iterations": iterations}
-    created = client.create_patch(name="digits", tasks=[digits], supported=supported, finetune=finetune)
-    watch_job(client, created["job"]["id"], "Patching", console)
+    request = {"tasks": [data.digits], "supported": data.supported, "finetune": finetune, **options}
+    created = client.create_patch(name=f"digits: {title.lower()}", **request)
+    watch_job(client, created["job"]["id"], title, console)
     return client.patch(created["patch"]["id"])
 
 
@@ -107,20 +133,17 @@ def _classify(client: Client, dataset: str, scans: list[Scan]) -> dict[str, Any]
     return client.classify([scan.png for scan in scans], dataset=dataset, top_k=1)
 
 
-def _print_choice(console: Console, report: dict[str, Any]) -> None:
+def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
     seconds = sum(report["timings_seconds"].values())
     console.print(
-        f"alpha = {report['alpha']:g}: {report['reason']}. Version {report['version_id']}, made in {seconds:.0f} s."
+        f"{kind.capitalize()}: alpha = {report['alpha']:g}, {report['reason']}. "
+        f"Version {report['version_id']}, made in {seconds:.0f} s."
     )
-    supported, patching = tasks_of(report, "supported"), tasks_of(report, "patching")
-    gain = 100 * (mean_accuracy(patching, "patched") - mean_accuracy(patching, "zero_shot"))
-    kept, plain = (
-        100 * (mean_accuracy(supported, column) - mean_accuracy(supported, "zero_shot"))
-        for column in ("patched", "fine_tuned")
-    )
+    digits = tasks_of(report, "patching")
+    gain = 100 * (mean_accuracy(digits, "patched") - mean_accuracy(digits, "zero_shot"))
+    kept, tuned = (100 * supported_change(report, column) for column in ("patched", "fine_tuned"))
     console.print(
-        f"Digits {gain:+.1f} points; supported tasks {kept:+.1f} points on average, "
-        f"where plain fine-tuning costs {plain:+.1f}."
+        f"  Digits {gain:+.1f} points; supported tasks {kept:+.1f} points on average, {tuned:+.1f} if not interpolated."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,34 +10,39 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_INK = "#1f4e79"
+_COLORS = {"plain": "#1f4e79", "anchored": "#2e7d32"}
 _CHOSEN = "#c0392b"
 
 
-def save_frontier(report: dict[str, Any], path: Path) -> None:
-    """Write a PNG of the report's alpha curve; its accuracies are of the validation splits that alpha was chosen on."""
+def save_frontier(reports: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Write a PNG of the alpha curves, one a report, by kind (`plain`, `anchored`).
+
+    Their accuracies are of the validation splits that alpha was chosen on.
+    """
     with matplotlib.rc_context({"font.size": 10, "axes.spines.top": False, "axes.spines.right": False}):
         figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
-        _draw(figure.add_subplot(), report)
+        axes = figure.add_subplot()
+        for kind, report in reports.items():
+            _draw(axes, kind, report)
+        axes.set_xlabel("Supported tasks, mean accuracy (%)")
+        axes.set_ylabel("Patching task, accuracy (%)")
+        axes.set_title("Accuracy along the path from zero-shot to fine-tuned weights")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, loc="lower left")  # the curves bend away from there
         figure.savefig(path, format="png")
 
 
-def _draw(axes: Axes, report: dict[str, Any]) -> None:
-    curve = report["curve"]
+def _draw(axes: Axes, kind: str, report: dict[str, Any]) -> None:
+    curve, color = report["curve"], _COLORS[kind]
     supported = [100 * point["supported"] for point in curve]
     patching = [100 * point["patching"] for point in curve]
-    axes.plot(supported, patching, "-o", color=_INK, markersize=3.5, linewidth=1.2, zorder=2)
+    axes.plot(
+        supported, patching, "-o", color=color, markersize=3, linewidth=1.2, label=f"{kind} fine-tuning", zorder=2
+    )
     chosen = next(index for index, point in enumerate(curve) if point["alpha"] == report["alpha"])
-    marks = {
-        0: ("zero-shot, α = 0", "s", _INK),
-        len(curve) - 1: ("fine-tuned, α = 1", "D", _INK),
-        chosen: (f"patched, α = {report['alpha']:g}", "*", _CHOSEN),
-    }
-    for index, (label, marker, color) in marks.items():
-        size = 190 if marker == "*" else 55
-        axes.scatter(supported[index], patching[index], s=size, marker=marker, color=color, label=label, zorder=3)
-    axes.set_xlabel("Supported tasks, mean accuracy (%)")
-    axes.set_ylabel("Patching task, accuracy (%)")
-    axes.set_title("Accuracy along the path from zero-shot to fine-tuned weights")
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="lower left")  # the curve bends away from there
+    for index, marker, size in ((0, "s", 45), (len(curve) - 1, "D", 45)):
+        axes.scatter(supported[index], patching[index], s=size, marker=marker, color=color, zorder=3)
+    label = f"patched, α = {report['alpha']:g} ({kind})"
+    axes.scatter(
+        supported[chosen], patching[chosen], s=170, marker="*", color=_CHOSEN, edgecolor=color, label=label, zorder=4
+    )

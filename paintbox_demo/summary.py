@@ -8,25 +8,28 @@ from typing import Any
 from rich.table import Table
 
 COLUMNS = ("zero_shot", "fine_tuned", "patched")
-_TITLES = ("Zero-shot", "Fine-tuned", "Patched")
+_TITLES = ("Zero-shot", "Fine-tuned", "Patched", "Anchored and patched")
 
 
-def build_table(report: dict[str, Any]) -> Table:
-    """Return test accuracies, one row a task: before, fully fine-tuned, and at the chosen alpha."""
+def build_table(plain: dict[str, Any], anchored: dict[str, Any]) -> Table:
+    """Return test accuracies, one row a task: before, plainly fine-tuned, patched, and patched with anchors."""
     table = Table(title="Accuracy on test images (%)")
     table.add_column("Task")
     table.add_column("Role")
     table.add_column("Images", justify="right")
     for title in _TITLES:
         table.add_column(title, justify="right")
-    for task in report["tasks"]:
-        table.add_row(*_row(task), end_section=task is _last_patching(report))
-    supported = tasks_of(report, "supported")
-    if supported:
-        means = [f"{100 * mean_accuracy(supported, column):.1f}" for column in COLUMNS]
-        images = sum(task["test"]["patched"]["total"] for task in supported)
+    for role in ("patching", "supported"):
+        rows = list(zip(tasks_of(plain, role), tasks_of(anchored, role), strict=True))
+        for task, other in rows:
+            table.add_row(*_row(task, other))
         table.add_section()
-        table.add_row("mean", "supported", str(images), *means, style="bold")
+    supported = tasks_of(plain, "supported")
+    if supported:
+        means = [mean_accuracy(supported, column) for column in COLUMNS]
+        means.append(mean_accuracy(tasks_of(anchored, "supported"), "patched"))
+        images = sum(task["test"]["patched"]["total"] for task in supported)
+        table.add_row("mean", "supported", str(images), *(f"{100 * mean:.1f}" for mean in means), style="bold")
     return table
 
 
@@ -41,12 +44,13 @@ def mean_accuracy(tasks: Sequence[dict[str, Any]], column: str) -> float:
     return sum(accuracies) / len(accuracies)
 
 
-def _row(task: dict[str, Any]) -> list[str]:
-    scores = task["test"]
-    accuracies = [f"{100 * scores[column]['accuracy']:.1f}" for column in COLUMNS]
-    return [task["name"], task["role"], str(scores["patched"]["total"]), *accuracies]
+def supported_change(report: dict[str, Any], column: str) -> float:
+    """Return by how much the supported tasks' mean test accuracy differs from zero-shot, in [-1, 1]."""
+    supported = tasks_of(report, "supported")
+    return mean_accuracy(supported, column) - mean_accuracy(supported, "zero_shot")
 
 
-def _last_patching(report: dict[str, Any]) -> dict[str, Any] | None:
-    patching = tasks_of(report, "patching")
-    return patching[-1] if patching else None
+def _row(plain: dict[str, Any], anchored: dict[str, Any]) -> list[str]:
+    scores = [plain["test"][column] for column in COLUMNS] + [anchored["test"]["patched"]]
+    accuracies = [f"{100 * score['accuracy']:.1f}" for score in scores]
+    return [plain["name"], plain["role"], str(scores[-1]["total"]), *accuracies]

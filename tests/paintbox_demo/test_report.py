@@ -7,7 +7,7 @@ from PIL import Image
 from rich.console import Console
 
 from paintbox_demo.frontier import save_frontier
-from paintbox_demo.summary import build_table, mean_accuracy, tasks_of
+from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
 
 def _task(name: str, role: str, zero_shot: float, fine_tuned: float, patched: float) -> dict[str, Any]:
@@ -30,22 +30,36 @@ REPORT: dict[str, Any] = {
 }
 
 
+ANCHORED: dict[str, Any] = REPORT | {
+    "tasks": [
+        _task("digits", "patching", 0.1, 0.99, 0.96),
+        _task("food", "supported", 0.6, 0.58, 0.59),
+        _task("animals", "supported", 0.4, 0.38, 0.40),
+    ]
+}
+
+
 def test_the_table_shows_each_task_and_the_supported_mean() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(build_table(REPORT))
+    console.print(build_table(REPORT, ANCHORED))
     lines = console.export_text().splitlines()
     row = {line.split("│")[1].strip(): line.split() for line in lines if line.count("│") > 2}
-    assert [cell for cell in row["digits"] if cell[0].isdigit()] == ["200", "10.0", "98.0", "95.0"]
-    assert [cell for cell in row["mean"] if cell[0].isdigit()] == ["400", "50.0", "25.0", "45.0"]
+    assert [cell for cell in row["digits"] if cell[0].isdigit()] == ["200", "10.0", "98.0", "95.0", "96.0"]
+    assert [cell for cell in row["mean"] if cell[0].isdigit()] == ["400", "50.0", "25.0", "45.0", "49.5"]
 
 
 def test_the_supported_mean_weighs_every_task_the_same() -> None:
     assert mean_accuracy(tasks_of(REPORT, "supported"), "patched") == pytest.approx(0.45)
 
 
+def test_what_the_supported_tasks_lose_is_told_against_zero_shot() -> None:
+    assert supported_change(REPORT, "fine_tuned") == pytest.approx(-0.25)
+    assert supported_change(ANCHORED, "patched") == pytest.approx(-0.005)
+
+
 def test_the_plot_is_a_png_that_people_can_read(tmp_path: Path) -> None:
     path = tmp_path / "frontier.png"
-    save_frontier(REPORT, path)
+    save_frontier({"plain": REPORT, "anchored": ANCHORED}, path)
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) >= 600
