@@ -18,6 +18,7 @@ from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, f
 from paint_core.errors import ModelRefError, NonFiniteWeightsError, WeightsMismatchError
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.preprocess import Preprocess
+from paint_core.presets import finetune_preset
 from paint_core.weights import fingerprint
 
 Kind = Literal["starter", "tag", "file", "hub", "dir"]
@@ -124,8 +125,8 @@ class BaseModel:
 
     @property
     def finetune_defaults(self) -> FinetuneConfig:
-        """How to fine-tune this model if nobody says otherwise: as in the paper, or as the starter wants it."""
-        return FinetuneConfig(**starter.FINETUNE_DEFAULTS) if self.ref == "starter" else FinetuneConfig()
+        """How to fine-tune this model if nobody says otherwise (`presets.py`)."""
+        return finetune_preset(self)
 
     @property
     def default_templates(self) -> tuple[str, ...]:

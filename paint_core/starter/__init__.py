@@ -11,7 +11,7 @@ class FinetuneDefaults(TypedDict):
     batch_size: int
     learning_rate: float
     warmup_steps: int
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "bf16", "auto"]
 
 
 FINETUNE_DEFAULTS: Final[FinetuneDefaults] = {
@@ -19,7 +19,7 @@ FINETUNE_DEFAULTS: Final[FinetuneDefaults] = {
     "batch_size": 64,
     "learning_rate": 4e-4,
     "warmup_steps": 20,
-    "precision": "bf16",
+    "precision": "auto",
 }
 """It is small and trains in a minute."""
 

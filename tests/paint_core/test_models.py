@@ -63,7 +63,7 @@ def test_unmodified_open_clip_loads_the_starter_and_gives_the_same_features(star
 
 def test_the_starter_brings_its_own_way_of_fine_tuning(starter_base: BaseModel, tiny_base: BaseModel) -> None:
     assert starter_base.finetune_defaults == FinetuneConfig(**starter.FINETUNE_DEFAULTS)
-    assert tiny_base.finetune_defaults == FinetuneConfig()
+    assert tiny_base.finetune_defaults == FinetuneConfig(precision="auto")
 
 
 def test_a_base_knows_its_scale_size_and_embedding(tiny_base: BaseModel) -> None:

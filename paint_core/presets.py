@@ -1,0 +1,45 @@
+"""How to fine-tune a model if nobody says otherwise, by the family of its image tower.
+
+The paper's recipe (FinetuneConfig's defaults) was made for CLIP's ViTs and is what all of them get. What a family
+changes:
+
+- The starter trains in a minute: few, large steps, chosen on validation splits of its own tasks.
+- From the size of a ViT-L on, a step is two micro-batches of 64, as in the public re-runs of the recipe on ViT-L/14.
+- A ResNet keeps float32: the paper reports that ResNets are harder to patch, and bf16 would be a second suspect.
+
+Everything but a ResNet runs in bf16 where the device has it. BatchNorm is frozen in every family (`tower.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from open_clip.modified_resnet import ModifiedResNet
+
+from paint_core import starter
+from paint_core.finetune_config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from paint_core.models import BaseModel
+
+_LARGE_PARAMETERS = 200_000_000
+"""A ViT-B/16's image tower has 86 million parameters, a ViT-L/14's 303 million."""
+
+
+def finetune_preset(base: BaseModel) -> FinetuneConfig:
+    """The config for this model.
+
+    Args:
+        base: its reference and its image tower decide.
+
+    Returns:
+        Without anchors: they need a pool of images.
+    """
+    if base.ref == "starter":
+        return FinetuneConfig(**starter.FINETUNE_DEFAULTS)
+    if isinstance(base.visual, ModifiedResNet):
+        return FinetuneConfig()
+    config = FinetuneConfig(precision="auto")
+    num_parameters = sum(parameter.numel() for parameter in base.visual.parameters())
+    return dataclasses.replace(config, accumulation_steps=2) if num_parameters >= _LARGE_PARAMETERS else config
