@@ -13,13 +13,18 @@
     │   └── ImageDecodeError         bytes that are no readable picture
     ├── ConfigError              a setting out of its range
     │   └── ProfileError             a profile that is not defined for this kind of image tower
+    ├── NoAcceptableAlphaError   no alpha keeps the supported tasks above their floor
     ├── NonFiniteLossError       fine-tuning diverged
     └── ProbeError               a model that does not give the features it gave when it was registered
 
 Every class carries a stable `code`; every message says what to do next.
 """
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from paint_core.alpha.curve import CurvePoint
 
 
 class PaintCoreError(ValueError):
@@ -98,6 +103,19 @@ class ProfileError(ConfigError):
     """A profile that is not defined for this kind of image tower."""
 
     code: ClassVar[str] = "profile_undefined"
+
+
+class NoAcceptableAlphaError(PaintCoreError):
+    """No alpha above 0 keeps every supported task above its floor; `curve` holds the points that were looked at."""
+
+    code: ClassVar[str] = "no_acceptable_alpha"
+
+    def __init__(self, message: str, curve: "Sequence[CurvePoint]") -> None:
+        super().__init__(message)
+        self.curve = tuple(curve)
+
+    def __reduce__(self) -> "tuple[type[NoAcceptableAlphaError], tuple[str, tuple[CurvePoint, ...]]]":
+        return (type(self), (str(self), self.curve))
 
 
 class NonFiniteLossError(PaintCoreError):

@@ -1,0 +1,163 @@
+"""Mixing: `theta = theta_base + sum_i coefficient_i * profile_i * tau_i`, which is what a version is.
+
+Only floating tensors take part; integer and boolean buffers stay the base's.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.errors import ConfigError
+from paint_core.profiles import depth_factors
+from paint_core.weights.checks import floating, require_fits, require_same_names, require_same_shape
+from paint_core.weights.summing import Update, write_sum
+from paint_core.weights.vectors import TaskVector
+
+
+@dataclass(frozen=True, eq=False)
+class Term:
+    """One summand of a mix.
+
+    Attributes:
+        task_vector: the update; may be a lazy mapping such as `StoredTaskVector`.
+        coefficient: its finite factor; alpha for a single patch, but it may leave [0, 1].
+        profile: how the factor varies with depth, one of `profiles.PROFILES`.
+    """
+
+    task_vector: Mapping[str, Tensor]
+    coefficient: float
+    profile: str = "flat"
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.coefficient):
+            raise ConfigError(f"a coefficient must be a finite number, not {self.coefficient}: choose another")
+        self.factors()
+
+    def factors(self) -> dict[str, float]:
+        """The coefficient times the profile's factor, for every name of the task vector.
+
+        Returns:
+            A new dictionary.
+
+        Raises:
+            ConfigError: an unknown profile.
+            ProfileError: the profile is not defined for this kind of tower.
+        """
+        profile = depth_factors(self.task_vector, self.profile)
+        return {name: self.coefficient * factor for name, factor in profile.items()}
+
+
+def mix(theta_base: Mapping[str, Tensor], terms: Sequence[Term]) -> dict[str, Tensor]:
+    """The weights theta_base + sum of coefficient * profile * tau, as fresh tensors.
+
+    Summed in float32, then rounded to the base's dtype. A factor of zero adds nothing at all, so alpha = 0 gives
+    theta_base bit for bit; alpha = 1 gives theta_1 bit for bit if theta_1 was snapped (see `snap`). Needs no more
+    memory than the result and, of lazy task vectors, one tensor each at a time; reads every tensor at most once.
+
+    Args:
+        theta_base: image-tower state dict; not changed.
+        terms: summands, added in this order; none gives a copy of theta_base.
+
+    Returns:
+        A state dict of theta_base's names, shapes, dtypes and devices.
+
+    Raises:
+        WeightsMismatchError: a task vector's names, shapes or dtypes are not the base's floating ones.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity.
+    """
+    for term in terms:
+        require_fits(term.task_vector, theta_base)
+    addends = _Addends(terms)
+    mixed: dict[str, Tensor] = {}
+    for name, tensor in theta_base.items():
+        mixed[name] = torch.empty_like(tensor, requires_grad=False)
+        _write(mixed[name], tensor.detach(), addends, name)
+    return mixed
+
+
+@torch.no_grad()
+def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequence[Term]) -> None:
+    """Writes the mix into the module's own memory; otherwise as `mix`.
+
+    Args:
+        module: an image tower; its parameters and buffers are overwritten, on whatever device and in whatever dtype
+            they are.
+        theta_base: state dict to start from; must not share memory with `module`.
+        terms: summands, as in `mix`.
+
+    Raises:
+        WeightsMismatchError: names or shapes differ between module, base and task vectors; nothing is written unless a
+            lazy mapping hides its shapes until it is read.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity; the module is spoilt then.
+    """
+    own = module.state_dict()
+    require_same_names("the base", theta_base.keys(), own.keys())
+    require_same_names("the base", floating(theta_base).keys(), floating(own).keys())
+    for name, tensor in own.items():
+        require_same_shape(name, theta_base[name].shape, tensor.shape)
+    for term in terms:
+        require_fits(term.task_vector, own)
+    addends = _Addends(terms)
+    for name, tensor in own.items():
+        _write(tensor, theta_base[name].detach(), addends, name)
+
+
+def combine(terms: Sequence[Term]) -> TaskVector:
+    """The sum of coefficient * profile * tau as one task vector: terms folded into one.
+
+    Args:
+        terms: at least one; all task vectors of one base.
+
+    Returns:
+        Fresh float32 tensors on the first term's devices.
+
+    Raises:
+        ConfigError: there is no term.
+        WeightsMismatchError: names, shapes or dtypes differ between the terms.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity.
+    """
+    if not terms:
+        raise ConfigError("there is nothing to combine: give at least one term")
+    for term in terms[1:]:
+        require_same_names("a task vector", term.task_vector.keys(), terms[0].task_vector.keys())
+    addends = _Addends(terms)
+    combined: TaskVector = {}
+    for name in terms[0].task_vector:
+        updates = addends.of(name)
+        like = updates[0][0] if updates else terms[0].task_vector[name]
+        # Not 0.0: every number stays as it is when -0.0 is added, so a lone tau comes back bit for bit.
+        combined[name] = torch.full_like(like, -0.0 if updates else 0.0)
+        write_sum(combined[name], combined[name], updates, name)
+    return combined
+
+
+def negate(term: Term) -> Term:
+    """The term that takes back what another adds: forgetting by negation (arXiv 2212.04089, section 3).
+
+    Args:
+        term: any.
+
+    Returns:
+        The same task vector and profile with the opposite coefficient.
+    """
+    return replace(term, coefficient=-term.coefficient)
+
+
+class _Addends:
+    """What the terms add to one tensor; a factor of zero adds nothing, since 0 * tau would turn -0.0 into 0.0."""
+
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self._terms = [(term.task_vector, term.factors()) for term in terms]
+
+    def of(self, name: str) -> list[Update]:
+        return [(tau[name].detach(), factors[name]) for tau, factors in self._terms if factors[name] != 0.0]
+
+
+def _write(out: Tensor, base: Tensor, addends: _Addends, name: str) -> None:
+    if out.is_floating_point():
+        write_sum(out, base, addends.of(name), name)
+    else:
+        out.copy_(base)
