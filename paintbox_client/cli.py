@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.commands import COMMANDS, Connection
+from paintbox_client.commands import COMMANDS
+from paintbox_client.connection import Connection
 from paintbox_client.display import print_error, print_text
 from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
 from paintbox_client.extensions import ExtensibleGroup

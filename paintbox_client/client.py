@@ -24,6 +24,7 @@ JsonObject = dict[str, Any]
 _ENDED = ("succeeded", "failed", "cancelled")
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
 _ACTIVATE_SECONDS = 600.0  # … and an activation once the version is loaded and verified
+_MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
@@ -118,6 +119,19 @@ class Client:
         """Return a patch, with its report once it is done."""
         return self._get(f"/v1/patches/{patch_id}")
 
+    def reselect(self, patch_id: str, **request: Any) -> JsonObject:
+        """Return the version of a finished patch at another alpha, and what validation images say about it.
+
+        Args:
+            patch_id: The patch.
+            **request: Body of `POST /v1/patches/{id}/reselect`: `alpha` and perhaps `profile`, or `rule` and, for
+                `floor`, `max_supported_drop`; perhaps `name`.
+
+        Returns:
+            `version`, `is_new`, `alpha`, `profile`, `rule`, `reason`, `validation`.
+        """
+        return self._send("POST", f"/v1/patches/{patch_id}/reselect", json=request, timeout=_MIX_SECONDS)
+
     def patches(self) -> list[JsonObject]:
         """Return the newest patches first."""
         return self._items("/v1/patches")
@@ -183,6 +197,33 @@ class Client:
         """Return a version: its base, its terms, where it came from."""
         return self._get(f"/v1/versions/{version_id}")
 
+    def compose(self, name: str, terms: Sequence[Mapping[str, Any]], base: str | None = None) -> JsonObject:
+        """Return a new version: the base plus what the terms add. Nothing is trained.
+
+        Args:
+            name: For people; need not be unique.
+            terms: Each names a `patch`, a `version` or a `task_vector_sha256`, and perhaps a `coefficient`.
+            base: Reference that all of it must be of; left out: the terms' own.
+
+        Returns:
+            The version.
+        """
+        return self._make_version(name, base, terms=[dict(term) for term in terms])
+
+    def remove(self, name: str, version: int, what: Sequence[str], base: str | None = None) -> JsonObject:
+        """Return a new version: another one without what some patches added to it. Nothing is trained.
+
+        Args:
+            name: For people; need not be unique.
+            version: The version to start from; it stays as it is.
+            what: Ids of patches, or hashes of task vectors.
+            base: Reference that the version must be of.
+
+        Returns:
+            The version.
+        """
+        return self._make_version(name, base, from_version=version, remove=list(what))
+
     def active(self) -> JsonObject:
         """Return the alias `active`, whose `version` is the one that answers."""
         return self._get("/v1/aliases/active")
@@ -237,6 +278,10 @@ class Client:
     def system(self) -> JsonObject:
         """Return the versions of the software, the device, and which version answers."""
         return self._get("/v1/system")
+
+    def _make_version(self, name: str, base: str | None, **what: Any) -> JsonObject:
+        body = {"name": name, **what} | ({} if base is None else {"base": base})
+        return self._send("POST", "/v1/versions", json=body, timeout=_MIX_SECONDS)
 
     def _get(self, path: str, **query: Any) -> JsonObject:
         answer: JsonObject = self._transport.get(path, **query)

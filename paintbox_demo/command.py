@@ -16,7 +16,7 @@ from rich.console import Console
 from paint_core.starter import anchors_archive, supported_archives
 from paintbox_client.archives import write_archive
 from paintbox_client.client import Client
-from paintbox_client.commands import Connection
+from paintbox_client.connection import Connection
 from paintbox_client.discovery import default_data_dir
 from paintbox_client.display import watch_job
 from paintbox_demo.digits import DISPLAY_NAMES, Scan, archive_members, held_out

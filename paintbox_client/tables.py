@@ -1,0 +1,93 @@
+"""How data sets, jobs, versions and reports look as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from paintbox_client.client import JsonObject
+from paintbox_client.display import describe_job, print_note, print_table, print_text
+
+_JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
+
+
+def print_datasets(items: Iterable[JsonObject]) -> None:
+    """Write a row for each data set."""
+    rows = [
+        (each["id"], each["name"], each["state"], len(each["classnames"]), _describe_splits(each)) for each in items
+    ]
+    print_table(("DATA SET", "NAME", "STATE", "CLASSES", "IMAGES"), rows)
+
+
+def print_jobs(items: Iterable[JsonObject]) -> None:
+    """Write a row for each job."""
+    rows = [
+        (each["id"], each["kind"], each["subject_id"], f"{each['progress']:.0%}", describe_job(each)) for each in items
+    ]
+    print_table(_JOB_COLUMNS, rows)
+
+
+def print_job(state: JsonObject) -> None:
+    """Write one job and, if it failed, why."""
+    print_jobs([state])
+    if state["error"]:
+        print_note(f"{state['error']['code']}: {state['error']['detail']}")
+
+
+def print_versions(items: Iterable[JsonObject]) -> None:
+    """Write a row for each version."""
+    rows = [
+        (each["id"], each["name"], each["base"]["ref"], _describe_terms(each), "active" if each["is_active"] else "")
+        for each in items
+    ]
+    print_table(("VERSION", "NAME", "BASE", "COEFFICIENTS", ""), rows)
+
+
+def print_new_version(version: JsonObject) -> None:
+    """Write a version that was made just now, and how to use it."""
+    print_versions([version])
+    _print_how_to_activate(version["id"])
+
+
+def print_report(done: JsonObject) -> None:
+    """Write a finished patch: a row for each task, the version and how alpha was chosen."""
+    report = done["report"]
+    rows = []
+    for task in report["tasks"]:
+        scores = task["test"] or task["validation"]
+        accuracies = (f"{scores[at]['accuracy']:.1%}" for at in ("zero_shot", "fine_tuned", "patched"))
+        rows.append((task["name"], task["role"], *accuracies, scores["patched"]["total"]))
+    print_table(("TASK", "ROLE", "ZERO-SHOT", "FINE-TUNED", "PATCHED", "IMAGES"), rows)
+    for stage in report.get("stages", ())[:-1]:
+        print_text(f"{stage['key']}: alpha {stage['alpha']:g}: {stage['reason']}")
+    print_text(f"Version {report['version_id']}, alpha {report['alpha']:g}: {report['reason']}")
+    _print_how_to_activate(report["version_id"])
+
+
+def print_selection(answer: JsonObject) -> None:
+    """Write a version at another alpha, and what validation images say about it."""
+    point = answer["validation"]
+    if point is not None:
+        rows = [
+            (name, f"{each['accuracy']:.1%}", each["correct"], each["total"]) for name, each in point["tasks"].items()
+        ]
+        print_table(("VALIDATION", f"AT ALPHA {point['alpha']:g}", "CORRECT", "IMAGES"), rows)
+    known = "" if answer["is_new"] else " (it was there already)"
+    number = answer["version"]["id"]
+    print_text(f"Version {number}{known}, alpha {answer['alpha']:g}, {answer['profile']}: {answer['reason']}")
+    _print_how_to_activate(number)
+
+
+def _print_how_to_activate(version_id: int) -> None:
+    print_note(f"`paintbox activate {version_id}` lets it answer.")
+
+
+def _describe_splits(dataset: JsonObject) -> str:
+    return ", ".join(f"{name} {split['num_images']:,}" for name, split in dataset["splits"].items()) or "-"
+
+
+def _describe_terms(version: JsonObject) -> str:
+    return ", ".join(map(_describe_term, version["terms"])) or "-"
+
+
+def _describe_term(term: JsonObject) -> str:
+    return f"{term['coefficient']:g}" + ("" if term["profile"] == "flat" else f" ({term['profile']})")
