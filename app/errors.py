@@ -16,7 +16,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from paint_core.errors import HeadError, ImageDecodeError, PaintCoreError, WeightsError
+from paint_core.errors import (
+    ConfigError,
+    HeadError,
+    ImageDecodeError,
+    NoAcceptableAlphaError,
+    PaintCoreError,
+    WeightsError,
+)
 from registry.errors import (
     ArchiveRefusedError,
     ConflictError,
@@ -137,6 +144,8 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ImageDecodeError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (HeadError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (WeightsError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ConfigError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (NoAcceptableAlphaError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (AccessRefusedError, HTTPStatus.FORBIDDEN),
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),

@@ -202,9 +202,15 @@ class PatchRequest(_Body):
         if self.alpha.rule == "floor" and not self.supported:
             raise ValueError("rule floor limits the drop of supported tasks: name one at least")
         if isinstance(self.alpha.max_supported_drop, dict):
-            unknown = sorted(self.alpha.max_supported_drop.keys() - set(self.supported))
-            if unknown:
-                raise ValueError(f"max_supported_drop names {unknown[0]!r}, which is not among the supported tasks")
+            limited, supported = self.alpha.max_supported_drop.keys(), set(self.supported)
+            if limited - supported:
+                unknown = min(limited - supported)
+                raise ValueError(f"max_supported_drop names {unknown!r}, which is not among the supported tasks")
+            if supported - limited:
+                left_out = min(supported - limited)
+                raise ValueError(
+                    f"max_supported_drop leaves out {left_out!r}: limit every supported task (100: any drop)"
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,14 +1,16 @@
-"""What a patch looks like on the wire. A request's body is `registry.contract.PatchRequest`."""
+"""What a patch looks like on the wire. The body that asks for one is `registry.patch_request.PatchRequest`."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.jobs.schemas import Job, JobBrief, JobError
-from app.versions.schemas import BaseBrief
+from app.versions.schemas import BaseBrief, Profile, Version
+from registry.contract import Name
+from registry.patch_request import Points
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
@@ -48,6 +50,46 @@ class PatchStarted(BaseModel):
 
     patch: Patch
     job: Job
+
+
+class ReselectRequest(BaseModel):
+    """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name | None = Field(default=None, description="Of the version; left out: the patch's, and the alpha")
+    rule: Literal["combined", "floor"] | None = None
+    max_supported_drop: Points | dict[str, Points] | None = Field(
+        default=None, description="With `floor`: points that a supported task may lose, for all or by data set id"
+    )
+    alpha: float | None = Field(default=None, ge=0, le=3, description="In [0, 1], or up to 3 with profile `lines`")
+    profile: Profile | None = Field(
+        default=None, description="Left out: the patch's own for an alpha, the best of those measured for a rule"
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.rule is None) == (self.alpha is None):
+            raise ValueError("name a rule to choose alpha by, or the alpha itself: exactly one of them")
+        if self.rule == "floor" and self.max_supported_drop in (None, {}):
+            raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")
+        if self.rule != "floor" and self.max_supported_drop is not None:
+            raise ValueError("max_supported_drop belongs to rule floor")
+        return self
+
+
+class Reselected(BaseModel):
+    """A version at another alpha, and what validation images say about it."""
+
+    version: Version
+    is_new: bool = Field(description="False: the patch had a version of this mix already, and this is it")
+    alpha: float
+    profile: str
+    rule: str | None = Field(description="What chose alpha; null: the request named it")
+    reason: str
+    validation: dict[str, Any] | None = Field(
+        description="The point of the validation curve at this alpha, or, as its own `alpha` tells, the nearest one"
+    )
 
 
 class PatchList(BaseModel):

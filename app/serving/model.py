@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features, probe_images
-from paint_core.weights import Term, load_task_vector, mix_into
+from paint_core.weights import StoredTaskVector, Term, mix_into
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
 
@@ -109,13 +109,18 @@ def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> n
     Raises:
         BlobMissingError: A task vector is gone.
         BlobCorruptError: A task vector's bytes have changed.
-        WeightsError: A task vector does not fit the base.
+        WeightsError: A task vector does not fit the base, or the sum is not finite.
+        ProfileError: The tower is of a kind that the profile is not defined for.
     """
     if not terms:
         return base.visual  # nothing writes into it, so a copy would only cost memory
     theta_base = base.visual.state_dict()
     summands = [
-        Term(load_task_vector(blobs.read(spec.task_vector_sha256), theta_base), spec.coefficient, spec.profile)
+        Term(
+            StoredTaskVector(blobs.fetch(spec.task_vector_sha256), theta_base, base_fingerprint=base.fingerprint),
+            spec.coefficient,
+            spec.profile,
+        )
         for spec in terms
     ]
     visual = copy.deepcopy(base.visual)

@@ -128,6 +128,10 @@ WRONG_COMBINATIONS = [
         {"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {"ds_1": 1}}},
         "'ds_1', which is not among the supported",
     ),
+    (
+        {"supported": ["ds_s", "ds_t"], "alpha": {"rule": "floor", "max_supported_drop": {"ds_s": 1}}},
+        "leaves out 'ds_t'",
+    ),
     ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": -1}}, "greater than or equal to 0"),
     ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": 101}}, "less than or equal to 100"),
     ({"alpha": {"max_alpha": 1.5}}, "max_alpha belongs to path lines or best"),
