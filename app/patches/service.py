@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from app.jobs.schemas import Job
+from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.schemas import Patch, PatchStarted
 from app.services import Services
 from registry.jobs import Jobs
@@ -30,6 +31,9 @@ def start_patch(services: Services, request: PatchRequest) -> PatchStarted:
     """Return the new patch and its queued job; what cannot start is refused at once."""
     with services.database.write() as session:
         row = Patches(session).submit(request, default_base=services.settings.bases[0])
+        base = services.bases.get(row.base_fingerprint)
+        if base is not None:  # another API of the installation may have loaded it instead
+            refuse_what_the_base_cannot(base, request)
         jobs = Jobs(session)
         jobs.mark_rung(row.job_id)
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))

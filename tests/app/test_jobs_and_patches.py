@@ -1,5 +1,8 @@
 """Asking for patches, and watching and cancelling jobs."""
 
+from typing import Any
+
+import pytest
 from starlette.testclient import TestClient
 
 from registry.contract import JobKind
@@ -39,6 +42,47 @@ def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "typo": 1}), 422, "invalid_request")
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "supported": [task]}), 422, "invalid_request")
     assert len(world.doorbell.rung) == num_rung
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"finetune": {"trainable": "last_k", "last_k": 99}}, "last_k"),
+        ({"finetune": {"accumulation_steps": 997}}, "divisor of batch_size"),
+        ({"finetune": {"warmup_steps": 999_999}}, "warmup_steps"),
+        ({"finetune": {"accumulation_steps": 2}, "anchors": {"supported": True, "batch_size": 3}}, "anchor_batch_size"),
+    ],
+    ids=str,
+)
+def test_settings_that_the_base_contradicts_are_refused_before_a_job_is_queued(
+    world: World, options: dict[str, Any], reason: str
+) -> None:
+    task, supported = (add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS) for _ in range(2))
+    before = world.client.get("/v1/patches").json()
+    body = {"name": "x", "tasks": [task], "supported": [supported], **options}
+    problem = check_problem(world.client.post("/v1/patches", json=body), 422, "config_invalid")
+    assert reason in problem["detail"]
+    assert world.client.get("/v1/patches").json() == before
+
+
+def test_settings_that_fit_the_base_are_accepted(world: World) -> None:
+    task, supported = (add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS) for _ in range(2))
+    body = {
+        "name": "x",
+        "tasks": [task],
+        "supported": [supported],
+        "finetune": {"iterations": 3, "trainable": "last_k", "last_k": 1},
+        "anchors": {"supported": True},
+        "alpha": {"path": "best", "strategy": "interpolated"},
+    }
+    assert world.client.post("/v1/patches", json=body).status_code == 202
+
+
+def test_a_wrong_combination_is_refused_with_the_reason(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    body = {"name": "x", "tasks": [task], "alpha": {"rule": "floor", "max_supported_drop": 2}}
+    problem = check_problem(world.client.post("/v1/patches", json=body), 422, "invalid_request")
+    assert "name one at least" in problem["detail"]
 
 
 def test_a_patch_waits_for_its_data_sets(world: World) -> None:
