@@ -12,6 +12,7 @@ from paint_core.finetune_config import FinetuneConfig
 from paint_core.freezing import last_blocks
 from paint_core.low_rank import add_adapters, merged_weights
 from paint_core.randomness import derive_seed
+from paint_core.weights import snap
 
 
 class TrainableTower:
@@ -61,7 +62,7 @@ class TrainableTower:
             theta = merged_weights(self.visual.cpu(), self.theta_start)
         else:
             theta = {name: tensor.detach().cpu() for name, tensor in self.visual.state_dict().items()}
-        return {name: tensor.contiguous().clone() for name, tensor in theta.items()}
+        return snap(self.theta_start, {name: tensor.contiguous() for name, tensor in theta.items()})
 
 
 def training_mode(visual: nn.Module) -> nn.Module:
