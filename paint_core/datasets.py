@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paint_core.errors import DatasetError, EmptySplitError, ImageDecodeError
+from paint_core.image_store import ImageStore, Scratch
 from paint_core.preprocess import Preprocess
 
 _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -24,7 +25,7 @@ class LabelledImages:
     """One split of one task, as the model sees it before normalisation.
 
     Attributes:
-        images: uint8 [N, S, S, 3] on the CPU, N >= 1.
+        images: uint8 [N, S, S, 3] on the CPU, N >= 1; in memory, or in a mapped file (`image_store.py`).
         labels: int64 [N], indices into `classnames`.
         classnames: C names.
     """
@@ -77,6 +78,7 @@ def decode_all(
     preprocess: Preprocess,
     classnames: Sequence[str],
     on_progress: Callable[[int], None] | None = None,
+    scratch: Scratch | None = None,
 ) -> LabelledImages:
     """The decoded pictures, in the order of the items.
 
@@ -85,6 +87,7 @@ def decode_all(
         preprocess: the model's.
         classnames: C names that the labels index.
         on_progress: called in this thread with the number of pictures done; may raise to stop.
+        scratch: where a split goes that is too large for memory; None keeps it there.
 
     Returns:
         The split.
@@ -92,20 +95,16 @@ def decode_all(
     Raises:
         ImageDecodeError: a picture is not readable; says which.
         EmptySplitError: no items.
-        DatasetError: a label is out of range.
+        DatasetError: a label is out of range, or the scratch folder is full.
     """
-    side = preprocess.size
-    images = np.empty((max(64, operator.length_hint(items)), side, side, 3), dtype=np.uint8)
+    store = ImageStore(preprocess.size, operator.length_hint(items), scratch)
     labels: list[int] = []
     for picture, label in _decode_in_order(items, preprocess):
-        if len(labels) == len(images):
-            images = np.concatenate([images, np.empty_like(images)])
-        images[len(labels)] = picture
+        store.append(picture)
         labels.append(label)
         if on_progress is not None:
             on_progress(len(labels))
-    split = torch.from_numpy(images[: len(labels)])
-    return LabelledImages(split, torch.tensor(labels, dtype=torch.int64), tuple(classnames))
+    return LabelledImages(store.images(), torch.tensor(labels, dtype=torch.int64), tuple(classnames))
 
 
 def _decode_in_order(
