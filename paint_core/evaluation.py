@@ -1,22 +1,24 @@
-"""How good an image tower is on labelled images: top-1 accuracy with an interval, and the loss."""
+"""How good an image tower is on labelled images: top-1 and top-5 accuracy, loss and calibration error."""
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paint_core.datasets import LabelledImages
+from paint_core.errors import DatasetError
 from paint_core.heads import logits
 from paint_core.models import BaseModel
 from paint_core.preprocess import Preprocess
+from paint_core.statistics import wilson_interval
 
 Precision = Literal["fp32", "bf16"]
-_Z_95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
+_TOP = 5
+_NUM_BINS = 15
+_ROWS_A_CHUNK = 8192
 
 
 @dataclass(frozen=True)
@@ -27,26 +29,29 @@ class Score:
         correct: images whose best logit is their label's.
         total: images, >= 1.
         loss: mean cross-entropy, in nats.
+        ece: expected calibration error in [0, 1], over 15 equally wide bins (Guo et al., ICML 2017, equation 3).
+        correct_top5: images with fewer than five logits above their label's; all of them for five classes or less.
     """
 
     correct: int
     total: int
     loss: float
+    ece: float
+    correct_top5: int
 
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy in [0, 1]."""
         return self.correct / self.total
 
+    @property
+    def accuracy_top5(self) -> float:
+        """Top-5 accuracy in [0, 1]."""
+        return self.correct_top5 / self.total
+
     def interval(self) -> tuple[float, float]:
         """The Wilson score interval of the accuracy at 95 % (Wilson 1927), within [0, 1]."""
-        share, count, square = self.accuracy, self.total, _Z_95 * _Z_95
-        centre = (share + square / (2 * count)) / (1 + square / count)
-        half = _Z_95 / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
-        # At the ends the bound is exact; rounding must not move it inside.
-        low = 0.0 if self.correct == 0 else max(0.0, centre - half)
-        high = 1.0 if self.correct == self.total else min(1.0, centre + half)
-        return low, high
+        return wilson_interval(self.correct, self.total)
 
 
 def encode(
@@ -102,14 +107,78 @@ def evaluate(
         precision: `fp32`, or `bf16` for autocast.
 
     Returns:
-        Top-1 and mean cross-entropy.
+        Accuracies, loss and calibration.
     """
     features = encode(visual, images.images, base.preprocess, device=device, batch_size=batch_size, precision=precision)
-    labels = images.labels.to(features.device)
-    with torch.inference_mode():
-        scores = logits(features, head.to(features.device), base.logit_scale, base.logit_bias)
-        correct = int((scores.argmax(dim=1) == labels).sum())
-        return Score(correct, len(images), float(F.cross_entropy(scores, labels)))
+    return score_features(features, head, images.labels, scale=base.logit_scale, bias=base.logit_bias)
+
+
+@torch.inference_mode()
+def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: float, bias: float = 0.0) -> Score:
+    """The score of features under a head; memory stays bounded, whatever N and C are.
+
+    Args:
+        features: [N, D], N >= 1, of any length; on any device.
+        head: [C, D], unit rows, from `build_head`.
+        labels: int64 [N], indices of the head's rows.
+        scale: the model's `logit_scale`.
+        bias: the model's `logit_bias`.
+
+    Returns:
+        Accuracies, loss and calibration.
+
+    Raises:
+        DatasetError: no features, or not one label for each.
+    """
+    if len(features) == 0 or len(labels) != len(features):
+        raise DatasetError(
+            f"{len(features)} features and {len(labels)} labels: give one label for each of at least one"
+        )
+    head, labels = head.to(features.device), labels.to(features.device)
+    rows = [
+        _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])
+        for start, end in _chunks(len(features))
+    ]
+    correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
+    return Score(
+        correct=int(correct.sum()),
+        total=len(features),
+        loss=float(loss.double().mean()),
+        ece=calibration_error(confidence, correct),
+        correct_top5=int(in_top.sum()),
+    )
+
+
+@torch.inference_mode()
+def predictions(features: Tensor, head: Tensor) -> Tensor:
+    """The class of the best logit of each image; scale and bias do not change it.
+
+    Args:
+        features: [N, D], of any length.
+        head: [C, D], unit rows.
+
+    Returns:
+        int64 [N] on the features' device.
+    """
+    head = head.to(features.device)
+    chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in _chunks(len(features))]
+    return torch.cat(chunks) if chunks else torch.empty(0, dtype=torch.int64, device=features.device)
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """The expected calibration error over 15 equally wide bins (Guo et al., ICML 2017, arXiv 1706.04599, equation 3).
+
+    Args:
+        confidence: [N], the largest probability of each image, in (0, 1]; bins are open below and closed above.
+        correct: bool [N].
+
+    Returns:
+        The mean over images of |accuracy - confidence| of their bins, in [0, 1].
+    """
+    bins = (confidence.double() * _NUM_BINS).ceil().long().clamp(1, _NUM_BINS) - 1
+    gaps = torch.zeros(_NUM_BINS, dtype=torch.float64, device=confidence.device)
+    gaps.index_add_(0, bins, correct.double() - confidence.double())
+    return float(gaps.abs().sum()) / len(confidence)
 
 
 @contextmanager
@@ -127,3 +196,16 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The autocast context of a precision: bfloat16, or none for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _judge(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of logits [B, C]: whether the label is best, whether it is among five best, its loss, the top probability."""
+    own = rows.gather(1, labels[:, None])
+    normaliser = rows.logsumexp(dim=1)
+    correct = rows.argmax(dim=1) == labels
+    in_top = (rows > own).sum(dim=1) < _TOP
+    return correct, in_top, normaliser - own[:, 0], (rows.amax(dim=1) - normaliser).exp()
+
+
+def _chunks(num_rows: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _ROWS_A_CHUNK, num_rows)) for start in range(0, num_rows, _ROWS_A_CHUNK)]

@@ -32,7 +32,7 @@ def test_a_step_that_makes_no_grid_is_refused(step: float) -> None:
 
 
 def point(alpha: float, **correct: int) -> CurvePoint:
-    return CurvePoint(alpha, {name: Score(count, 100, 0.0) for name, count in correct.items()})
+    return CurvePoint(alpha, {name: Score(count, 100, 0.0, 0.0, count) for name, count in correct.items()})
 
 
 def test_both_groups_weigh_one_half_whatever_their_sizes() -> None:

@@ -16,15 +16,15 @@ from tests.paint_core import tiny
     [(50, 100, 0.4038, 0.5962), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
 )
 def test_the_wilson_interval_of_published_examples(correct: int, total: int, low: float, high: float) -> None:
-    assert Score(correct, total, 0.0).interval() == pytest.approx((low, high), abs=5e-5)
+    assert Score(correct, total, 0.0, 0.0, total).interval() == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 10_000), st.data())
 def test_the_interval_holds_the_accuracy_and_narrows(total: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, total))
-    low, high = Score(correct, total, 0.0).interval()
+    low, high = Score(correct, total, 0.0, 0.0, total).interval()
     assert 0 <= low <= correct / total <= high <= 1
-    wider = Score(4 * correct, 4 * total, 0.0).interval()
+    wider = Score(4 * correct, 4 * total, 0.0, 0.0, 4 * total).interval()
     assert wider[1] - wider[0] < high - low
 
 

@@ -1,0 +1,165 @@
+"""Scores along a path, one true evaluation per alpha."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.alpha.paths import Path
+from paint_core.datasets import LabelledImages
+from paint_core.evaluation import Score, encode, score_features
+from paint_core.models import BaseModel
+from paint_core.weights import Term, mix_into
+
+EvaluationTask = tuple[Tensor, LabelledImages]
+"""A zero-shot head [C, D] and the split to judge it on; a validation split when an alpha is to be chosen."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The scores of every task at one alpha.
+
+    Attributes:
+        alpha: where on the path.
+        scores: by task name.
+        measured: whether the weights at this alpha were evaluated; else the scores are interpolated.
+        profile: of the moving terms.
+    """
+
+    alpha: float
+    scores: Mapping[str, Score]
+    measured: bool = True
+    profile: str = "flat"
+
+
+class PathEvaluator:
+    """The features and scores of all tasks at any alpha of a path; it holds one tower, whose weights it overwrites.
+
+    Attributes:
+        base: theta_0.
+        tasks: name to (head [C, D], split).
+        profile: of the path's moving terms.
+        num_forwards: how many alphas were encoded, apart from 0.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        path: Path,
+        tasks: Mapping[str, EvaluationTask],
+        *,
+        device: torch.device | str = "cpu",
+        on_point: Callable[[CurvePoint], None] | None = None,
+        known: Sequence[CurvePoint] = (),
+        baseline: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Arguments as for `evaluate_curve`."""
+        self.num_forwards = 0
+        self.base, self.tasks, self.profile = base, tasks, path.profile
+        self._on_point = on_point
+        self._device = torch.device(device)
+        self._path = _on_device(path, self._device)
+        self._points = {point.alpha: point for point in known if point.measured and point.profile == path.profile}
+        self._features: dict[float, Mapping[str, Tensor]] = {} if baseline is None else {0.0: baseline}
+
+    @property
+    def baseline(self) -> Mapping[str, Tensor] | None:
+        """The features at alpha 0, if they were given or encoded."""
+        return self._features.get(0.0)
+
+    def point(self, alpha: float) -> CurvePoint:
+        """The scores at an alpha: the known ones, or those of a true evaluation, which `on_point` is told of."""
+        if alpha not in self._points:
+            features = self.features(alpha)
+            scores = {
+                name: score_features(
+                    features[name], head, images.labels, scale=self.base.logit_scale, bias=self.base.logit_bias
+                )
+                for name, (head, images) in self.tasks.items()
+            }
+            self._points[alpha] = CurvePoint(alpha, scores, profile=self.profile)
+            if self._on_point is not None:
+                self._on_point(self._points[alpha])
+        return self._points[alpha]
+
+    def features(self, alpha: float) -> Mapping[str, Tensor]:
+        """The features at an alpha; those at 0 and the newest are kept, so that asking again costs nothing.
+
+        Args:
+            alpha: any finite number.
+
+        Returns:
+            Name to float32 [N, D] on the device, not of unit length.
+
+        Raises:
+            ConfigError: alpha is not finite.
+            WeightsMismatchError: a term does not belong to the base.
+        """
+        if alpha not in self._features:
+            mix_into(self._visual, self._theta_base, self._path.terms(alpha))
+            self.num_forwards += alpha != 0
+            newest = {
+                name: encode(self._visual, images.images, self.base.preprocess, device=self._device)
+                for name, (_, images) in self.tasks.items()
+            }
+            self._features = {kept: self._features[kept] for kept in self._features if kept == 0} | {alpha: newest}
+        return self._features[alpha]
+
+    @cached_property
+    def _visual(self) -> nn.Module:
+        return copy.deepcopy(self.base.visual).to(self._device)
+
+    @cached_property
+    def _theta_base(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().to(self._device) for name, tensor in self.base.visual.state_dict().items()}
+
+
+def evaluate_curve(
+    base: BaseModel,
+    path: Path | Mapping[str, Tensor],
+    tasks: Mapping[str, EvaluationTask],
+    alphas: Sequence[float],
+    *,
+    device: torch.device | str = "cpu",
+    on_point: Callable[[CurvePoint], None] | None = None,
+    known: Sequence[CurvePoint] = (),
+    baseline: Mapping[str, Tensor] | None = None,
+) -> list[CurvePoint]:
+    """The scores of every task at every alpha of a path.
+
+    Args:
+        base: theta_0; not changed.
+        path: which terms alpha moves; a bare task vector means the flat path along it.
+        tasks: name to (head [C, D], split); validation splits when an alpha is to be chosen.
+        alphas: where to evaluate; any finite numbers.
+        device: where to evaluate.
+        on_point: called after each new point; may raise to stop.
+        known: points of an interrupted search; not evaluated again.
+        baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
+
+    Returns:
+        One point per alpha, in the order of `alphas`.
+
+    Raises:
+        ConfigError: an alpha is not finite.
+        WeightsMismatchError: a term does not belong to the base.
+    """
+    path = path if isinstance(path, Path) else Path.of(path)
+    evaluator = PathEvaluator(base, path, tasks, device=device, on_point=on_point, known=known, baseline=baseline)
+    return [evaluator.point(alpha) for alpha in alphas]
+
+
+def _on_device(path: Path, device: torch.device) -> Path:
+    # On the CPU the mappings stay as they are: they may read their tensors from a file, one at a time.
+    if device.type == "cpu":
+        return path
+    return Path(*(tuple(_moved(term, device) for term in terms) for terms in (path.moving, path.fixed)))
+
+
+def _moved(term: Term, device: torch.device) -> Term:
+    return replace(term, task_vector={name: tensor.to(device) for name, tensor in term.task_vector.items()})

@@ -1,0 +1,273 @@
+"""A whole alpha curve from a few evaluations: features are smooth in alpha, so they are interpolated image by image.
+
+Accuracy is a step function of alpha and interpolates badly; what the head reads is not. The un-normalised features at
+a few nodes give the polynomial through them (barycentric form: Berrut and Trefethen, SIAM Review 2004), and only then
+come normalisation, head and argmax. Because the features do not depend on the head, one interpolant answers for any
+alpha, rule and label set, without the model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from paint_core.alpha.curve import CurvePoint, EvaluationTask
+from paint_core.errors import ConfigError, WeightsMismatchError
+from paint_core.evaluation import Score, predictions, score_features
+from paint_core.models import BaseModel
+
+_METADATA_KEY = "paintbox_feature_curve"
+_NUM_CHECKED_ALPHAS = 21
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureCurve:
+    """The features of every image along a path, known at the nodes, interpolated between them.
+
+    Attributes:
+        nodes: K >= 2 rising alphas.
+        features: task name to float32 [K, N, D], not of unit length.
+        labels: task name to int64 [N].
+        heads: task name to [C, D], unit rows.
+        classnames: task name to C names.
+        logit_scale: the model's.
+        logit_bias: the model's.
+        profile: of the path's moving terms.
+    """
+
+    nodes: tuple[float, ...]
+    features: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    heads: Mapping[str, Tensor]
+    classnames: Mapping[str, tuple[str, ...]]
+    logit_scale: float
+    logit_bias: float = 0.0
+    profile: str = "flat"
+
+    @classmethod
+    def build(
+        cls,
+        base: BaseModel,
+        at_nodes: Mapping[float, Mapping[str, Tensor]],
+        tasks: Mapping[str, EvaluationTask],
+        profile: str = "flat",
+    ) -> FeatureCurve:
+        """The curve through measured features.
+
+        Args:
+            base: whose logit scale and bias to use.
+            at_nodes: alpha to task name to float32 [N, D]; at least two alphas, in any order.
+            tasks: name to (head [C, D], split).
+            profile: of the path's moving terms.
+
+        Returns:
+            The curve, on the features' device.
+
+        Raises:
+            ConfigError: fewer than two nodes.
+        """
+        if len(at_nodes) < 2:
+            raise ConfigError("a curve needs features at two alphas or more: evaluate another")
+        nodes = tuple(sorted(at_nodes))
+        return cls(
+            nodes=nodes,
+            features={name: torch.stack([at_nodes[node][name] for node in nodes]) for name in tasks},
+            labels={name: images.labels for name, (_, images) in tasks.items()},
+            heads={name: head for name, (head, _) in tasks.items()},
+            classnames={name: images.classnames for name, (_, images) in tasks.items()},
+            logit_scale=base.logit_scale,
+            logit_bias=base.logit_bias,
+            profile=profile,
+        )
+
+    def with_node(self, alpha: float, features: Mapping[str, Tensor]) -> FeatureCurve:
+        """The curve through one more node.
+
+        Args:
+            alpha: not yet a node.
+            features: task name to float32 [N, D], for every task of the curve.
+
+        Returns:
+            A new curve.
+
+        Raises:
+            ConfigError: alpha is a node already.
+        """
+        if alpha in self.nodes:
+            raise ConfigError(f"alpha {alpha} is a node already: add another")
+        place = sum(node < alpha for node in self.nodes)
+        grown = {
+            name: torch.cat([stack[:place], features[name][None].to(stack.device), stack[place:]])
+            for name, stack in self.features.items()
+        }
+        return replace(self, nodes=(*self.nodes[:place], alpha, *self.nodes[place:]), features=grown)
+
+    def at(self, alpha: float, name: str) -> Tensor:
+        """The features of a task's images at an alpha; at a node the measured ones, bit for bit.
+
+        Args:
+            alpha: between the first and the last node.
+            name: of the task.
+
+        Returns:
+            float32 [N, D], not of unit length.
+
+        Raises:
+            ConfigError: alpha lies outside the nodes, where a polynomial runs away.
+        """
+        stack = self.features[name]
+        if alpha in self.nodes:
+            return stack[self.nodes.index(alpha)]
+        weights = torch.tensor(barycentric_weights(self.nodes, alpha), dtype=stack.dtype, device=stack.device)
+        return (weights @ stack.flatten(1)).view(stack.shape[1:])
+
+    def scores(
+        self,
+        alpha: float,
+        heads: Mapping[str, Tensor] | None = None,
+        labels: Mapping[str, Tensor] | None = None,
+    ) -> dict[str, Score]:
+        """The scores at an alpha, also under heads of other label sets.
+
+        Args:
+            alpha: between the first and the last node.
+            heads: task name to [C', D]; only these tasks are judged. None means all tasks under their own heads.
+            labels: task name to int64 [N], indices of the rows of `heads`; a task that is missing keeps its own.
+
+        Returns:
+            Task name to score.
+
+        Raises:
+            ConfigError: alpha lies outside the nodes.
+        """
+        heads, labels = heads or self.heads, {**self.labels, **(labels or {})}
+        return {
+            name: score_features(self.at(alpha, name), head, labels[name], scale=self.logit_scale, bias=self.logit_bias)
+            for name, head in heads.items()
+        }
+
+    def curve(self, alphas: Sequence[float], heads: Mapping[str, Tensor] | None = None) -> list[CurvePoint]:
+        """The points at these alphas; a node is marked as measured.
+
+        Args:
+            alphas: between the first and the last node.
+            heads: as for `scores`.
+
+        Returns:
+            One point per alpha, in their order.
+
+        Raises:
+            ConfigError: an alpha lies outside the nodes.
+        """
+        return [CurvePoint(alpha, self.scores(alpha, heads), alpha in self.nodes, self.profile) for alpha in alphas]
+
+    def predictions(self, alpha: float, name: str, head: Tensor | None = None) -> Tensor:
+        """The predicted classes of a task's images at an alpha.
+
+        Args:
+            alpha: between the first and the last node.
+            name: of the task.
+            head: [C', D]; None means the task's own.
+
+        Returns:
+            int64 [N], indices of the head's rows.
+
+        Raises:
+            ConfigError: alpha lies outside the nodes.
+        """
+        return predictions(self.at(alpha, name), self.heads[name] if head is None else head)
+
+    def to_bytes(self) -> bytes:
+        """The curve as a safetensors file; equal curves give equal bytes.
+
+        Features are stored as float16 where that changes no task's accuracy at any of 21 alphas, else as float32.
+
+        Returns:
+            The file's bytes.
+        """
+        names = sorted(self.features)
+        tensors = {f"features/{name}": self._stored(name) for name in names}
+        tensors |= {f"labels/{name}": self.labels[name] for name in names}
+        tensors |= {f"heads/{name}": self.heads[name] for name in names}
+        plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        facts = {
+            "nodes": self.nodes,
+            "classnames": {name: self.classnames[name] for name in names},
+            "logit_scale": self.logit_scale,
+            "logit_bias": self.logit_bias,
+            "profile": self.profile,
+        }
+        # One key, because safetensors writes several in an order that changes from run to run.
+        return bytes(safetensors.torch.save(plain, metadata={_METADATA_KEY: json.dumps(facts, sort_keys=True)}))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> FeatureCurve:
+        """The curve that `to_bytes` stored, on the CPU.
+
+        Args:
+            data: a file of `to_bytes`.
+
+        Returns:
+            A new curve with float32 features.
+
+        Raises:
+            WeightsMismatchError: not such a file.
+        """
+        try:
+            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            facts = json.loads(header["__metadata__"][_METADATA_KEY])
+            tensors = safetensors.torch.load(data)
+            names = list(facts["classnames"])
+            return cls(
+                nodes=tuple(float(node) for node in facts["nodes"]),
+                features={name: tensors[f"features/{name}"].float() for name in names},
+                labels={name: tensors[f"labels/{name}"] for name in names},
+                heads={name: tensors[f"heads/{name}"] for name in names},
+                classnames={name: tuple(facts["classnames"][name]) for name in names},
+                logit_scale=float(facts["logit_scale"]),
+                logit_bias=float(facts["logit_bias"]),
+                profile=str(facts["profile"]),
+            )
+        except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise WeightsMismatchError(f"not a stored alpha curve ({error!r}): search alpha again") from error
+
+    def _stored(self, name: str) -> Tensor:
+        half = self.features[name].half()
+        rounded = replace(self, features={name: half.float()})
+        first, last = self.nodes[0], self.nodes[-1]
+        heads = {name: self.heads[name]}
+        for index in range(_NUM_CHECKED_ALPHAS):
+            alpha = first + (last - first) * index / (_NUM_CHECKED_ALPHAS - 1)
+            alpha = min(alpha, last)  # rounding must not leave the nodes
+            if rounded.scores(alpha, heads)[name].correct != self.scores(alpha, heads)[name].correct:
+                return self.features[name]
+        return half
+
+
+def barycentric_weights(nodes: Sequence[float], alpha: float) -> list[float]:
+    """How much the value at each node counts at an alpha: the Lagrange basis in its barycentric form.
+
+    Args:
+        nodes: different rising numbers.
+        alpha: between the first and the last of them.
+
+    Returns:
+        One number per node; they sum to 1, and at a node they are 1 there and 0 elsewhere.
+
+    Raises:
+        ConfigError: alpha lies outside the nodes.
+    """
+    if not nodes[0] <= alpha <= nodes[-1]:
+        raise ConfigError(f"alpha {alpha} lies outside {nodes[0]:g}..{nodes[-1]:g}, the curve's ends: evaluate it")
+    if alpha in nodes:
+        return [float(node == alpha) for node in nodes]
+    terms = [1 / (math.prod(node - other for other in nodes if other != node) * (alpha - node)) for node in nodes]
+    total = math.fsum(terms)
+    return [term / total for term in terms]

@@ -1,0 +1,143 @@
+"""How alpha is to be searched for: the rule, the strategy, the path and their numbers, checked before anything runs."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from paint_core.errors import ConfigError
+
+Rule = Literal["combined", "floor"]
+Strategy = Literal["grid", "interpolated"]
+PathChoice = Literal["flat", "lines", "best"]
+
+NODES = (0.0, 0.1, 0.35, 0.65, 0.9, 1.0)
+"""Near-Chebyshev nodes with both ends, as shares of max_alpha: five forwards when alpha 0 is known already."""
+
+MAX_LINES_ALPHA = 1.5
+"""Where the search along `lines` ends if nobody says otherwise: the profile shrinks the update, so more of it helps."""
+
+
+def grid(step: float = 0.05, max_alpha: float = 1.0) -> tuple[float, ...]:
+    """The alphas 0, step, 2 step, ..., max_alpha (the paper plots 0.05); both ends are exact.
+
+    Args:
+        step: distance in (0, 1]; the last one is shorter if it does not divide max_alpha.
+        max_alpha: the end, > 0.
+
+    Returns:
+        Rising numbers.
+
+    Raises:
+        ConfigError: the step is not in (0, 1], or the end is not a positive number.
+    """
+    if not 0 < step <= 1:
+        raise ConfigError(f"the step of the alpha grid is {step}: choose one in (0, 1]")
+    if not 0 < max_alpha < math.inf:
+        raise ConfigError(f"the largest alpha is {max_alpha}: choose a finite number above 0")
+    exact, end = (Fraction(number).limit_denominator(10**6) or Fraction(number) for number in (step, max_alpha))
+    return (*(float(index * exact) for index in range(math.ceil(end / exact))), float(max_alpha))
+
+
+@dataclass(frozen=True)
+class AlphaOptions:
+    """How to search for alpha; a combination that makes no sense is refused when the object is made.
+
+    Attributes:
+        rule: `combined` (the paper's: best mean of the supported and the patching mean) or `floor` (best patching mean
+            with no supported task more than `max_supported_drop` below zero-shot).
+        max_supported_drop: for `floor`, in percentage points, >= 0: one number, or one for every supported task.
+        strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies what it chooses.
+        path: `flat`, `lines`, or `best`: both, and the better by the rule is kept.
+        step: distance of the alphas to choose from, in (0, 1].
+        max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for lines. Above 1 for lines only.
+        nodes: for `interpolated`: where to evaluate, as shares of max_alpha from 0 to 1; None means `NODES`.
+        tolerance_points: for `interpolated`: how far a prediction of an accuracy may be from the truth, in percentage
+            points, before the truth becomes another node.
+    """
+
+    rule: Rule = "combined"
+    max_supported_drop: float | Mapping[str, float] | None = None
+    strategy: Strategy = "grid"
+    path: PathChoice = "flat"
+    step: float = 0.05
+    max_alpha: float | None = None
+    nodes: tuple[float, ...] | None = None
+    tolerance_points: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_one_of("rule", self.rule, ("combined", "floor"))
+        _require_one_of("strategy", self.strategy, ("grid", "interpolated"))
+        _require_one_of("path", self.path, ("flat", "lines", "best"))
+        require_floor(self.rule, self.max_supported_drop)
+        grid(self.step, 1.0 if self.max_alpha is None else self.max_alpha)
+        if self.max_alpha is not None and self.max_alpha > 1 and self.path == "flat":
+            raise ConfigError(f"max_alpha is {self.max_alpha}: above 1 it needs path 'lines' or 'best'")
+        if not 0 <= self.tolerance_points < math.inf:
+            raise ConfigError(f"tolerance_points is {self.tolerance_points}: choose a number of points >= 0")
+        _require_nodes(self.nodes, self.strategy)
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The profiles to search along, in the order of preference among equals."""
+        return ("flat", "lines") if self.path == "best" else (self.path,)
+
+    def max_alpha_of(self, profile: str) -> float:
+        """The largest alpha along a profile; flat never goes beyond theta_1."""
+        if profile == "flat":
+            return min(1.0, self.max_alpha or 1.0)
+        return self.max_alpha or MAX_LINES_ALPHA
+
+    def alphas(self, profile: str) -> tuple[float, ...]:
+        """The alphas to choose from along a profile, rising from 0."""
+        return grid(self.step, self.max_alpha_of(profile))
+
+    def node_alphas(self, profile: str) -> tuple[float, ...]:
+        """The alphas to evaluate for the interpolation along a profile, rising from 0.
+
+        They move to the nearest alphas of the grid, where a true value also serves the choice, unless the grid is so
+        coarse that two would fall together.
+        """
+        shares = self.nodes or NODES
+        exact = tuple(share * self.max_alpha_of(profile) for share in shares)
+        candidates = self.alphas(profile)
+        moved = tuple(min(candidates, key=lambda alpha: abs(alpha - node)) for node in exact)
+        return moved if len(set(moved)) == len(moved) else exact
+
+
+def require_floor(rule: str, max_supported_drop: float | Mapping[str, float] | None) -> None:
+    """Refuses a floor without its limit, a limit without a floor, and limits that are no numbers of points.
+
+    Args:
+        rule: `combined` or `floor`.
+        max_supported_drop: in points: one number, one for every supported task, or None.
+
+    Raises:
+        ConfigError: they do not go together, or a limit is negative or not finite.
+    """
+    if (rule == "floor") != (max_supported_drop is not None):
+        wrong = "needs max_supported_drop" if rule == "floor" else "has no use for max_supported_drop"
+        raise ConfigError(f"the rule {rule!r} {wrong}: give both or neither")
+    limits = max_supported_drop.values() if isinstance(max_supported_drop, Mapping) else [max_supported_drop]
+    for limit in limits:
+        if limit is not None and not 0 <= limit < math.inf:
+            raise ConfigError(f"max_supported_drop is {limit}: choose a number of percentage points >= 0")
+
+
+def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"unknown {name} {value!r}: use one of {', '.join(allowed)}")
+
+
+def _require_nodes(nodes: tuple[float, ...] | None, strategy: str) -> None:
+    if nodes is None:
+        return
+    if strategy != "interpolated":
+        raise ConfigError(f"nodes belong to the strategy 'interpolated', not to {strategy!r}: leave them out")
+    rising = all(first < second for first, second in itertools.pairwise(nodes))
+    if len(nodes) < 2 or not rising or (nodes[0], nodes[-1]) != (0, 1):
+        raise ConfigError(f"nodes are {nodes}: give at least two rising numbers, from 0 to 1")

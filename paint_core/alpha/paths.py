@@ -1,0 +1,69 @@
+"""Paths from theta_0 to patched weights: which terms alpha moves, and which stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from paint_core.errors import ConfigError
+from paint_core.weights import Term
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """The weights `theta_base + sum of fixed + alpha * sum of moving`, as lists of terms.
+
+    A single patch moves one term; a sequential one moves the newest and keeps those before it fixed; a parallel one
+    moves all of them together (PAINT, arXiv 2208.05592, section 2).
+
+    Attributes:
+        moving: terms whose coefficients are multiplied by alpha; at least one.
+        fixed: terms that are there at every alpha, 0 included.
+    """
+
+    moving: Sequence[Term]
+    fixed: Sequence[Term] = ()
+
+    def __post_init__(self) -> None:
+        if not self.moving:
+            raise ConfigError("a path without a moving term leads nowhere: give at least one")
+
+    @classmethod
+    def of(cls, task_vector: Mapping[str, Tensor]) -> Path:
+        """The flat path theta_base + alpha * tau of one task vector."""
+        return cls((Term(task_vector, 1.0),))
+
+    @property
+    def profile(self) -> str:
+        """The profile of the (first) moving term."""
+        return self.moving[0].profile
+
+    def terms(self, alpha: float) -> tuple[Term, ...]:
+        """The terms at an alpha, the fixed ones first.
+
+        Args:
+            alpha: any finite number; 0 gives the path's start, 1 the moving terms' own coefficients.
+
+        Returns:
+            What `mix` adds to the base.
+
+        Raises:
+            ConfigError: alpha is not finite.
+        """
+        return (*self.fixed, *(replace(term, coefficient=alpha * term.coefficient) for term in self.moving))
+
+    def with_profile(self, profile: str) -> Path:
+        """The same path with another profile of the moving terms; the fixed ones keep theirs.
+
+        Args:
+            profile: one of `paint_core.profiles.PROFILES`. With `lines`, alpha 1 is not theta_1.
+
+        Returns:
+            A new path over the same tensors.
+
+        Raises:
+            ConfigError: unknown profile.
+        """
+        return Path(tuple(replace(term, profile=profile) for term in self.moving), tuple(self.fixed))

@@ -1,0 +1,160 @@
+"""The search for alpha: every strategy, rule and path of `AlphaOptions`, on validation splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from paint_core.alpha.curve import CurvePoint, EvaluationTask, PathEvaluator
+from paint_core.alpha.interpolation import FeatureCurve
+from paint_core.alpha.options import AlphaOptions
+from paint_core.alpha.paths import Path
+from paint_core.alpha.rules import AlphaChoice, Goal
+from paint_core.alpha.strategies import interpolate, measure, measure_nodes
+from paint_core.errors import ConfigError, NoAcceptableAlphaError
+from paint_core.evaluation import Score
+from paint_core.models import BaseModel
+
+
+@dataclass(frozen=True, eq=False)
+class AlphaSearch:
+    """The chosen alpha and everything that was seen on the way.
+
+    Attributes:
+        choice: alpha and why; the rule's choice among the measured points of `curve`.
+        profile: of the moving terms at the choice.
+        curve: the points along this profile, rising in alpha.
+        curves: the same for every profile that was tried, those without an acceptable alpha included.
+        num_forwards: evaluations of all tasks apart from those at alpha 0, over all profiles.
+        interpolants: per profile, the features along the path; empty for the strategy `grid`.
+    """
+
+    choice: AlphaChoice
+    profile: str
+    curve: Sequence[CurvePoint]
+    curves: Mapping[str, Sequence[CurvePoint]]
+    num_forwards: int
+    interpolants: Mapping[str, FeatureCurve] = field(default_factory=dict)
+
+
+def search_alpha(
+    base: BaseModel,
+    path: Path,
+    tasks: Mapping[str, EvaluationTask],
+    patching: Collection[str],
+    supported: Collection[str],
+    options: AlphaOptions,
+    *,
+    device: torch.device | str = "cpu",
+    on_point: Callable[[CurvePoint], None] | None = None,
+    known: Sequence[CurvePoint] = (),
+    reference: Mapping[str, Score] | None = None,
+    baseline: Mapping[str, Tensor] | None = None,
+) -> AlphaSearch:
+    """The best alpha of a path by the options' rule (PAINT, arXiv 2208.05592, section 2).
+
+    The strategy `interpolated` evaluates few alphas and predicts the others. What it returns was evaluated truly, and
+    chosen again for as long as truth and prediction disagreed.
+
+    Args:
+        base: theta_0; not changed.
+        path: which terms alpha moves; their profile is replaced by the options'.
+        tasks: name to (head [C, D], validation split), for every patching and supported task.
+        patching: names of the tasks to improve.
+        supported: names of the tasks that must not get worse.
+        options: how to search.
+        device: where to evaluate.
+        on_point: called after each evaluated point; may raise to stop.
+        known: measured points of an interrupted search; not evaluated again, except at an interpolation's nodes, whose
+            features are needed.
+        reference: for the rule `floor`, the scores to measure drops from; None means those at alpha 0.
+        baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
+
+    Returns:
+        The choice and the curves.
+
+    Raises:
+        ConfigError: a name has no task, or the rule cannot be applied to these.
+        NoAcceptableAlphaError: no alpha above 0 meets the floor on any path; carries all curves.
+        WeightsMismatchError: a term does not belong to the base.
+        ProfileError: the tower has no depth that `lines` knows.
+    """
+    _require_tasks(tasks, [*patching, *supported])
+    goal = Goal(tuple(patching), tuple(supported), options.rule, options.max_supported_drop, reference)
+    goal.require_usable()
+    known = list(known)
+    tries = []
+    for profile in options.profiles:
+        evaluator = PathEvaluator(
+            base,
+            path.with_profile(profile),
+            tasks,
+            device=device,
+            on_point=on_point,
+            known=known,
+            baseline=baseline,
+        )
+        tries.append(_search(evaluator, goal, options, profile))
+        # All profiles start at the same weights: what is known at alpha 0 serves the next one too.
+        known += [replace(tries[-1].curve[0], profile=later) for later in options.profiles]
+        baseline = evaluator.baseline
+    return _better(tries, goal)
+
+
+@dataclass(frozen=True, eq=False)
+class _Try:
+    """One profile's search; in place of a choice it may have the reason why there is none."""
+
+    profile: str
+    curve: Sequence[CurvePoint]
+    choice: AlphaChoice | None
+    refusal: str
+    num_forwards: int
+    interpolant: FeatureCurve | None
+
+
+def _search(evaluator: PathEvaluator, goal: Goal, options: AlphaOptions, profile: str) -> _Try:
+    alphas, interpolant = options.alphas(profile), None
+    if options.strategy == "grid":
+        curve = measure(evaluator, alphas)
+    else:
+        interpolant = measure_nodes(evaluator, options.node_alphas(profile))
+        curve, interpolant = interpolate(evaluator, interpolant, alphas, goal, options.tolerance_points)
+    choice, refusal = None, ""
+    try:
+        choice = goal.choose([point for point in curve if point.measured])
+    except NoAcceptableAlphaError as error:
+        refusal = str(error)
+    return _Try(profile, curve, choice, refusal, evaluator.num_forwards, interpolant)
+
+
+def _better(tries: Sequence[_Try], goal: Goal) -> AlphaSearch:
+    """The search whose choice has the larger value; among equals the earlier profile."""
+    chosen = [(each, each.choice) for each in tries if each.choice is not None]
+    if not chosen:
+        refusal = "; ".join(f"{each.profile}: {each.refusal}" for each in tries) if len(tries) > 1 else tries[0].refusal
+        raise NoAcceptableAlphaError(refusal, [point for each in tries for point in each.curve])
+
+    def value(pair: tuple[_Try, AlphaChoice]) -> Fraction:
+        each, choice = pair
+        return goal.value(next(point for point in each.curve if point.alpha == choice.alpha))
+
+    best, choice = max(chosen, key=value)  # the first of several
+    return AlphaSearch(
+        choice=choice,
+        profile=best.profile,
+        curve=best.curve,
+        curves={each.profile: each.curve for each in tries},
+        num_forwards=sum(each.num_forwards for each in tries),
+        interpolants={each.profile: each.interpolant for each in tries if each.interpolant is not None},
+    )
+
+
+def _require_tasks(tasks: Mapping[str, EvaluationTask], names: Sequence[str]) -> None:
+    missing = sorted(set(names) - set(tasks))
+    if missing:
+        raise ConfigError(f"no images and head for {missing}: give every patching and supported task")

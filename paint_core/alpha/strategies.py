@@ -1,0 +1,84 @@
+"""How the points of an alpha curve are found: each one measured, or a few measured and the others interpolated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from paint_core.alpha.curve import CurvePoint, PathEvaluator
+from paint_core.alpha.interpolation import FeatureCurve
+from paint_core.alpha.rules import Goal
+
+_MAX_NODES = 12
+"""Where interpolation gives up: a polynomial through more nodes than these starts to swing between them."""
+
+
+def measure(evaluator: PathEvaluator, alphas: Sequence[float]) -> list[CurvePoint]:
+    """The points at these alphas, each by a true evaluation."""
+    return [evaluator.point(alpha) for alpha in alphas]
+
+
+def measure_nodes(evaluator: PathEvaluator, nodes: Sequence[float]) -> FeatureCurve:
+    """The interpolant through true evaluations at these alphas, at least two.
+
+    The nodes' scores are points as well, which `on_point` is told of.
+    """
+    at_nodes = {}
+    for alpha in nodes:
+        at_nodes[alpha] = evaluator.features(alpha)
+        evaluator.point(alpha)
+    return FeatureCurve.build(evaluator.base, at_nodes, evaluator.tasks, evaluator.profile)
+
+
+def interpolate(
+    evaluator: PathEvaluator,
+    interpolant: FeatureCurve,
+    alphas: Sequence[float],
+    goal: Goal,
+    tolerance_points: float,
+) -> tuple[list[CurvePoint], FeatureCurve]:
+    """The points at these alphas, predicted where nothing was measured, and verified where the goal would choose.
+
+    What the goal wants next is evaluated truly. Where a task's accuracy is further from its prediction than the
+    tolerance, or the point turns out to miss the floor, its features become another node and the curve is predicted
+    again; else the curve is done. Prediction that keeps failing ends in the grid.
+
+    Args:
+        evaluator: of the path.
+        interpolant: from `measure_nodes`.
+        alphas: where to choose from, rising from 0.
+        goal: the rule and its tasks.
+        tolerance_points: in percentage points, >= 0.
+
+    Returns:
+        One point per alpha, and the interpolant with the nodes that were added.
+    """
+    measured = {alpha: evaluator.point(alpha) for alpha in interpolant.nodes}
+    while True:
+        curve = _complete(alphas, measured, interpolant)
+        wanted = goal.wanted(curve)
+        if wanted.measured:
+            return curve, interpolant
+        if len(interpolant.nodes) >= _MAX_NODES:
+            return measure(evaluator, alphas), interpolant
+        truth = measured[wanted.alpha] = evaluator.point(wanted.alpha)
+        as_predicted = _worst_error_points(wanted, truth) <= tolerance_points
+        if as_predicted and goal.may_choose(truth, curve) == goal.may_choose(wanted, curve):
+            return _complete(alphas, measured, interpolant), interpolant
+        interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
+
+
+def _complete(
+    alphas: Sequence[float], measured: dict[float, CurvePoint], interpolant: FeatureCurve
+) -> list[CurvePoint]:
+    missing = [alpha for alpha in alphas if alpha not in measured]
+    points = measured | {point.alpha: point for point in interpolant.curve(missing)}
+    return [points[alpha] for alpha in alphas]
+
+
+def _worst_error_points(predicted: CurvePoint, truth: CurvePoint) -> Fraction:
+    """The largest error of a task's accuracy; no mean over tasks, the combined one included, can be further off."""
+    return max(
+        100 * Fraction(abs(predicted.scores[name].correct - score.correct), score.total)
+        for name, score in truth.scores.items()
+    )
