@@ -56,7 +56,7 @@ def draw_counting(split: str, num_images: int) -> Items:
     source = np.random.default_rng([_SEED, 1, list(SOURCE_SHARES).index(split)])
     names = sources(split)
     labels = _shuffled_labels(num_images, len(COUNTS), source)
-    return [(_png(_scatter(cut_out(str(source.choice(names))), label + 1, source)), label) for label in labels]
+    return [(_png(scatter(cut_out(str(source.choice(names))), label + 1, source)), label) for label in labels]
 
 
 def draw_looks(split: str, num_images: int) -> Items:
@@ -91,8 +91,14 @@ def cut_out(name: str) -> Image.Image:
     return picture.crop(Image.fromarray(outline).getbbox())
 
 
-def _scatter(pictogram: Image.Image, count: int, source: np.random.Generator) -> NDArray[np.uint8]:
-    """Copies at random places; after many tries in vain, everything is drawn anew, a little smaller."""
+def scatter(pictogram: Image.Image, count: int, source: np.random.Generator) -> NDArray[np.uint8]:
+    """Return copies on a plain background; after many tries in vain, everything is placed anew, a little smaller.
+
+    Args:
+        pictogram: RGBA.
+        count: 1 to 6.
+        source: Of size, places and background.
+    """
     side = int(source.integers(_SMALLEST, _LARGEST + 1))
     places: list[tuple[int, int]] = []
     tries = 0
