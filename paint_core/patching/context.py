@@ -1,0 +1,160 @@
+"""What every method needs: the base, the tasks, and the two things that cost time, training and searching."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
+from paint_core.datasets import LabelledImages, Task
+from paint_core.evaluation import Score
+from paint_core.finetune import StepReport, finetune
+from paint_core.journal import Journal, Resume
+from paint_core.models import BaseModel
+from paint_core.patching.plan import PatchPlan
+from paint_core.weights import TaskVector, Term, mix, task_vector
+
+
+@dataclass(frozen=True)
+class TestPoint:
+    """The scores of one set of weights on the test splits.
+
+    Attributes:
+        name: `zero_shot`, `finetuned` or `patched`.
+        scores: per task.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    name: str
+    scores: Mapping[str, Score]
+
+
+Event = StepReport | CurvePoint | TestPoint
+"""What `on_event` receives: a fine-tuning step, a point of a validation curve, or scores on the test splits."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchContext:
+    """One run.
+
+    Attributes:
+        base: theta_0; nothing changes it.
+        tasks: to improve, in the order given.
+        supported: that must not get worse.
+        plan: how.
+        anchors: uint8 [M, S, S, 3], an unlabelled pool for anchored fine-tuning; else None.
+        device: where to compute.
+        journal: what an earlier attempt already has.
+        on_event: told of every step and point; may raise to stop.
+    """
+
+    base: BaseModel
+    tasks: tuple[Task, ...]
+    supported: tuple[Task, ...]
+    plan: PatchPlan
+    anchors: Tensor | None
+    device: torch.device | str
+    journal: Journal
+    on_event: Callable[[Event], None] | None
+
+    @property
+    def theta_base(self) -> dict[str, Tensor]:
+        """The base's image-tower weights, on the CPU."""
+        return {name: tensor.detach().cpu() for name, tensor in self.base.visual.state_dict().items()}
+
+    @property
+    def goal(self) -> Goal:
+        """The plan's rule, applied to all of the run's tasks."""
+        options = self.plan.alpha
+        patching, supported = ([task.name for task in tasks] for tasks in (self.tasks, self.supported))
+        return Goal(patching, supported, options.rule, options.max_supported_drop)
+
+    def train(self, key: str, head: Tensor, images: LabelledImages, terms: Sequence[Term] = ()) -> TaskVector:
+        """The task vector of one fine-tuning run, from the journal if it is there.
+
+        Args:
+            key: its name.
+            head: [C, D].
+            images: the training split.
+            terms: what is already mixed in where the run starts; none starts at theta_0.
+
+        Returns:
+            The update, measured from where the run started.
+        """
+
+        def make(resume: Resume) -> TaskVector:
+            start = mix(self.theta_base, terms)
+            theta_1 = finetune(
+                self.base,
+                head,
+                images,
+                self.plan.finetune,
+                start=start if terms else None,
+                anchors=self.anchors,
+                device=self.device,
+                state=resume.state,
+                on_step=self.on_event,
+                checkpoint_every=resume.checkpoint_every,
+                on_checkpoint=resume.on_checkpoint,
+            )
+            return task_vector(start, theta_1)
+
+        with self.journal.stage("finetune"):
+            return self.journal.task_vector(key, make)
+
+    def search(
+        self,
+        key: str,
+        path: Path,
+        patching: Sequence[Task],
+        *,
+        options: AlphaOptions | None = None,
+        reference: Mapping[str, Score] | None = None,
+    ) -> AlphaSearch:
+        """The search for alpha on the validation splits of these tasks and of the supported ones.
+
+        Args:
+            key: names the search in the journal, as `select:KEY`.
+            path: along which alpha moves.
+            patching: tasks to improve that the choice looks at.
+            options: other than the plan's.
+            reference: zero-shot scores of the supported tasks, where the path's alpha 0 is not theta_0.
+
+        Returns:
+            The search.
+        """
+        everything = (*patching, *self.supported)
+        with self.journal.stage("select"):
+            return search_alpha(
+                self.base,
+                path,
+                {task.name: (task.head, task.validation) for task in everything},
+                [task.name for task in patching],
+                [task.name for task in self.supported],
+                options or self.plan.alpha,
+                device=self.device,
+                on_point=lambda point: self.record(f"select:{key}", point),
+                known=self.journal.points(f"select:{key}"),
+                reference=reference,
+            )
+
+    def record(self, key: str, point: CurvePoint) -> None:
+        """Writes a new point into the journal and tells the caller of it.
+
+        Args:
+            key: of the search, as in the journal.
+            point: newly measured.
+        """
+        self.journal.add_point(key, point)
+        self.tell(point)
+
+    def tell(self, event: Event) -> None:
+        """Tells the caller of an event.
+
+        Args:
+            event: that has just happened.
+        """
+        if self.on_event is not None:
+            self.on_event(event)

@@ -1,0 +1,35 @@
+"""Joint patching: the data of all tasks merged into one, patched once (PAINT, arXiv 2208.05592, section 2).
+
+The best of the three ways to patch several tasks, where all their data is at hand at the same time.
+"""
+
+from collections.abc import Sequence
+
+from paint_core.datasets import Task
+from paint_core.patching.context import PatchContext
+from paint_core.patching.one_vector import patch_with_one_vector
+from paint_core.patching.outcome import Outcome
+from paint_core.sampling import merge_training_sets, sampling_rows
+from paint_core.weights import TaskVector
+
+
+def patch_joint(context: PatchContext) -> Outcome:
+    """The patch of all tasks in one term.
+
+    It is trained under the union of the tasks' heads, and judged, as everywhere, under each task's own.
+
+    Args:
+        context: with two tasks or more.
+
+    Returns:
+        The patch.
+    """
+
+    def train(key: str, tasks: Sequence[Task]) -> TaskVector:
+        head, images = merge_training_sets(tasks)
+        if context.plan.sampling == "balanced":
+            sizes = [len(task.train) for task in tasks if task.train is not None]
+            images = images.subset(sampling_rows(sizes, "balanced", context.plan.finetune.seed))
+        return context.train(key, head, images)
+
+    return patch_with_one_vector(context, "joint", train)

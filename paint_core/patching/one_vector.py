@@ -1,0 +1,51 @@
+"""Patches of one task vector, single and joint: alpha from the validation split or by cross-validation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from paint_core.alpha import Path
+from paint_core.cross_validation import labelled_images
+from paint_core.datasets import Task
+from paint_core.patching.compose import NamedTerm
+from paint_core.patching.context import PatchContext
+from paint_core.patching.folds import search_over_folds
+from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.weights import TaskVector, Term
+
+Train = Callable[[str, Sequence[Task]], TaskVector]
+"""Key and tasks to the task vector of fine-tuning on their training splits."""
+
+_FOLD_NOTES = (
+    "alpha was chosen by cross-validation over training and validation images together; the patch was then fine-tuned "
+    "on all of them",
+    "validation accuracies are sums over the folds: each image is judged by a model that was not trained on it; they "
+    "describe the procedure, not this patch, and at the chosen alpha they are a little too good, because alpha was "
+    "chosen on them",
+    "this patch has seen its validation images: only the accuracies on test splits are honest for it",
+)
+
+
+def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outcome:
+    """The patch whose only term is alpha times one task vector.
+
+    Args:
+        context: the run.
+        key: the task vector's name; with folds the one that is used is called `all`.
+        train: makes a task vector.
+
+    Returns:
+        The patch.
+    """
+    names = tuple(task.name for task in context.tasks)
+    supported = tuple(task.name for task in context.supported)
+    notes: tuple[str, ...] = ()
+    if context.plan.folds is None:
+        tau = train(key, context.tasks)
+        search = context.search(key, Path((Term(tau, 1.0),)), context.tasks)
+        vectors, moving = {key: tau}, (NamedTerm(key, 1.0),)
+    else:
+        search = search_over_folds(context, train)
+        everything = [replace(task, train=labelled_images(task)) for task in context.tasks]
+        vectors, moving, notes = {"all": train("all", everything)}, (NamedTerm("all", 1.0),), _FOLD_NOTES
+    stage = StageResult(key, search, names, supported, moving)
+    return Outcome(vectors, stage.chosen, moving, (stage,), notes=notes)

@@ -1,0 +1,107 @@
+"""What patching gives back: task vectors, the terms that use them, and how alpha was chosen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from paint_core.alpha import AlphaSearch
+from paint_core.analysis import TaskChange, Update
+from paint_core.coefficients import CoefficientSearch
+from paint_core.evaluation import Score
+from paint_core.patching.compose import NamedTerm
+from paint_core.weights import TaskVector, Term
+
+
+@dataclass(frozen=True, eq=False)
+class StageResult:
+    """One search for alpha.
+
+    Attributes:
+        key: `joint`, `parallel`, or `task:NAME`.
+        search: alpha, why, and the curve on validation data.
+        patching: names of the tasks to improve that the choice looked at.
+        supported: names of the tasks that must not get worse.
+        moving: the direction: terms at alpha 1; those of the choice have these coefficients times alpha.
+        fixed: terms that were already there.
+        coefficients: the search for one coefficient per task, if there was one; it then decides instead of alpha.
+    """
+
+    key: str
+    search: AlphaSearch
+    patching: tuple[str, ...]
+    supported: tuple[str, ...]
+    moving: tuple[NamedTerm, ...]
+    fixed: tuple[NamedTerm, ...] = ()
+    coefficients: CoefficientSearch | None = None
+
+    @property
+    def chosen(self) -> tuple[NamedTerm, ...]:
+        """The terms of the direction with the coefficients that were chosen."""
+        alpha, profile = self.search.choice.alpha, self.search.profile
+        factors = self.coefficients.coefficients if self.coefficients else [t.coefficient * alpha for t in self.moving]
+        return tuple(
+            NamedTerm(term.key, factor, profile, term.builds_on)
+            for term, factor in zip(self.moving, factors, strict=True)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a method found, before it is judged on test splits.
+
+    Attributes:
+        vectors: every task vector that was made, by key.
+        terms: the patch.
+        finetuned: the terms of the fully fine-tuned end, without interpolation.
+        stages: the searches, in their order.
+        specialised: task name to the key of the task vector that was trained from the base on this task alone.
+        notes: what a reader of the report should know.
+    """
+
+    vectors: Mapping[str, TaskVector]
+    terms: tuple[NamedTerm, ...]
+    finetuned: tuple[NamedTerm, ...]
+    stages: tuple[StageResult, ...]
+    specialised: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def mix_terms(self, terms: tuple[NamedTerm, ...]) -> list[Term]:
+        """The terms with their task vectors, ready to be mixed."""
+        return [Term(self.vectors[term.key], term.coefficient, term.profile) for term in terms]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchResult:
+    """A patch and what it does; every score here is of the test splits, which chose nothing.
+
+    Attributes:
+        vectors: every task vector that was made, by key; a merged one stands beside those it was made from.
+        terms: the patch: which task vectors to add to the base, and how much of them.
+        stages: the searches for alpha on validation data, in their order.
+        zero_shot: scores of theta_0, per task.
+        finetuned: scores of the fully fine-tuned end: theta_1 of `single` and `joint`; every term in full for
+            `sequential`; alpha 1 for `parallel`, which is the plain average (or sum, or merge).
+        patched: scores of the patch, per task.
+        specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
+        changes: per task what the patch did against zero-shot.
+        update: how far the fully fine-tuned end is from theta_0.
+        distance_to_optimal: of the last stage's curve, in points.
+        distance_to_specialised: in points; None where no specialised models were trained.
+        notes: what a reader of the report should know.
+    """
+
+    vectors: Mapping[str, TaskVector]
+    terms: tuple[NamedTerm, ...]
+    stages: tuple[StageResult, ...]
+    zero_shot: Mapping[str, Score]
+    finetuned: Mapping[str, Score]
+    patched: Mapping[str, Score]
+    specialised: Mapping[str, Score]
+    changes: Mapping[str, TaskChange]
+    update: Update
+    distance_to_optimal: float
+    distance_to_specialised: float | None
+    notes: tuple[str, ...]
+
+    def mix_terms(self) -> list[Term]:
+        """The patch's terms with their task vectors, ready to be mixed."""
+        return [Term(self.vectors[term.key], term.coefficient, term.profile) for term in self.terms]

@@ -1,0 +1,118 @@
+"""How to patch: method and settings, and which of them go together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from paint_core.alpha import AlphaOptions
+from paint_core.datasets import Task
+from paint_core.errors import ConfigError, EmptySplitError
+from paint_core.finetune_config import FinetuneConfig
+from paint_core.sampling import SAMPLINGS, Sampling
+
+Method = Literal["single", "joint", "sequential", "parallel"]
+Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]
+Coefficients = Literal["scalar", "per_task"]
+
+_METHODS = ("single", "joint", "sequential", "parallel")
+_MERGES = ("average", "task_arithmetic", "ties", "tsv", "iso")
+_SEPARATE = ("average", "task_arithmetic")
+_MAX_FOLDS = 10
+
+
+@dataclass(frozen=True)
+class PatchPlan:
+    """How to patch (PAINT, arXiv 2208.05592, section 2).
+
+    Attributes:
+        method: `single`; or for several tasks `joint` (their data merged), `sequential` (one after the other, each on
+            top of the patches before it) or `parallel` (each from the base, then added).
+        finetune: how to fine-tune; the same for every task.
+        alpha: how to choose alpha.
+        sampling: for `joint`: tasks in a batch by their sizes, or each equally often.
+        merge: for `parallel`: how the task vectors make the direction along which alpha moves.
+        coefficients: for `parallel`: one `scalar` alpha, or one coefficient `per_task` by black-box search.
+        coefficient_evaluations: for `per_task`: how many coefficient vectors to try, >= 1.
+        folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None chooses on the
+            validation split.
+    """
+
+    method: Method = "single"
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    alpha: AlphaOptions = field(default_factory=AlphaOptions)
+    sampling: Sampling = "proportional"
+    merge: Merge = "average"
+    coefficients: Coefficients = "scalar"
+    coefficient_evaluations: int = 60
+    folds: int | None = None
+
+    def __post_init__(self) -> None:
+        self._require_known_names()
+        if self.sampling != "proportional" and self.method != "joint":
+            raise ConfigError(f"sampling {self.sampling!r} mixes tasks in a batch: use it with method 'joint'")
+        if self.merge != "average" and self.method != "parallel":
+            raise ConfigError(f"merge {self.merge!r} needs several task vectors: use it with method 'parallel'")
+        if self.folds is not None:
+            self._require_folds_fit(self.folds)
+        if self.coefficients == "per_task":
+            self._require_per_task_fits()
+
+    def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], onlookers: Sequence[Task] = ()) -> None:
+        """Checks that the plan can be carried out with these tasks.
+
+        Args:
+            tasks: to improve.
+            supported: that must not get worse.
+            onlookers: that are only reported.
+
+        Raises:
+            ConfigError: too few or too many tasks, two of one name, or a limit on a task that is not there.
+            EmptySplitError: a task has no training split.
+        """
+        if self.method == "single" and len(tasks) != 1:
+            raise ConfigError(f"method 'single' patches one task, not {len(tasks)}: use joint, sequential or parallel")
+        if self.method != "single" and len(tasks) < 2:
+            raise ConfigError(f"method {self.method!r} needs at least two tasks, not {len(tasks)}: use 'single'")
+        names = [task.name for task in (*tasks, *supported, *onlookers)]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"two tasks share a name in {names}: give each its own")
+        for task in tasks:
+            if task.train is None:
+                raise EmptySplitError(f"the task {task.name!r} has no training split: give one")
+        self._require_limits_fit([task.name for task in supported])
+
+    def _require_known_names(self) -> None:
+        for what, value, known in (
+            ("method", self.method, _METHODS),
+            ("sampling", self.sampling, SAMPLINGS),
+            ("merge", self.merge, _MERGES),
+            ("coefficients", self.coefficients, ("scalar", "per_task")),
+        ):
+            if value not in known:
+                raise ConfigError(f"{what} is {value!r}: use one of {', '.join(map(repr, known))}")
+        if self.coefficient_evaluations < 1:
+            raise ConfigError(f"coefficient_evaluations is {self.coefficient_evaluations}: allow at least 1")
+
+    def _require_folds_fit(self, folds: int) -> None:
+        if self.method not in ("single", "joint"):
+            raise ConfigError(f"folds would train every task of method {self.method!r} k times: use single or joint")
+        if not 2 <= folds <= _MAX_FOLDS:
+            raise ConfigError(f"folds is {folds}: choose 2..{_MAX_FOLDS}, or None for the validation split")
+
+    def _require_per_task_fits(self) -> None:
+        if self.method != "parallel":
+            raise ConfigError(f"one coefficient per task needs method 'parallel', not {self.method!r}: change either")
+        if self.merge not in _SEPARATE:
+            raise ConfigError(f"merge {self.merge!r} leaves one task vector, so there is one coefficient: use 'scalar'")
+        if self.alpha.path != "flat":
+            raise ConfigError(
+                f"the search for coefficients moves along no path: use path 'flat', not {self.alpha.path!r}"
+            )
+
+    def _require_limits_fit(self, supported: Sequence[str]) -> None:
+        if self.alpha.rule == "floor" and not supported:
+            raise ConfigError("rule 'floor' limits the drop of supported tasks: give at least one, or use 'combined'")
+        limits = self.alpha.max_supported_drop
+        unknown = [] if limits is None or isinstance(limits, float | int) else sorted(set(limits) - set(supported))
+        if unknown:
+            raise ConfigError(f"max_supported_drop names {unknown[0]!r}, which is not a supported task: correct it")

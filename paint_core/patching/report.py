@@ -1,0 +1,122 @@
+"""What a patch does on the test splits, which chose nothing."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from paint_core.analysis import distance_to_optimal, distance_to_specialised, measure_update, task_change
+from paint_core.datasets import Task
+from paint_core.evaluation import Score, encode, predictions, score_features
+from paint_core.patching.context import PatchContext, TestPoint
+from paint_core.patching.outcome import Outcome, PatchResult
+from paint_core.weights import Term, mix_into
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What some weights say about a test split.
+
+    Attributes:
+        score: the accuracy and its like.
+        predicted: int64 [N], the class of each image.
+    """
+
+    score: Score
+    predicted: Tensor
+
+
+def report(context: PatchContext, outcome: Outcome, onlookers: Sequence[Task] = ()) -> PatchResult:
+    """The patch with everything that is known of it.
+
+    Args:
+        context: the run.
+        outcome: what the method found.
+        onlookers: tasks that had no part in the patch and are judged too.
+
+    Returns:
+        The result.
+    """
+    everything = (*context.tasks, *context.supported, *onlookers)
+    finetuned_terms = outcome.mix_terms(outcome.finetuned)
+    with context.journal.stage("evaluate"):
+        tower = copy.deepcopy(context.base.visual).to(context.device)
+        judged = {
+            name: _judge(context, tower, name, terms, everything)
+            for name, terms in (
+                ("zero_shot", []),
+                ("finetuned", finetuned_terms),
+                ("patched", outcome.mix_terms(outcome.terms)),
+            )
+        }
+        specialised = _specialised(context, tower, outcome, judged["finetuned"])
+    scores = {name: {task: verdict.score for task, verdict in verdicts.items()} for name, verdicts in judged.items()}
+    last = outcome.stages[-1]
+    return PatchResult(
+        vectors=outcome.vectors,
+        terms=outcome.terms,
+        stages=outcome.stages,
+        zero_shot=scores["zero_shot"],
+        finetuned=scores["finetuned"],
+        patched=scores["patched"],
+        specialised=specialised,
+        changes={
+            task.name: task_change(
+                task.test.labels,
+                judged["zero_shot"][task.name].predicted,
+                judged["patched"][task.name].predicted,
+                task.test.classnames,
+            )
+            for task in everything
+        },
+        update=measure_update(context.theta_base, finetuned_terms),
+        distance_to_optimal=distance_to_optimal(last.search.curve, last.patching, last.supported),
+        distance_to_specialised=distance_to_specialised(scores["patched"], specialised) if specialised else None,
+        notes=outcome.notes,
+    )
+
+
+def judge(context: PatchContext, tower: nn.Module, terms: Sequence[Term], tasks: Sequence[Task]) -> dict[str, Verdict]:
+    """What the mix of these terms says about the test splits.
+
+    Args:
+        context: the run.
+        tower: a copy of the image tower on the run's device; overwritten.
+        terms: summands; none is theta_0.
+        tasks: whose test splits.
+
+    Returns:
+        Task name to verdict.
+    """
+    mix_into(tower, context.base.visual.state_dict(), terms)
+    return {task.name: _verdict(context, tower, task) for task in tasks}
+
+
+def _judge(
+    context: PatchContext, tower: nn.Module, name: str, terms: Sequence[Term], tasks: Sequence[Task]
+) -> dict[str, Verdict]:
+    verdicts = judge(context, tower, terms, tasks)
+    context.tell(TestPoint(name, {task: verdict.score for task, verdict in verdicts.items()}))
+    return verdicts
+
+
+def _verdict(context: PatchContext, tower: nn.Module, task: Task) -> Verdict:
+    base = context.base
+    features = encode(tower, task.test.images, base.preprocess, device=context.device)
+    score = score_features(features, task.head, task.test.labels, scale=base.logit_scale, bias=base.logit_bias)
+    return Verdict(score, predictions(features, task.head).cpu())
+
+
+def _specialised(
+    context: PatchContext, tower: nn.Module, outcome: Outcome, finetuned: Mapping[str, Verdict]
+) -> dict[str, Score]:
+    """Each patching task's score under the model fine-tuned on it alone; of `single` that is theta_1."""
+    if len(context.tasks) == 1:
+        return {task.name: finetuned[task.name].score for task in context.tasks}
+    scores: dict[str, Score] = {}
+    for task in context.tasks:
+        if key := outcome.specialised.get(task.name):
+            terms = [Term(outcome.vectors[key], 1.0)]
+            scores[task.name] = judge(context, tower, terms, [task])[task.name].score
+    return scores

@@ -1,0 +1,69 @@
+"""Patching, from images to a reported mix, with every method behind one function."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from paint_core.datasets import Task
+from paint_core.journal import Journal, NoJournal
+from paint_core.models import BaseModel
+from paint_core.patching.context import Event, PatchContext
+from paint_core.patching.joint import patch_joint
+from paint_core.patching.outcome import Outcome, PatchResult
+from paint_core.patching.parallel import patch_parallel
+from paint_core.patching.plan import Method, PatchPlan
+from paint_core.patching.report import report
+from paint_core.patching.sequential import patch_sequential
+from paint_core.patching.single import patch_single
+
+METHODS: Mapping[Method, Callable[[PatchContext], Outcome]] = {
+    "single": patch_single,
+    "joint": patch_joint,
+    "sequential": patch_sequential,
+    "parallel": patch_parallel,
+}
+
+
+def run_patch(
+    base: BaseModel,
+    tasks: Sequence[Task],
+    supported: Sequence[Task],
+    plan: PatchPlan,
+    *,
+    anchors: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    journal: Journal | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    onlookers: Sequence[Task] = (),
+) -> PatchResult:
+    """A patch of the tasks that spares the supported ones (PAINT, arXiv 2208.05592).
+
+    Coefficients are chosen on validation splits only; test splits are only reported. A run that was stopped and is
+    started again with the same arguments and a journal that kept its records trains nothing twice, and on a CPU ends
+    with the same bits.
+
+    Args:
+        base: theta_0; not changed.
+        tasks: to improve, each with a training split; `sequential` takes them in this order.
+        supported: tasks that must not get worse; none lets alpha be the best for the patching tasks alone.
+        plan: how.
+        anchors: uint8 [M, S, S, 3], an unlabelled pool; given if and only if the plan's `anchor_weight` is above 0.
+        device: where to compute.
+        journal: what an earlier attempt already has; None keeps nothing.
+        on_event: told of every step and every point; may raise to stop.
+        onlookers: tasks that are reported on test splits and otherwise have no part in the patch.
+
+    Returns:
+        The patch and what it does.
+
+    Raises:
+        ConfigError: the plan does not fit the tasks.
+        EmptySplitError: a task to improve has no training split.
+        NoAcceptableAlphaError: no alpha meets the floor.
+        NonFiniteLossError: fine-tuning diverged.
+    """
+    plan.require_tasks(tasks, supported, onlookers)
+    record = NoJournal() if journal is None else journal
+    context = PatchContext(base, tuple(tasks), tuple(supported), plan, anchors, device, record, on_event)
+    return report(context, METHODS[plan.method](context), onlookers)
