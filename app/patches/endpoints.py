@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 
 from app.paging import Limit
 from app.patches import service
-from app.patches.schemas import Patch, PatchList, PatchStarted
+from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.patch_request import PatchRequest
@@ -32,3 +32,17 @@ def list_patches(services: ServicesDep, limit: Limit = 100) -> PatchList:
 def get_patch(services: ServicesDep, patch_id: str) -> Patch:
     """One patch: what was asked, its job, and, once done, the report and the version."""
     return service.get_patch(services, patch_id)
+
+
+@router.post(
+    "/{patch_id}/reselect",
+    status_code=201,
+    responses={200: {"model": Reselected, "description": "Known already"}, **problem_responses(404, 409)},
+)
+def reselect(services: ServicesDep, response: Response, patch_id: str, body: ReselectRequest) -> Reselected:
+    """Choose another alpha of a finished patch, by rule or by name: a new version in seconds, without training."""
+    reselected = service.reselect(services, patch_id, body)
+    response.headers["Location"] = f"/v1/versions/{reselected.version.id}"
+    if not reselected.is_new:
+        response.status_code = 200
+    return reselected

@@ -1,17 +1,21 @@
-"""Asking for patches."""
+"""Asking for patches, and for another alpha of one that is done."""
 
 from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
+from app.composer import Draft
 from app.jobs.schemas import Job
 from app.patches.checks import refuse_what_the_base_cannot
-from app.patches.schemas import Patch, PatchStarted
+from app.patches.prediction import predict_point
+from app.patches.reselection import Selection, Stage, last_stage, select
+from app.patches.schemas import Patch, PatchStarted, Reselected, ReselectRequest
 from app.services import Services
+from app.versions.service import get_version
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
 from registry.patches import Patches
-from registry.tables import PatchRow
+from registry.tables import BaseModelRow, PatchRow
 from registry.versions import Versions
 
 
@@ -39,6 +43,49 @@ def start_patch(services: Services, request: PatchRequest) -> PatchStarted:
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
     services.doorbell.ring(started.job.id)
     return started
+
+
+def reselect(services: Services, patch_id: str, request: ReselectRequest) -> Reselected:
+    """Return the version at another alpha; nothing is trained, and the same mix is not registered twice."""
+    with services.database.read() as session:
+        patch = Patches(session).get(patch_id)
+        base = Versions(session).base(patch.base_fingerprint)
+        stage = last_stage(patch)
+        selection = select(stage, request)
+        draft = _draft(patch, base, stage, selection, request)
+        interpolant = (patch.report or {}).get("interpolants", {}).get(selection.profile)
+    point = selection.validation
+    if interpolant is not None and (point is None or point["alpha"] != selection.alpha):
+        point = predict_point(services.blobs, interpolant, stage, selection.alpha) or point
+    made = services.composer.make(draft)
+    return Reselected(
+        version=get_version(services, made.version_id),
+        is_new=made.is_new,
+        alpha=selection.alpha,
+        profile=selection.profile,
+        rule=request.rule,
+        reason=selection.reason,
+        validation=None if point is None else dict(point),
+    )
+
+
+def _draft(patch: PatchRow, base: BaseModelRow, stage: Stage, selection: Selection, request: ReselectRequest) -> Draft:
+    lineage = {
+        "base": {"ref": base.ref, "fingerprint": base.fingerprint},
+        "made_by": "reselect",
+        "patch": patch.id,
+        "request": request.model_dump(mode="json", exclude_none=True),
+        "alpha": selection.alpha,
+        "profile": selection.profile,
+        "reason": selection.reason,
+    }
+    return Draft(
+        name=request.name or f"{patch.name[:170]}, alpha {selection.alpha:g}",
+        base_fingerprint=base.fingerprint,
+        terms=stage.terms(selection.alpha, selection.profile),
+        lineage=lineage,
+        patch_id=patch.id,
+    )
 
 
 def _resource(session: Session, row: PatchRow) -> Patch:

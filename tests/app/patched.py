@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from paint_core.probe import probe_features
 from paint_core.weights import save_task_vector
-from registry.blobs import BlobStore
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
@@ -14,6 +15,12 @@ from tests.app.world import World, add_ready_dataset, mixed_tower, random_task_v
 
 SPLITS = ("train", "validation", "test")
 TOTAL = 100
+ZERO_SHOT_TASK, ZERO_SHOT_SUPPORTED = 10, 90  # correct answers in a hundred
+
+Row = tuple[float, int, int]
+"""Of a curve: alpha, correct on the task, correct on the supported task."""
+
+CURVE: tuple[Row, ...] = ((0.0, ZERO_SHOT_TASK, ZERO_SHOT_SUPPORTED), (0.25, 50, 90), (0.5, 90, 86), (1.0, 95, 60))
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ def point(alpha: float, patching: Mapping[str, int], supported: Mapping[str, int
     }
 
 
-def curve(task: str, supported: str, *rows: tuple[float, int, int]) -> list[dict[str, Any]]:
+def curve(task: str, supported: str, *rows: Row) -> list[dict[str, Any]]:
     """A curve of rows (alpha, correct on the task, correct on the supported task)."""
     return [point(alpha, {task: first}, {supported: second}) for alpha, first, second in rows]
 
@@ -65,8 +72,8 @@ def add_patch(
     *,
     alpha: float = 0.5,
     body: Mapping[str, Any] | None = None,
-    report: Mapping[str, Any] | None = None,
-    curves: Mapping[str, Sequence[tuple[float, int, int]]] | None = None,
+    stage: Mapping[str, Any] | None = None,
+    curves: Mapping[str, Sequence[Row]] | None = None,
     fixed: Sequence[int] = (),
 ) -> Patched:
     """A patch that has succeeded.
@@ -76,7 +83,7 @@ def add_patch(
         seeds: Of the task vectors that its last stage moves along, all with weight 1 / their number.
         alpha: What it chose.
         body: Its request, beside tasks and supported.
-        report: Parts of the report to add or to replace.
+        stage: Parts of its last stage to add or to replace.
         curves: By profile, rows (alpha, correct on the task, correct on the supported task).
         fixed: Seeds of the task vectors of earlier stages, each with coefficient 0.25.
 
@@ -89,54 +96,31 @@ def add_patch(
     if len(tasks) > 1:
         asked = {"method": "parallel", **asked}
     patch = world.client.post("/v1/patches", json=asked).json()["patch"]
-    blobs = world.services.blobs
-    kept = [{"key": f"fixed {seed}", **vars(TermSpec(_store(world, blobs, seed), 0.25))} for seed in fixed]
+    kept = [{"key": f"fixed {seed}", **vars(TermSpec(add_task_vector(world, seed), 0.25))} for seed in fixed]
     moved = [
-        {"key": f"task {seed}", "task_vector_sha256": _store(world, blobs, seed), "weight": 1 / len(seeds)}
+        {"key": f"task {seed}", "task_vector_sha256": add_task_vector(world, seed), "weight": 1 / len(seeds)}
         for seed in seeds
     ]
     terms = [TermSpec(each["task_vector_sha256"], each["coefficient"]) for each in kept]
     terms += [TermSpec(each["task_vector_sha256"], each["weight"] * alpha) for each in moved]
-    rows = curves or {"flat": [(0.0, 10, 90), (0.25, 50, 90), (0.5, 90, 86), (1.0, 95, 60)]}
-    stage = {
-        "key": "last",
-        "rule": "combined",
+    last = _stage(tasks[-1], supported, curves or {"flat": CURVE}, alpha)
+    last |= {"directions": moved, "fixed": kept, **(stage or {})}
+    before = [last | {"key": each["key"], "fixed": []} for each in kept]
+    zero_shot = {tasks[-1]: None if kept else score(ZERO_SHOT_TASK), supported: score(ZERO_SHOT_SUPPORTED)}
+    report = {
+        "method": asked.get("method", "single"),
         "alpha": alpha,
-        "profile": "flat",
         "reason": "best",
-        "patching": [tasks[-1]],
-        "supported": [supported],
-        "curves": {profile: curve(tasks[-1], supported, *each) for profile, each in rows.items()},
-        "directions": moved,
-        "fixed": kept,
+        "stages": [*before, last],
+        "tasks": [{"dataset_id": name, "validation": {"zero_shot": each}} for name, each in zero_shot.items()],
     }
-    whole = {"method": asked.get("method", "single"), "alpha": alpha, "stages": [stage], **(report or {})}
-    with world.services.database.write() as session:
-        lease = Jobs(session).lease(patch["job_id"], "a test")
-        assert lease is not None
-        probe = probe_features(_tower(world, [*fixed, *seeds], terms), world.base).tolist()
-        row = Versions(session).register(
-            name="digits",
-            base_fingerprint=world.base.fingerprint,
-            terms=terms,
-            probe=probe,
-            lineage={},
-            job_id=patch["job_id"],
-            patch_id=patch["id"],
-        )
-        Patches(session).complete(patch["id"], version_id=row.id, report=whole)
-        Jobs(session).succeed(lease)
-        vectors = tuple(term.task_vector_sha256 for term in terms)
-        return Patched(patch["id"], row.id, vectors, tasks[-1], supported)
+    version = _finish(world, patch, terms, _tower(world, [*fixed, *seeds], terms), report)
+    return Patched(patch["id"], version, tuple(term.task_vector_sha256 for term in terms), tasks[-1], supported)
 
 
 def add_task_vector(world: World, seed: int) -> str:
     """The hash of a stored and recorded task vector."""
-    return _store(world, world.services.blobs, seed)
-
-
-def _store(world: World, blobs: BlobStore, seed: int) -> str:
-    sha256 = blobs.put_bytes(save_task_vector(random_task_vector(world.base, seed), {}))
+    sha256 = world.services.blobs.put_bytes(save_task_vector(random_task_vector(world.base, seed), {}))
     with world.services.database.write() as session:
         Versions(session).add_task_vector(
             sha256=sha256,
@@ -148,7 +132,41 @@ def _store(world: World, blobs: BlobStore, seed: int) -> str:
     return sha256
 
 
-def _tower(world: World, seeds: Sequence[int], terms: Sequence[TermSpec]) -> Any:
+def _stage(task: str, supported: str, curves: Mapping[str, Sequence[Row]], alpha: float) -> dict[str, Any]:
+    return {
+        "key": "last",
+        "rule": "combined",
+        "alpha": alpha,
+        "profile": "flat",
+        "reason": "best",
+        "patching": [task],
+        "supported": [supported],
+        "curves": {profile: curve(task, supported, *rows) for profile, rows in curves.items()},
+        "coefficients": None,
+    }
+
+
+def _finish(
+    world: World, patch: dict[str, Any], terms: Sequence[TermSpec], tower: nn.Module, report: dict[str, Any]
+) -> int:
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(patch["job_id"], "a test")
+        assert lease is not None
+        row = Versions(session).register(
+            name="digits",
+            base_fingerprint=world.base.fingerprint,
+            terms=terms,
+            probe=probe_features(tower, world.base).tolist(),
+            lineage={},
+            job_id=patch["job_id"],
+            patch_id=patch["id"],
+        )
+        Patches(session).complete(patch["id"], version_id=row.id, report=report)
+        Jobs(session).succeed(lease)
+        return row.id
+
+
+def _tower(world: World, seeds: Sequence[int], terms: Sequence[TermSpec]) -> nn.Module:
     sums: dict[str, Any] = {}
     for seed, term in zip(seeds, terms, strict=True):
         for name, tensor in random_task_vector(world.base, seed).items():

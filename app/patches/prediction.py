@@ -1,0 +1,53 @@
+"""What a stored interpolant says about an alpha at which nobody evaluated: no model is needed for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.patches.reselection import Stage
+from paint_core.alpha import CurvePoint, FeatureCurve, combined
+from paint_core.evaluation import Score
+from registry.blobs import BlobStore
+
+
+def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> dict[str, Any] | None:
+    """Return the curve's point at an alpha, in the shape in which a report holds points.
+
+    Args:
+        blobs: Holds the interpolant.
+        sha256: The interpolant that the report names for the profile.
+        stage: Tells patching tasks from supported ones.
+        alpha: Any.
+
+    Returns:
+        A point that is marked as not measured; None where the interpolant does not reach.
+
+    Raises:
+        BlobMissingError: The interpolant is gone.
+        BlobCorruptError: The interpolant's bytes have changed.
+    """
+    curve = FeatureCurve.from_bytes(blobs.read(sha256))
+    if not curve.nodes[0] <= alpha <= curve.nodes[-1]:
+        return None
+    point = CurvePoint(alpha, curve.scores(alpha), measured=alpha in curve.nodes)
+    return {
+        "alpha": alpha,
+        "combined": combined(point, stage.patching, stage.supported),
+        "patching": combined(point, stage.patching, ()),
+        "supported": combined(point, stage.supported, ()) if stage.supported else None,
+        "measured": point.measured,
+        "tasks": {name: _as_json(score) for name, score in point.scores.items()},
+    }
+
+
+def _as_json(score: Score) -> dict[str, Any]:
+    low, high = score.interval()
+    return {
+        "correct": score.correct,
+        "total": score.total,
+        "accuracy": score.accuracy,
+        "low": low,
+        "high": high,
+        "loss": score.loss,
+        "ece": score.ece,
+    }

@@ -1,0 +1,209 @@
+"""Choosing another alpha for a finished patch, on the validation curve that its report holds. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from app.patches.schemas import ReselectRequest
+from paint_core.alpha import AlphaChoice, CurvePoint, choose_alpha, combined
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.evaluation import Score
+from registry.composition import add_up
+from registry.errors import ConflictError, RequestRefusedError
+from registry.tables import PatchRow
+from registry.versions import TermSpec
+
+_END_OF_FLAT = 1.0  # the fine-tuned weights
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A task vector that alpha scales: its coefficient is `weight` x alpha."""
+
+    task_vector_sha256: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The last search for alpha that a report tells of.
+
+    Attributes:
+        profile: What it chose.
+        patching: Ids of the data sets to improve on.
+        supported: Ids of the data sets that must not get worse.
+        curves: Points as the report holds them, by profile.
+        directions: What alpha scales.
+        fixed: Terms of the stages before.
+        reference: Zero-shot scores by data set id; None: those of the curve's alpha 0.
+    """
+
+    profile: str
+    patching: tuple[str, ...]
+    supported: tuple[str, ...]
+    curves: Mapping[str, Sequence[Mapping[str, Any]]]
+    directions: tuple[Direction, ...]
+    fixed: tuple[TermSpec, ...]
+    reference: Mapping[str, Score] | None
+
+    def terms(self, alpha: float, profile: str) -> tuple[TermSpec, ...]:
+        """Return the mix at an alpha; alpha 0 leaves only what the stages before added."""
+        moved = [TermSpec(each.task_vector_sha256, each.weight * alpha, profile) for each in self.directions]
+        return add_up((*self.fixed, *moved))
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Another choice of alpha.
+
+    Attributes:
+        alpha: The coefficient.
+        profile: How it varies with depth.
+        reason: Why, in one sentence.
+        validation: The curve's point at this alpha, or what is nearest to it; None beyond the curve's end.
+    """
+
+    alpha: float
+    profile: str
+    reason: str
+    validation: Mapping[str, Any] | None
+
+
+def last_stage(patch: PatchRow) -> Stage:
+    """Return the last search of a finished patch.
+
+    Args:
+        patch: Any patch.
+
+    Returns:
+        What can be chosen again.
+
+    Raises:
+        ConflictError: The patch is not finished.
+        RequestRefusedError: The patch has no alpha that could be another.
+    """
+    if patch.report is None:
+        raise ConflictError(f"Patch {patch.id} has no report yet.", f"Wait until job {patch.job_id} has succeeded.")
+    stages = patch.report.get("stages") or [{}]
+    stage = stages[-1]
+    if stage.get("coefficients") or not stage.get("directions"):
+        raise RequestRefusedError(
+            "not_reselectable",
+            f"Patch {patch.id} has no single alpha: its task vectors have a coefficient each.",
+            "Compose a version with other coefficients: POST /v1/versions.",
+        )
+    return Stage(
+        profile=stage["profile"],
+        patching=tuple(stage["patching"]),
+        supported=tuple(stage["supported"]),
+        curves=stage["curves"],
+        directions=tuple(Direction(each["task_vector_sha256"], each["weight"]) for each in stage["directions"]),
+        fixed=tuple(_term(each) for each in stage.get("fixed") or ()),
+        reference=_zero_shot(patch.report) if len(stages) > 1 else None,
+    )
+
+
+def select(stage: Stage, request: ReselectRequest) -> Selection:
+    """Return what the request chooses: the alpha it names, or that of its rule on the stored curves.
+
+    Args:
+        stage: What can be chosen again.
+        request: What was asked.
+
+    Returns:
+        The choice.
+
+    Raises:
+        RequestRefusedError: The alpha is beyond a flat path's end, or the profile was not measured.
+        NoAcceptableAlphaError: No alpha satisfies the rule on any curve.
+    """
+    if request.alpha is not None:
+        return _named(stage, request.alpha, request.profile or stage.profile)
+    curves = {name: points for name, points in stage.curves.items() if request.profile in (None, name)}
+    if not curves:
+        raise RequestRefusedError(
+            "profile_not_measured",
+            f"The report has no curve for profile {request.profile}, only for {', '.join(stage.curves)}.",
+            "Name an alpha for it, or patch again with this path.",
+        )
+    return _best([_by_rule(stage, profile, points, request) for profile, points in curves.items()])
+
+
+def _named(stage: Stage, alpha: float, profile: str) -> Selection:
+    if profile == "flat" and alpha > _END_OF_FLAT:
+        raise RequestRefusedError(
+            "alpha_out_of_range",
+            f"Alpha {alpha:g} is beyond the fine-tuned weights.",
+            "Choose one in [0, 1], or profile lines, which may go further.",
+        )
+    point = _nearest(stage.curves.get(profile, ()), alpha)
+    return Selection(alpha, profile, "Named in the request.", point)
+
+
+def _nearest(points: Sequence[Mapping[str, Any]], alpha: float) -> Mapping[str, Any] | None:
+    if not points or alpha > max(point["alpha"] for point in points):
+        return None
+    return min(points, key=lambda point: abs(point["alpha"] - alpha))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    selection: Selection
+    value: float
+
+
+def _by_rule(
+    stage: Stage, profile: str, points: Sequence[Mapping[str, Any]], request: ReselectRequest
+) -> _Candidate | NoAcceptableAlphaError:
+    curve = [_curve_point(point) for point in points]
+    assert request.rule is not None
+    try:
+        choice = choose_alpha(
+            curve,
+            stage.patching,
+            stage.supported,
+            rule=request.rule,
+            max_supported_drop=request.max_supported_drop,
+            reference=stage.reference,
+        )
+    except NoAcceptableAlphaError as error:
+        return error
+    selection = Selection(choice.alpha, profile, choice.reason, _nearest(points, choice.alpha))
+    return _Candidate(selection, _value(stage, curve, choice, request.rule))
+
+
+def _value(stage: Stage, curve: Sequence[CurvePoint], choice: AlphaChoice, rule: str) -> float:
+    """Return what the rule maximises: the combined accuracy, or with a floor the patching tasks' mean."""
+    point = next(point for point in curve if point.alpha == choice.alpha)
+    return combined(point, stage.patching, () if rule == "floor" else stage.supported)
+
+
+def _best(found: Sequence[_Candidate | NoAcceptableAlphaError]) -> Selection:
+    candidates = [each for each in found if isinstance(each, _Candidate)]
+    if not candidates:
+        error = found[0]
+        assert isinstance(error, NoAcceptableAlphaError)
+        raise error
+    return max(candidates, key=lambda each: each.value).selection  # the first of equals: flat
+
+
+def _curve_point(point: Mapping[str, Any]) -> CurvePoint:
+    scores = {name: _score(each) for name, each in point["tasks"].items()}
+    return CurvePoint(point["alpha"], scores, measured=point.get("measured", True))
+
+
+def _score(data: Mapping[str, Any]) -> Score:
+    """Return a score from what the report says of it; what a report leaves out plays no part in a rule."""
+    return Score(**{field.name: data.get(field.name, 0) for field in fields(Score)})
+
+
+def _term(data: Mapping[str, Any]) -> TermSpec:
+    return TermSpec(data["task_vector_sha256"], data["coefficient"], data["profile"])
+
+
+def _zero_shot(report: Mapping[str, Any]) -> dict[str, Score]:
+    """Return the known zero-shot scores: at alpha 0 of a later stage the earlier patches are mixed in already."""
+    known = {each["dataset_id"]: each["validation"]["zero_shot"] for each in report["tasks"]}
+    return {name: _score(score) for name, score in known.items() if score is not None}
