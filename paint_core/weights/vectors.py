@@ -15,8 +15,9 @@ def task_vector(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) ->
     """The update tau = theta_1 - theta_0, in float32, such that theta_0 + tau rounds to theta_1 if any tau does.
 
     The rounded difference does not always lead back: where it misses theta_1, its two neighbours are tried. If any
-    float32 number leads to theta_1, the difference or a neighbour does, because rounding is monotone. Where none does
-    (theta_0 = 1e8, theta_1 = 1e-3), the plain difference stays, and `snap` gives the weights that it leads to.
+    float32 number leads to theta_1, the difference or a neighbour does: rounding is monotone, so the numbers that lead
+    there lie side by side, and they enclose the exact difference. Where none does (theta_0 = 1e8, theta_1 = 1e-3), the
+    plain difference stays, and `snap` gives the weights that it leads to.
 
     BatchNorm's running statistics are floating buffers, so they are in tau as well (see `batch_norm`).
 
