@@ -281,6 +281,7 @@ def test_cosine_and_norm_of_known_vectors() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_mixes_the_same_bits_from_vectors_on_either_side(tmp_path: Path, starter_base: BaseModel) -> None:
     theta = starter_base.visual.state_dict()
     tau = {name: torch.randn(tensor.shape) for name, tensor in theta.items()}
