@@ -21,6 +21,9 @@ def random_base(folder: Path, vision_cfg: dict[str, Any]) -> BaseModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         weights = open_clip.CLIP(**model_cfg).state_dict()
+    for name, tensor in weights.items():
+        if name.endswith("bn3.weight"):  # zero in a new ResNet, so that no gradient would reach the block
+            tensor.fill_(1.0)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_cfg": model_cfg, "preprocess_cfg": tiny.PREPROCESS_CFG}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
