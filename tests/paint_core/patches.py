@@ -32,15 +32,13 @@ def two_tasks(base: BaseModel) -> tuple[Task, Task]:
 def old_task(base: BaseModel) -> Task:
     """A supported task: what the base itself says of some pictures, so that whatever a patch changes is a loss."""
     task = tiny.colour_task(base, "old", seed=41, classnames=OLD)
-    return dataclasses.replace(
-        task, train=None, **{s: _as_the_base_says(base, task, s) for s in ("validation", "test")}
-    )
+    validation, test = (_as_the_base_says(base, task, split) for split in (task.validation, task.test))
+    return dataclasses.replace(task, train=None, validation=validation, test=test)
 
 
-def _as_the_base_says(base: BaseModel, task: Task, split: str) -> LabelledImages:
-    images: LabelledImages = getattr(task, split)
-    features = encode(base.visual, images.images, base.preprocess)
-    return dataclasses.replace(images, labels=predictions(features, task.head))
+def _as_the_base_says(base: BaseModel, task: Task, split: LabelledImages) -> LabelledImages:
+    features = encode(base.visual, split.images, base.preprocess)
+    return dataclasses.replace(split, labels=predictions(features, task.head))
 
 
 def same_bits(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> bool:
