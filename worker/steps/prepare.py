@@ -1,23 +1,26 @@
-"""First stage of a patch: load the base, decode every image once, build every head."""
+"""First stage of a patch: load the base, decode every image once, build every head, gather the anchors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
+from paint_core.anchoring import drop_evaluation_images
 from paint_core.datasets import LabelledImages, Task, decode_all
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
-from registry.patch_request import FinetuneOptions, PatchRequest
+from registry.patch_request import AnchorOptions, FinetuneOptions, PatchRequest
 from registry.patches import Patches
 from registry.shards import read_shard
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
+from worker.messages import Note
 from worker.run import Run
 
 _PATCHING_SPLITS = ("train", "validation", "test")
@@ -32,22 +35,29 @@ class PatchJob:
         row: The patch.
         request: What was asked.
         base_ref: Reference of the base model.
-        datasets: By id, the patching task first.
+        datasets: Of the tasks by id, the patching ones first.
+        pools: Data sets whose train splits are anchor images, labels unseen.
     """
 
     row: PatchRow
     request: PatchRequest
     base_ref: str
     datasets: Mapping[str, DatasetRow]
+    pools: tuple[DatasetRow, ...] = ()
 
     @property
     def num_images(self) -> dict[str, int]:
-        """Number of images by split: train of the patching task, validation and test of all."""
+        """Number of images by split: train of the patching tasks, validation and test of all."""
         counts = dict.fromkeys(_PATCHING_SPLITS, 0)
         for identifier, row in self.datasets.items():
             for split in self.splits_of(identifier):
-                counts[split] += (row.shards or {})[split]["num_images"]
+                counts[split] += _num_images(row, split)
         return counts
+
+    @property
+    def num_anchors(self) -> int:
+        """Number of images in the anchor pools."""
+        return sum(_num_images(row, "train") for row in self.pools)
 
     def splits_of(self, identifier: str) -> tuple[str, ...]:
         """Return the splits that the data set is needed for."""
@@ -60,8 +70,9 @@ def load_job(run: Run) -> PatchJob:
         row = Patches(session).get(run.subject_id)
         request = PatchRequest.model_validate(row.request)
         datasets = {name: Datasets(session).get(name) for name in (*request.tasks, *request.supported)}
+        pools = tuple(_anchor_pools(Datasets(session), request))
         base_ref = Versions(session).base(row.base_fingerprint).ref
-    return PatchJob(row, request, base_ref, datasets)
+    return PatchJob(row, request, base_ref, datasets, pools)
 
 
 def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
@@ -87,9 +98,15 @@ def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
     return base
 
 
-def resolve_config(defaults: FinetuneConfig, options: FinetuneOptions) -> FinetuneConfig:
+def resolve_config(
+    defaults: FinetuneConfig, options: FinetuneOptions, anchors: AnchorOptions | None = None
+) -> FinetuneConfig:
     """Return the base's defaults with what the request set; a shorter run keeps its share of warm-up."""
     given = {name: value for name, value in options.model_dump().items() if value is not None}
+    if anchors is not None:
+        given["anchor_weight"] = anchors.weight
+        if anchors.batch_size is not None:
+            given["anchor_batch_size"] = anchors.batch_size
     if "iterations" in given and "warmup_steps" not in given:
         share = defaults.warmup_steps / defaults.iterations
         given["warmup_steps"] = min(int(share * given["iterations"]), given["iterations"] - 1)
@@ -113,24 +130,75 @@ def load_tasks(run: Run, job: PatchJob, base: BaseModel, on_images: Callable[[in
         on_images: Told how many more images were decoded.
 
     Returns:
-        The patching task and the supported ones.
+        The patching tasks and the supported ones.
     """
     return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in job.datasets}
 
 
+def load_anchors(
+    run: Run, job: PatchJob, base: BaseModel, tasks: Mapping[str, Task], on_images: Callable[[int], None]
+) -> Tensor | None:
+    """Return the anchor images uint8 [M, S, S, 3] without those that a score is computed on, or None if none are asked.
+
+    Args:
+        run: The attempt.
+        job: Names the pools.
+        base: Decides the input size.
+        tasks: Whose validation and test images must not be anchors.
+        on_images: Told how many more images were decoded.
+
+    Returns:
+        The pool.
+
+    Raises:
+        RequestRefusedError: Every image of the pool is an evaluation image.
+    """
+    if not job.pools:
+        return None
+    splits = [_decode(run, row, "train", base, on_images) for row in job.pools]
+    pool = torch.cat([split.images for split in splits])
+    kept = drop_evaluation_images(pool, *(split for task in tasks.values() for split in (task.validation, task.test)))
+    if len(kept) == 0:
+        raise RequestRefusedError(
+            "no_anchor_images",
+            "Every anchor image is also a validation or test image of a task.",
+            "Name a data set of other images as anchors.dataset.",
+        )
+    if len(kept) < len(pool):
+        data = {"left_out": len(pool) - len(kept), "kept": len(kept)}
+        run.channel.send(Note("anchor images that are evaluation images were left out", "warn", data))
+    return kept
+
+
+def _anchor_pools(datasets: Datasets, request: PatchRequest) -> Iterator[DatasetRow]:
+    if request.anchors is None:
+        return
+    if request.anchors.dataset is not None:
+        yield datasets.get(request.anchors.dataset)
+    if request.anchors.supported:
+        rows = (datasets.get(identifier) for identifier in request.supported)
+        yield from (row for row in rows if (row.shards or {}).get("train"))
+
+
 def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_images: Callable[[int], None]) -> Task:
     row = job.datasets[identifier]
-    classnames = tuple(row.classnames or ())
     templates = tuple(row.templates or ()) or base.default_templates
-    splits: dict[str, LabelledImages] = {}
-    for split in job.splits_of(identifier):
-        shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
-        splits[split] = decode_all(read_shard(shard), base.preprocess, classnames)
-        on_images(len(splits[split]))
+    splits = {split: _decode(run, row, split, base, on_images) for split in job.splits_of(identifier)}
     return Task(
         name=identifier,
-        head=build_head(base, classnames, templates),
+        head=build_head(base, tuple(row.classnames or ()), templates),
         train=splits.get("train"),
         validation=splits["validation"],
         test=splits["test"],
     )
+
+
+def _decode(run: Run, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]) -> LabelledImages:
+    shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
+    images = decode_all(read_shard(shard), base.preprocess, tuple(row.classnames or ()))
+    on_images(len(images))
+    return images
+
+
+def _num_images(row: DatasetRow, split: str) -> int:
+    return int((row.shards or {})[split]["num_images"])

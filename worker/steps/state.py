@@ -15,8 +15,9 @@ from worker.run import Run
 class PatchState:
     """A patch job's checkpoint: plain data, whose large parts are blobs.
 
-    Keys, each there once its stage got that far: `state_sha256` (training state in mid fine-tune),
-    `task_vector_sha256` and `final_loss` (fine-tune done), `curve` (alphas evaluated so far), `timings_seconds`.
+    Keys, each there once its stage got that far: `state_sha256`, `state_key` and `step` (in mid fine-tune: the training
+    state, of which run, and how far), `task_vectors` and `final_losses` (finished runs by key), `points` (evaluated
+    alphas by search), `timings_seconds`.
 
     Args:
         run: The attempt; its checkpoint is where this one starts.

@@ -1,0 +1,257 @@
+"""Every method through the worker's patch step, in this process, on the starter: what is stored was asked for."""
+
+import copy
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from paint_core.alpha import FeatureCurve
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.models import BaseModel
+from paint_core.probe import check_probe, probe_features
+from paint_core.starter import supported_archives
+from paint_core.weights import Term, load_task_vector, mix_into
+from registry.jobs import Jobs
+from registry.tables import DatasetRow, PatchRow
+from registry.versions import TermSpec, Versions
+from tests.builders import digit_members, digit_pngs, write_zip
+from tests.worker.conftest import Installation
+from worker.messages import Channel, Checkpoint, Message, Note
+from worker.run import Run
+from worker.steps.patch import patch
+
+FINETUNE = {"iterations": 4, "batch_size": 8, "learning_rate": 1e-3, "seed": 3}
+
+
+class Recorder(Channel):
+    """Keeps every message; `fail_at` ends the trainer as a broken pipe does, at the so-manyeth checkpoint."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__(io.StringIO())
+        self.messages: list[Message] = []
+        self._checkpoints_left = fail_at
+
+    def send(self, message: Message) -> None:
+        super().send(message)
+        self.messages.append(message)
+        if isinstance(message, Checkpoint) and self._checkpoints_left is not None:
+            self._checkpoints_left -= 1
+            if self._checkpoints_left == 0:
+                raise BrokenPipeError
+
+    @property
+    def checkpoint(self) -> dict[str, Any]:
+        """The last one, as the database would give it back."""
+        values = [message.value for message in self.messages if isinstance(message, Checkpoint)]
+        return dict(json.loads(json.dumps(values[-1])))
+
+    def notes(self, text: str) -> list[Note]:
+        return [message for message in self.messages if isinstance(message, Note) and message.message == text]
+
+
+@pytest.fixture(scope="module")
+def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
+    """Digits five to seven with a training split, ingested."""
+    members = digit_members(range(5, 8), train=16, val=4, test=4)
+    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
+
+
+@pytest.fixture(scope="module")
+def food() -> dict[str, bytes]:
+    """Archive members of three of the bundled kinds of food, which the starter knows; two train images each."""
+    with zipfile.ZipFile(supported_archives()["food"]) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".png"))
+        kinds = sorted({name.split("/")[1] for name in names})[:3]
+        members = {name: archive.read(name) for name in names if name.split("/")[1] in kinds}
+    tests = {kind: [name for name in members if name.startswith(f"test/{kind}/")] for kind in kinds}
+    for kind, pictures in tests.items():
+        for name in pictures[:2]:
+            members[f"train/{kind}/{Path(name).name}"] = members.pop(name)
+    return members
+
+
+@pytest.fixture(scope="module")
+def kept(installation: Installation, food: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
+    """Food as a supported task, ingested."""
+    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "kept.zip", food))
+
+
+def _begin(installation: Installation, row: PatchRow, channel: Channel, checkpoint: dict[str, Any]) -> Run:
+    with installation.database.write() as session:
+        jobs = Jobs(session)
+        lease = jobs.lease(row.job_id, "a test", 600)
+        assert lease is not None
+    run = Run(row.id, checkpoint, lease, installation.database, installation.blobs, channel, installation.settings)
+    return replace(run)
+
+
+def _patch(installation: Installation, **request: Any) -> tuple[PatchRow, Recorder]:
+    row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
+    recorder = Recorder()
+    patch(_begin(installation, row, recorder, {}))
+    return installation.patch(row.id), recorder
+
+
+def _require_what_is_registered_is_what_is_reported(installation: Installation, row: PatchRow, base: BaseModel) -> None:
+    report = row.report
+    assert report is not None
+    with installation.database.read() as session:
+        versions = Versions(session)
+        terms = versions.terms(report["version_id"])
+        probe = versions.get(report["version_id"]).probe
+    assert terms == [TermSpec(t["task_vector_sha256"], t["coefficient"], t["profile"]) for t in report["terms"]]
+    visual, theta_0 = copy.deepcopy(base.visual), base.visual.state_dict()
+    vectors = [load_task_vector(installation.blobs.fetch(term.task_vector_sha256), theta_0) for term in terms]
+    mix_into(
+        visual,
+        theta_0,
+        [Term(vector, term.coefficient, term.profile) for vector, term in zip(vectors, terms, strict=True)],
+    )
+    check_probe(probe_features(visual, base), torch.tensor(probe), minimum_cosine=0.999999)
+
+
+def test_joint_with_folds_and_anchors(
+    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+) -> None:
+    row, recorder = _patch(
+        installation,
+        method="joint",
+        tasks=[digits.id, more_digits.id],
+        supported=[kept.id],
+        sampling="balanced",
+        folds=2,
+        anchors={"supported": True, "weight": 5, "batch_size": 4},
+        alpha={"grid_step": 0.5},
+    )
+    report = row.report or {}
+    assert report["finetune"]["anchor_weight"] == 5
+    assert len(report["final_losses"]) == 3  # two folds and all the data
+    assert [term["key"] for term in report["terms"]] == ["all"]
+    assert all(note.data and note.data["anchor_loss"] >= 0 for note in recorder.notes("fine-tuning"))
+    assert any("fold" in note for note in report["notes"])
+    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+
+
+def test_sequential_along_the_better_path(
+    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+) -> None:
+    row, _ = _patch(
+        installation,
+        method="sequential",
+        tasks=[digits.id, more_digits.id],
+        supported=[kept.id],
+        alpha={"path": "best", "grid_step": 0.5},
+    )
+    report = row.report or {}
+    first, second = report["stages"]
+    assert set(first["curves"]) == {"flat", "lines"}
+    assert second["fixed"] == [term for term in report["terms"] if term["key"] == first["directions"][0]["key"]]
+    assert set(second["patching"]) == {digits.id, more_digits.id}
+    assert first["patching"] == [digits.id]
+    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+
+
+def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
+    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+) -> None:
+    row, _ = _patch(
+        installation,
+        method="parallel",
+        merge="ties",
+        tasks=[digits.id, more_digits.id],
+        supported=[kept.id],
+        alpha={"strategy": "interpolated", "rule": "combined"},
+    )
+    report = row.report or {}
+    assert not all(point["measured"] for point in report["curve"])
+    assert next(p for p in report["curve"] if p["alpha"] == report["alpha"])["measured"]
+    curve = FeatureCurve.from_bytes(installation.blobs.read(report["interpolants"]["flat"]))
+    at_zero = {name: score.correct for name, score in curve.scores(0.0).items()}
+    assert at_zero == {task["dataset_id"]: task["validation"]["zero_shot"]["correct"] for task in report["tasks"]}
+    assert all(task["test"]["specialised"] for task in report["tasks"] if task["role"] == "patching")
+    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+
+
+def test_parallel_with_one_coefficient_per_task(
+    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+) -> None:
+    row, _ = _patch(
+        installation,
+        method="parallel",
+        coefficients="per_task",
+        tasks=[digits.id, more_digits.id],
+        supported=[kept.id],
+        alpha={"grid_step": 0.5},
+    )
+    report = row.report or {}
+    searched = report["stages"][-1]["coefficients"]
+    assert searched["value"] >= searched["start_value"]
+    assert [term["coefficient"] for term in report["terms"]] == searched["coefficients"]
+    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+
+
+def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
+    installation: Installation, digits: DatasetRow, kept: DatasetRow, food: dict[str, bytes], tmp_path: Path
+) -> None:
+    evaluated = [data for name, data in food.items() if name.startswith("val/")]
+    members = {f"train/pictures/{index}.png": data for index, data in enumerate(evaluated)}
+    members |= {f"val/pictures/{index}.png": picture for index, picture in enumerate(digit_pngs(8)[:2])}
+    members |= {f"train/pictures/scan {index}.png": picture for index, picture in enumerate(digit_pngs(9)[:8])}
+    pool = installation.ingest(write_zip(tmp_path / "pool.zip", members))
+    _, recorder = _patch(
+        installation,
+        tasks=[digits.id],
+        supported=[kept.id],
+        anchors={"dataset": pool.id},
+        alpha={"grid_step": 0.5},
+    )
+    (note,) = recorder.notes("anchor images that are evaluation images were left out")
+    assert note.data == {"left_out": len(evaluated), "kept": 8}
+
+
+def test_a_floor_that_no_alpha_meets_registers_nothing(
+    installation: Installation, digits: DatasetRow, kept: DatasetRow
+) -> None:
+    row = installation.submit_patch(
+        name="too strict",
+        tasks=[digits.id],
+        supported=[kept.id],
+        finetune=FINETUNE | {"learning_rate": 0.05, "iterations": 8},
+        alpha={"rule": "floor", "max_supported_drop": 0, "grid_step": 0.5},
+    )
+    with pytest.raises(NoAcceptableAlphaError):
+        patch(_begin(installation, row, Recorder(), {}))
+    assert installation.patch(row.id).version_id is None
+
+
+def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
+    installation: Installation, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+) -> None:
+    request: dict[str, Any] = {
+        "method": "sequential",
+        "tasks": [digits.id, more_digits.id],
+        "supported": [kept.id],
+        "alpha": {"grid_step": 0.5},
+    }
+    undisturbed, recorder = _patch(installation, **request)
+    num_checkpoints = sum(isinstance(message, Checkpoint) for message in recorder.messages)
+    for fail_at in (2, num_checkpoints // 2, num_checkpoints - 2):
+        row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
+        first = Recorder(fail_at)
+        run = _begin(installation, row, first, {})
+        with pytest.raises(BrokenPipeError):
+            patch(run)
+        second = Recorder()
+        patch(replace(run, checkpoint=first.checkpoint, channel=second))
+        reports = [undisturbed.report or {}, installation.patch(row.id).report or {}]
+        assert reports[0]["terms"] == reports[1]["terms"]
+        curves = [[stage["curves"] for stage in report["stages"]] for report in reports]
+        assert curves[0] == curves[1]
+        trained = [len(each.notes("fine-tuning")) for each in (first, second)]
+        assert sum(trained) == 2 * FINETUNE["iterations"]  # no run was done twice

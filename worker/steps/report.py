@@ -1,0 +1,176 @@
+"""A patch's report as plain data: what was chosen and why, how good it is, and what it changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from paint_core.alpha import CurvePoint, combined
+from paint_core.analysis import TaskChange, Update
+from paint_core.datasets import Task
+from paint_core.evaluation import Score
+from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
+from paint_core.statistics import Difference
+from worker.steps.prepare import PatchJob
+
+_MEANINGS = (
+    "Accuracies under `test` are honest: test images chose nothing.",
+    "Accuracies on validation data at the chosen alpha are slightly optimistic: they chose it.",
+)
+
+
+def build_report(
+    job: PatchJob, plan: PatchPlan, tasks: Mapping[str, Task], result: PatchResult, task_vectors: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the report.
+
+    Args:
+        job: What was asked.
+        plan: How it was done.
+        tasks: By data set id.
+        result: The patch.
+        task_vectors: Hashes by key.
+
+    Returns:
+        Plain data, without what only registration knows.
+    """
+    last = result.stages[-1]
+    return {
+        "method": plan.method,
+        "rule": plan.alpha.rule,
+        "alpha": last.search.choice.alpha,
+        "profile": last.search.profile,
+        "reason": last.search.choice.reason,
+        "terms": [_term(term, task_vectors) for term in result.terms],
+        "stages": [_stage(plan, stage, task_vectors) for stage in result.stages],
+        "curve": [_point(last, point) for point in last.search.curve],
+        "tasks": [_task(job, task, result) for task in tasks.values()],
+        "update": _update(result.update),
+        "distance_to_optimal_points": result.distance_to_optimal,
+        "distance_to_specialised_points": result.distance_to_specialised,
+        "finetune": asdict(plan.finetune),
+        "notes": [*_MEANINGS, *result.notes],
+    }
+
+
+def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "key": term.key,
+        "task_vector_sha256": task_vectors[term.key],
+        "coefficient": term.coefficient,
+        "profile": term.profile,
+    }
+
+
+def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str]) -> dict[str, Any]:
+    search = stage.search
+    moving = [
+        {"key": term.key, "task_vector_sha256": task_vectors[term.key], "weight": term.coefficient}
+        for term in stage.moving
+    ]
+    return {
+        "key": stage.key,
+        "rule": plan.alpha.rule,
+        "strategy": plan.alpha.strategy,
+        "alpha": search.choice.alpha,
+        "profile": search.profile,
+        "reason": search.choice.reason,
+        "patching": list(stage.patching),
+        "supported": list(stage.supported),
+        "directions": moving,
+        "fixed": [_term(term, task_vectors) for term in stage.fixed],
+        "coefficients": asdict(stage.coefficients) if stage.coefficients else None,
+        "curves": {profile: [_point(stage, point) for point in curve] for profile, curve in search.curves.items()},
+        "num_forwards": search.num_forwards,
+    }
+
+
+def _point(stage: StageResult, point: CurvePoint) -> dict[str, Any]:
+    return {
+        "alpha": point.alpha,
+        "measured": point.measured,
+        "combined": combined(point, stage.patching, stage.supported),
+        "patching": _mean_accuracy(point, stage.patching),
+        "supported": _mean_accuracy(point, stage.supported),
+        "tasks": {name: _score(score) for name, score in point.scores.items()},
+    }
+
+
+def _mean_accuracy(point: CurvePoint, names: Collection[str]) -> float | None:
+    return sum(point.scores[name].accuracy for name in names) / len(names) if names else None
+
+
+def _task(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
+    specialised = result.specialised.get(task.name)
+    return {
+        "dataset_id": task.name,
+        "name": job.datasets[task.name].name,
+        "role": "patching" if task.name in job.request.tasks else "supported",
+        "num_classes": int(task.head.shape[0]),
+        "validation": _validation(task.name, result),
+        "test": {
+            "zero_shot": _score(result.zero_shot[task.name]),
+            "fine_tuned": _score(result.finetuned[task.name]),
+            "patched": _score(result.patched[task.name]),
+            "specialised": _score(specialised) if specialised else None,
+        },
+        "change": _change(result.changes[task.name]),
+    }
+
+
+def _validation(name: str, result: PatchResult) -> dict[str, Any]:
+    """Return what the curves say of the task; None where no curve passes through those weights."""
+    first, last = result.stages[0].search, result.stages[-1].search
+    flat = last.curves.get("flat", ()) if len(result.stages) == 1 else ()
+    per_task = result.stages[-1].coefficients is not None
+    return {
+        "zero_shot": _score_at(first.curve, 0.0, name),
+        "fine_tuned": _score_at(flat, 1.0, name),
+        "patched": None if per_task else _score_at(last.curve, last.choice.alpha, name),
+    }
+
+
+def _score_at(curve: Collection[CurvePoint], alpha: float, name: str) -> dict[str, Any] | None:
+    scores = next((point.scores for point in curve if point.alpha == alpha), {})
+    return _score(scores[name]) if name in scores else None
+
+
+def _score(score: Score) -> dict[str, Any]:
+    low, high = score.interval()
+    return {**asdict(score), "accuracy": score.accuracy, "low": low, "high": high}
+
+
+def _change(change: TaskChange) -> dict[str, Any]:
+    return {
+        **_difference(change.difference),
+        "classes": [
+            {
+                "classname": row.classname,
+                "total": row.total,
+                "before": row.before,
+                "after": row.after,
+                "before_interval": list(row.before_interval),
+                "after_interval": list(row.after_interval),
+                **_difference(row.difference),
+            }
+            for row in change.classes
+        ],
+    }
+
+
+def _difference(difference: Difference) -> dict[str, float]:
+    return {
+        "change_points": difference.points,
+        "low_points": difference.low,
+        "high_points": difference.high,
+        "p_value": difference.p_value,
+    }
+
+
+def _update(update: Update) -> dict[str, Any]:
+    return {
+        "cosine": update.cosine,
+        "relative_norm": update.relative_norm,
+        "blocks": {name: asdict(block) for name, block in update.blocks.items()},
+    }

@@ -1,0 +1,78 @@
+"""How much work a patch is, in forwards of one image through the image tower, for the progress bar and the ETA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from paint_core.alpha import AlphaOptions, CurvePoint
+from paint_core.evaluation import Score
+from paint_core.finetune_config import FinetuneConfig
+from paint_core.patching import PatchPlan
+from worker.progress import ProgressMeter
+from worker.steps.prepare import PatchJob
+
+DECODE_UNITS = 0.3
+_TRAIN_UNITS = 3.0  # a forward and a backward pass
+_INTERPOLATED_FORWARDS = 7
+_TEST_FORWARDS = 3  # zero-shot, fine-tuned, patched
+
+
+class Workload:
+    """The work of one patch, counted as it is done.
+
+    Args:
+        meter: Adds up and reports.
+        config: How each fine-tuning run is done.
+    """
+
+    def __init__(self, meter: ProgressMeter, config: FinetuneConfig) -> None:
+        self._meter = meter
+        self._config = config
+
+    def step(self) -> None:
+        """Count an optimizer step."""
+        self._meter.advance(_step_units(self._config))
+
+    def point(self, point: CurvePoint) -> None:
+        """Count the evaluation of one alpha; an interpolated point is none."""
+        self._meter.advance(_point_units(point))
+
+    def scores(self, scores: Mapping[str, Score]) -> None:
+        """Count an evaluation on test splits."""
+        self._meter.advance(_images(scores))
+
+    def skip(self, done: int | CurvePoint) -> None:
+        """Count what an earlier attempt did: a number of optimizer steps, -1 for a whole run, or a point."""
+        if isinstance(done, CurvePoint):
+            self._meter.skip(_point_units(done))
+        else:
+            self._meter.skip(_step_units(self._config) * (self._config.iterations if done < 0 else done))
+
+
+def total_units(job: PatchJob, plan: PatchPlan) -> float:
+    """Return the work of the whole job; an estimate, since a search may take a few evaluations more."""
+    images = job.num_images
+    decode = DECODE_UNITS * (sum(images.values()) + job.num_anchors)
+    num_tasks, num_folds = len(job.request.tasks), plan.folds or 0
+    num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + num_folds
+    train = num_runs * plan.finetune.iterations * _step_units(plan.finetune)
+    num_searches = num_folds or (num_tasks if plan.method == "sequential" else 1)
+    select = num_searches * _num_forwards(plan.alpha) * images["validation"]
+    return decode + train + select + _TEST_FORWARDS * images["test"]
+
+
+def _step_units(config: FinetuneConfig) -> float:
+    return _TRAIN_UNITS * (config.batch_size + (config.anchor_batch_size if config.anchor_weight else 0))
+
+
+def _point_units(point: CurvePoint) -> float:
+    return _images(point.scores) if point.measured else 0.0
+
+
+def _images(scores: Mapping[str, Score]) -> float:
+    return float(sum(score.total for score in scores.values()))
+
+
+def _num_forwards(options: AlphaOptions) -> float:
+    num_paths = 2 if options.path == "best" else 1
+    return num_paths * (_INTERPOLATED_FORWARDS if options.strategy == "interpolated" else 1 / options.step + 1)
