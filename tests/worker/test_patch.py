@@ -237,7 +237,7 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         "method": "sequential",
         "tasks": [digits.id, more_digits.id],
         "supported": [kept.id],
-        "alpha": {"grid_step": 0.5},
+        "alpha": {"grid_step": 0.5, "path": "best"},
     }
     undisturbed, recorder = _patch(installation, **request)
     num_checkpoints = sum(isinstance(message, Checkpoint) for message in recorder.messages)

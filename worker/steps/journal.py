@@ -117,9 +117,9 @@ class JobJournal:
 
 def _point_as_json(point: CurvePoint) -> dict[str, Any]:
     scores = {name: vars(score) for name, score in point.scores.items()}
-    return {"alpha": point.alpha, "measured": point.measured, "scores": scores}
+    return {"alpha": point.alpha, "measured": point.measured, "profile": point.profile, "scores": scores}
 
 
 def _point_from_json(data: dict[str, Any]) -> CurvePoint:
     scores = {name: Score(**score) for name, score in data["scores"].items()}
-    return CurvePoint(data["alpha"], scores, data["measured"])
+    return CurvePoint(data["alpha"], scores, data["measured"], data["profile"])
