@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from paint_core.models import BaseModel
 
-STEPS = 1600
-BATCH_SIZE = 128
+STEPS = 2400
+BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 _WARMUP = 100
 _WEIGHT_DECAY = 0.05
 _PATCHES_DROPPED = 0.5  # halves a step, and augments (arXiv 2212.00794); the last quarter sees every patch
 _WHOLE_FROM = 0.75
 _SEED = 0
-_REPORT_EVERY = 50
+_REPORT_EVERY = 100
 
 
 def distil(visual: nn.Module, teacher: BaseModel, *, steps: int = STEPS) -> None:

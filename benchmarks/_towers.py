@@ -27,7 +27,7 @@ from paint_core.models import BaseModel, load_base
 TOWERS = ("starter", "vit")
 """Those whose features mean something; `load` knows `vitb32` as well."""
 
-VIT = {"image_size": 64, "layers": 6, "width": 192, "head_width": 64, "patch_size": 8}
+VIT = {"image_size": 64, "layers": 6, "width": 128, "head_width": 32, "patch_size": 8}
 _WEIGHTS = "open_clip_model.safetensors"
 _RANDOM_SEED = 0
 
