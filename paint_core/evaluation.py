@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.datasets import LabelledImages
-from paint_core.errors import DatasetError
+from paint_core.errors import DatasetError, NonFiniteWeightsError
 from paint_core.heads import logits
 from paint_core.models import BaseModel
 from paint_core.preprocess import Preprocess
@@ -129,11 +129,14 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
 
     Raises:
         DatasetError: no features, or not one label for each.
+        NonFiniteWeightsError: a feature is NaN or infinite; argmax would count it as some class.
     """
     if len(features) == 0 or len(labels) != len(features):
         raise DatasetError(
             f"{len(features)} features and {len(labels)} labels: give one label for each of at least one"
         )
+    if not bool(torch.isfinite(features).all()):
+        raise NonFiniteWeightsError("features are NaN or infinite: use other weights, for example a smaller alpha")
     head, labels = head.to(features.device), labels.to(features.device)
     rows = [
         _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])

@@ -240,6 +240,8 @@ class FeatureCurve:
 
     def _stored(self, name: str) -> Tensor:
         half = self.features[name].half()
+        if not bool(torch.isfinite(half).all()):
+            return self.features[name]
         rounded = replace(self, features={name: half.float()})
         first, last = self.nodes[0], self.nodes[-1]
         heads = {name: self.heads[name]}

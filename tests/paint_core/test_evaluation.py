@@ -1,31 +1,13 @@
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
 from paint_core import prompts
-from paint_core.evaluation import Score, encode, eval_mode, evaluate
+from paint_core.errors import DatasetError, NonFiniteWeightsError
+from paint_core.evaluation import calibration_error, encode, eval_mode, evaluate, predictions, score_features
 from paint_core.heads import build_head
 from paint_core.models import BaseModel
 from tests.paint_core import tiny
-
-
-@pytest.mark.parametrize(
-    ("correct", "total", "low", "high"),
-    [(50, 100, 0.4038, 0.5962), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (81, 263, 0.2553, 0.3662)],
-)
-def test_the_wilson_interval_of_published_examples(correct: int, total: int, low: float, high: float) -> None:
-    assert Score(correct, total, 0.0, 0.0, total).interval() == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 10_000), st.data())
-def test_the_interval_holds_the_accuracy_and_narrows(total: int, data: st.DataObject) -> None:
-    correct = data.draw(st.integers(0, total))
-    low, high = Score(correct, total, 0.0, 0.0, total).interval()
-    assert 0 <= low <= correct / total <= high <= 1
-    wider = Score(4 * correct, 4 * total, 0.0, 0.0, 4 * total).interval()
-    assert wider[1] - wider[0] < high - low
 
 
 def test_features_do_not_depend_on_the_batch_size(starter_base: BaseModel) -> None:
@@ -61,6 +43,75 @@ def test_a_score_counts_and_averages(tiny_base: BaseModel) -> None:
     assert score.total == 30
     assert score.correct == int((scores.argmax(1) == images.labels).sum())
     assert score.loss == pytest.approx(float(nn.functional.cross_entropy(scores, images.labels)), abs=1e-4)
+
+
+def test_the_score_of_features_is_the_score_of_their_logits() -> None:
+    source = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 8, generator=source) * 5
+    head = nn.functional.normalize(torch.randn(12, 8, generator=source), dim=-1)
+    labels = torch.randint(0, 12, (300,), generator=source)
+    rows = 20 * nn.functional.normalize(features, dim=-1) @ head.T - 3
+    score = score_features(features, head, labels, scale=20, bias=-3)
+    in_top = (rows.topk(5, dim=1).indices == labels[:, None]).any(dim=1)
+    assert (score.correct, score.total) == (int((rows.argmax(1) == labels).sum()), 300)
+    assert score.correct_top5 == int(in_top.sum())
+    assert score.accuracy < score.accuracy_top5 < 1
+    assert score.loss == pytest.approx(float(nn.functional.cross_entropy(rows, labels)), rel=1e-5)
+    assert torch.equal(predictions(features, head), rows.argmax(1))
+
+
+def test_many_images_are_scored_piece_by_piece_with_the_same_result() -> None:
+    source = torch.Generator().manual_seed(0)
+    features = torch.randn(9000, 4, generator=source)
+    head = nn.functional.normalize(torch.randn(6, 4, generator=source), dim=-1)
+    labels = torch.randint(0, 6, (9000,), generator=source)
+    whole = score_features(features, head, labels, scale=10)
+    halves = [score_features(features[part], head, labels[part], scale=10) for part in (slice(4500), slice(4500, None))]
+    assert whole.correct == sum(half.correct for half in halves)
+    assert whole.correct_top5 == sum(half.correct_top5 for half in halves)
+    assert whole.loss == pytest.approx(sum(half.loss for half in halves) / 2)
+    assert len(predictions(features, head)) == 9000
+
+
+def test_with_five_classes_or_less_every_label_is_among_the_five_best() -> None:
+    head = nn.functional.normalize(torch.randn(5, 4, generator=torch.Generator().manual_seed(0)), dim=-1)
+    score = score_features(-head, head, torch.arange(5), scale=10)
+    assert (score.correct, score.correct_top5) == (0, 5)
+
+
+def test_the_calibration_error_of_an_example_by_hand() -> None:
+    confidence = torch.tensor([0.95, 0.97, 0.95, 0.97, 0.55, 0.58])
+    correct = torch.tensor([True, True, True, False, False, True])
+    # the last bin: |3 - 3.84|; the ninth, (8/15, 9/15]: |1 - 1.13|
+    assert calibration_error(confidence, correct) == pytest.approx((0.84 + 0.13) / 6, abs=1e-6)
+
+
+def test_a_bin_is_open_below_and_closed_above() -> None:
+    # 1/3 is the fifth bin's upper end: it shares the bin with 0.3, where errors cancel, and not with 0.35.
+    third, right, wrong = torch.tensor(1 / 3, dtype=torch.float64), True, False
+    together = calibration_error(torch.stack([third, third - 0.03]), torch.tensor([right, wrong]))
+    apart = calibration_error(torch.stack([third, third + 0.03]), torch.tensor([right, wrong]))
+    assert together == pytest.approx((1 - 2 / 3 + 0.03) / 2)
+    assert apart == pytest.approx((2 / 3 + 1 / 3 + 0.03) / 2)
+
+
+def test_certainty_that_is_always_right_is_calibrated_and_always_wrong_is_not() -> None:
+    assert calibration_error(torch.ones(4), torch.ones(4, dtype=torch.bool)) == 0
+    assert calibration_error(torch.ones(4), torch.zeros(4, dtype=torch.bool)) == 1
+
+
+@pytest.mark.parametrize(("num_features", "num_labels"), [(0, 0), (3, 2)])
+def test_features_without_their_labels_are_refused(num_features: int, num_labels: int) -> None:
+    with pytest.raises(DatasetError):
+        score_features(torch.ones(num_features, 4), torch.eye(4), torch.zeros(num_labels, dtype=torch.int64), scale=1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_no_numbers_are_refused_not_counted_as_the_first_class(value: float) -> None:
+    features = torch.eye(4)
+    features[2, 1] = value
+    with pytest.raises(NonFiniteWeightsError):
+        score_features(features, torch.eye(4), torch.zeros(4, dtype=torch.int64), scale=1)
 
 
 def test_the_starter_reaches_its_published_zero_shot_accuracy(starter_base: BaseModel) -> None:
