@@ -32,7 +32,7 @@ def test_features_polynomial_in_alpha_are_interpolated_exactly(
     coefficients = torch.randn(len(nodes), 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
     def polynomial(alpha: float) -> torch.Tensor:  # of degree K - 1
-        return sum(term * alpha**power for power, term in enumerate(coefficients))  # type: ignore[return-value]
+        return torch.stack([term * alpha**power for power, term in enumerate(coefficients)]).sum(dim=0)
 
     curve = feature_curve(nodes, torch.stack([polynomial(node) for node in nodes]), torch.zeros(5, dtype=torch.int64))
     alpha = min(nodes[0] + share * (nodes[-1] - nodes[0]), nodes[-1])

@@ -104,7 +104,7 @@ def test_a_drop_of_exactly_the_limit_is_allowed_and_one_image_more_is_not(start:
 
 def test_the_worst_task_counts_not_the_mean() -> None:
     curve = [point(0.0, new=0, a=50, b=50), point(0.5, new=50, a=60, b=47)]
-    with pytest.raises(NoAcceptableAlphaError, match="'b' drops by 3.00 points"):
+    with pytest.raises(NoAcceptableAlphaError, match=r"'b' drops by 3\.00 points"):
         choose_alpha(curve, ["new"], ["a", "b"], "floor", 2)
 
 

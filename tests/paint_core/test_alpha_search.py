@@ -154,7 +154,7 @@ def test_no_acceptable_alpha_on_any_path_carries_the_curves_of_all(
     search: Callable[..., AlphaSearch], strategy: Any
 ) -> None:
     options = AlphaOptions(rule="floor", max_supported_drop=0.0, path="best", strategy=strategy, step=0.5)
-    with pytest.raises(NoAcceptableAlphaError, match="flat: .* lines: ") as caught:
+    with pytest.raises(NoAcceptableAlphaError, match=r"flat: .* lines: ") as caught:
         search(options)
     assert [(point.profile, point.alpha) for point in caught.value.curve] == [
         *(("flat", alpha) for alpha in grid(0.5)),
