@@ -60,40 +60,46 @@ def union_head(heads: Sequence[Tensor]) -> UnionHead:
     return UnionHead(everything[kept].clone(), tuple(part.cpu().clone() for part in parts))
 
 
-def merge_training_sets(tasks: Sequence[Task]) -> tuple[Tensor, LabelledImages]:
-    """The union head and all training images, labelled with its rows.
+def merge_training_sets(
+    tasks: Sequence[Task], sampling: Sampling = "proportional", seed: int = 0
+) -> tuple[Tensor, LabelledImages]:
+    """The union head and the training images of one epoch, labelled with its rows.
 
     Args:
         tasks: at least one, each with a training split; their images are of one size.
+        sampling: how often each task's images are in it; see `sampling_rows`.
+        seed: of the sampling, >= 0.
 
     Returns:
-        The head [C, D] and the images in the order of the tasks.
+        The head [C, D] and copies of the images in the order of the tasks.
 
     Raises:
-        ConfigError: no tasks.
+        ConfigError: no tasks, or unknown sampling.
         EmptySplitError: a task has no training split.
     """
     splits = [_training_split(task) for task in tasks]
     union = union_head([task.head for task in tasks])
-    labels = torch.cat([rows[split.labels] for rows, split in zip(union.rows, splits, strict=True)])
-    names = _union_classnames(union, [split.classnames for split in splits])
-    return union.head, LabelledImages(torch.cat([split.images for split in splits]), labels, names)
+    drawn = sampling_rows([len(split) for split in splits], sampling, seed)
+    images = torch.cat([split.images[rows] for split, rows in zip(splits, drawn, strict=True)])
+    own = [split.labels[rows] for split, rows in zip(splits, drawn, strict=True)]
+    labels = torch.cat([rows[labels] for rows, labels in zip(union.rows, own, strict=True)])
+    return union.head, LabelledImages(images, labels, _union_classnames(union, [split.classnames for split in splits]))
 
 
-def sampling_rows(sizes: Sequence[int], sampling: Sampling, seed: int = 0) -> Tensor:
-    """The positions in the merged training set that one epoch visits.
+def sampling_rows(sizes: Sequence[int], sampling: Sampling, seed: int = 0) -> tuple[Tensor, ...]:
+    """The images of each task that one epoch visits.
 
     `proportional`: every image once, so a batch holds the tasks by their sizes. `balanced`: as many from every task as
     the largest has, so each task is equally likely in a batch; a smaller task's images come round again, all of them
     equally often but for a random remainder.
 
     Args:
-        sizes: number of images of each task, >= 1, in their order in the merged set.
+        sizes: number of images of each task, >= 1.
         sampling: which.
         seed: of the remainder, >= 0.
 
     Returns:
-        int64 positions, grouped by task; fine-tuning shuffles them.
+        For each task int64 positions among its images; fine-tuning shuffles them.
 
     Raises:
         ConfigError: unknown sampling.
@@ -101,14 +107,14 @@ def sampling_rows(sizes: Sequence[int], sampling: Sampling, seed: int = 0) -> Te
     if sampling not in SAMPLINGS:
         raise ConfigError(f"sampling is {sampling!r}: use one of {', '.join(map(repr, SAMPLINGS))}")
     if sampling == "proportional":
-        return torch.arange(sum(sizes))
-    largest, start, parts = max(sizes), 0, []
-    for index, size in enumerate(sizes):
-        rounds, remainder = divmod(largest, size)
-        extra = torch.randperm(size, generator=generator("balance", seed, index))[:remainder]
-        parts.append(start + torch.cat([torch.arange(size).repeat(rounds), extra]))
-        start += size
-    return torch.cat(parts)
+        return tuple(map(torch.arange, sizes))
+    return tuple(_repeated(size, max(sizes), generator("balance", seed, index)) for index, size in enumerate(sizes))
+
+
+def _repeated(size: int, times: int, source: torch.Generator) -> Tensor:
+    rounds, remainder = divmod(times, size)
+    extra = torch.randperm(size, generator=source)[:remainder]
+    return torch.cat([torch.arange(size).repeat(rounds), extra])
 
 
 def _training_split(task: Task) -> LabelledImages:

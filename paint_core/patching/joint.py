@@ -9,7 +9,7 @@ from paint_core.datasets import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.one_vector import patch_with_one_vector
 from paint_core.patching.outcome import Outcome
-from paint_core.sampling import merge_training_sets, sampling_rows
+from paint_core.sampling import merge_training_sets
 from paint_core.weights import TaskVector
 
 
@@ -26,10 +26,7 @@ def patch_joint(context: PatchContext) -> Outcome:
     """
 
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:
-        head, images = merge_training_sets(tasks)
-        if context.plan.sampling == "balanced":
-            sizes = [len(task.train) for task in tasks if task.train is not None]
-            images = images.subset(sampling_rows(sizes, "balanced", context.plan.finetune.seed))
+        head, images = merge_training_sets(tasks, context.plan.sampling, context.plan.finetune.seed)
         return context.train(key, head, images)
 
     return patch_with_one_vector(context, "joint", train)

@@ -11,7 +11,7 @@ from paint_core.finetune import finetune
 from paint_core.merging import merge
 from paint_core.models import BaseModel
 from paint_core.patching import Event, NamedTerm, PatchPlan, PatchResult, TestPoint, run_patch
-from paint_core.sampling import merge_training_sets, sampling_rows
+from paint_core.sampling import merge_training_sets
 from paint_core.weights import TaskVector, mix, task_vector
 from tests.paint_core.patches import COARSE, CONFIG, old_task, same_bits, two_tasks
 
@@ -56,8 +56,7 @@ def test_a_balanced_joint_patch_shows_the_small_task_as_often(tiny_base: BaseMod
     few = dataclasses.replace(small, train=small.train.subset(range(6)))
     plan = PatchPlan("joint", CONFIG, COARSE, sampling="balanced")
     result = patch(tiny_base, (large, few), plan)
-    head, images = merge_training_sets([large, few])
-    again = images.subset(sampling_rows([48, 6], "balanced"))
+    head, again = merge_training_sets([large, few], "balanced")
     assert len(again) == 96
     expected = task_vector(tiny_base.visual.state_dict(), finetune(tiny_base, head, again, CONFIG))
     assert same_bits(result.vectors["joint"], expected)

@@ -73,21 +73,32 @@ def test_a_task_without_training_images_cannot_be_merged(tiny_base: BaseModel) -
 
 @given(SIZES)
 def test_proportional_sampling_visits_every_image_once(sizes: list[int]) -> None:
-    assert sampling_rows(sizes, "proportional").tolist() == list(range(sum(sizes)))
+    assert [rows.tolist() for rows in sampling_rows(sizes, "proportional")] == [list(range(size)) for size in sizes]
 
 
 @given(SIZES, st.integers(0, 5))
 def test_balanced_sampling_visits_every_task_equally_often_and_its_images_evenly(sizes: list[int], seed: int) -> None:
-    visits = torch.bincount(sampling_rows(sizes, "balanced", seed), minlength=sum(sizes))
-    for own in torch.split(visits, sizes):
-        assert int(own.sum()) == max(sizes)
-        assert 1 <= int(own.min()) <= int(own.max()) <= int(own.min()) + 1
+    for size, rows in zip(sizes, sampling_rows(sizes, "balanced", seed), strict=True):
+        visits = torch.bincount(rows, minlength=size)
+        assert int(visits.sum()) == max(sizes)
+        assert 1 <= int(visits.min()) <= int(visits.max()) <= int(visits.min()) + 1
 
 
 def test_the_remainder_is_drawn_from_the_seed() -> None:
-    first, again, other = (sampling_rows([50, 80], "balanced", seed).tolist() for seed in (0, 0, 1))
+    first, again, other = (sampling_rows([50, 80], "balanced", seed)[0].tolist() for seed in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+def test_a_balanced_merge_holds_the_small_task_as_often_as_the_large_one(tiny_base: BaseModel) -> None:
+    large, small = tiny.colour_task(tiny_base, "a", seed=1), tiny.colour_task(tiny_base, "b", seed=5)
+    assert large.train is not None
+    assert small.train is not None
+    few = dataclasses.replace(small, train=small.train.subset(range(7)))
+    _, merged = merge_training_sets([large, few], "balanced")
+    assert len(merged) == 48 + 48
+    own = {image.numpy().tobytes() for image in small.train.images[:7]}
+    assert {image.numpy().tobytes() for image in merged.images[48:]} == own
 
 
 def test_an_unknown_sampling_is_refused() -> None:
