@@ -57,10 +57,19 @@ def print_report(done: JsonObject) -> None:
         accuracies = (f"{scores[at]['accuracy']:.1%}" for at in ("zero_shot", "fine_tuned", "patched"))
         rows.append((task["name"], task["role"], *accuracies, scores["patched"]["total"]))
     print_table(("TASK", "ROLE", "ZERO-SHOT", "FINE-TUNED", "PATCHED", "IMAGES"), rows)
-    for stage in report.get("stages", ())[:-1]:
-        print_text(f"{stage['key']}: alpha {stage['alpha']:g}: {stage['reason']}")
-    print_text(f"Version {report['version_id']}, alpha {report['alpha']:g}: {report['reason']}")
+    *earlier, last = report.get("stages") or [report]
+    for stage in earlier:
+        print_text(f"Before it {stage['key']}, {_describe_choice(stage)}")
+    print_text(f"Version {report['version_id']}, {_describe_choice(last)}")
     _print_how_to_activate(report["version_id"])
+
+
+def _describe_choice(stage: JsonObject) -> str:
+    """Return alpha and why, or the coefficients where a search found one for each task."""
+    found = stage.get("coefficients")
+    if found:
+        return "coefficients " + ", ".join(f"{each:g}" for each in found["coefficients"])
+    return f"alpha {stage['alpha']:g}: {stage['reason']}"
 
 
 def print_selection(answer: JsonObject) -> None:

@@ -128,7 +128,7 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
             f"The report has no curve for profile {request.profile}, only for {', '.join(stage.curves)}.",
             "Name an alpha for it, or patch again with this path.",
         )
-    return _best([_by_rule(stage, profile, points, request) for profile, points in curves.items()])
+    return _best({profile: _by_rule(stage, profile, points, request) for profile, points in curves.items()})
 
 
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
@@ -180,13 +180,17 @@ def _value(stage: Stage, curve: Sequence[CurvePoint], choice: AlphaChoice, rule:
     return combined(point, stage.patching, () if rule == "floor" else stage.supported)
 
 
-def _best(found: Sequence[_Candidate | NoAcceptableAlphaError]) -> Selection:
-    candidates = [each for each in found if isinstance(each, _Candidate)]
-    if not candidates:
-        error = found[0]
-        assert isinstance(error, NoAcceptableAlphaError)
-        raise error
-    return max(candidates, key=lambda each: each.value).selection  # the first of equals: flat
+def _best(found: Mapping[str, _Candidate | NoAcceptableAlphaError]) -> Selection:
+    candidates = [each for each in found.values() if isinstance(each, _Candidate)]
+    if candidates:
+        return max(candidates, key=lambda each: each.value).selection  # the first of equals: flat
+    errors = {profile: each for profile, each in found.items() if isinstance(each, NoAcceptableAlphaError)}
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    reasons = {profile: str(error).partition(": ") for profile, error in errors.items()}
+    detail = "; ".join(f"on path {profile} {reason}" for profile, (reason, _, _) in reasons.items())
+    advice = next(iter(reasons.values()))[2]
+    raise NoAcceptableAlphaError(f"{detail}: {advice}", [point for error in errors.values() for point in error.curve])
 
 
 def _curve_point(point: Mapping[str, Any]) -> CurvePoint:

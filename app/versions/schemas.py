@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -93,7 +93,7 @@ class VersionRequest(BaseModel):
     base: str | None = Field(default=None, max_length=500, description="If given, all terms must be of this base")
     terms: tuple[TermRequest, ...] | None = Field(default=None, min_length=1, max_length=64)
     from_version: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    remove: tuple[str, ...] | None = Field(
+    remove: tuple[Annotated[str, Field(max_length=64)], ...] | None = Field(
         default=None, min_length=1, max_length=64, description="Ids of patches, or hashes of task vectors"
     )
 

@@ -86,6 +86,18 @@ def test_a_floor_that_no_alpha_meets_is_refused_with_the_nearest(world: World) -
     assert "5.00 points" in problem["detail"] + problem["next"]
 
 
+def test_where_no_path_meets_the_floor_each_tells_its_nearest_miss(world: World) -> None:
+    curves = {"flat": [(0.0, 10, 90), (1.0, 95, 60)], "lines": [(0.0, 10, 90), (1.0, 90, 87)]}
+    problem = check_problem(
+        reselect(world, add_patch(world, curves=curves), rule="floor", max_supported_drop=1), 422, "no_acceptable_alpha"
+    )
+    assert "on path flat" in problem["detail"]
+    assert "30.00 points" in problem["detail"]
+    assert "on path lines" in problem["detail"]
+    assert "3.00 points" in problem["detail"]
+    assert problem["next"].startswith("raise max_supported_drop")
+
+
 def test_limits_that_name_other_tasks_are_refused(world: World) -> None:
     patched = add_patch(world)
     limits = {"ds_other": 1}

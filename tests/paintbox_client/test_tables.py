@@ -1,0 +1,36 @@
+"""How a report reads on the command line."""
+
+import pytest
+
+from paintbox_client.tables import print_report, print_versions
+
+SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
+TASK = {"name": "digits", "role": "patching", "test": SCORES}
+
+
+def stage(alpha: float, coefficients: list[float] | None = None) -> dict:
+    found = None if coefficients is None else {"coefficients": coefficients}
+    return {"key": f"task:{alpha}", "alpha": alpha, "reason": f"because {alpha}", "coefficients": found}
+
+
+def shown(capsys: pytest.CaptureFixture[str], *stages: dict) -> str:
+    print_report({"report": {"tasks": [TASK], "stages": list(stages), "version_id": 7}})
+    return capsys.readouterr().out
+
+
+def test_every_stage_of_a_sequence_tells_its_alpha(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, stage(0.25), stage(0.5))
+    assert "Before it task:0.25, alpha 0.25: because 0.25" in text
+    assert "Version 7, alpha 0.5: because 0.5" in text
+
+
+def test_coefficients_per_task_are_told_in_place_of_an_alpha(capsys: pytest.CaptureFixture[str]) -> None:
+    text = shown(capsys, stage(0.5, [0.3, 0.75]))
+    assert "Version 7, coefficients 0.3, 0.75" in text
+    assert "alpha" not in text
+
+
+def test_a_profile_that_is_not_flat_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    terms = [{"coefficient": 0.5, "profile": "flat"}, {"coefficient": -1.25, "profile": "lines"}]
+    print_versions([{"id": 3, "name": "mix", "base": {"ref": "starter"}, "terms": terms, "is_active": False}])
+    assert "0.5, -1.25 (lines)" in capsys.readouterr().out
