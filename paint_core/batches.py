@@ -98,7 +98,10 @@ class BatchSource:
         return Batch(self._pixels(pictures), labels, self._pixels(whole), targets)
 
     def _gather(self, images: Tensor, indices: Tensor) -> Tensor:
-        return images[indices.to(images.device)].to(self.device)
+        chosen = images[indices.to(images.device)]
+        if self.device.type == "cuda" and chosen.device.type == "cpu":
+            return chosen.pin_memory().to(self.device, non_blocking=True)
+        return chosen.to(self.device)
 
     def _pixels(self, pictures: Tensor) -> Tensor:
         return self.preprocess.normalise(pictures).contiguous(memory_format=torch.channels_last)

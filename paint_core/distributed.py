@@ -4,7 +4,7 @@ The caller starts the processes (`torchrun`) and initialises `torch.distributed`
 global batch, with its crops, is the one that a single process would draw, so the loss is the same up to rounding.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -55,18 +55,25 @@ class World:
         own = count // self.size
         return slice(self.rank * own, (self.rank + 1) * own)
 
-    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+    def wrap(self, module: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> nn.Module:
         """The module, whose backward pass averages gradients over the processes.
 
         Args:
-            module: all its parameters that require gradients get one in every backward pass.
-            device: where it is.
+            module: what is trained; parameters that the loss does not reach are frozen, because the average waits for
+                every gradient.
+            loss: computes it once; left uncalled if this process is alone.
+            device: where the module is.
 
         Returns:
             The module itself if this process is alone.
         """
         if self.size == 1:
             return module
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            loss().backward()  # type: ignore[no-untyped-call]
+        for parameter in module.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
         return DistributedDataParallel(
             module, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
         )

@@ -6,22 +6,22 @@ that resumes from a `TrainState` ends, on a CPU, with the bits of one that was n
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, require_anchors
-from paint_core.batches import AnchorPool, BatchSource, on_device
+from paint_core.batches import AnchorPool, Batch, BatchSource, on_device
 from paint_core.datasets import LabelledImages
 from paint_core.determinism import deterministic_algorithms
 from paint_core.distributed import World
 from paint_core.errors import ConfigError, DatasetError, NonFiniteLossError
-from paint_core.evaluation import encode
+from paint_core.evaluation import Precision, encode
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.models import BaseModel
-from paint_core.objective import Objective, is_stochastic
+from paint_core.objective import Objective
 from paint_core.precision import resolve_precision
 from paint_core.randomness import derive_seed
 from paint_core.tower import TrainableTower
@@ -100,21 +100,27 @@ def finetune(
     """
     _require_usable(base, head, images, config, anchors)
     device = torch.device(device)
+    precision = resolve_precision(config.precision, device)
     with deterministic_algorithms(config.deterministic, device):
         tower = TrainableTower(base.visual, start, config, device)
         optimizer = torch.optim.AdamW(
             tower.learning(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        # The anchors' targets are the start's features, so they come before a resume overwrites the weights.
-        pool = _anchor_pool(base, tower.visual, anchors, anchor_loss, config, device)
+        # What anchors hold is how the start sees them, so it is computed before a resume overwrites the weights.
+        pool = None if anchors is None else _anchor_pool(base, tower.visual, anchors, anchor_loss, precision)
         first = restore(tower.visual, optimizer, state) if state is not None else 0
-        run = _start(base, head, images, pool, anchor_loss, tower, optimizer, config, device)
+        world = World.current()
+        cache = LabelledImages(on_device(images.images, device), images.labels, images.classnames)
+        source = BatchSource(cache, pool, base.preprocess, config, world, device)
+        objective = Objective(base, tower.visual, head, anchor_loss, config, precision)
+        module = world.wrap(objective, lambda: sum(objective(next(source.of_step(0)))), device)
+        run = _Run(module, tower, optimizer, source, config, world)
         for report in run.steps(first):
-            if on_step is not None and run.world.rank == 0:
+            if on_step is not None and world.rank == 0:
                 on_step(report)
-            if on_checkpoint is not None and run.world.rank == 0 and _is_due(checkpoint_every, report.step):
+            if on_checkpoint is not None and world.rank == 0 and _is_due(checkpoint_every, report.step):
                 on_checkpoint(capture(tower.visual, optimizer, report.step))
-        run.world.agree(tower.visual.state_dict().values())
+        world.agree(tower.visual.state_dict().values())
         return tower.weights()
 
 
@@ -150,47 +156,12 @@ def _require_usable(
 
 
 def _anchor_pool(
-    base: BaseModel,
-    visual: nn.Module,
-    anchors: Tensor | None,
-    anchor_loss: AnchorLoss,
-    config: FinetuneConfig,
-    device: torch.device,
-) -> AnchorPool | None:
-    if anchors is None:
-        return None
-    precision = resolve_precision(config.precision, device)
+    base: BaseModel, visual: nn.Module, anchors: Tensor, anchor_loss: AnchorLoss, precision: Precision
+) -> AnchorPool:
+    device = next(visual.parameters()).device
     features = encode(visual, anchors, base.preprocess, device=device, precision=precision)
     # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.
     return AnchorPool(on_device(anchors, device), anchor_loss.targets(features.clone()))
-
-
-def _start(
-    base: BaseModel,
-    head: Tensor,
-    images: LabelledImages,
-    pool: AnchorPool | None,
-    anchor_loss: AnchorLoss,
-    tower: TrainableTower,
-    optimizer: torch.optim.Optimizer,
-    config: FinetuneConfig,
-    device: torch.device,
-) -> "_Run":
-    world = World.current()
-    cache = LabelledImages(on_device(images.images, device), images.labels, images.classnames)
-    source = BatchSource(cache, pool, base.preprocess, config, world, device)
-    pixels = base.preprocess.normalise(images.images[:1], device)
-    objective = Objective(
-        tower.visual,
-        head.detach().clone().to(device),
-        anchor_loss,
-        scale=base.logit_scale,
-        bias=base.logit_bias,
-        label_smoothing=config.label_smoothing,
-        precision=resolve_precision(config.precision, device),
-        anchors_apart=pool is not None and is_stochastic(tower.visual, pixels),
-    )
-    return _Run(world.wrap(objective, device), tower, optimizer, source, config, world)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,42 +178,49 @@ class _Run:
     def steps(self, first: int) -> Iterator[StepReport]:
         """A report after each step from `first` on."""
         config, start = self.config, time.perf_counter()
+        batches = list(self.source.of_step(first)) if first < config.iterations else []
         for step in range(first, config.iterations):
-            loss, anchor_loss = self.step(step)
+            values = self._update(step, batches)
+            # Drawn while a GPU still works on this step.
+            batches = list(self.source.of_step(step + 1)) if step + 1 < config.iterations else []
+            loss, anchor_loss = self._finite(values, step)
             speed = (step + 1 - first) * config.batch_size / (time.perf_counter() - start)
             held = anchor_loss if self.source.anchors is not None else None
             yield StepReport(step + 1, config.iterations, loss, learning_rate_at(step, config), speed, held)
 
-    def step(self, step: int) -> tuple[float, float]:
-        """Cross-entropy and anchor loss of the batch, after one update on it."""
+    def _update(self, step: int, batches: Sequence[Batch]) -> Tensor:
+        """Cross-entropy, anchor loss and the gradient's norm [3], not waited for, after one update."""
         rate = learning_rate_at(step, self.config)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        losses = self._accumulate(step)
+        losses = self._accumulate(step, batches)
         norm = torch.nn.utils.clip_grad_norm_(self.tower.learning(), self.config.max_grad_norm)
         self.optimizer.step()
-        # One wait for the device a step, after everything is on its way. If the update was bad, the run ends here.
-        values = self.world.mean(torch.cat([losses, norm.detach().reshape(1)])).tolist()
-        for value, cause in zip(values, ("loss", "anchor loss", "gradient's norm"), strict=True):
-            if not math.isfinite(value):
-                raise NonFiniteLossError(step + 1, cause)
-        return values[0], values[1]
+        return torch.cat([losses, norm.detach().reshape(1)])
 
-    def _accumulate(self, step: int) -> Tensor:
+    def _accumulate(self, step: int, batches: Sequence[Batch]) -> Tensor:
         """The mean losses [2] over this process's micro-batches, after their backward passes."""
-        config, device, pieces = self.config, self.source.device, self.config.accumulation_steps
+        config, device = self.config, self.source.device
         means = torch.zeros(2, device=device)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             # For dropout and its like.
             torch.manual_seed(derive_seed("layers", config.seed, step * self.world.size + self.world.rank))
-            for index, batch in enumerate(self.source.of_step(step)):
-                with self.world.averaging(self.objective, now=index == pieces - 1):
+            for index, batch in enumerate(batches):
+                with self.world.averaging(self.objective, now=index == len(batches) - 1):
                     loss, anchor_loss = self.objective(batch)
                     total = loss if batch.anchor_pixels is None else loss + config.anchor_weight * anchor_loss
-                    (total / pieces).backward()
-                means += torch.stack([loss.detach(), anchor_loss.detach()]) / pieces
+                    (total / len(batches)).backward()
+                means += torch.stack([loss.detach(), anchor_loss.detach()]) / len(batches)
         return means
+
+    def _finite(self, values: Tensor, step: int) -> tuple[float, float]:
+        """The losses as numbers: the one wait for the device in a step. After a bad update, the run ends here."""
+        loss, anchor_loss, norm = self.world.mean(values).tolist()
+        for value, cause in ((loss, "loss"), (anchor_loss, "anchor loss"), (norm, "gradient's norm")):
+            if not math.isfinite(value):
+                raise NonFiniteLossError(step + 1, cause)
+        return loss, anchor_loss
 
 
 def _is_due(every: int | Callable[[int], bool] | None, step: int) -> bool:

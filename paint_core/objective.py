@@ -6,8 +6,11 @@ from torch import Tensor, nn
 
 from paint_core.anchoring import AnchorLoss
 from paint_core.batches import Batch
+from paint_core.errors import ConfigError
 from paint_core.evaluation import Precision, autocast, eval_mode
+from paint_core.finetune_config import FinetuneConfig
 from paint_core.heads import logits
+from paint_core.models import BaseModel
 
 
 class Objective(nn.Module):
@@ -15,58 +18,68 @@ class Objective(nn.Module):
 
     def __init__(
         self,
+        base: BaseModel,
         visual: nn.Module,
         head: Tensor,
         anchor: AnchorLoss,
-        *,
-        scale: float,
-        bias: float,
-        label_smoothing: float,
+        config: FinetuneConfig,
         precision: Precision,
-        anchors_apart: bool,
     ) -> None:
         """Takes the tower in as it is.
 
         Args:
+            base: whose logit scale and bias to use.
             visual: the image tower.
-            head: [C, D] on the tower's device; not trained.
+            head: [C, D]; not trained.
             anchor: the form of the anchor loss.
-            scale: the model's `logit_scale`.
-            bias: the model's `logit_bias`.
-            label_smoothing: in [0, 1).
+            config: `label_smoothing`, and what is recomputed.
             precision: of the tower's forward pass.
-            anchors_apart: whether anchors have a forward pass of their own, in eval mode: a tower that draws random
-                numbers must not draw for images whose targets were computed without.
         """
         super().__init__()
         self.visual = visual
-        self._head = head
+        # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.
+        self._head = head.detach().clone().to(next(visual.parameters()).device)
         self._anchor = anchor
-        self._scale, self._bias = scale, bias
-        self._label_smoothing = label_smoothing
+        self._scale, self._bias = base.logit_scale, base.logit_bias
+        self._config = config
         self._precision = precision
-        self._anchors_apart = anchors_apart
+        self._draws: bool | None = None  # known when the first anchors come
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The cross-entropy in nats and the anchor loss (0 without anchors), each the batch's mean."""
         with autocast(batch.pixels.device, self._precision):
             features, held = self._features(batch)
         scores = logits(features, self._head, self._scale, self._bias)
-        loss = F.cross_entropy(scores, batch.labels, label_smoothing=self._label_smoothing)
+        loss = F.cross_entropy(scores, batch.labels, label_smoothing=self._config.label_smoothing)
         if held is None or batch.anchor_targets is None:
             return loss, torch.zeros_like(loss)
         return loss, self._anchor.loss(held, batch.anchor_targets)
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """One forward pass for both kinds of image where they cannot influence each other."""
+        """One forward pass for both kinds of image, unless the tower draws random numbers in training.
+
+        It must not draw for anchors, whose targets were computed without.
+        """
         if batch.anchor_pixels is None:
             return self.visual(batch.pixels), None
-        if self._anchors_apart:
+        if self._draws is None:
+            self._draws = self._require_repeatable(batch.anchor_pixels)
+        if self._draws:
             with eval_mode(self.visual):
                 held = self.visual(batch.anchor_pixels)
             return self.visual(batch.pixels), held
         together = self.visual(torch.cat([batch.pixels, batch.anchor_pixels]))
         return together[: len(batch.pixels)], together[len(batch.pixels) :]
+
+    def _require_repeatable(self, pixels: Tensor) -> bool:
+        draws = is_stochastic(self.visual, pixels[:1])
+        if draws and self._config.gradient_checkpointing:
+            # The anchors' pass would be repeated in training mode.
+            raise ConfigError(
+                "gradient_checkpointing and anchors do not go together in an image tower with dropout: use "
+                "accumulation_steps instead"
+            )
+        return draws
 
 
 @torch.no_grad()
