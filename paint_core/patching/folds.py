@@ -43,11 +43,13 @@ def search_over_folds(context: PatchContext, train: Train) -> AlphaSearch:
         curves = {
             profile: sum_curves([fold.curves[profile] for fold in folds]) for profile in context.plan.alpha.profiles
         }
-        profile, choice = _choose(context, curves)
-        if all(fold.has_measured(profile, choice.alpha) for fold in folds):
-            num_forwards = sum(fold.num_forwards for fold in folds)
-            return AlphaSearch(choice, profile, curves[profile], curves, num_forwards)
-        folds = [fold.measured(context, profile, choice.alpha) for fold in folds]
+        wanted = [context.goal.wanted(curve) for curve in curves.values()]
+        guessed = next((point for point in wanted if not point.measured), None)
+        if guessed is None:
+            break
+        folds = [fold.measured(context, guessed.profile, guessed.alpha) for fold in folds]
+    profile, choice = _choose(context, curves)
+    return AlphaSearch(choice, profile, curves[profile], curves, sum(fold.num_forwards for fold in folds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +106,7 @@ def _choose(context: PatchContext, curves: dict[str, list[CurvePoint]]) -> tuple
             continue
         found[profile] = goal.value(next(point for point in curve if point.alpha == choice.alpha)), choice
     if not found:
-        raise refusals[0]
+        reasons = "; ".join(dict.fromkeys(map(str, refusals)))
+        raise NoAcceptableAlphaError(reasons, [point for curve in curves.values() for point in curve])
     best = max(found, key=lambda profile: found[profile][0])
     return best, found[best][1]

@@ -8,6 +8,7 @@ from paint_core.analysis import TaskChange, Update
 from paint_core.coefficients import CoefficientSearch
 from paint_core.evaluation import Score
 from paint_core.patching.compose import NamedTerm
+from paint_core.statistics import Difference
 from paint_core.weights import TaskVector, Term
 
 
@@ -101,6 +102,11 @@ class PatchResult:
     distance_to_optimal: float
     distance_to_specialised: float | None
     notes: tuple[str, ...]
+
+    @property
+    def forgetting(self) -> dict[str, Difference]:
+        """How much the patch changed each supported task; below 0 it forgot."""
+        return {name: self.changes[name].difference for name in self.stages[-1].supported}
 
     def mix_terms(self) -> list[Term]:
         """The patch's terms with their task vectors, ready to be mixed."""

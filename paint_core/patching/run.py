@@ -1,10 +1,12 @@
 """Patching, from images to a reported mix, with every method behind one function."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from paint_core.anchoring import drop_evaluation_images, require_anchors
 from paint_core.datasets import Task
 from paint_core.journal import Journal, NoJournal
 from paint_core.models import BaseModel
@@ -49,6 +51,7 @@ def run_patch(
         supported: tasks that must not get worse; none lets alpha be the best for the patching tasks alone.
         plan: how.
         anchors: uint8 [M, S, S, 3], an unlabelled pool; given if and only if the plan's `anchor_weight` is above 0.
+            Images of any task's validation or test split are left out, and a note says how many.
         device: where to compute.
         journal: what an earlier attempt already has; None keeps nothing.
         on_event: told of every step and every point; may raise to stop.
@@ -58,12 +61,28 @@ def run_patch(
         The patch and what it does.
 
     Raises:
-        ConfigError: the plan does not fit the tasks.
-        EmptySplitError: a task to improve has no training split.
+        ConfigError: the plan does not fit the tasks, or the anchors are not what the plan asks for.
+        EmptySplitError: a task to improve has no training split, or no anchor image is left.
         NoAcceptableAlphaError: no alpha meets the floor.
         NonFiniteLossError: fine-tuning diverged.
     """
     plan.require_tasks(tasks, supported, onlookers)
     record = NoJournal() if journal is None else journal
-    context = PatchContext(base, tuple(tasks), tuple(supported), plan, anchors, device, record, on_event)
-    return report(context, METHODS[plan.method](context), onlookers)
+    pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *onlookers))
+    context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event)
+    outcome = METHODS[plan.method](context)
+    return report(context, replace(outcome, notes=outcome.notes + notes), onlookers)
+
+
+def _usable_anchors(
+    base: BaseModel, anchors: Tensor | None, tasks: Sequence[Task]
+) -> tuple[Tensor | None, tuple[str, ...]]:
+    """The pool without evaluation images, and a note if there were any."""
+    if anchors is None:
+        return None, ()
+    require_anchors(anchors, base.image_size)
+    pool = drop_evaluation_images(anchors, *(split for task in tasks for split in (task.validation, task.test)))
+    num_dropped = len(anchors) - len(pool)
+    if not num_dropped:
+        return anchors, ()
+    return pool, (f"{num_dropped} of {len(anchors)} anchor images are in a validation or test split and were left out",)

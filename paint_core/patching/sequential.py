@@ -49,7 +49,7 @@ def _stage(
     key = f"task:{task.name}"
     tau = context.train(key, task.head, task.train, fixed)
     search = context.search(key, Path((Term(tau, 1.0),), tuple(fixed)), seen, reference=reference)
-    moving = (NamedTerm(key, 1.0, builds_on=tuple(term.key for term in names)),)
+    moving = (NamedTerm(key, 1.0, builds_on=tuple(term.key for term in names if term.coefficient)),)
     supported = tuple(each.name for each in context.supported)
     return StageResult(key, search, tuple(each.name for each in seen), supported, moving, names), tau
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions, CurvePoint, choose_alpha
-from paint_core.errors import ConfigError, NoAcceptableAlphaError
+from paint_core.errors import ConfigError, EmptySplitError, NoAcceptableAlphaError
 from paint_core.evaluation import evaluate
 from paint_core.finetune import StepReport
 from paint_core.models import BaseModel
@@ -70,6 +70,7 @@ def test_the_report_measures_what_changed(patch: PatchResult, tiny_base: BaseMod
         assert change.difference.points == pytest.approx(gain)
         assert sum(row.after for row in change.classes) == patch.patched[name].correct
         assert sum(row.before for row in change.classes) == patch.zero_shot[name].correct
+    assert patch.forgetting == {"old": patch.changes["old"].difference}
     assert 0 < patch.update.relative_norm < 1
     assert 0.5 < patch.update.cosine < 1
     assert list(patch.update.blocks) == ["stem", "block 1", "final"]
@@ -104,3 +105,17 @@ def test_anchors_hold_the_patch_back(patch: PatchResult, tiny_base: BaseModel) -
     assert anchored.update.relative_norm < patch.update.relative_norm
     with pytest.raises(ConfigError, match="anchor_weight"):
         run_patch(tiny_base, [task], [old], PLAN, anchors=pool)
+
+
+def test_anchors_that_are_evaluated_are_left_out(tiny_base: BaseModel) -> None:
+    task, old = two_tasks(tiny_base)[0], old_task(tiny_base)
+    config = dataclasses.replace(CONFIG, iterations=2, warmup_steps=0, anchor_weight=1.0)
+    pool = tiny.coloured(tiny_base, 8, seed=77).images
+    mixed = torch.cat([old.test.images[:2], pool, task.validation.images[:1]])
+    plan = PatchPlan("single", config, COARSE)
+    clean, dirty = (run_patch(tiny_base, [task], [old], plan, anchors=anchors) for anchors in (pool, mixed))
+    assert same_bits(clean.vectors["task:colours"], dirty.vectors["task:colours"])
+    assert clean.notes == ()
+    assert dirty.notes == ("3 of 11 anchor images are in a validation or test split and were left out",)
+    with pytest.raises(EmptySplitError, match="anchor"):
+        run_patch(tiny_base, [task], [old], plan, anchors=old.test.images)
