@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from paint_core.batch_norm import require_still_statistics
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features, probe_images
@@ -109,20 +110,20 @@ def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> n
     Raises:
         BlobMissingError: A task vector is gone.
         BlobCorruptError: A task vector's bytes have changed.
-        WeightsError: A task vector does not fit the base, or the sum is not finite.
+        WeightsError: A task vector does not fit the base or moves its running statistics, or the sum is not finite.
         ProfileError: The tower is of a kind that the profile is not defined for.
     """
     if not terms:
         return base.visual  # nothing writes into it, so a copy would only cost memory
     theta_base = base.visual.state_dict()
-    summands = [
-        Term(
-            StoredTaskVector(blobs.fetch(spec.task_vector_sha256), theta_base, base_fingerprint=base.fingerprint),
-            spec.coefficient,
-            spec.profile,
-        )
-        for spec in terms
-    ]
+    summands = [_load_term(spec, base, theta_base, blobs) for spec in terms]
     visual = copy.deepcopy(base.visual)
     mix_into(visual, theta_base, summands)
     return visual
+
+
+def _load_term(spec: TermSpec, base: BaseModel, theta_base: Mapping[str, Tensor], blobs: BlobStore) -> Term:
+    path = blobs.fetch(spec.task_vector_sha256)
+    vector = StoredTaskVector(path, theta_base, base_fingerprint=base.fingerprint)
+    require_still_statistics(base.visual, vector)
+    return Term(vector, spec.coefficient, spec.profile)
