@@ -73,7 +73,7 @@ class BatchSource:
             Batch: One micro-batch after another; crops are made when it is asked for.
         """
         config, pieces = self.config, self.config.accumulation_steps
-        share = self.world.share(config.batch_size, "batch_size")
+        share = self.world.share(config.batch_size, "batch_size", pieces)
         indices = batch_indices(step, len(self.images), config.batch_size, config.seed)[share].chunk(pieces)
         boxes = crop_boxes(config.batch_size, config.crop_scale, generator("crop", config.seed, step))[share]
         held = self._anchor_indices(step).chunk(pieces) if self.anchors is not None else [None] * pieces
@@ -84,7 +84,7 @@ class BatchSource:
         assert self.anchors is not None
         size = self.config.anchor_batch_size
         drawn = batch_indices(step, len(self.anchors.images), size, derive_seed("anchors", self.config.seed, 0))
-        return drawn[self.world.share(size, "anchor_batch_size")]
+        return drawn[self.world.share(size, "anchor_batch_size", self.config.accumulation_steps)]
 
     def _batch(self, indices: Tensor, boxes: Tensor, held: Tensor | None) -> Batch:
         pictures = self._gather(self.images.images, indices)

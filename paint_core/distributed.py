@@ -35,12 +35,13 @@ class World:
             return cls()
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def share(self, count: int, what: str) -> slice:
+    def share(self, count: int, what: str, pieces: int = 1) -> slice:
         """This process's part of a global batch.
 
         Args:
             count: length of the global batch.
             what: its name in the error.
+            pieces: micro-batches that the part must fall into.
 
         Returns:
             A slice; all ranks' slices have one length and are disjoint.
@@ -48,9 +49,11 @@ class World:
         Raises:
             ConfigError: the processes cannot share the batch evenly.
         """
-        if count % self.size:
+        unit = self.size * pieces
+        if count % unit:
             raise ConfigError(
-                f"{what} {count} cannot be shared by {self.size} processes: make it a multiple of {self.size}"
+                f"{what} {count} cannot be shared by {self.size} processes in {pieces} micro-batches each: make it a "
+                f"multiple of {unit}"
             )
         own = count // self.size
         return slice(self.rank * own, (self.rank + 1) * own)

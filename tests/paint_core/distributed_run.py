@@ -1,0 +1,69 @@
+"""A fine-tuning run as a program, for `torchrun` to start several times: MODEL_FOLDER OUTPUT_FOLDER CASE."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from paint_core import prompts
+from paint_core.distributed import World
+from paint_core.errors import ConfigError
+from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune
+from paint_core.heads import build_head
+from paint_core.models import load_base
+from paint_core.weights import fingerprint
+from tests.paint_core import tiny
+
+CONFIG = FinetuneConfig(iterations=5, batch_size=8, learning_rate=1e-3, warmup_steps=1)
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "anchored": {"anchor_weight": 20.0, "anchor_batch_size": 8, "accumulation_steps": 2},
+    "lora": {"trainable": "lora", "lora_rank": 2},
+    "uneven": {"batch_size": 7},
+}
+
+
+def run(folder: str, case: str) -> dict[str, Any]:
+    """What a run of this case gives: losses, weights' fingerprint, checkpoints; or the refusal."""
+    base = load_base(f"local-dir:{folder}")
+    config = dataclasses.replace(CONFIG, **CASES[case])
+    anchors = tiny.coloured(base, 12, seed=3).images if config.anchor_weight else None
+    reports: list[StepReport] = []
+    states: list[TrainState] = []
+    try:
+        theta_1 = finetune(
+            base,
+            build_head(base, tiny.COLOURS, prompts.PLAIN),
+            tiny.coloured(base, 20),
+            config,
+            anchors=anchors,
+            on_step=reports.append,
+            checkpoint_every=2,
+            on_checkpoint=states.append,
+        )
+    except ConfigError as error:
+        return {"error": str(error)}
+    return {
+        "losses": [report.loss for report in reports],
+        "anchor_losses": [report.anchor_loss for report in reports],
+        "fingerprint": fingerprint(theta_1),
+        "checkpoints": [state.step for state in states],
+    }
+
+
+def main() -> None:
+    """Run every case named, and write a file per rank."""
+    folder, output, *cases = sys.argv[1:]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    results = {case: run(folder, case) for case in cases}
+    (Path(output) / f"rank{World.current().rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
