@@ -34,7 +34,7 @@ from paint_core.finetune import FinetuneConfig, finetune
 from paint_core.weights import TaskVector, Term, mix_into, task_vector
 
 RECIPE = FinetuneConfig(iterations=100, batch_size=64, learning_rate=4e-4, warmup_steps=10, precision="bf16")
-"""The starter's defaults for half as many steps, written out, so that cached updates stay comparable when those move."""
+"""The starter's defaults for half as many steps, written out, so that cached updates stay comparable."""
 SUPPORTED_IN_TRUTH = ("animals", "food", "places")
 SUPPORTED_LIMIT = 120
 ALPHAS = tuple(index / 20 for index in range(21))

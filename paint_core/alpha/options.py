@@ -56,8 +56,9 @@ class AlphaOptions:
         step: distance of the alphas to choose from, in (0, 1].
         max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for lines. Above 1 for lines only.
         nodes: for `interpolated`: where to evaluate, as shares of max_alpha from 0 to 1; None means `NODES`.
-        tolerance_points: for `interpolated`: how far a prediction of an accuracy may be from the truth, in percentage
-            points, before the truth becomes another node.
+        tolerance_points: for `interpolated`: how far the prediction of a task's accuracy may be from the truth, in
+            percentage points, before the choice is made again with the truth as another node. One image is always
+            within it.
     """
 
     rule: Rule = "combined"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 from paint_core.alpha.curve import CurvePoint, PathEvaluator
 from paint_core.alpha.interpolation import FeatureCurve
@@ -39,9 +38,10 @@ def interpolate(
 ) -> tuple[list[CurvePoint], FeatureCurve]:
     """The points at these alphas, predicted where nothing was measured, and verified where the goal would choose.
 
-    What the goal wants next is evaluated truly. Where a task's accuracy is further from its prediction than the
-    tolerance, or the point turns out to miss the floor, its features become another node and the curve is predicted
-    again; else the curve is done. Prediction that keeps failing ends in the grid.
+    What the goal wants is evaluated truly, and becomes another node, since its features are at hand. Where a task's
+    accuracy was further from its prediction than the tolerance, or the point turned out to miss the floor, the curve
+    that goes through it is asked again what the goal wants; else the curve is done. Prediction that keeps failing ends
+    in the grid.
 
     Args:
         evaluator: of the path.
@@ -62,10 +62,10 @@ def interpolate(
         if len(interpolant.nodes) >= _MAX_NODES:
             return measure(evaluator, alphas), interpolant
         truth = measured[wanted.alpha] = evaluator.point(wanted.alpha)
-        as_predicted = _worst_error_points(wanted, truth) <= tolerance_points
+        interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
+        as_predicted = _is_close(wanted, truth, tolerance_points)
         if as_predicted and goal.may_choose(truth, curve) == goal.may_choose(wanted, curve):
             return _complete(alphas, measured, interpolant), interpolant
-        interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
 
 
 def _complete(
@@ -76,9 +76,9 @@ def _complete(
     return [points[alpha] for alpha in alphas]
 
 
-def _worst_error_points(predicted: CurvePoint, truth: CurvePoint) -> Fraction:
-    """The largest error of a task's accuracy; no mean over tasks, the combined one included, can be further off."""
-    return max(
-        100 * Fraction(abs(predicted.scores[name].correct - score.correct), score.total)
+def _is_close(predicted: CurvePoint, truth: CurvePoint, tolerance_points: float) -> bool:
+    """Whether every task is predicted within the tolerance, or one image; then every mean over tasks is, too."""
+    return all(
+        abs(predicted.scores[name].correct - score.correct) <= max(1, tolerance_points / 100 * score.total)
         for name, score in truth.scores.items()
     )

@@ -93,7 +93,11 @@ def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
 
 
 class _Reporter:
-    """Tells the supervisor what happens: progress always, losses and points as events of the job.
+    """Tells the supervisor what happens: progress always, losses as events of the job.
+
+    Args:
+        run: The attempt.
+        workload: Counts what is done.
 
     Attributes:
         loss: Of the last step; None before the first.
