@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from paint_core.errors import NonFiniteWeightsError
 from paint_core.weights.checks import is_finite, require_float32, require_same_shape
 
-CHUNK_BYTES = 1 << 20
+CHUNK_NUMBERS = 1 << 18
 """What is worked on at once, so that running sums stay in the cache while the updates stream past them."""
 
 Update = tuple[Tensor, float]
@@ -36,30 +37,50 @@ def write_sum(out: Tensor, base: Tensor, updates: Sequence[Update], name: str) -
         require_same_shape(name, update.shape, out.shape)
         require_float32(name, update.dtype)
     tensors = [out, base.to(out.device), *(update.to(out.device) for update, _ in updates)]
-    wide = torch.promote_types(torch.promote_types(out.dtype, base.dtype), torch.float32)
-    scratch = None
-    for part, base_part, *update_parts in _chunks(tensors, CHUNK_BYTES // wide.itemsize):
-        total = part.copy_(base_part) if part.dtype == wide else base_part.to(wide, copy=True)
-        for update, (_, factor) in zip(update_parts, updates, strict=True):
-            if factor == 1.0:
-                total.add_(update)
-                continue
-            if scratch is None or scratch.shape != total.shape:
-                scratch = torch.empty_like(total)
-            total.add_(torch.mul(update.to(wide), factor, out=scratch))
-        if total is not part:
-            part.copy_(total)
+    factors = [factor for _, factor in updates]
+    write = _write_by_numpy if _is_plain(tensors) else _write_by_torch
+    for part, *others in _chunks(tensors):
+        write(part, others[0], list(zip(others[1:], factors, strict=True)))
         if updates and not is_finite(part):
             raise NonFiniteWeightsError(
                 f"{name} would hold a NaN or an infinity: discard the task vector that does, or lower the coefficients"
             )
 
 
-def _chunks(tensors: Sequence[Tensor], length: int) -> Iterator[Sequence[Tensor]]:
+def _is_plain(tensors: Sequence[Tensor]) -> bool:
+    return all(
+        tensor.device.type == "cpu" and tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors
+    )
+
+
+def _chunks(tensors: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
     """Views of the same stretch of every tensor; all at once on a GPU and where memory layouts differ."""
     if tensors[0].device.type != "cpu" or not all(tensor.is_contiguous() for tensor in tensors):
         yield tensors
         return
     flat = [tensor.view(-1) for tensor in tensors]
-    for start in range(0, len(flat[0]), length):
-        yield [tensor[start : start + length] for tensor in flat]
+    for start in range(0, len(flat[0]), CHUNK_NUMBERS):
+        yield [tensor[start : start + CHUNK_NUMBERS] for tensor in flat]
+
+
+def _write_by_numpy(out: Tensor, base: Tensor, updates: Sequence[Update]) -> None:
+    """As `_write_by_torch`, for chunks too small to pay for waking torch's threads: at this size that takes longer.
+
+    One core and the cache are about as fast here as the memory.
+    """
+    if not updates:
+        out.copy_(base)
+        return
+    total, scratch = base.numpy(), np.empty(out.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # told by the caller, with the name
+        for update, factor in updates:
+            product = update.numpy() if factor == 1.0 else np.multiply(update.numpy(), np.float32(factor), out=scratch)
+            total = np.add(total, product, out=out.numpy())
+
+
+def _write_by_torch(out: Tensor, base: Tensor, updates: Sequence[Update]) -> None:
+    wide = torch.promote_types(torch.promote_types(out.dtype, base.dtype), torch.float32)
+    total = base.to(wide, copy=True)
+    for update, factor in updates:
+        total += update if factor == 1.0 else update.to(wide) * factor
+    out.copy_(total)

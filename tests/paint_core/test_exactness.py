@@ -141,7 +141,7 @@ def test_half_precision_weights_are_summed_in_float32(dtype: torch.dtype) -> Non
 @given(st.integers(0, 100), st.floats(-2, 2, width=32), st.sampled_from([0.0, 1.0, -0.7]))
 def test_chunks_change_no_bit(seed: int, first: float, second: float) -> None:
     generator = torch.Generator().manual_seed(seed)
-    size = summing.CHUNK_BYTES // 4 * 2 + 3 + seed
+    size = 2 * summing.CHUNK_NUMBERS + 3 + seed
     base, one, two = (torch.randn(size, generator=generator) for _ in range(3))
     expected = base.clone()
     for update, factor in ((one, first), (two, second)):

@@ -1,0 +1,226 @@
+"""What anchors are worth to a fine-tuning of the starter, and which form of anchor holds it best.
+
+1. Forms, at the same steps and images: the feature anchor of `paint_core` (1 - cosine) against the logit distillation
+   of ZSCL (Zheng et al., ICCV 2023: KL divergence of theta_0's softmax over a list of texts, temperature 2), each at a
+   few weights, judged on validation splits. The texts are the classnames of the supported tasks, which favours ZSCL.
+2. The kept form at its best weight: patching and supported accuracy on test splits, alpha chosen on validation splits,
+   along both paths and by both rules, with and without anchors.
+
+    python benchmarks/anchoring.py [--quick] [--json FILE]
+
+Trained updates are kept in `.benchmarks/anchoring/`; the first run takes an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from _cache import CACHE, write_whole
+from _report import Figure, parser, report
+from _tasks import anchors, patching, supported
+from _towers import identity
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from paint_core import prompts
+from paint_core.alpha import AlphaOptions, CurvePoint, Path, evaluate_curve, search_alpha
+from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
+from paint_core.datasets import Task
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.finetune import finetune
+from paint_core.heads import build_head
+from paint_core.models import BaseModel, load_base
+from paint_core.weights import TaskVector, Term, task_vector
+
+WEIGHTS = {"plain": (0.0,), "feature": (7.0, 20.0, 60.0), "logit": (0.3, 1.0, 3.0)}
+TEMPERATURE = 2.0
+MAX_DROP_POINTS = 2.0
+
+
+class LogitAnchor:
+    """ZSCL's form: theta_0's softmax over texts, at a temperature; KL divergence times its square."""
+
+    def __init__(self, texts: Tensor, scale: float) -> None:
+        """Take unit text embeddings [T, D] and the model's logit scale."""
+        self._texts, self._factor = texts, scale / TEMPERATURE
+
+    def targets(self, features: Tensor) -> Tensor:
+        """Return the log-probabilities [M, T]."""
+        return F.log_softmax(self._factor * F.normalize(features, dim=-1) @ self._texts.T, dim=-1)
+
+    def loss(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean divergence, times the squared temperature."""
+        now = self.targets(features.to(targets.dtype))
+        return F.kl_div(now, targets, reduction="batchmean", log_target=True) * TEMPERATURE**2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning: its form (`plain`, `feature`, `logit`), weight, task and seed."""
+
+    form: str
+    weight: float
+    task: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Accuracies in percent, supported ones as the change from zero-shot in points."""
+
+    alpha: float
+    patching: float
+    supported_change: float
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What every run shares."""
+
+    base: BaseModel
+    tasks: dict[str, Task]
+    held: dict[str, Task]
+    iterations: int
+
+    @cache  # noqa: B019 - lives as long as the program
+    def pool(self) -> Tensor:
+        """Return the anchor images, without any that is evaluated on."""
+        everyone = [*self.tasks.values(), *self.held.values()]
+        evaluated = [split for task in everyone for split in (task.validation, task.test)]
+        return drop_evaluation_images(anchors(self.base), *evaluated)
+
+    def anchor(self, form: str) -> AnchorLoss:
+        """Return the loss of a form."""
+        if form == "feature":
+            return FEATURE_ANCHOR
+        names = [task.validation.classnames for task in self.held.values()]
+        texts = torch.cat([build_head(self.base, classnames, prompts.STARTER) for classnames in names])
+        return LogitAnchor(texts, self.base.logit_scale)
+
+    def update(self, run: Run) -> TaskVector:
+        """Return the update of a run, from the cache or trained now."""
+        name = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}-{self.iterations}-{identity('starter')}.safetensors"
+        path = CACHE / "anchoring" / name
+        if not path.exists():
+            print(f"training {name}", flush=True)
+            write_whole(path, save(self._train(run)))
+        return load_file(path)
+
+    def _train(self, run: Run) -> TaskVector:
+        task = self.tasks[run.task]
+        assert task.train is not None
+        config = replace(
+            self.base.finetune_defaults,
+            precision="bf16",
+            iterations=self.iterations,
+            warmup_steps=self.iterations // 10,
+            seed=run.seed,
+            anchor_weight=run.weight,
+        )
+        pool = self.pool() if run.weight else None
+        theta_1 = finetune(self.base, task.head, task.train, config, anchors=pool, anchor_loss=self.anchor(run.form))
+        return task_vector(self.base.visual.state_dict(), theta_1)
+
+    def choose(self, run: Run, options: AlphaOptions) -> tuple[float, str, Outcome]:
+        """Return alpha and profile chosen on validation splits, and what they give there."""
+        everyone = {run.task: self.tasks[run.task], **self.held}
+        splits = {name: (task.head, task.validation) for name, task in everyone.items()}
+        path = Path((Term(self.update(run), 1.0),))
+        try:
+            search = search_alpha(self.base, path, splits, [run.task], list(self.held), options)
+        except NoAcceptableAlphaError as error:
+            return 0.0, "flat", self._outcome(run, 0.0, error.curve[0], error.curve[0])
+        points = {point.alpha: point for point in search.curve}
+        alpha = search.choice.alpha
+        return alpha, search.profile, self._outcome(run, alpha, points[0.0], points[alpha])
+
+    def tested(self, run: Run, options: AlphaOptions) -> Outcome:
+        """Return what the choice gives on test splits."""
+        alpha, profile, _ = self.choose(run, options)
+        everyone = {run.task: self.tasks[run.task], **self.held}
+        splits = {name: (task.head, task.test) for name, task in everyone.items()}
+        path = Path((Term(self.update(run), 1.0, profile),))
+        points = evaluate_curve(self.base, path, splits, sorted({0.0, alpha}))
+        return self._outcome(run, alpha, points[0], points[-1])
+
+    def _outcome(self, run: Run, alpha: float, before: CurvePoint, after: CurvePoint) -> Outcome:
+        first, last = ([point.scores[name].accuracy for name in self.held] for point in (before, after))
+        change = statistics.mean(last) - statistics.mean(first)
+        return Outcome(alpha, 100 * after.scores[run.task].accuracy, 100 * change)
+
+
+COMBINED = AlphaOptions(strategy="interpolated")
+FLOOR = AlphaOptions(rule="floor", max_supported_drop=MAX_DROP_POINTS, strategy="interpolated")
+
+
+def main() -> None:
+    """Measure and print."""
+    options = parser(__doc__).parse_args()
+    base = load_base("starter")
+    tasks = patching(base, ("digits",) if options.quick else ("digits", "fashion"))
+    bench = Bench(base, tasks, supported(base, 60 if options.quick else None), 40 if options.quick else 200)
+    seeds = (0,) if options.quick else (0, 1, 2)
+    best = compare_forms(bench, seeds)
+    figures = [Figure(f"anchor_{form}_combined_percent", value, "%") for form, (_, value) in best.items()]
+    report(figures + compare_paths(bench, best["feature"][0], seeds), options.json)
+
+
+def compare_forms(bench: Bench, seeds: Sequence[int]) -> dict[str, tuple[float, float]]:
+    """Return the best weight of each form on the first seed, and its mean combined accuracy over all seeds."""
+    print("validation, combined rule: form, weight, seed: task alpha patching % / supported change")
+    best = {}
+    for form, weights in WEIGHTS.items():
+        first = {weight: combined_of(bench, form, weight, seeds[0]) for weight in weights}
+        weight = max(first, key=lambda each: first[each])
+        others = [combined_of(bench, form, weight, seed) for seed in seeds[1:]]
+        best[form] = (weight, statistics.mean([first[weight], *others]))
+    return best
+
+
+def combined_of(bench: Bench, form: str, weight: float, seed: int) -> float:
+    """Return the mean over tasks of (patching % + supported change) / 2 at the chosen alpha."""
+    found = {task: bench.choose(Run(form, weight, task, seed), COMBINED)[2] for task in bench.tasks}
+    row = ", ".join(f"{t} {o.alpha:g} {o.patching:.1f} / {o.supported_change:+.1f}" for t, o in found.items())
+    value = statistics.mean((outcome.patching + outcome.supported_change) / 2 for outcome in found.values())
+    print(f"{form} {weight:g} {seed}: {row}: {value:.2f}", flush=True)
+    return value
+
+
+def compare_paths(bench: Bench, weight: float, seeds: Sequence[int]) -> list[Figure]:
+    """Return the means over seeds on test splits of every task, rule, path, without and with anchors."""
+    print("\ntest: task, rule, row: patching % / supported change (alpha of each seed)")
+    figures = []
+    for task in bench.tasks:
+        for rule, options in (("combined", COMBINED), ("floor", FLOOR)):
+            for name, form, path in (
+                ("flat", "plain", "flat"),
+                ("lines", "plain", "lines"),
+                ("anchored", "feature", "flat"),
+                ("anchored_lines", "feature", "lines"),
+            ):
+                runs = [Run(form, weight if form == "feature" else 0.0, task, seed) for seed in seeds]
+                found = [bench.tested(run, replace(options, path=path)) for run in runs]
+                patched = statistics.mean(outcome.patching for outcome in found)
+                change = statistics.mean(outcome.supported_change for outcome in found)
+                alphas = ", ".join(f"{outcome.alpha:g}" for outcome in found)
+                print(f"{task} {rule} {name}: {patched:.1f} / {change:+.1f} ({alphas})", flush=True)
+                figures += figures_of(f"{task}_{rule}_{name}", patched, -change)
+    return figures
+
+
+def figures_of(name: str, patched: float, drop: float) -> list[Figure]:
+    """Return a row's two figures; that of the acceptance has targets."""
+    promised = name == "digits_combined_anchored"
+    return [
+        Figure(f"{name}_percent", patched, "%", 95.0 if promised else None),
+        Figure(f"{name}_supported_drop_points", drop, "points", MAX_DROP_POINTS if promised else None, at_most=True),
+    ]
+
+
+if __name__ == "__main__":
+    main()
