@@ -60,7 +60,7 @@ def encode(
     preprocess: Preprocess,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 256,
+    batch_size: int = 128,
     precision: Precision = "fp32",
 ) -> Tensor:
     """The features of the images, in eval mode and without gradients; the tower's mode is restored.
@@ -92,7 +92,7 @@ def evaluate(
     images: LabelledImages,
     *,
     device: torch.device | str = "cpu",
-    batch_size: int = 256,
+    batch_size: int = 128,
     precision: Precision = "fp32",
 ) -> Score:
     """The score of an image tower under a head.

@@ -80,22 +80,26 @@ class AlphaOptions(_Body):
             data set id; with `floor` only.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few, interpolates features, and verifies.
         path: `flat` scales the whole update alike (PAINT); `lines` by depth (LiNeS); `best` tries both.
-        grid_step: Distance of two alphas; 1 must be a multiple of it.
+        grid_step: Distance of two alphas; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01 for
+            `interpolated`.
         max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
         tolerance_points: How far an interpolated accuracy may be from the evaluated one at the chosen alpha.
+        precision: Of the evaluations; `auto` means bf16 where the hardware computes it. Test splits are always
+            judged in fp32.
     """
 
     rule: Literal["combined", "floor"] = "combined"
     max_supported_drop: Points | dict[str, Points] | None = None
     strategy: Literal["grid", "interpolated"] = "grid"
     path: Literal["flat", "lines", "best"] = "flat"
-    grid_step: float = Field(default=0.05, gt=0, le=0.5)
+    grid_step: float | None = Field(default=None, gt=0, le=0.5)
     max_alpha: float | None = Field(default=None, ge=1, le=3)
     tolerance_points: float | None = Field(default=None, gt=0, le=100)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
-        if abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
+        if self.grid_step is not None and abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
             raise ValueError("grid_step must divide 1, such as 0.05, 0.1 or 0.25")
         if self.rule == "floor" and self.max_supported_drop in (None, {}):
             raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")

@@ -13,7 +13,7 @@
 from paint_core.alpha.curve import CurvePoint, EvaluationTask, PathEvaluator, evaluate_curve
 from paint_core.alpha.floor import Floor, exact_mean
 from paint_core.alpha.interpolation import FeatureCurve, barycentric_weights
-from paint_core.alpha.options import MAX_LINES_ALPHA, NODES, AlphaOptions, grid
+from paint_core.alpha.options import MAX_LINES_ALPHA, NODES, AlphaOptions, Strategy, grid
 from paint_core.alpha.paths import Path
 from paint_core.alpha.rules import AlphaChoice, Goal, choose_alpha, combined, exact_combined
 from paint_core.alpha.search import AlphaSearch, search_alpha
@@ -31,6 +31,7 @@ __all__ = [
     "Goal",
     "Path",
     "PathEvaluator",
+    "Strategy",
     "barycentric_weights",
     "choose_alpha",
     "combined",

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from paint_core.alpha.paths import Path
 from paint_core.datasets import LabelledImages
 from paint_core.evaluation import Score, encode, score_features
+from paint_core.finetune_config import RunPrecision
 from paint_core.models import BaseModel
+from paint_core.precision import resolve_precision
 from paint_core.weights import Term, mix_into
 
 EvaluationTask = tuple[Tensor, LabelledImages]
@@ -57,12 +59,14 @@ class PathEvaluator:
         on_point: Callable[[CurvePoint], None] | None = None,
         known: Sequence[CurvePoint] = (),
         baseline: Mapping[str, Tensor] | None = None,
+        precision: RunPrecision = "fp32",
     ) -> None:
         """Arguments as for `evaluate_curve`."""
         self.num_forwards = 0
         self.base, self.tasks, self.profile = base, tasks, path.profile
         self._on_point = on_point
         self._device = torch.device(device)
+        self._precision = resolve_precision(precision, self._device)
         self._path = _on_device(path, self._device)
         self._points = {point.alpha: point for point in known if point.measured and point.profile == path.profile}
         self._features: dict[float, Mapping[str, Tensor]] = {} if baseline is None else {0.0: baseline}
@@ -104,7 +108,13 @@ class PathEvaluator:
             mix_into(self._visual, self._theta_base, self._path.terms(alpha))
             self.num_forwards += alpha != 0
             newest = {
-                name: encode(self._visual, images.images, self.base.preprocess, device=self._device)
+                name: encode(
+                    self._visual,
+                    images.images,
+                    self.base.preprocess,
+                    device=self._device,
+                    precision=self._precision,
+                )
                 for name, (_, images) in self.tasks.items()
             }
             self._features = {kept: self._features[kept] for kept in self._features if kept == 0} | {alpha: newest}
@@ -129,6 +139,7 @@ def evaluate_curve(
     on_point: Callable[[CurvePoint], None] | None = None,
     known: Sequence[CurvePoint] = (),
     baseline: Mapping[str, Tensor] | None = None,
+    precision: RunPrecision = "fp32",
 ) -> list[CurvePoint]:
     """The scores of every task at every alpha of a path.
 
@@ -141,6 +152,7 @@ def evaluate_curve(
         on_point: called after each new point; may raise to stop.
         known: points of an interrupted search; not evaluated again.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
+        precision: of the forward passes; `auto` means bf16 where the hardware computes it.
 
     Returns:
         One point per alpha, in the order of `alphas`.
@@ -150,7 +162,9 @@ def evaluate_curve(
         WeightsMismatchError: a term does not belong to the base.
     """
     path = path if isinstance(path, Path) else Path.of(path)
-    evaluator = PathEvaluator(base, path, tasks, device=device, on_point=on_point, known=known, baseline=baseline)
+    evaluator = PathEvaluator(
+        base, path, tasks, device=device, on_point=on_point, known=known, baseline=baseline, precision=precision
+    )
     return [evaluator.point(alpha) for alpha in alphas]
 
 

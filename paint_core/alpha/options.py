@@ -10,13 +10,17 @@ from fractions import Fraction
 from typing import Literal
 
 from paint_core.errors import ConfigError
+from paint_core.finetune_config import RunPrecision
 
 Rule = Literal["combined", "floor"]
 Strategy = Literal["grid", "interpolated"]
 PathChoice = Literal["flat", "lines", "best"]
 
-NODES = (0.0, 0.1, 0.35, 0.65, 0.9, 1.0)
+NODES = (0.0, 0.15, 0.35, 0.65, 0.85, 1.0)
 """Near-Chebyshev nodes with both ends, as shares of max_alpha: five forwards when alpha 0 is known already."""
+
+STEPS: Mapping[Strategy, float] = {"grid": 0.05, "interpolated": 0.01}
+"""Distances of the alphas if nobody says otherwise: those that the paper plots, and those that cost next to nothing."""
 
 MAX_LINES_ALPHA = 1.5
 """Where the search along `lines` ends if nobody says otherwise: the profile shrinks the update, so more of it helps."""
@@ -53,29 +57,33 @@ class AlphaOptions:
         max_supported_drop: for `floor`, in percentage points, >= 0: one number, or one for every supported task.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies what it chooses.
         path: `flat`, `lines`, or `best`: both, and the better by the rule is kept.
-        step: distance of the alphas to choose from, in (0, 1].
+        step: distance of the alphas to choose from, in (0, 1]; None means 0.05 for `grid`, 0.01 for `interpolated`.
         max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for lines. Above 1 for lines only.
         nodes: for `interpolated`: where to evaluate, as shares of max_alpha from 0 to 1; None means `NODES`.
         tolerance_points: for `interpolated`: how far the prediction of a task's accuracy may be from the truth, in
             percentage points, before the choice is made again with the truth as another node. One image is always
             within it.
+        precision: of the tower's forward passes: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it. All
+            points of a search are compared with each other, so what bf16 changes, it changes for all of them.
     """
 
     rule: Rule = "combined"
     max_supported_drop: float | Mapping[str, float] | None = None
     strategy: Strategy = "grid"
     path: PathChoice = "flat"
-    step: float = 0.05
+    step: float | None = None
     max_alpha: float | None = None
     nodes: tuple[float, ...] | None = None
     tolerance_points: float = 0.5
+    precision: RunPrecision = "fp32"
 
     def __post_init__(self) -> None:
         _require_one_of("rule", self.rule, ("combined", "floor"))
         _require_one_of("strategy", self.strategy, ("grid", "interpolated"))
         _require_one_of("path", self.path, ("flat", "lines", "best"))
+        _require_one_of("precision", self.precision, ("fp32", "bf16", "auto"))
         require_floor(self.rule, self.max_supported_drop)
-        grid(self.step, 1.0 if self.max_alpha is None else self.max_alpha)
+        grid(self.spacing, 1.0 if self.max_alpha is None else self.max_alpha)
         if self.max_alpha is not None and self.max_alpha > 1 and self.path == "flat":
             raise ConfigError(f"max_alpha is {self.max_alpha}: above 1 it needs path 'lines' or 'best'")
         if not 0 <= self.tolerance_points < math.inf:
@@ -87,6 +95,11 @@ class AlphaOptions:
         """The profiles to search along, in the order of preference among equals."""
         return ("flat", "lines") if self.path == "best" else (self.path,)
 
+    @property
+    def spacing(self) -> float:
+        """The distance of the alphas to choose from."""
+        return STEPS[self.strategy] if self.step is None else self.step
+
     def max_alpha_of(self, profile: str) -> float:
         """The largest alpha along a profile; flat never goes beyond theta_1."""
         if profile == "flat":
@@ -95,7 +108,7 @@ class AlphaOptions:
 
     def alphas(self, profile: str) -> tuple[float, ...]:
         """The alphas to choose from along a profile, rising from 0."""
-        return grid(self.step, self.max_alpha_of(profile))
+        return grid(self.spacing, self.max_alpha_of(profile))
 
     def node_alphas(self, profile: str) -> tuple[float, ...]:
         """The alphas to evaluate for the interpolation along a profile, rising from 0.

@@ -97,6 +97,7 @@ def search_alpha(
             on_point=on_point,
             known=known,
             baseline=baseline,
+            precision=options.precision,
         )
         tries.append(_search(evaluator, goal, options, profile))
         # All profiles start at the same weights: what is known at alpha 0 serves the next one too.

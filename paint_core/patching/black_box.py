@@ -50,7 +50,9 @@ def search_per_task(context: PatchContext, path: Path, scalar: AlphaSearch) -> C
 def _measure(context: PatchContext, path: Path, coefficients: Coefficients) -> CurvePoint:
     terms = [replace(term, coefficient=own) for term, own in zip(path.moving, coefficients, strict=True)]
     tasks = {task.name: (task.head, task.validation) for task in (*context.tasks, *context.supported)}
-    (point,) = evaluate_curve(context.base, Path(terms), tasks, [1.0], device=context.device)
+    (point,) = evaluate_curve(
+        context.base, Path(terms), tasks, [1.0], device=context.device, precision=context.plan.alpha.precision
+    )
     return point
 
 

@@ -49,6 +49,7 @@ def test_an_end_that_makes_no_grid_is_refused(end: float) -> None:
         ({"nodes": (0.0, 0.5), "strategy": "interpolated"}, "nodes"),
         ({"nodes": (0.0, 0.5, 0.5, 1.0), "strategy": "interpolated"}, "nodes"),
         ({"tolerance_points": -0.5}, "tolerance_points"),
+        ({"precision": "fp16"}, "precision"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any], named: str) -> None:

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,7 +82,7 @@ def test_the_grid_search_is_the_measured_curve_and_the_rule_on_it(
 def test_interpolation_chooses_what_the_grid_chooses_from_six_forwards_at_most(
     search: Callable[..., AlphaSearch],
 ) -> None:
-    whole, quick = search(GRID), search(INTERPOLATED)
+    whole, quick = search(GRID), search(replace(INTERPOLATED, step=0.05))
     assert quick.choice.alpha == whole.choice.alpha
     assert quick.choice.combined == whole.choice.combined
     assert quick.num_forwards <= 6
@@ -90,6 +91,23 @@ def test_interpolation_chooses_what_the_grid_chooses_from_six_forwards_at_most(
     assert all(point == truth[point.alpha] for point in quick.curve if point.measured)
     assert 6 <= sum(point.measured for point in quick.curve) <= 7
     assert set(quick.interpolants["flat"].nodes) == {point.alpha for point in quick.curve if point.measured}
+
+
+def test_an_interpolated_curve_has_101_points_and_its_choice_is_no_worse_than_the_grids(
+    search: Callable[..., AlphaSearch],
+) -> None:
+    whole, quick = search(GRID), search(INTERPOLATED)
+    assert [point.alpha for point in quick.curve] == [index / 100 for index in range(101)]
+    assert quick.choice.combined >= whole.choice.combined
+    assert quick.num_forwards <= 6
+
+
+def test_in_bf16_all_points_of_a_search_are(search: Callable[..., AlphaSearch]) -> None:
+    whole, half = search(GRID), search(replace(GRID, precision="bf16"))
+    assert half.curve[0].scores["colours"].loss != whole.curve[0].scores["colours"].loss
+    for task in ("colours", "mastered"):
+        losses = [[point.scores[task].loss for point in each.curve] for each in (whole, half)]
+        assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 def test_on_point_is_told_of_true_evaluations_only_and_known_ones_are_not_told_again(
@@ -234,7 +252,7 @@ def test_a_smooth_path_is_predicted_well_and_verified_once(tiny_base: BaseModel)
     num_asked = len(evaluator.asked)
     curve, final = interpolate(evaluator, interpolant, grid(), Goal(["new"], []), tolerance_points=0.5)
     assert set(evaluator.asked[num_asked:]) == {0.6}  # the first at which every image is right
-    assert final.nodes == (0.0, 0.1, 0.35, 0.6, 0.65, 0.9, 1.0)
+    assert final.nodes == (0.0, 0.15, 0.35, 0.6, 0.65, 0.85, 1.0)
     truth = [evaluator.point(alpha) for alpha in grid()]
     assert [point.scores["new"].correct for point in curve] == [point.scores["new"].correct for point in truth]
     assert tuple(point.alpha for point in curve if point.measured) == final.nodes
@@ -290,7 +308,7 @@ def test_a_path_that_no_polynomial_follows_ends_as_the_grid(tiny_base: BaseModel
     nodes = INTERPOLATED.node_alphas("flat")
 
     def treacherous(alpha: float) -> float:
-        return 0.1 * (alpha - 0.5) ** 2 + (0.0 if alpha in nodes else 0.02 + 0.02 * math.sin(97 * alpha))
+        return 0.1 * (alpha - 0.5) ** 2 + (0.0 if alpha in nodes else 0.02 + 0.02 * math.sin(131 * alpha))
 
     goal = Goal(["new"], [])
     evaluator = MadeUpPath(tiny_base, treacherous, {"new": -0.01})

@@ -80,6 +80,7 @@ def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
         step=alpha.grid_step,
         max_alpha=alpha.max_alpha,
         tolerance_points=tolerance,
+        precision=alpha.precision,
     )
     return PatchPlan(
         method=request.method,

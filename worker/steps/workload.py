@@ -75,4 +75,4 @@ def _images(scores: Mapping[str, Score]) -> float:
 
 def _num_forwards(options: AlphaOptions) -> float:
     num_paths = 2 if options.path == "best" else 1
-    return num_paths * (_INTERPOLATED_FORWARDS if options.strategy == "interpolated" else 1 / options.step + 1)
+    return num_paths * (_INTERPOLATED_FORWARDS if options.strategy == "interpolated" else 1 / options.spacing + 1)
