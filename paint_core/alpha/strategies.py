@@ -8,8 +8,11 @@ from paint_core.alpha.curve import CurvePoint, PathEvaluator
 from paint_core.alpha.interpolation import FeatureCurve
 from paint_core.alpha.rules import Goal
 
-_MAX_NODES = 12
-"""Where interpolation gives up: a polynomial through more nodes than these starts to swing between them."""
+_MAX_MEASURED = 12
+"""Where interpolation gives up: as many evaluations as these are more than half a grid."""
+
+MIN_NODE_DISTANCE = 0.04
+"""As a share of the path: two nodes closer than this make a polynomial of their rounding errors, not of the path."""
 
 
 def measure(evaluator: PathEvaluator, alphas: Sequence[float]) -> list[CurvePoint]:
@@ -38,10 +41,10 @@ def interpolate(
 ) -> tuple[list[CurvePoint], FeatureCurve]:
     """The points at these alphas, predicted where nothing was measured, and verified where the goal would choose.
 
-    What the goal wants is evaluated truly, and becomes another node, since its features are at hand. Where a task's
-    accuracy was further from its prediction than the tolerance, or the point turned out to miss the floor, the curve
-    that goes through it is asked again what the goal wants; else the curve is done. Prediction that keeps failing ends
-    in the grid.
+    What the goal wants is evaluated truly, and becomes another node, since its features are at hand, unless it lies
+    next to one. Where a task's accuracy was further from its prediction than the tolerance, or the point turned out to
+    miss the floor, the goal is asked again what it wants, of the curve that knows the truth there; else the curve is
+    done. Prediction that keeps failing ends in the grid.
 
     Args:
         evaluator: of the path.
@@ -59,13 +62,21 @@ def interpolate(
         wanted = goal.wanted(curve)
         if wanted.measured:
             return curve, interpolant
-        if len(interpolant.nodes) >= _MAX_NODES:
+        if len(measured) >= _MAX_MEASURED:
             return measure(evaluator, alphas), interpolant
         truth = measured[wanted.alpha] = evaluator.point(wanted.alpha)
-        interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
+        if _is_apart(wanted.alpha, interpolant.nodes):
+            interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
         as_predicted = _is_close(wanted, truth, tolerance_points)
         if as_predicted and goal.may_choose(truth, curve) == goal.may_choose(wanted, curve):
             return _complete(alphas, measured, interpolant), interpolant
+
+
+def _is_apart(alpha: float, nodes: Sequence[float]) -> bool:
+    """Whether an alpha is far enough from every node to become one."""
+    # A hair less, so that alphas of a grid which are that far apart stay so in floating point.
+    least = (MIN_NODE_DISTANCE - 1e-9) * (nodes[-1] - nodes[0])
+    return min(abs(alpha - node) for node in nodes) >= least
 
 
 def _complete(

@@ -21,6 +21,7 @@ from paint_core.alpha import (
     grid,
     search_alpha,
 )
+from paint_core.alpha.interpolation import barycentric_weights
 from paint_core.alpha.strategies import interpolate, measure_nodes
 from paint_core.datasets import LabelledImages, Task
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
@@ -290,6 +291,28 @@ def test_a_floor_that_fails_in_truth_is_no_agreement_however_wide_the_tolerance(
     chosen = goal.choose([point for point in curve if point.measured])
     assert evaluator.point(chosen.alpha).scores["old"].correct == 100
     assert len(final.nodes) > len(interpolant.nodes) + 1
+
+
+def test_a_verified_alpha_next_to_a_node_is_measured_but_no_node_itself(tiny_base: BaseModel) -> None:
+    evaluator = MadeUpPath(tiny_base, smooth, {"new": 0.24})
+    alphas = grid(0.01)
+    curve, final = interpolate(
+        evaluator, measure_nodes(evaluator, (0.0, 0.35, 0.64, 1.0)), alphas, Goal(["new"], []), tolerance_points=0.5
+    )
+    assert final.nodes == (0.0, 0.35, 0.64, 1.0)
+    assert [point.alpha for point in curve if point.measured] == [0.0, 0.35, 0.62, 0.64, 1.0]
+
+
+def test_no_alpha_that_may_be_verified_makes_the_curve_multiply_rounding(tiny_base: BaseModel) -> None:
+    """A feature's rounding is multiplied by the sum of the weights: by 1.9 at most before the search adds nodes."""
+    nodes = INTERPOLATED.node_alphas("flat")
+    for wanted in range(1, 100):
+        # Every image is right from this alpha on, a hair before the alpha of the grid.
+        evaluator = MadeUpPath(tiny_base, smooth, {"new": 0.5501 - wanted / 200})
+        interpolant = measure_nodes(evaluator, nodes)
+        _, final = interpolate(evaluator, interpolant, grid(0.01), Goal(["new"], []), tolerance_points=0.5)
+        assert wanted / 100 in evaluator.asked
+        assert max(sum(map(abs, barycentric_weights(final.nodes, alpha))) for alpha in grid(0.01)) < 8
 
 
 def test_one_image_is_no_disagreement(tiny_base: BaseModel) -> None:

@@ -19,7 +19,7 @@ def ask(**change: Any) -> PatchRequest:
 def test_only_names_and_tasks_must_be_given() -> None:
     request = PatchRequest(name="  digits ", tasks=("ds_1",))
     assert (request.name, request.method, request.base, request.supported) == ("digits", "single", None, ())
-    assert request.alpha == AlphaOptions(rule="combined", grid_step=None, precision="auto")
+    assert request.alpha == AlphaOptions(rule="combined", grid_step=None, precision="fp32")
 
 
 def test_a_request_survives_being_stored() -> None:
