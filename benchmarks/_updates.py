@@ -33,8 +33,8 @@ from paint_core.evaluation import encode, evaluate
 from paint_core.finetune import FinetuneConfig, finetune
 from paint_core.weights import TaskVector, Term, mix_into, task_vector
 
-RECIPE = FinetuneConfig(iterations=100, batch_size=64, learning_rate=4e-4, warmup_steps=10, precision="bf16")
-"""The starter's defaults for half as many steps, written out, so that cached updates stay comparable."""
+RECIPE = FinetuneConfig(iterations=200, batch_size=64, learning_rate=4e-4, warmup_steps=20, precision="bf16")
+"""The starter's defaults, written out, so that cached updates stay comparable."""
 SUPPORTED_IN_TRUTH = ("animals", "food", "places")
 SUPPORTED_LIMIT = 120
 ALPHAS = tuple(index / 20 for index in range(21))
