@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from registry.jobs import LEASE_SECONDS
@@ -18,6 +20,8 @@ class WorkerSettings(StorageSettings):
         ingest_limit_seconds: An ingest job that runs longer is stopped and fails.
         patch_limit_seconds: A patch job that runs longer is stopped and fails.
         max_image_pixels: Larger images are rejected at ingest.
+        decoded_memory_bytes: A split whose decoded images take more lies in a scratch file instead of in memory.
+        feature_cache_bytes: Room for features of unpatched bases, which later patches read; 0 keeps none.
     """
 
     lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
@@ -26,3 +30,10 @@ class WorkerSettings(StorageSettings):
     ingest_limit_seconds: float = Field(default=3600.0, gt=0)
     patch_limit_seconds: float = Field(default=48 * 3600.0, gt=0)
     max_image_pixels: int = Field(default=50_000_000, gt=0)
+    decoded_memory_bytes: int = Field(default=2 << 30, ge=0)
+    feature_cache_bytes: int = Field(default=1 << 30, ge=0)
+
+    @property
+    def feature_cache_dir(self) -> Path:
+        """Folder of the features of unpatched bases; safe to empty at any time."""
+        return self.data_dir / "cache" / "features"

@@ -1,18 +1,22 @@
 """What every method needs: the base, the tasks, and the two things that cost time, training and searching."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
 from paint_core.datasets import LabelledImages, Task
-from paint_core.evaluation import Score
+from paint_core.evaluation import Precision, Score, encode
+from paint_core.feature_cache import FeatureCache, features_key
 from paint_core.finetune import StepReport, finetune
 from paint_core.journal import Journal, Resume
 from paint_core.models import BaseModel
 from paint_core.patching.plan import PatchPlan
+from paint_core.precision import resolve_precision
 from paint_core.weights import TaskVector, Term, mix, task_vector
 
 
@@ -48,6 +52,7 @@ class PatchContext:
         device: where to compute.
         journal: what an earlier attempt already has.
         on_event: told of every step and point; may raise to stop.
+        feature_cache: keeps the features at theta_0 for later patches; None computes them anew.
     """
 
     base: BaseModel
@@ -58,6 +63,7 @@ class PatchContext:
     device: torch.device | str
     journal: Journal
     on_event: Callable[[Event], None] | None
+    feature_cache: FeatureCache | None = None
 
     @property
     def theta_base(self) -> dict[str, Tensor]:
@@ -126,6 +132,7 @@ class PatchContext:
             The search.
         """
         everything = (*patching, *self.supported)
+        options = options or self.plan.alpha
         with self.journal.stage("select"):
             return search_alpha(
                 self.base,
@@ -133,12 +140,33 @@ class PatchContext:
                 {task.name: (task.head, task.validation) for task in everything},
                 [task.name for task in patching],
                 [task.name for task in self.supported],
-                options or self.plan.alpha,
+                options,
                 device=self.device,
                 on_point=lambda point: self.record(f"select:{key}", point),
                 known=self.journal.points(f"select:{key}"),
                 reference=reference,
+                baseline=self._baseline(path, everything, options),
             )
+
+    def zero_shot_features(self, images: LabelledImages, precision: Precision = "fp32") -> Tensor:
+        """The features at theta_0, from the cache if they are there.
+
+        Args:
+            images: a validation or test split.
+            precision: of the forward pass.
+
+        Returns:
+            float32 [N, D] on the run's device, not of unit length.
+        """
+
+        def compute() -> Tensor:
+            tower, preprocess = self._zero_shot_tower, self.base.preprocess
+            return encode(tower, images.images, preprocess, device=self.device, precision=precision)
+
+        if self.feature_cache is None:
+            return compute()
+        key = features_key(self.base, images.images, precision, self.device)
+        return self.feature_cache.features(key, compute).to(self.device)
 
     def record(self, key: str, point: CurvePoint) -> None:
         """Writes a new point into the journal and tells the caller of it.
@@ -158,3 +186,16 @@ class PatchContext:
         """
         if self.on_event is not None:
             self.on_event(event)
+
+    @cached_property
+    def _zero_shot_tower(self) -> nn.Module:
+        if self.base.device == torch.device(self.device):
+            return self.base.visual
+        return copy.deepcopy(self.base.visual).to(self.device)
+
+    def _baseline(self, path: Path, tasks: Sequence[Task], options: AlphaOptions) -> dict[str, Tensor] | None:
+        """The features at the path's alpha 0, where that is theta_0 and there is a cache; else None."""
+        if self.feature_cache is None or path.fixed:
+            return None
+        precision = resolve_precision(options.precision, torch.device(self.device))
+        return {task.name: self.zero_shot_features(task.validation, precision) for task in tasks}

@@ -89,8 +89,15 @@ def judge(context: PatchContext, tower: nn.Module, terms: Sequence[Term], tasks:
     Returns:
         Task name to verdict.
     """
+    if not terms:
+        return {task.name: _verdict(context, context.zero_shot_features(task.test), task) for task in tasks}
     mix_into(tower, context.base.visual.state_dict(), terms)
-    return {task.name: _verdict(context, tower, task) for task in tasks}
+    return {
+        task.name: _verdict(
+            context, encode(tower, task.test.images, context.base.preprocess, device=context.device), task
+        )
+        for task in tasks
+    }
 
 
 def _judge(
@@ -101,9 +108,8 @@ def _judge(
     return verdicts
 
 
-def _verdict(context: PatchContext, tower: nn.Module, task: Task) -> Verdict:
+def _verdict(context: PatchContext, features: Tensor, task: Task) -> Verdict:
     base = context.base
-    features = encode(tower, task.test.images, base.preprocess, device=context.device)
     score = score_features(features, task.head, task.test.labels, scale=base.logit_scale, bias=base.logit_bias)
     return Verdict(score, predictions(features, task.head).cpu())
 

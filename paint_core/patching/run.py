@@ -8,6 +8,7 @@ from torch import Tensor
 
 from paint_core.anchoring import drop_evaluation_images, require_anchors
 from paint_core.datasets import Task
+from paint_core.feature_cache import FeatureCache
 from paint_core.journal import Journal, NoJournal
 from paint_core.models import BaseModel
 from paint_core.patching.context import Event, PatchContext
@@ -38,6 +39,7 @@ def run_patch(
     journal: Journal | None = None,
     on_event: Callable[[Event], None] | None = None,
     onlookers: Sequence[Task] = (),
+    feature_cache: FeatureCache | None = None,
 ) -> PatchResult:
     """A patch of the tasks that spares the supported ones (PAINT, arXiv 2208.05592).
 
@@ -56,6 +58,8 @@ def run_patch(
         journal: what an earlier attempt already has; None keeps nothing.
         on_event: told of every step and every point; may raise to stop.
         onlookers: tasks that are reported on test splits and otherwise have no part in the patch.
+        feature_cache: keeps the features at theta_0, which every patch of this base on these images needs; None
+            computes them anew.
 
     Returns:
         The patch and what it does.
@@ -69,7 +73,7 @@ def run_patch(
     plan.require_tasks(tasks, supported, onlookers)
     record = NoJournal() if journal is None else journal
     pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *onlookers))
-    context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event)
+    context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event, feature_cache)
     outcome = METHODS[plan.method](context)
     return report(context, replace(outcome, notes=outcome.notes + notes), onlookers)
 

@@ -196,6 +196,22 @@ def test_parallel_with_one_coefficient_per_task(
     _require_what_is_registered_is_what_is_reported(installation, row, starter)
 
 
+def test_a_second_patch_reads_the_features_of_the_unpatched_base_and_large_splits_lie_in_files(
+    installation: Installation, digits: DatasetRow, kept: DatasetRow
+) -> None:
+    request: dict[str, Any] = {"tasks": [digits.id], "supported": [kept.id], "alpha": {"grid_step": 0.5}}
+    first, _ = _patch(installation, **request)
+    cached = {path: path.read_bytes() for path in installation.settings.feature_cache_dir.iterdir()}
+    assert len(cached) >= 4  # validation and test splits of both
+    tight = replace(installation, settings=installation.settings.model_copy(update={"decoded_memory_bytes": 0}))
+    second, _ = _patch(tight, **request)
+    assert {path: path.read_bytes() for path in installation.settings.feature_cache_dir.iterdir()} == cached
+    assert list(installation.settings.scratch_dir.iterdir()) == []
+    reports = [row.report or {} for row in (first, second)]
+    assert reports[0]["curve"] == reports[1]["curve"]
+    assert reports[0]["tasks"] == reports[1]["tasks"]
+
+
 def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
     installation: Installation, digits: DatasetRow, kept: DatasetRow, food: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paint_core.alpha import AlphaOptions, CurvePoint
+from paint_core.feature_cache import FolderFeatureCache
 from paint_core.finetune import StepReport
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.patching import Event, PatchPlan, run_patch
@@ -52,6 +53,7 @@ def patch(run: Run) -> None:
         device=base.device,
         journal=journal,
         on_event=reporter,
+        feature_cache=FolderFeatureCache(run.settings.feature_cache_dir, run.settings.feature_cache_bytes),
     )
     with state.stage("register"):
         register(run, job, base, tasks, plan, result, journal, state)

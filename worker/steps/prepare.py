@@ -12,6 +12,7 @@ from paint_core.anchoring import drop_evaluation_images
 from paint_core.datasets import LabelledImages, Task, decode_all
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.heads import build_head
+from paint_core.image_store import Scratch
 from paint_core.models import BaseModel, load_base
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
@@ -195,7 +196,8 @@ def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_ima
 
 def _decode(run: Run, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]) -> LabelledImages:
     shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
-    images = decode_all(read_shard(shard), base.preprocess, tuple(row.classnames or ()))
+    scratch = Scratch(run.settings.scratch_dir, run.settings.decoded_memory_bytes)
+    images = decode_all(read_shard(shard), base.preprocess, tuple(row.classnames or ()), scratch=scratch)
     on_images(len(images))
     return images
 

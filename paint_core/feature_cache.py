@@ -1,0 +1,118 @@
+"""Features of the unpatched model, kept between patches: every patch of a base needs the same ones at alpha 0.
+
+A search begins at theta_0, and a report compares with it. Which supported tasks stand for the model's users rarely
+changes, so their features at theta_0 are computed once for a base and read ever after.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from paint_core.evaluation import Precision
+from paint_core.models import BaseModel
+
+_NAME = "features"
+
+
+class FeatureCache(Protocol):
+    """Where features are kept."""
+
+    def features(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The features that are kept under a key, or those that `compute` gives, which are kept then.
+
+        Args:
+            key: from `features_key`.
+            compute: gives float32 [N, D]; called at most once.
+
+        Returns:
+            float32 [N, D] on the CPU.
+        """
+        ...
+
+
+class FolderFeatureCache:
+    """One safetensors file for each key in a folder that several processes may share.
+
+    A file that cannot be read is computed again, and a disk that takes no more is no error: nothing is lost but time.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        """A cache in a folder.
+
+        Args:
+            folder: made when something is kept, readable by its owner only.
+            limit_bytes: of all files together; those that were not asked for longest go first.
+        """
+        self._folder = folder
+        self._limit_bytes = limit_bytes
+
+    def features(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The features of a key, from its file or computed now."""
+        path = self._folder / f"{key}.safetensors"
+        try:
+            found = safetensors.torch.load(path.read_bytes())[_NAME]
+            _touch(path)
+        except (OSError, safetensors.SafetensorError, KeyError):
+            found = compute().detach().cpu().clone()
+            self._keep(path, safetensors.torch.save({_NAME: found}))
+        return found
+
+    def _keep(self, path: Path, data: bytes) -> None:
+        if len(data) > self._limit_bytes:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._make_room(len(data))
+            # Not synced: after a power cut a file may be torn, and is then computed again.
+            with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
+                try:
+                    file.write(data)
+                    file.flush()
+                    _touch(Path(file.name))
+                    os.replace(file.name, path)
+                finally:
+                    Path(file.name).unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def _make_room(self, num_bytes: int) -> None:
+        files = sorted(((path.stat(), path) for path in self._folder.iterdir()), key=lambda pair: pair[0].st_mtime_ns)
+        total = sum(stat.st_size for stat, _ in files)
+        for stat, path in files:
+            if total + num_bytes <= self._limit_bytes:
+                return
+            path.unlink(missing_ok=True)
+            total -= stat.st_size
+
+
+def features_key(base: BaseModel, images: Tensor, precision: Precision, device: torch.device | str) -> str:
+    """What decides the features of theta_0: weights and preprocessing, pixels, and the arithmetic.
+
+    Args:
+        base: theta_0.
+        images: uint8 [N, S, S, 3].
+        precision: of the forward pass.
+        device: where it runs.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    facts = [base.fingerprint, precision, torch.device(device).type, torch.__version__, list(images.shape)]
+    digest = hashlib.sha256(json.dumps(facts).encode())
+    digest.update(images.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def _touch(path: Path) -> None:
+    now = time.time_ns()  # the kernel's own stamps may be milliseconds apart
+    os.utime(path, ns=(now, now))
