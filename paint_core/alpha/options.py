@@ -16,7 +16,7 @@ Rule = Literal["combined", "floor"]
 Strategy = Literal["grid", "interpolated"]
 PathChoice = Literal["flat", "lines", "best"]
 
-NODES = (0.0, 0.15, 0.35, 0.65, 0.85, 1.0)
+NODES = (0.0, 0.15, 0.35, 0.55, 0.85, 1.0)
 """Near-Chebyshev nodes with both ends, as shares of max_alpha: five forwards when alpha 0 is known already."""
 
 STEPS: Mapping[Strategy, float] = {"grid": 0.05, "interpolated": 0.01}

@@ -11,7 +11,7 @@ from paint_core.alpha.rules import Goal
 _MAX_MEASURED = 12
 """Where interpolation gives up: as many evaluations as these are more than half a grid."""
 
-MIN_NODE_DISTANCE = 0.04
+MIN_NODE_DISTANCE = 0.05
 """As a share of the path: two nodes closer than this make a polynomial of their rounding errors, not of the path."""
 
 
