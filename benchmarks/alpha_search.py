@@ -3,7 +3,8 @@
 1. Speed. The plain procedure goes through 21 alphas; for each it loads the mixed weights, and for each task it reads,
    decodes and preprocesses the files and runs the tower in fp32 on batches of 128. It is timed with loading in the
    process and with one loader process a core, and the faster of the two is the reference. Ours starts from the same
-   files. They are JPEG files of 448 x 448 pixels, as many as most photographs of data sets have; figures that end in
+   files. They are JPEG files of 448 x 448 pixels with the grain of a camera: as many pixels as the median photograph of
+   ImageNet has (500 x 375), and still fewer bytes and a little quicker to decode (`SIDE`, `GRAIN`). Figures that end in
    `_small_files` are for the pictures' own small PNG files, which cost almost nothing to decode. Ours gets the features
    at alpha 0 as a caller has them who has searched from this base before; `_nothing_cached` is the time without them.
 2. Exactness. Four patching tasks, two towers, five seeds: the curve, the choice and the forwards of `interpolated`, and
@@ -20,6 +21,7 @@ import io
 import os
 import statistics
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from itertools import product
 from pathlib import Path as FilePath
 from typing import get_args
 
+import numpy as np
 import torch
 from _report import Figure, measure, medians, parser, report
 from _tasks import PATCHING, load_task, read_files, supported
@@ -49,6 +52,10 @@ from paint_core.models import BaseModel
 from paint_core.weights import TaskVector
 
 SIDE = 448
+GRAIN = 12.0
+"""Standard deviation of the noise, in grey levels of 256. With it a file has 77 kB and takes 1.85 ms to load with
+open_clip's transform, without it 16 kB and 1.37 ms; 120 photographs of ImageNet have a median of 107 kB and take 1.95 ms
+(same run). The model reads 64 x 64 pixels, each the mean of about 49, which takes most of it away."""
 BATCH_SIZE = 128
 PATCHED = "digits"
 NOTHING_CACHED = "_nothing_cached"
@@ -183,13 +190,19 @@ def problem_of(tower: str, limit: int, *, small_files: bool = False) -> Iterator
 
 def _write(stem: FilePath, data: bytes, small_files: bool) -> FilePath:
     if not small_files:
-        buffer = io.BytesIO()
-        picture = Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-        picture.save(buffer, "JPEG", quality=90)
-        data = buffer.getvalue()
+        data = _as_photograph(data)
     path = stem.with_suffix(".png" if small_files else ".jpg")
     path.write_bytes(data)
     return path
+
+
+def _as_photograph(data: bytes) -> bytes:
+    picture = Image.open(io.BytesIO(data)).convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    grain = np.random.default_rng(zlib.crc32(data)).normal(0, GRAIN, (SIDE, SIDE, 1))
+    buffer = io.BytesIO()
+    grainy = (np.asarray(picture) + grain).round().clip(0, 255).astype(np.uint8)
+    Image.fromarray(grainy).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
 
 
 def _random_update(base: BaseModel) -> TaskVector:
