@@ -56,8 +56,8 @@ GRAIN = 12.0
 """Standard deviation of the noise, in grey levels of 256.
 
 With it a file has 77 kB and takes 1.85 ms to load by open_clip's transform, without it 16 kB and 1.37 ms. Of 120
-photographs of ImageNet the median has 107 kB, and one takes 1.95 ms (same run, 2 cores). The model reads 64 x 64 pixels,
-each about the mean of 49, which takes most of the noise away.
+photographs of ImageNet the median has 107 kB, and one takes 1.95 ms (same run, 2 cores). The model reads 64 x 64
+pixels, each about the mean of 49, which takes most of the noise away.
 """
 BATCH_SIZE = 128
 PATCHED = "digits"
