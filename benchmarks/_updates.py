@@ -48,7 +48,7 @@ class Truth:
 
     Attributes:
         alphas: K numbers, 0 to 1.
-        features: task (the patched one, and `SUPPORTED_IN_TRUTH`) to float16 [K, N, D], not of unit length. The images
+        features: task (the patched one, and `SUPPORTED_IN_TRUTH`) to float32 [K, N, D], not of unit length. The images
             are those of `load_task(base, task).validation` and of `supported(base, SUPPORTED_LIMIT)[name].validation`.
     """
 
@@ -98,7 +98,7 @@ def truth(tower: str, task: str, seed: int) -> Truth:
         for alpha in ALPHAS:
             mix_into(visual, theta_0, [Term(tau, alpha)])
             for name, pictures in images.items():
-                rows[name].append(encode(visual, pictures, base.preprocess).half())
+                rows[name].append(encode(visual, pictures, base.preprocess))
         write_whole(path, save({name: torch.stack(features) for name, features in rows.items()}))
     return Truth(ALPHAS, load_file(path))
 
