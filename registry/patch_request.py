@@ -83,7 +83,7 @@ class AlphaOptions(_Body):
         grid_step: Distance of two alphas; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01 for
             `interpolated`.
         max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
-        tolerance_points: How far an interpolated accuracy may be from the evaluated one at the chosen alpha.
+        tolerance_points: How far what the rule maximises may be from its prediction at the chosen alpha.
         precision: Of the evaluations. `bf16` is faster where the hardware computes it, and moves accuracies by up to
             a point; `auto` means it there, and fp32 elsewhere. Test splits are always judged in fp32.
     """

@@ -60,8 +60,8 @@ class AlphaOptions:
         step: distance of the alphas to choose from, in (0, 1]; None means 0.05 for `grid`, 0.01 for `interpolated`.
         max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for lines. Above 1 for lines only.
         nodes: for `interpolated`: where to evaluate, as shares of max_alpha from 0 to 1; None means `NODES`.
-        tolerance_points: for `interpolated`: how far the prediction of a task's accuracy may be from the truth, in
-            percentage points, before the choice is made again with the truth as another node. One image is always
+        tolerance_points: for `interpolated`: how far the prediction of what the rule maximises may be from the truth,
+            in percentage points, before the choice is made again with the truth as another node. One image is always
             within it.
         precision: of the tower's forward passes: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it. All
             points of a search are compared with each other, so what bf16 changes, it changes for all of them.

@@ -151,6 +151,12 @@ class Goal:
             return exact_mean(point, self.patching)
         return exact_combined(point, self.patching, self.supported)
 
+    def worth_of_an_image(self, point: CurvePoint) -> Fraction:
+        """The most by which one image of a task changes the value."""
+        groups = [self.patching, self.supported] if self.rule == "combined" and self.supported else [self.patching]
+        worths = [Fraction(1, len(group) * point.scores[name].total) for group in groups for name in group]
+        return max(worths) / len(groups)
+
     def wanted(self, curve: Sequence[CurvePoint]) -> CurvePoint:
         """The point to look at next: the choice or, if every alpha misses the floor, the one that misses by least."""
         try:

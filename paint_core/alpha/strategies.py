@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from paint_core.alpha.curve import CurvePoint, PathEvaluator
 from paint_core.alpha.interpolation import FeatureCurve
@@ -42,9 +43,9 @@ def interpolate(
     """The points at these alphas, predicted where nothing was measured, and verified where the goal would choose.
 
     What the goal wants is evaluated truly, and becomes another node, since its features are at hand, unless it lies
-    next to one. Where a task's accuracy was further from its prediction than the tolerance, or the point turned out to
-    miss the floor, the goal is asked again what it wants, of the curve that knows the truth there; else the curve is
-    done. Prediction that keeps failing ends in the grid.
+    next to one. Where what the goal maximises was further from its prediction than the tolerance, or the point turned
+    out to miss the floor, the goal is asked again what it wants, of the curve that knows the truth there; else the
+    curve is done. Prediction that keeps failing ends in the grid.
 
     Args:
         evaluator: of the path.
@@ -67,7 +68,7 @@ def interpolate(
         truth = measured[wanted.alpha] = evaluator.point(wanted.alpha)
         if _is_apart(wanted.alpha, interpolant.nodes):
             interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
-        as_predicted = _is_close(wanted, truth, tolerance_points)
+        as_predicted = _is_close(wanted, truth, goal, tolerance_points)
         if as_predicted and goal.may_choose(truth, curve) == goal.may_choose(wanted, curve):
             return _complete(alphas, measured, interpolant), interpolant
 
@@ -87,9 +88,7 @@ def _complete(
     return [points[alpha] for alpha in alphas]
 
 
-def _is_close(predicted: CurvePoint, truth: CurvePoint, tolerance_points: float) -> bool:
-    """Whether every task is predicted within the tolerance, or one image; then every mean over tasks is, too."""
-    return all(
-        abs(predicted.scores[name].correct - score.correct) <= max(1, tolerance_points / 100 * score.total)
-        for name, score in truth.scores.items()
-    )
+def _is_close(predicted: CurvePoint, truth: CurvePoint, goal: Goal, tolerance_points: float) -> bool:
+    """Whether what the goal maximises is predicted within the tolerance, or one image."""
+    allowed = max(Fraction(tolerance_points) / 100, goal.worth_of_an_image(truth))
+    return abs(goal.value(predicted) - goal.value(truth)) <= allowed
