@@ -36,7 +36,6 @@ from paint_core.weights import TaskVector, Term, mix_into, task_vector
 RECIPE = FinetuneConfig(iterations=200, batch_size=64, learning_rate=4e-4, warmup_steps=20, precision="bf16")
 """The starter's defaults, written out, so that cached updates stay comparable."""
 SUPPORTED_IN_TRUTH = ("animals", "food", "places")
-SUPPORTED_LIMIT = 120
 ALPHAS = tuple(index / 20 for index in range(21))
 SEEDS = 5
 _T = TypeVar("_T")
@@ -49,7 +48,7 @@ class Truth:
     Attributes:
         alphas: K numbers, 0 to 1.
         features: task (the patched one, and `SUPPORTED_IN_TRUTH`) to float32 [K, N, D], not of unit length. The images
-            are those of `load_task(base, task).validation` and of `supported(base, SUPPORTED_LIMIT)[name].validation`.
+            are those of `load_task(base, task).validation` and of `supported(base)[name].validation`.
     """
 
     alphas: tuple[float, ...]
@@ -91,7 +90,7 @@ def truth(tower: str, task: str, seed: int) -> Truth:
     path = _path("truth", tower, task, seed)
     if not path.exists():
         base, tau = load(tower), update(tower, task, seed)
-        held = supported(base, SUPPORTED_LIMIT, names=SUPPORTED_IN_TRUTH)
+        held = supported(base, names=SUPPORTED_IN_TRUTH)
         images = {name: one.validation.images for name, one in {task: load_task(base, task), **held}.items()}
         visual, theta_0 = copy.deepcopy(base.visual), base.visual.state_dict()
         rows: dict[str, list[Tensor]] = {name: [] for name in images}

@@ -36,7 +36,7 @@ from _report import Figure, measure, medians, parser, report
 from _tasks import PATCHING, load_task, read_files, supported
 from _tasks import SUPPORTED as ALL_SUPPORTED
 from _towers import TOWERS, load
-from _updates import ALPHAS, SEEDS, SUPPORTED_IN_TRUTH, SUPPORTED_LIMIT, truth, update
+from _updates import ALPHAS, SEEDS, SUPPORTED_IN_TRUTH, truth, update
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
@@ -288,7 +288,7 @@ class Exactness:
 def examine(tower: str, task: str, seed: int, precision: RunPrecision) -> Exactness:
     """Search along a trained update, and compare with the truth; by `grid` too for the first seed."""
     base, tau = load(tower), update(tower, task, seed)
-    held = supported(base, SUPPORTED_LIMIT, names=SUPPORTED_IN_TRUTH)
+    held = supported(base, names=SUPPORTED_IN_TRUTH)
     everyone = {task: load_task(base, task), **held}
     splits = {name: (each.head, each.validation) for name, each in everyone.items()}
     path, names = Path.of(tau), list(held)
