@@ -1,7 +1,7 @@
 # What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
 
 PACKAGES := paint_core registry app worker paintbox_client paintbox_demo
-EXTRAS := dev,postgres,lora
+EXTRAS := dev,postgres,lora,recipes
 
 # Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a
 # version manager's shim can be on the PATH without a Python behind it. Recursive (?=), so it runs only in a set-up.
@@ -15,8 +15,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | tr -cd '0-9')
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
+MINUTES ?= 150
+PROFILE ?= cpu
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench docs constraints clean
+.PHONY: help setup demo up check test bench docs starter constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +50,9 @@ bench: $(STAMP) ## Run every program in benchmarks/
 
 docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
 	$(BIN)/python docs/generate.py
+
+starter: $(STAMP) ## Train a starter from nothing: make starter MINUTES=150 PROFILE=cpu (needs npm)
+	$(BIN)/python -m recipes.starter --profile $(PROFILE) --minutes $(MINUTES)
 
 constraints: $(STAMP) ## Upgrade .venv to the newest versions pyproject.toml allows, and pin them
 	$(PIP) install --upgrade --upgrade-strategy eager -e '.[$(EXTRAS)]'

@@ -1,0 +1,1 @@
+"""How the starter is made: fetch pictograms, render and caption them, train a small CLIP, judge it, export it."""

@@ -1,0 +1,93 @@
+"""Make a starter: `python -m recipes.starter --profile cpu --minutes 150 --work FOLDER`.
+
+Fetches, renders, trains, exports to `FOLDER/RUN/model`, and judges. Every stage keeps what it made: stopped and started
+again with the same arguments, it goes on where it was. The number of steps is measured once, from the minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from recipes.starter.corpus import Corpus, load_corpus
+from recipes.starter.evaluate import judge
+from recipes.starter.model import TOWERS, export
+from recipes.starter.sources import FetchError
+from recipes.starter.train import Settings, Step, train
+
+PROFILES: Mapping[str, Settings] = {
+    "cpu": Settings(),
+    "gpu": Settings(tower="convnext_femto", batch_size=1024, learning_rate=2e-3, warmup_steps=1000, device="cuda"),
+}
+_TRIAL_STEPS = 12
+
+
+def main() -> int:
+    """Make a starter and return the exit status."""
+    arguments = _parse()
+    settings = replace(PROFILES[arguments.profile], seed=arguments.seed)
+    if arguments.tower:
+        settings = replace(settings, tower=arguments.tower)
+    run = arguments.work / f"{settings.tower}-{arguments.profile}-{arguments.minutes:g}min-seed{settings.seed}"
+    try:
+        corpus = load_corpus(arguments.work)
+    except FetchError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(corpus.pictures):,} pictograms of {len(corpus.names):,} names", flush=True)
+    settings = _with_steps(corpus, settings, run, arguments.minutes)
+    weights = train(corpus, settings, run, on_step=_tell(settings))
+    export(weights, settings.tower, run / "model")
+    lines = [str(judgement) for judgement in judge(run / "model", arguments.work)]
+    (run / "judgement.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", choices=tuple(PROFILES), default="cpu")
+    parser.add_argument("--minutes", type=float, default=150.0, help="of training; more is better")
+    parser.add_argument("--tower", choices=tuple(TOWERS), help="in place of the profile's")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, default=Path(".starter"), help="where everything is kept")
+    return parser.parse_args()
+
+
+def _with_steps(corpus: Corpus, settings: Settings, run: Path, minutes: float) -> Settings:
+    """The settings with as many steps as fit into the minutes; what was measured once is kept with the run."""
+    kept = run / "settings.json"
+    if not kept.exists():
+        trial = replace(settings, steps=_TRIAL_STEPS)
+        train(corpus, replace(trial, steps=2), run / "trial")  # what is done only once
+        started = time.monotonic()
+        train(corpus, trial, run / "trial")
+        seconds = (time.monotonic() - started) / (_TRIAL_STEPS - 2)
+        steps = max(_TRIAL_STEPS, int(60 * minutes / seconds))
+        settings = replace(settings, steps=steps, warmup_steps=min(settings.warmup_steps, steps // 10))
+        kept.write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
+    return Settings(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _tell(settings: Settings) -> Callable[[Step], None]:
+    def tell(done: Step) -> None:
+        left = (settings.steps - done.step) * settings.batch_size / done.speed / 60
+        print(
+            f"step {done.step:,}/{settings.steps:,}: loss {done.loss:.3f}, scale {done.scale:.1f}, "
+            f"{done.speed:.0f} pictures/s, {left:.0f} min left",
+            flush=True,
+        )
+
+    return tell
+
+
+if __name__ == "__main__":
+    torch.set_float32_matmul_precision("high")
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""How well an exported model names the pictograms of a vendor that it has never seen, with prompts fixed beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from paint_core import prompts
+from paint_core.evaluation import Score, encode, score_features
+from paint_core.heads import build_head
+from paint_core.models import BaseModel, load_base
+from paint_core.statistics import wilson_interval
+from recipes.starter.render import rendered
+from recipes.starter.sources import Source, read_sources
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Zero-shot scores over the names of one vendor.
+
+    Attributes:
+        what: Vendor and choice of names.
+        score: Over pictures, one class for each name.
+    """
+
+    what: str
+    score: Score
+
+    def __str__(self) -> str:
+        """Return one line with 95 % intervals."""
+        score = self.score
+        shares = ", ".join(
+            f"top-{k} {100 * count / score.total:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+            for k, count in ((1, score.correct), (5, score.correct_top5))
+            for low, high in [wilson_interval(count, score.total)]
+        )
+        return f"{self.what}: {shares} of {score.total} pictures"
+
+
+def judge(model: Path, folder: Path) -> list[Judgement]:
+    """Return the scores on every held-out vendor, over names that were trained on and over those that were not.
+
+    Args:
+        model: An open_clip folder.
+        folder: Where packages and arrays are kept.
+    """
+    base = load_base(f"local-dir:{model}")
+    emoji = {name for source in read_sources("emoji") for name in rendered(source, folder)[0]}
+    trained = emoji | {name for source in read_sources("icons") for name in rendered(source, folder)[0]}
+    found = []
+    for source in read_sources("held_out"):
+        names, pictures = rendered(source, folder)
+        for what, keep in (
+            ("names of the emoji trained on", [name in emoji for name in names]),
+            ("names never trained on", [name not in trained for name in names]),
+        ):
+            if any(keep):
+                found.append(Judgement(f"{source.name}, {what}", _score(base, source, names, pictures, keep)))
+    return found
+
+
+def _score(
+    base: BaseModel, source: Source, names: Sequence[str], pictures: NDArray[np.uint8], keep: Sequence[bool]
+) -> Score:
+    rows = [index for index, kept in enumerate(keep) if kept]
+    classes = sorted({names[row] for row in rows})
+    head = build_head(base, classes, prompts.STARTER)
+    features = encode(base.visual, on_white(pictures[rows], base.image_size), base.preprocess)
+    labels = torch.tensor([classes.index(names[row]) for row in rows])
+    return score_features(features, head, labels, scale=base.logit_scale, bias=base.logit_bias)
+
+
+def on_white(pictures: NDArray[np.uint8], side: int) -> Tensor:
+    """Return pictures on white, uint8 [N, side, side, 3].
+
+    Args:
+        pictures: uint8 [N, S, S, 4].
+        side: In pixels.
+    """
+    shown = []
+    for pixels in pictures:
+        picture = Image.fromarray(np.asarray(pixels))
+        canvas = Image.new("RGBA", picture.size, "white")
+        canvas.alpha_composite(picture)
+        shown.append(np.asarray(canvas.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)))
+    return torch.from_numpy(np.stack(shown))

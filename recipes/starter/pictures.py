@@ -1,0 +1,104 @@
+"""What the model is shown: pictograms turned, scaled, tinted, on backgrounds, some with their name written on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+WRITTEN_SHARE = 0.08
+"""Of the pictures: the pictogram with its own name on it."""
+
+WORD_SHARE = 0.02
+"""Of the pictures: nothing but the name. Both make a model that reads a little, as those from the web do."""
+
+_Uniform = Callable[..., Tensor]
+
+_STRIP_HEIGHT = 18
+_TURN = 0.3
+_SHIFT = 0.25
+
+
+def show(
+    pictures: Tensor, is_plain: Tensor, may_flip: Tensor, strips: Tensor, side: int, generator: torch.Generator
+) -> Tensor:
+    """Return training pictures, float32 [B, side, side, 3] in 0..255.
+
+    Args:
+        pictures: uint8 [B, S, S, 4], colours and coverage.
+        is_plain: bool [B], one-colour icons, drawn in any dark colour.
+        may_flip: bool [B], whether a mirror image shows the same thing.
+        strips: uint8 [B, H, side], how much of each pixel the written name covers.
+        side: Of the result, in pixels.
+        generator: Of all that is random.
+    """
+    count = len(pictures)
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    layers = pictures.permute(0, 3, 1, 2).float().div(255)
+    colours = torch.where(is_plain.view(-1, 1, 1, 1), uniform(0, 0.6, 3, 1, 1), layers[:, :3])
+    colours = (colours * uniform(0.8, 1.15, 3, 1, 1)).clamp(0, 1)
+    coverage = layers[:, 3:]
+    # Multiplied before it is moved, so that the hidden colours of transparent pixels do not bleed in.
+    moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform)
+    draw = uniform(0, 1)
+    only_word = (draw < WORD_SHARE).view(-1, 1, 1, 1)
+    is_written = (draw < WORD_SHARE + WRITTEN_SHARE).view(-1, 1, 1, 1)
+    moved = moved * ~only_word
+    canvas = _backgrounds(uniform, side) * (1 - moved[:, 3:]) + moved[:, :3]
+    text = _place(strips, side, uniform) * is_written
+    ink = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, 0.0, 1.0) * torch.ones(3, 1, 1)
+    return (canvas * (1 - text) + ink * text).clamp(0, 1).permute(0, 2, 3, 1) * 255
+
+
+def write_names(names: Sequence[str], side: int) -> NDArray[np.uint8]:
+    """Return each name as a strip of text, uint8 [M, H, side], shrunk until it fits."""
+    return np.stack([_write(name, side) for name in names])
+
+
+def _write(name: str, side: int) -> NDArray[np.uint8]:
+    for size in (16, 14, 12, 10, 9, 8, 7, 6):
+        font = ImageFont.load_default(size)
+        left, top, right, bottom = font.getbbox(name)
+        if right - left <= side - 2:
+            break
+    strip = Image.new("L", (side, _STRIP_HEIGHT))
+    x = max(0, int(side - (right - left)) // 2)
+    ImageDraw.Draw(strip).text((x - left, (_STRIP_HEIGHT - (bottom - top)) // 2 - top), name, fill=255, font=font)
+    return np.asarray(strip)
+
+
+def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:
+    """The strips at a random height, [B, 1, side, side]."""
+    height = strips.shape[1]
+    rows = (uniform(0, 1) * (side - height)).long()
+    index = torch.arange(side).view(1, -1) - rows.view(-1, 1)
+    inside = (index >= 0) & (index < height)
+    gathered = strips.gather(1, index.clamp(0, height - 1).unsqueeze(-1).expand(-1, -1, side))
+    return (gathered.float().div(255) * inside.unsqueeze(-1)).unsqueeze(1)
+
+
+def _backgrounds(uniform: _Uniform, side: int) -> Tensor:
+    """White for half of the pictures, else a light colour that may change from one side to the other."""
+    ramp = torch.linspace(0, 1, side).view(1, 1, 1, -1)
+    start = uniform(0.35, 1, 3, 1, 1)
+    end = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, start, uniform(0.35, 1, 3, 1, 1))
+    coloured = (start + (end - start) * ramp).expand(-1, -1, side, -1)
+    return torch.where(uniform(0, 1, 1, 1, 1) < 0.5, 1.0, coloured)
+
+
+def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform) -> Tensor:
+    """The layers turned, scaled, shifted and mirrored, [B, 4, side, side]."""
+    scale, angle, shift = uniform(0.75, 1.35), uniform(-_TURN, _TURN), uniform(-_SHIFT, _SHIFT, 2)
+    flip = torch.where(may_flip & (uniform(0, 1) < 0.5), -1.0, 1.0)
+    sine, cosine = angle.sin() * scale, angle.cos() * scale
+    rows = [torch.stack([cosine * flip, -sine * flip, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
+    grid = F.affine_grid(torch.stack(rows, 1), [len(layers), 4, side, side], align_corners=False)
+    return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)

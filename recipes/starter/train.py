@@ -1,0 +1,209 @@
+"""The training run: CLIP's symmetric loss over batches in which no name comes twice.
+
+A run is a function of its settings. It stops and starts again at a checkpoint: everything random is drawn from (seed,
+step), so no generator is kept. The weights that are exported are an exponential moving average.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from paint_core.train_state import TrainState, capture, restore
+from recipes.starter.captions import caption
+from recipes.starter.corpus import Corpus
+from recipes.starter.model import SIDE, build_model, tokenizer
+from recipes.starter.names import is_mirrored
+from recipes.starter.pictures import show, write_names
+
+_EMA = 0.999
+_MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One training run.
+
+    Attributes:
+        tower: One of `model.TOWERS`.
+        steps: Optimizer steps.
+        batch_size: Pictograms a step, each of another name.
+        learning_rate: AdamW's peak.
+        warmup_steps: Linear warm-up; a cosine to zero follows.
+        weight_decay: On matrices and kernels only.
+        seed: Of everything random.
+        device: Where to train.
+    """
+
+    tower: str = "convnext_atto"
+    steps: int = 20_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    warmup_steps: int = 500
+    weight_decay: float = 0.1
+    seed: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did: steps done, the loss in nats, the logit scale, pictures a second since the last report."""
+
+    step: int
+    loss: float
+    scale: float
+    speed: float
+
+
+def train(
+    corpus: Corpus,
+    settings: Settings,
+    folder: Path,
+    *,
+    checkpoint_seconds: float = 120.0,
+    log_every: int = 50,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> dict[str, Tensor]:
+    """Return the averaged weights of a whole model, trained now or taken up where the folder's checkpoint stands.
+
+    Args:
+        corpus: What to learn from.
+        settings: How.
+        folder: Of checkpoint and `log.csv`; one for each run.
+        checkpoint_seconds: Least time between two checkpoints.
+        log_every: Steps between two reports.
+        on_step: Told of every report; may raise to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    model = build_model(settings.tower, settings.seed).to(settings.device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
+    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    first = _resume(folder, model, optimizer, average)
+    saved, told, counted = time.monotonic(), time.monotonic(), first
+    for step, pixels, tokens in _batches(corpus, settings, first):
+        loss = _update(model, optimizer, pixels, tokens, _rate(step, settings))
+        _follow(average, model, step)
+        # Before the report: a caller who stops there loses nothing.
+        if time.monotonic() - saved > checkpoint_seconds or step + 1 == settings.steps:
+            _save(folder, model, optimizer, average, step + 1)
+            saved = time.monotonic()
+        if (step + 1) % log_every == 0 or step + 1 == settings.steps:
+            now = time.monotonic()
+            speed = (step + 1 - counted) * settings.batch_size / (now - told)
+            done = Step(step + 1, float(loss), float(model.logit_scale.detach().exp()), speed)
+            _log(folder / "log.csv", done)
+            on_step(done)
+            told, counted = time.monotonic(), step + 1
+    return average
+
+
+def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, pixels [B, 3, S, S] in -1..1, and tokens [B, L], as a function of (seed, step)."""
+    tokens_of = tokenizer()
+    encode = lru_cache(maxsize=200_000)(lambda text: tokens_of([text])[0])
+    may_flip = torch.tensor([not is_mirrored(name) for name in corpus.names])
+    strips = torch.from_numpy(write_names(corpus.names, SIDE))
+    plain = torch.from_numpy(corpus.is_plain)
+    for step in range(first, settings.steps):
+        source = np.random.default_rng([settings.seed, step])
+        generator = torch.Generator().manual_seed(int(source.integers(2**62)))
+        names, rows = corpus.draw(settings.batch_size, source)
+        texts = [
+            caption(corpus.names[name], corpus.words[name], corpus.colours[row], source)
+            for name, row in zip(names, rows, strict=True)
+        ]
+        pictures = torch.from_numpy(corpus.pictures[rows])
+        shown = show(pictures, plain[rows], may_flip[names], strips[names], SIDE, generator)
+        pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+        yield step, pixels.to(settings.device), torch.stack([encode(text) for text in texts]).to(settings.device)
+
+
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, tokens: Tensor, rate: float) -> Tensor:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
+        images, texts = model.visual(pixels), model.text(tokens)
+    loss = _contrast(F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1), model.logit_scale, tokens)
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    with torch.no_grad():
+        model.logit_scale.clamp_(0, math.log(_MAX_SCALE))
+    return loss.detach()
+
+
+def _contrast(images: Tensor, texts: Tensor, log_scale: Tensor, tokens: Tensor) -> Tensor:
+    """CLIP's loss; a caption that two pictures share ("an animal") is a positive of both."""
+    scores = log_scale.exp() * images @ texts.T
+    same = (tokens.unsqueeze(0) == tokens.unsqueeze(1)).all(dim=-1).float()
+    targets = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.T, targets)) / 2
+
+
+def _rate(step: int, settings: Settings) -> float:
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    progress = (step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _groups(model: nn.Module, settings: Settings) -> list[dict[str, object]]:
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+@torch.no_grad()
+def _follow(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
+    """Move the average towards the weights; at first faster, so that it does not remember where they started."""
+    decay = min(_EMA, (step + 1) / (step + 10))
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point():
+            average[name].lerp_(tensor, 1 - decay)
+        else:
+            average[name].copy_(tensor)
+
+
+def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
+    path = folder / "checkpoint.safetensors"
+    if not path.exists():
+        return 0
+    state = TrainState.from_bytes(path.read_bytes())
+    stored = load_file(folder / f"average-{state.step}.safetensors")
+    for name in average:
+        average[name].copy_(stored[name])
+    return restore(model, optimizer, state)
+
+
+def _save(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int
+) -> None:
+    """Write the average first and the checkpoint that names it second, each whole or not at all."""
+    save_file({name: tensor.contiguous() for name, tensor in average.items()}, folder / f"average-{step}.safetensors")
+    partial = folder / "checkpoint.partial"
+    partial.write_bytes(capture(model, optimizer, step).to_bytes())
+    partial.replace(folder / "checkpoint.safetensors")
+    for old in folder.glob("average-*.safetensors"):
+        if old.name != f"average-{step}.safetensors":
+            old.unlink()
+
+
+def _log(path: Path, done: Step) -> None:
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if is_new:
+            writer.writerow(["step", "loss", "logit_scale", "pictures_per_second"])
+        writer.writerow([done.step, f"{done.loss:.4f}", f"{done.scale:.2f}", f"{done.speed:.0f}"])
