@@ -12,7 +12,7 @@
 
     python benchmarks/alpha_search.py [--quick] [--json FILE] [--only speed|exactness]
 
-The truth of part 2 is cached by `_updates.py`; the first run takes hours on two cores without that cache.
+The truth of part 2 is cached by `_updates.py`; without that cache the first run takes more than an hour on two cores.
 """
 
 from __future__ import annotations
