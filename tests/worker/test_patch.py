@@ -255,12 +255,15 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         "supported": [kept.id],
         "alpha": {"grid_step": 0.5, "path": "best"},
     }
-    undisturbed, recorder = _patch(installation, **request)
+    # After every step, not by the clock: every attempt then has the same checkpoints.
+    settings = installation.settings.model_copy(update={"checkpoint_seconds": 0.0})
+    steady = replace(installation, settings=settings)
+    undisturbed, recorder = _patch(steady, **request)
     num_checkpoints = sum(isinstance(message, Checkpoint) for message in recorder.messages)
     for fail_at in (2, num_checkpoints // 2, num_checkpoints - 2):
         row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
         first = Recorder(fail_at)
-        run = _begin(installation, row, first, {})
+        run = _begin(steady, row, first, {})
         with pytest.raises(BrokenPipeError):
             patch(run)
         second = Recorder()
