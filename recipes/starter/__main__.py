@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -66,12 +67,14 @@ def _with_steps(corpus: Corpus, settings: Settings, run: Path, minutes: float) -
     kept = run / "settings.json"
     if not kept.exists():
         trial = replace(settings, steps=_TRIAL_STEPS)
-        train(corpus, replace(trial, steps=2), run / "trial")  # what is done only once
-        started = time.monotonic()
-        train(corpus, trial, run / "trial")
-        seconds = (time.monotonic() - started) / (_TRIAL_STEPS - 2)
+        with tempfile.TemporaryDirectory() as folder:  # a trial that was cut short must not count as a fast one
+            train(corpus, replace(trial, steps=2), Path(folder))  # what is done only once
+            started = time.monotonic()
+            train(corpus, trial, Path(folder))
+            seconds = (time.monotonic() - started) / (_TRIAL_STEPS - 2)
         steps = max(_TRIAL_STEPS, int(60 * minutes / seconds))
         settings = replace(settings, steps=steps, warmup_steps=min(settings.warmup_steps, steps // 10))
+        run.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
     return Settings(**json.loads(kept.read_text(encoding="utf-8")))
 
