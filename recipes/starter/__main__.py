@@ -36,6 +36,8 @@ def main() -> int:
     settings = replace(PROFILES[arguments.profile], seed=arguments.seed)
     if arguments.tower:
         settings = replace(settings, tower=arguments.tower)
+    if settings.tower.startswith("vit"):  # it has a position for each patch
+        settings = replace(settings, small_share=0.0)
     run = arguments.work / f"{settings.tower}-{arguments.profile}-{arguments.minutes:g}min-seed{settings.seed}"
     try:
         corpus = load_corpus(arguments.work)
@@ -66,17 +68,22 @@ def _with_steps(corpus: Corpus, settings: Settings, run: Path, minutes: float) -
     """The settings with as many steps as fit into the minutes; what was measured once is kept with the run."""
     kept = run / "settings.json"
     if not kept.exists():
-        trial = replace(settings, steps=_TRIAL_STEPS)
-        with tempfile.TemporaryDirectory() as folder:  # a trial that was cut short must not count as a fast one
-            train(corpus, replace(trial, steps=2), Path(folder))  # what is done only once
-            started = time.monotonic()
-            train(corpus, trial, Path(folder))
-            seconds = (time.monotonic() - started) / (_TRIAL_STEPS - 2)
+        small = settings.small_share
+        seconds = small * _seconds_a_step(corpus, replace(settings, small_share=1.0)) if small else 0.0
+        seconds += (1 - small) * _seconds_a_step(corpus, replace(settings, small_share=0.0))
         steps = max(_TRIAL_STEPS, int(60 * minutes / seconds))
         settings = replace(settings, steps=steps, warmup_steps=min(settings.warmup_steps, steps // 10))
         run.mkdir(parents=True, exist_ok=True)
         kept.write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")
     return Settings(**json.loads(kept.read_text(encoding="utf-8")))
+
+
+def _seconds_a_step(corpus: Corpus, settings: Settings) -> float:
+    with tempfile.TemporaryDirectory() as folder:  # a trial that was cut short must not count as a fast one
+        train(corpus, replace(settings, steps=2), Path(folder))  # what is done only once
+        started = time.monotonic()
+        train(corpus, replace(settings, steps=_TRIAL_STEPS), Path(folder))
+        return (time.monotonic() - started) / (_TRIAL_STEPS - 2)
 
 
 def _tell(settings: Settings) -> Callable[[Step], None]:

@@ -17,7 +17,7 @@ from recipes.starter.sources import Source, load_json, read_sources
 _MOST_VARIANTS = 3
 """Pictures of one name from one set: some sets draw everything in a dozen weights."""
 
-_EMOJI_WEIGHT, _SHARED_WEIGHT, _SINGLE_WEIGHT = 4.0, 1.0, 0.25
+_EMOJI_WEIGHT, _SHARED_WEIGHT, _SINGLE_WEIGHT = 8.0, 1.0, 0.25
 """How often a name is drawn: emoji, names of several icon sets, names of one."""
 
 

@@ -173,6 +173,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits_and_open_clip_loads_it(t
         train(corpus(), settings, tmp_path / "stopped", checkpoint_seconds=0, log_every=2, on_step=stop)
     resumed = train(corpus(), settings, tmp_path / "stopped", log_every=2)
     assert whole.keys() == resumed.keys()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in whole.values())
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     export(whole, settings.tower, tmp_path / "model")
     base = load_base(f"local-dir:{tmp_path / 'model'}")
