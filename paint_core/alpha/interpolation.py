@@ -2,7 +2,8 @@
 
 Accuracy is a step function of alpha and interpolates badly; what the head reads is not. The un-normalised features at
 a few nodes give the polynomial through them (barycentric form: Berrut and Trefethen, SIAM Review 2004), and only then
-come normalisation, head and argmax. Because the features do not depend on the head, one interpolant answers for any
+come normalisation, head and argmax. It is a polynomial in log(1 + bend * alpha), because a step near theta_0 changes
+the features more than one beyond (decision 0010). Because the features do not depend on the head, one interpolant answers for any
 alpha, rule and label set, without the model.
 """
 
@@ -26,6 +27,12 @@ from paint_core.models import BaseModel
 _METADATA_KEY = "paintbox_feature_curve"
 _NUM_CHECKED_ALPHAS = 21
 
+_SAME_PLACE = 1e-12
+"""Nearer than this an alpha is the node: the quotient of two such distances would be rounding errors."""
+
+BEND = 0.3
+"""What interpolates best: mean 1 - cos to the true features 1.155e-5, against 1.259e-5 for 0 (decision 0010)."""
+
 
 @dataclass(frozen=True, eq=False)
 class FeatureCurve:
@@ -40,6 +47,7 @@ class FeatureCurve:
         logit_scale: the model's.
         logit_bias: the model's.
         profile: of the path's moving terms.
+        bend: of the scale in which the features are a polynomial; 0 means alpha itself.
     """
 
     nodes: tuple[float, ...]
@@ -50,6 +58,7 @@ class FeatureCurve:
     logit_scale: float
     logit_bias: float = 0.0
     profile: str = "flat"
+    bend: float = BEND
 
     @classmethod
     def build(
@@ -125,7 +134,7 @@ class FeatureCurve:
         stack = self.features[name]
         if alpha in self.nodes:
             return stack[self.nodes.index(alpha)]
-        weights = torch.tensor(barycentric_weights(self.nodes, alpha), dtype=stack.dtype, device=stack.device)
+        weights = torch.tensor(barycentric_weights(self.nodes, alpha, self.bend), dtype=stack.dtype, device=stack.device)
         return (weights @ stack.flatten(1)).view(stack.shape[1:])
 
     def scores(
@@ -203,6 +212,7 @@ class FeatureCurve:
             "logit_scale": self.logit_scale,
             "logit_bias": self.logit_bias,
             "profile": self.profile,
+            "bend": self.bend,
         }
         # One key, because safetensors writes several in an order that changes from run to run.
         return bytes(safetensors.torch.save(plain, metadata={_METADATA_KEY: json.dumps(facts, sort_keys=True)}))
@@ -234,6 +244,7 @@ class FeatureCurve:
                 logit_scale=float(facts["logit_scale"]),
                 logit_bias=float(facts["logit_bias"]),
                 profile=str(facts["profile"]),
+                bend=float(facts.get("bend", 0.0)),  # curves of before knew no other
             )
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise WeightsMismatchError(f"not a stored alpha curve ({error!r}): search alpha again") from error
@@ -253,12 +264,13 @@ class FeatureCurve:
         return half
 
 
-def barycentric_weights(nodes: Sequence[float], alpha: float) -> list[float]:
+def barycentric_weights(nodes: Sequence[float], alpha: float, bend: float = 0.0) -> list[float]:
     """How much the value at each node counts at an alpha: the Lagrange basis in its barycentric form.
 
     Args:
         nodes: different rising numbers.
         alpha: between the first and the last of them.
+        bend: the basis is of polynomials in log(1 + bend * alpha), >= 0; 0 means in alpha.
 
     Returns:
         One number per node; they sum to 1, and at a node they are 1 there and 0 elsewhere.
@@ -268,8 +280,10 @@ def barycentric_weights(nodes: Sequence[float], alpha: float) -> list[float]:
     """
     if not nodes[0] <= alpha <= nodes[-1]:
         raise ConfigError(f"alpha {alpha} lies outside {nodes[0]:g}..{nodes[-1]:g}, the curve's ends: evaluate it")
-    if alpha in nodes:
-        return [float(node == alpha) for node in nodes]
-    terms = [1 / (math.prod(node - other for other in nodes if other != node) * (alpha - node)) for node in nodes]
+    *places, here = (math.log1p(bend * number) / bend if bend else number for number in (*nodes, alpha))
+    nearest = min(places, key=lambda place: abs(place - here))
+    if abs(nearest - here) < _SAME_PLACE:
+        return [float(place == nearest) for place in places]
+    terms = [1 / (math.prod(place - other for other in places if other != place) * (here - place)) for place in places]
     total = math.fsum(terms)
     return [term / total for term in terms]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -63,9 +64,10 @@ def write_names(names: Sequence[str], side: int) -> NDArray[np.uint8]:
     return np.stack([_write(name, side) for name in names])
 
 
+@lru_cache(maxsize=200_000)
 def _write(name: str, side: int) -> NDArray[np.uint8]:
     for size in (16, 14, 12, 10, 9, 8, 7, 6):
-        font = ImageFont.load_default(size)
+        font = _font(size)
         left, top, right, bottom = font.getbbox(name)
         if right - left <= side - 2:
             break
@@ -73,6 +75,13 @@ def _write(name: str, side: int) -> NDArray[np.uint8]:
     x = max(0, int(side - (right - left)) // 2)
     ImageDraw.Draw(strip).text((x - left, (_STRIP_HEIGHT - (bottom - top)) // 2 - top), name, fill=255, font=font)
     return np.asarray(strip)
+
+
+@lru_cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    assert isinstance(font, ImageFont.FreeTypeFont)  # with a size it is one
+    return font
 
 
 def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:

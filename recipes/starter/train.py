@@ -126,7 +126,6 @@ def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[i
     encode = lru_cache(maxsize=200_000)(lambda text: tokens_of([text])[0])
     may_flip = torch.tensor([not is_mirrored(name) for name in corpus.names])
     plain = torch.from_numpy(corpus.is_plain)
-    strips_of = lru_cache(maxsize=None)(lambda side: torch.from_numpy(write_names(corpus.names, side)))
     for step in range(first, settings.steps):
         side = settings.small_side if step < settings.small_share * settings.steps else SIDE
         source = np.random.default_rng([settings.seed, step])
@@ -137,7 +136,8 @@ def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[i
             for name, row in zip(names, rows, strict=True)
         ]
         pictures = torch.from_numpy(corpus.pictures[rows])
-        shown = show(pictures, plain[rows], may_flip[names], strips_of(side)[names], side, generator)
+        strips = torch.from_numpy(write_names([corpus.names[name] for name in names], side))
+        shown = show(pictures, plain[rows], may_flip[names], strips, side, generator)
         pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
         said = Said(
             tokens=torch.stack([encode(text) for text in texts]).to(settings.device),

@@ -1,9 +1,12 @@
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.alpha import FeatureCurve, Path, PathEvaluator, barycentric_weights, evaluate_curve, grid
+from paint_core.alpha.interpolation import BEND
 from paint_core.errors import ConfigError, WeightsMismatchError
 from paint_core.models import BaseModel
 from tests.paint_core import tiny
@@ -14,7 +17,9 @@ nodes_strategy = st.lists(st.integers(0, 40), min_size=2, max_size=7, unique=Tru
 )
 
 
-def feature_curve(nodes: tuple[float, ...], features: torch.Tensor, labels: torch.Tensor) -> FeatureCurve:
+def feature_curve(
+    nodes: tuple[float, ...], features: torch.Tensor, labels: torch.Tensor, bend: float = BEND
+) -> FeatureCurve:
     return FeatureCurve(
         nodes=nodes,
         features={"task": features},
@@ -22,19 +27,22 @@ def feature_curve(nodes: tuple[float, ...], features: torch.Tensor, labels: torc
         heads={"task": torch.eye(features.shape[-1])},
         classnames={"task": tuple(f"class {index}" for index in range(features.shape[-1]))},
         logit_scale=10.0,
+        bend=bend,
     )
 
 
-@given(nodes_strategy, st.integers(0, 2**31), st.floats(0, 1))
-def test_features_polynomial_in_alpha_are_interpolated_exactly(
-    nodes: tuple[float, ...], seed: int, share: float
+@given(nodes_strategy, st.integers(0, 2**31), st.floats(0, 1), st.sampled_from([0.0, BEND, 2.0]))
+def test_features_polynomial_in_the_bent_scale_are_interpolated_exactly(
+    nodes: tuple[float, ...], seed: int, share: float, bend: float
 ) -> None:
     coefficients = torch.randn(len(nodes), 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
     def polynomial(alpha: float) -> torch.Tensor:  # of degree K - 1
-        return torch.stack([term * alpha**power for power, term in enumerate(coefficients)]).sum(dim=0)
+        place = math.log1p(bend * alpha) / bend if bend else alpha
+        return torch.stack([term * place**power for power, term in enumerate(coefficients)]).sum(dim=0)
 
-    curve = feature_curve(nodes, torch.stack([polynomial(node) for node in nodes]), torch.zeros(5, dtype=torch.int64))
+    features = torch.stack([polynomial(node) for node in nodes])
+    curve = feature_curve(nodes, features, torch.zeros(5, dtype=torch.int64), bend)
     alpha = min(nodes[0] + share * (nodes[-1] - nodes[0]), nodes[-1])
     torch.testing.assert_close(curve.at(alpha, "task"), polynomial(alpha), rtol=1e-6, atol=1e-6)
 
@@ -42,7 +50,7 @@ def test_features_polynomial_in_alpha_are_interpolated_exactly(
 @given(nodes_strategy, st.floats(0, 1))
 def test_the_weights_of_the_nodes_sum_to_one(nodes: tuple[float, ...], share: float) -> None:
     alpha = min(nodes[0] + share * (nodes[-1] - nodes[0]), nodes[-1])
-    weights = barycentric_weights(nodes, alpha)
+    weights = barycentric_weights(nodes, alpha, BEND)
     assert sum(weights) == pytest.approx(1)
     if alpha in nodes:
         assert [node for node, weight in zip(nodes, weights, strict=True) if weight] == [alpha]

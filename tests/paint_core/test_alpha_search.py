@@ -312,7 +312,7 @@ def test_no_alpha_that_may_be_verified_makes_the_curve_multiply_rounding(tiny_ba
         interpolant = measure_nodes(evaluator, nodes)
         _, final = interpolate(evaluator, interpolant, grid(0.01), Goal(["new"], []), tolerance_points=0.5)
         assert wanted / 100 in evaluator.asked
-        assert max(sum(map(abs, barycentric_weights(final.nodes, alpha))) for alpha in grid(0.01)) < 12
+        assert max(sum(map(abs, barycentric_weights(final.nodes, alpha, final.bend))) for alpha in grid(0.01)) < 12
 
 
 def test_one_image_is_no_disagreement(tiny_base: BaseModel) -> None:
