@@ -7,6 +7,7 @@
    ImageNet has (500 x 375), and still fewer bytes and a little quicker to decode (`SIDE`, `GRAIN`). Figures that end in
    `_small_files` are for the pictures' own small PNG files, which cost almost nothing to decode. Ours gets the features
    at alpha 0 as a caller has them who has searched from this base before; `_nothing_cached` is the time without them.
+   The whole process keeps freed memory, as the worker does, for both sides.
 2. Exactness. Four patching tasks, two towers, five seeds: the curve, the choice and the forwards of `interpolated`, and
    for one seed the choice of `grid`, against true evaluations in fp32 at 21 alphas.
 
@@ -42,6 +43,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from paint_core.allocator import keep_freed_memory
 from paint_core.alpha import AlphaOptions, CurvePoint, Path, Strategy, combined, evaluate_curve, search_alpha
 from paint_core.alpha.curve import EvaluationTask
 from paint_core.datasets import decode_all
@@ -350,6 +352,7 @@ def exactness_figures(quick: bool, precision: RunPrecision) -> list[Figure]:
 
 def main() -> None:
     """Measure and print."""
+    keep_freed_memory()
     arguments = parser(__doc__)
     arguments.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="fp32", help="of our evaluations")
     arguments.add_argument("--only", choices=("speed", "exactness"), help="one of the two parts")

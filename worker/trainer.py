@@ -15,6 +15,7 @@ from importlib import import_module
 
 import structlog
 
+from paint_core.allocator import keep_freed_memory
 from paint_core.errors import PaintCoreError
 from registry.blobs import FileBlobStore
 from registry.contract import JobKind
@@ -37,6 +38,7 @@ _STEPS = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.pa
 def main(job_id: str, token: int) -> int:
     """Do the job's work and return the exit status."""
     channel = _take_standard_output()
+    keep_freed_memory()
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
     settings = WorkerSettings.load()
     set_up_logging(settings.log_level)

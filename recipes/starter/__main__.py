@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from paint_core.allocator import keep_freed_memory
 from recipes.starter.corpus import Corpus, load_corpus
 from recipes.starter.evaluate import judge
 from recipes.starter.model import TOWERS, export
@@ -102,5 +103,6 @@ def _tell(settings: Settings) -> Callable[[Step], None]:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     torch.set_float32_matmul_precision("high")
     sys.exit(main())

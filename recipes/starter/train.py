@@ -1,4 +1,4 @@
-"""The training run: CLIP's symmetric loss over batches in which no name comes twice, and a memory of the last.
+"""The training run: CLIP's symmetric loss over batches in which no name comes twice.
 
 Most steps see small pictures, which cost less; the last ones see pictures of the model's own size (Touvron et al.,
 "Fixing the train-test resolution discrepancy", NeurIPS 2019, and Tan and Le, "EfficientNetV2", ICML 2021).
@@ -25,9 +25,8 @@ from torch import Tensor, nn
 
 from paint_core.train_state import TrainState, capture, restore
 from recipes.starter.captions import caption
-from recipes.starter.contrast import Memory, Said, contrast
 from recipes.starter.corpus import Corpus
-from recipes.starter.model import EMBED_DIM, SIDE, build_model, tokenizer
+from recipes.starter.model import SIDE, build_model, tokenizer
 from recipes.starter.names import is_mirrored
 from recipes.starter.pictures import show, write_names
 
@@ -43,7 +42,6 @@ class Settings:
         tower: One of `model.TOWERS`.
         steps: Optimizer steps.
         batch_size: Pictograms a step, each of another name.
-        memory_batches: How many of the last batches are negatives too.
         small_side: Pixels a side in the first steps; a ViT, which has a position for each patch, needs the model's own.
         small_share: Of the steps, those with small pictures.
         learning_rate: AdamW's peak.
@@ -56,7 +54,6 @@ class Settings:
     tower: str = "convnext_atto"
     steps: int = 20_000
     batch_size: int = 256
-    memory_batches: int = 16
     small_side: int = 48
     small_share: float = 0.6
     learning_rate: float = 1e-3
@@ -99,16 +96,14 @@ def train(
     model = build_model(settings.tower, settings.seed).to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    memory = Memory(settings.memory_batches, settings.batch_size, EMBED_DIM, settings.device)
-    carried = average | {f"memory.{name}": tensor for name, tensor in memory.state().items()}
-    first = _resume(folder, model, optimizer, carried)
+    first = _resume(folder, model, optimizer, average)
     saved, told, counted = time.monotonic(), time.monotonic(), first
-    for step, pixels, said in _batches(corpus, settings, first):
-        loss = _update(model, optimizer, pixels, said, memory, _rate(step, settings))
+    for step, pixels, tokens in _batches(corpus, settings, first):
+        loss = _update(model, optimizer, pixels, tokens, _rate(step, settings))
         _follow(average, model, step)
         # Before the report: a caller who stops there loses nothing.
         if time.monotonic() - saved > checkpoint_seconds or step + 1 == settings.steps:
-            _save(folder, model, optimizer, carried, step + 1)
+            _save(folder, model, optimizer, average, step + 1)
             saved = time.monotonic()
         if (step + 1) % log_every == 0 or step + 1 == settings.steps:
             now = time.monotonic()
@@ -120,8 +115,8 @@ def train(
     return average
 
 
-def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[int, Tensor, Said]]:
-    """Step, pixels [B, 3, S, S] in -1..1, and what was said of them, as a function of (seed, step)."""
+def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Step, pixels [B, 3, S, S] in -1..1, and tokens [B, L], as a function of (seed, step)."""
     tokens_of = tokenizer()
     encode = lru_cache(maxsize=200_000)(lambda text: tokens_of([text])[0])
     may_flip = torch.tensor([not is_mirrored(name) for name in corpus.names])
@@ -139,34 +134,30 @@ def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[i
         strips = torch.from_numpy(write_names([corpus.names[name] for name in names], side))
         shown = show(pictures, plain[rows], may_flip[names], strips, side, generator)
         pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
-        said = Said(
-            tokens=torch.stack([encode(text) for text in texts]).to(settings.device),
-            names=torch.from_numpy(names).to(settings.device),
-            is_general=torch.tensor(
-                [text == corpus.words[name].kind for text, name in zip(texts, names, strict=True)],
-                device=settings.device,
-            ),
-        )
-        yield step, pixels.to(settings.device), said
+        yield step, pixels.to(settings.device), torch.stack([encode(text) for text in texts]).to(settings.device)
 
 
-def _update(
-    model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, said: Said, memory: Memory, rate: float
-) -> Tensor:
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, tokens: Tensor, rate: float) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = rate
     with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
-        images, texts = model.visual(pixels), model.text(said.tokens)
-    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
-    loss = contrast(images, texts, model.logit_scale.exp(), said, memory)
+        images, texts = model.visual(pixels), model.text(tokens)
+    loss = _contrast(F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1), model.logit_scale, tokens)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
-    memory.put(images, texts, said)
     with torch.no_grad():
         model.logit_scale.clamp_(0, math.log(_MAX_SCALE))
     return loss.detach()
+
+
+def _contrast(images: Tensor, texts: Tensor, log_scale: Tensor, tokens: Tensor) -> Tensor:
+    """CLIP's loss; a caption that two pictures share ("an animal") is a positive of both."""
+    scores = log_scale.exp() * images @ texts.T
+    same = (tokens.unsqueeze(0) == tokens.unsqueeze(1)).all(dim=-1).float()
+    targets = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.T, targets)) / 2
 
 
 def _rate(step: int, settings: Settings) -> float:
@@ -193,27 +184,27 @@ def _follow(average: dict[str, Tensor], model: nn.Module, step: int) -> None:
             average[name].copy_(tensor)
 
 
-def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, carried: dict[str, Tensor]) -> int:
+def _resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]) -> int:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         return 0
     state = TrainState.from_bytes(path.read_bytes())
-    stored = load_file(folder / f"carried-{state.step}.safetensors")
-    for name, tensor in carried.items():
+    stored = load_file(folder / f"average-{state.step}.safetensors")
+    for name, tensor in average.items():
         tensor.copy_(stored[name])
     return restore(model, optimizer, state)
 
 
 def _save(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, carried: dict[str, Tensor], step: int
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: dict[str, Tensor], step: int
 ) -> None:
-    """Write average and memory first and the checkpoint that names their file second, each whole or not at all."""
-    save_file({name: tensor.contiguous() for name, tensor in carried.items()}, folder / f"carried-{step}.safetensors")
+    """Write the average first and the checkpoint that names it second, each whole or not at all."""
+    save_file({name: tensor.contiguous() for name, tensor in average.items()}, folder / f"average-{step}.safetensors")
     partial = folder / "checkpoint.partial"
     partial.write_bytes(capture(model, optimizer, step).to_bytes())
     partial.replace(folder / "checkpoint.safetensors")
-    for old in folder.glob("carried-*.safetensors"):
-        if old.name != f"carried-{step}.safetensors":
+    for old in folder.glob("average-*.safetensors"):
+        if old.name != f"average-{step}.safetensors":
             old.unlink()
 
 
