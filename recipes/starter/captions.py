@@ -53,9 +53,19 @@ def read_words(emoji: Sequence[Mapping[str, Any]]) -> dict[str, Words]:
     found = {}
     for entry in emoji:
         kind = FINER_KINDS.get(entry.get("subgroup", -1)) or KINDS.get(entry.get("group", -1), "")
-        name = entry["label"].lower().replace(":", "").replace(",", "").replace("-", " ").replace("’", "")
+        name = emoji_name(entry)
         found[name] = Words(tuple(tag for tag in entry.get("tags", ()) if len(tag) > 1 and tag != name), kind)
     return found
+
+
+def emoji_name(entry: Mapping[str, Any]) -> str:
+    """Return what the icon sets call an emoji.
+
+    Args:
+        entry: Of Emojibase's `en/data.json`.
+    """
+    label: str = entry["label"]
+    return label.lower().replace(":", "").replace(",", "").replace("-", " ").replace("’", "")
 
 
 def caption(name: str, words: Words, colour: str, source: np.random.Generator) -> str:

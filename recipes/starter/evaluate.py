@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from paint_core.evaluation import Score, encode, score_features
 from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
 from paint_core.statistics import wilson_interval
+from recipes.starter.bundle import SPLITS, TASKS, task_files
 from recipes.starter.render import rendered
-from recipes.starter.sources import Source, read_sources
+from recipes.starter.sources import read_sources
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,38 @@ def judge(model: Path, folder: Path) -> list[Judgement]:
             ("names never trained on", [name not in trained for name in names]),
         ):
             if any(keep):
-                found.append(Judgement(f"{source.name}, {what}", _score(base, source, names, pictures, keep)))
+                rows = [index for index, kept in enumerate(keep) if kept]
+                shown = on_white(pictures[rows], base.image_size)
+                found.append(Judgement(f"{source.name}, {what}", _score(base, [names[row] for row in rows], shown)))
     return found
 
 
-def _score(
-    base: BaseModel, source: Source, names: Sequence[str], pictures: NDArray[np.uint8], keep: Sequence[bool]
-) -> Score:
-    rows = [index for index, kept in enumerate(keep) if kept]
-    classes = sorted({names[row] for row in rows})
+def judge_tasks(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
+    """Return the scores on both splits of every supported task.
+
+    Args:
+        model: An open_clip folder.
+        folder: Where packages and arrays are kept.
+        seed: Of the pictures.
+    """
+    base = load_base(f"local-dir:{model}")
+    found = []
+    for task in TASKS:
+        files = task_files(task, folder, seed)
+        for split in SPLITS:
+            chosen = {path: png for path, png in files.items() if path.startswith(f"{split}/")}
+            pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in chosen.values()]
+            score = _score(base, [path.split("/")[1] for path in chosen], torch.from_numpy(np.stack(pixels)))
+            found.append(Judgement(f"{task}, {split}", score))
+    return found
+
+
+def _score(base: BaseModel, names: Sequence[str], shown: Tensor) -> Score:
+    """The score over uint8 [N, S, S, 3], one class for each name that comes."""
+    classes = sorted(set(names))
     head = build_head(base, classes, prompts.STARTER)
-    features = encode(base.visual, on_white(pictures[rows], base.image_size), base.preprocess)
-    labels = torch.tensor([classes.index(names[row]) for row in rows])
+    labels = torch.tensor([classes.index(name) for name in names])
+    features = encode(base.visual, shown, base.preprocess)
     return score_features(features, head, labels, scale=base.logit_scale, bias=base.logit_bias)
 
 

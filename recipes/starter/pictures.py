@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -12,23 +13,51 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-WRITTEN_SHARE = 0.08
-"""Of the pictures: the pictogram with its own name on it."""
 
-WORD_SHARE = 0.02
-"""Of the pictures: nothing but the name. Both make a model that reads a little, as those from the web do."""
+@dataclass(frozen=True)
+class Look:
+    """How a pictogram may be shown.
+
+    Attributes:
+        scale: Smallest and largest; at 2 a pictogram is half as large as its picture.
+        turn: Largest angle, in radians, to either side.
+        shift: Largest, in halves of the picture, to each side.
+        written_share: Of the pictures: the pictogram with its own name on it.
+        word_share: Of the pictures: nothing but the name.
+        coloured_share: Of the pictures: those whose background is not white.
+        shaded_share: Of the coloured backgrounds: those that change from one side to the other.
+    """
+
+    scale: tuple[float, float] = (0.75, 1.35)
+    turn: float = 0.3
+    shift: float = 0.25
+    written_share: float = 0.08
+    word_share: float = 0.02
+    coloured_share: float = 0.5
+    shaded_share: float = 0.5
+
+
+TRAINING = Look()
+"""Words on pictures, and words alone, make a model that reads a little, as those from the web do."""
+
+WHOLE = Look(scale=(0.95, 1.4), turn=0.2, shift=0.1, written_share=0, word_share=0, shaded_share=0.2)
+"""The whole pictogram can be seen, and nothing is written on it."""
 
 _Uniform = Callable[..., Tensor]
 
 _STRIP_HEIGHT = 18
-_TURN = 0.3
-_SHIFT = 0.25
 
 
 def show(
-    pictures: Tensor, is_plain: Tensor, may_flip: Tensor, strips: Tensor, side: int, generator: torch.Generator
+    pictures: Tensor,
+    is_plain: Tensor,
+    may_flip: Tensor,
+    strips: Tensor,
+    side: int,
+    generator: torch.Generator,
+    look: Look = TRAINING,
 ) -> Tensor:
-    """Return training pictures, float32 [B, side, side, 3] in 0..255.
+    """Return pictures with backgrounds, float32 [B, side, side, 3] in 0..255.
 
     Args:
         pictures: uint8 [B, S, S, 4], colours and coverage.
@@ -37,6 +66,7 @@ def show(
         strips: uint8 [B, H, side], how much of each pixel the written name covers.
         side: Of the result, in pixels.
         generator: Of all that is random.
+        look: What may happen to a pictogram.
     """
     count = len(pictures)
 
@@ -48,12 +78,12 @@ def show(
     colours = (colours * uniform(0.8, 1.15, 3, 1, 1)).clamp(0, 1)
     coverage = layers[:, 3:]
     # Multiplied before it is moved, so that the hidden colours of transparent pixels do not bleed in.
-    moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform)
+    moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform, look)
     draw = uniform(0, 1)
-    only_word = (draw < WORD_SHARE).view(-1, 1, 1, 1)
-    is_written = (draw < WORD_SHARE + WRITTEN_SHARE).view(-1, 1, 1, 1)
+    only_word = (draw < look.word_share).view(-1, 1, 1, 1)
+    is_written = (draw < look.word_share + look.written_share).view(-1, 1, 1, 1)
     moved = moved * ~only_word
-    canvas = _backgrounds(uniform, side) * (1 - moved[:, 3:]) + moved[:, :3]
+    canvas = _backgrounds(uniform, side, look) * (1 - moved[:, 3:]) + moved[:, :3]
     text = _place(strips, side, uniform) * is_written
     ink = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, 0.0, 1.0) * torch.ones(3, 1, 1)
     return (canvas * (1 - text) + ink * text).clamp(0, 1).permute(0, 2, 3, 1) * 255
@@ -94,18 +124,22 @@ def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:
     return (gathered.float().div(255) * inside.unsqueeze(-1)).unsqueeze(1)
 
 
-def _backgrounds(uniform: _Uniform, side: int) -> Tensor:
-    """White for half of the pictures, else a light colour that may change from one side to the other."""
+def _backgrounds(uniform: _Uniform, side: int, look: Look) -> Tensor:
+    """White, or a light colour that may change from one side to the other."""
     ramp = torch.linspace(0, 1, side).view(1, 1, 1, -1)
     start = uniform(0.35, 1, 3, 1, 1)
-    end = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, start, uniform(0.35, 1, 3, 1, 1))
+    end = torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.shaded_share, start, uniform(0.35, 1, 3, 1, 1))
     coloured = (start + (end - start) * ramp).expand(-1, -1, side, -1)
-    return torch.where(uniform(0, 1, 1, 1, 1) < 0.5, 1.0, coloured)
+    return torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.coloured_share, 1.0, coloured)
 
 
-def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform) -> Tensor:
+def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: Look) -> Tensor:
     """The layers turned, scaled, shifted and mirrored, [B, 4, side, side]."""
-    scale, angle, shift = uniform(0.75, 1.35), uniform(-_TURN, _TURN), uniform(-_SHIFT, _SHIFT, 2)
+    scale, angle, shift = (
+        uniform(*look.scale),
+        uniform(-look.turn, look.turn),
+        uniform(-look.shift, look.shift, 2),
+    )
     flip = torch.where(may_flip & (uniform(0, 1) < 0.5), -1.0, 1.0)
     sine, cosine = angle.sin() * scale, angle.cos() * scale
     rows = [torch.stack([cosine * flip, -sine * flip, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
