@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -137,6 +138,15 @@ def test_a_stored_curve_answers_as_the_one_it_was_made_of(measured: PathEvaluato
         for name, score in point.scores.items():
             assert stored.scores[name].correct == score.correct
             assert stored.scores[name].loss == pytest.approx(score.loss, abs=1e-2)
+
+
+def test_a_curve_that_was_stored_before_the_scale_was_bent_stays_as_it_was(measured: PathEvaluator) -> None:
+    data = dataclasses.replace(through(measured, (0.0, 0.5, 1.0)), bend=0.0).to_bytes()
+    size = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:size].replace(b', \\"bend\\": 0.0', b"")
+    old = len(header).to_bytes(8, "little") + header + data[size:]
+    assert len(old) < len(data)
+    assert FeatureCurve.from_bytes(old).bend == 0.0
 
 
 def test_features_are_stored_in_half_the_bytes_unless_that_changes_an_answer() -> None:
