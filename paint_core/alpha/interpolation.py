@@ -3,8 +3,8 @@
 Accuracy is a step function of alpha and interpolates badly; what the head reads is not. The un-normalised features at
 a few nodes give the polynomial through them (barycentric form: Berrut and Trefethen, SIAM Review 2004), and only then
 come normalisation, head and argmax. It is a polynomial in log(1 + bend * alpha), because a step near theta_0 changes
-the features more than one beyond (decision 0010). Because the features do not depend on the head, one interpolant answers for any
-alpha, rule and label set, without the model.
+the features more than one further on (decision 10). Because the features do not depend on the head, one interpolant
+answers for any alpha, rule and label set, without the model.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class FeatureCurve:
         stack = self.features[name]
         if alpha in self.nodes:
             return stack[self.nodes.index(alpha)]
-        weights = torch.tensor(barycentric_weights(self.nodes, alpha, self.bend), dtype=stack.dtype, device=stack.device)
+        numbers = barycentric_weights(self.nodes, alpha, self.bend)
+        weights = torch.tensor(numbers, dtype=stack.dtype, device=stack.device)
         return (weights @ stack.flatten(1)).view(stack.shape[1:])
 
     def scores(

@@ -143,7 +143,7 @@ def test_a_stored_curve_answers_as_the_one_it_was_made_of(measured: PathEvaluato
 def test_a_curve_that_was_stored_before_the_scale_was_bent_stays_as_it_was(measured: PathEvaluator) -> None:
     data = dataclasses.replace(through(measured, (0.0, 0.5, 1.0)), bend=0.0).to_bytes()
     size = 8 + int.from_bytes(data[:8], "little")
-    header = data[8:size].replace(b', \\"bend\\": 0.0', b"")
+    header = data[8:size].replace(b'\\"bend\\": 0.0, ', b"")
     old = len(header).to_bytes(8, "little") + header + data[size:]
     assert len(old) < len(data)
     assert FeatureCurve.from_bytes(old).bend == 0.0
