@@ -55,7 +55,7 @@ class Settings:
     steps: int = 20_000
     batch_size: int = 256
     small_side: int = 48
-    small_share: float = 0.6
+    small_share: float = 0.72
     learning_rate: float = 1e-3
     warmup_steps: int = 500
     weight_decay: float = 0.1
