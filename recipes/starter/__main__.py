@@ -19,7 +19,7 @@ import torch
 
 from paint_core.allocator import keep_freed_memory
 from recipes.starter.corpus import Corpus, load_corpus
-from recipes.starter.evaluate import judge, judge_tasks
+from recipes.starter.evaluate import judge, judge_reading, judge_tasks
 from recipes.starter.model import TOWERS, export
 from recipes.starter.sources import FetchError
 from recipes.starter.train import Settings, Step, train
@@ -49,7 +49,9 @@ def main() -> int:
     settings = _with_steps(corpus, settings, run, arguments.minutes)
     weights = train(corpus, settings, run, on_step=_tell(settings))
     export(weights, settings.tower, run / "model")
-    lines = [str(each) for judged in (judge, judge_tasks) for each in judged(run / "model", arguments.work)]
+    lines = [
+        str(each) for judged in (judge, judge_tasks, judge_reading) for each in judged(run / "model", arguments.work)
+    ]
     (run / "judgement.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     return 0

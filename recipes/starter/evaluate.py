@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
 from paint_core.statistics import wilson_interval
 from recipes.starter.bundle import SPLITS, TASKS, task_files
+from recipes.starter.pictures import WHOLE, Look, show, write_names
 from recipes.starter.render import rendered
 from recipes.starter.sources import read_sources
 
@@ -47,7 +48,7 @@ class Judgement:
 
 
 def judge(model: Path, folder: Path) -> list[Judgement]:
-    """Return the scores on every held-out vendor, over names that were trained on and over those that were not.
+    """Return the scores on held-out vendors: on names of the emoji trained on, and on names never trained on.
 
     Args:
         model: An open_clip folder.
@@ -56,18 +57,68 @@ def judge(model: Path, folder: Path) -> list[Judgement]:
     base = load_base(f"local-dir:{model}")
     emoji = {name for source in read_sources("emoji") for name in rendered(source, folder)[0]}
     trained = emoji | {name for source in read_sources("icons") for name in rendered(source, folder)[0]}
-    found = []
+    found, new_names, new_pictures = [], [], []
     for source in read_sources("held_out"):
         names, pictures = rendered(source, folder)
-        for what, keep in (
-            ("names of the emoji trained on", [name in emoji for name in names]),
-            ("names never trained on", [name not in trained for name in names]),
-        ):
-            if any(keep):
-                rows = [index for index, kept in enumerate(keep) if kept]
-                shown = on_white(pictures[rows], base.image_size)
-                found.append(Judgement(f"{source.name}, {what}", _score(base, [names[row] for row in rows], shown)))
-    return found
+        shown = on_white(pictures, base.image_size)
+        known = [index for index, name in enumerate(names) if name in emoji]
+        found.append(Judgement(f"{source.name}, emoji trained on", _score(base, _pick(names, known), shown[known])))
+        new = [index for index, name in enumerate(names) if name not in trained]
+        new_names += _pick(names, new)
+        new_pictures.append(shown[new])
+    what = f"both, {len(set(new_names))} names never trained on"
+    return [*found, Judgement(what, _score(base, new_names, torch.cat(new_pictures)))]
+
+
+def judge_reading(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
+    """Return how often a picture is called what it shows, and how often what is written on it (Goh et al., 2021).
+
+    Every pictogram of the first held-out vendor whose name was trained on is shown with nothing written on it, with the
+    name of another, and that other name alone.
+
+    Args:
+        model: An open_clip folder.
+        folder: Where packages and arrays are kept.
+        seed: Of the pictures.
+    """
+    base = load_base(f"local-dir:{model}")
+    emoji = {name for source in read_sources("emoji") for name in rendered(source, folder)[0]}
+    names, pictures = rendered(read_sources("held_out")[0], folder)
+    rows = [index for index, name in enumerate(names) if name in emoji]
+    shows = _pick(names, rows)
+    says = others(shows, np.random.default_rng(seed))
+    looks = (replace(WHOLE, written_share=share, word_share=alone) for share, alone in ((0, 0), (1, 0), (0, 1)))
+    bare, written, alone = (_written(pictures[rows], says, base.image_size, look, seed) for look in looks)
+    return [
+        Judgement("nothing written: what is shown", _score(base, shows, bare)),
+        Judgement("another name written: what is shown", _score(base, shows, written)),
+        Judgement("another name written: what is written", _score(base, says, written)),
+        Judgement("a name alone: what is written", _score(base, says, alone)),
+    ]
+
+
+def others(names: Sequence[str], source: np.random.Generator) -> list[str]:
+    """Return for each of at least two different names another one, each name once.
+
+    Args:
+        names: In any order.
+        source: Of the draw.
+    """
+    order = source.permutation(len(names))
+    given = dict(zip(order, np.roll(order, 1), strict=True))
+    return [names[given[index]] for index in range(len(names))]
+
+
+def _written(pictures: NDArray[np.uint8], says: Sequence[str], side: int, look: Look, seed: int) -> Tensor:
+    """Pictures with words, uint8 [N, side, side, 3]."""
+    nothing = torch.zeros(len(pictures), dtype=torch.bool)
+    strips = torch.from_numpy(write_names(says, side))
+    generator = torch.Generator().manual_seed(seed)
+    return show(torch.from_numpy(pictures), nothing, nothing, strips, side, generator, look).round().to(torch.uint8)
+
+
+def _pick(names: Sequence[str], rows: Sequence[int]) -> list[str]:
+    return [names[row] for row in rows]
 
 
 def judge_tasks(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:

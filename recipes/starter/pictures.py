@@ -25,6 +25,7 @@ class Look:
         written_share: Of the pictures: the pictogram with its own name on it.
         word_share: Of the pictures: nothing but the name.
         coloured_share: Of the pictures: those whose background is not white.
+        light_ink_share: Of the written names: those in white.
         shaded_share: Of the coloured backgrounds: those that change from one side to the other.
     """
 
@@ -33,6 +34,7 @@ class Look:
     shift: float = 0.25
     written_share: float = 0.08
     word_share: float = 0.02
+    light_ink_share: float = 0.5
     coloured_share: float = 0.5
     shaded_share: float = 0.5
 
@@ -40,7 +42,7 @@ class Look:
 TRAINING = Look()
 """Words on pictures, and words alone, make a model that reads a little, as those from the web do."""
 
-WHOLE = Look(scale=(0.95, 1.4), turn=0.2, shift=0.1, written_share=0, word_share=0, shaded_share=0.2)
+WHOLE = Look(scale=(0.95, 1.4), turn=0.2, shift=0.1, written_share=0, word_share=0, light_ink_share=0, shaded_share=0.2)
 """The whole pictogram can be seen, and nothing is written on it."""
 
 _Uniform = Callable[..., Tensor]
@@ -85,7 +87,7 @@ def show(
     moved = moved * ~only_word
     canvas = _backgrounds(uniform, side, look) * (1 - moved[:, 3:]) + moved[:, :3]
     text = _place(strips, side, uniform) * is_written
-    ink = torch.where(uniform(0, 1, 1, 1, 1) < 0.5, 0.0, 1.0) * torch.ones(3, 1, 1)
+    ink = torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.light_ink_share, 0.0, 1.0) * torch.ones(3, 1, 1)
     return (canvas * (1 - text) + ink * text).clamp(0, 1).permute(0, 2, 3, 1) * 255
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from paint_core.models import load_base
 from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
-from recipes.starter.evaluate import on_white
+from recipes.starter.evaluate import on_white, others
 from recipes.starter.model import export
 from recipes.starter.names import is_mirrored, thing
 from recipes.starter.pictures import show, write_names
@@ -156,6 +156,13 @@ def test_names_are_written_inside_their_strip() -> None:
     assert strips.shape[0] == 2
     assert strips.shape[2] == 64
     assert (strips.max(axis=(1, 2)) > 128).all()
+
+
+def test_each_name_is_given_another_one() -> None:
+    for seed in range(20):
+        given = others(NAMES, np.random.default_rng(seed))
+        assert sorted(given) == sorted(NAMES)
+        assert all(one != other for one, other in zip(NAMES, given, strict=True))
 
 
 class StopError(Exception):
