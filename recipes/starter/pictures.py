@@ -21,17 +21,23 @@ class Look:
     Attributes:
         scale: Smallest and largest; at 2 a pictogram is half as large as its picture.
         turn: Largest angle, in radians, to either side.
+        stretch: Largest logarithm of how much wider or narrower it gets.
         shift: Largest, in halves of the picture, to each side.
+        tint: Smallest and largest factor of each colour.
+        grey_share: Of the pictures: those without colour.
         written_share: Of the pictures: the pictogram with its own name on it.
         word_share: Of the pictures: nothing but the name.
         coloured_share: Of the pictures: those whose background is not white.
-        light_ink_share: Of the written names: those in white.
+        light_ink_share: Of the names on coloured backgrounds: those in white.
         shaded_share: Of the coloured backgrounds: those that change from one side to the other.
     """
 
     scale: tuple[float, float] = (0.75, 1.35)
     turn: float = 0.3
+    stretch: float = 0.2
     shift: float = 0.25
+    tint: tuple[float, float] = (0.65, 1.2)
+    grey_share: float = 0.1
     written_share: float = 0.08
     word_share: float = 0.02
     light_ink_share: float = 0.5
@@ -42,7 +48,18 @@ class Look:
 TRAINING = Look()
 """Words on pictures, and words alone, make a model that reads a little, as those from the web do."""
 
-WHOLE = Look(scale=(0.95, 1.4), turn=0.2, shift=0.1, written_share=0, word_share=0, light_ink_share=0, shaded_share=0.2)
+WHOLE = Look(
+    scale=(0.95, 1.4),
+    turn=0.2,
+    stretch=0,
+    shift=0.1,
+    tint=(0.8, 1.15),
+    grey_share=0,
+    written_share=0,
+    word_share=0,
+    light_ink_share=0,
+    shaded_share=0.2,
+)
 """The whole pictogram can be seen, and nothing is written on it."""
 
 _Uniform = Callable[..., Tensor]
@@ -77,7 +94,8 @@ def show(
 
     layers = pictures.permute(0, 3, 1, 2).float().div(255)
     colours = torch.where(is_plain.view(-1, 1, 1, 1), uniform(0, 0.6, 3, 1, 1), layers[:, :3])
-    colours = (colours * uniform(0.8, 1.15, 3, 1, 1)).clamp(0, 1)
+    colours = (colours * uniform(*look.tint, 3, 1, 1)).clamp(0, 1)
+    colours = torch.where(uniform(0, 1, 1, 1, 1) < look.grey_share, colours.mean(dim=1, keepdim=True), colours)
     coverage = layers[:, 3:]
     # Multiplied before it is moved, so that the hidden colours of transparent pixels do not bleed in.
     moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform, look)
@@ -85,9 +103,11 @@ def show(
     only_word = (draw < look.word_share).view(-1, 1, 1, 1)
     is_written = (draw < look.word_share + look.written_share).view(-1, 1, 1, 1)
     moved = moved * ~only_word
-    canvas = _backgrounds(uniform, side, look) * (1 - moved[:, 3:]) + moved[:, :3]
+    is_coloured = uniform(0, 1, 1, 1, 1) < look.coloured_share
+    background = torch.where(is_coloured, _backgrounds(uniform, side, look), 1.0)
+    canvas = background * (1 - moved[:, 3:]) + moved[:, :3]
     text = _place(strips, side, uniform) * is_written
-    ink = torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.light_ink_share, 0.0, 1.0) * torch.ones(3, 1, 1)
+    ink = (is_coloured & (uniform(0, 1, 1, 1, 1) < look.light_ink_share)).float()
     return (canvas * (1 - text) + ink * text).clamp(0, 1).permute(0, 2, 3, 1) * 255
 
 
@@ -127,23 +147,22 @@ def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:
 
 
 def _backgrounds(uniform: _Uniform, side: int, look: Look) -> Tensor:
-    """White, or a light colour that may change from one side to the other."""
+    """A light colour, which may change from one side to the other."""
     ramp = torch.linspace(0, 1, side).view(1, 1, 1, -1)
     start = uniform(0.35, 1, 3, 1, 1)
-    end = torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.shaded_share, start, uniform(0.35, 1, 3, 1, 1))
-    coloured = (start + (end - start) * ramp).expand(-1, -1, side, -1)
-    return torch.where(uniform(0, 1, 1, 1, 1) < 1 - look.coloured_share, 1.0, coloured)
+    end = torch.where(uniform(0, 1, 1, 1, 1) < look.shaded_share, uniform(0.35, 1, 3, 1, 1), start)
+    return (start + (end - start) * ramp).expand(-1, -1, side, -1)
 
 
 def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: Look) -> Tensor:
-    """The layers turned, scaled, shifted and mirrored, [B, 4, side, side]."""
-    scale, angle, shift = (
-        uniform(*look.scale),
-        uniform(-look.turn, look.turn),
-        uniform(-look.shift, look.shift, 2),
-    )
+    """The layers turned, scaled, stretched, shifted and mirrored, [B, 4, side, side]."""
+    scale, angle = uniform(*look.scale), uniform(-look.turn, look.turn)
+    wider, shift = uniform(-look.stretch, look.stretch).exp().sqrt(), uniform(-look.shift, look.shift, 2)
     flip = torch.where(may_flip & (uniform(0, 1) < 0.5), -1.0, 1.0)
-    sine, cosine = angle.sin() * scale, angle.cos() * scale
-    rows = [torch.stack([cosine * flip, -sine * flip, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)]
+    across, down, sine, cosine = scale * wider * flip, scale / wider, angle.sin(), angle.cos()
+    rows = [
+        torch.stack([cosine * across, -sine * across, shift[:, 0]], 1),
+        torch.stack([sine * down, cosine * down, shift[:, 1]], 1),
+    ]
     grid = F.affine_grid(torch.stack(rows, 1), [len(layers), 4, side, side], align_corners=False)
     return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
