@@ -46,7 +46,7 @@ def folder(name: str) -> Path:
     """Return where the model lies, in open_clip's form; made if it is not there."""
     if name == "starter":
         return starter.model_dir()
-    target = CACHE / "towers" / name
+    target = CACHE / "towers" / (f"vit-{identity('starter')}" if name == "vit" else name)
     if not (target / _WEIGHTS).exists():
         {"vit": _make_vit, "vitb32": _make_vitb32}[name](target)
     return target

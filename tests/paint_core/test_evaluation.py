@@ -14,7 +14,7 @@ def test_features_do_not_depend_on_the_batch_size(starter_base: BaseModel) -> No
     images = tiny.coloured(starter_base, 7).images
     whole = encode(starter_base.visual, images, starter_base.preprocess)
     parts = encode(starter_base.visual, images, starter_base.preprocess, batch_size=3)
-    assert whole.shape == (7, 128)
+    assert whole.shape == (7, starter_base.embed_dim)
     torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-4)
 
 

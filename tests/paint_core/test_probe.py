@@ -26,7 +26,7 @@ def test_the_pictures_fit_any_size_and_differ(size: int) -> None:
 
 def test_the_same_model_passes_and_a_damaged_one_does_not(starter_base: BaseModel) -> None:
     expected = probe_features(starter_base.visual, starter_base)
-    assert expected.shape == (4, 128)
+    assert expected.shape == (4, starter_base.embed_dim)
     torch.testing.assert_close(expected.norm(dim=1), torch.ones(4))
     check_probe(probe_features(copy.deepcopy(starter_base.visual), starter_base), expected)
     damaged = copy.deepcopy(starter_base.visual)
