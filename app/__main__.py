@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 
 from app.logs import set_up_logging
 from app.settings import AppSettings
@@ -43,12 +45,27 @@ def _serve(settings: AppSettings) -> int:
     )
     try:
         with suppress(KeyboardInterrupt):
-            uvicorn.Server(config).run()
+            Server(config, app).run()
     except SystemExit:
         if app.state.refusal is not None:
             raise app.state.refusal from None
         raise
     return 0
+
+
+class Server(uvicorn.Server):
+    """A server that ends its event streams when it is told to stop, and so need not wait for their clients."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, having told the streams."""
+        services = getattr(self._app.state, "services", None)
+        if services is not None:
+            services.streams.stop()
+        super().handle_exit(sig, frame)
 
 
 def _make_directories(settings: AppSettings) -> None:

@@ -6,6 +6,7 @@ EdgeError
 ├── LabelsRefusedError          labels or templates that no head can be built from
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
 ├── QueueFullError              too many images are waiting
+├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
 ├── ActivationInProgressError   another activation has not ended yet
 ├── ActivationFailedError       a version could not be loaded; the old one goes on serving
@@ -90,6 +91,16 @@ class QueueFullError(EdgeError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class TooManyStreamsError(EdgeError):
+    """As many event streams are open as there may be."""
+
+    code = "too_many_streams"
+    retry_after_seconds = 5
+
+    def __init__(self, num_open: int) -> None:
+        super().__init__(f"{num_open} event streams are open already.", "Ask for pages of events, or try again later.")
+
+
 class ModelNotLoadedError(EdgeError):
     """No version is being served, because the one that `active` names could not be loaded."""
 
@@ -151,6 +162,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
+    (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),

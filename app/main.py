@@ -17,6 +17,7 @@ from app.classify.endpoints import router as classify_router
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
 from app.jobs.endpoints import router as jobs_router
+from app.jobs.streaming import EventStreams
 from app.middleware import AccessControl, BodyLimit, RequestContext
 from app.openapi import document
 from app.patches.endpoints import router as patches_router
@@ -111,7 +112,8 @@ def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> It
         activator = Activator(database, blobs, bases, engine)
         activator.follow_alias()
         composer = Composer(database, blobs, bases)
-        services = Services(settings, database, blobs, bell, bases, engine, activator, composer)
+        streams = EventStreams(database, settings.max_event_streams)
+        services = Services(settings, database, blobs, bell, bases, engine, activator, composer, streams)
         for thread in _threads(services):
             thread.start()
             stack.callback(thread.stop)

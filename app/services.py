@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 
 from app.activation import Activator
 from app.composer import Composer
+from app.jobs.streaming import EventStreams
 from app.queue import Doorbell
 from app.serving.engine import Engine
 from app.settings import AppSettings
@@ -31,6 +32,7 @@ class Services:
         engine: Serves the active version.
         activator: Moves the alias and swaps the served version.
         composer: Makes versions out of stored task vectors.
+        streams: Tell clients of jobs as things happen.
     """
 
     settings: AppSettings
@@ -41,6 +43,7 @@ class Services:
     engine: Engine
     activator: Activator
     composer: Composer
+    streams: EventStreams
 
 
 def get_services(request: Request) -> Services:

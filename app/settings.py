@@ -26,6 +26,7 @@ class AppSettings(StorageSettings):
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
+        max_event_streams: Most streams of job events that may be open at once.
         decode_threads: Threads that decode images.
         reaper_interval_seconds: How often waiting jobs are looked for.
         quiet_seconds: A waiting job for which nobody rang this long is rung for again.
@@ -42,6 +43,7 @@ class AppSettings(StorageSettings):
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
+    max_event_streams: int = Field(default=100, gt=0)
     decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
     quiet_seconds: float = Field(default=10.0, ge=0)

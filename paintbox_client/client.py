@@ -25,6 +25,7 @@ _ENDED = ("succeeded", "failed", "cancelled")
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
 _ACTIVATE_SECONDS = 600.0  # … and an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
+_RECONNECT_SECONDS = 0.5
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
@@ -147,6 +148,47 @@ class Client:
     def job_events(self, job_id: str, after: int = 0) -> list[JsonObject]:
         """Return what happened to a job since event `after`, oldest first."""
         return self._items(f"/v1/jobs/{job_id}/events", after=after)
+
+    def follow_job(
+        self, job_id: str, after: int = 0, on_update: Callable[[JsonObject], object] | None = None
+    ) -> Iterator[JsonObject]:
+        """Yield what happens to a job since event `after`, as it happens, until it has ended.
+
+        A broken connection is made again and goes on where it was: no event is lost or comes twice.
+
+        Args:
+            job_id: The job.
+            after: The last event that is known already.
+            on_update: Called with the job whenever it changed.
+
+        Yields:
+            JsonObject: Event by event: `id`, `at`, `level`, `message`, `data`.
+
+        Raises:
+            ApiError: There is no such job, or too many streams are open.
+            ServiceUnreachableError: The service stays away for long.
+        """
+        has_ended, deadline = False, time.monotonic() + _OUTAGE_SECONDS
+        while not has_ended:
+            try:
+                for event in self._transport.events(f"/v1/jobs/{job_id}/events", after):
+                    deadline = time.monotonic() + _OUTAGE_SECONDS
+                    if event.event == "job":
+                        job = json.loads(event.data)
+                        has_ended = job["status"] in _ENDED
+                        if on_update is not None:
+                            on_update(job)
+                    elif event.data:
+                        after = int(event.id)
+                        yield json.loads(event.data)
+                has_ended = has_ended or self._has_nothing_more(job_id, after)
+            except ServiceUnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_RECONNECT_SECONDS)
+
+    def _has_nothing_more(self, job_id: str, after: int) -> bool:
+        return self.job(job_id)["status"] in _ENDED and not self.job_events(job_id, after)
 
     def cancel_job(self, job_id: str) -> JsonObject:
         """Return the job, after asking for its end; one that runs stops soon after."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -49,10 +50,15 @@ def job(
     job_id: Annotated[str, typer.Argument(metavar="ID")],
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Show what happened to it.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show what happens to it, until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show one job: its stage, its progress and, if it failed, why."""
     with open_client(ctx) as client:
+        if follow:
+            for event in client.follow_job(job_id):
+                print_text(json.dumps(event) if as_json else f"{event['at']} {event['level']} {event['message']}")
+            return
         state = watch_job(client, job_id, "Working") if wait else client.job(job_id)
         history = client.job_events(job_id) if events else None
     if as_json:

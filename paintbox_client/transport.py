@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from paintbox_client.errors import ApiError, ServiceUnreachableError
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
+_NO_MORE = 204
 _RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.9)
 
 
@@ -61,6 +63,30 @@ class Transport:
                     raise
                 time.sleep(delay)
         return self.send("GET", path, params=query)
+
+    def events(self, path: str, last_id: int) -> Iterator[httpx2.ServerSentEvent]:
+        """Yield the server-sent events of one connection, until either side closes it.
+
+        Args:
+            path: Path below the service's address.
+            last_id: The last event that is known already.
+
+        Yields:
+            httpx2.ServerSentEvent: In the order in which they came; none if the service says that there will be none.
+
+        Raises:
+            ApiError: The service refused.
+            ServiceUnreachableError: Nothing answered, or the connection broke.
+        """
+        try:
+            with self._http.sse(path, headers={"Last-Event-ID": str(last_id)}) as source:
+                if source.response.is_error:
+                    source.response.read()
+                    raise _refusal(source.response)
+                if source.response.status_code != _NO_MORE:
+                    yield from source
+        except httpx2.TransportError as error:
+            raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
 
     def send(self, method: str, path: str, **options: Any) -> Any:
         """Return the JSON answer of one request, sent once.

@@ -90,7 +90,11 @@ class Jobs(Repository):
         return self._session.scalars(query.order_by(JobEventRow.id).limit(limit)).all()
 
     def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
-        """Append an event to the job's history."""
+        """Append an event to the job's history.
+
+        Whoever calls this has written or locked the job's row in the same transaction, or has just made it: so events
+        of one job become visible in the order of their ids, and a reader that goes on after the last one misses none.
+        """
         self._session.add(JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=data))
 
     def request_cancel(self, job_id: str) -> JobRow:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import StreamingResponse
 
 from app.jobs import service
 from app.jobs.schemas import Job, JobEvent, JobEventList, JobList
 from app.paging import Limit
 from app.problems import problem_responses
-from app.services import ServicesDep
+from app.services import Services, ServicesDep
+
+_MAX_ID = 2**31 - 1
+_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
@@ -27,11 +32,37 @@ def get_job(services: ServicesDep, job_id: str) -> Job:
     return Job.of(service.get_job(services, job_id))
 
 
-@router.get("/{job_id}/events", responses=problem_responses(404))
-def list_job_events(
-    services: ServicesDep, job_id: str, after: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0
-) -> JobEventList:
-    """What happened to a job since event `after`, oldest first."""
+@router.get(
+    "/{job_id}/events",
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The job has ended, and `Last-Event-ID` was its last event: do not connect again"},
+        **problem_responses(404, 429),
+    },
+    response_model=JobEventList,
+)
+async def list_job_events(
+    request: Request,
+    services: ServicesDep,
+    job_id: str,
+    after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
+    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID)] = None,
+) -> JobEventList | Response:
+    """What happened to a job since event `after`, oldest first.
+
+    With `Accept: text/event-stream` it is told as it happens: each event with its id, and in an event `job` the job
+    whenever it changed, until it has ended. A client that lost its connection sends `Last-Event-ID` and goes on there.
+    """
+    if _wants_stream(request):
+        after = max(after, last_event_id or 0)
+        if await run_in_threadpool(services.streams.has_ended, job_id, after) and last_event_id is not None:
+            return Response(status_code=204)
+        chunks = services.streams.open(job_id, after)
+        return StreamingResponse(chunks, media_type="text/event-stream", headers=_UNBUFFERED)
+    return await run_in_threadpool(_page, services, job_id, after)
+
+
+def _page(services: Services, job_id: str, after: int) -> JobEventList:
     events = [JobEvent.of(row) for row in service.list_events(services, job_id, after)]
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
@@ -40,3 +71,8 @@ def list_job_events(
 def cancel_job(services: ServicesDep, job_id: str) -> Job:
     """Cancel a job: at once if it still waits, else as soon as its worker notices."""
     return Job.of(service.cancel_job(services, job_id))
+
+
+def _wants_stream(request: Request) -> bool:
+    accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
+    return "text/event-stream" in accepted

@@ -8,6 +8,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
 
 import paintbox_client
@@ -222,3 +223,36 @@ def test_a_service_that_stays_silent_is_not_asked_again(unsteady: str) -> None:
         with pytest.raises(ServiceUnreachableError):
             client.versions()
     assert _Unsteady.num_requests == before + 1
+
+
+def test_a_job_is_followed_over_broken_connections_until_it_has_ended(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paintbox_client.client._RECONNECT_SECONDS", 0.01)
+    archive = write_zip(tmp_path / "followed.zip", digit_members(range(6), train=3))
+    job_id = served.client.upload_dataset(archive, "followed")["job"]["id"]
+    lease, states, seen = served.lease(job_id), list[str](), list[str]()
+    connect, connections = served.client._transport.events, list[int]()
+
+    def breaking(path: str, last_id: int) -> Iterator[httpx2.ServerSentEvent]:
+        connections.append(last_id)
+        for event in connect(path, last_id):
+            yield event
+            if event.event == "message" and event.data and len(connections) < 3:
+                raise ServiceUnreachableError(served.url, "cut by a test")
+
+    monkeypatch.setattr(served.client._transport, "events", breaking)
+    for event in served.client.follow_job(job_id, on_update=lambda job: states.append(job["status"])):
+        seen.append(event["message"])
+        if event["message"] == "started":
+            served.report(lease, "decode", 0.5, 3.0)
+            served.succeed(lease)
+    assert seen == ["queued", "started", "succeeded"]
+    assert states[-1] == "succeeded"
+    assert len(connections) == 3
+
+
+def test_following_a_job_that_is_not_there_is_refused(served: Served) -> None:
+    with pytest.raises(ApiError) as caught:
+        list(served.client.follow_job("job_none"))
+    assert caught.value.code == "not_found"
