@@ -1,9 +1,19 @@
-"""How many items a list holds."""
+"""How lists are asked for: how many items, and from where."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Query
+from pydantic import BaseModel, Field
 
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="`next_cursor` of the page before; left out: the first page")
+]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most items to return, the newest")]
+
+
+class Listed(BaseModel):
+    """A page of a list."""
+
+    next_cursor: str | None = Field(description="Give this as `cursor` to get the next page; null: this is the last")

@@ -26,6 +26,7 @@ _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on i
 _ACTIVATE_SECONDS = 600.0  # … and an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
 _RECONNECT_SECONDS = 0.5
+_LARGEST_PAGE = 1000
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
@@ -99,9 +100,9 @@ class Client:
         """Return a data set: state, classes, images per split, files that were left out."""
         return self._get(f"/v1/datasets/{dataset_id}")
 
-    def datasets(self) -> list[JsonObject]:
-        """Return the newest data sets first."""
-        return self._items("/v1/datasets")
+    def datasets(self, limit: int = 100) -> list[JsonObject]:
+        """Return at most `limit` of the newest data sets, newest first."""
+        return self._items("/v1/datasets", limit)
 
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
@@ -133,21 +134,30 @@ class Client:
         """
         return self._send("POST", f"/v1/patches/{patch_id}/reselect", json=request, timeout=_MIX_SECONDS)
 
-    def patches(self) -> list[JsonObject]:
-        """Return the newest patches first."""
-        return self._items("/v1/patches")
+    def patches(self, limit: int = 100) -> list[JsonObject]:
+        """Return at most `limit` of the newest patches, without their reports, newest first."""
+        return self._items("/v1/patches", limit)
 
     def job(self, job_id: str) -> JsonObject:
         """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
         return self._get(f"/v1/jobs/{job_id}")
 
-    def jobs(self) -> list[JsonObject]:
-        """Return the newest jobs first."""
-        return self._items("/v1/jobs")
+    def jobs(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+        """Return the newest jobs first.
+
+        Args:
+            limit: Most of them.
+            **filters: `status`, one or a list, and `kind`.
+
+        Returns:
+            The jobs.
+        """
+        return self._items("/v1/jobs", limit, **filters)
 
     def job_events(self, job_id: str, after: int = 0) -> list[JsonObject]:
         """Return what happened to a job since event `after`, oldest first."""
-        return self._items(f"/v1/jobs/{job_id}/events", after=after)
+        items: list[JsonObject] = self._get(f"/v1/jobs/{job_id}/events", after=after)["items"]
+        return items
 
     def follow_job(
         self, job_id: str, after: int = 0, on_update: Callable[[JsonObject], object] | None = None
@@ -231,9 +241,9 @@ class Client:
 
     # -- versions -----------------------------------------------------------------------------------------------
 
-    def versions(self) -> list[JsonObject]:
-        """Return the newest versions first."""
-        return self._items("/v1/versions")
+    def versions(self, limit: int = 100) -> list[JsonObject]:
+        """Return at most `limit` of the newest versions, newest first."""
+        return self._items("/v1/versions", limit)
 
     def version(self, version_id: int) -> JsonObject:
         """Return a version: its base, its terms, where it came from."""
@@ -333,8 +343,15 @@ class Client:
         answer: JsonObject = self._transport.send(method, path, **options)
         return answer
 
-    def _items(self, path: str, **query: Any) -> list[JsonObject]:
-        items: list[JsonObject] = self._get(path, **query)["items"]
+    def _items(self, path: str, limit: int, **query: Any) -> list[JsonObject]:
+        items: list[JsonObject] = []
+        cursor: JsonObject = {}
+        while len(items) < limit:
+            page = self._get(path, limit=min(limit - len(items), _LARGEST_PAGE), **query, **cursor)
+            items += page["items"]
+            if page.get("next_cursor") is None:  # an older service does not know of pages
+                break
+            cursor = {"cursor": page["next_cursor"]}
         return items
 
     def _job_through_outage(self, job_id: str) -> JsonObject:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from registry.contract import DatasetState, JobKind
 from registry.errors import NotFoundError
 from registry.jobs import Jobs
+from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import DatasetRow
 
@@ -91,10 +91,10 @@ class Datasets(Repository):
             raise NotFoundError("dataset", identifier)
         return row
 
-    def newest(self, limit: int = 100) -> Sequence[DatasetRow]:
-        """Return the newest data sets first."""
-        query = select(DatasetRow).order_by(DatasetRow.created_at.desc(), DatasetRow.id)
-        return self._session.scalars(query.limit(limit)).all()
+    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[DatasetRow]:
+        """Return a page of data sets, newest first; errors as for `read_page`."""
+        keys = (DatasetRow.created_at, DatasetRow.id)
+        return read_page(self._session, select(DatasetRow), keys, limit, cursor)
 
     def submit(self, name: str, archive_sha256: str, options: DatasetOptions) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.

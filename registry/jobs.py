@@ -12,15 +12,17 @@ two workers that both believe they own a job still produce one result (Kleppmann
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy.orm import defer
 
 from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
+from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import DatasetRow, JobEventRow, JobRow
 
@@ -80,9 +82,39 @@ class Jobs(Repository):
             raise NotFoundError("job", job_id)
         return job
 
-    def newest(self, limit: int = 100) -> Sequence[JobRow]:
-        """Return the newest jobs first."""
-        return self._session.scalars(select(JobRow).order_by(JobRow.created_at.desc(), JobRow.id).limit(limit)).all()
+    def newest(
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        statuses: Collection[JobStatus] = (),
+        kind: JobKind | None = None,
+    ) -> Page[JobRow]:
+        """Return a page of jobs, newest first.
+
+        Args:
+            limit: Most jobs.
+            cursor: The page before's `next_cursor`.
+            statuses: Which to return; none means all.
+            kind: Which to return; None means both.
+
+        Returns:
+            The rows, attached to the session.
+
+        Raises:
+            RequestRefusedError: The cursor is not one of this list.
+        """
+        query = select(JobRow).options(defer(JobRow.checkpoint))
+        if statuses:
+            query = query.where(JobRow.status.in_([str(status) for status in statuses]))
+        if kind is not None:
+            query = query.where(JobRow.kind == kind)
+        return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
+
+    def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
+        """Return the jobs with these ids, by id, read at once."""
+        query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
+        return {job.id: job for job in self._session.scalars(query)}
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
         """Return the job's events with ids above `after`, oldest first."""

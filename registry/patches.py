@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import defer
 
 from registry.contract import DatasetState, JobKind
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
+from registry.paging import Page, read_page
 from registry.patch_request import PatchRequest
 from registry.repository import Repository
 from registry.tables import DatasetRow, PatchRow
@@ -38,10 +39,13 @@ class Patches(Repository):
             raise NotFoundError("patch", patch_id)
         return row
 
-    def newest(self, limit: int = 100) -> Sequence[PatchRow]:
-        """Return the newest patches first."""
-        query = select(PatchRow).order_by(PatchRow.created_at.desc(), PatchRow.id)
-        return self._session.scalars(query.limit(limit)).all()
+    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[PatchRow]:
+        """Return a page of patches, newest first, whose reports are read only when asked for.
+
+        Errors as for `read_page`.
+        """
+        query = select(PatchRow).options(defer(PatchRow.report))
+        return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
     def submit(self, request: PatchRequest, default_base: str) -> PatchRow:
         """Return a new patch with its queued job.

@@ -15,6 +15,11 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
+    @property
+    def python_type(self) -> type[datetime]:
+        """What it holds."""
+        return datetime
+
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Return the moment in UTC for the database."""
         return None if value is None else value.astimezone(UTC)
@@ -40,6 +45,7 @@ class DatasetRow(Base):
     """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
 
     __tablename__ = "datasets"
+    __table_args__ = (Index("ix_datasets_created", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -138,6 +144,7 @@ class PatchRow(Base):
     """A request to patch, the job that does it, and its report once there is one."""
 
     __tablename__ = "patches"
+    __table_args__ = (Index("ix_patches_created", "created_at", "id"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -153,7 +160,10 @@ class JobRow(Base):
     """One queued unit of work and who holds it. The truth about it is here, never in the broker."""
 
     __tablename__ = "jobs"
-    __table_args__ = (Index("ix_jobs_status_lease", "status", "lease_expires_at"),)
+    __table_args__ = (
+        Index("ix_jobs_status_lease", "status", "lease_expires_at"),
+        Index("ix_jobs_created", "created_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import exists, select
+from sqlalchemy.orm import defer
 
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import NotFoundError
+from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import (
     AliasHistoryRow,
@@ -146,13 +148,23 @@ class Versions(Repository):
 
     def terms(self, version_id: int) -> list[TermSpec]:
         """Return the version's terms in order."""
-        query = select(VersionTermRow).where(VersionTermRow.version_id == version_id).order_by(VersionTermRow.position)
-        rows = self._session.scalars(query)
-        return [TermSpec(row.task_vector_sha256, row.coefficient, row.profile) for row in rows]
+        return self.terms_of([version_id])[version_id]
 
-    def newest(self, limit: int = 100) -> Sequence[VersionRow]:
-        """Return the newest versions first."""
-        return self._session.scalars(select(VersionRow).order_by(VersionRow.id.desc()).limit(limit)).all()
+    def terms_of(self, version_ids: Sequence[int]) -> dict[int, list[TermSpec]]:
+        """Return the terms of these versions, by version, in order, read at once."""
+        query = select(VersionTermRow).where(VersionTermRow.version_id.in_(version_ids))
+        found: dict[int, list[TermSpec]] = {version_id: [] for version_id in version_ids}
+        for row in self._session.scalars(query.order_by(VersionTermRow.version_id, VersionTermRow.position)):
+            found[row.version_id].append(TermSpec(row.task_vector_sha256, row.coefficient, row.profile))
+        return found
+
+    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[VersionRow]:
+        """Return a page of versions, newest first, whose probes are read only when asked for.
+
+        Errors as for `read_page`.
+        """
+        query = select(VersionRow).options(defer(VersionRow.probe))
+        return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
     def of_patch(self, patch_id: str) -> Sequence[VersionRow]:
         """Return the versions that the patch and its reselections made, oldest first."""
@@ -211,7 +223,7 @@ class Aliases(Repository):
         self._session.flush()
         return row
 
-    def history(self, name: str, limit: int = 100) -> Sequence[AliasHistoryRow]:
-        """Return the alias's moves, newest first."""
+    def history(self, name: str, limit: int = 100, cursor: str | None = None) -> Page[AliasHistoryRow]:
+        """Return a page of the alias's moves, newest first; errors as for `read_page`."""
         query = select(AliasHistoryRow).where(AliasHistoryRow.alias == name)
-        return self._session.scalars(query.order_by(AliasHistoryRow.id.desc()).limit(limit)).all()
+        return read_page(self._session, query, (AliasHistoryRow.id,), limit, cursor)

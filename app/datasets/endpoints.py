@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Response, UploadFile
 
 from app.datasets import service
 from app.datasets.schemas import Dataset, DatasetList, parse_options
-from app.paging import Limit
+from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.contract import Name
@@ -38,9 +38,9 @@ def upload_dataset(
 
 
 @router.get("", responses=problem_responses())
-def list_datasets(services: ServicesDep, limit: Limit = 100) -> DatasetList:
+def list_datasets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> DatasetList:
     """Data sets, newest first."""
-    return DatasetList(items=service.list_datasets(services, limit))
+    return service.list_datasets(services, limit, cursor)
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404))

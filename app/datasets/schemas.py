@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.jobs.schemas import JobBrief, JobError
+from app.paging import Listed
 from registry.contract import DatasetState, Name
 from registry.datasets import DatasetOptions
 from registry.tables import DatasetRow, JobRow
@@ -69,7 +70,7 @@ class Dataset(BaseModel):
         )
 
 
-class DatasetList(BaseModel):
+class DatasetList(Listed):
     """Data sets, newest first."""
 
     items: list[Dataset]

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
-from app.datasets.schemas import Dataset
+from app.datasets.schemas import Dataset, DatasetList
 from app.services import Services
 from registry.contract import DatasetState
 from registry.datasets import DatasetOptions, Datasets, dataset_id
@@ -20,11 +20,12 @@ from registry.layouts import inspect_archive
 _COPY_BYTES = 1 << 20
 
 
-def list_datasets(services: Services, limit: int) -> list[Dataset]:
-    """Return the newest data sets first."""
+def list_datasets(services: Services, limit: int, cursor: str | None) -> DatasetList:
+    """Return a page of data sets, newest first."""
     with services.database.read() as session:
-        jobs = Jobs(session)
-        return [Dataset.of(row, jobs.get(row.job_id)) for row in Datasets(session).newest(limit)]
+        page = Datasets(session).newest(limit, cursor)
+        jobs = Jobs(session).by_ids([row.job_id for row in page])
+        return DatasetList(items=[Dataset.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
 
 
 def get_dataset(services: Services, identifier: str) -> Dataset:

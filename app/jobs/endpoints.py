@@ -10,9 +10,10 @@ from starlette.responses import StreamingResponse
 
 from app.jobs import service
 from app.jobs.schemas import Job, JobEvent, JobEventList, JobList
-from app.paging import Limit
+from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
+from registry.contract import JobKind, JobStatus
 
 _MAX_ID = 2**31 - 1
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
@@ -21,9 +22,16 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("", responses=problem_responses())
-def list_jobs(services: ServicesDep, limit: Limit = 100) -> JobList:
+def list_jobs(
+    services: ServicesDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    status: Annotated[list[JobStatus] | None, Query(max_length=5, description="Only these; repeat it")] = None,
+    kind: JobKind | None = None,
+) -> JobList:
     """Jobs, newest first."""
-    return JobList(items=[Job.of(row) for row in service.list_jobs(services, limit)])
+    page = service.list_jobs(services, limit, cursor, status or (), kind)
+    return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
 
 
 @router.get("/{job_id}", responses=problem_responses(404))

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.paging import Listed
 from registry.contract import JobKind, JobStatus
 from registry.tables import JobEventRow, JobRow
 
@@ -87,7 +88,7 @@ class Job(BaseModel):
         )
 
 
-class JobList(BaseModel):
+class JobList(Listed):
     """Jobs, newest first."""
 
     items: list[Job]

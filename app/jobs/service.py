@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.services import Services
+from registry.contract import JobKind, JobStatus
 from registry.jobs import Jobs
+from registry.paging import Page
 from registry.tables import JobEventRow, JobRow
 
 
-def list_jobs(services: Services, limit: int) -> Sequence[JobRow]:
-    """Return the newest jobs first."""
+def list_jobs(
+    services: Services, limit: int, cursor: str | None, statuses: Sequence[JobStatus], kind: JobKind | None
+) -> Page[JobRow]:
+    """Return a page of jobs, newest first; no statuses and no kind mean all."""
     with services.database.read() as session:
-        return Jobs(session).newest(limit)
+        return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind)
 
 
 def get_job(services: Services, job_id: str) -> JobRow:

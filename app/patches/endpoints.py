@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from app.paging import Limit
+from app.paging import Cursor, Limit
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
@@ -23,9 +23,9 @@ def start_patch(services: ServicesDep, response: Response, body: PatchRequest) -
 
 
 @router.get("", responses=problem_responses())
-def list_patches(services: ServicesDep, limit: Limit = 100) -> PatchList:
+def list_patches(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> PatchList:
     """Patches, newest first."""
-    return PatchList(items=service.list_patches(services, limit))
+    return service.list_patches(services, limit, cursor)
 
 
 @router.get("/{patch_id}", responses=problem_responses(404))

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.jobs.schemas import Job, JobBrief, JobError
+from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
 from registry.contract import Name
 from registry.patch_request import Points
@@ -41,6 +42,33 @@ class Patch(BaseModel):
             error=JobError.of(job),
             version_id=row.version_id,
             report=row.report,
+            created_at=row.created_at,
+        )
+
+
+class PatchBrief(BaseModel):
+    """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
+
+    id: str
+    name: str
+    base: BaseBrief
+    job_id: str
+    job: JobBrief
+    error: JobError | None
+    version_id: int | None = Field(description="The version it made, once done")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> PatchBrief:
+        """Return the brief of a row, its base and its job."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            base=BaseBrief.of(base),
+            job_id=row.job_id,
+            job=JobBrief.of(job),
+            error=JobError.of(job),
+            version_id=row.version_id,
             created_at=row.created_at,
         )
 
@@ -92,7 +120,7 @@ class Reselected(BaseModel):
     )
 
 
-class PatchList(BaseModel):
+class PatchList(Listed):
     """Patches, newest first."""
 
-    items: list[Patch]
+    items: list[PatchBrief]

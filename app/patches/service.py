@@ -9,7 +9,7 @@ from app.jobs.schemas import Job
 from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, last_stage, select
-from app.patches.schemas import Patch, PatchStarted, Reselected, ReselectRequest
+from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.services import Services
 from app.versions.service import get_version
 from registry.jobs import Jobs
@@ -19,10 +19,13 @@ from registry.tables import BaseModelRow, PatchRow
 from registry.versions import Versions
 
 
-def list_patches(services: Services, limit: int) -> list[Patch]:
-    """Return the newest patches first."""
+def list_patches(services: Services, limit: int, cursor: str | None) -> PatchList:
+    """Return a page of patches, newest first."""
     with services.database.read() as session:
-        return [_resource(session, row) for row in Patches(session).newest(limit)]
+        page, versions = Patches(session).newest(limit, cursor), Versions(session)
+        jobs = Jobs(session).by_ids([row.job_id for row in page])
+        items = [PatchBrief.of(row, versions.base(row.base_fingerprint), jobs[row.job_id]) for row in page]
+        return PatchList(items=items, next_cursor=page.next_cursor)
 
 
 def get_patch(services: Services, patch_id: str) -> Patch:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from app.paging import Limit
+from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.versions import service
@@ -18,9 +18,9 @@ VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 @router.get("/versions", responses=problem_responses())
-def list_versions(services: ServicesDep, limit: Limit = 100) -> VersionList:
+def list_versions(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> VersionList:
     """Versions, newest first."""
-    return VersionList(items=service.list_versions(services, limit))
+    return service.list_versions(services, limit, cursor)
 
 
 @router.post("/versions", status_code=201, responses=problem_responses(404, 409))
@@ -44,9 +44,9 @@ def get_alias(services: ServicesDep, alias: str) -> Alias:
 
 
 @router.get("/aliases/{alias}/history", responses=problem_responses(404))
-def list_alias_history(services: ServicesDep, alias: str, limit: Limit = 100) -> AliasHistory:
+def list_alias_history(services: ServicesDep, alias: str, limit: Limit = 100, cursor: Cursor = None) -> AliasHistory:
     """Every move of an alias, newest first: when, by whom, from, to, why."""
-    return AliasHistory(items=service.list_history(services, alias, limit))
+    return service.list_history(services, alias, limit, cursor)
 
 
 @router.put("/aliases/{alias}", responses=problem_responses(404, 409))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.paging import Listed
 from registry.contract import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
@@ -106,7 +107,7 @@ class VersionRequest(BaseModel):
         return self
 
 
-class VersionList(BaseModel):
+class VersionList(Listed):
     """Versions, newest first."""
 
     items: list[Version]
@@ -157,7 +158,7 @@ class AliasChange(BaseModel):
         )
 
 
-class AliasHistory(BaseModel):
+class AliasHistory(Listed):
     """An alias's moves, newest first."""
 
     items: list[AliasChange]

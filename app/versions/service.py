@@ -6,17 +6,21 @@ from sqlalchemy.orm import Session
 
 from app.services import Services
 from app.versions.drafting import draft_version
-from app.versions.schemas import Alias, AliasChange, AliasMove, Version, VersionRequest
+from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasMove, Version, VersionList, VersionRequest
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import NotFoundError
 from registry.tables import VersionRow
 from registry.versions import Aliases, Versions
 
 
-def list_versions(services: Services, limit: int) -> list[Version]:
-    """Return the newest versions first."""
+def list_versions(services: Services, limit: int, cursor: str | None) -> VersionList:
+    """Return a page of versions, newest first."""
     with services.database.read() as session:
-        return [describe(session, row) for row in Versions(session).newest(limit)]
+        versions = Versions(session)
+        page = versions.newest(limit, cursor)
+        terms, active_id = versions.terms_of([row.id for row in page]), Aliases(session).active_version_id()
+        items = [Version.of(row, versions.base(row.base_fingerprint), terms[row.id], active_id) for row in page]
+        return VersionList(items=items, next_cursor=page.next_cursor)
 
 
 def get_version(services: Services, version_id: int) -> Version:
@@ -39,12 +43,13 @@ def get_alias(services: Services, name: str) -> Alias:
         return Alias.of(Aliases(session).get(name))
 
 
-def list_history(services: Services, name: str, limit: int) -> list[AliasChange]:
-    """Return the alias's moves, newest first."""
+def list_history(services: Services, name: str, limit: int, cursor: str | None) -> AliasHistory:
+    """Return a page of the alias's moves, newest first."""
     with services.database.read() as session:
         aliases = Aliases(session)
         aliases.get(name)
-        return [AliasChange.of(row) for row in aliases.history(name, limit)]
+        page = aliases.history(name, limit, cursor)
+        return AliasHistory(items=[AliasChange.of(row) for row in page], next_cursor=page.next_cursor)
 
 
 def move_alias(services: Services, name: str, move: AliasMove) -> Alias:

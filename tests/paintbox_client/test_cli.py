@@ -141,7 +141,7 @@ def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
     assert "Patching" in done.stderr
     (patch,) = served.client.patches()
     assert patch["name"] == "[red]digits"
-    assert patch["request"]["finetune"]["iterations"] == 5
+    assert served.client.patch(patch["id"])["request"]["finetune"]["iterations"] == 5
 
 
 def test_versions_are_listed_and_activated(served: Served) -> None:

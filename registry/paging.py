@@ -1,0 +1,97 @@
+"""Pages of a list, newest first. A page begins after the last row of the one before, whatever was added since.
+
+The cursor names that row by the columns that the list is ordered by. So a page costs the same wherever it lies, and
+none repeats or leaves out a row that was there all the time. (An offset does both, and gets slower.)
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Select, and_, or_
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
+
+from registry.errors import RequestRefusedError
+
+RowT = TypeVar("RowT", bound=DeclarativeBase)
+
+
+class Page(list[RowT]):
+    """Rows, newest first.
+
+    Args:
+        rows: Of this page.
+        next_cursor: Where the next page begins; None where there is none.
+    """
+
+    def __init__(self, rows: Iterable[RowT], next_cursor: str | None = None) -> None:
+        super().__init__(rows)
+        self.next_cursor = next_cursor
+
+
+def read_page(
+    session: Session,
+    query: Select[RowT],
+    keys: tuple[InstrumentedAttribute[Any], ...],
+    limit: int,
+    cursor: str | None,
+) -> Page[RowT]:
+    """Return a page of a query's rows.
+
+    Args:
+        session: The transaction.
+        query: Of rows of one table, in no order.
+        keys: What to order by, falling; together they are unique.
+        limit: Most rows, at least 1.
+        cursor: The page before's `next_cursor`; None means the first page.
+
+    Returns:
+        The rows.
+
+    Raises:
+        RequestRefusedError: The cursor is not one of this list.
+    """
+    table = keys[0].class_.__tablename__
+    if cursor is not None:
+        query = query.where(_after(keys, _decode(cursor, table, keys)))
+    rows = session.scalars(query.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
+    if len(rows) <= limit:
+        return Page(rows)
+    last = rows[limit - 1]
+    return Page(rows[:limit], _encode(table, [getattr(last, key.key) for key in keys]))
+
+
+def _after(keys: tuple[InstrumentedAttribute[Any], ...], values: list[Any]) -> ColumnElement[bool]:
+    """Whether a row comes after the one with these values."""
+    ties = [key == value for key, value in zip(keys, values, strict=True)]
+    return or_(*(and_(*ties[:place], key < values[place]) for place, key in enumerate(keys)))
+
+
+def _encode(table: str, values: list[Any]) -> str:
+    plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
+    return base64.urlsafe_b64encode(json.dumps([table, *plain]).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, table: str, keys: tuple[InstrumentedAttribute[Any], ...]) -> list[Any]:
+    try:
+        named, *plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        kinds = [key.type.python_type for key in keys]
+        values = [
+            datetime.fromisoformat(value) if issubclass(kind, datetime) else value
+            for kind, value in zip(kinds, plain, strict=True)
+        ]
+        if named != table or not all(type(value) is kind for value, kind in zip(values, kinds, strict=True)):
+            raise ValueError
+        if not all(value.tzinfo for value in values if isinstance(value, datetime)):
+            raise ValueError
+    except (ValueError, TypeError) as error:
+        raise RequestRefusedError(
+            "bad_cursor",
+            "The cursor is not one of this list.",
+            "Take `next_cursor` of the page before, or leave it out.",
+        ) from error
+    return values
