@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -46,27 +46,31 @@ class Activator:
         self._lock = threading.Lock()
         self._failed: tuple[int, float] | None = None  # version that would not load, and when to try it again
 
-    def activate(self, version_id: int, *, actor: str, reason: str) -> None:
+    def activate(self, version_id: int, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
         """Make the version active: it answers every request that starts after this returns.
 
         Args:
             version_id: The version.
             actor: Who asks, for the history.
             reason: Why, for the history.
+            expected: Revisions of which the alias must have one, before and after the version is loaded; None: any.
 
         Raises:
             NotFoundError: There is no such version.
+            AliasMovedError: The alias has another revision.
             ActivationInProgressError: Another activation has not ended yet.
             ActivationFailedError: It could not be loaded or verified; nothing has changed.
         """
         with self.busy():
+            with self._database.read() as session:
+                Aliases(session).require_revision(ACTIVE_ALIAS, expected)
             recipe = self._recipe(version_id)
             served = self._engine.served
             model = served if served and served.version_id == version_id else self._build(recipe)
             with self._database.write() as session:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
-                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason)
+                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, expected=expected)
             self._engine.swap(model)
             _log.info("version activated", version=version_id)
 

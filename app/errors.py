@@ -26,6 +26,7 @@ from paint_core.errors import (
     WeightsError,
 )
 from registry.errors import (
+    AliasMovedError,
     ArchiveRefusedError,
     ConflictError,
     NotFoundError,
@@ -150,6 +151,7 @@ _STATUS_OF_CODE: dict[str, HTTPStatus] = {
 _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
     (ConflictError, HTTPStatus.CONFLICT),
+    (AliasMovedError, HTTPStatus.PRECONDITION_FAILED),
     (ArchiveRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (RequestRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (ImageDecodeError, HTTPStatus.UNPROCESSABLE_ENTITY),

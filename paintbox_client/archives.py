@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from paintbox_client.errors import InputError
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 
@@ -43,3 +47,32 @@ def _entry(name: str) -> zipfile.ZipInfo:
     entry.create_system = 3  # on every system alike
     entry.external_attr = 0o100644 << 16
     return entry
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the name and the bytes of an archive; a folder is written as one first.
+
+    Args:
+        path: Of a zip archive, or of a folder.
+
+    Yields:
+        tuple[str, IO[bytes]]: Its name, and the open file.
+
+    Raises:
+        InputError: The folder holds no files.
+    """
+    if path.is_dir():
+        with tempfile.TemporaryFile() as stream:
+            if write_archive(stream, walk_folder(path)) == 0:
+                raise InputError(f"{path} holds no files.", "Name a folder of class folders with images.")
+            stream.seek(0)
+            yield f"{path.resolve().name}.zip", stream
+    else:
+        with path.open("rb") as file:
+            yield path.name, file
+
+
+def read_image(index: int, image: bytes | Path) -> tuple[str, bytes]:
+    """Return a name and the bytes of an image, which may be a file or its bytes."""
+    return (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{index}", image)

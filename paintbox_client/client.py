@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from paintbox_client.archives import walk_folder, write_archive
+from paintbox_client.archives import open_archive, read_image
 from paintbox_client.discovery import DEFAULT_URL
-from paintbox_client.errors import InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 
 if TYPE_CHECKING:
@@ -92,7 +90,7 @@ class Client:
             form["templates"] = json.dumps(list(templates))
         if classnames:
             form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
-        with _open_archive(path) as (file_name, stream):
+        with open_archive(path) as (file_name, stream):
             files = {"archive": (file_name, stream, "application/zip")}
             return self._send("POST", "/v1/datasets", data=form, files=files, timeout=_UPLOAD_SECONDS)
 
@@ -280,18 +278,41 @@ class Client:
         """Return the alias `active`, whose `version` is the one that answers."""
         return self._get("/v1/aliases/active")
 
-    def activate(self, version: int, reason: str = "") -> JsonObject:
-        """Return the alias `active` once this version is loaded, verified and answering.
+    def activate(self, version: int, reason: str = "", alias: str = "active") -> JsonObject:
+        """Return the alias; `active` once this version is loaded, verified and answering.
 
         Args:
             version: The version.
             reason: For the history.
+            alias: Which to move; one that there is not is made.
 
         Returns:
             The alias.
         """
         body = {"version": version, "reason": reason}
-        return self._send("PUT", "/v1/aliases/active", json=body, timeout=_ACTIVATE_SECONDS)
+        return self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS)
+
+    def roll_back(self, reason: str = "", alias: str = "active") -> JsonObject:
+        """Return the alias, moved to the version that it named before its last move.
+
+        Args:
+            reason: For the history.
+            alias: Which to move.
+
+        Returns:
+            The alias.
+        """
+        path = f"/v1/aliases/{alias}/rollback"
+        return self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS)
+
+    def aliases(self) -> list[JsonObject]:
+        """Return every alias, by name."""
+        items: list[JsonObject] = self._get("/v1/aliases")["items"]
+        return items
+
+    def alias_history(self, alias: str = "active", limit: int = 100) -> list[JsonObject]:
+        """Return the newest moves of an alias: when, by whom, from, to, why."""
+        return self._items(f"/v1/aliases/{alias}/history", limit)
 
     # -- classification -----------------------------------------------------------------------------------------
 
@@ -318,7 +339,7 @@ class Client:
         given = {"candidate_labels": labels, "templates": list(templates) or None}
         form: JsonObject = {key: json.dumps(list(value)) for key, value in given.items() if value is not None}
         form |= {key: str(value) for key, value in {"dataset": dataset, "top_k": top_k}.items() if value is not None}
-        files = [("images", _read_image(index, image)) for index, image in enumerate(images)]
+        files = [("images", read_image(index, image)) for index, image in enumerate(images)]
         return self._send("POST", "/v1/classify", data=form, files=files)
 
     # -- the service itself -------------------------------------------------------------------------------------
@@ -362,21 +383,3 @@ class Client:
             except ServiceUnreachableError:
                 if time.monotonic() > deadline:
                     raise
-
-
-@contextmanager
-def _open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the name and the bytes of an archive; a folder is written as one first."""
-    if path.is_dir():
-        with tempfile.TemporaryFile() as stream:
-            if write_archive(stream, walk_folder(path)) == 0:
-                raise InputError(f"{path} holds no files.", "Name a folder of class folders with images.")
-            stream.seek(0)
-            yield f"{path.resolve().name}.zip", stream
-    else:
-        with path.open("rb") as file:
-            yield path.name, file
-
-
-def _read_image(index: int, image: bytes | Path) -> tuple[str, bytes]:
-    return (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{index}", image)

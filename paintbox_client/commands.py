@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from paintbox_client.client import JsonObject
 from paintbox_client.connection import AsJson, NoWait, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.patch_commands import compose, patch, reselect
 from paintbox_client.tables import print_datasets, print_job, print_jobs, print_versions
+
+Reason = Annotated[str, typer.Option(help="For the history.")]
+Alias = Annotated[str, typer.Option(help="The alias to move.")]
 
 
 def upload(
@@ -96,13 +100,19 @@ def versions(ctx: typer.Context, as_json: AsJson = False) -> None:
 def activate(
     ctx: typer.Context,
     version_id: Annotated[int, typer.Argument(metavar="VERSION")],
-    reason: Annotated[str, typer.Option(help="For the history.")] = "",
+    reason: Reason = "",
+    alias: Alias = "active",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the one that answers."""
+    """Make a version the one that answers, or let another alias name it."""
     with open_client(ctx) as client:
-        alias = client.activate(version_id, reason)
-    print_json(alias) if as_json else print_text(f"Version {alias['version']} is active.")
+        _print_alias(client.activate(version_id, reason, alias), as_json)
+
+
+def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
+    """Go back to the version that answered before the last move; a second rollback undoes the first."""
+    with open_client(ctx) as client:
+        _print_alias(client.roll_back(reason, alias), as_json)
 
 
 def classify(
@@ -155,6 +165,7 @@ COMMANDS = (
     cancel,
     versions,
     activate,
+    rollback,
     classify,
     system,
     version,
@@ -170,3 +181,10 @@ def _parse_names(pairs: list[str] | None) -> dict[str, str]:
             raise InputError(f"--classname {pair!r} is not FOLDER=NAME.", "Write, say, --classname 0='digit zero'.")
         names[folder] = name
     return names
+
+
+def _print_alias(alias: JsonObject, as_json: bool) -> None:
+    if as_json:
+        return print_json(alias)
+    is_active = alias["name"] == "active"
+    print_text(f"Version {alias['version']} is {'active' if is_active else alias['name']}.")

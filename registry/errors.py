@@ -3,6 +3,7 @@
 RegistryError
 ├── NotFoundError            no such data set, job, patch, version or alias
 ├── ConflictError            the thing is in a state that forbids this
+├── AliasMovedError          the alias has moved since the caller looked at it
 ├── ArchiveRefusedError      an uploaded archive is hostile, damaged or not in a layout we read
 ├── RequestRefusedError      a request that is well-formed but cannot be started
 ├── LeaseLostError           this worker no longer holds the job; its write was refused
@@ -43,6 +44,19 @@ class ConflictError(RegistryError):
     """The thing is in a state that forbids this."""
 
     code = "conflict"
+
+
+class AliasMovedError(RegistryError):
+    """The alias has moved since the caller looked at it, so what they decided may be out of date."""
+
+    code = "alias_moved"
+
+    def __init__(self, name: str, revision: int) -> None:
+        super().__init__(
+            f'Alias {name!r} has moved meanwhile; its entity tag is now "{revision}".',
+            f"Look at GET /v1/aliases/{name} again, then send If-Match with the tag that it names.",
+        )
+        self.revision = revision
 
 
 class ArchiveRefusedError(RegistryError):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import defer
 
 from registry.contract import ACTIVE_ALIAS
-from registry.errors import NotFoundError
+from registry.errors import AliasMovedError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import (
@@ -202,9 +202,66 @@ class Aliases(Repository):
         """Return the id of the version that `active` names, or None before the first start is over."""
         return self._session.scalar(select(AliasRow.version_id).where(AliasRow.name == ACTIVE_ALIAS))
 
-    def move(self, name: str, version_id: int, *, actor: str, reason: str) -> AliasRow:
-        """Return the alias, now naming this version; the move is added to the history."""
+    def all(self) -> Sequence[AliasRow]:
+        """Return every alias, by name."""
+        return self._session.scalars(select(AliasRow).order_by(AliasRow.name)).all()
+
+    def revision(self, name: str) -> int:
+        """Return the number of the alias's last move, which no other state of it has; 0 if it never moved."""
+        return self._session.scalar(select(func.max(AliasHistoryRow.id)).where(AliasHistoryRow.alias == name)) or 0
+
+    def before(self, name: str) -> int:
+        """Return the id of the version that the alias named before its last move.
+
+        Args:
+            name: Name such as `active`.
+
+        Returns:
+            The version's id.
+
+        Raises:
+            NotFoundError: There is no such alias.
+            ConflictError: It has named one version only.
+        """
+        self.get(name)
+        moves = self.history(name, limit=1)
+        if not moves or moves[0].from_version_id is None:
+            raise ConflictError(f"Alias {name!r} has named one version only.", "Move it to a version by number.")
+        return moves[0].from_version_id
+
+    def require_revision(self, name: str, expected: Collection[int] | None) -> None:
+        """Refuse to go on if the alias has moved.
+
+        Args:
+            name: Name such as `active`.
+            expected: Revisions of which it must have one; None allows any.
+
+        Raises:
+            AliasMovedError: It has another.
+        """
+        if expected is not None and self.revision(name) not in expected:
+            raise AliasMovedError(name, self.revision(name))
+
+    def move(
+        self, name: str, version_id: int, *, actor: str, reason: str, expected: Collection[int] | None = None
+    ) -> AliasRow:
+        """Return the alias, now naming this version; the move is added to the history.
+
+        Args:
+            name: Of an alias, made now if there is none.
+            version_id: The version.
+            actor: Who asks.
+            reason: Why.
+            expected: As for `require_revision`.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            AliasMovedError: It has moved.
+        """
         row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
+        self.require_revision(name, expected)
         previous = row.version_id if row else None
         if row is None:
             row = AliasRow(name=name)

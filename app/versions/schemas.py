@@ -126,12 +126,26 @@ class Alias(BaseModel):
         return cls(name=row.name, version=row.version_id, updated_at=row.updated_at)
 
 
+class AliasList(BaseModel):
+    """Every alias, by name."""
+
+    items: list[Alias]
+
+
 class AliasMove(BaseModel):
-    """Body of `PUT /v1/aliases/active`."""
+    """Body of `PUT /v1/aliases/{alias}`."""
 
     model_config = ConfigDict(extra="forbid")
 
     version: int = Field(ge=1, le=2**31 - 1)
+    reason: str = Field(default="", max_length=1000, description="For the history")
+
+
+class Rollback(BaseModel):
+    """Body of `POST /v1/aliases/{alias}/rollback`."""
+
+    model_config = ConfigDict(extra="forbid")
+
     reason: str = Field(default="", max_length=1000, description="For the history")
 
 

@@ -123,7 +123,7 @@ def test_a_version_that_fails_its_self_check_is_refused(world: World) -> None:
 def test_what_is_not_there_is_not_found(client: TestClient) -> None:
     check_problem(_activate(client, 999), 404, "not_found")
     check_problem(client.get("/v1/versions/999"), 404, "not_found")
-    check_problem(client.put("/v1/aliases/other", json={"version": 1}), 404, "not_found")
+    check_problem(client.put("/v1/aliases/other", json={"version": 999}), 404, "not_found")
     check_problem(client.get("/v1/aliases/other"), 404, "not_found")
     check_problem(client.get("/v1/aliases/other/history"), 404, "not_found")
     check_problem(_activate(client, 0), 422, "invalid_request")

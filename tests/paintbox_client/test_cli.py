@@ -151,6 +151,18 @@ def test_versions_are_listed_and_activated(served: Served) -> None:
     assert [line.split()[0] for line in listed if line.rstrip().endswith("active")] == [str(version_id)]
 
 
+def test_an_alias_is_moved_and_rolled_back(served: Served) -> None:
+    first, second = served.add_version(), served.add_version()
+    url = ("--url", served.url)
+    assert "is canary" in paintbox(*url, "activate", first, "--alias", "canary").stdout
+    assert paintbox(*url, "activate", second, "--alias", "canary", "--reason", "try").returncode == 0
+    back = json.loads(paintbox(*url, "rollback", "--alias", "canary", "--json").stdout)
+    assert (back["name"], back["version"]) == ("canary", first)
+    assert [move["to_version"] for move in served.client.alias_history("canary")] == [first, second, first]
+    assert "canary" in [alias["name"] for alias in served.client.aliases()]
+    assert paintbox(*url, "rollback", "--alias", "nothing").returncode == 1
+
+
 def test_images_are_classified(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(digit_pngs(0)[0])
     labels = ("--label", "digit zero", "--label", "a [bold]cat")

@@ -1,0 +1,94 @@
+"""Aliases over HTTP: any number of them, moved only by who has looked, and back again."""
+
+from typing import Any
+
+import pytest
+from httpx2 import Response
+from starlette.testclient import TestClient
+
+from tests.app.world import World, add_version, check_problem
+
+
+@pytest.fixture(scope="module")
+def versions(world: World) -> list[int]:
+    return [add_version(world.services, world.base, seed)[0] for seed in (1, 2)]
+
+
+def move(client: TestClient, alias: str, version: int, if_match: str | None = None) -> Response:
+    headers = {} if if_match is None else {"If-Match": if_match}
+    return client.put(f"/v1/aliases/{alias}", json={"version": version, "reason": f"to {version}"}, headers=headers)
+
+
+def history(client: TestClient, alias: str) -> list[tuple[Any, ...]]:
+    items = client.get(f"/v1/aliases/{alias}/history").json()["items"]
+    return [(item["from_version"], item["to_version"], item["reason"]) for item in items]
+
+
+def test_there_are_as_many_aliases_as_one_wants(world: World, versions: list[int]) -> None:
+    for name in ("canary", "shadow", "v1.2_x-y"):
+        moved = move(world.client, name, versions[0])
+        assert moved.status_code == 200, moved.text
+        assert (moved.json()["name"], moved.json()["version"]) == (name, versions[0])
+        assert history(world.client, name) == [(None, versions[0], f"to {versions[0]}")]
+    listed = world.client.get("/v1/aliases").json()["items"]
+    assert [alias["name"] for alias in listed] == ["active", "canary", "shadow", "v1.2_x-y"]
+    assert world.services.engine.served is not None
+    assert world.services.engine.served.version_id == listed[0]["version"]  # none of them changed what answers
+
+
+@pytest.mark.parametrize("name", ["Active", "1st", "x" * 65, "a b", "-"])
+def test_a_name_that_is_none_is_refused(client: TestClient, name: str) -> None:
+    check_problem(move(client, name, 1), 422, "invalid_request")
+
+
+@pytest.mark.parametrize("alias", ["active", "tested"])
+def test_who_has_not_seen_the_last_move_cannot_move_it(world: World, versions: list[int], alias: str) -> None:
+    first, second = versions
+    tag = move(world.client, alias, first).headers["etag"]
+    assert world.client.get(f"/v1/aliases/{alias}").headers["etag"] == tag
+    moved = move(world.client, alias, second, tag)
+    assert moved.status_code == 200
+    assert moved.headers["etag"] != tag
+    before = history(world.client, alias)
+    problem = check_problem(move(world.client, alias, first, tag), 412, "alias_moved")
+    assert moved.headers["etag"] in problem["detail"]
+    for never_given in ('"0"', f"W/{moved.headers['etag']}", "x", '"x"', ""):
+        check_problem(move(world.client, alias, first, never_given), 412, "alias_moved")
+    assert history(world.client, alias) == before
+    assert world.client.get(f"/v1/aliases/{alias}").json()["version"] == second
+    assert move(world.client, alias, first, f"{tag}, {moved.headers['etag']}").status_code == 200
+    assert move(world.client, alias, second, "*").status_code == 200
+
+
+def test_going_away_and_back_is_another_state(world: World, versions: list[int]) -> None:
+    first, second = versions
+    tag = move(world.client, "looped", first).headers["etag"]
+    move(world.client, "looped", second)
+    assert move(world.client, "looped", first).headers["etag"] != tag
+    check_problem(move(world.client, "looped", second, tag), 412, "alias_moved")
+
+
+@pytest.mark.parametrize("alias", ["active", "turned"])
+def test_a_rollback_undoes_the_last_move_and_another_one_undoes_that(
+    world: World, versions: list[int], alias: str
+) -> None:
+    first, second = versions
+    move(world.client, alias, first)
+    move(world.client, alias, second)
+    back = world.client.post(f"/v1/aliases/{alias}/rollback", json={"reason": "it was worse"})
+    assert back.status_code == 200, back.text
+    assert back.json()["version"] == first
+    assert history(world.client, alias)[0] == (second, first, "it was worse")
+    again = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": back.headers["etag"]})
+    assert again.json()["version"] == second
+    assert history(world.client, alias)[0] == (first, second, "rollback")
+    if alias == "active":
+        assert world.client.get("/v1/system").json()["serving_version"] == second
+    stale = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": back.headers["etag"]})
+    check_problem(stale, 412, "alias_moved")
+
+
+def test_what_never_moved_cannot_go_back(world: World, versions: list[int]) -> None:
+    move(world.client, "still", versions[0])
+    check_problem(world.client.post("/v1/aliases/still/rollback"), 409, "conflict")
+    check_problem(world.client.post("/v1/aliases/nothing/rollback"), 404, "not_found")
