@@ -202,6 +202,10 @@ class Client:
         """Return the job, after asking for its end; one that runs stops soon after."""
         return self._send("POST", f"/v1/jobs/{job_id}/cancel")
 
+    def retry_job(self, job_id: str) -> JsonObject:
+        """Return a patch's job that failed or was cancelled, queued again; it goes on at its last checkpoint."""
+        return self._send("POST", f"/v1/jobs/{job_id}/retry")
+
     def wait_for_job(
         self,
         job_id: str,

@@ -81,6 +81,13 @@ def jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
     print_jobs(items)
 
 
+def retry(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+    """Queue a patch's job again that failed or was cancelled."""
+    with open_client(ctx) as client:
+        state = client.retry_job(job_id)
+    print_json(state) if as_json else print_job(state)
+
+
 def cancel(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
     """Cancel a job."""
     with open_client(ctx) as client:
@@ -163,6 +170,7 @@ COMMANDS = (
     job,
     jobs,
     cancel,
+    retry,
     versions,
     activate,
     rollback,

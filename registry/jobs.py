@@ -1,8 +1,11 @@
 """Jobs: the state machine, leases, progress and events. This file alone changes a job's status.
 
     queued ──lease──▶ running ──▶ succeeded | failed | cancelled
-       ▲                 │
-       └────release──────┘      (a worker that stops or dies gives the job back)
+       ▲                 │                      │          │
+       ├─────release─────┘                      │          │
+       └─────retry──────────────────────────────┴──────────┘
+
+A worker that stops or dies releases its job. A retry is asked for, for patches only.
 
 A worker holds a job by a **lease**: an owner, an expiry that heartbeats push on, and a fencing token that grows with
 each lease. Every write of a worker names its token and is refused once a newer lease exists or the job has ended, so
@@ -152,6 +155,29 @@ class Jobs(Repository):
         job.cancel_requested = True
         if status is JobStatus.QUEUED:
             self._end(job, JobStatus.CANCELLED)
+        return job
+
+    def retry(self, job_id: str) -> JobRow:
+        """Return a patch's job that failed or was cancelled, queued again with all its attempts and its checkpoint.
+
+        Args:
+            job_id: The job; nobody has been told of it yet.
+
+        Returns:
+            The row as it is now.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: It has not ended, has succeeded, or is of a data set, whose archive may be gone.
+        """
+        job = self._locked(job_id)
+        if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
+        if job.kind == JobKind.INGEST:
+            raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
+        job.status, job.attempt, job.cancel_requested, job.progress = JobStatus.QUEUED, 0, False, 0.0
+        job.error_code = job.error_detail = job.finished_at = job.stage = job.rung_at = None
+        self.add_event(job_id, "retried")
         return job
 
     # -- ringing ------------------------------------------------------------------------------------------------

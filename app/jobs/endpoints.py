@@ -81,6 +81,12 @@ def cancel_job(services: ServicesDep, job_id: str) -> Job:
     return Job.of(service.cancel_job(services, job_id))
 
 
+@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409))
+def retry_job(services: ServicesDep, job_id: str) -> Job:
+    """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
+    return Job.of(service.retry_job(services, job_id))
+
+
 def _wants_stream(request: Request) -> bool:
     accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
     return "text/event-stream" in accepted

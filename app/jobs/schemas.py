@@ -42,6 +42,7 @@ class JobLinks(BaseModel):
     self: str
     events: str
     cancel: str
+    retry: str
     subject: str = Field(description="The data set or patch that the job makes")
 
 
@@ -83,7 +84,11 @@ class Job(BaseModel):
             started_at=row.started_at,
             finished_at=row.finished_at,
             links=JobLinks(
-                self=path, events=f"{path}/events", cancel=f"{path}/cancel", subject=f"/v1/{noun}/{row.subject_id}"
+                self=path,
+                events=f"{path}/events",
+                cancel=f"{path}/cancel",
+                retry=f"{path}/retry",
+                subject=f"/v1/{noun}/{row.subject_id}",
             ),
         )
 

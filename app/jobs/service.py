@@ -33,6 +33,16 @@ def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEven
         return jobs.events(job_id, after)
 
 
+def retry_job(services: Services, job_id: str) -> JobRow:
+    """Return the job, queued again, of which workers have been told."""
+    with services.database.write() as session:
+        jobs = Jobs(session)
+        job = jobs.retry(job_id)
+        jobs.mark_rung(job_id)
+    services.doorbell.ring(job_id)
+    return job
+
+
 def cancel_job(services: Services, job_id: str) -> JobRow:
     """Return the job, cancelled or marked for its worker to stop."""
     with services.database.write() as session:

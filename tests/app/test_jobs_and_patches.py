@@ -164,3 +164,36 @@ def test_what_is_not_there_is_a_problem(client: TestClient) -> None:
         check_problem(client.get(path), 404, "not_found")
     check_problem(client.post("/v1/jobs/job_nothing/cancel"), 404, "not_found")
     check_problem(client.get("/v1/jobs", params={"limit": 0}), 422, "invalid_request")
+
+
+def test_a_patch_that_was_cancelled_is_tried_again_and_workers_are_told(world: World) -> None:
+    task = add_ready_dataset(world.services, ["a", "b"], splits=("train", "validation", "test"))
+    job = world.client.post("/v1/patches", json={"name": "again", "tasks": [task]}).json()["job"]
+    check_problem(world.client.post(job["links"]["retry"]), 409, "conflict")
+    assert world.client.post(job["links"]["cancel"]).json()["status"] == "cancelled"
+    told = world.doorbell.rung.count(job["id"])
+    retried = world.client.post(job["links"]["retry"])
+    assert retried.status_code == 202, retried.text
+    again = retried.json()
+    assert (again["id"], again["status"], again["attempt"]) == (job["id"], "queued", 0)
+    assert (again["cancel_requested"], again["error"], again["finished_at"]) == (False, None, None)
+    assert world.doorbell.rung.count(job["id"]) == told + 1
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(job["id"], "a test")
+        assert lease is not None
+        Jobs(session).fail(lease, "out_of_memory", "The device is full.")
+    assert world.client.post(job["links"]["retry"]).json()["status"] == "queued"
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(job["id"], "a test")
+        assert lease is not None
+        Jobs(session).succeed(lease)
+    check_problem(world.client.post(job["links"]["retry"]), 409, "conflict")
+    check_problem(world.client.post("/v1/jobs/job_none/retry"), 404, "not_found")
+
+
+def test_a_data_set_is_tried_again_by_uploading_it(world: World) -> None:
+    with world.services.database.write() as session:
+        jobs = Jobs(session)
+        job_id = jobs.request_cancel(jobs.create(JobKind.INGEST, "ds_none").id).id
+    problem = check_problem(world.client.post(f"/v1/jobs/{job_id}/retry"), 409, "conflict")
+    assert "Upload the archive again" in problem["next"]

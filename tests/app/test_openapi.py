@@ -77,6 +77,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",
         "POST /v1/patches/{patch_id}/reselect", "POST /v1/versions",
         "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/events", "POST /v1/jobs/{job_id}/cancel",
+        "POST /v1/jobs/{job_id}/retry",
         "GET /v1/versions", "GET /v1/versions/{version_id}",
         "GET /v1/aliases", "GET /v1/aliases/{alias}", "GET /v1/aliases/{alias}/history", "PUT /v1/aliases/{alias}",
         "POST /v1/aliases/{alias}/rollback",

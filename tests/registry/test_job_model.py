@@ -71,6 +71,10 @@ class JobMachine(RuleBasedStateMachine):
         self.clock = Clock()
         self.models: dict[str, Model] = {}
 
+    @staticmethod
+    def ends(life: str) -> list[str]:
+        return [message for message in life.split() if message in ("succeeded", "failed", "cancelled")]
+
     def pick(self, number: int) -> str:
         return sorted(self.models, key=lambda job_id: self.models[job_id].created_at)[number % len(self.models)]
 
@@ -174,6 +178,22 @@ class JobMachine(RuleBasedStateMachine):
             model.end(JobStatus.CANCELLED)
 
     @precondition(lambda self: self.models)
+    @rule(number=st.integers(0, 2))
+    def retry(self, number: int) -> None:
+        job_id = self.pick(number)
+        model = self.models[job_id]
+        allowed = model.status in (JobStatus.FAILED, JobStatus.CANCELLED) and model.kind is JobKind.PATCH
+        try:
+            with self.database.write() as session:
+                Jobs(session, self.clock).retry(job_id)
+        except ConflictError:
+            assert not allowed
+            return
+        assert allowed
+        model.status, model.attempt, model.cancel_requested = JobStatus.QUEUED, 0, False
+        model.rung_at = model.ended_row = None
+
+    @precondition(lambda self: self.models)
     @rule(number=st.integers(0, 2), times=st.integers(1, MAX_ATTEMPTS), cancelled=st.booleans())
     def workers_vanish(self, number: int, times: int, cancelled: bool) -> None:
         """One worker after another takes the job and is never heard of again."""
@@ -238,8 +258,10 @@ class JobMachine(RuleBasedStateMachine):
     def events_are_only_ever_appended(self, model: Model, events: list[tuple[int, str]]) -> None:
         assert events[: len(model.events)] == model.events
         assert events == sorted(events)
-        ends = [message for _, message in events if message in ("succeeded", "failed", "cancelled")]
-        assert ends == ([model.status] if model.status.ended else [])
+        told = " ".join(message for _, message in events).replace("cancel requested", "")
+        *lives, life = told.split("retried")
+        assert all(self.ends(each) in (["failed"], ["cancelled"]) for each in lives)
+        assert self.ends(life) == ([model.status] if model.status.ended else [])
         model.events = events
 
 
