@@ -104,16 +104,18 @@ class Client:
 
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
-    def create_patch(self, **request: Any) -> JsonObject:
+    def create_patch(self, idempotency_key: str | None = None, **request: Any) -> JsonObject:
         """Return the patch that was asked for and its job, as `{"patch": …, "job": …}`.
 
         Args:
+            idempotency_key: If given, the same request with the same key gets the same patch.
             **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `finetune`, `alpha`, …
 
         Returns:
             The patch and its job.
         """
-        return self._send("POST", "/v1/patches", json=request)
+        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
+        return self._send("POST", "/v1/patches", json=request, headers=headers)
 
     def patch(self, patch_id: str) -> JsonObject:
         """Return a patch, with its report once it is done."""

@@ -198,3 +198,14 @@ class JobEventRow(Base):
     level: Mapped[str] = mapped_column(String(8))
     message: Mapped[str]
     data: Mapped[dict[str, Any] | None]
+
+
+class IdempotencyKeyRow(Base):
+    """A request that was carried out, by the key that its client gave it."""
+
+    __tablename__ = "idempotency_keys"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    subject_id: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
 
 from app.paging import Cursor, Limit
 from app.patches import service
@@ -11,14 +13,26 @@ from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.patch_request import PatchRequest
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(min_length=1, max_length=255, description="Of your choice, such as a UUID; kept for a week"),
+]
+
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
 @router.post("", status_code=202, responses=problem_responses(404, 409))
-def start_patch(services: ServicesDep, response: Response, body: PatchRequest) -> PatchStarted:
-    """Ask for a patch: improve on `tasks` without losing accuracy on `supported`."""
-    started = service.start_patch(services, body)
+def start_patch(
+    services: ServicesDep, response: Response, body: PatchRequest, idempotency_key: IdempotencyKey = None
+) -> PatchStarted:
+    """Ask for a patch: improve on `tasks` without losing accuracy on `supported`.
+
+    Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there.
+    """
+    started, is_new = service.start_patch(services, body, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
+    if not is_new:
+        response.headers["Idempotent-Replayed"] = "true"
     return started
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.composer import Draft
@@ -12,6 +15,7 @@ from app.patches.reselection import Selection, Stage, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.services import Services
 from app.versions.service import get_version
+from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
 from registry.patches import Patches
@@ -34,10 +38,40 @@ def get_patch(services: Services, patch_id: str) -> Patch:
         return _resource(session, Patches(session).get(patch_id))
 
 
-def start_patch(services: Services, request: PatchRequest) -> PatchStarted:
-    """Return the new patch and its queued job; what cannot start is refused at once."""
+def start_patch(services: Services, request: PatchRequest, key: str | None = None) -> tuple[PatchStarted, bool]:
+    """Return the patch with its job, and whether it is new; what cannot start is refused at once.
+
+    Args:
+        services: The application's services.
+        request: What is asked for.
+        key: The client's `Idempotency-Key`; the same request with the same key gets the same patch.
+
+    Returns:
+        The patch, and False if an earlier request with this key made it.
+
+    Raises:
+        NotFoundError: A data set or the base is unknown.
+        RequestRefusedError: It cannot be started, or the key belongs to another request.
+    """
+    try:
+        return _start(services, request, key)
+    except IntegrityError:
+        if key is None:
+            raise
+        return _start(services, request, key)  # the same request came twice at once; the other one is through now
+
+
+def _start(services: Services, request: PatchRequest, key: str | None) -> tuple[PatchStarted, bool]:
+    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     with services.database.write() as session:
+        keys = IdempotencyKeys(session)
+        known = keys.find(key, digest) if key else None
+        if known is not None:
+            row = Patches(session).get(known)
+            return PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id))), False
         row = Patches(session).submit(request, default_base=services.settings.bases[0])
+        if key:
+            keys.keep(key, digest, row.id)
         base = services.bases.get(row.base_fingerprint)
         if base is not None:  # another API of the installation may have loaded it instead
             refuse_what_the_base_cannot(base, request)
@@ -45,7 +79,7 @@ def start_patch(services: Services, request: PatchRequest) -> PatchStarted:
         jobs.mark_rung(row.job_id)
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
     services.doorbell.ring(started.job.id)
-    return started
+    return started, True
 
 
 def reselect(services: Services, patch_id: str, request: ReselectRequest) -> Reselected:

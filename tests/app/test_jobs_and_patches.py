@@ -1,5 +1,6 @@
 """Asking for patches, and watching and cancelling jobs."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -197,3 +198,44 @@ def test_a_data_set_is_tried_again_by_uploading_it(world: World) -> None:
         job_id = jobs.request_cancel(jobs.create(JobKind.INGEST, "ds_none").id).id
     problem = check_problem(world.client.post(f"/v1/jobs/{job_id}/retry"), 409, "conflict")
     assert "Upload the archive again" in problem["next"]
+
+
+def test_a_request_that_is_sent_again_starts_nothing_new(world: World) -> None:
+    task = add_ready_dataset(world.services, ["a", "b"], splits=SPLITS)
+    body, key = {"name": "once", "tasks": [task]}, {"Idempotency-Key": "f3e1"}
+    first = world.client.post("/v1/patches", json=body, headers=key)
+    told = len(world.doorbell.rung)
+    again = world.client.post("/v1/patches", json={**body, "method": "single"}, headers=key)  # the default, said aloud
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json() == first.json()
+    assert again.headers["idempotent-replayed"] == "true"
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["location"] == first.headers["location"]
+    assert len(world.doorbell.rung) == told
+    other = world.client.post("/v1/patches", json={**body, "name": "another"}, headers=key)
+    assert first.json()["patch"]["id"] in check_problem(other, 422, "idempotency_key_reused")["detail"]
+    assert world.client.post("/v1/patches", json=body).json()["patch"]["id"] != first.json()["patch"]["id"]
+    check_problem(
+        world.client.post("/v1/patches", json=body, headers={"Idempotency-Key": "x" * 256}), 422, "invalid_request"
+    )
+
+
+def test_a_request_that_was_refused_leaves_its_key_free(world: World) -> None:
+    key = {"Idempotency-Key": "refused first"}
+    check_problem(
+        world.client.post("/v1/patches", json={"name": "x", "tasks": ["ds_none"]}, headers=key), 404, "not_found"
+    )
+    task = add_ready_dataset(world.services, ["a", "b"], splits=SPLITS)
+    assert world.client.post("/v1/patches", json={"name": "x", "tasks": [task]}, headers=key).status_code == 202
+
+
+def test_the_same_request_at_the_same_moment_makes_one_patch(world: World) -> None:
+    task = add_ready_dataset(world.services, ["a", "b"], splits=SPLITS)
+    body, key = {"name": "at once", "tasks": [task]}, {"Idempotency-Key": "at once"}
+
+    def ask(_: int) -> str:
+        identifier: str = world.client.post("/v1/patches", json=body, headers=key).json()["patch"]["id"]
+        return identifier
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(ask, range(8)))) == 1

@@ -1,0 +1,52 @@
+"""Requests that are sent again: `Idempotency-Key` (IETF draft-ietf-httpapi-idempotency-key-header-07).
+
+The key is kept in the transaction that does what was asked for, so either both are there or neither.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import delete
+
+from registry.errors import RequestRefusedError
+from registry.repository import Repository
+from registry.tables import IdempotencyKeyRow
+
+KEPT_FOR = timedelta(days=7)
+"""After that a key may be used for something else."""
+
+
+class IdempotencyKeys(Repository):
+    """Keys of requests that were carried out, within one transaction."""
+
+    def find(self, key: str, request_sha256: str) -> str | None:
+        """Return the id of what a request with this key made, or None if the key is new.
+
+        Args:
+            key: The client's.
+            request_sha256: Of what is asked for.
+
+        Returns:
+            The id.
+
+        Raises:
+            RequestRefusedError: The key belongs to a request that asked for something else.
+        """
+        self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < self._now() - KEPT_FOR))
+        row = self._session.get(IdempotencyKeyRow, key)
+        if row is None:
+            return None
+        if row.request_sha256 != request_sha256:
+            raise RequestRefusedError(
+                "idempotency_key_reused",
+                f"The Idempotency-Key was used for {row.subject_id}, which was asked for otherwise.",
+                "Give every request that is not a repetition a key of its own.",
+            )
+        return row.subject_id
+
+    def keep(self, key: str, request_sha256: str, subject_id: str) -> None:
+        """Remember what a request made; a key that is there already violates a constraint."""
+        row = IdempotencyKeyRow(key=key, request_sha256=request_sha256, subject_id=subject_id, created_at=self._now())
+        self._session.add(row)
+        self._session.flush()
