@@ -15,37 +15,6 @@ from registry.patch_request import Points
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
-class Patch(BaseModel):
-    """A request to patch, the job that does it, and its report once there is one."""
-
-    id: str
-    name: str
-    request: dict[str, Any]
-    base: BaseBrief
-    job_id: str
-    job: JobBrief
-    error: JobError | None
-    version_id: int | None = Field(description="The version it made, once done")
-    report: dict[str, Any] | None = Field(description="Accuracies, alpha curve, timings, once done")
-    created_at: datetime
-
-    @classmethod
-    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> Patch:
-        """Return the resource of a row, its base and its job."""
-        return cls(
-            id=row.id,
-            name=row.name,
-            request=row.request,
-            base=BaseBrief.of(base),
-            job_id=row.job_id,
-            job=JobBrief.of(job),
-            error=JobError.of(job),
-            version_id=row.version_id,
-            report=row.report,
-            created_at=row.created_at,
-        )
-
-
 class PatchBrief(BaseModel):
     """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
 
@@ -71,6 +40,18 @@ class PatchBrief(BaseModel):
             version_id=row.version_id,
             created_at=row.created_at,
         )
+
+
+class Patch(PatchBrief):
+    """A request to patch, the job that does it, and its report once there is one."""
+
+    request: dict[str, Any]
+    report: dict[str, Any] | None = Field(description="Accuracies, alpha curve, timings, once done")
+
+    @classmethod
+    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> Patch:
+        """Return the resource of a row, its base and its job."""
+        return cls(**vars(PatchBrief.of(row, base, job)), request=row.request, report=row.report)
 
 
 class PatchStarted(BaseModel):
