@@ -82,11 +82,13 @@ def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
     """
     batch, boxes = images.to(torch.float32), boxes.to(images.device)
     width, height, left, top = boxes.unbind(dim=1)
-    theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0], theta[:, 1, 1] = width, height
-    theta[:, 0, 2], theta[:, 1, 2] = 2 * left + width - 1, 2 * top + height - 1
+    size = images.shape[1]
+    centres = torch.linspace(1 / size - 1, 1 - 1 / size, size, device=images.device)
+    # No box is turned, so a row shares its y and a column its x: `affine_grid` would multiply matrices for that.
+    x = torch.outer(width, centres) + (2 * left + width - 1)[:, None]
+    y = torch.outer(height, centres) + (2 * top + height - 1)[:, None]
+    grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
     planes = batch.permute(0, 3, 1, 2)
-    grid = F.affine_grid(theta, list(planes.shape), align_corners=False)
     crops = F.grid_sample(planes, grid, mode="bicubic", padding_mode="border", align_corners=False)
     return crops.clamp_(0, 255).permute(0, 2, 3, 1)
 
