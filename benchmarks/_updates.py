@@ -24,14 +24,15 @@ from typing import TypeVar
 import torch
 from _cache import CACHE, write_whole
 from _fashion import FashionMissingError
+from _patch import trained
 from _tasks import PATCHING, load_task, supported
 from _towers import TOWERS, identity, load
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from paint_core.evaluation import encode, evaluate
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.weights import TaskVector, Term, mix_into, task_vector
+from paint_core.finetune import FinetuneConfig
+from paint_core.weights import TaskVector, Term, mix_into
 
 RECIPE = FinetuneConfig(iterations=200, batch_size=64, learning_rate=4e-4, warmup_steps=20, precision="bf16")
 """The starter's defaults, written out, so that cached updates stay comparable."""
@@ -66,14 +67,8 @@ def update(tower: str, task: str, seed: int) -> TaskVector:
     Raises:
         FashionMissingError: The task is `fashion`, and there is no copy.
     """
-    path = _path("updates", tower, task, seed)
-    if not path.exists():
-        base, ours = load(tower), load_task(load(tower), task)
-        assert ours.train is not None
-        theta_1 = finetune(base, ours.head, ours.train, replace(RECIPE, seed=seed))
-        tau = task_vector(base.visual.state_dict(), theta_1)
-        write_whole(path, save({name: tensor.contiguous() for name, tensor in tau.items()}))
-    return load_file(path)
+    base = load(tower)
+    return trained(_name("updates", tower, task, seed), base, load_task(base, task), replace(RECIPE, seed=seed))
 
 
 def truth(tower: str, task: str, seed: int) -> Truth:
@@ -137,8 +132,12 @@ def _accuracies(tower: str, task: str, terms: Sequence[Term]) -> dict[str, float
     return {task: evaluate(visual, base, ours.head, ours.test).accuracy, "supported": sum(held) / len(held)}
 
 
+def _name(kind: str, tower: str, task: str, seed: int) -> str:
+    return f"{kind}/{tower}-{identity(tower)}-{task}-{seed}"
+
+
 def _path(kind: str, tower: str, task: str, seed: int) -> Path:
-    return CACHE / kind / f"{tower}-{identity(tower)}-{task}-{seed}.safetensors"
+    return CACHE / f"{_name(kind, tower, task, seed)}.safetensors"
 
 
 def _timed(run: Callable[[], _T]) -> tuple[_T, float]:

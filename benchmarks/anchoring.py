@@ -20,22 +20,19 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from _cache import CACHE, write_whole
+from _patch import Outcome, choose, judge, trained
 from _report import Figure, parser, report
 from _tasks import anchors, patching, supported
 from _towers import identity
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from paint_core import prompts
-from paint_core.alpha import AlphaOptions, CurvePoint, Path, evaluate_curve, search_alpha
+from paint_core.alpha import AlphaOptions
 from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
 from paint_core.datasets import Task
-from paint_core.errors import NoAcceptableAlphaError
-from paint_core.finetune import finetune
 from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
-from paint_core.weights import TaskVector, Term, task_vector
+from paint_core.weights import TaskVector
 
 WEIGHTS = {"plain": (0.0,), "feature": (7.0, 20.0, 60.0), "logit": (0.3, 1.0, 3.0)}
 RECOMMENDED_WEIGHT = 20.0
@@ -70,15 +67,6 @@ class Run:
     seed: int
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Accuracies in percent, supported ones as the change from zero-shot in points."""
-
-    alpha: float
-    patching: float
-    supported_change: float
-
-
 @dataclass(frozen=True, eq=False)
 class Bench:
     """What every run shares."""
@@ -105,16 +93,7 @@ class Bench:
 
     def update(self, run: Run) -> TaskVector:
         """Return the update of a run, from the cache or trained now."""
-        name = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}-{self.iterations}-{identity('starter')}.safetensors"
-        path = CACHE / "anchoring" / name
-        if not path.exists():
-            print(f"training {name}", flush=True)
-            write_whole(path, save(self._train(run)))
-        return load_file(path)
-
-    def _train(self, run: Run) -> TaskVector:
-        task = self.tasks[run.task]
-        assert task.train is not None
+        name = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}-{self.iterations}-{identity('starter')}"
         config = replace(
             self.base.finetune_defaults,
             precision="bf16",
@@ -123,36 +102,17 @@ class Bench:
             seed=run.seed,
             anchor_weight=run.weight,
         )
-        pool = self.pool() if run.weight else None
-        theta_1 = finetune(self.base, task.head, task.train, config, anchors=pool, anchor_loss=self.anchor(run.form))
-        return task_vector(self.base.visual.state_dict(), theta_1)
+        pool, loss = self.pool() if run.weight else None, self.anchor(run.form)
+        return trained(f"anchoring/{name}", self.base, self.tasks[run.task], config, pool=pool, anchor_loss=loss)
 
-    def choose(self, run: Run, options: AlphaOptions) -> tuple[float, str, Outcome]:
-        """Return alpha and profile chosen on validation splits, and what they give there."""
-        everyone = {run.task: self.tasks[run.task], **self.held}
-        splits = {name: (task.head, task.validation) for name, task in everyone.items()}
-        path = Path((Term(self.update(run), 1.0),))
-        try:
-            search = search_alpha(self.base, path, splits, [run.task], list(self.held), options)
-        except NoAcceptableAlphaError as error:
-            return 0.0, "flat", self._outcome(run, 0.0, error.curve[0], error.curve[0])
-        points = {point.alpha: point for point in search.curve}
-        alpha = search.choice.alpha
-        return alpha, search.profile, self._outcome(run, alpha, points[0.0], points[alpha])
+    def choose(self, run: Run, options: AlphaOptions) -> Outcome:
+        """Return what the rule chooses on validation splits."""
+        return choose(self.base, self.update(run), self.tasks[run.task], self.held, options)
 
     def tested(self, run: Run, options: AlphaOptions) -> Outcome:
         """Return what the choice gives on test splits."""
-        alpha, profile, _ = self.choose(run, options)
-        everyone = {run.task: self.tasks[run.task], **self.held}
-        splits = {name: (task.head, task.test) for name, task in everyone.items()}
-        path = Path((Term(self.update(run), 1.0, profile),))
-        points = evaluate_curve(self.base, path, splits, sorted({0.0, alpha}))
-        return self._outcome(run, alpha, points[0], points[-1])
-
-    def _outcome(self, run: Run, alpha: float, before: CurvePoint, after: CurvePoint) -> Outcome:
-        first, last = ([point.scores[name].accuracy for name in self.held] for point in (before, after))
-        change = statistics.mean(last) - statistics.mean(first)
-        return Outcome(alpha, 100 * after.scores[run.task].accuracy, 100 * change)
+        chosen, task = self.choose(run, options), self.tasks[run.task]
+        return judge(self.base, self.update(run), task, self.held, [chosen.alpha], chosen.profile)[0]
 
 
 COMBINED = AlphaOptions(strategy="interpolated")
@@ -191,9 +151,9 @@ def compare_forms(bench: Bench, seeds: Sequence[int]) -> dict[str, float]:
 
 def combined_of(bench: Bench, form: str, weight: float, seed: int) -> float:
     """Return the mean over tasks of (patching % + supported change) / 2 at the chosen alpha."""
-    found = {task: bench.choose(Run(form, weight, task, seed), COMBINED)[2] for task in bench.tasks}
+    found = {task: bench.choose(Run(form, weight, task, seed), COMBINED) for task in bench.tasks}
     row = ", ".join(f"{t} {o.alpha:g} {o.patching:.1f} / {o.supported_change:+.1f}" for t, o in found.items())
-    value = statistics.mean((outcome.patching + outcome.supported_change) / 2 for outcome in found.values())
+    value = statistics.mean(outcome.worth for outcome in found.values())
     print(f"{form} {weight:g} {seed}: {row}: {value:.2f}", flush=True)
     return value
 

@@ -18,37 +18,24 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from _cache import CACHE, write_whole
+from _patch import Outcome, choose, judge, trained
 from _report import Figure, parser, report
 from _tasks import anchors, patching, supported
 from _towers import identity
 from PIL import Image
-from safetensors.torch import load_file, save
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from paint_core.alpha import AlphaOptions, Path, evaluate_curve, search_alpha
+from paint_core.alpha import AlphaOptions
 from paint_core.anchoring import drop_evaluation_images
 from paint_core.datasets import LabelledImages, Task
 from paint_core.evaluation import Score, evaluate
-from paint_core.finetune import finetune
 from paint_core.models import BaseModel, load_base
-from paint_core.weights import TaskVector, task_vector
 
 ANCHOR_WEIGHT = 20.0
 LEAST = {"digits": 97.0, "fashion": 80.0}
 MOST_ZERO_SHOT = {"digits": 40.0, "fashion": 50.0}
 LEAST_SUPPORTED = 65.0
-
-
-@dataclass(frozen=True)
-class Patched:
-    """A patched starter on test splits: accuracies in percent, the supported mean as a change in points."""
-
-    alpha: float
-    patching: float
-    supported_change: float
-    supported_change_at_1: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,32 +47,15 @@ class Bench:
     held: Mapping[str, Task]
     pools: Mapping[str, Tensor | None]
 
-    def patched(self, name: str, pool: str, seed: int) -> Patched:
-        """Return how a task's patch comes out with a pool."""
-        everyone = {name: self.tasks[name], **self.held}
-        path = Path.of(self._update(name, pool, seed))
-        validation = {each: (task.head, task.validation) for each, task in everyone.items()}
-        options = AlphaOptions(strategy="interpolated")
-        alpha = search_alpha(self.base, path, validation, [name], [*self.held], options).choice.alpha
-        tests = {each: (task.head, task.test) for each, task in everyone.items()}
-        points = {point.alpha: point for point in evaluate_curve(self.base, path, tests, sorted({0.0, alpha, 1.0}))}
-        means = {
-            at: 100 * statistics.mean(point.scores[each].accuracy for each in self.held) for at, point in points.items()
-        }
-        return Patched(
-            alpha, 100 * points[alpha].scores[name].accuracy, means[alpha] - means[0.0], means[1.0] - means[0.0]
-        )
-
-    def _update(self, name: str, pool: str, seed: int) -> TaskVector:
-        path = CACHE / "starter" / f"{name}-{pool}-{seed}-{identity('starter')}.safetensors"
-        if not path.exists():
-            train, images = self.tasks[name].train, self.pools[pool]
-            assert train is not None
-            weight = 0.0 if images is None else ANCHOR_WEIGHT
-            config = replace(self.base.finetune_defaults, anchor_weight=weight, seed=seed)
-            theta_1 = finetune(self.base, self.tasks[name].head, train, config, anchors=images)
-            write_whole(path, save(task_vector(self.base.visual.state_dict(), theta_1)))
-        return load_file(path)
+    def patched(self, name: str, pool: str, seed: int) -> tuple[Outcome, Outcome]:
+        """Return a task's patch with a pool on test splits, at the chosen alpha and at 1."""
+        weight = 0.0 if self.pools[pool] is None else ANCHOR_WEIGHT
+        config = replace(self.base.finetune_defaults, anchor_weight=weight, seed=seed)
+        key = f"starter/{name}-{pool}-{seed}-{identity('starter')}"
+        tau = trained(key, self.base, self.tasks[name], config, pool=self.pools[pool])
+        chosen = choose(self.base, tau, self.tasks[name], self.held, AlphaOptions(strategy="interpolated"))
+        at_chosen, at_1 = judge(self.base, tau, self.tasks[name], self.held, [chosen.alpha, 1.0])
+        return at_chosen, at_1
 
 
 def crops(side: int, count: int) -> Tensor:
@@ -126,13 +96,15 @@ def patches(bench: Bench, seeds: tuple[int, ...]) -> list[Figure]:
         drops = {}
         for pool in bench.pools:
             found = [bench.patched(name, pool, seed) for seed in seeds]
-            patched = statistics.mean(each.patching for each in found)
-            change = statistics.mean(each.supported_change for each in found)
-            drops[pool] = -statistics.mean(each.supported_change_at_1 for each in found)
-            alphas = ", ".join(f"{each.alpha:g}" for each in found)
+            (patched, change), (patched_at_1, change_at_1) = (
+                (statistics.mean(one.patching for one in each), statistics.mean(one.supported_change for one in each))
+                for each in zip(*found, strict=True)
+            )
+            drops[pool] = -change_at_1
+            alphas = ", ".join(f"{at_chosen.alpha:g}" for at_chosen, _ in found)
             print(
                 f"{name}, anchors {pool}: {patched:.1f} % / {change:+.1f} (alpha {alphas}); "
-                f"supported at alpha 1 {-drops[pool]:+.1f}",
+                f"at alpha 1 {patched_at_1:.1f} % / {change_at_1:+.1f}",
                 flush=True,
             )
             promised = pool == "bundled"

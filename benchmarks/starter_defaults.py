@@ -17,19 +17,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from _cache import CACHE, write_whole
+from _patch import choose, trained
 from _report import Figure, parser, report
 from _tasks import anchors, patching, supported
 from _towers import identity
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from paint_core.alpha import AlphaOptions, Path, search_alpha
+from paint_core.alpha import AlphaOptions
 from paint_core.anchoring import drop_evaluation_images
 from paint_core.datasets import Task
-from paint_core.finetune import finetune
 from paint_core.models import BaseModel, load_base
-from paint_core.weights import TaskVector, task_vector
+from paint_core.weights import TaskVector
 
 
 @dataclass(frozen=True)
@@ -61,36 +59,21 @@ class Bench:
 
     def worth(self, setting: Setting) -> float:
         """Return what a setting is worth, in percentage points, and print how it comes about."""
-        started, values, parts = time.monotonic(), [], []
+        started, found = time.monotonic(), {}
         for name, task in self.tasks.items():
-            everyone = {name: task, **self.held}
-            splits = {each: (one.head, one.validation) for each, one in everyone.items()}
             options = AlphaOptions(strategy="interpolated")
-            found = search_alpha(self.base, Path.of(self._update(setting, task)), splits, [name], [*self.held], options)
-            points = {point.alpha: point for point in found.curve}
-            chosen = points[found.choice.alpha]
-            before, after = (
-                100 * statistics.mean(point.scores[each].accuracy for each in self.held)
-                for point in (points[0.0], chosen)
-            )
-            patched = 100 * chosen.scores[name].accuracy
-            values.append((patched + after - before) / 2)
-            parts.append(f"{name} {patched:.1f} / {after - before:+.1f} at {chosen.alpha:g}")
-        value = statistics.mean(values)
-        print(f"{setting}: {', '.join(parts)}: {value:.2f} ({time.monotonic() - started:.0f} s)", flush=True)
+            found[name] = choose(self.base, self._update(setting, task), task, self.held, options)
+        value = statistics.mean(outcome.worth for outcome in found.values())
+        row = ", ".join(f"{n} {o.patching:.1f} / {o.supported_change:+.1f} at {o.alpha:g}" for n, o in found.items())
+        print(f"{setting}: {row}: {value:.2f} ({time.monotonic() - started:.0f} s)", flush=True)
         return value
 
     def _update(self, setting: Setting, task: Task) -> TaskVector:
         name = "-".join(f"{value:g}" for value in asdict(setting).values())
-        path = CACHE / "defaults" / f"{task.name}-{name}-{identity('starter')}.safetensors"
-        if not path.exists():
-            assert task.train is not None
-            config = replace(
-                self.base.finetune_defaults, **asdict(setting), warmup_steps=setting.iterations // 10, precision="auto"
-            )
-            theta_1 = finetune(self.base, task.head, task.train, config, anchors=self.pool)
-            write_whole(path, save(task_vector(self.base.visual.state_dict(), theta_1)))
-        return load_file(path)
+        warmup = setting.iterations // 10
+        config = replace(self.base.finetune_defaults, **asdict(setting), warmup_steps=warmup, precision="auto")
+        key = f"defaults/{task.name}-{name}-{identity('starter')}"
+        return trained(key, self.base, task, config, pool=self.pool)
 
 
 def main() -> None:
