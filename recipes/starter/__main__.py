@@ -19,6 +19,7 @@ import torch
 
 from paint_core.allocator import keep_freed_memory
 from recipes.starter.corpus import Corpus, load_corpus
+from recipes.starter.curves import save_curves
 from recipes.starter.evaluate import judge, judge_reading, judge_tasks
 from recipes.starter.model import TOWERS, export
 from recipes.starter.sources import FetchError
@@ -48,6 +49,7 @@ def main() -> int:
     print(f"{len(corpus.pictures):,} pictograms of {len(corpus.names):,} names", flush=True)
     settings = _with_steps(corpus, settings, run, arguments.minutes)
     weights = train(corpus, settings, run, on_step=_tell(settings))
+    save_curves(run / "log.csv", settings, run / "curves.png")
     export(weights, settings.tower, run / "model")
     lines = [
         str(each) for judged in (judge, judge_tasks, judge_reading) for each in judged(run / "model", arguments.work)

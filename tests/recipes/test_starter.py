@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from paint_core.models import load_base
 from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
+from recipes.starter.curves import read_log, save_curves
 from recipes.starter.evaluate import on_white, others
 from recipes.starter.model import export
 from recipes.starter.names import is_mirrored, thing
@@ -187,3 +189,14 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits_and_open_clip_loads_it(t
     assert base.image_size == 64
     lines = (tmp_path / "stopped" / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "2", "4"]
+
+
+def test_of_a_step_that_was_done_again_the_last_time_is_drawn(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss,logit_scale,pictures_per_second\n50,5,14,90\n100,4,14,90\n50,3,14,80\n")
+    assert read_log(log) == {
+        50: {"loss": 3, "logit_scale": 14, "pictures_per_second": 80},
+        100: {"loss": 4, "logit_scale": 14, "pictures_per_second": 90},
+    }
+    save_curves(log, Settings(steps=100), tmp_path / "curves.png")
+    assert Image.open(tmp_path / "curves.png").format == "PNG"
