@@ -199,4 +199,5 @@ def test_of_a_step_that_was_done_again_the_last_time_is_drawn(tmp_path: Path) ->
         100: {"loss": 4, "logit_scale": 14, "pictures_per_second": 90},
     }
     save_curves(log, Settings(steps=100), tmp_path / "curves.png")
-    assert Image.open(tmp_path / "curves.png").format == "PNG"
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.format == "PNG"
