@@ -10,7 +10,8 @@ WORKDIR /src
 # Dependencies first: this large layer is built again only when they change, not when the code does.
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['postgres'], sep='\n')" > requirements.txt \
+extras = project['optional-dependencies']; \
+print(*project['dependencies'], *extras['postgres'], *extras['s3'], sep='\n')" > requirements.txt \
     && pip install -c constraints.txt -r requirements.txt
 
 COPY README.md LICENSE NOTICE ./

@@ -1,7 +1,7 @@
 # What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
 
 PACKAGES := paint_core registry app worker paintbox_client paintbox_demo
-EXTRAS := dev,postgres,lora,recipes
+EXTRAS := dev,postgres,s3,lora,recipes
 
 # Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a
 # version manager's shim can be on the PATH without a Python behind it. Recursive (?=), so it runs only in a set-up.

@@ -28,6 +28,7 @@ from paint_core.errors import (
 from registry.errors import (
     AliasMovedError,
     ArchiveRefusedError,
+    BlobStoreUnreachableError,
     ConflictError,
     NotFoundError,
     RegistryError,
@@ -166,6 +167,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
     (CompositionInProgressError, HTTPStatus.CONFLICT),

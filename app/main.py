@@ -31,7 +31,7 @@ from app.serving.model import choose_device
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
-from registry.blobs import FileBlobStore
+from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import ConfigurationError
 
@@ -104,7 +104,7 @@ def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> It
         database.migrate()
         bases = load_bases(settings.bases, choose_device(settings.device))
         register_bases(database, bases)
-        blobs = FileBlobStore(settings.blob_dir)
+        blobs = open_blobs(settings)
         bell = doorbell or CeleryDoorbell(settings.broker_url.get_secret_value())
         stack.callback(bell.close)
         engine = Engine(decode_threads=settings.decode_threads, max_queue_images=settings.max_queue_images)

@@ -48,11 +48,14 @@ class Problem(BaseModel):
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI description of a route's error responses; 422 and 500 are always among them."""
+    """Return the OpenAPI description of a route's error responses; 422, 500 and 503 are always among them.
+
+    A store that is out of reach is 503, and nearly every route needs one.
+    """
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {PROBLEM_MEDIA_TYPE: {"schema": schema}}}
-        for status in sorted({*statuses, 422, 500})
+        for status in sorted({*statuses, 422, 500, 503})
     }
 
 

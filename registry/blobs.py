@@ -10,7 +10,8 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -100,6 +101,15 @@ class FileBlobStore:
         """Remove the object if it is there."""
         self._path(sha256).unlink(missing_ok=True)
 
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """Give a new name beside the objects for something unfinished; what is left there afterwards is removed."""
+        path = self._incoming / secrets.token_hex(16)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
     def _path(self, sha256: str) -> Path:
         assert len(sha256) == 64, sha256
         return self._root / "sha256" / sha256[:2] / sha256
@@ -122,15 +132,12 @@ class FileBlobStore:
         if _is_intact(path, sha256):
             return sha256
         self._make_folder(path.parent)
-        incoming = self._incoming / secrets.token_hex(16)
-        try:
+        with self.incoming() as incoming:
             with incoming.open("wb") as target:
                 write(target)
                 target.flush()
                 os.fsync(target.fileno())
             incoming.replace(path)
-        finally:
-            incoming.unlink(missing_ok=True)
         sync_directory(path.parent)
         return sha256
 

@@ -9,6 +9,7 @@ RegistryError
 ├── LeaseLostError           this worker no longer holds the job; its write was refused
 ├── BlobMissingError         the blob store has no object of this hash
 ├── BlobCorruptError         an object's bytes no longer match their hash
+├── BlobStoreUnreachableError  the blob store does not answer or refuses us
 └── ConfigurationError       a setting is wrong; the process must not start
 """
 
@@ -104,6 +105,17 @@ class BlobCorruptError(RegistryError):
     def __init__(self, sha256: str, actual: str) -> None:
         super().__init__(f"Blob {sha256} now hashes to {actual}.", "Do not use it; restore it from a backup.")
         self.sha256 = sha256
+
+
+class BlobStoreUnreachableError(RegistryError):
+    """The blob store does not answer, or refuses us."""
+
+    code = "blob_store_unreachable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The blob store cannot be reached: {reason}.", "Try again later; its operator should look at the bucket."
+        )
 
 
 class ConfigurationError(RegistryError):

@@ -25,7 +25,8 @@ class StorageSettings(BaseSettings):
         data_dir: Holds the database, blobs, logs and scratch files; `PAINTBOX_DATA_DIR`.
         database_url: SQLAlchemy URL; empty means SQLite in the data directory.
         broker_url: Redis or Valkey URL that carries the doorbell messages.
-        blob_url: `file://` URL of the blob folder; empty means `blobs/` in the data directory.
+        blob_url: `file://` URL of the blob folder or `s3://bucket/prefix`; empty means `blobs/` in the data directory.
+        blob_cache_gigabytes: With a bucket, what is kept of it on this machine, in units of 1e9 bytes.
         bases: Base models that patches may start from; the first is the default.
         device: `auto` takes CUDA where there is a device, else the CPU.
         log_level: Lowest level that is logged.
@@ -37,6 +38,7 @@ class StorageSettings(BaseSettings):
     database_url: str = ""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     blob_url: str = ""
+    blob_cache_gigabytes: float = Field(default=20.0, gt=0, le=1e6)
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -69,18 +71,26 @@ class StorageSettings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / 'paintbox.db'}"
 
     @property
+    def is_bucket(self) -> bool:
+        """Whether blobs are kept in a bucket."""
+        return self.blob_url.startswith("s3://")
+
+    @property
     def blob_dir(self) -> Path:
-        """The blob folder.
+        """The blob folder, or with a bucket its local cache.
 
         Raises:
             ConfigurationError: `blob_url` has a scheme that this release does not read.
         """
         if not self.blob_url:
             return self.data_dir / "blobs"
+        if self.is_bucket:
+            return self.data_dir / "blob-cache"
         scheme, separator, path = self.blob_url.partition("://")
         if scheme != "file" or not separator or not path.startswith("/"):
             raise ConfigurationError(
-                f"PAINTBOX_BLOB_URL: {self.blob_url!r} is not supported.", "Use file:///absolute/path (a shared disk)."
+                f"PAINTBOX_BLOB_URL: {self.blob_url!r} is not supported.",
+                "Use file:///absolute/path (a shared disk) or s3://bucket/prefix.",
             )
         return Path(path)
 

@@ -17,7 +17,8 @@ from contextlib import suppress
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from registry.blobs import BlobStore, FileBlobStore
+from registry.blob_stores import open_blobs
+from registry.blobs import BlobStore
 from registry.contract import JobKind, JobStatus
 from registry.database import Database
 from registry.errors import LeaseLostError
@@ -42,7 +43,7 @@ class Supervisor:
         self._settings = settings
         self._is_stopping = is_stopping
         self._database = Database(settings.resolved_database_url)
-        self._blobs: BlobStore = FileBlobStore(settings.blob_dir)
+        self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, job_id: str) -> None:

@@ -17,7 +17,7 @@ import structlog
 
 from paint_core.allocator import keep_freed_memory
 from paint_core.errors import PaintCoreError
-from registry.blobs import FileBlobStore
+from registry.blob_stores import open_blobs
 from registry.contract import JobKind
 from registry.database import Database
 from registry.errors import LeaseLostError, RegistryError
@@ -52,7 +52,7 @@ def main(job_id: str, token: int) -> int:
         checkpoint=job.checkpoint or {},
         lease=lease,
         database=database,
-        blobs=FileBlobStore(settings.blob_dir),
+        blobs=open_blobs(settings),
         channel=channel,
         settings=settings,
     )

@@ -89,7 +89,15 @@ def test_a_wrong_value_gives_one_line_that_names_the_variable(name: str, value: 
     assert "\n" not in line
 
 
-@pytest.mark.parametrize("url", ["s3://bucket", "file://host/blobs", "file:relative", "/data/blobs", "file://"])
+def test_with_a_bucket_the_blob_folder_is_a_cache() -> None:
+    settings = load(PAINTBOX_BLOB_URL="s3://bucket/prefix", PAINTBOX_DATA_DIR="/data")
+    assert settings.is_bucket
+    assert settings.blob_dir == Path("/data/blob-cache")
+
+
+@pytest.mark.parametrize(
+    "url", ["s3:bucket", "gs://bucket", "file://host/blobs", "file:relative", "/data/blobs", "file://"]
+)
 def test_a_blob_url_that_is_no_local_folder_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"PAINTBOX_BLOB_URL: .* Use file:///"):
         _ = load(PAINTBOX_BLOB_URL=url).blob_dir

@@ -1,0 +1,179 @@
+"""The content-addressed store in a bucket, for installations of more than one machine.
+
+What is fetched is kept in a local folder, which is trimmed. Uploads are atomic (an object is there whole or not at
+all), and equal bytes have equal names, so whoever writes last changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.blobs import FileBlobStore
+from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_CHUNK_BYTES = 4 << 20
+_RETRY_TIMEOUT = timedelta(seconds=30)
+_KEPT_SECONDS = 3600.0
+"""A file that was fetched within the last hour is not trimmed: somebody may be about to open it."""
+
+
+def open_bucket(url: str) -> ObjectStore:
+    """Return the bucket that an address names; keys and endpoint come from the `AWS_*` variables, as everywhere.
+
+    Args:
+        url: `s3://bucket` or `s3://bucket/prefix`.
+
+    Raises:
+        ConfigurationError: The client is not installed, or the address or a variable cannot be used.
+    """
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+    except ImportError as error:
+        raise ConfigurationError(
+            "PAINTBOX_BLOB_URL names a bucket, but obstore is not installed.", "pip install 'paintbox[s3]'"
+        ) from error
+    try:
+        return S3Store.from_url(url, retry_config={"max_retries": 5, "retry_timeout": _RETRY_TIMEOUT})
+    except (BaseError, OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"PAINTBOX_BLOB_URL: {url!r} cannot be used: {_first_line(error)}.",
+            "Use s3://bucket/prefix, and set the AWS_* variables.",
+        ) from error
+
+
+class ObjectBlobStore:
+    """A blob store in a bucket, with a local cache.
+
+    Args:
+        bucket: Holds the objects under `sha256/`.
+        cache: A folder for what is written and fetched; several processes may share it.
+        max_cache_bytes: What the cache is trimmed to, oldest use first.
+    """
+
+    def __init__(self, bucket: ObjectStore, cache: Path, max_cache_bytes: int) -> None:
+        self._bucket = bucket
+        self._folder = cache
+        self._cache = FileBlobStore(cache)
+        self._max_cache_bytes = max_cache_bytes
+
+    def put_bytes(self, data: bytes) -> str:
+        """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing.
+
+        Raises:
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        return self._upload(self._cache.put_bytes(data))
+
+    def put_file(self, path: Path) -> str:
+        """Store a copy of the file and return its SHA-256 in hex.
+
+        Raises:
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        return self._upload(self._cache.put_file(path))
+
+    def read(self, sha256: str) -> bytes:
+        """Return the object's bytes, which hash to its name.
+
+        Args:
+            sha256: The object's name, 64 hex digits.
+
+        Raises:
+            BlobMissingError: There is no such object.
+            BlobCorruptError: Its bytes have changed since they were stored.
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        return self.fetch(sha256).read_bytes()
+
+    def fetch(self, sha256: str) -> Path:
+        """Return a file in the cache with the object's verified bytes; it must not be changed.
+
+        Args:
+            sha256: The object's name, 64 hex digits.
+
+        Raises:
+            BlobMissingError: There is no such object.
+            BlobCorruptError: Its bytes have changed since they were stored.
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        try:
+            path = self._cache.fetch(sha256)
+        except (BlobMissingError, BlobCorruptError):
+            self._download(sha256)
+            path = self._cache.fetch(sha256)
+        os.utime(path)  # trimming goes by the last use
+        return path
+
+    def delete(self, sha256: str) -> None:
+        """Remove the object if it is there.
+
+        Raises:
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        self._cache.delete(sha256)
+        with _reached(), suppress(FileNotFoundError):
+            self._bucket.delete(_key(sha256))
+
+    def _upload(self, sha256: str) -> str:
+        with _reached():
+            self._bucket.put(_key(sha256), self._cache.fetch(sha256))
+        self._trim()
+        return sha256
+
+    def _download(self, sha256: str) -> None:
+        try:
+            with _reached(), self._cache.incoming() as path, path.open("wb") as target:
+                for chunk in self._bucket.get(_key(sha256)).stream(min_chunk_size=_CHUNK_BYTES):
+                    target.write(chunk)
+                target.flush()
+                actual = self._cache.put_file(path)
+        except FileNotFoundError as error:
+            raise BlobMissingError(sha256) from error
+        if actual != sha256:
+            self._cache.delete(actual)
+            raise BlobCorruptError(sha256, actual)
+        self._trim()
+
+    def _trim(self) -> None:
+        """Remove what was used longest ago until the cache is small enough; what is in use now stays."""
+        files = []
+        for path in (self._folder / "sha256").glob("*/*"):
+            with suppress(FileNotFoundError):  # another process trims too
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+        total, newest = sum(size for _, size, _ in files), time.time() - _KEPT_SECONDS
+        for used, size, path in sorted(files):
+            if total <= self._max_cache_bytes or used > newest:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Turn what the client raises into our error, apart from a missing object."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        raise BlobStoreUnreachableError(_first_line(error)) from error
+
+
+def _key(sha256: str) -> str:
+    assert len(sha256) == 64, sha256
+    return f"sha256/{sha256[:2]}/{sha256}"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
