@@ -1,8 +1,11 @@
-"""Make the pictures that are bundled with the starter: `python -m recipes.starter.bundle --into paint_core/starter`.
+"""Make the pictures that are bundled with the starter.
 
-- `supported/NAME.zip`: tasks of `val/CLASS/*.png` and `test/CLASS/*.png`, a class for each emoji of some of Emojibase's
-  subgroups that both held-out vendors drew and the training vendors too. Validation shows one vendor's pictograms, test
-  the other's, so the splits share no source picture.
+    python -m recipes.starter.bundle --model .starter/RUN/model --into paint_core/starter
+
+- `supported/NAME.zip`: tasks of `val/CLASS/*.png` and `test/CLASS/*.png`. A class is an emoji of some of Emojibase's
+  subgroups that both held-out vendors drew and the training vendors too; of those, the ones that the model knows best
+  in the pictures of its training vendors, because a supported task is one that the base can do. Validation shows one
+  held-out vendor's pictograms, test the other's: the splits share no source picture, and neither chose the classes.
 - `anchors.zip`: unlabelled training pictograms from sets whose licence asks for no more than a notice.
 
 Every picture is a function of the seed: turned, scaled and shifted a little, on backgrounds of our own.
@@ -22,23 +25,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from paint_core import prompts
+from paint_core.evaluation import encode
+from paint_core.heads import build_head
+from paint_core.models import BaseModel, load_base
 from recipes.starter.captions import emoji_name
 from recipes.starter.model import SIDE
-from recipes.starter.pictures import WHOLE, Look, show
+from recipes.starter.pictures import WHOLE, Look, on_white, show
 from recipes.starter.render import rendered
 from recipes.starter.sources import FetchError, load_json, read_sources
 
 TASKS: Mapping[str, range] = {
-    "animals": range(34, 40),
     "food": range(42, 49),
+    "nature": range(34, 42),
     "objects": range(65, 83),
     "travel": range(51, 57),
 }
 """Supported tasks, and Emojibase's subgroups that they are made of."""
+
+NUM_CLASSES = 30
+"""Of a task."""
 
 SPLITS = {"val": "streamline-emojis", "test": "emojione"}
 """Which vendor draws a split."""
@@ -72,7 +83,11 @@ def main() -> int:
     """Write the archives and return the exit status."""
     arguments = _parse()
     try:
-        archives = {f"supported/{name}.zip": task_files(name, arguments.work, arguments.seed) for name in TASKS}
+        base = load_base(f"local-dir:{arguments.model}")
+        archives = {}
+        for task in TASKS:
+            names = class_names(task, arguments.work, base)
+            archives[f"supported/{task}.zip"] = task_files(task, names, arguments.work, arguments.seed)
         archives["anchors.zip"] = anchor_files(arguments.work, arguments.seed)
     except FetchError as error:
         print(error, file=sys.stderr)
@@ -89,13 +104,50 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path(".starter"), help="where packages and arrays are kept")
+    parser.add_argument("--model", type=Path, required=True, help="the open_clip folder that they go with")
     parser.add_argument("--into", type=Path, required=True, help="where the archives go")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
-def class_names(task: str, folder: Path) -> tuple[str, ...]:
+def class_names(task: str, folder: Path, base: BaseModel) -> tuple[str, ...]:
     """Return the classes of a supported task, sorted.
+
+    Args:
+        task: One of `TASKS`.
+        folder: Where packages and arrays are kept.
+        base: That the task is to be a supported one of.
+    """
+    names = possible_names(task, folder)
+    shown, labels = [], []
+    for source in read_sources("emoji"):
+        all_names, pictures = rendered(source, folder)
+        rows = [row for row, name in enumerate(all_names) if name in names]
+        shown.append(on_white(pictures[rows], base.image_size))
+        labels += [names.index(all_names[row]) for row in rows]
+    return best_known(base, names, torch.cat(shown), torch.tensor(labels), NUM_CLASSES)
+
+
+def best_known(base: BaseModel, names: Sequence[str], shown: Tensor, labels: Tensor, count: int) -> tuple[str, ...]:
+    """Return the names that a model is surest of, by the mean log-probability of the right one, sorted.
+
+    Args:
+        base: The model.
+        names: Of the classes, at least one picture each.
+        shown: uint8 [N, S, S, 3].
+        labels: int64 [N].
+        count: How many names; all if there are no more.
+    """
+    head = build_head(base, names, prompts.STARTER)
+    features = F.normalize(encode(base.visual, shown, base.preprocess), dim=-1)
+    sure = F.log_softmax(base.logit_scale * features @ head.T, dim=-1)[torch.arange(len(labels)), labels]
+    means = [float(sure[labels == label].mean()) for label in range(len(names))]
+    order = sorted(range(len(names)), key=lambda label: -means[label])
+    return tuple(sorted(names[label] for label in order[:count]))
+
+
+def possible_names(task: str, folder: Path) -> tuple[str, ...]:
+    """Return the names of a task's subgroups that all vendors drew, sorted.
 
     Args:
         task: One of `TASKS`.
@@ -110,15 +162,15 @@ def class_names(task: str, folder: Path) -> tuple[str, ...]:
     return tuple(sorted(name for name in common if name.removesuffix(" face") not in common - {name}))
 
 
-def task_files(task: str, folder: Path, seed: int) -> dict[str, bytes]:
+def task_files(task: str, names: Sequence[str], folder: Path, seed: int) -> dict[str, bytes]:
     """Return path and PNG file of every picture of a supported task.
 
     Args:
         task: One of `TASKS`.
+        names: Its classes, of `possible_names`.
         folder: Where packages and arrays are kept.
         seed: Of the draw.
     """
-    names = class_names(task, folder)
     each = math.ceil(LEAST_IMAGES / len(names))
     files = {}
     for split, vendor in SPLITS.items():

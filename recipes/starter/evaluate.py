@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from paint_core.evaluation import Score, encode, score_features
 from paint_core.heads import build_head
 from paint_core.models import BaseModel, load_base
 from paint_core.statistics import wilson_interval
-from recipes.starter.bundle import SPLITS, TASKS, task_files
-from recipes.starter.pictures import WHOLE, Look, show, write_names
+from recipes.starter.bundle import SPLITS, TASKS, class_names, possible_names, task_files
+from recipes.starter.pictures import WHOLE, Look, on_white, show, write_names
 from recipes.starter.render import rendered
 from recipes.starter.sources import read_sources
 
@@ -122,7 +122,7 @@ def _pick(names: Sequence[str], rows: Sequence[int]) -> list[str]:
 
 
 def judge_tasks(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
-    """Return the scores on both splits of every supported task.
+    """Return the scores on both splits of every supported task, and on its test split with all names of the theme.
 
     Args:
         model: An open_clip folder.
@@ -132,13 +132,19 @@ def judge_tasks(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
     base = load_base(f"local-dir:{model}")
     found = []
     for task in TASKS:
-        files = task_files(task, folder, seed)
-        for split in SPLITS:
-            chosen = {path: png for path, png in files.items() if path.startswith(f"{split}/")}
-            pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in chosen.values()]
-            score = _score(base, [path.split("/")[1] for path in chosen], torch.from_numpy(np.stack(pixels)))
-            found.append(Judgement(f"{task}, {split}", score))
+        every = possible_names(task, folder)
+        for names, splits in ((class_names(task, folder, base), tuple(SPLITS)), (every, ("test",))):
+            files = task_files(task, names, folder, seed)
+            found += [
+                Judgement(f"{task}, {len(names)} names, {split}", _score_files(base, files, split)) for split in splits
+            ]
     return found
+
+
+def _score_files(base: BaseModel, files: Mapping[str, bytes], split: str) -> Score:
+    chosen = {path: png for path, png in files.items() if path.startswith(f"{split}/")}
+    pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in chosen.values()]
+    return _score(base, [path.split("/")[1] for path in chosen], torch.from_numpy(np.stack(pixels)))
 
 
 def _score(base: BaseModel, names: Sequence[str], shown: Tensor) -> Score:
@@ -148,19 +154,3 @@ def _score(base: BaseModel, names: Sequence[str], shown: Tensor) -> Score:
     labels = torch.tensor([classes.index(name) for name in names])
     features = encode(base.visual, shown, base.preprocess)
     return score_features(features, head, labels, scale=base.logit_scale, bias=base.logit_bias)
-
-
-def on_white(pictures: NDArray[np.uint8], side: int) -> Tensor:
-    """Return pictures on white, uint8 [N, side, side, 3].
-
-    Args:
-        pictures: uint8 [N, S, S, 4].
-        side: In pixels.
-    """
-    shown = []
-    for pixels in pictures:
-        picture = Image.fromarray(np.asarray(pixels))
-        canvas = Image.new("RGBA", picture.size, "white")
-        canvas.alpha_composite(picture)
-        shown.append(np.asarray(canvas.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)))
-    return torch.from_numpy(np.stack(shown))

@@ -166,3 +166,19 @@ def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: 
     ]
     grid = F.affine_grid(torch.stack(rows, 1), [len(layers), 4, side, side], align_corners=False)
     return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
+
+
+def on_white(pictures: NDArray[np.uint8], side: int) -> Tensor:
+    """Return pictures on white, uint8 [N, side, side, 3].
+
+    Args:
+        pictures: uint8 [N, S, S, 4].
+        side: In pixels.
+    """
+    shown = []
+    for pixels in pictures:
+        picture = Image.fromarray(np.asarray(pixels))
+        canvas = Image.new("RGBA", picture.size, "white")
+        canvas.alpha_composite(picture)
+        shown.append(np.asarray(canvas.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)))
+    return torch.from_numpy(np.stack(shown))

@@ -8,11 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from recipes.starter.bundle import LEAST_IMAGES, NUM_ANCHORS, anchor_files, class_names, task_files, write_archive
+from paint_core.models import load_base
+from recipes.starter.bundle import (
+    LEAST_IMAGES,
+    NUM_ANCHORS,
+    anchor_files,
+    best_known,
+    possible_names,
+    task_files,
+    write_archive,
+)
 from recipes.starter.render import SIDE
 from recipes.starter.sources import Source, read_sources
+from tests.paint_core import tiny
 
 ANIMALS = ("cat", "cat face", "cow", "dog face", "snake", "turkey")
 FOOD = ("pear", "pizza")
@@ -51,12 +62,26 @@ def saturation_of(png: bytes) -> float:
 
 
 def test_a_class_is_what_all_vendors_drew_once(folder: Path) -> None:
-    assert class_names("animals", folder) == ("cat", "cow", "dog face", "snake")
-    assert class_names("food", folder) == FOOD
+    assert possible_names("nature", folder) == ("cat", "cow", "dog face", "snake")
+    assert possible_names("food", folder) == FOOD
+
+
+def test_names_that_the_model_takes_for_one_another_are_left_out() -> None:
+    base = load_base("starter")
+    images = tiny.starter_split(base, "food", "test")
+    names = images.classnames[:6]
+    few = images.subset(torch.nonzero(images.labels < len(names)).flatten())
+    assert best_known(base, names, few.images, few.labels, 99) == names
+    for swapped in ((0, 1), (2, 5)):
+        labels = few.labels.clone()
+        for one, other in (swapped, swapped[::-1]):
+            labels[few.labels == one] = other
+        kept = tuple(name for index, name in enumerate(names) if index not in swapped)
+        assert best_known(base, names, few.images, labels, 4) == kept
 
 
 def test_validation_and_test_show_pictograms_of_different_vendors(folder: Path) -> None:
-    files = task_files("food", folder, seed=0)
+    files = task_files("food", FOOD, folder, seed=0)
     split = {name: [png for path, png in files.items() if path.startswith(f"{name}/")] for name in ("val", "test")}
     assert all(len(pictures) >= LEAST_IMAGES for pictures in split.values())
     assert {path.split("/")[1] for path in files} == set(FOOD)
@@ -69,7 +94,7 @@ def test_archives_are_a_function_of_the_seed(folder: Path) -> None:
     archives = []
     for index, seed in enumerate((0, 0, 1)):
         target = folder / f"{index}.zip"
-        write_archive(target, task_files("food", folder, seed))
+        write_archive(target, task_files("food", FOOD, folder, seed))
         archives.append(target.read_bytes())
     assert archives[0] == archives[1] != archives[2]
 

@@ -15,10 +15,10 @@ from paint_core.models import load_base
 from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
 from recipes.starter.curves import read_log, save_curves
-from recipes.starter.evaluate import on_white, others
+from recipes.starter.evaluate import others
 from recipes.starter.model import export
 from recipes.starter.names import is_mirrored, thing
-from recipes.starter.pictures import show, write_names
+from recipes.starter.pictures import on_white, show, write_names
 from recipes.starter.render import SIDE, drawings, rendered_items
 from recipes.starter.sources import FetchError, Source, read_sources, require_integrity
 from recipes.starter.train import Settings, Step, train
