@@ -168,7 +168,7 @@ def test_a_body_is_not_read_for_a_key_without_the_scope(keyed: World, tokens: di
     def upload(scope: Scope) -> Any:
         def chunks() -> Iterator[bytes]:
             chunks_read.append(scope)
-            yield b'--x\r\nContent-Disposition: form-data; name="archive"; filename="a.zip"\r\n\r\n--x--\r\n'
+            yield b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n--x--\r\n'
 
         headers = {"authorization": f"Bearer {tokens[scope, OWNER]}", "content-type": "multipart/form-data; boundary=x"}
         return keyed.client.post("/v1/datasets", content=chunks(), headers=headers)
