@@ -23,7 +23,7 @@ from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
 from app.metrics.endpoints import router as metrics_router
-from app.metrics.jobs import JobWatch
+from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
 from app.metrics.state import StateCollector
 from app.middleware import BodyLimit, RequestContext
@@ -139,22 +139,23 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         streams = EventStreams(database, settings.max_event_streams)
         keyring = Keyring(database, settings.api_key.get_secret_value() if settings.api_key else None)
         limits = RateLimits(settings.rate_limit, broker_url)
-        watch = JobWatch(database, metrics)
-        metrics.registry.register(StateCollector(database, watch, engine, bases))
+        job_metrics = JobCollector(database)
+        metrics.registry.register(job_metrics)
+        metrics.registry.register(StateCollector(engine, bases))
         services = Services(
             settings, database, blobs, bell, bases, engine, activator, composer, streams, keyring, limits, metrics
         )
-        for thread in _threads(services, watch):
+        for thread in _threads(services, job_metrics):
             thread.start()
             stack.callback(thread.stop)
         yield services
 
 
-def _threads(services: Services, watch: JobWatch) -> tuple[PeriodicThread, ...]:
+def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:
     settings = services.settings
 
     def reap_jobs() -> None:
-        watch.count_lapses()
+        job_metrics.count_lapses()
         reap(services.database, services.doorbell, settings.quiet_seconds)
 
     return (

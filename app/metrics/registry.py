@@ -18,7 +18,6 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Those of OpenTelemetry's `http.server.request.duration`."""
 
-_JOB_BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 172_800.0)
 _BATCH_BUCKETS = tuple(float(2**power) for power in range(MAX_BATCH_IMAGES.bit_length()))
 
 
@@ -52,25 +51,6 @@ class Metrics:
             "paintbox_images_classified", "Images classified by version.", ("version",), registry=self.registry
         )
         self._versions: OrderedDict[str, None] = OrderedDict()
-        self.lease_losses = Counter(
-            "paintbox_job_lease_losses",
-            "Leases that a worker let lapse, as this process saw it.",
-            registry=self.registry,
-        )
-        self.job_seconds = Histogram(
-            "paintbox_job_duration_seconds",
-            "Time from a job's first start to its end, of jobs that ended since this process started.",
-            ("kind", "status"),
-            buckets=_JOB_BUCKETS,
-            registry=self.registry,
-        )
-        self.stage_seconds = Histogram(
-            "paintbox_job_stage_duration_seconds",
-            "Time that a stage of a patch took, of jobs that ended since this process started.",
-            ("stage",),
-            buckets=_JOB_BUCKETS,
-            registry=self.registry,
-        )
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request.

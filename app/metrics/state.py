@@ -1,4 +1,4 @@
-"""Metrics that are read when they are asked for: the jobs, what is served, the device."""
+"""Metrics of what this process serves and runs on, read when they are asked for."""
 
 from __future__ import annotations
 
@@ -6,41 +6,28 @@ import platform
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
-import structlog
 import torch
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
-from app.metrics.jobs import JobWatch
 from app.serving.engine import Engine
 from paint_core.models import BaseModel
-from registry.contract import JobKind, JobStatus
-from registry.database import Database
-from registry.figures import JobFigures
-
-_log = structlog.get_logger(__name__)
 
 
 class StateCollector(Collector):
-    """Reads the state of the service; a database that does not answer costs its own figures only.
+    """Reads the state of this process.
 
     Args:
-        database: Holds the jobs.
-        watch: Counts what happened to them.
         engine: Serves versions.
         bases: Loaded base models by fingerprint.
     """
 
-    def __init__(self, database: Database, watch: JobWatch, engine: Engine, bases: Mapping[str, BaseModel]) -> None:
-        self._database = database
-        self._watch = watch
+    def __init__(self, engine: Engine, bases: Mapping[str, BaseModel]) -> None:
         self._engine = engine
         self._device = next(iter(bases.values())).device
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics as they are now."""
-        yield from self._read_jobs()
         yield InfoMetricFamily(
             "paintbox_build",
             "Versions of the software.",
@@ -58,25 +45,6 @@ class StateCollector(Collector):
         )
         if self._device.type == "cuda":
             yield from self._read_device()
-
-    def _read_jobs(self) -> Iterable[Metric]:
-        up = GaugeMetricFamily("paintbox_database_up", "Whether the database answered: 1, or 0.")
-        jobs = GaugeMetricFamily("paintbox_jobs", "Jobs by kind and status.", labels=("kind", "status"))
-        try:
-            self._watch.count_lapses()
-            self._watch.count_ended()
-            with self._database.read() as session:
-                counts = JobFigures(session).counts()
-        except SQLAlchemyError as error:
-            _log.warning("jobs not counted", error=type(error).__name__)
-            up.add_metric((), 0)
-        else:
-            up.add_metric((), 1)
-            for kind in JobKind:
-                for status in JobStatus:
-                    jobs.add_metric((kind, status), counts.get((kind, status), 0))
-        yield up
-        yield jobs
 
     def _read_device(self) -> Iterable[Metric]:
         free, total = torch.cuda.mem_get_info(self._device)
