@@ -33,7 +33,7 @@ class KeyMethods:
         return made
 
     def keys(self) -> list[dict[str, Any]]:
-        """Return the newest thousand keys without their tokens, newest first; revoked and expired ones are among them."""
+        """Return the newest thousand keys, newest first, without tokens; those that open nothing any more too."""
         items: list[dict[str, Any]] = self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]
         return items
 
