@@ -69,11 +69,12 @@ class Composer:
         self._bases = bases
         self._lock = threading.Lock()
 
-    def make(self, draft: Draft) -> Made:
+    def make(self, draft: Draft, owner: str | None = None) -> Made:
         """Return the version of a draft; a patch that has a version of this mix already keeps that one.
 
         Args:
             draft: What to make.
+            owner: Who asks, as their key names them.
 
         Returns:
             The version, registered with a probe that activation checks it against.
@@ -100,6 +101,7 @@ class Composer:
                     probe=probe,
                     lineage=draft.lineage,
                     patch_id=draft.patch_id,
+                    owner=owner,
                 )
                 made = Made(row.id, is_new=True)
             _log.info("version composed", version=made.version_id, terms=len(draft.terms), patch=draft.patch_id)

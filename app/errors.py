@@ -1,7 +1,8 @@
 """Errors of the HTTP edge, and the one table from an error to its status.
 
 EdgeError
-├── AccessRefusedError          a missing or wrong key, a foreign Host or Origin
+├── AccessRefusedError          a missing or wrong key, one without the scope, a foreign Host or Origin
+├── RateLimitedError            a key has made as many requests as it may
 ├── ImageRefusedError           an image of a request cannot be used; `index` tells which
 ├── LabelsRefusedError          labels or templates that no head can be built from
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
@@ -53,6 +54,18 @@ class AccessRefusedError(EdgeError):
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
         self.code = code
+
+
+class RateLimitedError(EdgeError):
+    """A key has made as many requests as it may."""
+
+    code = "rate_limited"
+
+    def __init__(self, limit: str, retry_after_seconds: int) -> None:
+        super().__init__(
+            f"Your key has made as many requests as it may: {limit}.", f"Go on in {retry_after_seconds} s, or slower."
+        )
+        self.retry_after_seconds = retry_after_seconds
 
 
 class ImageRefusedError(EdgeError):
@@ -147,6 +160,8 @@ class CompositionInProgressError(EdgeError):
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "dataset_not_ready": HTTPStatus.CONFLICT,
     "unauthorised": HTTPStatus.UNAUTHORIZED,
+    "key_expired": HTTPStatus.UNAUTHORIZED,
+    "key_revoked": HTTPStatus.UNAUTHORIZED,
     "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
 }
 _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -164,6 +179,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 from fastapi import FastAPI
 
+from app.access.control import AccessControl
+from app.access.keyring import RELOAD_SECONDS, Keyring
+from app.access.limits import RateLimits
+from app.access.policies import Policies
 from app.activation import Activator
 from app.bases import load_bases, register_bases
 from app.classify.endpoints import router as classify_router
@@ -18,7 +21,12 @@ from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
-from app.middleware import AccessControl, BodyLimit, RequestContext
+from app.keys.endpoints import router as keys_router
+from app.metrics.endpoints import router as metrics_router
+from app.metrics.jobs import JobCollector
+from app.metrics.registry import Metrics
+from app.metrics.state import StateCollector
+from app.middleware import BodyLimit, RequestContext
 from app.openapi import document
 from app.patches.endpoints import router as patches_router
 from app.periodic import PeriodicThread
@@ -35,7 +43,16 @@ from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import ConfigurationError
 
-_ROUTERS = (datasets_router, patches_router, jobs_router, versions_router, classify_router, system_router)
+_ROUTERS = (
+    datasets_router,
+    patches_router,
+    jobs_router,
+    versions_router,
+    classify_router,
+    keys_router,
+    system_router,
+    metrics_router,
+)
 
 
 def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastAPI:
@@ -48,11 +65,12 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     Returns:
         An ASGI application.
     """
+    metrics = Metrics()
     app = FastAPI(
         title="Paintbox",
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers without making them forget.",
-        lifespan=_lifespan(settings, doorbell),
+        lifespan=_lifespan(settings, metrics, doorbell),
         redoc_url=None,
     )
     app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
@@ -61,18 +79,18 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     for router in _ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost
-    app.add_middleware(AccessControl, settings=settings)
-    app.add_middleware(RequestContext)
+    app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
+    app.add_middleware(RequestContext, metrics=metrics)
     return app
 
 
 def _lifespan(
-    settings: AppSettings, doorbell: Doorbell | None
+    settings: AppSettings, metrics: Metrics, doorbell: Doorbell | None
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            with open_services(settings, doorbell) as services:
+            with open_services(settings, metrics, doorbell) as services:
                 app.state.services = services
                 yield
         except ConfigurationError as error:
@@ -83,11 +101,12 @@ def _lifespan(
 
 
 @contextmanager
-def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> Iterator[Services]:
+def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | None = None) -> Iterator[Services]:
     """Yield the services, with the database migrated, the active version loaded and the threads running.
 
     Args:
         settings: The process's settings.
+        metrics: Of this process.
         doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
 
     Yields:
@@ -105,27 +124,44 @@ def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> It
         bases = load_bases(settings.bases, choose_device(settings.device))
         register_bases(database, bases)
         blobs = open_blobs(settings)
+        broker_url = None if doorbell else settings.broker_url.get_secret_value()
         bell = doorbell or CeleryDoorbell(settings.broker_url.get_secret_value())
         stack.callback(bell.close)
-        engine = Engine(decode_threads=settings.decode_threads, max_queue_images=settings.max_queue_images)
+        engine = Engine(
+            decode_threads=settings.decode_threads,
+            max_queue_images=settings.max_queue_images,
+            on_batch=metrics.observe_batch,
+        )
         stack.callback(engine.close)
         activator = Activator(database, blobs, bases, engine)
         activator.follow_alias()
         composer = Composer(database, blobs, bases)
         streams = EventStreams(database, settings.max_event_streams)
-        services = Services(settings, database, blobs, bell, bases, engine, activator, composer, streams)
-        for thread in _threads(services):
+        keyring = Keyring(database, settings.api_key.get_secret_value() if settings.api_key else None)
+        limits = RateLimits(settings.rate_limit, broker_url)
+        job_metrics = JobCollector(database)
+        metrics.registry.register(job_metrics)
+        metrics.registry.register(StateCollector(engine, bases))
+        services = Services(
+            settings, database, blobs, bell, bases, engine, activator, composer, streams, keyring, limits, metrics
+        )
+        for thread in _threads(services, job_metrics):
             thread.start()
             stack.callback(thread.stop)
         yield services
 
 
-def _threads(services: Services) -> tuple[PeriodicThread, ...]:
+def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:
     settings = services.settings
-    reaping = partial(reap, services.database, services.doorbell, settings.quiet_seconds)
+
+    def reap_jobs() -> None:
+        job_metrics.count_lapses()
+        reap(services.database, services.doorbell, settings.quiet_seconds)
+
     return (
-        PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reaping),
+        PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+        PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
     )
 
 

@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.access.policies import SCHEME_NAME, Policies
 from app.classify.schemas import ClassifyBody
-from app.problems import InvalidField, Problem
+from app.problems import InvalidField, Problem, problem_responses
 
 _REF = "#/components/schemas/{model}"
 
@@ -35,6 +36,21 @@ def _build(app: FastAPI) -> dict[str, Any]:
         described = model.model_json_schema(ref_template=_REF)
         described.pop("$defs", None)
         schemas[model.__name__] = described
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    schema["security"] = [{}, {"key": []}]  # needed once PAINTBOX_API_KEY is set
+    components["securitySchemes"] = {SCHEME_NAME: {"type": "http", "scheme": "bearer"}}
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            operation["security"] = []
+            _add_responses(operation, 403)  # without keys: a foreign Host or Origin
+    for policy in Policies.of(app):
+        for method in policy.methods:
+            operation = schema["paths"][policy.path][method.lower()]
+            operation["security"] = [{}, {SCHEME_NAME: [policy.guard.scope.value]}]  # {}: while there is no key
+            _add_responses(operation, 401, 403, 429)
+            if policy.guard.own is not None:
+                operation["x-paintbox-owned"] = policy.guard.own.value
     return schema
+
+
+def _add_responses(operation: dict[str, Any], *statuses: int) -> None:
+    for status, described in problem_responses(*statuses).items():
+        operation["responses"].setdefault(str(status), described)

@@ -8,9 +8,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.access.keyring import Keyring
+from app.access.limits import RateLimits
 from app.activation import Activator
 from app.composer import Composer
 from app.jobs.streaming import EventStreams
+from app.metrics.registry import Metrics
 from app.queue import Doorbell
 from app.serving.engine import Engine
 from app.settings import AppSettings
@@ -33,6 +36,9 @@ class Services:
         activator: Moves the alias and swaps the served version.
         composer: Makes versions out of stored task vectors.
         streams: Tell clients of jobs as things happen.
+        keyring: Tells who sends a key.
+        rate_limits: Count the requests of each key.
+        metrics: What Prometheus reads.
     """
 
     settings: AppSettings
@@ -44,6 +50,9 @@ class Services:
     activator: Activator
     composer: Composer
     streams: EventStreams
+    keyring: Keyring
+    rate_limits: RateLimits
+    metrics: Metrics
 
 
 def get_services(request: Request) -> Services:

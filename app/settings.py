@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 
+from limits import parse_many
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from registry.settings import StorageSettings
@@ -26,6 +27,7 @@ class AppSettings(StorageSettings):
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
+        rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_event_streams: Most streams of job events that may be open at once.
         decode_threads: Threads that decode images.
         reaper_interval_seconds: How often waiting jobs are looked for.
@@ -43,6 +45,7 @@ class AppSettings(StorageSettings):
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
+    rate_limit: str = "6000/minute"
     max_event_streams: int = Field(default=100, gt=0)
     decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
@@ -59,6 +62,17 @@ class AppSettings(StorageSettings):
         if not key and not is_loopback(host):
             raise ValueError(f"other machines can reach host {host!r}, so a key is needed (`openssl rand -hex 32`)")
         return value if key else None
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _can_be_counted(cls, value: str) -> str:
+        try:
+            amounts = [item.amount for item in parse_many(value)] if value else [1]
+        except ValueError:
+            amounts = []
+        if not amounts or min(amounts) < 1:
+            raise ValueError("write it as 600/minute, or leave it empty for no limit")
+        return value
 
     @field_validator("max_queue_images")
     @classmethod

@@ -16,12 +16,19 @@ METHODS = ("get", "post", "put", "patch", "delete")
 def build_table(openapi: dict[str, Any]) -> str:
     """Return a Markdown table with a line per endpoint, in the order in which the application declares them."""
     lines = [
-        f"| `{method.upper()} {path}` | {operation.get('summary', '')} |"
+        f"| `{method.upper()} {path}` | {operation.get('summary', '')} | {describe_access(operation)} |"
         for path, operations in openapi["paths"].items()
         for method, operation in operations.items()
         if method in METHODS
     ]
-    return "\n".join(["| endpoint | |", "|---|---|", *lines, ""])
+    return "\n".join(["| endpoint | | needs |", "|---|---|---|", *lines, ""])
+
+
+def describe_access(operation: dict[str, Any]) -> str:
+    """Return the scope that an operation needs, and what has to be the caller's own."""
+    scopes = [scope for needed in operation["security"] for scope in needed.get("key", ())]
+    owned = operation.get("x-paintbox-owned")
+    return ", ".join([*scopes, *([f"own {owned}"] if owned else [])]) or "no key"
 
 
 def replace_table(document: str, table: str) -> str:

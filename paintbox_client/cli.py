@@ -16,6 +16,7 @@ from paintbox_client.connection import Connection
 from paintbox_client.display import print_error, print_text
 from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
 from paintbox_client.extensions import ExtensibleGroup
+from paintbox_client.key_commands import keys
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(keys, name="keys")
 
 
 def _show_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from paintbox_client.archives import open_archive, read_image
 from paintbox_client.discovery import DEFAULT_URL
 from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.keys import KeyMethods
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _LARGEST_PAGE = 1000
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
-class Client:
+class Client(KeyMethods):
     """Talks to one Paintbox service.
 
     What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises

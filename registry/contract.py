@@ -43,3 +43,12 @@ class DatasetState(StrEnum):
     INGESTING = "ingesting"
     READY = "ready"
     FAILED = "failed"
+
+
+class Scope(StrEnum):
+    """What a key allows. Only `admin` includes others: all of them."""
+
+    READ = "read"
+    CLASSIFY = "classify"
+    WRITE = "write"
+    ADMIN = "admin"

@@ -96,10 +96,13 @@ class Datasets(Repository):
         keys = (DatasetRow.created_at, DatasetRow.id)
         return read_page(self._session, select(DatasetRow), keys, limit, cursor)
 
-    def submit(self, name: str, archive_sha256: str, options: DatasetOptions) -> tuple[DatasetRow, bool]:
+    def submit(
+        self, name: str, archive_sha256: str, options: DatasetOptions, owner: str | None = None
+    ) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.
 
-        The same archive and options give the data set that is already there; one that failed is tried again.
+        The same archive and options give the data set that is already there, whoever owns it; one that failed is tried
+        again, and belongs to who tries.
         """
         identifier = dataset_id(archive_sha256, options)
         row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
@@ -111,7 +114,7 @@ class Datasets(Repository):
             )
         try:
             with self._session.begin_nested():
-                self._start(row, name)
+                self._start(row, name, owner)
         except IntegrityError:  # somebody else has just submitted it
             return self.get(identifier), False
         return row, True
@@ -131,7 +134,7 @@ class Datasets(Repository):
         )
         return bool(self._session.scalar(query))
 
-    def _start(self, row: DatasetRow, name: str) -> None:
-        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id)
-        row.name, row.state, row.job_id = name, DatasetState.INGESTING, job.id
+    def _start(self, row: DatasetRow, name: str, owner: str | None) -> None:
+        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id, owner)
+        row.name, row.state, row.job_id, row.owner = name, DatasetState.INGESTING, job.id, owner
         self._session.add(row)

@@ -50,7 +50,7 @@ class Jobs(Repository):
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def create(self, kind: JobKind, subject_id: str) -> JobRow:
+    def create(self, kind: JobKind, subject_id: str, owner: str | None = None) -> JobRow:
         """Add a queued job and return it."""
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
@@ -61,6 +61,7 @@ class Jobs(Repository):
             attempt=0,
             lease_token=0,
             cancel_requested=False,
+            owner=owner,
             created_at=self._now(),
         )
         self._session.add(job)

@@ -47,12 +47,13 @@ class Patches(Repository):
         query = select(PatchRow).options(defer(PatchRow.report))
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
-    def submit(self, request: PatchRequest, default_base: str) -> PatchRow:
+    def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
         """Return a new patch with its queued job.
 
         Args:
             request: What was asked for.
             default_base: Reference of the base to start from where the request names none.
+            owner: Who asks, as their key names them.
 
         Returns:
             The row; its job still has to be rung for.
@@ -64,13 +65,14 @@ class Patches(Repository):
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
-        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id)
+        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id, owner)
         row = PatchRow(
             id=patch_id,
             name=request.name,
             request=request.model_dump(mode="json"),
             base_fingerprint=base.fingerprint,
             job_id=job.id,
+            owner=owner,
             created_at=self._now(),
         )
         self._session.add(row)

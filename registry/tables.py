@@ -59,6 +59,7 @@ class DatasetRow(Base):
     counts: Mapped[dict[str, Any] | None]
     rejected: Mapped[list[Any] | None]
     content_sha256: Mapped[str | None] = mapped_column(String(64))
+    owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
 
@@ -100,6 +101,7 @@ class VersionRow(Base):
     job_id: Mapped[str | None] = mapped_column(String(40), unique=True)
     probe: Mapped[list[Any]]
     lineage: Mapped[dict[str, Any]]
+    owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
 
@@ -153,6 +155,7 @@ class PatchRow(Base):
     job_id: Mapped[str] = mapped_column(String(40))
     version_id: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
+    owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
 
@@ -181,6 +184,7 @@ class JobRow(Base):
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_expires_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -209,3 +213,19 @@ class IdempotencyKeyRow(Base):
     request_sha256: Mapped[str] = mapped_column(String(64))
     subject_id: Mapped[str] = mapped_column(String(40))
     created_at: Mapped[datetime]
+
+
+class ApiKeyRow(Base):
+    """A key that requests carry, by the hash of its token. It stays when it is revoked: owners and history name it."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_created", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[Any]]
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_by: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -111,6 +111,7 @@ class Versions(Repository):
         lineage: dict[str, Any],
         job_id: str | None = None,
         patch_id: str | None = None,
+        owner: str | None = None,
     ) -> VersionRow:
         """Return a new version. A second one for the same job violates a unique constraint."""
         row = VersionRow(
@@ -120,6 +121,7 @@ class Versions(Repository):
             job_id=job_id,
             probe=probe,
             lineage=lineage,
+            owner=owner,
             created_at=self._now(),
         )
         self._session.add(row)

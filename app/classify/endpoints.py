@@ -11,12 +11,14 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import REQUEST_BODY, Classification, ClassifyBody, ClassifyOptions
 from app.datasets.schemas import parse_list
 from app.errors import UnsupportedMediaTypeError
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.contract import Scope
 
 VERSION_HEADER = "Paintbox-Version"
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
@@ -31,6 +33,7 @@ router = APIRouter(tags=["classify"])
     "/v1/classify",
     responses=problem_responses(400, 404, 409, 413, 415, 429, 503),
     openapi_extra={"requestBody": REQUEST_BODY},
+    dependencies=[needs(Scope.CLASSIFY)],
 )
 async def classify(services: ServicesDep, request: Request, response: Response) -> Classification:
     """Tell which of the labels each image shows, best first. No training: any labels will do.

@@ -40,6 +40,7 @@ async def classify(services: Services, images: Sequence[bytes], options: Classif
     templates = options.templates or templates or model.base.default_templates
     _check_labels(classnames, templates, services.settings)
     scored = await services.engine.score(model, images, classnames, templates)
+    services.metrics.count_images(model.version_id, len(images))
     return Classification(
         version=model.version_id,
         alias=ACTIVE_ALIAS,

@@ -6,19 +6,27 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Response, UploadFile
 
+from app.access.callers import CallerDep
+from app.access.policies import needs
 from app.datasets import service
 from app.datasets.schemas import Dataset, DatasetList, parse_options
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.contract import Name
+from registry.contract import Name, Scope
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
 
-@router.post("", status_code=202, responses={200: {"model": Dataset}, **problem_responses(400, 413)})
+@router.post(
+    "",
+    status_code=202,
+    responses={200: {"model": Dataset}, **problem_responses(400, 413)},
+    dependencies=[needs(Scope.WRITE)],
+)
 def upload_dataset(
     services: ServicesDep,
+    caller: CallerDep,
     response: Response,
     archive: UploadFile,
     name: Annotated[Name, Form(description="For people; need not be unique")],
@@ -31,19 +39,19 @@ def upload_dataset(
     there already.
     """
     options = parse_options(templates, classnames)
-    dataset, created = service.submit(services, name, archive.file, options)
+    dataset, created = service.submit(services, name, archive.file, options, caller.owner)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_datasets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> DatasetList:
     """Data sets, newest first."""
     return service.list_datasets(services, limit, cursor)
 
 
-@router.get("/{dataset_id}", responses=problem_responses(404))
+@router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
     """One data set: its state, classes, images per split and class, and the files that were left out."""
     return service.get_dataset(services, dataset_id)

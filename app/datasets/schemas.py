@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
 
+from app.access.owner import Owner
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
 from registry.contract import DatasetState, Name
@@ -49,6 +50,7 @@ class Dataset(BaseModel):
     job_id: str
     job: JobBrief
     error: JobError | None
+    owner: Owner
     created_at: datetime
 
     @classmethod
@@ -66,6 +68,7 @@ class Dataset(BaseModel):
             job_id=row.job_id,
             job=JobBrief.of(job),
             error=JobError.of(job),
+            owner=row.owner,
             created_at=row.created_at,
         )
 

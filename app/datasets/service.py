@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
+import structlog
+
 from app.datasets.schemas import Dataset, DatasetList
 from app.services import Services
 from registry.contract import DatasetState
@@ -18,6 +20,7 @@ from registry.jobs import Jobs
 from registry.layouts import inspect_archive
 
 _COPY_BYTES = 1 << 20
+_log = structlog.get_logger(__name__)
 
 
 def list_datasets(services: Services, limit: int, cursor: str | None) -> DatasetList:
@@ -35,7 +38,9 @@ def get_dataset(services: Services, identifier: str) -> Dataset:
         return Dataset.of(row, Jobs(session).get(row.job_id))
 
 
-def submit(services: Services, name: str, archive: BinaryIO, options: DatasetOptions) -> tuple[Dataset, bool]:
+def submit(
+    services: Services, name: str, archive: BinaryIO, options: DatasetOptions, owner: str | None = None
+) -> tuple[Dataset, bool]:
     """Return the data set of this archive and whether a job was started for it.
 
     A hostile or useless archive is refused by its central directory alone, before anything is stored or unpacked.
@@ -45,6 +50,7 @@ def submit(services: Services, name: str, archive: BinaryIO, options: DatasetOpt
         name: For people.
         archive: The upload; closed by this, so that its disk space is free again early.
         options: What the user said about it.
+        owner: Who asks, as their key names them.
 
     Returns:
         The data set, and False if it was there already.
@@ -64,13 +70,15 @@ def submit(services: Services, name: str, archive: BinaryIO, options: DatasetOpt
         existing = _find_usable(services, identifier)
         if existing is not None:
             return existing, False
-        return _start(services, name, path, options)
+        return _start(services, name, path, options, owner)
 
 
-def _start(services: Services, name: str, path: Path, options: DatasetOptions) -> tuple[Dataset, bool]:
+def _start(
+    services: Services, name: str, path: Path, options: DatasetOptions, owner: str | None
+) -> tuple[Dataset, bool]:
     archive_sha256 = services.blobs.put_file(path)
     with services.database.write() as session:
-        row, created = Datasets(session).submit(name, archive_sha256, options)
+        row, created = Datasets(session).submit(name, archive_sha256, options, owner)
         jobs = Jobs(session)
         if created:
             jobs.mark_rung(row.job_id)
@@ -78,6 +86,7 @@ def _start(services: Services, name: str, path: Path, options: DatasetOptions) -
     if created:
         # Another ingest of the same bytes may have deleted the archive before it could see that this one needs it.
         services.blobs.put_file(path)
+        _log.info("ingest queued", dataset=dataset.id, job_id=dataset.job_id)
         services.doorbell.ring(dataset.job_id)
     return dataset, created
 

@@ -8,20 +8,24 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from app.access.policies import needs
 from app.jobs import service
 from app.jobs.schemas import Job, JobEvent, JobEventList, JobList
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
-from registry.contract import JobKind, JobStatus
+from registry.contract import JobKind, JobStatus, Scope
+from registry.owners import Owned
 
 _MAX_ID = 2**31 - 1
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 
+_OWN = needs(Scope.WRITE, own=Owned.JOB)
+
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_jobs(
     services: ServicesDep,
     limit: Limit = 100,
@@ -34,7 +38,7 @@ def list_jobs(
     return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
 
 
-@router.get("/{job_id}", responses=problem_responses(404))
+@router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_job(services: ServicesDep, job_id: str) -> Job:
     """One job: its status, stage, progress from 0 to 1, seconds to go, and, once failed, the cause."""
     return Job.of(service.get_job(services, job_id))
@@ -48,6 +52,7 @@ def get_job(services: ServicesDep, job_id: str) -> Job:
         **problem_responses(404, 429),
     },
     response_model=JobEventList,
+    dependencies=[needs(Scope.READ)],
 )
 async def list_job_events(
     request: Request,
@@ -75,13 +80,13 @@ def _page(services: Services, job_id: str, after: int) -> JobEventList:
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
 
-@router.post("/{job_id}/cancel", responses=problem_responses(404, 409))
+@router.post("/{job_id}/cancel", responses=problem_responses(404, 409), dependencies=[_OWN])
 def cancel_job(services: ServicesDep, job_id: str) -> Job:
     """Cancel a job: at once if it still waits, else as soon as its worker notices."""
     return Job.of(service.cancel_job(services, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409))
+@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409), dependencies=[_OWN])
 def retry_job(services: ServicesDep, job_id: str) -> Job:
     """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
     return Job.of(service.retry_job(services, job_id))

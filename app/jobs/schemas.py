@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
+from app.access.owner import Owner
 from app.paging import Listed
 from registry.contract import JobKind, JobStatus
 from registry.tables import JobEventRow, JobRow
@@ -59,6 +60,7 @@ class Job(BaseModel):
     attempt: int
     cancel_requested: bool
     error: JobError | None
+    owner: Owner
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -80,6 +82,7 @@ class Job(BaseModel):
             attempt=row.attempt,
             cancel_requested=row.cancel_requested,
             error=JobError.of(row),
+            owner=row.owner,
             created_at=row.created_at,
             started_at=row.started_at,
             finished_at=row.finished_at,

@@ -6,11 +6,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
+from app.access.callers import CallerDep
+from app.access.policies import needs
 from app.paging import Cursor, Limit
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.contract import Scope
+from registry.owners import Owned
 from registry.patch_request import PatchRequest
 
 IdempotencyKey = Annotated[
@@ -21,28 +25,32 @@ IdempotencyKey = Annotated[
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
-@router.post("", status_code=202, responses=problem_responses(404, 409))
+@router.post("", status_code=202, responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
 def start_patch(
-    services: ServicesDep, response: Response, body: PatchRequest, idempotency_key: IdempotencyKey = None
+    services: ServicesDep,
+    caller: CallerDep,
+    response: Response,
+    body: PatchRequest,
+    idempotency_key: IdempotencyKey = None,
 ) -> PatchStarted:
     """Ask for a patch: improve on `tasks` without losing accuracy on `supported`.
 
     Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there.
     """
-    started, is_new = service.start_patch(services, body, idempotency_key)
+    started, is_new = service.start_patch(services, body, idempotency_key, caller.owner)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
     if not is_new:
         response.headers["Idempotent-Replayed"] = "true"
     return started
 
 
-@router.get("", responses=problem_responses())
+@router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_patches(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> PatchList:
     """Patches, newest first."""
     return service.list_patches(services, limit, cursor)
 
 
-@router.get("/{patch_id}", responses=problem_responses(404))
+@router.get("/{patch_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_patch(services: ServicesDep, patch_id: str) -> Patch:
     """One patch: what was asked, its job, and, once done, the report and the version."""
     return service.get_patch(services, patch_id)
@@ -52,10 +60,13 @@ def get_patch(services: ServicesDep, patch_id: str) -> Patch:
     "/{patch_id}/reselect",
     status_code=201,
     responses={200: {"model": Reselected, "description": "Known already"}, **problem_responses(404, 409)},
+    dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
 )
-def reselect(services: ServicesDep, response: Response, patch_id: str, body: ReselectRequest) -> Reselected:
+def reselect(
+    services: ServicesDep, caller: CallerDep, response: Response, patch_id: str, body: ReselectRequest
+) -> Reselected:
     """Choose another alpha of a finished patch, by rule or by name: a new version in seconds, without training."""
-    reselected = service.reselect(services, patch_id, body)
+    reselected = service.reselect(services, patch_id, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{reselected.version.id}"
     if not reselected.is_new:
         response.status_code = 200

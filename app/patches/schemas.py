@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.access.owner import Owner
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
@@ -25,6 +26,7 @@ class PatchBrief(BaseModel):
     job: JobBrief
     error: JobError | None
     version_id: int | None = Field(description="The version it made, once done")
+    owner: Owner
     created_at: datetime
 
     @classmethod
@@ -38,6 +40,7 @@ class PatchBrief(BaseModel):
             job=JobBrief.of(job),
             error=JobError.of(job),
             version_id=row.version_id,
+            owner=row.owner,
             created_at=row.created_at,
         )
 

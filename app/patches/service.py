@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -22,6 +23,8 @@ from registry.patches import Patches
 from registry.tables import BaseModelRow, PatchRow
 from registry.versions import Versions
 
+_log = structlog.get_logger(__name__)
+
 
 def list_patches(services: Services, limit: int, cursor: str | None) -> PatchList:
     """Return a page of patches, newest first."""
@@ -38,13 +41,16 @@ def get_patch(services: Services, patch_id: str) -> Patch:
         return _resource(session, Patches(session).get(patch_id))
 
 
-def start_patch(services: Services, request: PatchRequest, key: str | None = None) -> tuple[PatchStarted, bool]:
+def start_patch(
+    services: Services, request: PatchRequest, key: str | None = None, owner: str | None = None
+) -> tuple[PatchStarted, bool]:
     """Return the patch with its job, and whether it is new; what cannot start is refused at once.
 
     Args:
         services: The application's services.
         request: What is asked for.
         key: The client's `Idempotency-Key`; the same request with the same key gets the same patch.
+        owner: Who asks, as their key names them.
 
     Returns:
         The patch, and False if an earlier request with this key made it.
@@ -54,14 +60,16 @@ def start_patch(services: Services, request: PatchRequest, key: str | None = Non
         RequestRefusedError: It cannot be started, or the key belongs to another request.
     """
     try:
-        return _start(services, request, key)
+        return _start(services, request, key, owner)
     except IntegrityError:
         if key is None:
             raise
-        return _start(services, request, key)  # the same request came twice at once; the other one is through now
+        return _start(
+            services, request, key, owner
+        )  # the same request came twice at once; the other one is through now
 
 
-def _start(services: Services, request: PatchRequest, key: str | None) -> tuple[PatchStarted, bool]:
+def _start(services: Services, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:
     digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     with services.database.write() as session:
         keys = IdempotencyKeys(session)
@@ -69,7 +77,7 @@ def _start(services: Services, request: PatchRequest, key: str | None) -> tuple[
         if known is not None:
             row = Patches(session).get(known)
             return PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id))), False
-        row = Patches(session).submit(request, default_base=services.settings.bases[0])
+        row = Patches(session).submit(request, default_base=services.settings.bases[0], owner=owner)
         if key:
             keys.keep(key, digest, row.id)
         base = services.bases.get(row.base_fingerprint)
@@ -78,11 +86,12 @@ def _start(services: Services, request: PatchRequest, key: str | None) -> tuple[
         jobs = Jobs(session)
         jobs.mark_rung(row.job_id)
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
+    _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
     services.doorbell.ring(started.job.id)
     return started, True
 
 
-def reselect(services: Services, patch_id: str, request: ReselectRequest) -> Reselected:
+def reselect(services: Services, patch_id: str, request: ReselectRequest, owner: str | None = None) -> Reselected:
     """Return the version at another alpha; nothing is trained, and the same mix is not registered twice."""
     with services.database.read() as session:
         patch = Patches(session).get(patch_id)
@@ -94,7 +103,7 @@ def reselect(services: Services, patch_id: str, request: ReselectRequest) -> Res
     point = selection.validation
     if interpolant is not None and (point is None or point["alpha"] != selection.alpha):
         point = predict_point(services.blobs, interpolant, stage, selection.alpha) or point
-    made = services.composer.make(draft)
+    made = services.composer.make(draft, owner)
     return Reselected(
         version=get_version(services, made.version_id),
         is_new=made.is_new,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -26,9 +27,14 @@ class _Work:
 
 
 class Batcher:
-    """Forwards images through served models. Admission is the caller's: the queue itself has no bound."""
+    """Forwards images through served models. Admission is the caller's: the queue itself has no bound.
 
-    def __init__(self) -> None:
+    Args:
+        on_batch: Told the number of images of each forward.
+    """
+
+    def __init__(self, on_batch: Callable[[int], object] = int) -> None:
+        self._on_batch = on_batch
         self._queue: deque[_Work] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -63,6 +69,7 @@ class Batcher:
         while batch := self._take():
             running = [work for work in batch if work.features.set_running_or_notify_cancel()]
             if running:
+                self._on_batch(sum(len(work.images) for work in running))
                 _forward(running)
                 self._num_batches += 1
             del batch, running  # or an idle thread would keep the last model in memory

@@ -91,12 +91,13 @@ class Engine:
     Args:
         decode_threads: Threads that decode images.
         max_queue_images: Images that may be in the engine at once.
+        on_batch: Told the number of images of each forward.
     """
 
-    def __init__(self, *, decode_threads: int, max_queue_images: int) -> None:
+    def __init__(self, *, decode_threads: int, max_queue_images: int, on_batch: Callable[[int], object] = int) -> None:
         self.admission = Admission(max_queue_images)
         self.heads = HeadCache()
-        self.batcher = Batcher()
+        self.batcher = Batcher(on_batch)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="paintbox-decode")
         self._served: ServedModel | None = None
         self._trouble = "the process is starting."

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from app.access.policies import needs
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.system import service
 from app.system.schemas import Live, Ready, System
+from registry.contract import Scope
 
 router = APIRouter(tags=["system"])
 
@@ -24,7 +26,7 @@ def ready(services: ServicesDep) -> Ready:
     return service.check_ready(services)
 
 
-@router.get("/v1/system", responses=problem_responses())
+@router.get("/v1/system", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def describe_system(services: ServicesDep) -> System:
     """Versions of the software, the device, and which model version answers."""
     return service.describe_system(services)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Response
 
+from app.access.callers import CallerDep
+from app.access.policies import needs
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
@@ -21,6 +23,7 @@ from app.versions.schemas import (
     VersionList,
     VersionRequest,
 )
+from registry.contract import Scope
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
@@ -31,39 +34,39 @@ _TAG = re.compile(r'(?:^|,)\s*"([0-9]{1,18})"\s*(?=,|$)', re.ASCII)  # a weak ta
 VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
-@router.get("/versions", responses=problem_responses())
+@router.get("/versions", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_versions(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> VersionList:
     """Versions, newest first."""
     return service.list_versions(services, limit, cursor)
 
 
-@router.post("/versions", status_code=201, responses=problem_responses(404, 409))
-def make_version(services: ServicesDep, response: Response, body: VersionRequest) -> Version:
+@router.post("/versions", status_code=201, responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+def make_version(services: ServicesDep, caller: CallerDep, response: Response, body: VersionRequest) -> Version:
     """Compose a version of task vectors, patches and versions, or remove a patch from one. No training: seconds."""
-    version = service.make_version(services, body)
+    version = service.make_version(services, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{version.id}"
     return version
 
 
-@router.get("/versions/{version_id}", responses=problem_responses(404))
+@router.get("/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_version(services: ServicesDep, version_id: VersionId) -> Version:
     """One version: its base, its terms and where they came from."""
     return service.get_version(services, version_id)
 
 
-@router.get("/aliases", responses=problem_responses())
+@router.get("/aliases", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_aliases(services: ServicesDep) -> AliasList:
     """Every alias, by name; `active` is always among them."""
     return service.list_aliases(services)
 
 
-@router.get("/aliases/{alias}", responses=problem_responses(404))
+@router.get("/aliases/{alias}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_alias(services: ServicesDep, response: Response, alias: AliasName) -> Alias:
     """Which version an alias names; `active` is the one that answers. `ETag` changes with every move."""
     return _tagged(response, service.get_alias(services, alias))
 
 
-@router.get("/aliases/{alias}/history", responses=problem_responses(404))
+@router.get("/aliases/{alias}/history", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def list_alias_history(
     services: ServicesDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
 ) -> AliasHistory:
@@ -71,21 +74,29 @@ def list_alias_history(
     return service.list_history(services, alias, limit, cursor)
 
 
-@router.put("/aliases/{alias}", responses=problem_responses(404, 409, 412))
+@router.put("/aliases/{alias}", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
 def move_alias(
-    services: ServicesDep, response: Response, alias: AliasName, body: AliasMove, if_match: IfMatch = None
+    services: ServicesDep,
+    caller: CallerDep,
+    response: Response,
+    alias: AliasName,
+    body: AliasMove,
+    if_match: IfMatch = None,
 ) -> Alias:
     """Let an alias name a version; one that there is not is made.
 
     For `active` it answers once the version is loaded, verified and serving; if that fails the old one goes on. With
     `If-Match` it is refused if the alias has moved since that tag was read.
     """
-    return _tagged(response, service.move_alias(services, alias, body.version, body.reason, _revisions(if_match)))
+    return _tagged(
+        response, service.move_alias(services, alias, body.version, body.reason, _revisions(if_match), caller.actor)
+    )
 
 
-@router.post("/aliases/{alias}/rollback", responses=problem_responses(404, 409, 412))
+@router.post("/aliases/{alias}/rollback", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
 def roll_back_alias(
     services: ServicesDep,
+    caller: CallerDep,
     response: Response,
     alias: AliasName,
     body: Rollback | None = None,
@@ -93,7 +104,7 @@ def roll_back_alias(
 ) -> Alias:
     """Undo an alias's last move: it names the version from before again. A second rollback undoes the first."""
     reason = body.reason if body else ""
-    return _tagged(response, service.roll_back(services, alias, reason, _revisions(if_match)))
+    return _tagged(response, service.roll_back(services, alias, reason, _revisions(if_match), caller.actor))
 
 
 def _tagged(response: Response, found: tuple[Alias, int]) -> Alias:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.access.owner import Owner
 from app.paging import Listed
 from registry.contract import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
@@ -46,6 +47,7 @@ class Version(BaseModel):
     lineage: dict[str, Any] = Field(description="What it was made from, and with what")
     patch_id: str | None
     is_active: bool
+    owner: Owner
     created_at: datetime
 
     @classmethod
@@ -59,6 +61,7 @@ class Version(BaseModel):
             lineage=row.lineage,
             patch_id=row.patch_id,
             is_active=row.id == active_id,
+            owner=row.owner,
             created_at=row.created_at,
         )
 

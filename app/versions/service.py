@@ -15,8 +15,6 @@ from registry.errors import ConflictError
 from registry.tables import VersionRow
 from registry.versions import Aliases, Versions
 
-_ACTOR = "api"
-
 
 def list_versions(services: Services, limit: int, cursor: str | None) -> VersionList:
     """Return a page of versions, newest first."""
@@ -34,11 +32,11 @@ def get_version(services: Services, version_id: int) -> Version:
         return describe(session, Versions(session).get(version_id))
 
 
-def make_version(services: Services, request: VersionRequest) -> Version:
+def make_version(services: Services, request: VersionRequest, owner: str | None = None) -> Version:
     """Return a new version, mixed out of task vectors that are there already."""
     with services.database.read() as session:
         draft = draft_version(session, request)
-    made = services.composer.make(draft)
+    made = services.composer.make(draft, owner)
     return get_version(services, made.version_id)
 
 
@@ -65,7 +63,7 @@ def list_history(services: Services, name: str, limit: int, cursor: str | None) 
 
 
 def move_alias(
-    services: Services, name: str, version_id: int, reason: str, expected: Collection[int] | None
+    services: Services, name: str, version_id: int, reason: str, expected: Collection[int] | None, actor: str
 ) -> tuple[Alias, int]:
     """Return the alias and its revision; `active` once the version that it now names answers requests.
 
@@ -75,6 +73,7 @@ def move_alias(
         version_id: The version.
         reason: For the history.
         expected: Revisions of which the alias must have one; None: any, or none at all.
+        actor: Who asks, for the history.
 
     Returns:
         The alias, and the number of its last move.
@@ -85,18 +84,20 @@ def move_alias(
         ConflictError: Somebody else makes the same new alias at this moment.
     """
     if name == ACTIVE_ALIAS:
-        services.activator.activate(version_id, actor=_ACTOR, reason=reason, expected=expected)
+        services.activator.activate(version_id, actor=actor, reason=reason, expected=expected)
     else:
         try:
             with services.database.write() as session:
                 Versions(session).get(version_id)
-                Aliases(session).move(name, version_id, actor=_ACTOR, reason=reason, expected=expected)
+                Aliases(session).move(name, version_id, actor=actor, reason=reason, expected=expected)
         except IntegrityError as error:  # two made the same new alias at the same moment
             raise ConflictError(f"Alias {name!r} is being made by somebody else.", "Look at it, then go on.") from error
     return get_alias(services, name)
 
 
-def roll_back(services: Services, name: str, reason: str, expected: Collection[int] | None) -> tuple[Alias, int]:
+def roll_back(
+    services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str
+) -> tuple[Alias, int]:
     """Return the alias and its revision, moved to the version that it named before its last move.
 
     Arguments and errors as for `move_alias`; and `ConflictError` where it has named one version only.
@@ -106,7 +107,7 @@ def roll_back(services: Services, name: str, reason: str, expected: Collection[i
         previous, revision = aliases.before(name), aliases.revision(name)
         aliases.require_revision(name, expected)
     # What "before" means must not change while the version is loaded.
-    return move_alias(services, name, previous, reason or "rollback", [revision])
+    return move_alias(services, name, previous, reason or "rollback", [revision], actor)
 
 
 def describe(session: Session, row: VersionRow) -> Version:

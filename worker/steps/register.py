@@ -79,6 +79,7 @@ def register(
             lineage=lineage,
             job_id=run.lease.job_id,
             patch_id=job.row.id,
+            owner=job.row.owner,
         )
         Patches(session).complete(job.row.id, version_id=version.id, report=report | {"version_id": version.id})
 

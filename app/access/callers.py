@@ -1,0 +1,74 @@
+"""Who makes a request, and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from app.errors import AccessRefusedError
+from registry.contract import Scope
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request.
+
+    Attributes:
+        key_id: Public id of the key; None: no key is needed, and this machine asks.
+        owner: Name on the key, to which belongs what it makes; None: nobody.
+        scopes: What the key allows.
+    """
+
+    key_id: str | None
+    owner: str | None
+    scopes: frozenset[Scope]
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether everything is allowed."""
+        return Scope.ADMIN in self.scopes
+
+    @property
+    def actor(self) -> str:
+        """Who this is, for a history that people read."""
+        return "api" if self.key_id is None else f"{self.owner} ({self.key_id})"
+
+    def require(self, scope: Scope) -> None:
+        """Refuse to go on without a scope.
+
+        Args:
+            scope: What is needed; `admin` includes it.
+
+        Raises:
+            AccessRefusedError: The key does not have it.
+        """
+        if not self.is_admin and scope not in self.scopes:
+            has = ", ".join(scope for scope in Scope if scope in self.scopes)
+            raise AccessRefusedError(
+                "scope_missing",
+                f"This needs a key with scope {scope}; yours has {has}.",
+                f"Ask an admin for one: `paintbox keys create --scope {scope}`.",
+            )
+
+
+LOCAL_CALLER = Caller(None, None, frozenset({Scope.ADMIN}))
+"""Whoever asks from this machine while no key is needed."""
+
+
+async def get_caller(request: Request) -> Caller:
+    """Return who makes the request; `app.access.control` has found it out."""
+    caller = request.state.caller
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def key_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a log may tell of who makes a request: the public id of their key, if they have one."""
+    caller = scope["state"].get("caller")
+    return {"key_id": caller.key_id} if isinstance(caller, Caller) and caller.key_id is not None else {}
+
+
+CallerDep = Annotated[Caller, Depends(get_caller)]

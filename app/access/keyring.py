@@ -1,0 +1,96 @@
+"""The keys that there are, in memory: to find out who sends one costs no query and needs no database."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from app.access.callers import LOCAL_CALLER, Caller
+from app.errors import AccessRefusedError
+from registry.contract import Scope
+from registry.database import Database, utc_now
+from registry.keys import ApiKeys, hash_token, key_id_of
+from registry.tables import ApiKeyRow
+
+RELOAD_SECONDS = 1.0
+"""How old what is in memory may be: how long another API process goes on taking a key that was revoked here."""
+
+BOOTSTRAP = "bootstrap"
+_SEND = "Send the header `Authorization: Bearer KEY`."
+_ASK = "Ask an admin for a new one."
+
+
+@dataclass(frozen=True)
+class _Known:
+    caller: Caller
+    sha256: str
+    expires_at: datetime | None
+    is_revoked: bool
+
+
+class Keyring:
+    """Tells who sends a token.
+
+    Args:
+        database: Holds the keys.
+        bootstrap: A key that is always there and may do everything; None: there is none.
+        now: Clock; tests pass their own.
+    """
+
+    def __init__(self, database: Database, bootstrap: str | None, now: Callable[[], datetime] = utc_now) -> None:
+        self._database = database
+        self._bootstrap = bootstrap.encode() if bootstrap else None
+        self._now = now
+        self._known: dict[str, _Known] = {}
+        self.reload()
+
+    @property
+    def has_bootstrap(self) -> bool:
+        """Whether there is a key beside those of the database."""
+        return self._bootstrap is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no key is needed, since none was ever made; one that was revoked keeps the door shut."""
+        return self._bootstrap is None and not self._known
+
+    def reload(self) -> None:
+        """Read the keys from the database."""
+        with self._database.read() as session:
+            self._known = {row.id: _read(row) for row in ApiKeys(session).all()}
+
+    def identify(self, authorization: str) -> Caller:
+        """Return who sends a header.
+
+        Args:
+            authorization: Value of the header `Authorization`; empty: there is none.
+
+        Returns:
+            The caller.
+
+        Raises:
+            AccessRefusedError: It holds no key, or one that opens nothing.
+        """
+        if self.is_open:
+            return LOCAL_CALLER
+        scheme, _, token = authorization.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer":
+            raise AccessRefusedError("unauthorised", "The API key is missing.", _SEND)
+        if self._bootstrap is not None and hmac.compare_digest(token.encode(), self._bootstrap):
+            return Caller(BOOTSTRAP, BOOTSTRAP, frozenset({Scope.ADMIN}))
+        known = self._known.get(key_id_of(token) or "")
+        if known is None or not hmac.compare_digest(hash_token(token), known.sha256):
+            raise AccessRefusedError("unauthorised", "The API key is wrong.", _SEND)
+        if known.is_revoked:
+            raise AccessRefusedError("key_revoked", f"{known.caller.key_id} was revoked.", _ASK)
+        if known.expires_at is not None and known.expires_at <= self._now():
+            raise AccessRefusedError("key_expired", f"{known.caller.key_id} has expired.", _ASK)
+        return known.caller
+
+
+def _read(row: ApiKeyRow) -> _Known:
+    caller = Caller(row.id, row.name, frozenset(Scope(scope) for scope in row.scopes))
+    return _Known(caller, row.sha256, row.expires_at, row.revoked_at is not None)

@@ -1,0 +1,9 @@
+"""How resources tell whose they are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+Owner = Annotated[str | None, Field(description="Name on the key that made it; null: made without a key")]

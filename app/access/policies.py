@@ -1,0 +1,132 @@
+"""What a route needs, declared beside it: `dependencies=[needs(Scope.WRITE, own=Owned.JOB)]`.
+
+The declaration is part of the OpenAPI document, as the roles of a security requirement and `x-paintbox-owned`. It is
+enforced twice: by `app.access.control`, before a body is read, and here, once the route has been chosen. An application
+with a `/v1` route that declares nothing does not start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from re import Pattern
+
+from fastapi import FastAPI, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.params import Depends as DependsMarker
+from fastapi.routing import RouteContext, iter_route_contexts
+from fastapi.security.base import SecurityBase
+from starlette.concurrency import run_in_threadpool
+
+from app.access.callers import Caller, get_caller
+from app.errors import AccessRefusedError
+from app.services import Services, get_services
+from registry.contract import Scope
+from registry.owners import Owned, Owners
+
+PROTECTED_PREFIX = "/v1"
+SCHEME_NAME = "key"
+
+
+class Guard(SecurityBase):
+    """Lets those through who may use a route.
+
+    Args:
+        scope: What the caller's key needs.
+        own: What the path names that has to be the caller's own, unless they are an admin; None: nothing.
+    """
+
+    def __init__(self, scope: Scope, own: Owned | None) -> None:
+        self.model = HTTPBearer()
+        self.scheme_name = SCHEME_NAME
+        self.scope = scope
+        self.own = own
+
+    async def __call__(self, request: Request) -> None:
+        """Refuse who may not use the route.
+
+        Args:
+            request: The request, whose path has been read.
+
+        Raises:
+            AccessRefusedError: The key lacks the scope, or the thing is somebody else's.
+        """
+        caller = await get_caller(request)
+        caller.require(self.scope)
+        if self.own is not None and not caller.is_admin:
+            identifier = request.path_params[f"{self.own}_id"]
+            await run_in_threadpool(_require_own, get_services(request), caller, self.own, identifier)
+
+
+def needs(scope: Scope, own: Owned | None = None) -> DependsMarker:
+    """Return the dependency that declares what a route needs.
+
+    Args:
+        scope: Scope of the key; `admin` includes all.
+        own: What the path names, as in `{job_id}`, that has to belong to the caller, unless they are an admin.
+
+    Returns:
+        For the route's or router's `dependencies`.
+    """
+    marker = Security(Guard(scope, own), scopes=[scope.value])
+    assert isinstance(marker, DependsMarker)
+    return marker
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What one route needs.
+
+    Attributes:
+        path: Its template, as the OpenAPI document has it.
+        pattern: Of the paths that lead to it.
+        methods: That it answers.
+        guard: Lets those through who may use it.
+    """
+
+    path: str
+    pattern: Pattern[str]
+    methods: frozenset[str]
+    guard: Guard
+
+
+class Policies(tuple[Policy, ...]):
+    """What each route of an application needs; those outside `/v1` need nothing."""
+
+    @classmethod
+    def of(cls, app: FastAPI) -> Policies:
+        """Return the policies of an application.
+
+        Args:
+            app: With all its routes.
+
+        Returns:
+            One for each route under `/v1`.
+
+        Raises:
+            AssertionError: Such a route declares none, or more than one.
+        """
+        routes = [each for each in iter_route_contexts(app.routes) if (each.path or "").startswith(PROTECTED_PREFIX)]
+        return cls(_policy_of(each) for each in routes)
+
+    def find(self, method: str, path: str) -> Guard | None:
+        """Return the guard of the route that a request leads to; None where there is no such route."""
+        matching = (each for each in self if method in each.methods and each.pattern.match(path))
+        return next((each.guard for each in matching), None)
+
+
+def _policy_of(route: RouteContext) -> Policy:
+    given = getattr(route, "dependencies", None) or ()
+    guards = [each.dependency for each in given if isinstance(each.dependency, Guard)]
+    assert len(guards) == 1, f"{route.path} declares {len(guards)} policies: give it dependencies=[needs(…)]"
+    return Policy(route.path_format or "", route.path_regex, frozenset(route.methods or ()), guards[0])
+
+
+def _require_own(services: Services, caller: Caller, kind: Owned, identifier: str) -> None:
+    with services.database.read() as session:
+        foreign = Owners(session).is_owned_by_another(kind, identifier, caller.owner)
+    if foreign:
+        raise AccessRefusedError(
+            "not_owner",
+            f"{kind.capitalize()} {identifier[:50]!r} does not belong to {caller.owner!r}.",
+            "Everybody may read it, but only its owner or an admin may do this.",
+        )

@@ -1,0 +1,79 @@
+"""Metrics of this process. Names are stable, units are base units, and every label has few values.
+
+An application has a registry of its own, so that two in one process do not meet.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+
+from app.serving.model import MAX_BATCH_IMAGES
+
+MOST_VERSIONS = 100
+"""Versions that are counted apart; the series of the one that answered longest ago goes first."""
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Those of OpenTelemetry's `http.server.request.duration`."""
+
+_BATCH_BUCKETS = tuple(float(2**power) for power in range(MAX_BATCH_IMAGES.bit_length()))
+
+
+class Metrics:
+    """The metrics that somebody counts up, and the registry that all of them are in."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # a second series a counter, which nobody reads
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            "paintbox_http_requests",
+            "Requests by method, route and status.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            "paintbox_http_request_duration_seconds",
+            "Time to answer a request, or to the end of a stream.",
+            ("method", "route"),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._batch_images = Histogram(
+            "paintbox_inference_batch_images",
+            "Images in a forward pass.",
+            buckets=_BATCH_BUCKETS,
+            registry=self.registry,
+        )
+        self._images = Counter(
+            "paintbox_images_classified", "Images classified by version.", ("version",), registry=self.registry
+        )
+        self._versions: OrderedDict[str, None] = OrderedDict()
+
+    def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            method: Of the request.
+            route: The template of its path, never the path itself.
+            status: Of the answer.
+            seconds: Time that it took.
+        """
+        method = method if method in _METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._request_seconds.labels(method, route).observe(seconds)
+
+    def observe_batch(self, num_images: int) -> None:
+        """Count a forward pass."""
+        self._batch_images.observe(num_images)
+
+    def count_images(self, version_id: int, num_images: int) -> None:
+        """Count images that a version classified; called on the event loop's thread only."""
+        version = str(version_id)
+        self._versions[version] = None
+        self._versions.move_to_end(version)
+        self._images.labels(version).inc(num_images)
+        if len(self._versions) > MOST_VERSIONS:
+            self._images.remove(self._versions.popitem(last=False)[0])

@@ -1,0 +1,43 @@
+"""The part of the Python client that is about API keys. They are an admin's business."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from paintbox_client.transport import Transport
+
+_LARGEST_PAGE = 1000
+
+
+class KeyMethods:
+    """Methods of `Client` that make, list and revoke API keys."""
+
+    _transport: Transport
+
+    def create_key(self, name: str, scopes: Sequence[str], expires_in_days: int | None = None) -> dict[str, Any]:
+        """Return a new key, with its `token`: this is the only time that anybody sees it.
+
+        Args:
+            name: Who it is for; what it makes belongs to this name.
+            scopes: Of `read`, `classify`, `write` and `admin`, which includes the others.
+            expires_in_days: When it ends; None: never.
+
+        Returns:
+            The key.
+        """
+        body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
+        if expires_in_days is not None:
+            body["expires_in_days"] = expires_in_days
+        made: dict[str, Any] = self._transport.send("POST", "/v1/keys", json=body)
+        return made
+
+    def keys(self) -> list[dict[str, Any]]:
+        """Return the newest thousand keys, newest first, without tokens; those that open nothing any more too."""
+        items: list[dict[str, Any]] = self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]
+        return items
+
+    def revoke_key(self, key_id: str) -> dict[str, Any]:
+        """Return the key, which opens nothing from now on."""
+        revoked: dict[str, Any] = self._transport.send("DELETE", f"/v1/keys/{key_id}")
+        return revoked

@@ -1,0 +1,64 @@
+"""Figures about jobs, for metrics: how many there are, whose lease lapsed, what ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from registry.contract import JobStatus
+from registry.repository import Repository
+from registry.tables import JobRow, PatchRow
+
+
+@dataclass(frozen=True)
+class EndedJob:
+    """A job that has ended.
+
+    Attributes:
+        id: The job.
+        kind: What it did.
+        status: How it ended.
+        finished_at: When.
+        run_seconds: Seconds from its first start to its end; None: it never started.
+    """
+
+    id: str
+    kind: str
+    status: str
+    finished_at: datetime
+    run_seconds: float | None
+
+
+class JobFigures(Repository):
+    """Figures about jobs within one transaction."""
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return how many jobs there are by kind and status; none where there are none."""
+        query = select(JobRow.kind, JobRow.status, func.count()).group_by(JobRow.kind, JobRow.status)
+        return {(kind, status): count for kind, status, count in self._session.execute(query)}
+
+    def lapsed_leases(self) -> frozenset[tuple[str, int]]:
+        """Return job and token of every lease that its holder let lapse and nobody has taken over yet."""
+        query = select(JobRow.id, JobRow.lease_token).where(
+            JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._now()
+        )
+        return frozenset((job_id, token) for job_id, token in self._session.execute(query))
+
+    def ended_since(self, moment: datetime) -> Sequence[EndedJob]:
+        """Return the jobs that ended at this moment or later."""
+        columns = (JobRow.id, JobRow.kind, JobRow.status, JobRow.finished_at, JobRow.started_at)
+        query = select(*columns).where(JobRow.finished_at >= moment)
+        return [_ended(*row) for row in self._session.execute(query)]
+
+    def stage_seconds(self, job_id: str) -> dict[str, float]:
+        """Return how long each stage of a job took, as far as its patch's report tells; else nothing."""
+        report = self._session.scalar(select(PatchRow.report).where(PatchRow.job_id == job_id))
+        return dict((report or {}).get("timings_seconds") or {})
+
+
+def _ended(job_id: str, kind: str, status: str, finished: datetime | None, started: datetime | None) -> EndedJob:
+    assert finished is not None
+    return EndedJob(job_id, kind, status, finished, None if started is None else (finished - started).total_seconds())

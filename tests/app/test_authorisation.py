@@ -1,0 +1,219 @@
+"""Every route of the OpenAPI document against every scope and owner: who may use what is what the document says.
+
+The cases are made from the document, so a new route is in them; one that declares no policy does not start at all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.testclient import TestClient
+
+from app.access.policies import Policies, needs
+from app.main import create_app
+from app.settings import AppSettings
+from registry.contract import Scope
+from registry.datasets import Datasets
+from registry.jobs import Jobs
+from registry.keys import ApiKeys
+from registry.patches import Patches
+from registry.versions import Aliases, Versions
+from tests.app.patched import add_patch
+from tests.app.world import World, add_ready_dataset, check_problem, open_world
+
+OWNER, OTHER = "owner", "other"
+DOCUMENT = create_app(AppSettings()).openapi()
+BODIES: dict[str, Any] = {"PUT /v1/aliases/{alias}": {"version": 1}}
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation of the document and what the document says of who may use it."""
+
+    method: str
+    path: str
+    scope: Scope | None
+    owned: str | None
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+    def allows(self, scope: Scope, owner: str) -> bool:
+        if self.scope is None or scope is Scope.ADMIN:
+            return True
+        return scope is self.scope and (self.owned is None or owner == OWNER)
+
+    def url(self, ids: dict[str, str]) -> str:
+        return self.path.format(**ids)
+
+
+def routes() -> Iterator[Route]:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            scopes = [scope for each in operation["security"] for scope in each.get("key", ())]
+            assert len(scopes) <= 1, path
+            yield Route(method.upper(), path, Scope(scopes[0]) if scopes else None, operation.get("x-paintbox-owned"))
+
+
+ROUTES = list(routes())
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("keyed")) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def tokens(keyed: World) -> dict[tuple[Scope, str], str]:
+    """A key of each scope for each of two owners."""
+    with keyed.services.database.write() as session:
+        made = {
+            (scope, owner): ApiKeys(session).create(name=owner, scopes=[scope], expires_at=None, created_by="a test")[1]
+            for scope, owner in product(Scope, (OWNER, OTHER))
+        }
+    keyed.services.keyring.reload()
+    return made
+
+
+@pytest.fixture(scope="module")
+def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
+    """One of each thing, all of them of one owner, and a key that may be revoked."""
+    keyed.client.headers["authorization"] = f"Bearer {tokens[Scope.ADMIN, OWNER]}"
+    patch = add_patch(keyed)
+    del keyed.client.headers["authorization"]
+    dataset_id = add_ready_dataset(keyed.services, ["a"])
+    with keyed.services.database.write() as session:
+        dataset, row = Datasets(session).get(dataset_id), Patches(session).get(patch.id)
+        version = Versions(session).get(patch.version)
+        job = Jobs(session).create("patch", row.id)
+        dataset.owner = row.owner = version.owner = job.owner = OWNER
+        Aliases(session).move("canary", version.id, actor="a test", reason="")
+        spare, _ = ApiKeys(session).create(name="spare", scopes=[Scope.READ], expires_at=None, created_by="a test")
+        return {
+            "dataset_id": dataset_id,
+            "patch_id": row.id,
+            "job_id": job.id,
+            "version_id": str(version.id),
+            "alias": "canary",
+            "key_id": spare.id,
+        }
+
+
+def ask(client: TestClient, route: Route, ids: dict[str, str], token: str | None) -> Any:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    return client.request(route.method, route.url(ids), json=BODIES.get(str(route)), headers=headers)
+
+
+def test_the_document_names_the_policy_of_every_route_under_v1() -> None:
+    assert {str(route) for route in ROUTES if route.scope is None} == {"GET /livez", "GET /readyz", "GET /metrics"}
+    assert {str(route): route.owned for route in ROUTES if route.owned} == {
+        "POST /v1/patches/{patch_id}/reselect": "patch",
+        "POST /v1/jobs/{job_id}/cancel": "job",
+        "POST /v1/jobs/{job_id}/retry": "job",
+    }
+    only_reads = {str(route) for route in ROUTES if route.scope is Scope.READ}
+    assert all(name.startswith("GET ") for name in only_reads)
+    writes = {str(route) for route in ROUTES if route.method != "GET"}
+    assert writes == {str(route) for route in ROUTES if route.scope in (Scope.WRITE, Scope.ADMIN, Scope.CLASSIFY)} - {
+        "GET /v1/keys"
+    }
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=str)
+def test_a_route_answers_whom_the_document_allows_and_nobody_else(
+    keyed: World, tokens: dict[tuple[Scope, str], str], ids: dict[str, str], route: Route
+) -> None:
+    for token in (None, "wrong", f"paintbox_{'0' * 16}_wrong"):
+        if route.scope is not None:
+            check_problem(ask(keyed.client, route, ids, token), 401, "unauthorised")
+    refused = [who for who in tokens if not route.allows(*who)]
+    allowed = [who for who in tokens if route.allows(*who)]
+    assert allowed
+    for scope, owner in refused:
+        response = ask(keyed.client, route, ids, tokens[scope, owner])
+        assert response.status_code == 403, f"{route} answers {scope} of {owner}: {response.text}"
+        missing = scope is not route.scope
+        problem = check_problem(response, 403, "scope_missing" if missing else "not_owner")
+        assert str(route.scope) in problem["detail"] if missing else OTHER in problem["detail"]
+    for scope, owner in allowed:
+        response = ask(keyed.client, route, ids, tokens[scope, owner])
+        assert response.status_code not in (401, 403, 404, 405), f"{route} refuses {scope} of {owner}: {response.text}"
+        assert response.status_code < 500
+
+
+def test_what_was_made_without_a_key_is_the_admins(keyed: World, tokens: dict[tuple[Scope, str], str]) -> None:
+    with keyed.services.database.write() as session:
+        job_id = Jobs(session).create("patch", "pt_test").id
+    for owner in (OWNER, OTHER):
+        headers = {"authorization": f"Bearer {tokens[Scope.WRITE, owner]}"}
+        check_problem(keyed.client.post(f"/v1/jobs/{job_id}/cancel", headers=headers), 403, "not_owner")
+    headers = {"authorization": f"Bearer {tokens[Scope.ADMIN, OTHER]}"}
+    assert keyed.client.post(f"/v1/jobs/{job_id}/cancel", headers=headers).status_code == 200
+
+
+def test_what_is_not_there_is_missing_rather_than_somebody_elses(
+    keyed: World, tokens: dict[tuple[Scope, str], str]
+) -> None:
+    headers = {"authorization": f"Bearer {tokens[Scope.WRITE, OWNER]}"}
+    check_problem(keyed.client.post("/v1/jobs/job_nothing/cancel", headers=headers), 404, "not_found")
+
+
+def test_a_body_is_not_read_for_a_key_without_the_scope(keyed: World, tokens: dict[tuple[Scope, str], str]) -> None:
+    chunks_read: list[Scope] = []
+
+    def upload(scope: Scope) -> Any:
+        def chunks() -> Iterator[bytes]:
+            chunks_read.append(scope)
+            yield b'--x\r\nContent-Disposition: form-data; name="name"\r\n\r\n--x--\r\n'
+
+        headers = {"authorization": f"Bearer {tokens[scope, OWNER]}", "content-type": "multipart/form-data; boundary=x"}
+        return keyed.client.post("/v1/datasets", content=chunks(), headers=headers)
+
+    check_problem(upload(Scope.READ), 403, "scope_missing")
+    assert chunks_read == []
+    assert upload(Scope.WRITE).status_code == 422
+    assert chunks_read == [Scope.WRITE]
+
+
+@pytest.mark.parametrize("dependencies", [[], [needs(Scope.READ), needs(Scope.WRITE)]], ids=["none", "two"])
+def test_a_new_route_without_one_clear_policy_does_not_start(dependencies: list[Any]) -> None:
+    router = APIRouter(prefix="/v1/new")
+
+    @router.get("/{thing}", dependencies=dependencies)
+    def look(thing: str) -> None:
+        """Look."""
+
+    app = FastAPI()
+    app.include_router(router)
+    with pytest.raises(AssertionError, match="/v1/new/"):
+        Policies.of(app)
+
+
+def test_a_router_of_others_is_guarded_where_it_is_included() -> None:
+    router = APIRouter()
+
+    @router.patch("/upload/{name}")
+    def go_on(name: str) -> None:
+        """Go on."""
+
+    app = FastAPI()
+    app.include_router(router, prefix="/v1", dependencies=[needs(Scope.WRITE)])
+    guard = Policies.of(app).find("PATCH", "/v1/upload/x")
+    assert guard is not None
+    assert guard.scope is Scope.WRITE
+
+
+def test_every_resource_tells_its_owner(
+    keyed: World, tokens: dict[tuple[Scope, str], str], ids: dict[str, str]
+) -> None:
+    headers = {"authorization": f"Bearer {tokens[Scope.READ, OTHER]}"}
+    for noun in ("dataset", "patch", "job", "version"):
+        plural = {"patch": "patches"}.get(noun, f"{noun}s")
+        resource = keyed.client.get(f"/v1/{plural}/{ids[f'{noun}_id']}", headers=headers).json()
+        assert resource["owner"] == OWNER, noun
+        listed = keyed.client.get(f"/v1/{plural}", headers=headers).json()["items"]
+        assert OWNER in [each["owner"] for each in listed], noun

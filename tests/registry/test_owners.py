@@ -1,0 +1,74 @@
+"""Who owns what: on both engines, and for each kind of thing."""
+
+import pytest
+
+from registry.contract import JobKind
+from registry.database import Database
+from registry.datasets import DatasetOptions, Datasets
+from registry.jobs import Jobs
+from registry.owners import Owned, Owners
+from registry.patches import Patches
+from registry.versions import Versions
+from tests.registry.rows import FINGERPRINT, add_base, ready_dataset, request
+
+
+@pytest.fixture
+def owned(database: Database) -> dict[Owned, str]:
+    """One of each thing, made by `me`."""
+    with database.write() as session:
+        add_base(session)
+        task = ready_dataset(session, "a")
+        dataset, _ = Datasets(session).submit("mine", "b" * 64, DatasetOptions(), "me")
+        patch = Patches(session).submit(request(task.id), "starter", "me")
+        version = Versions(session).register(
+            name="v", base_fingerprint=FINGERPRINT, terms=(), probe=[], lineage={}, owner="me"
+        )
+        return {
+            Owned.DATASET: dataset.id,
+            Owned.PATCH: patch.id,
+            Owned.JOB: patch.job_id,
+            Owned.VERSION: str(version.id),
+        }
+
+
+@pytest.mark.parametrize("kind", Owned)
+def test_only_the_owner_owns(database: Database, owned: dict[Owned, str], kind: Owned) -> None:
+    with database.read() as session:
+        owners = Owners(session)
+        assert not owners.is_owned_by_another(kind, owned[kind], "me")
+        assert owners.is_owned_by_another(kind, owned[kind], "you")
+        assert owners.is_owned_by_another(kind, owned[kind], None)
+
+
+def test_a_job_belongs_to_who_asked_for_its_subject(database: Database, owned: dict[Owned, str]) -> None:
+    with database.read() as session:
+        ingest = Datasets(session).get(owned[Owned.DATASET]).job_id
+        assert Jobs(session).get(ingest).owner == "me"
+
+
+def test_what_nobody_owns_belongs_to_another(database: Database) -> None:
+    with database.write() as session:
+        job = Jobs(session).create(JobKind.PATCH, "pt_1")
+        for name in ("me", None):
+            assert Owners(session).is_owned_by_another(Owned.JOB, job.id, name)
+
+
+@pytest.mark.parametrize("identifier", ["nothing", "", "9" * 40, "-1", "²", "1.0"])
+@pytest.mark.parametrize("kind", Owned)
+def test_what_is_not_there_belongs_to_nobody_else(database: Database, kind: Owned, identifier: str) -> None:
+    with database.read() as session:
+        assert not Owners(session).is_owned_by_another(kind, identifier, "me")
+
+
+def test_an_upload_that_failed_belongs_to_who_tries_it_again(database: Database) -> None:
+    with database.write() as session:
+        datasets, jobs = Datasets(session), Jobs(session)
+        first, _ = datasets.submit("a", "c" * 64, DatasetOptions(), "me")
+        same, created = datasets.submit("a", "c" * 64, DatasetOptions(), "you")
+        assert (created, same.owner) == (False, "me")
+        lease = jobs.lease(first.job_id, "a worker")
+        assert lease is not None
+        jobs.fail(lease, "broken", "It is broken.")
+        session.expire_all()
+        again, created = datasets.submit("a", "c" * 64, DatasetOptions(), "you")
+        assert (created, again.owner, jobs.get(again.job_id).owner) == (True, "you", "you")
