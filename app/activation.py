@@ -22,7 +22,8 @@ from registry.blobs import BlobStore
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import RegistryError
-from registry.versions import Aliases, Versions
+from registry.aliases import Aliases
+from registry.versions import Versions
 
 _RETRY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)

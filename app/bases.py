@@ -13,7 +13,8 @@ from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import ConfigurationError, NotFoundError
 from registry.tables import VersionRow
-from registry.versions import Aliases, Versions
+from registry.aliases import Aliases
+from registry.versions import Versions
 
 
 def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseModel]:

@@ -41,7 +41,8 @@ from registry.tables import (
     VersionRow,
     VersionTermRow,
 )
-from registry.versions import Aliases, Versions
+from registry.aliases import Aliases
+from registry.versions import Versions
 
 NUM_JOBS, NUM_VERSIONS = 10_000, 1_000
 MOST_MILLISECONDS = 50.0

@@ -13,7 +13,8 @@ from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, Ve
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import ConflictError
 from registry.tables import VersionRow
-from registry.versions import Aliases, Versions
+from registry.aliases import Aliases
+from registry.versions import Versions
 
 _ACTOR = "api"
 
