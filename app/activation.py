@@ -18,11 +18,11 @@ from app.serving.engine import Engine
 from app.serving.model import ServedModel, VersionRecipe, build_served_model
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
+from registry.aliases import Aliases
 from registry.blobs import BlobStore
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import RegistryError
-from registry.aliases import Aliases
 from registry.versions import Versions
 
 _RETRY_SECONDS = 30.0

@@ -9,11 +9,11 @@ import torch
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_features
+from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import ConfigurationError, NotFoundError
 from registry.tables import VersionRow
-from registry.aliases import Aliases
 from registry.versions import Versions
 
 

@@ -94,9 +94,11 @@ class Retention(Repository):
         named = self._session.execute(select(AliasRow.version_id, AliasRow.name)).all()
         kept = {version: f"alias {name!r} names it" for version, name in named if version in set(candidates)}
         pairs = select(VersionParentRow.parent_id, VersionParentRow.version_id).order_by(VersionParentRow.version_id)
-        children = self._session.execute(pairs.join(VersionRow, VersionRow.id == VersionParentRow.parent_id).where(
-            VersionRow.deleted_at.is_not(None)
-        )).all()
+        children = self._session.execute(
+            pairs.join(VersionRow, VersionRow.id == VersionParentRow.parent_id).where(
+                VersionRow.deleted_at.is_not(None)
+            )
+        ).all()
         goes = set(candidates) - kept.keys()
         while True:
             needed = {parent: child for parent, child in children if parent in goes and child not in goes}

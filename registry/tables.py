@@ -100,6 +100,8 @@ class VersionRow(Base):
     job_id: Mapped[str | None] = mapped_column(String(40), unique=True)
     probe: Mapped[list[Any]]
     lineage: Mapped[dict[str, Any]]
+    weights_fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the mixed image tower
+    evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # when it went to the trash
 

@@ -112,10 +112,25 @@ class Versions(Repository):
         job_id: str | None = None,
         patch_id: str | None = None,
         parents: Collection[int] = (),
+        weights_fingerprint: str | None = None,
+        evaluation: dict[str, Any] | None = None,
     ) -> VersionRow:
         """Return a new version. A second one for the same job violates a unique constraint.
 
-        Its parents are those given, and the versions whose training its task vectors come from.
+        Args:
+            name: For people.
+            base_fingerprint: Of its base.
+            terms: What is added to the base.
+            probe: Features of the probe images.
+            lineage: What it was made from, and with what.
+            job_id: The job that made it, if one did.
+            patch_id: The patch that it is a mix of, if it is.
+            parents: Versions that it was made from; those whose training its task vectors come from are added.
+            weights_fingerprint: Of the mixed image tower.
+            evaluation: What was measured of it, as `registry.acceptance` reads it.
+
+        Returns:
+            The row, attached to the session.
         """
         row = VersionRow(
             name=name,
@@ -124,6 +139,8 @@ class Versions(Repository):
             job_id=job_id,
             probe=probe,
             lineage=lineage,
+            weights_fingerprint=weights_fingerprint,
+            evaluation=evaluation,
             created_at=self._now(),
         )
         self._session.add(row)

@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 from app.services import Services
 from app.versions.drafting import draft_version
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, Version, VersionList, VersionRequest
+from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import ConflictError
 from registry.tables import VersionRow
-from registry.aliases import Aliases
 from registry.versions import Versions
 
 _ACTOR = "api"

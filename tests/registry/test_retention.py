@@ -1,7 +1,6 @@
 """What is in the trash can come back; what is purged was needed by nobody, and its bytes are free."""
 
 import threading
-from datetime import timedelta
 
 import pytest
 
@@ -61,9 +60,7 @@ def bare(database: Database) -> int:
     return _make(database)
 
 
-def test_a_trashed_version_is_off_the_list_and_comes_back(
-    database: Database, blobs: FileBlobStore, bare: int
-) -> None:
+def test_a_trashed_version_is_off_the_list_and_comes_back(database: Database, blobs: FileBlobStore, bare: int) -> None:
     version = _make(database, _store(database, blobs, b"tau"))
     _trash(database, version)
     with database.read() as session:
@@ -99,9 +96,7 @@ def test_an_alias_cannot_name_what_is_in_the_trash(database: Database, blobs: Fi
         assert not Aliases(session).has_been("canary")
 
 
-def test_a_dry_run_tells_what_would_go_and_changes_nothing(
-    database: Database, blobs: FileBlobStore, bare: int
-) -> None:
+def test_a_dry_run_tells_what_would_go_and_changes_nothing(database: Database, blobs: FileBlobStore, bare: int) -> None:
     shared, own = _store(database, blobs, b"shared"), _store(database, blobs, b"own")
     _make(database, shared)
     gone = _make(database, shared, own)

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
+from registry.aliases import Aliases
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.tables import AliasHistoryRow, VersionRow
-from registry.aliases import Aliases
 from registry.versions import TermSpec, Versions
 from tests.registry.clock import Clock
 from tests.registry.rows import FINGERPRINT, VECTOR, add_base, add_task_vector, add_version

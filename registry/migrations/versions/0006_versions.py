@@ -1,4 +1,4 @@
-"""tags, parents and trash of versions; deletions and forced moves of aliases."""
+"""tags, parents, evaluation, weights and trash of versions; deletions and forced moves of aliases."""
 
 from typing import Any
 
@@ -14,6 +14,8 @@ _AUTOINCREMENT = {"sqlite_autoincrement": True}  # SQLite's copy of a table woul
 
 
 def upgrade() -> None:
+    op.add_column("versions", sa.Column("weights_fingerprint", sa.String(length=64), nullable=True))
+    op.add_column("versions", sa.Column("evaluation", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("versions", sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True))
     op.create_table(
         "version_tags",
@@ -49,7 +51,8 @@ def downgrade() -> None:
     op.drop_table("version_parents")
     op.drop_index("ix_version_tags_tag", table_name="version_tags")
     op.drop_table("version_tags")
-    op.drop_column("versions", "deleted_at")
+    for column in ("deleted_at", "evaluation", "weights_fingerprint"):
+        op.drop_column("versions", column)
 
 
 def _fill_parents(connection: sa.Connection) -> None:
@@ -68,7 +71,9 @@ def _fill_parents(connection: sa.Connection) -> None:
     pairs |= {(version, parent) for version, parent in connection.execute(trained) if version != parent}
     rows = [{"version_id": version, "parent_id": parent} for version, parent in sorted(pairs)]
     if rows:
-        connection.execute(sa.insert(sa.table("version_parents", sa.column("version_id"), sa.column("parent_id"))), rows)
+        connection.execute(
+            sa.insert(sa.table("version_parents", sa.column("version_id"), sa.column("parent_id"))), rows
+        )
 
 
 def _named(lineage: dict[str, Any]) -> set[int]:
