@@ -34,6 +34,7 @@ from app.versions.endpoints import router as versions_router
 from registry.blobs import FileBlobStore
 from registry.database import Database
 from registry.errors import ConfigurationError
+from registry.retention import collect_garbage
 
 _ROUTERS = (datasets_router, patches_router, jobs_router, versions_router, classify_router, system_router)
 
@@ -123,9 +124,11 @@ def open_services(settings: AppSettings, doorbell: Doorbell | None = None) -> It
 def _threads(services: Services) -> tuple[PeriodicThread, ...]:
     settings = services.settings
     reaping = partial(reap, services.database, services.doorbell, settings.quiet_seconds)
+    purging = partial(collect_garbage, services.database, services.blobs, settings.trash_retention_seconds)
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reaping),
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+        PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
     )
 
 

@@ -113,6 +113,7 @@ class BlobCorruptError(RegistryError):
     def __init__(self, sha256: str, actual: str) -> None:
         super().__init__(f"Blob {sha256} now hashes to {actual}.", "Do not use it; restore it from a backup.")
         self.sha256 = sha256
+        self.actual = actual
 
 
 class ConfigurationError(RegistryError):
