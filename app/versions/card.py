@@ -40,7 +40,7 @@ def model_card(version: Version) -> str:
     }
     parts = [
         f"---\n{_dump(metadata)}---",
-        f"# {version.name}",
+        f"# {_in_line(version.name)}",
         f"Version {version.id} of a Paintbox installation: {_describe_mix(version)}",
         _LOADING,
         _describe_results(version.evaluation),
@@ -91,8 +91,12 @@ def _describe_results(evaluation: dict[str, Any] | None) -> str:
     return "\n".join([f"Top-1 accuracy on {evaluation['split']} splits:\n", header, *rows])
 
 
+def _in_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _in_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _in_line(text).replace("|", "\\|")
 
 
 def _dump(value: Any) -> str:

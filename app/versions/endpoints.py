@@ -7,13 +7,12 @@ from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
-from starlette.responses import StreamingResponse
 
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.versions import aliases, service
-from app.versions.exporting import export_version
+from app.versions.exporting import TAR_MEDIA_TYPE, ExportResponse, export_version
 from app.versions.schemas import (
     Alias,
     AliasHistory,
@@ -101,14 +100,12 @@ def verify(services: ServicesDep, version_id: VersionId) -> Verification:
 
 @router.get(
     "/versions/{version_id}/export",
-    response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-tar": {}}}, **problem_responses(404, 409)},
+    response_class=ExportResponse,
+    responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409)},
 )
-def export(services: ServicesDep, version_id: VersionId) -> StreamingResponse:
+def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
     """A tar of a folder that open_clip loads: weights, configuration, `README.md` and, if measured, results."""
-    made = export_version(services, version_id)
-    headers = {"Content-Length": str(made.num_bytes), "Content-Disposition": f'attachment; filename="{made.name}"'}
-    return StreamingResponse(made.chunks, media_type="application/x-tar", headers=headers)
+    return ExportResponse(export_version(services, version_id))
 
 
 @router.post("/gc", responses=problem_responses(409))

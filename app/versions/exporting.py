@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
 from app.errors import BaseNotLoadedError
 from app.services import Services
 from app.serving.model import mix_tower
@@ -20,6 +23,7 @@ from paint_core.export import write_model
 from registry.tables import VersionRow
 from registry.versions import Versions
 
+TAR_MEDIA_TYPE = "application/x-tar"
 _CHUNK_BYTES = 1 << 20
 
 
@@ -31,11 +35,34 @@ class Export:
         name: Of the file.
         num_bytes: Its size.
         chunks: Its bytes, once.
+        files: What they are read from.
     """
 
     name: str
     num_bytes: int
     chunks: Iterator[bytes]
+    files: ExitStack
+
+
+class ExportResponse(StreamingResponse):
+    """The tar, after which its files are closed, also if the client goes away before.
+
+    Args:
+        export: What to send.
+    """
+
+    def __init__(self, export: Export) -> None:
+        headers = {
+            "Content-Length": str(export.num_bytes),
+            "Content-Disposition": f'attachment; filename="{export.name}"',
+        }
+        super().__init__(export.chunks, media_type=TAR_MEDIA_TYPE, headers=headers)
+        self._files = export.files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._files:
+            await super().__call__(scope, receive, send)
 
 
 def export_version(services: Services, version_id: int) -> Export:
@@ -72,7 +99,7 @@ def export_version(services: Services, version_id: int) -> Export:
             files = [stack.enter_context(path.open("rb")) for path in sorted(folder.iterdir())]
             kept_open = stack.pop_all()
     num_bytes = sum(len(_header(member)) + _padded(member.size) for member in members) + 2 * tarfile.BLOCKSIZE
-    return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files, kept_open))
+    return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files), kept_open)
 
 
 def _write_card(folder: Path, version: Version) -> None:
@@ -95,11 +122,10 @@ def _padded(size: int) -> int:
     return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
 
 
-def _stream(members: Sequence[tarfile.TarInfo], files: Sequence[IO[bytes]], kept_open: ExitStack) -> Iterator[bytes]:
-    with kept_open:
-        for member, file in zip(members, files, strict=True):
-            yield _header(member)
-            while chunk := file.read(_CHUNK_BYTES):
-                yield chunk
-            yield b"\0" * (_padded(member.size) - member.size)
-        yield b"\0" * (2 * tarfile.BLOCKSIZE)
+def _stream(members: Sequence[tarfile.TarInfo], files: Sequence[IO[bytes]]) -> Iterator[bytes]:
+    for member, file in zip(members, files, strict=True):
+        yield _header(member)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+        yield b"\0" * (_padded(member.size) - member.size)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)
