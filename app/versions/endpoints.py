@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Response
+from starlette.responses import StreamingResponse
 
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
@@ -100,7 +101,7 @@ def verify(services: ServicesDep, version_id: VersionId) -> Verification:
 
 @router.get(
     "/versions/{version_id}/export",
-    response_class=ExportResponse,
+    response_class=StreamingResponse,
     responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409)},
 )
 def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
