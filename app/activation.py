@@ -18,11 +18,12 @@ from app.serving.engine import Engine
 from app.serving.model import ServedModel, VersionRecipe, build_served_model
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
+from registry.aliases import Aliases
 from registry.blobs import BlobStore
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import RegistryError
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 
 _RETRY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
@@ -46,7 +47,15 @@ class Activator:
         self._lock = threading.Lock()
         self._failed: tuple[int, float] | None = None  # version that would not load, and when to try it again
 
-    def activate(self, version_id: int, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
+    def activate(
+        self,
+        version_id: int,
+        *,
+        actor: str,
+        reason: str,
+        expected: Collection[int] | None = None,
+        forced: bool = False,
+    ) -> None:
         """Make the version active: it answers every request that starts after this returns.
 
         Args:
@@ -54,9 +63,11 @@ class Activator:
             actor: Who asks, for the history.
             reason: Why, for the history.
             expected: Revisions of which the alias must have one, before and after the version is loaded; None: any.
+            forced: For the history: whether it was asked for whatever it costs the supported tasks.
 
         Raises:
             NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
             AliasMovedError: The alias has another revision.
             ActivationInProgressError: Another activation has not ended yet.
             ActivationFailedError: It could not be loaded or verified; nothing has changed.
@@ -70,7 +81,7 @@ class Activator:
             with self._database.write() as session:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
-                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, expected=expected)
+                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, expected=expected, forced=forced)
             self._engine.swap(model)
             _log.info("version activated", version=version_id)
 
@@ -122,7 +133,7 @@ class Activator:
     def _recipe(self, version_id: int) -> VersionRecipe:
         with self._database.read() as session:
             versions = Versions(session)
-            row = versions.get(version_id)
+            row = versions.get_kept(version_id)
             terms = tuple(versions.terms(version_id))
         probe = tuple(tuple(float(value) for value in features) for features in row.probe)
         return VersionRecipe(version_id, row.base_fingerprint, terms, probe)

@@ -9,11 +9,14 @@ import torch
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_features
+from paint_core.provenance import describe_environment
+from paint_core.weights import fingerprint
+from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import ConfigurationError, NotFoundError
 from registry.tables import VersionRow
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 
 
 def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseModel]:
@@ -65,8 +68,17 @@ def _register(versions: Versions, base: BaseModel, probe: list[list[float]]) -> 
     registered = versions.base_version(base.fingerprint)
     if registered is not None:
         return registered
-    lineage = {"base": {"ref": base.ref, "fingerprint": base.fingerprint}}
-    return versions.register(name=base.ref, base_fingerprint=base.fingerprint, terms=[], probe=probe, lineage=lineage)
+    return versions.register(
+        name=base.ref,
+        base_fingerprint=base.fingerprint,
+        terms=[],
+        probe=probe,
+        lineage={
+            "base": {"ref": base.ref, "fingerprint": base.fingerprint},
+            "environment": describe_environment(base.device),
+        },
+        weights_fingerprint=fingerprint(base.visual.state_dict()),
+    )
 
 
 def _refuse_changed(versions: Versions, base: BaseModel) -> None:

@@ -12,15 +12,17 @@ import structlog
 import torch
 from sqlalchemy.orm import Session
 
-from app.errors import CompositionInProgressError
+from app.errors import BaseNotLoadedError, CompositionInProgressError
 from app.serving.model import mix_tower
 from paint_core.errors import NonFiniteWeightsError
 from paint_core.models import BaseModel
 from paint_core.probe import probe_features
+from paint_core.provenance import describe_environment
+from paint_core.weights import fingerprint
 from registry.blobs import BlobStore
 from registry.composition import same_mix
 from registry.database import Database
-from registry.errors import ConflictError, RequestRefusedError
+from registry.errors import RequestRefusedError
 from registry.versions import TermSpec, Versions
 
 MAX_TERMS = 64
@@ -37,6 +39,9 @@ class Draft:
         terms: What is added to the base's image tower, each task vector and profile once.
         lineage: What it is made from.
         patch_id: The patch that it is another mix of, if it is.
+        parents: Versions whose terms it takes.
+        tags: What to find it by.
+        evaluation: What is known of it, as `registry.acceptance` reads it.
     """
 
     name: str
@@ -44,6 +49,9 @@ class Draft:
     terms: tuple[TermSpec, ...]
     lineage: dict[str, Any]
     patch_id: str | None = None
+    parents: frozenset[int] = frozenset()
+    tags: frozenset[str] = frozenset()
+    evaluation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,15 @@ class Made:
 
     version_id: int
     is_new: bool
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """What is kept of the weights: enough to know them again."""
+
+    probe: list[list[float]]
+    weights_fingerprint: str
+    environment: dict[str, Any]
 
 
 class Composer:
@@ -81,7 +98,8 @@ class Composer:
 
         Raises:
             RequestRefusedError: Nothing is added to the base, or too much.
-            ConflictError: The base is not loaded in this process.
+            NotFoundError: What it is mixed from has been purged meanwhile.
+            ConflictError: The base is not loaded in this process, or a version that it is made from is in the trash.
             CompositionInProgressError: Another version is being made.
             BlobMissingError: A task vector is gone.
             BlobCorruptError: A task vector's bytes have changed.
@@ -92,18 +110,7 @@ class Composer:
             known = self._find(draft)
             if known is not None:
                 return Made(known, is_new=False)
-            probe = self._probe(draft)
-            with self._database.write() as session:
-                row = Versions(session).register(
-                    name=draft.name,
-                    base_fingerprint=draft.base_fingerprint,
-                    terms=draft.terms,
-                    probe=probe,
-                    lineage=draft.lineage,
-                    patch_id=draft.patch_id,
-                    owner=owner,
-                )
-                made = Made(row.id, is_new=True)
+            made = Made(self._register(draft, self._mix(draft), owner), is_new=True)
             _log.info("version composed", version=made.version_id, terms=len(draft.terms), patch=draft.patch_id)
             return made
 
@@ -124,6 +131,25 @@ class Composer:
         finally:
             self._lock.release()
 
+    def _register(self, draft: Draft, mixed: _Mixed, owner: str | None) -> int:
+        with self._database.write() as session:
+            versions = Versions(session)
+            versions.hold_for_mix(draft.terms, draft.parents)
+            row = versions.register(
+                name=draft.name,
+                base_fingerprint=draft.base_fingerprint,
+                terms=draft.terms,
+                probe=mixed.probe,
+                lineage=draft.lineage | {"environment": mixed.environment},
+                patch_id=draft.patch_id,
+                owner=owner,
+                parents=draft.parents,
+                weights_fingerprint=mixed.weights_fingerprint,
+                evaluation=draft.evaluation,
+            )
+            versions.relabel(row.id, tags=draft.tags)
+            return row.id
+
     def _refuse_wrong_number_of_terms(self, draft: Draft) -> None:
         if len(draft.terms) > MAX_TERMS:
             raise RequestRefusedError(
@@ -143,17 +169,15 @@ class Composer:
         with self._database.read() as session:
             return _version_of_mix(session, draft.patch_id, draft.terms)
 
-    def _probe(self, draft: Draft) -> list[list[float]]:
+    def _mix(self, draft: Draft) -> _Mixed:
         base = self._bases.get(draft.base_fingerprint)
         if base is None:
-            raise ConflictError(
-                f"Base {draft.base_fingerprint[:12]}… is not loaded here.", "Name it in PAINTBOX_BASES and restart."
-            )
-        features = probe_features(mix_tower(base, draft.terms, self._blobs), base)
+            raise BaseNotLoadedError(draft.base_fingerprint)
+        visual = mix_tower(base, draft.terms, self._blobs)
+        features = probe_features(visual, base)
         if not bool(torch.isfinite(features).all()):
             raise NonFiniteWeightsError("the mix gives features that are no finite numbers: use smaller coefficients")
-        probe: list[list[float]] = features.tolist()
-        return probe
+        return _Mixed(features.tolist(), fingerprint(visual.state_dict()), describe_environment(base.device))
 
 
 def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...]) -> int | None:

@@ -11,11 +11,14 @@ EdgeError
 ├── ModelNotLoadedError         no version is being served
 ├── ActivationInProgressError   another activation has not ended yet
 ├── ActivationFailedError       a version could not be loaded; the old one goes on serving
+├── SupportedDropError          a version costs a supported task more than its limit
+├── BaseNotLoadedError          a version's base is not loaded in this process
 └── CompositionInProgressError  another version is being mixed
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from paint_core.errors import (
@@ -26,6 +29,7 @@ from paint_core.errors import (
     PaintCoreError,
     WeightsError,
 )
+from registry.acceptance import SupportedDrop
 from registry.errors import (
     AliasMovedError,
     ArchiveRefusedError,
@@ -148,6 +152,30 @@ class ActivationFailedError(EdgeError):
         self.version_id = version_id
 
 
+class SupportedDropError(EdgeError):
+    """A version costs a supported task more than its limit, so it does not become the one that answers."""
+
+    code = "supported_drop"
+
+    def __init__(self, version_id: int, drops: Sequence[SupportedDrop]) -> None:
+        super().__init__(
+            f"Version {version_id} costs too much: {'; '.join(map(str, drops))}.",
+            "Choose another alpha (reselect), or send force: true with a reason.",
+        )
+        self.version_id = version_id
+        self.drops = tuple(drops)
+
+
+class BaseNotLoadedError(EdgeError):
+    """A version's base is not loaded in this process, so nothing can be mixed from it here."""
+
+    code = "conflict"
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(f"Base {fingerprint[:12]}… is not loaded here.", "Name it in PAINTBOX_BASES and restart.")
+        self.fingerprint = fingerprint
+
+
 class CompositionInProgressError(EdgeError):
     """Another version is being mixed and has not ended yet."""
 
@@ -186,6 +214,8 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
+    (SupportedDropError, HTTPStatus.CONFLICT),
+    (BaseNotLoadedError, HTTPStatus.CONFLICT),
     (CompositionInProgressError, HTTPStatus.CONFLICT),
 )
 

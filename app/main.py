@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from app.versions.endpoints import router as versions_router
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import ConfigurationError
+from registry.retention import collect_garbage
 
 _ROUTERS = (
     datasets_router,
@@ -153,6 +155,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
 
 def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:
     settings = services.settings
+    purging = partial(collect_garbage, services.database, services.blobs, settings.trash_retention_seconds)
 
     def reap_jobs() -> None:
         job_metrics.count_lapses()
@@ -162,6 +165,7 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
+        PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
     )
 
 

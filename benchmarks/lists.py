@@ -28,6 +28,7 @@ from app.logs import set_up_logging
 from app.main import create_app
 from app.queue import MemoryDoorbell
 from app.settings import AppSettings
+from registry.aliases import Aliases
 from registry.contract import DatasetState, JobKind, JobStatus
 from registry.database import Database, utc_now
 from registry.datasets import DatasetOptions
@@ -41,7 +42,7 @@ from registry.tables import (
     VersionRow,
     VersionTermRow,
 )
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 
 NUM_JOBS, NUM_VERSIONS = 10_000, 1_000
 MOST_MILLISECONDS = 50.0

@@ -161,10 +161,22 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: H
     model = _build(checkpoint)
     _require_finite(model)
     preprocess = Preprocess(_submodule(model, "visual").preprocess_cfg)  # type: ignore[arg-type]
-    # Taken on the CPU, so that it does not depend on the device.
-    identity = hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
+    identity = base_fingerprint(model, preprocess)
     config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
     return BaseModel(str(parsed), model.to(device), _tokenizer(checkpoint, hub), preprocess, identity, config)
+
+
+def base_fingerprint(model: nn.Module, preprocess: Preprocess) -> str:
+    """The identity of a base as its weights are now.
+
+    Args:
+        model: open_clip's, on any device.
+        preprocess: the model's.
+
+    Returns:
+        What `BaseModel.fingerprint` was when it was loaded, unless something has changed since.
+    """
+    return hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
 
 
 def _find(ref: ModelRef, hub: Hub) -> Checkpoint:

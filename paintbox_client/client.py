@@ -13,6 +13,7 @@ from paintbox_client.discovery import DEFAULT_URL
 from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
+from paintbox_client.version_calls import VersionCalls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,7 +30,7 @@ _LARGEST_PAGE = 1000
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
-class Client(KeyMethods):
+class Client(KeyMethods, VersionCalls):
     """Talks to one Paintbox service.
 
     What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
@@ -246,9 +247,9 @@ class Client(KeyMethods):
 
     # -- versions -----------------------------------------------------------------------------------------------
 
-    def versions(self, limit: int = 100) -> list[JsonObject]:
-        """Return at most `limit` of the newest versions, newest first."""
-        return self._items("/v1/versions", limit)
+    def versions(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+        """Return at most `limit` of the newest versions, newest first; `tag` and `trashed` are filters."""
+        return self._items("/v1/versions", limit, **filters)
 
     def version(self, version_id: int) -> JsonObject:
         """Return a version: its base, its terms, where it came from."""
@@ -285,18 +286,19 @@ class Client(KeyMethods):
         """Return the alias `active`, whose `version` is the one that answers."""
         return self._get("/v1/aliases/active")
 
-    def activate(self, version: int, reason: str = "", alias: str = "active") -> JsonObject:
+    def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> JsonObject:
         """Return the alias; `active` once this version is loaded, verified and answering.
 
         Args:
             version: The version.
             reason: For the history.
             alias: Which to move; one that there is not is made.
+            force: Whatever it costs the supported tasks; needs a reason.
 
         Returns:
             The alias.
         """
-        body = {"version": version, "reason": reason}
+        body = {"version": version, "reason": reason} | ({"force": True} if force else {})
         return self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS)
 
     def roll_back(self, reason: str = "", alias: str = "active") -> JsonObject:

@@ -15,6 +15,7 @@ from paintbox_client.display import print_json, print_note, print_table, print_t
 from paintbox_client.errors import InputError
 from paintbox_client.patch_commands import compose, patch, reselect
 from paintbox_client.tables import print_datasets, print_job, print_jobs, print_versions
+from paintbox_client.version_commands import delete, export, gc, restore, tag, unalias, verify
 
 Reason = Annotated[str, typer.Option(help="For the history.")]
 Alias = Annotated[str, typer.Option(help="The alias to move.")]
@@ -95,10 +96,15 @@ def cancel(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID
     print_json(state) if as_json else print_job(state)
 
 
-def versions(ctx: typer.Context, as_json: AsJson = False) -> None:
+def versions(
+    ctx: typer.Context,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only those with this tag; repeatable.")] = None,
+    trash: Annotated[bool, typer.Option("--trash", help="Those in the trash instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the versions, newest first; the active one answers."""
     with open_client(ctx) as client:
-        items = client.versions()
+        items = client.versions(tag=tags or [], trashed=trash)
     if as_json:
         return print_json(items)
     print_versions(items)
@@ -109,11 +115,14 @@ def activate(
     version_id: Annotated[int, typer.Argument(metavar="VERSION")],
     reason: Reason = "",
     alias: Alias = "active",
+    force: Annotated[bool, typer.Option("--force", help="Whatever it costs the supported tasks.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a version the one that answers, or let another alias name it."""
+    if force and not reason.strip():
+        raise InputError("--force needs a reason.", "Say why with --reason; the history keeps it.")
     with open_client(ctx) as client:
-        _print_alias(client.activate(version_id, reason, alias), as_json)
+        _print_alias(client.activate(version_id, reason, alias, force), as_json)
 
 
 def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
@@ -174,6 +183,13 @@ COMMANDS = (
     versions,
     activate,
     rollback,
+    unalias,
+    tag,
+    verify,
+    export,
+    delete,
+    restore,
+    gc,
     classify,
     system,
     version,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+import tempfile
 import time
 from collections.abc import Iterator
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 import httpx2
 
@@ -13,7 +15,7 @@ from paintbox_client.errors import ApiError, ServiceUnreachableError
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _CONNECT_SECONDS = 5.0
-_NO_MORE = 204
+_NO_CONTENT = 204
 _RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.9)
 
 
@@ -83,10 +85,38 @@ class Transport:
                 if source.response.is_error:
                     source.response.read()
                     raise _refusal(source.response)
-                if source.response.status_code != _NO_MORE:
+                if source.response.status_code != _NO_CONTENT:
                     yield from source
         except httpx2.TransportError as error:
             raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
+
+    @contextmanager
+    def download(self, path: str, timeout: float) -> Iterator[IO[bytes]]:
+        """Yield what a GET answers with, as a file that is spooled to disk.
+
+        Args:
+            path: Path below the service's address.
+            timeout: Seconds that the service may be silent.
+
+        Yields:
+            IO[bytes]: All of the body, at its beginning.
+
+        Raises:
+            ApiError: The service refused.
+            ServiceUnreachableError: Nothing answered, or the connection broke.
+        """
+        with tempfile.TemporaryFile() as file:
+            try:
+                with self._http.stream("GET", path, timeout=timeout) as response:
+                    if response.is_error:
+                        response.read()
+                        raise _refusal(response)
+                    for chunk in response.iter_bytes():
+                        file.write(chunk)
+            except httpx2.TransportError as error:
+                raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
+            file.seek(0)
+            yield file
 
     def send(self, method: str, path: str, **options: Any) -> Any:
         """Return the JSON answer of one request, sent once.
@@ -97,7 +127,7 @@ class Transport:
             **options: As `httpx2.Client.request` takes them.
 
         Returns:
-            The parsed body.
+            The parsed body; None if there is none.
 
         Raises:
             ApiError: The service refused.
@@ -109,7 +139,7 @@ class Transport:
             raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
         if response.is_error:
             raise _refusal(response)
-        return _parse(response)
+        return None if response.status_code == _NO_CONTENT else _parse(response)
 
 
 def _parse(response: httpx2.Response) -> Any:

@@ -3,6 +3,7 @@
 RegistryError
 ├── NotFoundError            no such data set, job, patch, version or alias
 ├── ConflictError            the thing is in a state that forbids this
+│   └── VersionInUseError    … a version that is needed cannot go
 ├── AliasMovedError          the alias has moved since the caller looked at it
 ├── ArchiveRefusedError      an uploaded archive is hostile, damaged or not in a layout we read
 ├── RequestRefusedError      a request that is well-formed but cannot be started
@@ -47,16 +48,24 @@ class ConflictError(RegistryError):
     code = "conflict"
 
 
+class VersionInUseError(ConflictError):
+    """A version that something needs cannot be deleted."""
+
+    code = "version_in_use"
+
+
 class AliasMovedError(RegistryError):
     """The alias has moved since the caller looked at it, so what they decided may be out of date."""
 
     code = "alias_moved"
 
     def __init__(self, name: str, revision: int) -> None:
-        super().__init__(
-            f'Alias {name!r} has moved meanwhile; its entity tag is now "{revision}".',
-            f"Look at GET /v1/aliases/{name} again, then send If-Match with the tag that it names.",
-        )
+        if revision:
+            detail = f'Alias {name!r} has moved meanwhile; its entity tag is now "{revision}".'
+            advice = f"Look at GET /v1/aliases/{name} again, then send If-Match with the tag that it names."
+        else:
+            detail, advice = f"There is no alias {name!r} now.", "Leave If-Match out to make it."
+        super().__init__(detail, advice)
         self.revision = revision
 
 
@@ -105,6 +114,7 @@ class BlobCorruptError(RegistryError):
     def __init__(self, sha256: str, actual: str) -> None:
         super().__init__(f"Blob {sha256} now hashes to {actual}.", "Do not use it; restore it from a backup.")
         self.sha256 = sha256
+        self.actual = actual
 
 
 class BlobStoreUnreachableError(RegistryError):

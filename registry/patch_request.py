@@ -153,6 +153,8 @@ class PatchRequest(_Body):
         finetune: Fine-tuning settings.
         anchors: Images that hold the features in place; None: none.
         alpha: How alpha is chosen.
+        activate: `if_accepted` lets the version answer as soon as it is registered, provided that on the test splits,
+            too, no supported task drops by more than rule `floor` allows; the report tells. `never` leaves that to you.
     """
 
     name: Name
@@ -167,6 +169,7 @@ class PatchRequest(_Body):
     finetune: FinetuneOptions = FinetuneOptions()
     anchors: AnchorOptions | None = None
     alpha: AlphaOptions = AlphaOptions()
+    activate: Literal["never", "if_accepted"] = "never"
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
@@ -215,6 +218,12 @@ class PatchRequest(_Body):
                 raise ValueError(
                     f"max_supported_drop leaves out {left_out!r}: limit every supported task (100: any drop)"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_floor_to_accept_by(self) -> Self:
+        if self.activate == "if_accepted" and self.alpha.rule != "floor":
+            raise ValueError("activate if_accepted needs rule floor: test splits are held to its max_supported_drop")
         return self
 
     @model_validator(mode="after")

@@ -102,7 +102,29 @@ class VersionRow(Base):
     probe: Mapped[list[Any]]
     lineage: Mapped[dict[str, Any]]
     owner: Mapped[str | None] = mapped_column(String(64))
+    weights_fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the mixed image tower
+    evaluation: Mapped[dict[str, Any] | None]
     created_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]  # when it went to the trash
+
+
+class VersionTagRow(Base):
+    """A word that people find a version by."""
+
+    __tablename__ = "version_tags"
+    __table_args__ = (Index("ix_version_tags_tag", "tag", "version_id"),)
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(64), primary_key=True)
+
+
+class VersionParentRow(Base):
+    """A version that another one was made from: whose terms it took, or whose training its task vectors come from."""
+
+    __tablename__ = "version_parents"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    parent_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True, index=True)
 
 
 class VersionTermRow(Base):
@@ -128,7 +150,7 @@ class AliasRow(Base):
 
 
 class AliasHistoryRow(Base):
-    """Append-only: every move of every alias."""
+    """Append-only: every move of every alias; one that names no version is the alias's deletion."""
 
     __tablename__ = "alias_history"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -136,9 +158,10 @@ class AliasHistoryRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     alias: Mapped[str] = mapped_column(String(64), index=True)
     from_version_id: Mapped[int | None]
-    to_version_id: Mapped[int]
+    to_version_id: Mapped[int | None]
     actor: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str] = mapped_column(String(1000))
+    forced: Mapped[bool] = mapped_column(default=False)  # although the guard would have refused
     at: Mapped[datetime]
 
 

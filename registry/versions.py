@@ -1,4 +1,4 @@
-"""Base models, task vectors, versions and aliases."""
+"""Base models, task vectors and versions."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import defer
 
-from registry.contract import ACTIVE_ALIAS
-from registry.errors import AliasMovedError, ConflictError, NotFoundError
+from registry.errors import ConflictError, NotFoundError, VersionInUseError
 from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import (
-    AliasHistoryRow,
     AliasRow,
     BaseModelRow,
     TaskVectorRow,
+    VersionParentRow,
     VersionRow,
+    VersionTagRow,
     VersionTermRow,
 )
 
@@ -112,8 +112,28 @@ class Versions(Repository):
         job_id: str | None = None,
         patch_id: str | None = None,
         owner: str | None = None,
+        parents: Collection[int] = (),
+        weights_fingerprint: str | None = None,
+        evaluation: dict[str, Any] | None = None,
     ) -> VersionRow:
-        """Return a new version. A second one for the same job violates a unique constraint."""
+        """Return a new version. A second one for the same job violates a unique constraint.
+
+        Args:
+            name: For people.
+            base_fingerprint: Of its base.
+            terms: What is added to the base.
+            probe: Features of the probe images.
+            lineage: What it was made from, and with what.
+            job_id: The job that made it, if one did.
+            patch_id: The patch that it is a mix of, if it is.
+            owner: Name of the key that asked for it, if one did.
+            parents: Versions that it was made from; those whose training its task vectors come from are added.
+            weights_fingerprint: Of the mixed image tower.
+            evaluation: What was measured of it, as `registry.acceptance` reads it.
+
+        Returns:
+            The row, attached to the session.
+        """
         row = VersionRow(
             name=name,
             base_fingerprint=base_fingerprint,
@@ -122,13 +142,67 @@ class Versions(Repository):
             probe=probe,
             lineage=lineage,
             owner=owner,
+            weights_fingerprint=weights_fingerprint,
+            evaluation=evaluation,
             created_at=self._now(),
         )
         self._session.add(row)
         self._session.flush()
         for position, term in enumerate(terms):
             self._session.add(VersionTermRow(version_id=row.id, position=position, **vars(term)))
+        for parent_id in {*parents, *self._trained({term.task_vector_sha256 for term in terms})} - {row.id}:
+            self._session.add(VersionParentRow(version_id=row.id, parent_id=parent_id))
         self._session.flush()
+        return row
+
+    def _trained(self, sha256s: Collection[str]) -> Sequence[int]:
+        """Return the versions of the jobs that made these task vectors."""
+        jobs = select(TaskVectorRow.job_id).where(TaskVectorRow.sha256.in_(sha256s))
+        return self._session.scalars(select(VersionRow.id).where(VersionRow.job_id.in_(jobs))).all()
+
+    def hold_for_mix(self, terms: Sequence[TermSpec], parents: Collection[int]) -> None:
+        """Make sure that what a mix was read from is still there, and keep it there until the transaction ends.
+
+        Args:
+            terms: Of the mix.
+            parents: Versions that it names.
+
+        Raises:
+            NotFoundError: A task vector or a version has been purged meanwhile.
+            ConflictError: A version is in the trash.
+        """
+        for sha256 in sorted({term.task_vector_sha256 for term in terms}):
+            query = select(TaskVectorRow.sha256).where(TaskVectorRow.sha256 == sha256)
+            if self._session.scalar(query.with_for_update(read=True, key_share=True)) is None:
+                self.task_vector(sha256)
+        for parent_id in sorted(parents):
+            self.get_kept(parent_id, lock=True)
+
+    def get_kept(self, version_id: int, *, lock: bool = False) -> VersionRow:
+        """Return a version that is not in the trash.
+
+        Args:
+            version_id: Number of the version.
+            lock: Whether it is to stay out of the trash until the transaction ends.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+        """
+        row = self._locked(version_id) if lock else self.get(version_id)
+        if row.deleted_at is not None:
+            raise ConflictError(
+                f"Version {version_id} is in the trash.", f"Restore it first: POST /v1/versions/{version_id}/restore."
+            )
+        return row
+
+    def _locked(self, version_id: int) -> VersionRow:
+        row = self._session.get(VersionRow, version_id, with_for_update=True, populate_existing=True)
+        if row is None:
+            raise NotFoundError("version", version_id)
         return row
 
     def get(self, version_id: int) -> VersionRow:
@@ -160,129 +234,103 @@ class Versions(Repository):
             found[row.version_id].append(TermSpec(row.task_vector_sha256, row.coefficient, row.profile))
         return found
 
-    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[VersionRow]:
+    def newest(
+        self, limit: int = 100, cursor: str | None = None, *, tags: Collection[str] = (), trashed: bool = False
+    ) -> Page[VersionRow]:
         """Return a page of versions, newest first, whose probes are read only when asked for.
 
-        Errors as for `read_page`.
+        Args:
+            limit: Most rows.
+            cursor: Of the page before.
+            tags: They must have all of these.
+            trashed: Those in the trash instead of those that are not.
+
+        Returns:
+            The rows; errors as for `read_page`.
         """
-        query = select(VersionRow).options(defer(VersionRow.probe))
+        is_there = VersionRow.deleted_at.is_not(None) if trashed else VersionRow.deleted_at.is_(None)
+        query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
+        for tag in tags:
+            query = query.where(exists().where(VersionTagRow.version_id == VersionRow.id, VersionTagRow.tag == tag))
         return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
+    def tags_of(self, version_ids: Sequence[int]) -> dict[int, list[str]]:
+        """Return the tags of these versions, by version, sorted."""
+        query = select(VersionTagRow).where(VersionTagRow.version_id.in_(version_ids)).order_by(VersionTagRow.tag)
+        found: dict[int, list[str]] = {version_id: [] for version_id in version_ids}
+        for row in self._session.scalars(query):
+            found[row.version_id].append(row.tag)
+        return found
+
+    def parents_of(self, version_ids: Sequence[int]) -> dict[int, list[int]]:
+        """Return the versions that these were made from, by version, oldest first."""
+        query = select(VersionParentRow).where(VersionParentRow.version_id.in_(version_ids))
+        found: dict[int, list[int]] = {version_id: [] for version_id in version_ids}
+        for row in self._session.scalars(query.order_by(VersionParentRow.parent_id)):
+            found[row.version_id].append(row.parent_id)
+        return found
+
+    def relabel(self, version_id: int, *, name: str | None = None, tags: Collection[str] | None = None) -> VersionRow:
+        """Return the version with another name and other tags; None leaves them. What it is made of never changes.
+
+        Args:
+            version_id: Number of the version.
+            name: The new name.
+            tags: All the tags that it is to have.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such version.
+        """
+        row = self._locked(version_id)
+        if name is not None:
+            row.name = name
+        if tags is not None:
+            self._session.execute(delete(VersionTagRow).where(VersionTagRow.version_id == version_id))
+            self._session.add_all(VersionTagRow(version_id=version_id, tag=tag) for tag in set(tags))
+        self._session.flush()
+        return row
+
+    def trash(self, version_id: int) -> VersionRow:
+        """Return the version, now in the trash: it can be restored until it is purged.
+
+        Args:
+            version_id: Number of the version.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such version.
+            VersionInUseError: An alias names it, or it is the bare base.
+        """
+        row = self._locked(version_id)
+        named = self._session.scalars(select(AliasRow.name).where(AliasRow.version_id == version_id)).all()
+        if named:
+            names = ", ".join(repr(name) for name in sorted(named))
+            raise VersionInUseError(f"Version {version_id} is named by {names}.", "Move or delete these aliases first.")
+        bare = self.base_version(row.base_fingerprint)
+        if bare is not None and bare.id == version_id:
+            raise VersionInUseError(f"Version {version_id} is the unpatched base.", "Keep it: it takes no room.")
+        if row.deleted_at is None:
+            row.deleted_at = self._now()
+        return row
+
+    def restore(self, version_id: int) -> VersionRow:
+        """Return the version, no longer in the trash; errors as for `get`."""
+        row = self._locked(version_id)
+        row.deleted_at = None
+        return row
+
     def of_patch(self, patch_id: str) -> Sequence[VersionRow]:
-        """Return the versions that the patch and its reselections made, oldest first."""
-        query = select(VersionRow).where(VersionRow.patch_id == patch_id).order_by(VersionRow.id)
-        return self._session.scalars(query).all()
+        """Return the versions that the patch and its reselections made, oldest first, without those in the trash."""
+        query = select(VersionRow).where(VersionRow.patch_id == patch_id, VersionRow.deleted_at.is_(None))
+        return self._session.scalars(query.order_by(VersionRow.id)).all()
 
     def base_version(self, fingerprint: str) -> VersionRow | None:
         """Return the version that is the unpatched base, if it is registered: the first one without terms."""
         term = exists().where(VersionTermRow.version_id == VersionRow.id)
         query = select(VersionRow).where(VersionRow.base_fingerprint == fingerprint, ~term)
         return self._session.scalar(query.order_by(VersionRow.id).limit(1))
-
-
-class Aliases(Repository):
-    """Aliases and their history within one transaction."""
-
-    def get(self, name: str) -> AliasRow:
-        """Return the alias.
-
-        Args:
-            name: Name such as `active`.
-
-        Returns:
-            The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such alias.
-        """
-        row = self._session.get(AliasRow, name)
-        if row is None:
-            raise NotFoundError("alias", name)
-        return row
-
-    def active_version_id(self) -> int | None:
-        """Return the id of the version that `active` names, or None before the first start is over."""
-        return self._session.scalar(select(AliasRow.version_id).where(AliasRow.name == ACTIVE_ALIAS))
-
-    def all(self) -> Sequence[AliasRow]:
-        """Return every alias, by name."""
-        return self._session.scalars(select(AliasRow).order_by(AliasRow.name)).all()
-
-    def revision(self, name: str) -> int:
-        """Return the number of the alias's last move, which no other state of it has; 0 if it never moved."""
-        return self._session.scalar(select(func.max(AliasHistoryRow.id)).where(AliasHistoryRow.alias == name)) or 0
-
-    def before(self, name: str) -> int:
-        """Return the id of the version that the alias named before its last move.
-
-        Args:
-            name: Name such as `active`.
-
-        Returns:
-            The version's id.
-
-        Raises:
-            NotFoundError: There is no such alias.
-            ConflictError: It has named one version only.
-        """
-        self.get(name)
-        moves = self.history(name, limit=1)
-        if not moves or moves[0].from_version_id is None:
-            raise ConflictError(f"Alias {name!r} has named one version only.", "Move it to a version by number.")
-        return moves[0].from_version_id
-
-    def require_revision(self, name: str, expected: Collection[int] | None) -> None:
-        """Refuse to go on if the alias has moved.
-
-        Args:
-            name: Name such as `active`.
-            expected: Revisions of which it must have one; None allows any.
-
-        Raises:
-            AliasMovedError: It has another.
-        """
-        if expected is not None and self.revision(name) not in expected:
-            raise AliasMovedError(name, self.revision(name))
-
-    def move(
-        self, name: str, version_id: int, *, actor: str, reason: str, expected: Collection[int] | None = None
-    ) -> AliasRow:
-        """Return the alias, now naming this version; the move is added to the history.
-
-        Args:
-            name: Of an alias, made now if there is none.
-            version_id: The version.
-            actor: Who asks.
-            reason: Why.
-            expected: As for `require_revision`.
-
-        Returns:
-            The row, attached to the session.
-
-        Raises:
-            AliasMovedError: It has moved.
-        """
-        row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
-        self.require_revision(name, expected)
-        previous = row.version_id if row else None
-        if row is None:
-            row = AliasRow(name=name)
-            self._session.add(row)
-        row.version_id, row.updated_at = version_id, self._now()
-        self._session.add(
-            AliasHistoryRow(
-                alias=name,
-                from_version_id=previous,
-                to_version_id=version_id,
-                actor=actor,
-                reason=reason,
-                at=self._now(),
-            )
-        )
-        self._session.flush()
-        return row
-
-    def history(self, name: str, limit: int = 100, cursor: str | None = None) -> Page[AliasHistoryRow]:
-        """Return a page of the alias's moves, newest first; errors as for `read_page`."""
-        query = select(AliasHistoryRow).where(AliasHistoryRow.alias == name)
-        return read_page(self._session, query, (AliasHistoryRow.id,), limit, cursor)

@@ -35,8 +35,11 @@ def start_patch(
 ) -> PatchStarted:
     """Ask for a patch: improve on `tasks` without losing accuracy on `supported`.
 
-    Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there.
+    Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there. `activate`
+    other than `never` moves an alias, so it needs the scope `admin`.
     """
+    if body.activate != "never":
+        caller.require(Scope.ADMIN)  # like every other move of an alias
     started, is_new = service.start_patch(services, body, idempotency_key, caller.owner)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
     if not is_new:

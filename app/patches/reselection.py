@@ -131,6 +131,36 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
     return _best({profile: _by_rule(stage, profile, points, request) for profile, points in curves.items()})
 
 
+def evaluate(
+    patch: PatchRow, stage: Stage, point: Mapping[str, Any], max_supported_drop: float | Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Return what validation images say of a mix, as `registry.acceptance` reads it.
+
+    Args:
+        patch: Whose mix it is.
+        stage: What was chosen again.
+        point: Of a curve, at the mix's alpha.
+        max_supported_drop: What the request allows; None: what the patch was asked for with.
+
+    Returns:
+        The evaluation, of the tasks whose zero-shot scores the report holds.
+    """
+    report = patch.report or {}
+    tasks = [
+        {
+            "dataset_id": each["dataset_id"],
+            "name": each.get("name", each["dataset_id"]),
+            "role": "supported" if each["dataset_id"] in stage.supported else "patching",
+            "zero_shot": each["validation"]["zero_shot"],
+            "patched": point["tasks"][each["dataset_id"]],
+        }
+        for each in report["tasks"]
+        if each["validation"]["zero_shot"] is not None and each["dataset_id"] in point["tasks"]
+    ]
+    limit = patch.request["alpha"]["max_supported_drop"] if max_supported_drop is None else max_supported_drop
+    return {"split": "validation", "max_supported_drop": limit, "tasks": tasks}
+
+
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
     if profile == "flat" and alpha > _END_OF_FLAT:
         raise RequestRefusedError(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.composer import Draft
+from app.errors import BaseNotLoadedError
 from app.jobs.schemas import Job
 from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
-from app.patches.reselection import Selection, Stage, last_stage, select
+from app.patches.reselection import Selection, Stage, evaluate, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.services import Services
 from app.versions.service import get_version
@@ -58,6 +60,7 @@ def start_patch(
     Raises:
         NotFoundError: A data set or the base is unknown.
         RequestRefusedError: It cannot be started, or the key belongs to another request.
+        BaseNotLoadedError: It is to answer here if it is accepted, and could not.
     """
     try:
         return _start(services, request, key, owner)
@@ -83,6 +86,8 @@ def _start(services: Services, request: PatchRequest, key: str | None, owner: st
         base = services.bases.get(row.base_fingerprint)
         if base is not None:  # another API of the installation may have loaded it instead
             refuse_what_the_base_cannot(base, request)
+        elif request.activate != "never":
+            raise BaseNotLoadedError(row.base_fingerprint)
         jobs = Jobs(session)
         jobs.mark_rung(row.job_id)
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
@@ -98,11 +103,13 @@ def reselect(services: Services, patch_id: str, request: ReselectRequest, owner:
         base = Versions(session).base(patch.base_fingerprint)
         stage = last_stage(patch)
         selection = select(stage, request)
-        draft = _draft(patch, base, stage, selection, request)
         interpolant = (patch.report or {}).get("interpolants", {}).get(selection.profile)
     point = selection.validation
     if interpolant is not None and (point is None or point["alpha"] != selection.alpha):
         point = predict_point(services.blobs, interpolant, stage, selection.alpha) or point
+    draft = _draft(patch, base, stage, selection, request)
+    if point is not None and point["alpha"] == selection.alpha:
+        draft = replace(draft, evaluation=evaluate(patch, stage, point, request.max_supported_drop))
     made = services.composer.make(draft, owner)
     return Reselected(
         version=get_version(services, made.version_id),
@@ -131,6 +138,7 @@ def _draft(patch: PatchRow, base: BaseModelRow, stage: Stage, selection: Selecti
         terms=stage.terms(selection.alpha, selection.profile),
         lineage=lineage,
         patch_id=patch.id,
+        parents=frozenset() if patch.version_id is None else frozenset({patch.version_id}),
     )
 
 

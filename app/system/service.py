@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.services import Services
 from app.system.schemas import Check, Ready, System
-from registry.versions import Aliases
+from registry.aliases import Aliases
 
 
 def check_ready(services: Services) -> Ready:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,7 +12,6 @@ from app.versions.schemas import TermRequest, VersionRequest
 from registry.composition import add_up, scale, without
 from registry.errors import ConflictError, RequestRefusedError
 from registry.patches import Patches
-from registry.tables import VersionRow
 from registry.versions import TermSpec, Versions
 
 
@@ -24,11 +23,13 @@ class _Part:
         what: How to call it in a message.
         base_fingerprint: Its base.
         terms: Its terms.
+        version_id: The version whose they are; None: a task vector.
     """
 
     what: str
     base_fingerprint: str
     terms: tuple[TermSpec, ...]
+    version_id: int | None = None
 
 
 def draft_version(session: Session, request: VersionRequest) -> Draft:
@@ -43,7 +44,7 @@ def draft_version(session: Session, request: VersionRequest) -> Draft:
 
     Raises:
         NotFoundError: A task vector, patch, version or base is unknown.
-        ConflictError: A patch has no version yet.
+        ConflictError: A patch has no version yet, or a version is in the trash.
         RequestRefusedError: The parts are of several bases, or what is to be removed is not there.
     """
     if request.terms is not None:
@@ -51,16 +52,23 @@ def draft_version(session: Session, request: VersionRequest) -> Draft:
         terms = [term for part in parts for term in part.terms]
     else:
         assert request.from_version is not None
-        parts = [_version_part(session, Versions(session).get(request.from_version))]
+        parts = [_version_part(session, request.from_version)]
         terms = list(_remove(session, parts[0], request.remove or ()))
     fingerprint = _common_base(session, parts, request.base)
     base = Versions(session).base(fingerprint)
     lineage: dict[str, Any] = {
         "base": {"ref": base.ref, "fingerprint": fingerprint},
         "made_by": "compose" if request.terms is not None else "remove",
-        "request": request.model_dump(mode="json", exclude_none=True),
+        "request": request.model_dump(mode="json", exclude_none=True, exclude={"tags"}),
     }
-    return Draft(request.name, fingerprint, add_up(terms), lineage)
+    return Draft(
+        name=request.name,
+        base_fingerprint=fingerprint,
+        terms=add_up(terms),
+        lineage=lineage,
+        parents=frozenset(part.version_id for part in parts if part.version_id is not None),
+        tags=request.tags,
+    )
 
 
 def _resolve(session: Session, asked: TermRequest) -> _Part:
@@ -73,20 +81,21 @@ def _resolve(session: Session, asked: TermRequest) -> _Part:
         part = _patch_part(session, asked.patch)
     else:
         assert asked.version is not None
-        part = _version_part(session, versions.get(asked.version))
-    return _Part(part.what, part.base_fingerprint, scale(part.terms, asked.coefficient))
+        part = _version_part(session, asked.version)
+    return replace(part, terms=scale(part.terms, asked.coefficient))
 
 
 def _patch_part(session: Session, patch_id: str) -> _Part:
     patch = Patches(session).get(patch_id)
     if patch.version_id is None:
         raise ConflictError(f"Patch {patch_id} has no version yet.", f"Wait until job {patch.job_id} has succeeded.")
-    part = _version_part(session, Versions(session).get(patch.version_id))
-    return _Part(f"patch {patch_id}", part.base_fingerprint, part.terms)
+    return replace(_version_part(session, patch.version_id), what=f"patch {patch_id}")
 
 
-def _version_part(session: Session, row: VersionRow) -> _Part:
-    return _Part(f"version {row.id}", row.base_fingerprint, tuple(Versions(session).terms(row.id)))
+def _version_part(session: Session, version_id: int) -> _Part:
+    versions = Versions(session)
+    row = versions.get_kept(version_id)
+    return _Part(f"version {row.id}", row.base_fingerprint, tuple(versions.terms(row.id)), row.id)
 
 
 def _remove(session: Session, part: _Part, names: tuple[str, ...]) -> tuple[TermSpec, ...]:

@@ -1,18 +1,21 @@
-"""Routes of versions and of the alias that names the active one."""
+"""Routes of versions and of the aliases that name them."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Response
+from fastapi import APIRouter, Header, Path, Query, Response
+from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
 from app.access.policies import needs
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
-from app.versions import service
+from app.versions import aliases, service
+from app.versions.exporting import TAR_MEDIA_TYPE, ExportResponse, export_version
 from app.versions.schemas import (
     Alias,
     AliasHistory,
@@ -20,24 +23,42 @@ from app.versions.schemas import (
     AliasMove,
     Rollback,
     Version,
+    VersionLabels,
     VersionList,
     VersionRequest,
 )
-from registry.contract import Scope
+from app.versions.upkeep_schemas import Collected, Verification
+from app.versions.verification import verify_version
+from registry.aliases import ANY_REVISION
+from registry.contract import Scope, Tag
+from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
 AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,63}$", description="Such as `active`, `canary`")]
 IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias as it was looked at")]
-_TAG = re.compile(r'(?:^|,)\s*"([0-9]{1,18})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
+_TAG = re.compile(r'(?:^|,)\s*"([1-9][0-9]{0,17})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
 
+Reason = Annotated[str, Query(max_length=1000, description="For the history")]
+WithTag = Annotated[list[Tag], Query(max_length=16, description="Only versions with this tag; repeatable: all of them")]
+Trashed = Annotated[bool, Query(description="Those in the trash instead")]
+DryRun = Annotated[bool, Query(description="Only tell what would go")]
 VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
+_OWN = [needs(Scope.WRITE, own=Owned.VERSION)]
+
+
 @router.get("/versions", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def list_versions(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> VersionList:
+def list_versions(
+    services: ServicesDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    tag: WithTag = [],  # noqa: B006 - FastAPI copies it
+    trashed: Trashed = False,
+) -> VersionList:
     """Versions, newest first."""
-    return service.list_versions(services, limit, cursor)
+    return service.list_versions(services, limit, cursor, tag, trashed)
 
 
 @router.post("/versions", status_code=201, responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
@@ -54,16 +75,76 @@ def get_version(services: ServicesDep, version_id: VersionId) -> Version:
     return service.get_version(services, version_id)
 
 
+@router.patch(
+    "/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE, own=Owned.VERSION)]
+)
+def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionLabels) -> Version:
+    """Give a version another name or other tags. What it is made of never changes."""
+    return service.relabel_version(services, version_id, body)
+
+
+@router.delete(
+    "/versions/{version_id}",
+    responses=problem_responses(404, 409),
+    dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
+)
+def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
+    """Put a version into the trash, from where it can be restored until it is purged.
+
+    Refused while an alias names it, and for the unpatched base.
+    """
+    return service.trash_version(services, version_id)
+
+
+@router.post(
+    "/versions/{version_id}/restore",
+    responses=problem_responses(404),
+    dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
+)
+def restore_version(services: ServicesDep, version_id: VersionId) -> Version:
+    """Take a version out of the trash again."""
+    return service.restore_version(services, version_id)
+
+
+@router.post("/versions/{version_id}/verify", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+def verify(services: ServicesDep, version_id: VersionId) -> Verification:
+    """Compute the hashes of a version's base and task vectors again, mix its weights again, and compare.
+
+    What differs is an answer, not an error: see `matches`.
+    """
+    return verify_version(services, version_id)
+
+
+@router.get(
+    "/versions/{version_id}/export",
+    response_class=StreamingResponse,
+    responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409)},
+    dependencies=[needs(Scope.READ)],
+)
+def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
+    """A tar of a folder that open_clip loads: weights, configuration, `README.md` and, if measured, results."""
+    return ExportResponse(export_version(services, version_id))
+
+
+@router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])
+def collect_garbage(services: ServicesDep, dry_run: DryRun = False) -> Collected:
+    """Purge versions that have been in the trash for long, and the task vectors that then no version needs.
+
+    What an alias names, or another version was made from, stays. The service does the same by itself every hour.
+    """
+    return service.empty_trash(services, dry_run)
+
+
 @router.get("/aliases", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_aliases(services: ServicesDep) -> AliasList:
     """Every alias, by name; `active` is always among them."""
-    return service.list_aliases(services)
+    return aliases.list_aliases(services)
 
 
 @router.get("/aliases/{alias}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_alias(services: ServicesDep, response: Response, alias: AliasName) -> Alias:
     """Which version an alias names; `active` is the one that answers. `ETag` changes with every move."""
-    return _tagged(response, service.get_alias(services, alias))
+    return _tagged(response, aliases.get_alias(services, alias))
 
 
 @router.get("/aliases/{alias}/history", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
@@ -71,7 +152,7 @@ def list_alias_history(
     services: ServicesDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
 ) -> AliasHistory:
     """Every move of an alias, newest first: when, by whom, from, to, why."""
-    return service.list_history(services, alias, limit, cursor)
+    return aliases.list_history(services, alias, limit, cursor)
 
 
 @router.put("/aliases/{alias}", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
@@ -85,12 +166,21 @@ def move_alias(
 ) -> Alias:
     """Let an alias name a version; one that there is not is made.
 
-    For `active` it answers once the version is loaded, verified and serving; if that fails the old one goes on. With
-    `If-Match` it is refused if the alias has moved since that tag was read.
+    For `active` it answers once the version is loaded, verified and serving; if that fails, or the version costs a
+    supported task more than its limit, the old one goes on. `force` with a reason overrules the limit. With `If-Match`
+    it is refused if the alias has moved since that tag was read, or is not there.
     """
-    return _tagged(
-        response, service.move_alias(services, alias, body.version, body.reason, _revisions(if_match), caller.actor)
-    )
+    return _tagged(response, aliases.move_alias(services, alias, body, _revisions(if_match), caller.actor))
+
+
+@router.delete(
+    "/aliases/{alias}", status_code=204, responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)]
+)
+def delete_alias(
+    services: ServicesDep, caller: CallerDep, alias: AliasName, reason: Reason = "", if_match: IfMatch = None
+) -> None:
+    """Remove an alias; its history stays. `active` cannot be removed."""
+    aliases.delete_alias(services, alias, reason, _revisions(if_match), caller.actor)
 
 
 @router.post("/aliases/{alias}/rollback", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
@@ -104,7 +194,7 @@ def roll_back_alias(
 ) -> Alias:
     """Undo an alias's last move: it names the version from before again. A second rollback undoes the first."""
     reason = body.reason if body else ""
-    return _tagged(response, service.roll_back(services, alias, reason, _revisions(if_match), caller.actor))
+    return _tagged(response, aliases.roll_back(services, alias, reason, _revisions(if_match), caller.actor))
 
 
 def _tagged(response: Response, found: tuple[Alias, int]) -> Alias:
@@ -113,8 +203,11 @@ def _tagged(response: Response, found: tuple[Alias, int]) -> Alias:
     return alias
 
 
-def _revisions(if_match: str | None) -> frozenset[int] | None:
-    """The revisions that a header allows; None for any. Tags that we never gave allow nothing (RFC 9110, 13.1.1)."""
-    if if_match is None or if_match.strip() == "*":
+def _revisions(if_match: str | None) -> Collection[int] | None:
+    """The revisions that a header allows; None for any, or none. Tags that we never gave allow nothing.
+
+    RFC 9110, 13.1.1: `*` allows whatever is there, so there must be something.
+    """
+    if if_match is None:
         return None
-    return frozenset(int(tag) for tag in _TAG.findall(if_match))
+    return ANY_REVISION if if_match.strip() == "*" else frozenset(int(tag) for tag in _TAG.findall(if_match))

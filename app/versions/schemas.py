@@ -9,12 +9,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.contract import Name
+from registry.contract import Name, Tag
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
 
 Profile = Literal["flat", "lines"]
 """How a coefficient varies with depth."""
+
+Tags = Annotated[frozenset[Tag], Field(max_length=16)]
 
 
 class BaseBrief(BaseModel):
@@ -38,32 +40,68 @@ class VersionTerm(BaseModel):
 
 
 class Version(BaseModel):
-    """An immutable mix of a base and task vectors; without terms it is the bare base."""
+    """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
     id: int
     name: str
+    tags: list[str]
     base: BaseBrief
     terms: list[VersionTerm]
+    parents: list[int] = Field(description="Versions that it was made from")
     lineage: dict[str, Any] = Field(description="What it was made from, and with what")
+    weights_fingerprint: str | None = Field(description="Of the mixed image tower; null: made by an older release")
+    evaluation: dict[str, Any] | None = Field(
+        description="What was measured of it and on which split; null for a composition, which nobody has measured"
+    )
     patch_id: str | None
     is_active: bool
     owner: Owner
     created_at: datetime
+    deleted_at: datetime | None = Field(description="When it went to the trash")
 
     @classmethod
-    def of(cls, row: VersionRow, base: BaseModelRow, terms: list[TermSpec], active_id: int | None) -> Version:
-        """Return the resource of a row, its base and its terms."""
+    def of(
+        cls,
+        row: VersionRow,
+        base: BaseModelRow,
+        *,
+        terms: list[TermSpec],
+        tags: list[str],
+        parents: list[int],
+        active_id: int | None,
+    ) -> Version:
+        """Return the resource of a row and what belongs to it."""
         return cls(
             id=row.id,
             name=row.name,
+            tags=tags,
             base=BaseBrief.of(base),
             terms=[VersionTerm(**vars(term)) for term in terms],
+            parents=parents,
             lineage=row.lineage,
+            weights_fingerprint=row.weights_fingerprint,
+            evaluation=row.evaluation,
             patch_id=row.patch_id,
             is_active=row.id == active_id,
             owner=row.owner,
             created_at=row.created_at,
+            deleted_at=row.deleted_at,
         )
+
+
+class VersionLabels(BaseModel):
+    """Body of `PATCH /v1/versions/{id}`: what is left out stays."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name | None = None
+    tags: Tags | None = Field(default=None, description="All the tags that it is to have")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.name is None and self.tags is None:
+            raise ValueError("nothing is to change: give name or tags")
+        return self
 
 
 class TermRequest(BaseModel):
@@ -94,6 +132,7 @@ class VersionRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
+    tags: Tags = frozenset()
     base: str | None = Field(default=None, max_length=500, description="If given, all terms must be of this base")
     terms: tuple[TermRequest, ...] | None = Field(default=None, min_length=1, max_length=64)
     from_version: int | None = Field(default=None, ge=1, le=2**31 - 1)
@@ -142,6 +181,13 @@ class AliasMove(BaseModel):
 
     version: int = Field(ge=1, le=2**31 - 1)
     reason: str = Field(default="", max_length=1000, description="For the history")
+    force: bool = Field(default=False, description="Whatever it costs the supported tasks; needs a reason")
+
+    @model_validator(mode="after")
+    def _says_why(self) -> Self:
+        if self.force and not self.reason.strip():
+            raise ValueError("force needs a reason, which the history keeps")
+        return self
 
 
 class Rollback(BaseModel):
@@ -157,9 +203,10 @@ class AliasChange(BaseModel):
 
     id: int
     from_version: int | None
-    to_version: int
+    to_version: int | None = Field(description="Null: the alias was deleted")
     actor: str
     reason: str
+    forced: bool = Field(description="The move was asked for whatever it costs the supported tasks")
     at: datetime
 
     @classmethod
@@ -171,6 +218,7 @@ class AliasChange(BaseModel):
             to_version=row.to_version_id,
             actor=row.actor,
             reason=row.reason,
+            forced=row.forced,
             at=row.at,
         )
 

@@ -1,33 +1,32 @@
-"""Asking for versions and aliases, and moving `active`."""
+"""Asking for versions, naming them, and the trash."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.services import Services
 from app.versions.drafting import draft_version
-from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, Version, VersionList, VersionRequest
-from registry.contract import ACTIVE_ALIAS
-from registry.errors import ConflictError
+from app.versions.schemas import Version, VersionLabels, VersionList, VersionRequest
+from app.versions.upkeep_schemas import Collected
+from registry.aliases import Aliases
+from registry.retention import collect_garbage
 from registry.tables import VersionRow
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 
 
-def list_versions(services: Services, limit: int, cursor: str | None) -> VersionList:
-    """Return a page of versions, newest first."""
+def list_versions(
+    services: Services, limit: int, cursor: str | None, tags: Sequence[str] = (), trashed: bool = False
+) -> VersionList:
+    """Return a page of versions with all these tags, newest first; those in the trash only if asked for."""
     with services.database.read() as session:
-        versions = Versions(session)
-        page = versions.newest(limit, cursor)
-        terms, active_id = versions.terms_of([row.id for row in page]), Aliases(session).active_version_id()
-        items = [Version.of(row, versions.base(row.base_fingerprint), terms[row.id], active_id) for row in page]
-        return VersionList(items=items, next_cursor=page.next_cursor)
+        page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed)
+        return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
 
 
 def get_version(services: Services, version_id: int) -> Version:
-    """Return the version."""
+    """Return the version, which may be in the trash."""
     with services.database.read() as session:
         return describe(session, Versions(session).get(version_id))
 
@@ -40,78 +39,47 @@ def make_version(services: Services, request: VersionRequest, owner: str | None 
     return get_version(services, made.version_id)
 
 
-def list_aliases(services: Services) -> AliasList:
-    """Return every alias, by name."""
-    with services.database.read() as session:
-        return AliasList(items=[Alias.of(row) for row in Aliases(session).all()])
+def relabel_version(services: Services, version_id: int, labels: VersionLabels) -> Version:
+    """Return the version with another name or other tags."""
+    with services.database.write() as session:
+        return describe(session, Versions(session).relabel(version_id, name=labels.name, tags=labels.tags))
 
 
-def get_alias(services: Services, name: str) -> tuple[Alias, int]:
-    """Return the alias and its revision."""
-    with services.database.read() as session:
-        aliases = Aliases(session)
-        return Alias.of(aliases.get(name)), aliases.revision(name)
+def trash_version(services: Services, version_id: int) -> Version:
+    """Return the version, now in the trash; refused if an alias names it or it is the bare base."""
+    with services.database.write() as session:
+        return describe(session, Versions(session).trash(version_id))
 
 
-def list_history(services: Services, name: str, limit: int, cursor: str | None) -> AliasHistory:
-    """Return a page of the alias's moves, newest first."""
-    with services.database.read() as session:
-        aliases = Aliases(session)
-        aliases.get(name)
-        page = aliases.history(name, limit, cursor)
-        return AliasHistory(items=[AliasChange.of(row) for row in page], next_cursor=page.next_cursor)
+def restore_version(services: Services, version_id: int) -> Version:
+    """Return the version, no longer in the trash."""
+    with services.database.write() as session:
+        return describe(session, Versions(session).restore(version_id))
 
 
-def move_alias(
-    services: Services, name: str, version_id: int, reason: str, expected: Collection[int] | None, actor: str
-) -> tuple[Alias, int]:
-    """Return the alias and its revision; `active` once the version that it now names answers requests.
-
-    Args:
-        services: The application's services.
-        name: Of an alias; one that there is not is made.
-        version_id: The version.
-        reason: For the history.
-        expected: Revisions of which the alias must have one; None: any, or none at all.
-        actor: Who asks, for the history.
-
-    Returns:
-        The alias, and the number of its last move.
-
-    Raises:
-        NotFoundError: There is no such version.
-        AliasMovedError: The alias has another revision.
-        ConflictError: Somebody else makes the same new alias at this moment.
-    """
-    if name == ACTIVE_ALIAS:
-        services.activator.activate(version_id, actor=actor, reason=reason, expected=expected)
-    else:
-        try:
-            with services.database.write() as session:
-                Versions(session).get(version_id)
-                Aliases(session).move(name, version_id, actor=actor, reason=reason, expected=expected)
-        except IntegrityError as error:  # two made the same new alias at the same moment
-            raise ConflictError(f"Alias {name!r} is being made by somebody else.", "Look at it, then go on.") from error
-    return get_alias(services, name)
-
-
-def roll_back(
-    services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str
-) -> tuple[Alias, int]:
-    """Return the alias and its revision, moved to the version that it named before its last move.
-
-    Arguments and errors as for `move_alias`; and `ConflictError` where it has named one version only.
-    """
-    with services.database.read() as session:
-        aliases = Aliases(session)
-        previous, revision = aliases.before(name), aliases.revision(name)
-        aliases.require_revision(name, expected)
-    # What "before" means must not change while the version is loaded.
-    return move_alias(services, name, previous, reason or "rollback", [revision], actor)
+def empty_trash(services: Services, dry_run: bool) -> Collected:
+    """Return what was purged, or would be."""
+    retention = services.settings.trash_retention_seconds
+    return Collected.of(collect_garbage(services.database, services.blobs, retention, dry_run=dry_run), dry_run)
 
 
 def describe(session: Session, row: VersionRow) -> Version:
     """Return the resource of a row."""
-    versions = Versions(session)
+    return _describe_all(session, [row])[0]
+
+
+def _describe_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:
+    versions, ids = Versions(session), [row.id for row in rows]
+    terms, tags, parents = versions.terms_of(ids), versions.tags_of(ids), versions.parents_of(ids)
     active_id = Aliases(session).active_version_id()
-    return Version.of(row, versions.base(row.base_fingerprint), versions.terms(row.id), active_id)
+    return [
+        Version.of(
+            row,
+            versions.base(row.base_fingerprint),
+            terms=terms[row.id],
+            tags=tags[row.id],
+            parents=parents[row.id],
+            active_id=active_id,
+        )
+        for row in rows
+    ]

@@ -9,8 +9,9 @@ import httpx2
 import torch
 from starlette.testclient import TestClient
 
+from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS
-from registry.versions import Aliases, TermSpec, Versions
+from registry.versions import TermSpec, Versions
 from tests.app.world import (
     World,
     add_version,

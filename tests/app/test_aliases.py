@@ -92,3 +92,39 @@ def test_what_never_moved_cannot_go_back(world: World, versions: list[int]) -> N
     move(world.client, "still", versions[0])
     check_problem(world.client.post("/v1/aliases/still/rollback"), 409, "conflict")
     check_problem(world.client.post("/v1/aliases/nothing/rollback"), 404, "not_found")
+
+
+def delete(client: TestClient, alias: str, if_match: str | None = None, **query: str) -> Response:
+    headers = {} if if_match is None else {"If-Match": if_match}
+    return client.delete(f"/v1/aliases/{alias}", params=query, headers=headers)
+
+
+def test_a_deleted_alias_is_gone_and_its_history_tells_of_it(world: World, versions: list[int]) -> None:
+    first = move(world.client, "passing", versions[0]).headers["etag"]
+    second = move(world.client, "passing", versions[1]).headers["etag"]
+    check_problem(delete(world.client, "passing", first), 412, "alias_moved")
+    deleted = delete(world.client, "passing", second, reason="done with it")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    check_problem(world.client.get("/v1/aliases/passing"), 404, "not_found")
+    assert "passing" not in [item["name"] for item in world.client.get("/v1/aliases").json()["items"]]
+    assert history(world.client, "passing")[0] == (versions[1], None, "done with it")
+    check_problem(delete(world.client, "passing"), 404, "not_found")
+    check_problem(world.client.post("/v1/aliases/passing/rollback"), 404, "not_found")
+    again = move(world.client, "passing", versions[0])
+    assert again.headers["etag"] not in (first, second)
+    assert history(world.client, "passing")[0] == (None, versions[0], f"to {versions[0]}")
+
+
+def test_active_cannot_be_deleted(world: World) -> None:
+    before = world.client.get("/v1/aliases/active").json()
+    check_problem(delete(world.client, "active"), 409, "conflict")
+    assert world.client.get("/v1/aliases/active").json() == before
+
+
+@pytest.mark.parametrize("tag", ["*", '"0"', '"1"'])
+def test_a_condition_on_an_alias_that_is_not_there_makes_none(world: World, versions: list[int], tag: str) -> None:
+    check_problem(move(world.client, "absent", versions[0], tag), 412, "alias_moved")
+    check_problem(world.client.get("/v1/aliases/absent"), 404, "not_found")
+    move(world.client, "gone", versions[0])
+    delete(world.client, "gone")
+    check_problem(move(world.client, "gone", versions[0], tag), 412, "alias_moved")

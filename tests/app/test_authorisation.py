@@ -15,12 +15,13 @@ from starlette.testclient import TestClient
 from app.access.policies import Policies, needs
 from app.main import create_app
 from app.settings import AppSettings
+from registry.aliases import Aliases
 from registry.contract import Scope
 from registry.datasets import Datasets
 from registry.jobs import Jobs
 from registry.keys import ApiKeys
 from registry.patches import Patches
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 from tests.app.patched import add_patch
 from tests.app.world import World, add_ready_dataset, check_problem, open_world
 
@@ -114,6 +115,9 @@ def test_the_document_names_the_policy_of_every_route_under_v1() -> None:
         "POST /v1/patches/{patch_id}/reselect": "patch",
         "POST /v1/jobs/{job_id}/cancel": "job",
         "POST /v1/jobs/{job_id}/retry": "job",
+        "PATCH /v1/versions/{version_id}": "version",
+        "DELETE /v1/versions/{version_id}": "version",
+        "POST /v1/versions/{version_id}/restore": "version",
     }
     only_reads = {str(route) for route in ROUTES if route.scope is Scope.READ}
     assert all(name.startswith("GET ") for name in only_reads)
@@ -140,6 +144,8 @@ def test_a_route_answers_whom_the_document_allows_and_nobody_else(
         problem = check_problem(response, 403, "scope_missing" if missing else "not_owner")
         assert str(route.scope) in problem["detail"] if missing else OTHER in problem["detail"]
     for scope, owner in allowed:
+        with keyed.services.database.write() as session:  # the one before may have removed it
+            Aliases(session).move(ids["alias"], int(ids["version_id"]), actor="a test", reason="")
         response = ask(keyed.client, route, ids, tokens[scope, owner])
         assert response.status_code not in (401, 403, 404, 405), f"{route} refuses {scope} of {owner}: {response.text}"
         assert response.status_code < 500
@@ -217,3 +223,13 @@ def test_every_resource_tells_its_owner(
         assert resource["owner"] == OWNER, noun
         listed = keyed.client.get(f"/v1/{plural}", headers=headers).json()["items"]
         assert OWNER in [each["owner"] for each in listed], noun
+
+
+def test_a_patch_that_may_move_active_needs_what_moving_it_needs(
+    keyed: World, tokens: dict[tuple[Scope, str], str], ids: dict[str, str]
+) -> None:
+    body = {"name": "p", "tasks": [ids["dataset_id"]], "supported": [ids["dataset_id"]], "activate": "if_accepted"}
+    for scope in (Scope.WRITE, Scope.ADMIN):
+        headers = {"authorization": f"Bearer {tokens[scope, OWNER]}"}
+        response = keyed.client.post("/v1/patches", json=body, headers=headers)
+        assert (response.status_code == 403) == (scope is Scope.WRITE), response.text

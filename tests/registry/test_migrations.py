@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.resources import files
 
 import pytest
@@ -9,10 +10,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
+from registry.aliases import Aliases
 from registry.database import Database
 from registry.tables import Base
+from registry.versions import Versions
 
 MIGRATE = "import sys; from registry.database import Database; Database(sys.argv[1]).migrate()"
 
@@ -23,12 +26,16 @@ def differences(database: Database) -> list[object]:
         return list(compare_metadata(context, Base.metadata))
 
 
-def downgrade(database: Database) -> None:
+def _move_to(database: Database, move: Callable[[Config, str], None], revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(files("registry") / "migrations"))
     with database.engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        move(config, revision)
+
+
+def downgrade(database: Database) -> None:
+    _move_to(database, command.downgrade, "base")
 
 
 @pytest.fixture
@@ -64,3 +71,41 @@ def test_processes_that_start_together_migrate_once(empty_url: str) -> None:
     database = Database(empty_url)
     assert differences(database) == []
     database.close()
+
+
+def test_versions_of_an_older_release_get_their_parents_and_keep_their_history(unmigrated: Database) -> None:
+    _move_to(unmigrated, command.upgrade, "0003")
+    base, now = "f" * 64, "2026-01-01 00:00:00"
+    with unmigrated.engine.begin() as connection:
+        insert = "INSERT INTO base_models VALUES (:base, 'starter', 8, 32, :now)"
+        connection.execute(text(insert), {"base": base, "now": now})
+        insert = "INSERT INTO task_vectors VALUES ('tau', :base, 1, 0.1, 'job_1', :now)"
+        connection.execute(text(insert), {"base": base, "now": now})
+        for number, job, lineage in (
+            (1, None, "{}"),
+            (2, "job_1", '{"request": {"name": "a patch"}}'),
+            (3, None, '{"request": {"terms": [{"version": 2}, {"task_vector_sha256": "tau"}, {"version": 99}]}}'),
+            (4, None, '{"request": {"from_version": 3, "remove": ["tau"]}}'),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO versions (id, name, base_fingerprint, job_id, probe, lineage, created_at) "
+                    "VALUES (:id, 'v', :base, :job, '[]', :lineage, :now)"
+                ),
+                {"id": number, "base": base, "job": job, "lineage": lineage, "now": now},
+            )
+        connection.execute(text("INSERT INTO version_terms VALUES (2, 0, 'tau', 1, 'flat'), (3, 0, 'tau', 2, 'flat')"))
+        connection.execute(
+            text(
+                "INSERT INTO alias_history (alias, to_version_id, actor, reason, at) VALUES ('old', 2, 'a', 'r', :now)"
+            ),
+            {"now": now},
+        )
+    unmigrated.migrate()
+    with unmigrated.write() as session:
+        assert Versions(session).parents_of([1, 2, 3, 4]) == {1: [], 2: [], 3: [2], 4: [3]}
+        (move,) = Aliases(session).history("old")
+        assert (move.to_version_id, move.reason, move.forced) == (2, "r", False)
+        Aliases(session).move("old", 3, actor="a", reason="again")
+        assert Aliases(session).revision("old") == move.id + 1
+    unmigrated.close()

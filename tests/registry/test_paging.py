@@ -5,11 +5,12 @@ import json
 
 import pytest
 
+from registry.aliases import Aliases
 from registry.contract import JobKind, JobStatus
 from registry.database import Database
 from registry.errors import RequestRefusedError
 from registry.jobs import Jobs
-from registry.versions import Aliases, Versions
+from registry.versions import Versions
 from tests.registry.clock import Clock
 from tests.registry.rows import add_version
 

@@ -7,10 +7,11 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
+from registry.aliases import Aliases
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.tables import AliasHistoryRow, VersionRow
-from registry.versions import Aliases, TermSpec, Versions
+from registry.versions import TermSpec, Versions
 from tests.registry.clock import Clock
 from tests.registry.rows import FINGERPRINT, VECTOR, add_base, add_task_vector, add_version
 
@@ -166,7 +167,7 @@ def test_an_alias_cannot_name_what_is_not_there(database: Database) -> None:
         with database.write() as session:
             Aliases(session).move("active", 404, actor="a", reason="r")
 
-    with pytest.raises(IntegrityError):
+    with pytest.raises(NotFoundError):
         move()
     with database.read() as session:
         assert Aliases(session).history("active") == []

@@ -1,5 +1,6 @@
 """A real installation in a temporary folder: SQLite, blobs, and the starter registered as its base."""
 
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from paint_core.models import BaseModel, load_base
+from paint_core.starter import supported_archives
 from registry.blobs import FileBlobStore
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
@@ -93,3 +95,23 @@ def others(installation: Installation, tmp_path_factory: pytest.TempPathFactory)
     """Digits five to nine as a supported task, ingested."""
     members = digit_members(range(5, 10), val=4, test=4)
     return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "others.zip", members))
+
+
+@pytest.fixture(scope="module")
+def food() -> dict[str, bytes]:
+    """Archive members of three of the bundled kinds of food, which the starter knows; two train images each."""
+    with zipfile.ZipFile(supported_archives()["food"]) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".png"))
+        kinds = sorted({name.split("/")[1] for name in names})[:3]
+        members = {name: archive.read(name) for name in names if name.split("/")[1] in kinds}
+    tests = {kind: [name for name in members if name.startswith(f"test/{kind}/")] for kind in kinds}
+    for kind, pictures in tests.items():
+        for name in pictures[:2]:
+            members[f"train/{kind}/{Path(name).name}"] = members.pop(name)
+    return members
+
+
+@pytest.fixture(scope="module")
+def kept(installation: Installation, food: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
+    """Food as a supported task, ingested."""
+    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "kept.zip", food))

@@ -1,9 +1,6 @@
 """Every method through the worker's patch step, in this process, on the starter: what is stored was asked for."""
 
 import copy
-import io
-import json
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,44 +12,14 @@ from paint_core.alpha import FeatureCurve
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features
-from paint_core.starter import supported_archives
 from paint_core.weights import Term, load_task_vector, mix_into
-from registry.jobs import Jobs
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
 from tests.worker.conftest import Installation
-from worker.messages import Channel, Checkpoint, Message, Note
-from worker.run import Run
+from tests.worker.runs import FINETUNE, Recorder, begin
+from worker.messages import Checkpoint
 from worker.steps.patch import patch
-
-FINETUNE = {"iterations": 4, "batch_size": 8, "learning_rate": 1e-3, "seed": 3}
-
-
-class Recorder(Channel):
-    """Keeps every message; `fail_at` ends the trainer as a broken pipe does, at the so-manyeth checkpoint."""
-
-    def __init__(self, fail_at: int | None = None) -> None:
-        super().__init__(io.StringIO())
-        self.messages: list[Message] = []
-        self._checkpoints_left = fail_at
-
-    def send(self, message: Message) -> None:
-        super().send(message)
-        self.messages.append(message)
-        if isinstance(message, Checkpoint) and self._checkpoints_left is not None:
-            self._checkpoints_left -= 1
-            if self._checkpoints_left == 0:
-                raise BrokenPipeError
-
-    @property
-    def checkpoint(self) -> dict[str, Any]:
-        """The last one, as the database would give it back."""
-        values = [message.value for message in self.messages if isinstance(message, Checkpoint)]
-        return dict(json.loads(json.dumps(values[-1])))
-
-    def notes(self, text: str) -> list[Note]:
-        return [message for message in self.messages if isinstance(message, Note) and message.message == text]
 
 
 @pytest.fixture(scope="module")
@@ -62,39 +29,10 @@ def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFac
     return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
 
 
-@pytest.fixture(scope="module")
-def food() -> dict[str, bytes]:
-    """Archive members of three of the bundled kinds of food, which the starter knows; two train images each."""
-    with zipfile.ZipFile(supported_archives()["food"]) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".png"))
-        kinds = sorted({name.split("/")[1] for name in names})[:3]
-        members = {name: archive.read(name) for name in names if name.split("/")[1] in kinds}
-    tests = {kind: [name for name in members if name.startswith(f"test/{kind}/")] for kind in kinds}
-    for kind, pictures in tests.items():
-        for name in pictures[:2]:
-            members[f"train/{kind}/{Path(name).name}"] = members.pop(name)
-    return members
-
-
-@pytest.fixture(scope="module")
-def kept(installation: Installation, food: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
-    """Food as a supported task, ingested."""
-    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "kept.zip", food))
-
-
-def _begin(installation: Installation, row: PatchRow, channel: Channel, checkpoint: dict[str, Any]) -> Run:
-    with installation.database.write() as session:
-        jobs = Jobs(session)
-        lease = jobs.lease(row.job_id, "a test", 600)
-        assert lease is not None
-    run = Run(row.id, checkpoint, lease, installation.database, installation.blobs, channel, installation.settings)
-    return replace(run)
-
-
 def _patch(installation: Installation, **request: Any) -> tuple[PatchRow, Recorder]:
     row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
     recorder = Recorder()
-    patch(_begin(installation, row, recorder, {}))
+    patch(begin(installation, row, recorder, {}))
     return installation.patch(row.id), recorder
 
 
@@ -242,7 +180,7 @@ def test_a_floor_that_no_alpha_meets_registers_nothing(
         alpha={"rule": "floor", "max_supported_drop": 0, "grid_step": 0.5},
     )
     with pytest.raises(NoAcceptableAlphaError):
-        patch(_begin(installation, row, Recorder(), {}))
+        patch(begin(installation, row, Recorder(), {}))
     assert installation.patch(row.id).version_id is None
 
 
@@ -263,7 +201,7 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
     for fail_at in (2, num_checkpoints // 2, num_checkpoints - 2):
         row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
         first = Recorder(fail_at)
-        run = _begin(steady, row, first, {})
+        run = begin(steady, row, first, {})
         with pytest.raises(BrokenPipeError):
             patch(run)
         second = Recorder()

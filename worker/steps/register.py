@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import copy
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version as library_version
 from typing import Any
 
-import torch
+from torch import nn
 
 from paint_core.datasets import Task
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
 from paint_core.probe import probe_features
-from paint_core.weights import mix_into, relative_norm
+from paint_core.provenance import describe_environment
+from paint_core.weights import fingerprint, mix_into, relative_norm
+from registry.aliases import Aliases
+from registry.contract import ACTIVE_ALIAS
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
 from worker.run import Run
+from worker.steps.acceptance import judge
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import PatchJob
-from worker.steps.report import build_report
+from worker.steps.report import build_evaluation, build_report
 from worker.steps.state import PatchState
-
-_LIBRARIES = ("paintbox", "torch", "torchvision", "open_clip_torch", "timm", "safetensors", "numpy", "pillow")
 
 
 def register(
@@ -38,7 +38,7 @@ def register(
     journal: JobJournal,
     state: PatchState,
 ) -> None:
-    """Write the version, the report and the job's success, all or nothing.
+    """Write the version, the report and the job's success, all or nothing; with them the alias, if that was asked for.
 
     Args:
         run: The attempt.
@@ -53,7 +53,8 @@ def register(
     Raises:
         LeaseLostError: Another attempt holds the job; nothing is written.
     """
-    probe = _probe(base, result)
+    visual = _mixed(base, result)
+    probe: list[list[float]] = probe_features(visual, base).tolist()
     interpolants = {
         profile: run.blobs.put_bytes(interpolant.to_bytes())
         for profile, interpolant in result.stages[-1].search.interpolants.items()
@@ -65,6 +66,10 @@ def register(
         "timings_seconds": state.timings_seconds,
         "environment": lineage["environment"],
     }
+    terms = [TermSpec(term["task_vector_sha256"], term["coefficient"], term["profile"]) for term in report["terms"]]
+    evaluation, asked = build_evaluation(job, report), job.request.activate
+    decision = judge(evaluation, base, terms, probe, run.blobs) if asked == "if_accepted" else None
+    report["activation"] = None if decision is None else {"asked": asked, **asdict(decision)}
     with run.database.write() as session:
         Jobs(session).succeed(run.lease)
         versions = Versions(session)
@@ -72,23 +77,25 @@ def register(
         version = versions.register(
             name=job.request.name,
             base_fingerprint=base.fingerprint,
-            terms=[
-                TermSpec(term["task_vector_sha256"], term["coefficient"], term["profile"]) for term in report["terms"]
-            ],
+            terms=terms,
             probe=probe,
             lineage=lineage,
             job_id=run.lease.job_id,
             patch_id=job.row.id,
             owner=job.row.owner,
+            weights_fingerprint=fingerprint(visual.state_dict()),
+            evaluation=evaluation,
         )
         Patches(session).complete(job.row.id, version_id=version.id, report=report | {"version_id": version.id})
+        if decision is not None and decision.accepted:
+            reason = f"accepted: {decision.reason}"[:1000]
+            Aliases(session).move(ACTIVE_ALIAS, version.id, actor=f"patch {job.row.id}", reason=reason)
 
 
-def _probe(base: BaseModel, result: PatchResult) -> list[list[float]]:
+def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:
     visual = copy.deepcopy(base.visual)
     mix_into(visual, base.visual.state_dict(), result.mix_terms())
-    features: list[list[float]] = probe_features(visual, base).tolist()
-    return features
+    return visual
 
 
 def _add_task_vectors(
@@ -115,17 +122,6 @@ def _lineage(
         "anchors": {row.id: row.content_sha256 for row in job.pools},
         "request": job.row.request,
         "finetune": asdict(plan.finetune),
-        "environment": _environment(base.device),
-    }
-
-
-def _environment(device: torch.device) -> dict[str, Any]:
-    """Return what the weights depend on beside data and settings: library versions and hardware."""
-    on_cuda = device.type == "cuda"
-    return {
-        "python": platform.python_version(),
-        "libraries": {name: library_version(name) for name in _LIBRARIES},
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if on_cuda else "cpu",
-        "num_threads": torch.get_num_threads(),
+        "alpha": asdict(plan.alpha),
+        "environment": describe_environment(base.device),
     }

@@ -54,6 +54,24 @@ def build_report(
     }
 
 
+def build_evaluation(job: PatchJob, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the version keeps of a report about how good it is, as `registry.acceptance` reads it."""
+    return {
+        "split": "test",
+        "max_supported_drop": job.row.request["alpha"]["max_supported_drop"],
+        "tasks": [
+            {
+                "dataset_id": task["dataset_id"],
+                "name": task["name"],
+                "role": task["role"],
+                "zero_shot": task["test"]["zero_shot"],
+                "patched": task["test"]["patched"],
+            }
+            for task in report["tasks"]
+        ],
+    }
+
+
 def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> dict[str, Any]:
     return {
         "key": term.key,

@@ -1,0 +1,127 @@
+"""Asking for aliases, and moving them; `active` is guarded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy.exc import IntegrityError
+
+from app.errors import SupportedDropError
+from app.services import Services
+from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
+from registry.acceptance import supported_drops, too_much
+from registry.aliases import Aliases
+from registry.contract import ACTIVE_ALIAS
+from registry.errors import ConflictError, NotFoundError
+from registry.versions import Versions
+
+
+def list_aliases(services: Services) -> AliasList:
+    """Return every alias, by name."""
+    with services.database.read() as session:
+        return AliasList(items=[Alias.of(row) for row in Aliases(session).all()])
+
+
+def get_alias(services: Services, name: str) -> tuple[Alias, int]:
+    """Return the alias and its revision."""
+    with services.database.read() as session:
+        aliases = Aliases(session)
+        return Alias.of(aliases.get(name)), aliases.revision(name)
+
+
+def list_history(services: Services, name: str, limit: int, cursor: str | None) -> AliasHistory:
+    """Return a page of the moves of an alias that is or was there, newest first."""
+    with services.database.read() as session:
+        aliases = Aliases(session)
+        if not aliases.has_been(name):
+            raise NotFoundError("alias", name)
+        page = aliases.history(name, limit, cursor)
+        return AliasHistory(items=[AliasChange.of(row) for row in page], next_cursor=page.next_cursor)
+
+
+def move_alias(
+    services: Services, name: str, move: AliasMove, expected: Collection[int] | None, actor: str
+) -> tuple[Alias, int]:
+    """Return the alias and its revision; `active` once the version that it now names answers requests.
+
+    Args:
+        services: The application's services.
+        name: Of an alias; one that there is not is made.
+        move: Where to, and why.
+        expected: Revisions of which the alias must have one; None: any, or none at all.
+        actor: Who asks, for the history.
+
+    Returns:
+        The alias, and the number of its last move.
+
+    Raises:
+        NotFoundError: There is no such version.
+        SupportedDropError: It is to be active, and costs a supported task more than its limit.
+        AliasMovedError: The alias has another revision.
+        ConflictError: The version is in the trash, or somebody else makes the same new alias at this moment.
+    """
+    if name == ACTIVE_ALIAS and not move.force:
+        _refuse_large_drop(services, move.version)
+    return _move(services, name, move, expected, actor)
+
+
+def roll_back(
+    services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str
+) -> tuple[Alias, int]:
+    """Return the alias and its revision, moved to the version that it named before its last move.
+
+    What it costs the supported tasks is not asked again: the version has answered before.
+
+    Args:
+        services: The application's services.
+        name: Of an alias.
+        reason: For the history.
+        expected: As for `move_alias`.
+        actor: Who asks, for the history.
+
+    Returns:
+        The alias, and the number of its last move.
+
+    Raises:
+        NotFoundError: There is no such alias, or the version has been purged.
+        AliasMovedError: The alias has another revision.
+        ConflictError: It has named one version only, or the version is in the trash.
+    """
+    with services.database.read() as session:
+        aliases = Aliases(session)
+        previous, revision = aliases.before(name), aliases.revision(name)
+        aliases.require_revision(name, expected)
+    # What "before" means must not change while the version is loaded.
+    return _move(services, name, AliasMove(version=previous, reason=reason or "rollback"), [revision], actor)
+
+
+def delete_alias(services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:
+    """Remove an alias; its history stays. Errors as for `Aliases.delete`."""
+    with services.database.write() as session:
+        Aliases(session).delete(name, actor=actor, reason=reason, expected=expected)
+
+
+def _move(
+    services: Services, name: str, move: AliasMove, expected: Collection[int] | None, actor: str
+) -> tuple[Alias, int]:
+    if name == ACTIVE_ALIAS:
+        services.activator.activate(move.version, actor=actor, reason=move.reason, expected=expected, forced=move.force)
+    else:
+        try:
+            with services.database.write() as session:
+                Aliases(session).move(
+                    name, move.version, actor=actor, reason=move.reason, expected=expected, forced=move.force
+                )
+        except IntegrityError as error:  # two made the same new alias at the same moment
+            raise ConflictError(f"Alias {name!r} is being made by somebody else.", "Look at it, then go on.") from error
+    return get_alias(services, name)
+
+
+def _refuse_large_drop(services: Services, version_id: int) -> None:
+    with services.database.read() as session:
+        evaluation = Versions(session).get(version_id).evaluation
+    if evaluation is None:
+        return
+    refused = too_much(supported_drops(evaluation, services.settings.max_supported_drop))
+    if refused:
+        raise SupportedDropError(version_id, refused)

@@ -1,0 +1,104 @@
+"""What an exported version says of itself: a model card with YAML metadata, and its results as YAML."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from app.versions.schemas import Version
+
+_HUB = "hf-hub:"
+_LOADING = """```python
+import open_clip
+
+model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
+tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
+```
+
+Paintbox takes the folder as a base model, too: `PAINTBOX_BASES='["local-dir:/absolute/FOLDER"]'`."""
+
+
+def model_card(version: Version) -> str:
+    """Return the README of an exported version: metadata, where it comes from, how to load it, what was measured."""
+    metadata: dict[str, Any] = {
+        "library_name": "open_clip",
+        "pipeline_tag": "zero-shot-image-classification",
+        "tags": ["clip", "paintbox", *version.tags],
+    }
+    if version.base.ref.startswith(_HUB):
+        metadata["base_model"] = version.base.ref.removeprefix(_HUB)
+    metadata["paintbox"] = {
+        "version": version.id,
+        "name": version.name,
+        "created_at": version.created_at.isoformat(),
+        "base": version.base.model_dump(),
+        "terms": [term.model_dump() for term in version.terms],
+        "weights_fingerprint": version.weights_fingerprint,
+        "parents": version.parents,
+        "lineage": version.lineage,
+    }
+    parts = [
+        f"---\n{_dump(metadata)}---",
+        f"# {_in_line(version.name)}",
+        f"Version {version.id} of a Paintbox installation: {_describe_mix(version)}",
+        _LOADING,
+        _describe_results(version.evaluation),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def eval_results(version: Version) -> str:
+    """Return the results of a version that has an evaluation, one entry for each data set."""
+    assert version.evaluation is not None
+    hashes = version.lineage.get("datasets") or {}
+    entries = [
+        {
+            "dataset": {
+                "id": task["dataset_id"],
+                "name": task["name"],
+                "content_sha256": hashes.get(task["dataset_id"]),
+                "split": version.evaluation["split"],
+            },
+            "role": task["role"],
+            "metric": "top-1 accuracy",
+            "value": task["patched"]["accuracy"],
+            "interval": [task["patched"]["low"], task["patched"]["high"]],
+            "zero_shot": task["zero_shot"]["accuracy"],
+            "num_images": task["patched"]["total"],
+        }
+        for task in version.evaluation["tasks"]
+    ]
+    return _dump(entries)
+
+
+def _describe_mix(version: Version) -> str:
+    if not version.terms:
+        return f"the unpatched base `{version.base.ref}`."
+    num_terms = len(version.terms)
+    return f"base `{version.base.ref}` plus {num_terms} task vector{'s' if num_terms > 1 else ''}."
+
+
+def _describe_results(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return "Nobody has measured this mix."
+    rows = [
+        f"| {_in_cell(task['name'])} | {task['role']} | {task['zero_shot']['accuracy']:.1%} "
+        f"| {task['patched']['accuracy']:.1%} | {task['patched']['total']} |"
+        for task in evaluation["tasks"]
+    ]
+    header = f"| data set | role | zero-shot | this model | {evaluation['split']} images |\n|---|---|---|---|---|"
+    return "\n".join([f"Top-1 accuracy on {evaluation['split']} splits:\n", header, *rows])
+
+
+def _in_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_cell(text: str) -> str:
+    return _in_line(text).replace("|", "\\|")
+
+
+def _dump(value: Any) -> str:
+    dumped: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    return dumped

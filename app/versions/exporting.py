@@ -1,0 +1,131 @@
+"""A version as a tar of a folder that open_clip loads, with a model card and what was measured of it."""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.errors import BaseNotLoadedError
+from app.services import Services
+from app.serving.model import mix_tower
+from app.versions.card import eval_results, model_card
+from app.versions.schemas import Version
+from app.versions.service import describe
+from paint_core.export import write_model
+from registry.tables import VersionRow
+from registry.versions import Versions
+
+TAR_MEDIA_TYPE = "application/x-tar"
+_CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Export:
+    """A tar that is ready to be sent.
+
+    Attributes:
+        name: Of the file.
+        num_bytes: Its size.
+        chunks: Its bytes, once.
+        files: What they are read from.
+    """
+
+    name: str
+    num_bytes: int
+    chunks: Iterator[bytes]
+    files: ExitStack
+
+
+class ExportResponse(StreamingResponse):
+    """The tar, after which its files are closed, also if the client goes away before.
+
+    Args:
+        export: What to send.
+    """
+
+    def __init__(self, export: Export) -> None:
+        headers = {
+            "Content-Length": str(export.num_bytes),
+            "Content-Disposition": f'attachment; filename="{export.name}"',
+        }
+        super().__init__(export.chunks, media_type=TAR_MEDIA_TYPE, headers=headers)
+        self._files = export.files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        with self._files:
+            await super().__call__(scope, receive, send)
+
+
+def export_version(services: Services, version_id: int) -> Export:
+    """Return the tar of a version; its files lie in the scratch folder without a name until they are sent.
+
+    Args:
+        services: The application's services.
+        version_id: The version.
+
+    Returns:
+        A tar of one folder.
+
+    Raises:
+        NotFoundError: There is no such version.
+        BaseNotLoadedError: Its base is not loaded in this process.
+        CompositionInProgressError: Another version is being mixed.
+        BlobMissingError: A task vector is gone.
+        BlobCorruptError: A task vector's bytes have changed.
+    """
+    with services.database.read() as session:
+        versions = Versions(session)
+        row, terms = versions.get(version_id), versions.terms(version_id)
+        described = describe(session, row)
+    base = services.bases.get(row.base_fingerprint)
+    if base is None:
+        raise BaseNotLoadedError(row.base_fingerprint)
+    with tempfile.TemporaryDirectory(dir=services.settings.scratch_dir, prefix="export-") as name:
+        folder = Path(name)
+        with services.composer.busy():
+            write_model(folder, base, mix_tower(base, terms, services.blobs))
+        _write_card(folder, described)
+        members = [_member(path, f"version-{version_id}", row) for path in sorted(folder.iterdir())]
+        with ExitStack() as stack:
+            files = [stack.enter_context(path.open("rb")) for path in sorted(folder.iterdir())]
+            kept_open = stack.pop_all()
+    num_bytes = sum(len(_header(member)) + _padded(member.size) for member in members) + 2 * tarfile.BLOCKSIZE
+    return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files), kept_open)
+
+
+def _write_card(folder: Path, version: Version) -> None:
+    (folder / "README.md").write_text(model_card(version), encoding="utf-8")
+    if version.evaluation is not None:
+        (folder / "eval_results.yaml").write_text(eval_results(version), encoding="utf-8")
+
+
+def _member(path: Path, folder: str, row: VersionRow) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(f"{folder}/{path.name}")
+    member.size, member.mtime = path.stat().st_size, int(row.created_at.timestamp())
+    return member
+
+
+def _header(member: tarfile.TarInfo) -> bytes:
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+def _padded(size: int) -> int:
+    return -(-size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+
+
+def _stream(members: Sequence[tarfile.TarInfo], files: Sequence[IO[bytes]]) -> Iterator[bytes]:
+    for member, file in zip(members, files, strict=True):
+        yield _header(member)
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+        yield b"\0" * (_padded(member.size) - member.size)
+    yield b"\0" * (2 * tarfile.BLOCKSIZE)

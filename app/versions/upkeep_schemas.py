@@ -1,0 +1,61 @@
+"""What looking after versions looks like on the wire: verification, and emptying the trash."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from registry.retention import Garbage
+
+
+class Check(BaseModel):
+    """One thing that was compared."""
+
+    what: str = Field(description="`base`, `task_vector`, `weights` or `probe`")
+    name: str = Field(description="Which of them")
+    matches: bool | None = Field(description="Null: there is nothing to compare with, or no way to")
+    expected: str | None
+    actual: str | None
+    detail: str
+
+
+class Verification(BaseModel):
+    """Whether a version is still what was registered."""
+
+    version: int
+    matches: bool = Field(description="Everything that could be compared is equal, and the probe could be")
+    checks: list[Check]
+
+
+class FreedBlob(BaseModel):
+    """A task vector that no version needs."""
+
+    sha256: str
+    num_bytes: int
+
+
+class KeptVersion(BaseModel):
+    """A version in the trash that stays although its time is over."""
+
+    version: int
+    reason: str
+
+
+class Collected(BaseModel):
+    """What a collection freed, or would free."""
+
+    dry_run: bool
+    versions: list[int] = Field(description="Purged")
+    kept: list[KeptVersion]
+    task_vectors: list[FreedBlob]
+    num_bytes: int
+
+    @classmethod
+    def of(cls, garbage: Garbage, dry_run: bool) -> Collected:
+        """Return the resource of what was found."""
+        return cls(
+            dry_run=dry_run,
+            versions=list(garbage.versions),
+            kept=[KeptVersion(version=version, reason=reason) for version, reason in garbage.kept.items()],
+            task_vectors=[FreedBlob(sha256=sha, num_bytes=size) for sha, size in garbage.task_vectors.items()],
+            num_bytes=garbage.num_bytes,
+        )

@@ -1,0 +1,101 @@
+"""Whether a version is still what was registered: every hash is computed again, and the weights are mixed again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from app.services import Services
+from app.serving.model import mix_tower
+from app.versions.upkeep_schemas import Check, Verification
+from paint_core.errors import PaintCoreError
+from paint_core.models import BaseModel, base_fingerprint
+from paint_core.probe import check_probe, probe_features
+from paint_core.weights import fingerprint
+from registry.errors import BlobCorruptError, BlobMissingError
+from registry.tables import VersionRow
+from registry.versions import TermSpec, Versions
+
+_MIX = "the mix"
+
+
+def verify_version(services: Services, version_id: int) -> Verification:
+    """Return what of a version was compared, and whether it is equal.
+
+    Args:
+        services: The application's services.
+        version_id: The version; it may be in the trash.
+
+    Returns:
+        A check for the base, for each task vector, for the mixed weights and for the probe.
+
+    Raises:
+        NotFoundError: There is no such version.
+        CompositionInProgressError: Another version is being mixed.
+    """
+    with services.database.read() as session:
+        versions = Versions(session)
+        row, terms = versions.get(version_id), versions.terms(version_id)
+        ref = versions.base(row.base_fingerprint).ref
+    base = services.bases.get(row.base_fingerprint)
+    with services.composer.busy():
+        parts = [_check_base(ref, row.base_fingerprint, base)]
+        parts += [_check_vector(services, sha) for sha in dict.fromkeys(term.task_vector_sha256 for term in terms)]
+        if base is not None and all(part.matches for part in parts):
+            mixed = _check_mix(services, row, terms, base)
+        else:
+            mixed = [_check(what, _MIX, None, "not mixed: see the checks above") for what in ("weights", "probe")]
+    probe = mixed[-1]
+    matches = all(check.matches is not False for check in (*parts, *mixed)) and probe.matches is True
+    return Verification(version=version_id, matches=matches, checks=[*parts, *mixed])
+
+
+def _check_base(ref: str, expected: str, base: BaseModel | None) -> Check:
+    if base is None:
+        return _check("base", ref, None, "not loaded here: name it in PAINTBOX_BASES and restart", expected)
+    return _compare("base", ref, expected, base_fingerprint(base.model, base.preprocess))
+
+
+def _check_vector(services: Services, sha256: str) -> Check:
+    try:
+        services.blobs.fetch(sha256)
+    except BlobCorruptError as error:
+        return _compare("task_vector", sha256, sha256, error.actual)
+    except BlobMissingError:
+        return _check("task_vector", sha256, False, "the blob is missing: restore it from a backup", sha256)
+    return _compare("task_vector", sha256, sha256, sha256)
+
+
+def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], base: BaseModel) -> list[Check]:
+    try:
+        visual = mix_tower(base, terms, services.blobs)
+    except PaintCoreError as error:
+        return [_check(what, _MIX, False, str(error)) for what in ("weights", "probe")]
+    actual = fingerprint(visual.state_dict())
+    if row.weights_fingerprint is None:
+        detail = "an older release registered it without its weights' fingerprint"
+        weights = _check("weights", _MIX, None, detail, None, actual)
+    else:
+        weights = _compare("weights", _MIX, row.weights_fingerprint, actual)
+    return [weights, _check_probe(row, probe_features(visual, base))]
+
+
+def _check_probe(row: VersionRow, features: Tensor) -> Check:
+    try:
+        check_probe(features, torch.tensor(row.probe))
+    except PaintCoreError as error:
+        return _check("probe", _MIX, False, str(error))
+    return _check("probe", _MIX, True, "the probe pictures' features point where they did")
+
+
+def _compare(what: str, name: str, expected: str, actual: str) -> Check:
+    matches = expected == actual
+    return _check(what, name, matches, "equal" if matches else "differs: restore it from a backup", expected, actual)
+
+
+def _check(
+    what: str, name: str, matches: bool | None, detail: str, expected: str | None = None, actual: str | None = None
+) -> Check:
+    return Check(what=what, name=name, matches=matches, expected=expected, actual=actual, detail=detail)

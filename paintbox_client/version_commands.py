@@ -1,0 +1,97 @@
+"""The commands of `paintbox` that look after versions: tag, verify, delete, restore, gc, export, and aliases' end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paintbox_client.client import JsonObject
+from paintbox_client.connection import AsJson, open_client
+from paintbox_client.display import print_json, print_note, print_table, print_text
+from paintbox_client.tables import print_versions
+
+VersionId = Annotated[int, typer.Argument(metavar="VERSION")]
+
+
+def tag(
+    ctx: typer.Context,
+    version_id: VersionId,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="All that it is to have.")] = None,
+    name: Annotated[str | None, typer.Option(help="Another name, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace a version's tags; without any, it has none."""
+    with open_client(ctx) as client:
+        _print_version(client.relabel(version_id, name, tags or []), as_json)
+
+
+def verify(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
+    """Compute a version's hashes again and compare; status 1 if something differs."""
+    with open_client(ctx) as client:
+        answer = client.verify(version_id)
+    if as_json:
+        print_json(answer)
+    else:
+        words = {True: "equal", False: "DIFFERS", None: "unknown"}
+        rows = [(each["what"], each["name"], words[each["matches"]], each["detail"]) for each in answer["checks"]]
+        print_table(("WHAT", "NAME", "", "DETAIL"), rows)
+    if not answer["matches"]:
+        raise typer.Exit(1)
+
+
+def delete(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
+    """Put a version into the trash."""
+    with open_client(ctx) as client:
+        _print_version(client.delete_version(version_id), as_json)
+    print_note(f"`paintbox restore {version_id}` takes it back until it is purged.")
+
+
+def restore(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
+    """Take a version out of the trash."""
+    with open_client(ctx) as client:
+        _print_version(client.restore_version(version_id), as_json)
+
+
+def gc(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Purge what has been in the trash for long, with the task vectors that then no version needs."""
+    with open_client(ctx) as client:
+        answer = client.collect_garbage(dry_run)
+    if as_json:
+        return print_json(answer)
+    for kept in answer["kept"]:
+        print_note(f"Version {kept['version']} stays: {kept['reason']}.")
+    verb = "Would purge" if dry_run else "Purged"
+    num_vectors = len(answer["task_vectors"])
+    print_text(
+        f"{verb} {len(answer['versions'])} versions and {num_vectors} task vectors, {answer['num_bytes']:,} bytes."
+    )
+
+
+def export(
+    ctx: typer.Context, version_id: VersionId, folder: Annotated[Path, typer.Argument(help="A new folder.")]
+) -> None:
+    """Write a version as a folder that open_clip loads as local-dir:FOLDER."""
+    with open_client(ctx) as client:
+        for path in client.export(version_id, folder):
+            print_text(str(path))
+
+
+def unalias(
+    ctx: typer.Context,
+    alias: Annotated[str, typer.Argument(help="Not `active`.")],
+    reason: Annotated[str, typer.Option(help="For the history.")] = "",
+) -> None:
+    """Remove an alias; its history stays."""
+    with open_client(ctx) as client:
+        client.delete_alias(alias, reason)
+    print_text(f"Alias {alias} is removed.")
+
+
+def _print_version(version: JsonObject, as_json: bool) -> None:
+    print_json(version) if as_json else print_versions([version])

@@ -1,0 +1,174 @@
+"""Aliases: movable names of versions, and the history of every move."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import exists, func, select
+
+from registry.contract import ACTIVE_ALIAS
+from registry.errors import AliasMovedError, ConflictError, NotFoundError
+from registry.paging import Page, read_page
+from registry.repository import Repository
+from registry.tables import AliasHistoryRow, AliasRow
+from registry.versions import Versions
+
+ANY_REVISION: Collection[int] = range(1, 2**63)
+"""What `If-Match: *` allows: whatever the alias names, but it must be there (RFC 9110, 13.1.1)."""
+
+
+class Aliases(Repository):
+    """Aliases and their history within one transaction."""
+
+    def get(self, name: str) -> AliasRow:
+        """Return the alias.
+
+        Args:
+            name: Name such as `active`.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such alias.
+        """
+        row = self._session.get(AliasRow, name)
+        if row is None:
+            raise NotFoundError("alias", name)
+        return row
+
+    def active_version_id(self) -> int | None:
+        """Return the id of the version that `active` names, or None before the first start is over."""
+        return self._session.scalar(select(AliasRow.version_id).where(AliasRow.name == ACTIVE_ALIAS))
+
+    def all(self) -> Sequence[AliasRow]:
+        """Return every alias, by name."""
+        return self._session.scalars(select(AliasRow).order_by(AliasRow.name)).all()
+
+    def revision(self, name: str) -> int:
+        """Return the number of the alias's last move, which no other state of it has; 0 if there is no such alias."""
+        if self._session.get(AliasRow, name) is None:
+            return 0
+        return self._session.scalar(select(func.max(AliasHistoryRow.id)).where(AliasHistoryRow.alias == name)) or 0
+
+    def before(self, name: str) -> int:
+        """Return the id of the version that the alias named before its last move.
+
+        Args:
+            name: Name such as `active`.
+
+        Returns:
+            The version's id.
+
+        Raises:
+            NotFoundError: There is no such alias.
+            ConflictError: It has named one version only.
+        """
+        self.get(name)
+        moves = self.history(name, limit=1)
+        if not moves or moves[0].from_version_id is None:
+            raise ConflictError(f"Alias {name!r} has named one version only.", "Move it to a version by number.")
+        return moves[0].from_version_id
+
+    def require_revision(self, name: str, expected: Collection[int] | None) -> None:
+        """Refuse to go on if the alias has moved.
+
+        Args:
+            name: Name such as `active`.
+            expected: Revisions of which it must have one; None allows any, and that there is no such alias.
+
+        Raises:
+            AliasMovedError: It has another, or there is none.
+        """
+        if expected is not None and self.revision(name) not in expected:
+            raise AliasMovedError(name, self.revision(name))
+
+    def move(
+        self,
+        name: str,
+        version_id: int,
+        *,
+        actor: str,
+        reason: str,
+        expected: Collection[int] | None = None,
+        forced: bool = False,
+    ) -> AliasRow:
+        """Return the alias, now naming this version; the move is added to the history.
+
+        Args:
+            name: Of an alias, made now if there is none.
+            version_id: The version.
+            actor: Who asks.
+            reason: Why.
+            expected: As for `require_revision`.
+            forced: Whether the guard was told to let it pass.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: The version is in the trash.
+            AliasMovedError: The alias has moved.
+        """
+        Versions(self._session, self._now).get_kept(version_id, lock=True)
+        row = self._locked(name, expected)
+        previous = row.version_id if row else None
+        if row is None:
+            row = AliasRow(name=name)
+            self._session.add(row)
+        row.version_id, row.updated_at = version_id, self._now()
+        self._remember(name, previous, version_id, actor=actor, reason=reason, forced=forced)
+        return row
+
+    def delete(self, name: str, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
+        """Remove the alias; its history stays and tells of it.
+
+        Args:
+            name: Of an alias.
+            actor: Who asks.
+            reason: Why.
+            expected: As for `require_revision`.
+
+        Raises:
+            NotFoundError: There is no such alias.
+            AliasMovedError: It has moved.
+            ConflictError: It is the one that answers.
+        """
+        if name == ACTIVE_ALIAS:
+            raise ConflictError(f"Alias {name!r} cannot be deleted.", "Move it to another version instead.")
+        row = self._locked(name, expected)
+        if row is None:
+            raise NotFoundError("alias", name)
+        self._session.delete(row)
+        self._remember(name, row.version_id, None, actor=actor, reason=reason, forced=False)
+
+    def _locked(self, name: str, expected: Collection[int] | None) -> AliasRow | None:
+        row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
+        self.require_revision(name, expected)
+        return row
+
+    def _remember(
+        self, name: str, before: int | None, after: int | None, *, actor: str, reason: str, forced: bool
+    ) -> None:
+        self._session.add(
+            AliasHistoryRow(
+                alias=name,
+                from_version_id=before,
+                to_version_id=after,
+                actor=actor,
+                reason=reason,
+                forced=forced,
+                at=self._now(),
+            )
+        )
+        self._session.flush()
+
+    def has_been(self, name: str) -> bool:
+        """Return whether there is or was an alias of this name."""
+        return bool(self._session.scalar(select(exists().where(AliasHistoryRow.alias == name))))
+
+    def history(self, name: str, limit: int = 100, cursor: str | None = None) -> Page[AliasHistoryRow]:
+        """Return a page of the alias's moves, newest first; errors as for `read_page`."""
+        query = select(AliasHistoryRow).where(AliasHistoryRow.alias == name)
+        return read_page(self._session, query, (AliasHistoryRow.id,), limit, cursor)

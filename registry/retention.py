@@ -1,0 +1,183 @@
+"""Emptying the trash: versions that nothing needs any more, and the task vectors that then no version needs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+
+from registry.blobs import BlobStore
+from registry.contract import JobKind, JobStatus
+from registry.database import Database
+from registry.errors import ConflictError
+from registry.repository import Repository
+from registry.tables import (
+    AliasRow,
+    JobRow,
+    PatchRow,
+    TaskVectorRow,
+    VersionParentRow,
+    VersionRow,
+    VersionTagRow,
+    VersionTermRow,
+)
+
+GRACE_SECONDS = 3600.0
+"""A task vector this young is kept: whoever made it may be about to use it."""
+
+_Value = TypeVar("_Value")
+_CHUNK = 500  # values in one statement; databases bound them
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """What a collection frees, or would free.
+
+    Attributes:
+        versions: Of the trash, whose time is over and which nothing needs.
+        kept: Of the trash, whose time is over but which an alias or another version needs: and why, by version.
+        task_vectors: Bytes by hash, of those that no version needs then.
+    """
+
+    versions: tuple[int, ...]
+    kept: dict[int, str]
+    task_vectors: dict[str, int]
+
+    @property
+    def num_bytes(self) -> int:
+        """What the blobs take."""
+        return sum(self.task_vectors.values())
+
+
+class Retention(Repository):
+    """What may be purged, within one transaction."""
+
+    def find(self, retention_seconds: float, grace_seconds: float = GRACE_SECONDS) -> Garbage:
+        """Return what may be purged now.
+
+        Args:
+            retention_seconds: How long a version stays in the trash.
+            grace_seconds: How old a task vector must be.
+
+        Returns:
+            Nothing that an alias names, or that a version which stays was made from.
+        """
+        before = self._now() - timedelta(seconds=retention_seconds)
+        query = select(VersionRow.id).where(VersionRow.deleted_at <= before).order_by(VersionRow.id)
+        candidates = self._session.scalars(query).all()
+        kept = self._needed(candidates)
+        gone = tuple(version_id for version_id in candidates if version_id not in kept)
+        return Garbage(gone, kept, self._unused_vectors(set(gone), grace_seconds))
+
+    def remove(self, garbage: Garbage) -> None:
+        """Delete the rows; the database refuses if something refers to them again.
+
+        Args:
+            garbage: From `find`, in the same transaction.
+
+        Raises:
+            IntegrityError: Something does.
+        """
+        for ids in _chunks(garbage.versions):
+            for column in (VersionTermRow.version_id, VersionTagRow.version_id, VersionParentRow.version_id):
+                self._session.execute(delete(column.class_).where(column.in_(ids)))
+        for ids in _chunks(garbage.versions):
+            self._session.execute(delete(VersionRow).where(VersionRow.id.in_(ids)))
+        for sha256s in _chunks(garbage.task_vectors):
+            self._session.execute(delete(TaskVectorRow).where(TaskVectorRow.sha256.in_(sha256s)))
+
+    def _needed(self, candidates: Collection[int]) -> dict[int, str]:
+        named = self._session.execute(select(AliasRow.version_id, AliasRow.name)).all()
+        kept = {version: f"alias {name!r} names it" for version, name in named if version in set(candidates)}
+        pairs = select(VersionParentRow.parent_id, VersionParentRow.version_id).order_by(VersionParentRow.version_id)
+        children = self._session.execute(
+            pairs.join(VersionRow, VersionRow.id == VersionParentRow.parent_id).where(
+                VersionRow.deleted_at.is_not(None)
+            )
+        ).all()
+        goes = set(candidates) - kept.keys()
+        while True:
+            needed = {parent: child for parent, child in children if parent in goes and child not in goes}
+            if not needed:
+                return kept
+            kept |= {parent: f"version {child} was made from it" for parent, child in needed.items()}
+            goes -= needed.keys()
+
+    def _unused_vectors(self, gone: Collection[int], grace_seconds: float) -> dict[str, int]:
+        """Bytes by hash of old task vectors of which no version stays: none with it as a term, none of its patch."""
+        before = self._now() - timedelta(seconds=grace_seconds)
+        vectors = self._session.scalars(select(TaskVectorRow).where(TaskVectorRow.created_at <= before)).all()
+        terms = self._session.execute(select(VersionTermRow.version_id, VersionTermRow.task_vector_sha256))
+        used = {sha256 for version_id, sha256 in terms if version_id not in gone}
+        busy = self._jobs_in_use(gone)
+        return {row.sha256: row.num_bytes for row in vectors if row.sha256 not in used and row.job_id not in busy}
+
+    def _jobs_in_use(self, gone: Collection[int]) -> set[str]:
+        """Jobs of patches that still have a version, or that train on what an unfinished patch trains on.
+
+        The first can be asked for another alpha; the same training gives the same task vector, so the others may be
+        about to name it.
+        """
+        made = self._session.execute(select(VersionRow.id, VersionRow.patch_id).where(VersionRow.patch_id.is_not(None)))
+        living = {patch_id for version_id, patch_id in made if version_id not in gone}
+        unfinished = select(JobRow.id).where(
+            JobRow.kind == JobKind.PATCH, JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING))
+        )
+        waiting = set(self._session.scalars(unfinished))
+        patches = self._session.execute(select(PatchRow.id, PatchRow.job_id, PatchRow.request)).all()
+        training = {dataset for _, job_id, request in patches if job_id in waiting for dataset in request["tasks"]}
+        return {
+            job_id
+            for patch_id, job_id, request in patches
+            if patch_id in living or not training.isdisjoint(request["tasks"])
+        }
+
+
+def collect_garbage(
+    database: Database,
+    blobs: BlobStore,
+    retention_seconds: float,
+    *,
+    grace_seconds: float = GRACE_SECONDS,
+    dry_run: bool = False,
+) -> Garbage:
+    """Purge what may be purged, and return it.
+
+    The rows go first, in the same transaction: whoever refers to them at that moment either is seen or is refused. A
+    crash before the commit leaves rows of task vectors that nobody needs; the next collection deletes them again.
+
+    Args:
+        database: Holds the rows.
+        blobs: Holds the task vectors.
+        retention_seconds: How long a version stays in the trash.
+        grace_seconds: How old a task vector must be.
+        dry_run: Only tell what would go.
+
+    Returns:
+        What went, or would go.
+
+    Raises:
+        ConflictError: Something of it was used again at this moment; nothing has gone.
+    """
+    if dry_run:
+        with database.read() as session:
+            return Retention(session).find(retention_seconds, grace_seconds)
+    try:
+        with database.write() as session:
+            retention = Retention(session)
+            garbage = retention.find(retention_seconds, grace_seconds)
+            retention.remove(garbage)
+            for sha256 in garbage.task_vectors:
+                blobs.delete(sha256)
+    except IntegrityError as error:
+        raise ConflictError("Something that was to go is used again.", "Nothing has gone; ask again.") from error
+    return garbage
+
+
+def _chunks(values: Iterable[_Value]) -> Iterable[list[_Value]]:
+    items = list(values)
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

@@ -1,0 +1,134 @@
+"""`active` is guarded: a version that costs a supported task too much answers only if somebody insists and says why."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from httpx2 import Response
+
+from registry.tables import VersionRow
+from registry.versions import Versions
+from tests.app.patched import Patched, add_patch, score
+from tests.app.world import World, add_version, check_problem, open_world
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An installation that allows three points where a patch set no limit."""
+    with open_world(tmp_path_factory.mktemp("strict"), max_supported_drop=3) as opened:
+        yield opened
+
+
+def _activate(world: World, version: int, **body: Any) -> Response:
+    return world.client.put("/v1/aliases/active", json={"version": version, **body})
+
+
+def _active(world: World) -> int:
+    return int(world.client.get("/v1/aliases/active").json()["version"])
+
+
+def _last_move(world: World) -> dict[str, Any]:
+    moves: list[dict[str, Any]] = world.client.get("/v1/aliases/active/history").json()["items"]
+    return moves[0]
+
+
+def _measured(world: World, drop: int, limit: Any = None, seed: int = 1) -> int:
+    """A version that loses so many of a hundred images of a supported task's test split."""
+    version, _ = add_version(world.services, world.base, seed)
+    task = {"dataset_id": "ds_food", "name": "food", "role": "supported", "zero_shot": score(90)}
+    won = {"dataset_id": "ds_digits", "name": "digits", "role": "patching", "zero_shot": score(90), "patched": score(0)}
+    with world.services.database.write() as session:
+        row = session.get(VersionRow, version)
+        assert row is not None
+        tasks = [task | {"patched": score(90 - drop)}, won]
+        row.evaluation = {"split": "test", "max_supported_drop": limit, "tasks": tasks}
+    return version
+
+
+@pytest.mark.parametrize("limit", [1.5, {"ds_food": 1.5}])
+def test_a_version_beyond_its_patchs_floor_is_refused_with_the_measured_drop(world: World, limit: Any) -> None:
+    before = _active(world)
+    problem = check_problem(_activate(world, _measured(world, 2, limit)), 409, "supported_drop")
+    assert "'food' (ds_food) drops by 2.00 points on its test split, where 1.5 are allowed" in problem["detail"]
+    assert "force" in problem["next"]
+    assert _active(world) == before
+
+
+def test_force_with_a_reason_lets_it_pass_and_the_history_keeps_both(world: World) -> None:
+    version = _measured(world, 2, 1.5)
+    check_problem(_activate(world, version, force=True), 422, "invalid_request")
+    check_problem(_activate(world, version, force=True, reason="  "), 422, "invalid_request")
+    assert _activate(world, version, force=True, reason="the fair is tomorrow").status_code == 200
+    move = _last_move(world)
+    assert (move["to_version"], move["forced"], move["reason"]) == (version, True, "the fair is tomorrow")
+    assert _activate(world, 1).status_code == 200
+    assert _last_move(world)["forced"] is False
+
+
+def test_force_does_not_activate_what_fails_its_self_check(world: World) -> None:
+    version, sha256 = add_version(world.services, world.base, seed=2)
+    world.services.blobs.delete(sha256)
+    check_problem(_activate(world, version, force=True, reason="please"), 409, "activation_failed")
+
+
+def test_a_drop_within_the_floor_and_one_that_nobody_limits_pass(world: World) -> None:
+    assert _activate(world, _measured(world, 2, 2.0)).status_code == 200
+    assert _activate(world, _measured(world, 40)).status_code == 200
+    assert _activate(world, add_version(world.services, world.base, seed=3)[0]).status_code == 200  # never measured
+
+
+def test_other_aliases_are_not_guarded(world: World) -> None:
+    version = _measured(world, 2, 1.5)
+    assert world.client.put("/v1/aliases/tried", json={"version": version}).status_code == 200
+
+
+def test_a_rollback_is_not_asked_again(world: World) -> None:
+    version = _measured(world, 2, 1.5)
+    _activate(world, version, force=True, reason="try")
+    _activate(world, 1)
+    assert world.client.post("/v1/aliases/active/rollback").json()["version"] == version
+
+
+def test_the_installations_limit_holds_where_a_patch_set_none(strict: World) -> None:
+    check_problem(_activate(strict, _measured(strict, 4)), 409, "supported_drop")
+    assert _activate(strict, _measured(strict, 3)).status_code == 200
+    assert _activate(strict, _measured(strict, 4, 5.0)).status_code == 200  # its patch's own
+
+
+def _reselect(world: World, patch: Patched, **body: Any) -> int:
+    answer = world.client.post(f"/v1/patches/{patch.id}/reselect", json=body)
+    assert answer.status_code in (200, 201), answer.text
+    return int(answer.json()["version"]["id"])
+
+
+def test_another_alpha_is_judged_by_its_validation_images(strict: World) -> None:
+    patch = add_patch(strict)
+    far = _reselect(strict, patch, alpha=1.0)
+    evaluation = strict.client.get(f"/v1/versions/{far}").json()["evaluation"]
+    assert evaluation["split"] == "validation"
+    assert {task["role"] for task in evaluation["tasks"]} == {"patching", "supported"}
+    problem = check_problem(_activate(strict, far), 409, "supported_drop")
+    assert "drops by 30.00 points on its validation split, where 3 are allowed" in problem["detail"]
+    assert _activate(strict, _reselect(strict, patch, alpha=0.25)).status_code == 200
+
+
+def test_a_rule_of_the_reselection_sets_its_own_limit(strict: World) -> None:
+    patch = add_patch(strict, seeds=(5,), alpha=0.25)
+    chosen = _reselect(strict, patch, rule="floor", max_supported_drop=4)
+    evaluation = strict.client.get(f"/v1/versions/{chosen}").json()["evaluation"]
+    assert evaluation["max_supported_drop"] == 4
+    assert _activate(strict, chosen).status_code == 200
+
+
+def test_a_patch_that_is_to_answer_needs_a_floor_and_a_base_that_is_loaded(world: World) -> None:
+    patch = add_patch(world)
+    body = {"name": "x", "tasks": [patch.task], "supported": [patch.supported], "activate": "if_accepted"}
+    problem = check_problem(world.client.post("/v1/patches", json=body), 422, "invalid_request")
+    assert "needs rule floor" in problem["errors"][0]["message"]
+    body["alpha"] = {"rule": "floor", "max_supported_drop": 1}
+    assert world.client.post("/v1/patches", json=body).status_code == 202
+    with world.services.database.write() as session:
+        Versions(session).ensure_base(ref="elsewhere", fingerprint="e" * 64, embed_dim=8, image_size=32)
+    problem = check_problem(world.client.post("/v1/patches", json=body | {"base": "elsewhere"}), 409, "conflict")
+    assert "PAINTBOX_BASES" in problem["next"]
+    assert world.client.post("/v1/patches", json=body | {"base": "elsewhere", "activate": "never"}).status_code == 202

@@ -1,0 +1,121 @@
+"""A patch that asks for it answers at once, but only if what chose nothing agrees: the test splits."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from paint_core.models import BaseModel
+from paint_core.probe import probe_features
+from paint_core.weights import save_task_vector
+from registry.aliases import Aliases
+from registry.contract import ACTIVE_ALIAS
+from registry.database import Database
+from registry.tables import DatasetRow, PatchRow
+from registry.versions import TermSpec, Versions
+from tests.builders import write_zip
+from tests.worker.conftest import Installation
+from tests.worker.runs import FINETUNE, Recorder, begin
+from worker.steps.acceptance import judge
+from worker.steps.patch import patch
+
+SCORE = {"correct": 80, "total": 100}
+
+
+def _evaluation(patched: int, limit: float) -> dict[str, Any]:
+    task = {"dataset_id": "ds_1", "name": "food", "role": "supported", "zero_shot": SCORE}
+    return {"split": "test", "max_supported_drop": limit, "tasks": [task | {"patched": SCORE | {"correct": patched}}]}
+
+
+def _run(
+    installation: Installation, task: DatasetRow, supported: DatasetRow, limit: float, **finetune: Any
+) -> PatchRow:
+    row = installation.submit_patch(
+        name="a patch",
+        tasks=[task.id],
+        supported=[supported.id],
+        finetune=FINETUNE | finetune,
+        alpha={"rule": "floor", "max_supported_drop": limit, "grid_step": 0.5},
+        activate="if_accepted",
+    )
+    patch(begin(installation, row, Recorder(), {}))
+    return installation.patch(row.id)
+
+
+def _active(database: Database) -> int | None:
+    with database.read() as session:
+        return Aliases(session).active_version_id()
+
+
+def test_an_accepted_patch_is_active_and_the_report_and_the_history_say_why(
+    installation: Installation,
+    digits: DatasetRow,
+    kept: DatasetRow,
+) -> None:
+    row = _run(installation, digits, kept, 100)
+    report = row.report or {}
+    assert report["activation"]["accepted"] is True
+    assert _active(installation.database) == row.version_id
+    with installation.database.read() as session:
+        (move,) = Aliases(session).history(ACTIVE_ALIAS)
+        assert (move.to_version_id, move.actor, move.forced) == (row.version_id, f"patch {row.id}", False)
+        assert report["activation"]["reason"] in move.reason
+        assert row.version_id is not None
+        version = Versions(session).get(row.version_id)
+    assert version.weights_fingerprint is not None
+    tasks = {task["dataset_id"]: task for task in (version.evaluation or {})["tasks"]}
+    assert tasks[kept.id]["role"] == "supported"
+    assert tasks[digits.id]["patched"] == report["tasks"][0]["test"]["patched"]
+
+
+def test_a_floor_that_holds_on_validation_but_not_on_test_moves_nothing(
+    installation: Installation,
+    digits: DatasetRow,
+    food: dict[str, bytes],
+    tmp_path: Path,
+) -> None:
+    kinds = sorted({name.split("/")[1] for name in food})
+    wrong = dict(zip(kinds, kinds[1:] + kinds[:1], strict=True))
+    members = {name: data for name, data in food.items() if name.startswith("test/")}
+    for name, data in food.items():  # validation labels that are wrong: there is nothing to lose
+        split, kind, picture = name.split("/")
+        if split == "val":
+            members[f"val/{wrong[kind]}/{picture}"] = data
+    misleading = installation.ingest(write_zip(tmp_path / "misleading.zip", members))
+    before = _active(installation.database)
+    done = _run(installation, digits, misleading, 5, learning_rate=0.02, iterations=8)
+    activation = (done.report or {})["activation"]
+    assert activation["accepted"] is False
+    assert "misleading" in activation["reason"]
+    assert "5 are allowed" in activation["reason"]
+    assert done.version_id is not None  # it is registered all the same
+    assert _active(installation.database) == before
+
+
+@pytest.mark.parametrize(("patched", "accepted"), [(78, True), (77, False)])
+def test_a_drop_of_just_the_limit_is_within_it(
+    installation: Installation, starter: BaseModel, patched: int, accepted: bool
+) -> None:
+    probe, terms = _stored(installation, starter)
+    assert judge(_evaluation(patched, 2.0), starter, terms, probe, installation.blobs).accepted is accepted
+
+
+def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Installation, starter: BaseModel) -> None:
+    probe, terms = _stored(installation, starter)
+    evaluation = _evaluation(80, 0.0)
+    nothing = judge(evaluation, starter, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
+    lost = judge(evaluation, starter, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
+    other = judge(evaluation, starter, terms, [row[::-1] for row in probe], installation.blobs)
+    assert [each.accepted for each in (nothing, lost, other)] == [False, False, False]
+    assert "adds nothing" in nothing.reason
+    assert "missing" in lost.reason
+    assert "probe" in other.reason
+
+
+def _stored(installation: Installation, starter: BaseModel) -> tuple[list[list[float]], list[TermSpec]]:
+    tau = {
+        name: torch.zeros_like(each) for name, each in starter.visual.state_dict().items() if each.is_floating_point()
+    }
+    sha256 = installation.blobs.put_bytes(save_task_vector(tau, {}))
+    return probe_features(starter.visual, starter).tolist(), [TermSpec(sha256, 1.0)]

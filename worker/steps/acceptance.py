@@ -1,0 +1,69 @@
+"""Whether a new version may answer at once: it can be built from what is stored, and the test splits hold its floor."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from paint_core.errors import PaintCoreError
+from paint_core.models import BaseModel
+from paint_core.probe import check_probe, probe_features
+from paint_core.weights import StoredTaskVector, Term, mix_into
+from registry.acceptance import Evaluation, supported_drops, too_much
+from registry.blobs import BlobStore
+from registry.errors import RegistryError
+from registry.versions import TermSpec
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version is accepted, and why or why not."""
+
+    accepted: bool
+    reason: str
+
+
+def judge(
+    evaluation: Evaluation, base: BaseModel, terms: Sequence[TermSpec], probe: list[list[float]], blobs: BlobStore
+) -> Decision:
+    """Return whether a version may answer.
+
+    Args:
+        evaluation: Of its test splits, with the limits of rule `floor`.
+        base: Its base.
+        terms: What is stored of it.
+        probe: Its features of the probe images.
+        blobs: Holds the task vectors.
+
+    Returns:
+        The decision; a version that adds nothing to its base or cannot be built is not accepted.
+    """
+    if not any(term.coefficient for term in terms):
+        return Decision(False, "it adds nothing to its base")
+    drops = supported_drops(evaluation)
+    refused = too_much(drops)
+    if refused:
+        return Decision(False, "; ".join(map(str, refused)))
+    try:
+        check_probe(_features(base, terms, blobs), torch.tensor(probe))
+    except (PaintCoreError, RegistryError) as error:
+        return Decision(False, f"it cannot be built from what is stored: {error}")
+    return Decision(True, f"the worst: {drops[0]}")
+
+
+def _features(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> torch.Tensor:
+    theta_base, visual = base.visual.state_dict(), copy.deepcopy(base.visual)
+    stored = {each.task_vector_sha256: blobs.fetch(each.task_vector_sha256) for each in terms}
+    summands = [
+        Term(
+            StoredTaskVector(stored[each.task_vector_sha256], theta_base, base_fingerprint=base.fingerprint),
+            each.coefficient,
+            each.profile,
+        )
+        for each in terms
+    ]
+    mix_into(visual, theta_base, summands)
+    return probe_features(visual, base)
