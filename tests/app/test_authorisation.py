@@ -228,8 +228,14 @@ def test_every_resource_tells_its_owner(
 def test_a_patch_that_may_move_active_needs_what_moving_it_needs(
     keyed: World, tokens: dict[tuple[Scope, str], str], ids: dict[str, str]
 ) -> None:
-    body = {"name": "p", "tasks": [ids["dataset_id"]], "supported": [ids["dataset_id"]], "activate": "if_accepted"}
+    body = {
+        "name": "p",
+        "tasks": [ids["dataset_id"]],
+        "supported": ["ds_unknown"],
+        "alpha": {"rule": "floor", "max_supported_drop": 1},
+        "activate": "if_accepted",
+    }
     for scope in (Scope.WRITE, Scope.ADMIN):
         headers = {"authorization": f"Bearer {tokens[scope, OWNER]}"}
         response = keyed.client.post("/v1/patches", json=body, headers=headers)
-        assert (response.status_code == 403) == (scope is Scope.WRITE), response.text
+        assert response.status_code == (403 if scope is Scope.WRITE else 404), response.text
