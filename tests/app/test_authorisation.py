@@ -230,8 +230,8 @@ def test_a_patch_that_may_move_active_needs_what_moving_it_needs(
 ) -> None:
     body = {
         "name": "p",
-        "tasks": [ids["dataset_id"]],
-        "supported": ["ds_unknown"],
+        "tasks": ["ds_unknown"],
+        "supported": [ids["dataset_id"]],
         "alpha": {"rule": "floor", "max_supported_drop": 1},
         "activate": "if_accepted",
     }
