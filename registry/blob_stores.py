@@ -13,6 +13,9 @@ def open_blobs(settings: StorageSettings) -> BlobStore:
     Args:
         settings: Of the installation.
 
+    Returns:
+        A store; with a bucket, one with a cache on this machine.
+
     Raises:
         ConfigurationError: The address cannot be used.
     """

@@ -32,6 +32,9 @@ def open_bucket(url: str) -> ObjectStore:
     Args:
         url: `s3://bucket` or `s3://bucket/prefix`.
 
+    Returns:
+        The bucket; nothing has been asked of it yet.
+
     Raises:
         ConfigurationError: The client is not installed, or the address or a variable cannot be used.
     """
@@ -69,6 +72,12 @@ class ObjectBlobStore:
     def put_bytes(self, data: bytes) -> str:
         """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing.
 
+        Args:
+            data: The object.
+
+        Returns:
+            Its name, 64 hex digits.
+
         Raises:
             BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
@@ -76,6 +85,12 @@ class ObjectBlobStore:
 
     def put_file(self, path: Path) -> str:
         """Store a copy of the file and return its SHA-256 in hex.
+
+        Args:
+            path: Of any size.
+
+        Returns:
+            Its name, 64 hex digits.
 
         Raises:
             BlobStoreUnreachableError: The bucket does not answer or refuses.
@@ -87,6 +102,9 @@ class ObjectBlobStore:
 
         Args:
             sha256: The object's name, 64 hex digits.
+
+        Returns:
+            All of them, in memory.
 
         Raises:
             BlobMissingError: There is no such object.
@@ -100,6 +118,9 @@ class ObjectBlobStore:
 
         Args:
             sha256: The object's name, 64 hex digits.
+
+        Returns:
+            Its path; it stays for an hour at least.
 
         Raises:
             BlobMissingError: There is no such object.
@@ -116,6 +137,9 @@ class ObjectBlobStore:
 
     def delete(self, sha256: str) -> None:
         """Remove the object if it is there.
+
+        Args:
+            sha256: The object's name, 64 hex digits.
 
         Raises:
             BlobStoreUnreachableError: The bucket does not answer or refuses.

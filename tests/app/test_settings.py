@@ -54,7 +54,7 @@ def test_a_key_never_shows_in_messages() -> None:
     [
         ("PAINTBOX_HOST", "0.0.0.0"),
         ("PAINTBOX_PORT", "x"),
-        ("PAINTBOX_BLOB_URL", "s3://bucket"),
+        ("PAINTBOX_BLOB_URL", "gs://bucket"),
         ("PAINTBOX_DATA_DIR", "/proc/nothing"),
     ],
 )
