@@ -110,6 +110,23 @@ class FileBlobStore:
         finally:
             path.unlink(missing_ok=True)
 
+    def adopt(self, incoming: Path, sha256: str) -> Path:
+        """Take over a finished file from `incoming` as an object, durably and without a copy.
+
+        Args:
+            incoming: The file.
+            sha256: What its bytes hash to; the caller has seen to it.
+
+        Returns:
+            The object's file.
+        """
+        path = self._path(sha256)
+        self._make_folder(path.parent)
+        sync(incoming)
+        incoming.replace(path)
+        sync(path.parent)
+        return path
+
     def _path(self, sha256: str) -> Path:
         assert len(sha256) == 64, sha256
         return self._root / "sha256" / sha256[:2] / sha256
@@ -125,25 +142,21 @@ class FileBlobStore:
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for changed in (folder.parent, self._root):
-                sync_directory(changed)
+                sync(changed)
 
     def _put(self, write: Callable[[BinaryIO], object], sha256: str) -> str:
         path = self._path(sha256)
         if _is_intact(path, sha256):
             return sha256
-        self._make_folder(path.parent)
         with self.incoming() as incoming:
             with incoming.open("wb") as target:
                 write(target)
-                target.flush()
-                os.fsync(target.fileno())
-            incoming.replace(path)
-        sync_directory(path.parent)
+            self.adopt(incoming, sha256)
         return sha256
 
 
-def sync_directory(path: Path) -> None:
-    """Make the folder's entries durable, so that a rename in it survives a power cut."""
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's entries, durable: a rename in it then survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

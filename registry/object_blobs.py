@@ -6,6 +6,7 @@ all), and equal bytes have equal names, so whoever writes last changes nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -129,10 +130,9 @@ class ObjectBlobStore:
         """
         try:
             path = self._cache.fetch(sha256)
-        except (BlobMissingError, BlobCorruptError):
-            self._download(sha256)
-            path = self._cache.fetch(sha256)
-        os.utime(path)  # trimming goes by the last use
+            os.utime(path)  # trimming goes by the last use
+        except (BlobMissingError, BlobCorruptError, FileNotFoundError):  # the last: just trimmed by another process
+            path = self._download(sha256)
         return path
 
     def delete(self, sha256: str) -> None:
@@ -154,19 +154,21 @@ class ObjectBlobStore:
         self._trim()
         return sha256
 
-    def _download(self, sha256: str) -> None:
-        try:
-            with _reached(), self._cache.incoming() as path, path.open("wb") as target:
-                for chunk in self._bucket.get(_key(sha256)).stream(min_chunk_size=_CHUNK_BYTES):
-                    target.write(chunk)
-                target.flush()
-                actual = self._cache.put_file(path)
-        except FileNotFoundError as error:
-            raise BlobMissingError(sha256) from error
-        if actual != sha256:
-            self._cache.delete(actual)
-            raise BlobCorruptError(sha256, actual)
+    def _download(self, sha256: str) -> Path:
+        hashed = hashlib.sha256()
+        with self._cache.incoming() as incoming:
+            try:
+                with _reached(), incoming.open("wb") as target:
+                    for chunk in self._bucket.get(_key(sha256)).stream(min_chunk_size=_CHUNK_BYTES):
+                        hashed.update(chunk)
+                        target.write(chunk)
+            except FileNotFoundError as error:
+                raise BlobMissingError(sha256) from error
+            if hashed.hexdigest() != sha256:
+                raise BlobCorruptError(sha256, hashed.hexdigest())
+            path = self._cache.adopt(incoming, sha256)
         self._trim()
+        return path
 
     def _trim(self) -> None:
         """Remove what was used longest ago until the cache is small enough; what is in use now stays."""

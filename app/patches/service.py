@@ -67,9 +67,8 @@ def start_patch(
     except IntegrityError:
         if key is None:
             raise
-        return _start(
-            services, request, key, owner
-        )  # the same request came twice at once; the other one is through now
+        # The same request came twice at once; the other one is through now.
+        return _start(services, request, key, owner)
 
 
 def _start(services: Services, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:

@@ -54,6 +54,7 @@ def register(
         LeaseLostError: Another attempt holds the job; nothing is written.
     """
     visual = _mixed(base, result)
+    weights_fingerprint = fingerprint(visual.state_dict())
     probe: list[list[float]] = probe_features(visual, base).tolist()
     interpolants = {
         profile: run.blobs.put_bytes(interpolant.to_bytes())
@@ -83,7 +84,7 @@ def register(
             job_id=run.lease.job_id,
             patch_id=job.row.id,
             owner=job.row.owner,
-            weights_fingerprint=fingerprint(visual.state_dict()),
+            weights_fingerprint=weights_fingerprint,
             evaluation=evaluation,
         )
         Patches(session).complete(job.row.id, version_id=version.id, report=report | {"version_id": version.id})
