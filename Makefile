@@ -16,10 +16,12 @@ STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 MINUTES ?= 150
+EXAMPLES ?= 300
+SEED ?= 0
 PROFILE ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench docs starter constraints clean
+.PHONY: help setup demo up check test fuzz bench docs starter constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -41,6 +43,9 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
+
+fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
+	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(SEED)
 
 bench: $(STAMP) ## Run every program in benchmarks/
 	@for program in benchmarks/[!_]*.py; do \

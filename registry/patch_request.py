@@ -80,8 +80,8 @@ class AlphaOptions(_Body):
             data set id; with `floor` only.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few, interpolates features, and verifies.
         path: `flat` scales the whole update alike (PAINT); `lines` by depth (LiNeS); `best` tries both.
-        grid_step: Distance of two alphas; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01 for
-            `interpolated`.
+        grid_step: Distance of two alphas, at least 0.001; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01
+            for `interpolated`.
         max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
         tolerance_points: How far what the rule maximises may be from its prediction at the chosen alpha.
         precision: Of the evaluations. `bf16` is faster where the hardware computes it, and moves accuracies by up to
@@ -92,7 +92,7 @@ class AlphaOptions(_Body):
     max_supported_drop: Points | dict[str, Points] | None = None
     strategy: Literal["grid", "interpolated"] = "grid"
     path: Literal["flat", "lines", "best"] = "flat"
-    grid_step: float | None = Field(default=None, gt=0, le=0.5)
+    grid_step: float | None = Field(default=None, ge=0.001, le=0.5)  # a thousand evaluations are enough
     max_alpha: float | None = Field(default=None, ge=1, le=3)
     tolerance_points: float | None = Field(default=None, gt=0, le=100)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
