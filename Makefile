@@ -17,9 +17,10 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 MINUTES ?= 150
 PROFILE ?= cpu
+JOBS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench docs starter constraints clean
+.PHONY: help setup demo up check test chaos bench docs starter constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,6 +48,9 @@ bench: $(STAMP) ## Run every program in benchmarks/
 		[ -e "$$program" ] || { echo "benchmarks/ holds no programs yet"; continue; }; \
 		echo "== $$program"; $(BIN)/python "$$program" || exit 1; \
 	done
+
+chaos: $(STAMP) ## Run 200 quick jobs while workers, trainers, API and Valkey are killed: make chaos JOBS=200 SEED=7
+	$(BIN)/python -m tests.chaos --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
 docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
 	$(BIN)/python docs/generate.py
