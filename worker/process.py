@@ -21,20 +21,23 @@ from registry.jobs import Lease
 from worker.messages import Message, parse_message
 from worker.settings import WorkerSettings
 
+TRAINER_COMMAND = (sys.executable, "-m", "worker.trainer")
 _READ_BYTES = 1 << 16
 
 
 class TrainerProcess:
-    """A running `python -m worker.trainer`; use it as a context manager.
+    """A running trainer; use it as a context manager.
 
     Args:
         settings: Handed over through the environment, so that the trainer sees what its worker sees.
         lease: Names the job, and the token that the trainer's writes carry.
+        command: Program that speaks as `worker.trainer` does; job and token are added to its arguments.
     """
 
-    def __init__(self, settings: WorkerSettings, lease: Lease) -> None:
+    def __init__(self, settings: WorkerSettings, lease: Lease, command: tuple[str, ...] = TRAINER_COMMAND) -> None:
         self._settings = settings
         self._lease = lease
+        self._command = command
         self._rest = b""
         self._selector = selectors.DefaultSelector()
 
@@ -43,7 +46,7 @@ class TrainerProcess:
         log_dir.mkdir(parents=True, exist_ok=True)
         self._log: IO[bytes] = (log_dir / f"{self._lease.job_id}.log").open("ab")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.trainer", self._lease.job_id, str(self._lease.token)],
+            [*self._command, self._lease.job_id, str(self._lease.token)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -24,7 +24,7 @@ from registry.database import Database
 from registry.errors import LeaseLostError
 from registry.jobs import Jobs, Lease
 from worker.messages import Checkpoint, Failure, Message, Note, Progress
-from worker.process import TrainerProcess
+from worker.process import TRAINER_COMMAND, TrainerProcess
 from worker.settings import WorkerSettings
 
 _POLL_SECONDS = 0.2
@@ -37,11 +37,19 @@ class Supervisor:
     Args:
         settings: The worker's settings; the trainer gets them through its environment.
         is_stopping: Tells whether the worker is shutting down.
+        trainer: Program that does the work; tests give one that does it without arithmetic.
     """
 
-    def __init__(self, settings: WorkerSettings, *, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+        trainer: tuple[str, ...] = TRAINER_COMMAND,
+    ) -> None:
         self._settings = settings
         self._is_stopping = is_stopping
+        self._trainer = trainer
         self._database = Database(settings.resolved_database_url)
         self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -64,7 +72,7 @@ class Supervisor:
 
     def _attempt(self, lease: Lease) -> None:
         log.info("trainer starts", token=lease.token)
-        with TrainerProcess(self._settings, lease) as trainer:
+        with TrainerProcess(self._settings, lease, self._trainer) as trainer:
             watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
             verdict = watch.follow(trainer)
         self._settle(lease, verdict, trainer.exit_status)
