@@ -34,6 +34,7 @@ from app.periodic import PeriodicThread
 from app.problems import add_problem_handlers
 from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
+from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
 from app.serving.engine import Engine
 from app.serving.model import choose_device
@@ -144,8 +145,23 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
         metrics.registry.register(StateCollector(engine, bases))
+        replica = Replica(database, engine, settings.replica_interval_seconds)
+        replica.announce()
+        stack.callback(replica.withdraw)
         services = Services(
-            settings, database, blobs, bell, bases, engine, activator, composer, streams, keyring, limits, metrics
+            settings,
+            database,
+            blobs,
+            bell,
+            bases,
+            engine,
+            activator,
+            composer,
+            streams,
+            keyring,
+            limits,
+            metrics,
+            replica,
         )
         for thread in _threads(services, job_metrics):
             thread.start()
@@ -164,6 +180,7 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+        PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
         PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
     )

@@ -189,11 +189,14 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_status_lease", "status", "lease_expires_at"),
         Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_parent", "parent_id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(String(40), index=True)
+    parent_id: Mapped[str | None] = mapped_column(String(40))  # the job that this one does a part of
+    part: Mapped[str | None] = mapped_column(String(64))  # which one
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -252,3 +255,17 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class ReplicaRow(Base):
+    """An API process that has told of itself. One that nobody has heard of for long is forgotten."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    version_id: Mapped[int | None]  # what answers there as `active`; no foreign key: a purge must not wait for it
+    canary_version_id: Mapped[int | None]
+    shadow_version_id: Mapped[int | None]
