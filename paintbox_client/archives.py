@@ -54,7 +54,7 @@ def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield the name and the bytes of an archive; a folder is written as one first.
 
     Args:
-        path: Of a zip archive, or of a folder.
+        path: Of an archive or Parquet file, or of a folder.
 
     Yields:
         tuple[str, IO[bytes]]: Its name, and the open file.
@@ -65,7 +65,7 @@ def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
     if path.is_dir():
         with tempfile.TemporaryFile() as stream:
             if write_archive(stream, walk_folder(path)) == 0:
-                raise InputError(f"{path} holds no files.", "Name a folder of class folders with images.")
+                raise InputError(f"{path} holds no files.", "Name a folder of labelled images.")
             stream.seek(0)
             yield f"{path.resolve().name}.zip", stream
     else:

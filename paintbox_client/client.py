@@ -75,14 +75,17 @@ class Client(KeyMethods, VersionCalls):
         name: str,
         templates: Sequence[str] = (),
         classnames: Mapping[str, str] | None = None,
+        manifest: str | None = None,
     ) -> JsonObject:
-        """Return the data set of an archive, with the job that makes it ready; the same upload gives the same one.
+        """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
 
         Args:
-            path: A zip of class folders with images, or the folder itself.
+            path: A zip, tar, tar.gz, tar.zst or Parquet file in one of the layouts of docs/datasets.md, or a folder,
+                which is sent as a zip.
             name: For people; need not be unique.
-            templates: Prompts with `{}`; left out: the base model's own.
-            classnames: From class folder to the name that prompts use.
+            templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
+            classnames: From class to the name that prompts use.
+            manifest: Path of the CSV manifest within it, if it does not lie beside the images.
 
         Returns:
             The data set, `ingesting` or, if it was there already, in the state it is in.
@@ -92,8 +95,10 @@ class Client(KeyMethods, VersionCalls):
             form["templates"] = json.dumps(list(templates))
         if classnames:
             form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
+        if manifest is not None:
+            form["manifest"] = manifest
         with open_archive(path) as (file_name, stream):
-            files = {"archive": (file_name, stream, "application/zip")}
+            files = {"archive": (file_name, stream, "application/octet-stream")}
             return self._send("POST", "/v1/datasets", data=form, files=files, timeout=_UPLOAD_SECONDS)
 
     def dataset(self, dataset_id: str) -> JsonObject:

@@ -23,16 +23,23 @@ Alias = Annotated[str, typer.Option(help="The alias to move.")]
 
 def upload(
     ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Zip of class folders, or the folder.")],
+    path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Archive, Parquet file or folder.")],
     name: Annotated[str | None, typer.Option(help="For people. Default: the file's name.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
-    classname: Annotated[list[str] | None, typer.Option(help="FOLDER=NAME as prompts say it; repeatable.")] = None,
+    classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload labelled images and make them ready."""
+    """Upload labelled images and make them ready.
+
+    A zip, tar, tar.gz or tar.zst archive, or a folder: of class folders, of images with metadata.csv, .jsonl or
+    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file.
+    """
     with open_client(ctx) as client:
-        dataset = client.upload_dataset(path, name or path.resolve().stem, template or (), _parse_names(classname))
+        dataset = client.upload_dataset(
+            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest
+        )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
             dataset = client.dataset(dataset["id"])
@@ -202,7 +209,7 @@ def _parse_names(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or ():
         folder, separator, name = pair.partition("=")
         if not separator or not folder or not name:
-            raise InputError(f"--classname {pair!r} is not FOLDER=NAME.", "Write, say, --classname 0='digit zero'.")
+            raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "Write, say, --classname 0='digit zero'.")
         names[folder] = name
     return names
 

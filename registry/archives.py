@@ -36,6 +36,9 @@ class ArchiveLimits:
         max_total_bytes: Unpacked size of all files together.
         max_ratio: Unpacked over packed size of the whole archive, once it unpacks to over `ratio_floor_bytes`.
         ratio_floor_bytes: Archives that unpack to less than this may have any ratio.
+        max_shard_bytes: Size of one WebDataset or Parquet shard within an archive.
+        max_table_bytes: Size of a table of labels: metadata, a manifest, classnames.
+        max_classes: Different labels.
     """
 
     max_members: int = 500_000
@@ -43,6 +46,9 @@ class ArchiveLimits:
     max_total_bytes: int = 32 << 30
     max_ratio: float = 50.0
     ratio_floor_bytes: int = 64 << 20
+    max_shard_bytes: int = 8 << 30
+    max_table_bytes: int = 256 << 20
+    max_classes: int = 30_000
 
 
 def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
@@ -63,15 +69,15 @@ def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
             members = archive.infolist()
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
         raise ArchiveRefusedError(
-            "not_a_zip", f"This is not a readable zip archive ({error}).", "Upload a zip of class folders with images."
+            "not_a_zip", f"This is not a readable zip archive ({error}).", "Pack it anew."
         ) from error
     if len(members) > limits.max_members:
         raise ArchiveRefusedError(
             "too_many_files", f"It holds {len(members)} entries; {limits.max_members} is the limit.", "Split it."
         )
     for member in members:
-        _check_name(member.orig_filename)
-        _check_name(member.filename)  # newer Pythons take it from an extra field
+        check_name(member.orig_filename)
+        check_name(member.filename)  # newer Pythons take it from an extra field
         _check_kind(member)
     _check_unique(members)
     _check_size(members, path.stat().st_size, limits)
@@ -106,49 +112,52 @@ def read_members(
                 continue
             total += len(data)
             if total > limits.max_total_bytes:
-                raise _bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
+                raise refuse_bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
             yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raise `ArchiveRefusedError` if a member's name is not relative and plain; folders end with a slash."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
-        raise _refuse_name("absolute_path", name, "is an absolute path")
+        raise refuse_name("absolute_path", name, "is an absolute path")
     if ".." in parts:
-        raise _refuse_name("path_traversal", name, "points outside the archive")
+        raise refuse_name("path_traversal", name, "points outside the archive")
     if "\\" in name or _CONTROL.search(name):
-        raise _refuse_name("bad_name", name, "holds a backslash or a control character")
+        raise refuse_name("bad_name", name, "holds a backslash or a control character")
     if len(name) > 1024 or any(len(part.encode()) > 255 for part in parts):
-        raise _refuse_name("bad_name", name, "is too long")
+        raise refuse_name("bad_name", name, "is too long")
     if not name.endswith("/") and not PurePosixPath(name).parts:
-        raise _refuse_name("bad_name", name, "names nothing")
+        raise refuse_name("bad_name", name, "names nothing")
 
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
     mode = member.external_attr >> 16
     if stat.S_ISLNK(mode):
-        raise _refuse_name("symlink", member.filename, "is a symbolic link")
+        raise refuse_name("symlink", member.filename, "is a symbolic link")
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _refuse_name("special_file", member.filename, "is neither a file nor a folder")
+        raise refuse_name("special_file", member.filename, "is neither a file nor a folder")
     if member.flag_bits & _ENCRYPTED:
-        raise _refuse_name("encrypted", member.filename, "is encrypted")
+        raise refuse_name("encrypted", member.filename, "is encrypted")
     if member.compress_type not in _METHODS:
-        raise _refuse_name("bad_compression", member.filename, "uses a compression other than deflate")
+        raise refuse_name("bad_compression", member.filename, "uses a compression other than deflate")
 
 
 def _check_unique(members: list[zipfile.ZipInfo]) -> None:
     name, times = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 1)
     if times > 1:
-        raise _refuse_name("duplicate_name", name, f"is there {times} times")
+        raise refuse_name("duplicate_name", name, f"is there {times} times")
 
 
 def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits) -> None:
     total = sum(member.file_size for member in members)
     ratio = total / max(archive_bytes, 1)
     if total > limits.max_total_bytes:
-        raise _bomb(f"It unpacks to {total} bytes; {limits.max_total_bytes} is the limit.")
+        raise refuse_bomb(f"It unpacks to {total} bytes; {limits.max_total_bytes} is the limit.")
     if total > limits.ratio_floor_bytes and ratio > limits.max_ratio:
-        raise _bomb(f"It unpacks to {total} bytes, {ratio:.0f} times its own size; images do not compress like that.")
+        raise refuse_bomb(
+            f"It unpacks to {total} bytes, {ratio:.0f} times its own size; images do not compress like that."
+        )
 
 
 def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
@@ -158,18 +167,21 @@ def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     ends = [*(member.header_offset for member in ordered[1:]), archive_bytes]
     for member, end in zip(ordered, ends, strict=False):  # an empty archive has an end, but no member
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
-            raise _bomb(f"Its entry {_quote(member.filename)} overlaps another.")
+            raise refuse_bomb(f"Its entry {quote_name(member.filename)} overlaps another.")
 
 
-def _bomb(detail: str) -> ArchiveRefusedError:
+def refuse_bomb(detail: str) -> ArchiveRefusedError:
+    """Return the error of an archive that unpacks to too much."""
     return ArchiveRefusedError("archive_bomb", detail, "Pack the images anew, without nesting archives.")
 
 
-def _refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
+def refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
+    """Return the error of an archive with a member that must not be there."""
     return ArchiveRefusedError(
-        code, f"Entry {_quote(name)} {what}.", "Pack plain folders and image files only, with relative names."
+        code, f"Entry {quote_name(name)} {what}.", "Pack plain folders and image files only, with relative names."
     )
 
 
-def _quote(name: str) -> str:
+def quote_name(name: str) -> str:
+    """Return a member's name for a message, shortened."""
     return repr(name if len(name) <= 120 else name[:117] + "...")

@@ -20,25 +20,28 @@ from registry.tables import DatasetRow
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """What a user may say about a data set, beside its archive.
+    """What a user may say about a data set, beside its upload.
 
     Attributes:
-        display_names: From class folder to the name that prompts use; folders left out keep their own name.
-        templates: Prompt templates with `{}`; empty means the base's own.
+        display_names: From class to the name that prompts use; classes left out keep their own name.
+        templates: Prompt templates with `{}`; empty means those of the upload, else the base's own.
+        manifest: Name of the CSV manifest in the archive, if it does not lie beside the images.
     """
 
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
+    manifest: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain data that `from_json` reads back."""
-        return {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
+        """Return plain data that `from_json` reads back; what was not said is left out, so that ids stay the same."""
+        plain = {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
+        return plain | ({} if self.manifest is None else {"manifest": self.manifest})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DatasetOptions:
         """Return the options that `as_json` wrote."""
         pairs = tuple((folder, name) for folder, name in data["display_names"])
-        return cls(pairs, tuple(data["templates"]))
+        return cls(pairs, tuple(data["templates"]), data.get("manifest"))
 
 
 @dataclass(frozen=True)

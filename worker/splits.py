@@ -6,7 +6,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 
-from registry.layouts import ArchiveImage
+from registry.intake.plan import Image
 
 TEST_FRACTION = 0.1
 VALIDATION_FRACTION = 0.1
@@ -14,7 +14,7 @@ _SEED = 0
 _ORDER = ("train", "validation", "test")
 
 
-def assign_splits(images: Sequence[ArchiveImage]) -> dict[str, list[ArchiveImage]]:
+def assign_splits(images: Sequence[Image]) -> dict[str, list[Image]]:
     """Return the images by split, splits in the order train, validation, test, empty ones left out.
 
     An archive without split folders is divided 80 : 10 : 10 within each class. One with a train split but no
@@ -26,7 +26,7 @@ def assign_splits(images: Sequence[ArchiveImage]) -> dict[str, list[ArchiveImage
     Returns:
         Every image once, under the split that it goes into.
     """
-    splits: dict[str, list[ArchiveImage]] = {name: [] for name in _ORDER}
+    splits: dict[str, list[Image]] = {name: [] for name in _ORDER}
     if images[0].split is None:
         _divide(images, splits)
     else:
@@ -38,10 +38,10 @@ def assign_splits(images: Sequence[ArchiveImage]) -> dict[str, list[ArchiveImage
     return {name: members for name, members in splits.items() if members}
 
 
-def _divide(images: Sequence[ArchiveImage], splits: dict[str, list[ArchiveImage]]) -> None:
-    by_class: dict[str, list[ArchiveImage]] = defaultdict(list)
+def _divide(images: Sequence[Image], splits: dict[str, list[Image]]) -> None:
+    by_class: dict[str, list[Image]] = defaultdict(list)
     for image in images:
-        by_class[image.folder].append(image)
+        by_class[image.label].append(image)
     generator = random.Random(_SEED)
     for folder in sorted(by_class):
         members = by_class[folder]
@@ -58,7 +58,7 @@ def _share(num_images: int, fraction: float) -> int:
     return max(round(num_images * fraction), 1) if num_images >= 3 else 0
 
 
-def _hold_out(splits: dict[str, list[ArchiveImage]]) -> None:
+def _hold_out(splits: dict[str, list[Image]]) -> None:
     from paint_core.datasets import split_off_validation  # brings torch, which ingest rarely needs
 
     train = splits["train"]

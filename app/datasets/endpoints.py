@@ -31,14 +31,22 @@ def upload_dataset(
     archive: UploadFile,
     name: Annotated[Name, Form(description="For people; need not be unique")],
     templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
-    classnames: Annotated[str | None, Form(description="JSON object from class folder to display name")] = None,
+    classnames: Annotated[str | None, Form(description="JSON object from class to display name")] = None,
+    manifest: Annotated[
+        str | None, Form(max_length=1000, description="Path of the CSV manifest in the archive")
+    ] = None,
 ) -> Dataset:
-    """Upload a zip of class folders with images, with or without `train`, `val` and `test` around them.
+    """Upload labelled images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file.
+
+    An archive holds class folders (`CLASS/image`, or `SPLIT/CLASS/image` with `train`, `val` and `test`), images with a
+    `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, `label`), images with a CSV manifest (`filepath`, `title` or
+    `label`), Parquet files (`image`, `label`) or WebDataset shards, such as a folder that CLIP_benchmark exports. The
+    file's kind is told by its bytes, not by its name.
 
     Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
     there already.
     """
-    options = parse_options(templates, classnames)
+    options = parse_options(templates, classnames, manifest)
     dataset, created = service.submit(services, name, archive.file, options, caller.owner)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"

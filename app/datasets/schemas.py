@@ -79,12 +79,13 @@ class DatasetList(Listed):
     items: list[Dataset]
 
 
-def parse_options(templates: list[str] | None, classnames: str | None) -> DatasetOptions:
+def parse_options(templates: list[str] | None, classnames: str | None, manifest: str | None = None) -> DatasetOptions:
     """Return the options of an upload's form fields.
 
     Args:
         templates: The field's values: templates, or one JSON list of templates.
-        classnames: JSON object from folder to display name.
+        classnames: JSON object from class to display name.
+        manifest: Path of the CSV manifest.
 
     Returns:
         The options in one canonical order, as they are part of the data set's identity.
@@ -95,7 +96,7 @@ def parse_options(templates: list[str] | None, classnames: str | None) -> Datase
     given = [value for value in templates or [] if value]
     chosen = _read("templates", _templates, parse_list(given))
     names = _read("classnames", _display_names, _from_json("classnames", classnames) if classnames else {})
-    return DatasetOptions(tuple(sorted(names.items())), chosen)
+    return DatasetOptions(tuple(sorted(names.items())), chosen, manifest or None)
 
 
 def parse_list(values: list[str]) -> list[Any]:

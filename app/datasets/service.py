@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
-from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +14,10 @@ from app.datasets.schemas import Dataset, DatasetList
 from app.services import Services
 from registry.contract import DatasetState
 from registry.datasets import DatasetOptions, Datasets, dataset_id
-from registry.errors import NotFoundError, RequestRefusedError
+from registry.errors import NotFoundError
+from registry.intake.classnames import name_classes
+from registry.intake.reading import look
 from registry.jobs import Jobs
-from registry.layouts import inspect_archive
 
 _COPY_BYTES = 1 << 20
 _log = structlog.get_logger(__name__)
@@ -43,12 +43,13 @@ def submit(
 ) -> tuple[Dataset, bool]:
     """Return the data set of this archive and whether a job was started for it.
 
-    A hostile or useless archive is refused by its central directory alone, before anything is stored or unpacked.
+    A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
+    contents tell, the job finds.
 
     Args:
         services: The application's services.
         name: For people.
-        archive: The upload; closed by this, so that its disk space is free again early.
+        archive: The uploaded file; closed by this, so that its disk space is free again early.
         options: What the user said about it.
         owner: Who asks, as their key names them.
 
@@ -59,12 +60,14 @@ def submit(
         ArchiveRefusedError: It is hostile or not in a layout that we read.
         RequestRefusedError: The options do not fit it.
     """
-    with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-", suffix=".zip") as file:
+    with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-") as file:
         shutil.copyfileobj(archive, file, _COPY_BYTES)
         archive.close()
         file.flush()
         path = Path(file.name)
-        _check_names(inspect_archive(path).folders, options)
+        classes = look(path, options.manifest)
+        if classes is not None:
+            name_classes(classes, {}, dict(options.display_names))
         file.seek(0)
         identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
         existing = _find_usable(services, identifier)
@@ -98,18 +101,3 @@ def _find_usable(services: Services, identifier: str) -> Dataset | None:
     except NotFoundError:
         return None
     return None if dataset.state is DatasetState.FAILED else dataset
-
-
-def _check_names(folders: tuple[str, ...], options: DatasetOptions) -> None:
-    display_names = dict(options.display_names)
-    unknown = sorted(display_names.keys() - set(folders))
-    if unknown:
-        raise RequestRefusedError(
-            "unknown_class", f"The archive has no class folder {unknown[0]!r}.", "Name folders that are in the archive."
-        )
-    counts = Counter(display_names.get(folder, folder) for folder in folders)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
-        raise RequestRefusedError(
-            "duplicate_classname", f"Two classes are called {twice[0]!r}.", "Give every class another name."
-        )

@@ -13,7 +13,8 @@ from starlette.testclient import TestClient
 from registry.jobs import Jobs
 from tests.app import hostile
 from tests.app.world import World, add_ready_dataset, check_problem
-from tests.builders import digit_members, write_zip
+from tests.builders import digit_members, digit_pngs, write_zip
+from tests.registry.uploads import FOLDERS, pack
 
 
 def _upload(client: TestClient, path: Path, **form: Any) -> Response:
@@ -118,11 +119,43 @@ def test_a_hostile_archive_is_refused_and_leaves_no_trace(
     assert not Path("/etc/cron.d/x").exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and then something else"])
-def test_what_is_no_zip_is_refused(client: TestClient, tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x1f\x8b no gzip", b"%PDF-1.7"])
+def test_what_is_of_no_known_kind_is_refused_and_told_what_is(
+    client: TestClient, tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "text.zip"
     path.write_bytes(content)
-    check_problem(_upload(client, path), 422, "not_a_zip")
+    problem = check_problem(_upload(client, path), 422, "unknown_format")
+    assert all(word in problem["next"] for word in ("tar.zst", "metadata.csv", "manifest", "Parquet", "WebDataset"))
+
+
+def test_a_zip_that_is_damaged_is_refused(client: TestClient, tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"PK\x03\x04 and then something else")
+    check_problem(_upload(client, tmp_path / "x"), 422, "not_a_zip")
+
+
+def test_an_archive_in_no_layout_is_refused_and_told_which_there_are(client: TestClient, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x", {"1.png": digit_pngs(0)[0], "2.png": digit_pngs(1)[0]})
+    assert "SPLIT/CLASS/image" in check_problem(_upload(client, path), 422, "no_images")["next"]
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.zst"])
+def test_the_kind_of_an_upload_is_told_by_its_bytes(world: World, tmp_path: Path, kind: str) -> None:
+    path = pack(tmp_path / "pictures.zip", FOLDERS, kind)
+    assert _upload(world.client, path).status_code == 202
+    if kind == "tar":  # whose names lie open
+        check_problem(_upload(world.client, path, classnames='{"nine": "9"}'), 422, "unknown_class")
+    assert list(world.services.settings.scratch_dir.iterdir()) == []
+
+
+def test_a_manifest_that_the_archive_does_not_hold_is_refused(client: TestClient, archive: Path) -> None:
+    check_problem(_upload(client, archive, manifest="list.csv"), 422, "bad_manifest")
+
+
+def test_the_manifest_is_part_of_what_names_a_data_set(client: TestClient, tmp_path: Path) -> None:
+    table = b"filepath,label\n000.png,nought\n001.png,nought\n"
+    path = write_zip(tmp_path / "x", {**digit_members(range(2), train=2), "train/zero/list.csv": table})
+    assert _upload(client, path).json()["id"] != _upload(client, path, manifest="train/zero/list.csv").json()["id"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from registry.archives import ArchiveLimits, inspect_members, read_members
 from registry.errors import ArchiveRefusedError
-from registry.layouts import inspect_archive
+from registry.intake.reading import read_upload
 from tests.registry.raw_zip import DEFLATED, UTF8, Entry, zip_bytes
 
 LIMITS = ArchiveLimits(max_members=50, max_member_bytes=4096, max_total_bytes=8192, ratio_floor_bytes=1024)
@@ -43,8 +43,8 @@ def read_all(content: bytes) -> int | None:
     """Bytes that came out, or None if the archive was refused. Anything else it may raise fails the test."""
     total = 0
     with archive(content) as path:
-        with suppress(ArchiveRefusedError):
-            inspect_archive(path, LIMITS)
+        with suppress(ArchiveRefusedError), tempfile.TemporaryDirectory() as scratch:
+            read_upload(path, Path(scratch), limits=LIMITS)
         try:
             names = [member.filename for member in inspect_members(path, LIMITS) if not member.is_dir()]
             for _, data in read_members(path, names, LIMITS):

@@ -3,13 +3,13 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.layouts import ArchiveImage
+from registry.intake.plan import Image
 from worker.splits import assign_splits
 
 
-def _images(counts: dict[str, int], split: str | None = None) -> list[ArchiveImage]:
+def _images(counts: dict[str, int], split: str | None = None) -> list[Image]:
     return [
-        ArchiveImage(f"{split}/{folder}/{index}.png", split, folder)
+        Image(f"{split}/{folder}/{index}.png", split, folder)
         for folder, count in counts.items()
         for index in range(count)
     ]
@@ -21,7 +21,7 @@ def test_every_image_lands_in_exactly_one_split_and_every_class_stays_in_train(c
     splits = assign_splits(images)
     placed = [image for members in splits.values() for image in members]
     assert Counter(placed) == Counter(images)
-    assert {image.folder for image in splits["train"]} == set(counts)
+    assert {image.label for image in splits["train"]} == set(counts)
     assert assign_splits(images) == splits
 
 

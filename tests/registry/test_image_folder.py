@@ -4,13 +4,16 @@ import itertools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.errors import ArchiveRefusedError
-from registry.layouts import EXTENSIONS, SPLITS, ArchivePlan, inspect_archive
+from registry.intake.names import EXTENSIONS, SPLITS
+from registry.intake.plan import Plan
+from registry.intake.reading import look, read_upload
 
 Pack = Callable[..., Path]
 
@@ -27,16 +30,25 @@ def write_archive(path: Path, names: tuple[str, ...]) -> Path:
     return path
 
 
-def found(plan: ArchivePlan) -> list[tuple[str, str | None, str]]:
-    return [(image.name, image.split, image.folder) for image in plan.images]
+def found(plan: Plan) -> list[tuple[str, str | None, str]]:
+    return [(image.name, image.split, image.label) for image in plan.images]
 
 
-def splits(plan: ArchivePlan) -> set[str | None]:
+def splits(plan: Plan) -> set[str | None]:
     return {image.split for image in plan.images}
 
 
-def rejected(plan: ArchivePlan) -> dict[str, str]:
+def rejected(plan: Plan) -> dict[str, str]:
     return {entry["file"]: entry["reason"] for entry in plan.rejected}
+
+
+def inspect_archive(path: Path) -> Plan:
+    """The plan, which for this layout is made of names alone; the look that the API takes sees the same classes."""
+    with TemporaryDirectory() as scratch:
+        plan = read_upload(path, Path(scratch))
+        if plan.layout == "imagefolder" and not any(entry["file"].endswith("csv") for entry in plan.rejected):
+            assert look(path) == plan.classes
+        return plan
 
 
 def refusal(path: Path) -> ArchiveRefusedError:
@@ -48,7 +60,7 @@ def refusal(path: Path) -> ArchiveRefusedError:
 def test_class_folders_alone_tell_no_split(pack: Pack) -> None:
     plan = inspect_archive(pack("dog/b.jpg", "cat/1.png", "cat/0.png"))
     assert found(plan) == [("cat/0.png", None, "cat"), ("cat/1.png", None, "cat"), ("dog/b.jpg", None, "dog")]
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
     assert plan.rejected == ()
 
 
@@ -59,7 +71,7 @@ def test_split_folders_hold_class_folders(pack: Pack) -> None:
         ("train/cat/1.jpg", "train", "cat"),
         ("train/dog/1.jpg", "train", "dog"),
     ]
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize(("spelling", "split"), SPLITS.items())
@@ -74,11 +86,11 @@ def test_a_split_is_known_by_every_usual_name(
 def test_one_split_folder_alone_is_a_split(pack: Pack, name: str) -> None:
     plan = inspect_archive(pack(f"{name}/cat/1.jpg", f"{name}/dog/1.jpg"))
     assert splits(plan) == {SPLITS[name.lower()]}
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
 
 
 def test_a_single_root_folder_is_looked_through(pack: Pack) -> None:
-    assert inspect_archive(pack("pets/cat/1.jpg", "pets/dog/1.jpg")).folders == ("cat", "dog")
+    assert inspect_archive(pack("pets/cat/1.jpg", "pets/dog/1.jpg")).classes == ("cat", "dog")
 
 
 def test_a_single_root_folder_may_hold_splits(pack: Pack) -> None:
@@ -92,36 +104,36 @@ def test_a_single_root_folder_may_hold_splits(pack: Pack) -> None:
 @pytest.mark.parametrize("stray", ["README.md", "pets/README.md", "pets/labels.csv", "notes/about.txt"])
 def test_a_file_that_is_no_image_does_not_hide_the_root_folder(pack: Pack, stray: str) -> None:
     plan = inspect_archive(pack(stray, "pets/cat/1.jpg", "pets/dog/1.jpg"))
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
     assert set(rejected(plan)) == {stray}
 
 
 @pytest.mark.parametrize("stray", ["README.md", "train/labels.csv", "docs/about.txt"])
 def test_a_file_that_is_no_image_does_not_hide_the_splits(pack: Pack, stray: str) -> None:
     plan = inspect_archive(pack(stray, "train/cat/1.jpg", "test/cat/2.jpg"))
-    assert (splits(plan), plan.folders) == ({"train", "test"}, ("cat",))
+    assert (splits(plan), plan.classes) == ({"train", "test"}, ("cat",))
     assert set(rejected(plan)) == {stray}
 
 
 def test_a_class_whose_name_begins_like_a_split_is_a_class(pack: Pack) -> None:
     plan = inspect_archive(pack("train station/1.jpg", "test tube/1.jpg"))
-    assert (splits(plan), plan.folders) == ({None}, ("test tube", "train station"))
+    assert (splits(plan), plan.classes) == ({None}, ("test tube", "train station"))
 
 
 def test_a_class_called_train_beside_others_is_a_class(pack: Pack) -> None:
     plan = inspect_archive(pack("train/1.jpg", "bus/1.jpg", "test/1.jpg"))
-    assert (splits(plan), plan.folders) == ({None}, ("bus", "test", "train"))
+    assert (splits(plan), plan.classes) == ({None}, ("bus", "test", "train"))
 
 
 @pytest.mark.parametrize("other", ["bus/1.jpg", "bus/red/1.jpg", "zoo/old/1.jpg"])
 def test_a_class_called_train_with_folders_inside_is_still_a_class(pack: Pack, other: str) -> None:
     plan = inspect_archive(pack("train/steam/1.jpg", other))
-    assert (splits(plan), plan.folders) == ({None}, tuple(sorted(("train", other.split("/")[0]))))
+    assert (splits(plan), plan.classes) == ({None}, tuple(sorted(("train", other.split("/")[0]))))
 
 
 def test_a_class_called_train_inside_a_split_is_a_class(pack: Pack) -> None:
     plan = inspect_archive(pack("train/train/1.jpg", "test/train/1.jpg", "train/bus/1.jpg"))
-    assert (splits(plan), plan.folders) == ({"train", "test"}, ("bus", "train"))
+    assert (splits(plan), plan.classes) == ({"train", "test"}, ("bus", "train"))
 
 
 def test_nested_files_belong_to_their_class(pack: Pack) -> None:
@@ -142,16 +154,16 @@ def test_what_operating_systems_leave_behind_is_not_there(pack: Pack) -> None:
             "dog/1.jpg",
         )
     )
-    assert (plan.folders, plan.rejected) == (("cat", "dog"), ())
+    assert (plan.classes, plan.rejected) == (("cat", "dog"), ())
 
 
 def test_leftovers_do_not_hide_a_single_root_folder(pack: Pack) -> None:
     names = ("__MACOSX/pets/cat/._1.jpg", ".DS_Store", "pets/.DS_Store", "pets/cat/1.jpg", "pets/dog/1.jpg")
-    assert inspect_archive(pack(*names)).folders == ("cat", "dog")
+    assert inspect_archive(pack(*names)).classes == ("cat", "dog")
 
 
 def test_names_that_start_with_a_dot_folder_are_read(pack: Pack) -> None:
-    assert inspect_archive(pack("./", "./cat/", "./cat/1.jpg", "./dog/1.jpg")).folders == ("cat", "dog")
+    assert inspect_archive(pack("./", "./cat/", "./cat/1.jpg", "./dog/1.jpg")).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize(
@@ -173,11 +185,11 @@ def test_a_class_without_an_image_is_refused_by_name(pack: Pack, names: tuple[st
 
 def test_a_class_that_is_missing_from_one_split_is_not_empty(pack: Pack) -> None:
     plan = inspect_archive(pack("train/cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg", "test/dog/"))
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
 
 
 def test_a_folder_entry_of_a_split_is_no_class(pack: Pack) -> None:
-    assert inspect_archive(pack("train/", "train/cat/", "train/cat/1.jpg")).folders == ("cat",)
+    assert inspect_archive(pack("train/", "train/cat/", "train/cat/1.jpg")).classes == ("cat",)
 
 
 def test_many_empty_classes_are_counted_not_listed(pack: Pack) -> None:
@@ -199,7 +211,7 @@ def test_files_that_cannot_be_used_are_listed_with_the_reason(pack: Pack) -> Non
         "cat/1.jpg.exe": "not named like an image",
         "cat/noextension": "not named like an image",
     }
-    assert plan.folders == ("cat", "dog")
+    assert plan.classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("extension", [*EXTENSIONS, ".JPG", ".Png"])
@@ -211,12 +223,12 @@ def test_labels_follow_the_sorted_folders_whatever_the_order_in_the_archive(pack
     names = ["b/1.jpg", "B/1.jpg", "a/2.jpg", "a/1.jpg", "10/1.jpg", "9/1.jpg"]
     plans = {inspect_archive(pack(*order)) for order in itertools.islice(itertools.permutations(names), 0, 720, 97)}
     (plan,) = plans
-    assert plan.folders == ("10", "9", "B", "a", "b")
+    assert plan.classes == ("10", "9", "B", "a", "b")
 
 
 def test_one_name_in_two_spellings_of_unicode_is_one_class(pack: Pack) -> None:
     plan = inspect_archive(pack("caf\u00e9/1.jpg", "cafe\u0301/2.jpg", "bar/1.jpg"))
-    assert plan.folders == ("bar", "caf\u00e9")
+    assert plan.classes == ("bar", "caf\u00e9")
 
 
 FOLDERS = st.sampled_from(["train", "Test", "val", "cat", "dog", "train station", "pets", ".hidden", "__MACOSX"])
@@ -239,5 +251,5 @@ def test_every_visible_file_is_planned_or_rejected_once(
     ]
     told = [image.name for image in plan.images] + [entry["file"] for entry in plan.rejected]
     assert sorted(told) == sorted(name for name in visible if not name.endswith("/"))
-    assert plan.folders == tuple(sorted({image.folder for image in plan.images}))
+    assert plan.classes == tuple(sorted({image.label for image in plan.images}))
     assert len({image.split is None for image in plan.images}) == 1

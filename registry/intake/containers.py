@@ -1,0 +1,162 @@
+"""What an upload's files are read from: a zip archive, or stretches of files on disk.
+
+A tar archive, the shards within an archive and the rows of Parquet files all become stretches, so every layout reads
+any file at any time, in whatever order, and memory holds one file at a time.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol
+
+from registry.archives import ArchiveLimits, inspect_members, read_members, refuse_name
+from registry.errors import ArchiveRefusedError
+from registry.intake.names import Entry
+from registry.intake.tar import read_headers
+
+_COPY_BYTES = 1 << 20
+
+
+class Container(Protocol):
+    """Files by name."""
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Regular files and folders, each once, with names that are relative and plain."""
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that cannot be read."""
+
+    def copy(self, name: str, target: Path, max_bytes: int) -> None:
+        """Write one file, which may be large, to `target`; raise `ArchiveRefusedError` if it is over `max_bytes`."""
+
+
+class ZipContainer:
+    """A zip archive.
+
+    Args:
+        path: The upload.
+        limits: The budgets.
+
+    Raises:
+        ArchiveRefusedError: It is damaged or hostile.
+    """
+
+    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+        self._path = path
+        self._limits = limits
+        members = inspect_members(path, limits)
+        self.entries = [Entry(member.filename, member.file_size, member.is_dir()) for member in members]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that cannot be read."""
+        return read_members(self._path, iter(names), self._limits)
+
+    def copy(self, name: str, target: Path, max_bytes: int) -> None:
+        """Write one file to `target`; raise `ArchiveRefusedError` if it is damaged or over `max_bytes`."""
+        with zipfile.ZipFile(self._path) as archive, target.open("wb") as file:
+            try:
+                with archive.open(name) as source:
+                    copy_within(source, file, name, max_bytes)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+                raise refuse_name("damaged_archive", name, "is damaged") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Where a file's bytes are: so many from an offset on, in a file on disk."""
+
+    path: Path
+    offset: int
+    num_bytes: int
+
+
+class StretchContainer:
+    """Files that are stretches of other files.
+
+    Args:
+        stretches: By name.
+        limits: The budgets.
+        folders: Names of folders, for layouts in which an empty one says something.
+    """
+
+    def __init__(self, stretches: Mapping[str, Stretch], limits: ArchiveLimits, folders: Sequence[str] = ()) -> None:
+        self.stretches = stretches
+        self._limits = limits
+        self.entries = [Entry(name, each.num_bytes) for name, each in stretches.items()]
+        self.entries += [Entry(name, 0, True) for name in folders]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that is too large."""
+        opened: tuple[Path, BinaryIO] | None = None
+        try:
+            for name in names:
+                stretch = self.stretches[name]
+                if stretch.num_bytes > self._limits.max_member_bytes:
+                    yield name, f"larger than {self._limits.max_member_bytes} bytes"
+                    continue
+                if opened is None or opened[0] != stretch.path:
+                    if opened is not None:
+                        opened[1].close()
+                    opened = stretch.path, stretch.path.open("rb")
+                opened[1].seek(stretch.offset)
+                yield name, opened[1].read(stretch.num_bytes)
+        finally:
+            if opened is not None:
+                opened[1].close()
+
+    def copy(self, name: str, target: Path, max_bytes: int) -> None:
+        """Write one file to `target`; raise `ArchiveRefusedError` if it is over `max_bytes`."""
+        stretch = self.stretches[name]
+        if stretch.num_bytes > max_bytes:
+            raise too_large(name, max_bytes)
+        with stretch.path.open("rb") as source, target.open("wb") as file:
+            source.seek(stretch.offset)
+            left = stretch.num_bytes
+            while left:
+                data = source.read(min(left, _COPY_BYTES))
+                file.write(data)
+                left -= len(data)
+
+
+def open_tar(path: Path, limits: ArchiveLimits) -> StretchContainer:
+    """Return the files of an uncompressed tar archive.
+
+    Args:
+        path: The archive.
+        limits: The budgets.
+
+    Returns:
+        The container; nothing was copied.
+
+    Raises:
+        ArchiveRefusedError: It is damaged or hostile.
+    """
+    stretches: dict[str, Stretch] = {}
+    folders: list[str] = []
+    with path.open("rb") as file:
+        for member in read_headers(file, limits):
+            if member.entry.is_folder:
+                folders.append(member.entry.name)
+            else:
+                stretches[member.entry.name] = Stretch(path, member.offset, member.entry.num_bytes)
+    return StretchContainer(stretches, limits, list(dict.fromkeys(folders)))
+
+
+def copy_within(source: IO[bytes], target: BinaryIO, name: str, max_bytes: int) -> None:
+    """Copy a stream, or raise `ArchiveRefusedError` once more than `max_bytes` came out of it."""
+    left = max_bytes
+    while data := source.read(_COPY_BYTES):
+        left -= len(data)
+        if left < 0:
+            raise too_large(name, max_bytes)
+        target.write(data)
+
+
+def too_large(name: str, max_bytes: int) -> ArchiveRefusedError:
+    """Return the error of a table or shard that is too large."""
+    return ArchiveRefusedError("file_too_large", f"{name!r} is larger than {max_bytes} bytes.", "Divide it into parts.")

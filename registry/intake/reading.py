@@ -1,0 +1,96 @@
+"""From an uploaded file to what it holds: the format by its bytes, the layout by its names, the rest by its tables.
+
+It is done twice. The API looks at names alone, and refuses at once what is hostile or in no layout; the ingest job,
+in a process that can be killed, unpacks and reads.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from registry.archives import ArchiveLimits
+from registry.intake.containers import Container, Stretch, StretchContainer, ZipContainer, open_tar
+from registry.intake.formats import Format, detect_format, unpack_tar
+from registry.intake.image_folder import ImageFolder
+from registry.intake.listed import Manifest, MetadataFolder, refuse_manifest
+from registry.intake.parquet import ParquetShards
+from registry.intake.plan import Layout, Plan, Upload
+from registry.intake.webdataset import WebDataset
+
+_FOLDERS = ImageFolder()
+LAYOUTS: tuple[Layout, ...] = (ParquetShards(), WebDataset(), MetadataFolder(), Manifest(), _FOLDERS)
+"""In the order in which they are tried; the first that recognises an upload and finds labels in it reads it."""
+
+
+def look(path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> tuple[str, ...] | None:
+    """Return the classes of an upload if its names alone tell them, having refused what is hostile by its names.
+
+    Args:
+        path: The upload.
+        manifest: Name of the CSV manifest, if the user told one.
+        limits: Budgets; the default ones when left out.
+
+    Returns:
+        Classes in label order, or None if only reading the whole upload tells them.
+
+    Raises:
+        ArchiveRefusedError: It is hostile, damaged or in no layout that we read.
+    """
+    limits = limits or ArchiveLimits()
+    kind = detect_format(path)
+    if kind not in (Format.ZIP, Format.TAR):
+        return None
+    container = ZipContainer(path, limits) if kind is Format.ZIP else open_tar(path, limits)
+    upload = Upload(container, path.parent, limits, manifest)
+    if any(layout.recognises(upload) for layout in _candidates(manifest) if layout is not _FOLDERS):
+        return None
+    return _read_folders(upload).classes
+
+
+def read_upload(path: Path, scratch: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> Plan:
+    """Return what an upload holds.
+
+    Args:
+        path: The upload.
+        scratch: Empty folder for what has to be unpacked; the plan's images are read from it, so it stays until then.
+        manifest: Name of the CSV manifest, if the user told one.
+        limits: Budgets; the default ones when left out.
+
+    Returns:
+        The images to read with their classes and splits, and what is left out and why.
+
+    Raises:
+        ArchiveRefusedError: It is hostile, damaged or in no layout that we read.
+    """
+    limits = limits or ArchiveLimits()
+    upload = Upload(_open(path, scratch, limits), scratch, limits, manifest)
+    for layout in _candidates(manifest):
+        if layout.recognises(upload):
+            plan = layout.read(upload)
+            if plan is not None:
+                return plan
+    return _read_folders(upload)
+
+
+def _read_folders(upload: Upload) -> Plan:
+    """Return the plan of an upload that no other layout's reader takes."""
+    if upload.manifest is not None:
+        raise refuse_manifest(upload.manifest)
+    return _FOLDERS.read(upload)
+
+
+def _candidates(manifest: str | None) -> tuple[Layout, ...]:
+    return LAYOUTS if manifest is None else tuple(layout for layout in LAYOUTS if isinstance(layout, Manifest))
+
+
+def _open(path: Path, scratch: Path, limits: ArchiveLimits) -> Container:
+    kind = detect_format(path)
+    if kind is Format.ZIP:
+        return ZipContainer(path, limits)
+    if kind is Format.TAR:
+        return open_tar(path, limits)
+    if kind is Format.PARQUET:
+        return StretchContainer({"data.parquet": Stretch(path, 0, path.stat().st_size)}, limits)
+    unpacked = scratch / "unpacked.tar"
+    unpack_tar(path, kind, unpacked, limits)
+    return open_tar(unpacked, limits)

@@ -1,0 +1,209 @@
+"""Reading the headers of a tar archive, member by member, without ever extracting anything.
+
+A parser of our own rather than `tarfile`, which reads extended headers of any size into memory and, in the Pythons that
+are about, follows links (CVE-2025-4517 and its kin). This one knows regular files and folders, in the ustar, GNU and
+pax forms (POSIX.1-2017, pax; GNU tar manual, "Basic Tar Format"), and refuses the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from registry.archives import ArchiveLimits, check_name, refuse_bomb, refuse_name
+from registry.errors import ArchiveRefusedError
+from registry.intake.names import Entry
+
+BLOCK = 512
+_MAX_EXTENDED_BYTES = 1 << 20  # a name, in practice
+_FILES, _OLD_FILE, _FOLDER = (b"0", b"\0", b"7"), b"\0", b"5"
+_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK = b"x", b"g", b"L", b"K"
+_REFUSED = {
+    b"1": ("hard_link", "is a hard link"),
+    b"2": ("symlink", "is a symbolic link"),
+    b"S": ("sparse_file", "is a sparse file"),
+}
+
+
+@dataclass(frozen=True)
+class TarMember:
+    """A regular file or folder, and where its bytes begin."""
+
+    entry: Entry
+    offset: int
+
+
+@dataclass
+class _Pending:
+    """What extended headers said about the member that follows."""
+
+    name: str | None = None
+    num_bytes: int | None = None
+
+
+def is_header(block: bytes) -> bool:
+    """Return whether 512 bytes are a tar header, by their checksum."""
+    if len(block) < BLOCK or not block[0]:
+        return False
+    try:
+        stated = _number(block[148:156])
+    except ValueError:
+        return False
+    blank = block[:148] + b" " * 8 + block[156:BLOCK]
+    return stated in (sum(blank), sum(byte - 256 if byte > 127 else byte for byte in blank))
+
+
+def read_headers(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarMember]:
+    """Yield the regular files and folders of a tar archive, in order.
+
+    Args:
+        file: The archive, uncompressed and seekable.
+        limits: The budgets.
+
+    Yields:
+        TarMember: With a name that is relative and plain; folders end with a slash.
+
+    Raises:
+        ArchiveRefusedError: It is damaged, hostile, or over a budget; `code` says which.
+    """
+    end = file.seek(0, 2)
+    offset, total, num_headers, pending = 0, 0, 0, _Pending()
+    names: set[str] = set()
+    while (block := _read_block(file, offset)) is not None:
+        num_headers += 1
+        if num_headers > 4 * limits.max_members:  # a member has at most three extended headers
+            raise _too_many(limits)
+        kind, size = block[156:157], _size_of(block, offset)
+        offset += BLOCK
+        if kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK):
+            _read_extended(file, kind, offset, size, end, pending)
+            offset += _padded(size)
+            continue
+        member = _member(block, kind, offset, size if pending.num_bytes is None else pending.num_bytes, pending)
+        pending = _Pending()
+        _check_member(member, names, limits)
+        total += member.entry.num_bytes
+        if total > limits.max_total_bytes:
+            raise refuse_bomb(f"It holds more than {limits.max_total_bytes} bytes.")
+        offset += _padded(member.entry.num_bytes)
+        if member.offset + member.entry.num_bytes > end:
+            raise _damaged(f"its entry at byte {member.offset - BLOCK} is cut off")
+        yield member
+
+
+def _read_block(file: BinaryIO, offset: int) -> bytes | None:
+    """Return the header at the offset, or None at the archive's end."""
+    file.seek(offset)
+    block = file.read(BLOCK)
+    if block == bytes(BLOCK):
+        return None
+    if not is_header(block):  # nor is nothing at all, where an upload was cut off between two members
+        raise _damaged(f"there is no header at byte {offset}")
+    return block
+
+
+def _member(block: bytes, kind: bytes, offset: int, size: int, pending: _Pending) -> TarMember:
+    name = pending.name or _name_of(block)
+    if kind == _FOLDER:
+        return TarMember(Entry(name.rstrip("/") + "/", 0, True), offset)
+    if kind == _OLD_FILE and name.endswith("/"):
+        if size:
+            raise refuse_name("bad_name", name, "is a folder with bytes of its own")
+        return TarMember(Entry(name, 0, True), offset)
+    if kind not in _FILES:
+        code, what = _REFUSED.get(kind, ("special_file", "is neither a file nor a folder"))
+        raise refuse_name(code, name, what)
+    if name.endswith("/"):
+        raise refuse_name("bad_name", name, "is a file that is named like a folder")
+    return TarMember(Entry(name, size), offset)
+
+
+def _check_member(member: TarMember, names: set[str], limits: ArchiveLimits) -> None:
+    name = member.entry.name
+    check_name(name)
+    if name in names:
+        if member.entry.is_folder:
+            return
+        raise refuse_name("duplicate_name", name, "is there more than once")
+    names.add(name)
+    if len(names) > limits.max_members:
+        raise _too_many(limits)
+
+
+def _read_extended(file: BinaryIO, kind: bytes, offset: int, size: int, end: int, pending: _Pending) -> None:
+    if size > _MAX_EXTENDED_BYTES:
+        raise _damaged(f"the extended header at byte {offset - BLOCK} is over {_MAX_EXTENDED_BYTES} bytes")
+    if offset + size > end:
+        raise _damaged(f"the extended header at byte {offset - BLOCK} is cut off")
+    data = file.read(size)
+    if kind == _GNU_NAME:
+        pending.name = _decode(data.rstrip(b"\0"))
+    elif kind == _PAX:
+        _read_pax(data, pending)
+
+
+def _read_pax(data: bytes, pending: _Pending) -> None:
+    """Take name and size from records `length key=value` with a newline at the end."""
+    while data:
+        length, separator, _ = data.partition(b" ")
+        if not separator or not length.isdigit() or len(length) > 8 or not len(length) < int(length) <= len(data):
+            raise _damaged("an extended header cannot be read")
+        key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
+        data = data[int(length) :]
+        if key.startswith(b"GNU.sparse."):
+            raise refuse_name(_REFUSED[b"S"][0], pending.name or "?", _REFUSED[b"S"][1])
+        if key == b"path":
+            pending.name = _decode(value)
+        elif key == b"size":
+            if not value.isdigit() or len(value) > 18:
+                raise _damaged("an extended header holds a size that is no number")
+            pending.num_bytes = int(value)
+
+
+def _name_of(block: bytes) -> str:
+    name = block[:100].split(b"\0", 1)[0]
+    if block[257:263] == b"ustar\0":
+        prefix = block[345:500].split(b"\0", 1)[0]
+        name = prefix + b"/" + name if prefix else name
+    return _decode(name)
+
+
+def _decode(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
+
+
+def _size_of(block: bytes, offset: int) -> int:
+    try:
+        return _number(block[124:136])
+    except ValueError as error:
+        raise _damaged(f"the header at byte {offset} holds a size that is no number") from error
+
+
+def _number(field: bytes) -> int:
+    """Return an octal number, or GNU's form of large ones: a set top bit, then big-endian bytes."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    digits = field.strip(b" \0")
+    if not digits.isdigit():
+        if digits:
+            raise ValueError(digits)
+        return 0
+    return int(digits, 8)
+
+
+def _padded(num_bytes: int) -> int:
+    return -(-num_bytes // BLOCK) * BLOCK
+
+
+def _too_many(limits: ArchiveLimits) -> ArchiveRefusedError:
+    return ArchiveRefusedError(
+        "too_many_files", f"It holds more than {limits.max_members} entries, which is the limit.", "Split it."
+    )
+
+
+def _damaged(what: str) -> ArchiveRefusedError:
+    return ArchiveRefusedError("damaged_archive", f"This tar archive is damaged: {what}.", "Pack and upload it again.")

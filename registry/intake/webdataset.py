@@ -1,0 +1,207 @@
+"""WebDataset: tar files in which `key.jpg` stands beside `key.cls`, `key.json` or `key.txt`.
+
+The upload is one such tar, or an archive that holds some, such as the folder that CLIP_benchmark's export writes:
+`{train,test}/{nshards.txt,0.tar,…}` with `classnames.txt` and `zeroshot_classification_templates.txt` beside them. A
+label is a number or a name; numbers index `classnames.txt` where it is there, and then that order is the label order.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from registry.errors import ArchiveRefusedError
+from registry.intake.containers import Container, StretchContainer
+from registry.intake.names import EXTENSIONS, SPLITS, Entry, Parts, are_splits, is_image
+from registry.intake.plan import Image, Plan, Upload, make_plan, read_label, reject
+from registry.intake.shards import Stretches, find_shards
+from registry.intake.tables import refuse_table
+
+CLASSNAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
+_BESIDE = (CLASSNAMES, TEMPLATES, "nshards.txt", "dataset_type.txt")
+_LABELS = ("cls", "json", "txt")  # the first that tells a label counts: a `txt` beside them is often a caption
+_JSON_KEYS = ("label", "cls", "class")
+_MAX_LABEL_FILE_BYTES = 1 << 16
+_KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")  # webdataset's own: the key ends at the first dot of the file's name
+
+
+@dataclass
+class _Sample:
+    """Files of one key."""
+
+    split: str | None
+    image: str
+    labels: dict[str, str]
+
+
+class WebDataset:
+    """WebDataset shards, CLIP_benchmark's folder of them included."""
+
+    name = "webdataset"
+
+    def recognises(self, upload: Upload) -> bool:
+        """Return whether this is a shard, or holds shards and no image files."""
+        if not upload.images:
+            return bool(find_shards(upload.files, ".tar"))
+        kinds: dict[str, set[str]] = {}
+        for _, parts in upload.files:
+            key, extension = _key_of("/".join(parts))
+            kinds.setdefault(key, set()).add("image" if is_image(parts) and extension else extension)
+        pairs = [kind for kind in kinds.values() if "image" in kind]
+        if any("cls" in kind for kind in pairs):
+            return True
+        return any(kind & {"json", "txt"} for kind in pairs) and _without_class_folders(upload)
+
+    def read(self, upload: Upload) -> Plan | None:
+        """Return the samples of all shards.
+
+        Args:
+            upload: The archive.
+
+        Returns:
+            The plan, in the order of the shards.
+
+        Raises:
+            ArchiveRefusedError: A shard or a table is damaged, or there is no labelled image.
+        """
+        container, files, rejected = _open_shards(upload)
+        samples = _group(files, rejected)
+        classnames = _read_lines(upload, CLASSNAMES)
+        templates = tuple(line.replace("{c}", "{}") for line in _read_lines(upload, TEMPLATES))
+        _check_templates(templates)
+        images = list(_label(container, samples, classnames, rejected))
+        return make_plan(
+            self.name,
+            container,
+            images,
+            rejected,
+            upload.limits,
+            declared=[str(index) for index in range(len(classnames))] if classnames else None,
+            display_names=[(str(index), name) for index, name in enumerate(classnames)],
+            templates=templates,
+        )
+
+
+def _key_of(path: str) -> tuple[str, str]:
+    match = _KEY.fullmatch(path)
+    return (match[1], match[2].lower()) if match else (path, "")
+
+
+def _without_class_folders(upload: Upload) -> bool:
+    """Return whether the images lie at the top or in split folders, so that no folder can be their class."""
+    folders = [parts[len(upload.root) : -1] for _, parts in upload.images]
+    return all(not folder for folder in folders) or all(len(each) == 1 and are_splits({each[0]}) for each in folders)
+
+
+def _open_shards(upload: Upload) -> tuple[Container, list[tuple[Entry, str | None]], list[dict[str, str]]]:
+    """Return where to read from, the files of all shards with their splits, and what is no shard."""
+    if upload.images:
+        by_split = _without_class_folders(upload) and all(len(parts) > 1 for _, parts in upload.images)
+        visible = [(entry, parts) for entry, parts in upload.files if parts[-1] not in _BESIDE]
+        return upload.container, [(entry, _folder_split(parts) if by_split else None) for entry, parts in visible], []
+    shards = find_shards(upload.files, ".tar")
+    stretches = Stretches(upload)
+    files = [(file, shard.split) for shard in shards for file in stretches.put_tar(upload, shard.entry)]
+    known = {shard.entry.name for shard in shards}
+    others = [entry.name for entry, parts in upload.files if entry.name not in known and parts[-1] not in _BESIDE]
+    return StretchContainer(stretches, upload.limits), files, [reject(name, "is no shard") for name in others]
+
+
+def _folder_split(parts: Parts) -> str | None:
+    return next((SPLITS[part.lower()] for part in parts[:-1] if part.lower() in SPLITS), None)
+
+
+def _group(files: Iterable[tuple[Entry, str | None]], rejected: list[dict[str, str]]) -> list[_Sample]:
+    samples: dict[str, _Sample] = {}
+    for entry, split in files:
+        key, extension = _key_of(entry.name)
+        if f".{extension}" in EXTENSIONS:
+            sample = samples.setdefault(key, _Sample(split, "", {}))
+            if sample.image:
+                rejected.append(reject(entry.name, f"is a second image of sample {key!r}"))
+            else:
+                sample.image = entry.name
+        elif extension in _LABELS and entry.num_bytes <= _MAX_LABEL_FILE_BYTES:
+            samples.setdefault(key, _Sample(split, "", {})).labels[extension] = entry.name
+        elif not any(part.startswith(".") for part in entry.parts):
+            rejected.append(reject(entry.name, "is neither an image nor a label"))
+    for sample in samples.values():
+        if not sample.image:
+            rejected += [reject(name, "belongs to no image") for name in sample.labels.values()]
+    return [sample for sample in samples.values() if sample.image]
+
+
+def _label(
+    container: Container, samples: Sequence[_Sample], classnames: Sequence[str], rejected: list[dict[str, str]]
+) -> Iterator[Image]:
+    labels, reasons = _read_labels(container, samples)
+    indices = {name: str(index) for index, name in enumerate(classnames)}
+    for sample in samples:
+        label = labels.get(sample.image)
+        if label is None:
+            rejected.append(reject(sample.image, reasons.get(sample.image, "has no .cls, .json or .txt beside it")))
+            continue
+        if classnames:
+            label = str(int(label)) if label.isascii() and label.isdigit() else indices.get(label, "-1")
+            if not 0 <= int(label) < len(classnames):
+                reason = f"has a label that is not in {CLASSNAMES}, which names {len(classnames)} classes"
+                rejected.append(reject(sample.image, reason))
+                continue
+        yield Image(sample.image, sample.split, label)
+
+
+def _read_labels(container: Container, samples: Sequence[_Sample]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the label of each image that has one, and why the others have none, by the image's name."""
+    labels: dict[str, str] = {}
+    reasons: dict[str, str] = {}
+    for kind in _LABELS:
+        waiting = [each for each in samples if kind in each.labels and each.image not in labels]
+        files = container.read([each.labels[kind] for each in waiting])
+        for sample, (_, data) in zip(waiting, files, strict=True):
+            label, reason = ("", f"has a label file that is {data}") if isinstance(data, str) else _parse(kind, data)
+            if reason is None:
+                labels[sample.image] = label
+            else:
+                reasons[sample.image] = f"{reason} in its .{kind}"
+    return labels, reasons
+
+
+def _parse(kind: str, data: bytes) -> tuple[str, str | None]:
+    return read_label(_parse_json(data) if kind == "json" else data.decode("utf-8", "replace"))
+
+
+def _parse_json(data: bytes) -> Any:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return next((value[key] for key in _JSON_KEYS if key in value), None) if isinstance(value, dict) else value
+
+
+def _read_lines(upload: Upload, name: str) -> list[str]:
+    """Return the lines of a text file beside the shards; none if it is not there."""
+    found = sorted((parts for _, parts in upload.files if parts[-1] == name), key=lambda parts: (len(parts), parts))
+    if not found:
+        return []
+    entry = next(entry for entry, parts in upload.files if parts == found[0])
+    path = upload.take_out(entry.name, upload.limits.max_table_bytes)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise refuse_table(entry.name, str(error)) from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if any(not line.strip() for line in lines):
+        raise refuse_table(entry.name, "it has an empty line, so that later lines would name other classes")
+    return [line.strip() for line in lines]
+
+
+def _check_templates(templates: Sequence[str]) -> None:
+    bad = next((line for line in templates if "{}" not in line), None)
+    if bad is not None:
+        raise ArchiveRefusedError(
+            "bad_template", f"{TEMPLATES} has a line without {{c}}: {bad[:100]!r}.", "Write {c} where the class goes."
+        )

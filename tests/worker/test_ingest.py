@@ -1,0 +1,93 @@
+"""Ingest of every kind of upload, in a real trainer process: what is stored is what anybody's tools read."""
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from registry.contract import JobStatus
+from registry.datasets import DatasetOptions
+from registry.shards import read_shard
+from registry.tables import DatasetRow
+from tests.builders import WORDS, digit_pngs
+from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
+from tests.worker.conftest import Installation
+
+
+def rows(installation: Installation, dataset: DatasetRow) -> list[tuple[str, str, bytes]]:
+    """Split, classname and bytes of every stored image."""
+    assert dataset.shards is not None
+    assert dataset.classnames is not None
+    return [
+        (split, dataset.classnames[label], data)
+        for split, shard in dataset.shards.items()
+        for data, label in read_shard(installation.blobs.fetch(shard["sha256"]))
+    ]
+
+
+def test_metadata_in_a_tar_zst_is_ingested_and_a_bad_file_sinks_nothing(
+    installation: Installation, tmp_path: Path
+) -> None:
+    table = "file_name,label\ntrain/a.png,zero\ntrain/b.png,one\ntrain/c.png,one\ntest/a.png,zero\n"
+    members = {"metadata.csv": table.encode(), **LISTED, "train/c.png": b"no picture", "test/d.png": ONE[3]}
+    dataset = installation.ingest(pack(tmp_path / "x", members, "tar.zst"))
+    assert dataset.state == "ready"
+    assert {entry["file"] for entry in dataset.rejected or ()} == {"train/c.png", "test/d.png"}
+    found = rows(installation, dataset)
+    assert ("test", "zero", ZERO[1]) in found
+    assert {(split, name) for split, name, _ in found if split != "test"} == {
+        ("train", "one"),
+        ("validation", "zero"),
+    } or {(split, name) for split, name, _ in found if split != "test"} == {("train", "zero"), ("validation", "one")}
+    assert not list(installation.settings.scratch_dir.iterdir())
+
+
+def test_a_parquet_file_keeps_its_label_order_and_is_read_back_by_hugging_face(
+    installation: Installation, tmp_path: Path
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    dataset = installation.ingest(hugging_face_parquet(tmp_path / "x", [0, 1] * 10))
+    assert dataset.classnames == list(WORDS)
+    assert {split: shard["num_images"] for split, shard in (dataset.shards or {}).items()} == {
+        "train": 16, "validation": 2, "test": 2,
+    }  # fmt: skip
+    files = {split: str(installation.blobs.fetch(shard["sha256"])) for split, shard in (dataset.shards or {}).items()}
+    theirs = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    assert theirs["test"].features["label"].names == list(WORDS)
+    assert sorted(theirs["test"]["label"]) == [0, 1]
+    assert theirs["test"][0]["image"].size == Image.open(io.BytesIO(ZERO[0])).size
+
+
+def test_a_clip_benchmark_folder_brings_names_and_templates_and_the_user_may_change_them(
+    installation: Installation, tmp_path: Path
+) -> None:
+    pytest.importorskip("webdataset")
+    members = {
+        "train/0.tar": webdataset_shard(tmp_path / "a", [0, 1, 2] * 4).read_bytes(),
+        "test/0.tar": webdataset_shard(tmp_path / "b", [0, 1, 2], start=20).read_bytes(),
+        "classnames.txt": b"zero\none\ntwo\nthree\n",
+        "zeroshot_classification_templates.txt": b"a scan of a {c}.\n",
+    }
+    options = DatasetOptions((("1", "digit one"), ("two", "digit two")))
+    dataset = installation.ingest(pack(tmp_path / "x", members, "tar.gz"), options)
+    assert dataset.classnames == ["zero", "digit one", "digit two", "three"]
+    assert dataset.templates == ["a scan of a {}."]
+    assert (dataset.counts or {})["test"] == {"zero": 1, "digit one": 1, "digit two": 1}
+    assert ("test", "digit two", digit_pngs(2)[22]) in rows(installation, dataset)
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        ({"a/1.png": ZERO[0], "../x.png": b""}, "path_traversal"),
+        ({"metadata.csv": b"file_name,label\n\xff", "a.png": ZERO[0]}, "bad_table"),
+        ({"1.png": ZERO[0]}, "no_images"),
+    ],
+)
+def test_what_only_unpacking_shows_fails_the_job_with_its_code(
+    installation: Installation, tmp_path: Path, members: dict[str, bytes], code: str
+) -> None:
+    dataset = installation.ingest(pack(tmp_path / "x", members, "tar.gz"))
+    job = installation.job(dataset.job_id)
+    assert (dataset.state, job.status, job.error_code) == ("failed", JobStatus.FAILED, code)
