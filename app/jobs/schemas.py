@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.contract import JobKind, JobStatus
-from registry.tables import JobEventRow, JobRow
+from registry.contract import AttemptCause, JobKind, JobStatus
+from registry.tables import JobAttemptRow, JobEventRow, JobRow
 
 
 class JobBrief(BaseModel):
@@ -94,6 +95,43 @@ class Job(BaseModel):
                 subject=f"/v1/{noun}/{row.subject_id}",
             ),
         )
+
+
+class JobAttempt(BaseModel):
+    """One worker's try at a job."""
+
+    attempt: int = Field(description="1, 2, 3; a stop of the worker does not count, and a retry starts anew")
+    started_at: datetime
+    ended_at: datetime | None = Field(description="Of a lease that lapsed: when that was noticed")
+    stage: str | None = Field(description="The stage in which it ended")
+    cause: AttemptCause | None = Field(description="Why it ended, for programs")
+    detail: str | None = Field(description="Why it ended, for people")
+
+    @classmethod
+    def of(cls, row: JobAttemptRow) -> JobAttempt:
+        """Return the resource of a row."""
+        return cls(
+            attempt=row.attempt,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            stage=row.stage,
+            cause=AttemptCause(row.cause) if row.cause else None,
+            detail=row.detail,
+        )
+
+
+class JobDetail(Job):
+    """A job with what was tried."""
+
+    attempts: list[JobAttempt] = Field(description="Oldest first")
+    log_tail: str | None = Field(description="Last lines that the trainer of the last failed attempt printed")
+
+    @classmethod
+    def with_attempts(cls, row: JobRow, attempts: Sequence[JobAttemptRow]) -> JobDetail:
+        """Return the resource of a job's row and those of its attempts, oldest first."""
+        tails = [each.log_tail for each in attempts if each.log_tail]
+        tried = [JobAttempt.of(each) for each in attempts]
+        return cls(**vars(Job.of(row)), attempts=tried, log_tail=tails[-1] if tails else None)
 
 
 class JobList(Listed):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.jobs.schemas import JobDetail
 from app.services import Services
+from registry.attempts import Attempts
 from registry.contract import JobKind, JobStatus
 from registry.jobs import Jobs
 from registry.paging import Page
@@ -19,10 +21,10 @@ def list_jobs(
         return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind)
 
 
-def get_job(services: Services, job_id: str) -> JobRow:
-    """Return the job."""
+def get_job(services: Services, job_id: str) -> JobDetail:
+    """Return the job with its attempts."""
     with services.database.read() as session:
-        return Jobs(session).get(job_id)
+        return JobDetail.with_attempts(Jobs(session).get(job_id), Attempts(session).all(job_id))
 
 
 def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEventRow]:

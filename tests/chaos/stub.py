@@ -17,6 +17,7 @@ from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.state import PatchState
 
+TRAINER = (sys.executable, "-m", "tests.chaos.trainer")
 STAGES = ("prepare", "finetune", "select", "evaluate", "register")
 STEP_SECONDS = 0.02
 _NEVER_SECONDS = 600.0
