@@ -27,6 +27,7 @@ def patch(run: Run) -> None:
     """Make a version of a made-up task vector."""
     with run.database.read() as session:
         row = Patches(session).get(run.subject_id)
+    _misbehave(row.name, "start")
     num_steps = row.request["finetune"]["iterations"]
     meter = ProgressMeter(run.channel.send, total=num_steps + len(STAGES) - 1)
     state = PatchState(run, meter)
