@@ -53,6 +53,14 @@ class AttemptCause(StrEnum):
     SUCCEEDED = "succeeded"
 
 
+class DeliveryState(StrEnum):
+    """A message about a finished job is `waiting` until it is `delivered` or, after many tries, `given_up`."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
 class Priority(IntEnum):
     """Which of the waiting jobs is taken first."""
 

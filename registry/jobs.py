@@ -23,6 +23,7 @@ from sqlalchemy import CursorResult, and_, or_, select, update
 
 from registry.attempts import Attempts
 from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus
+from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
 from registry.job_lists import JobLists
 from registry.tables import DatasetRow, JobEventRow, JobRow
@@ -48,8 +49,20 @@ class Jobs(JobLists):
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def create(self, kind: JobKind, subject_id: str, owner: str | None = None) -> JobRow:
-        """Add a queued job and return it."""
+    def create(
+        self, kind: JobKind, subject_id: str, owner: str | None = None, *, webhook_url: str | None = None
+    ) -> JobRow:
+        """Add a queued job and return it.
+
+        Args:
+            kind: What it does.
+            subject_id: The data set or patch that it is about.
+            owner: Who asks, as their key names them.
+            webhook_url: Who is told when it has ended.
+
+        Returns:
+            The row, attached to the session.
+        """
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
             kind=kind,
@@ -59,6 +72,7 @@ class Jobs(JobLists):
             attempt=0,
             lease_token=0,
             cancel_requested=False,
+            webhook_url=webhook_url,
             owner=owner,
             created_at=self._now(),
         )
@@ -359,5 +373,6 @@ class Jobs(JobLists):
             self._session.execute(
                 update(DatasetRow).where(DatasetRow.job_id == job.id).values(state=DatasetState.FAILED)
             )
+        Deliveries(self._session, self._now).add(job)
         level = "error" if status is JobStatus.FAILED else "info"
         self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)

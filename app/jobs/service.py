@@ -8,6 +8,7 @@ from app.jobs.schemas import JobDetail
 from app.services import Services
 from registry.attempts import Attempts
 from registry.contract import JobKind, JobStatus
+from registry.deliveries import Deliveries
 from registry.jobs import Jobs
 from registry.paging import Page
 from registry.tables import JobEventRow, JobRow
@@ -22,9 +23,10 @@ def list_jobs(
 
 
 def get_job(services: Services, job_id: str) -> JobDetail:
-    """Return the job with its attempts."""
+    """Return the job with its attempts and the message about its end."""
     with services.database.read() as session:
-        return JobDetail.with_attempts(Jobs(session).get(job_id), Attempts(session).all(job_id))
+        job, attempts = Jobs(session).get(job_id), Attempts(session).all(job_id)
+        return JobDetail.with_attempts(job, attempts, Deliveries(session).newest_of(job_id))
 
 
 def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEventRow]:
