@@ -41,6 +41,8 @@ from app.serving.model import choose_device
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
+from app.webhooks.sender import WebhookSender
+from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import ConfigurationError
@@ -163,7 +165,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             metrics,
             replica,
         )
-        for thread in _threads(services, job_metrics):
+        for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()
             stack.callback(thread.stop)
         yield services
@@ -184,6 +186,16 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
         PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
     )
+
+
+def _webhook_threads(services: Services, stack: ExitStack) -> tuple[PeriodicThread, ...]:
+    settings = services.settings
+    if settings.webhook_secret is None or not settings.webhook_hosts:
+        return ()
+    key = parse_secret(settings.webhook_secret.get_secret_value())
+    sender = WebhookSender(services.database, key, settings.webhook_hosts)
+    stack.callback(sender.close)
+    return (PeriodicThread("paintbox-webhooks", settings.webhook_interval_seconds, sender.deliver_due),)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
 MAX_TASKS = 16
+OF_THE_JOB = frozenset({"webhook_url"})
+"""Fields that say how the job is done, not what the patch is: they are not part of what everybody may read of it."""
 
 
 class _Body(BaseModel):
@@ -155,6 +157,7 @@ class PatchRequest(_Body):
         alpha: How alpha is chosen.
         activate: `if_accepted` lets the version answer as soon as it is registered, provided that on the test splits,
             too, no supported task drops by more than rule `floor` allows; the report tells. `never` leaves that to you.
+        webhook_url: Told when the job has ended, at a host that the operator allows; signed as Standard Webhooks.
     """
 
     name: Name
@@ -170,6 +173,7 @@ class PatchRequest(_Body):
     anchors: AnchorOptions | None = None
     alpha: AlphaOptions = AlphaOptions()
     activate: Literal["never", "if_accepted"] = "never"
+    webhook_url: str | None = Field(default=None, min_length=1, max_length=2000)
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -210,10 +210,29 @@ class JobRow(Base):
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_expires_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(default=1, server_default="1")  # a `Priority`
+    webhook_url: Mapped[str | None] = mapped_column(String(2000))
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class JobAttemptRow(Base):
+    """One worker's try at a job, by the token of its lease, and why it ended."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    token: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    worker: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    stage: Mapped[str | None] = mapped_column(String(32))
+    cause: Mapped[str | None] = mapped_column(String(32))
+    detail: Mapped[str | None]
+    log_tail: Mapped[str | None]
 
 
 class JobEventRow(Base):
@@ -228,6 +247,22 @@ class JobEventRow(Base):
     level: Mapped[str] = mapped_column(String(8))
     message: Mapped[str]
     data: Mapped[dict[str, Any] | None]
+
+
+class WebhookDeliveryRow(Base):
+    """A message about a finished job that waits to be delivered, was, or was given up."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16))
+    num_tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None] = mapped_column(index=True)  # when it may be tried; None: no more
+    last_error: Mapped[str | None] = mapped_column(String(500))
+    created_at: Mapped[datetime]
 
 
 class IdempotencyKeyRow(Base):

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import IO, Self
 
 from registry.jobs import Lease
+from worker.log_tail import find_secrets, read_tail
 from worker.messages import Message, parse_message
 from worker.settings import WorkerSettings
 
@@ -44,7 +45,9 @@ class TrainerProcess:
     def __enter__(self) -> Self:
         log_dir = self._settings.log_dir / "jobs"
         log_dir.mkdir(parents=True, exist_ok=True)
-        self._log: IO[bytes] = (log_dir / f"{self._lease.job_id}.log").open("ab")
+        self._log_path = log_dir / f"{self._lease.job_id}.log"
+        self._log: IO[bytes] = self._log_path.open("ab")
+        self._log_start = self._log.tell()
         self._process = subprocess.Popen(
             [*self._command, self._lease.job_id, str(self._lease.token)],
             stdin=subprocess.PIPE,
@@ -79,6 +82,12 @@ class TrainerProcess:
         status = self._process.poll()
         assert status is not None
         return status
+
+    def log_tail(self) -> str:
+        """Return the end of what this attempt printed, without secrets."""
+        broker_url = self._settings.broker_url.get_secret_value()
+        secrets = find_secrets(os.environ, self._settings.resolved_database_url, broker_url)
+        return read_tail(self._log_path, self._log_start, secrets)
 
     def messages(self, timeout_seconds: float) -> Iterator[Message]:
         """Yield what the trainer has said, waiting up to the timeout for it to say something."""

@@ -17,6 +17,7 @@ from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.state import PatchState
 
+TRAINER = (sys.executable, "-m", "tests.chaos.trainer")
 STAGES = ("prepare", "finetune", "select", "evaluate", "register")
 STEP_SECONDS = 0.02
 _NEVER_SECONDS = 600.0
@@ -26,6 +27,7 @@ def patch(run: Run) -> None:
     """Make a version of a made-up task vector."""
     with run.database.read() as session:
         row = Patches(session).get(run.subject_id)
+    _misbehave(row.name, "start")
     num_steps = row.request["finetune"]["iterations"]
     meter = ProgressMeter(run.channel.send, total=num_steps + len(STAGES) - 1)
     state = PatchState(run, meter)

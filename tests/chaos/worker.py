@@ -3,13 +3,13 @@
 import sys
 
 from registry.contract import TASK_NAME
+from tests.chaos.stub import TRAINER
 from worker.celery_app import build_celery, consume
 from worker.logs import set_up_logging
 from worker.settings import WorkerSettings
 from worker.stopping import is_stopping
 from worker.supervisor import Supervisor
 
-TRAINER = (sys.executable, "-m", "tests.chaos.trainer")
 settings = WorkerSettings.load()
 celery_app = build_celery(settings, tasks="tests.chaos.worker")
 
