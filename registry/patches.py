@@ -69,7 +69,7 @@ class Patches(Repository):
         row = PatchRow(
             id=patch_id,
             name=request.name,
-            request=request.model_dump(mode="json", exclude=OF_THE_JOB),
+            request=request.model_dump(mode="json", exclude=set(OF_THE_JOB)),
             base_fingerprint=base.fingerprint,
             job_id=job.id,
             owner=owner,
