@@ -54,6 +54,8 @@ class DatasetContent:
         shards: From split to `{"sha256", "num_images"}` of its Parquet blob.
         counts: From split to classname to number of images.
         rejected: Files that were left out, as `{"file", "reason"}`.
+        layout: How the upload was arranged.
+        duplicates: Pictures that are there more than once.
     """
 
     classnames: tuple[str, ...]
@@ -61,6 +63,8 @@ class DatasetContent:
     shards: dict[str, Any]
     counts: dict[str, Any]
     rejected: list[Any]
+    layout: str | None = None
+    duplicates: dict[str, Any] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -128,6 +132,7 @@ class Datasets(Repository):
         row.state = DatasetState.READY
         row.classnames, row.templates = list(content.classnames), list(content.templates)
         row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
+        row.layout, row.duplicates = content.layout, content.duplicates
         row.content_sha256 = content.sha256()
 
     def archive_in_use(self, archive_sha256: str) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paintbox_client.tables import print_report, print_versions
+from paintbox_client.tables import print_dataset, print_report, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -34,3 +34,19 @@ def test_a_profile_that_is_not_flat_is_told(capsys: pytest.CaptureFixture[str]) 
     terms = [{"coefficient": 0.5, "profile": "flat"}, {"coefficient": -1.25, "profile": "lines"}]
     print_versions([{"id": 3, "name": "mix", "base": {"ref": "starter"}, "terms": terms, "is_active": False}])
     assert "0.5, -1.25 (lines)" in capsys.readouterr().out
+
+
+def test_leakage_is_told_beside_the_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [{"split": "train", "file": "a.png"}, {"split": "test", "file": "b.png"}]
+    duplicates = {
+        "across_splits": 1200, "by_splits": {"train, test": 1200}, "within_splits": 0, "with_different_labels": 3,
+        "examples": [{"num_files": 2, "files": files}],
+    }  # fmt: skip
+    dataset = {"id": "ds_1", "name": "x", "state": "ready", "classnames": ["a"], "splits": {}, "rejected": []}
+    print_dataset(dataset | {"duplicates": duplicates})
+    shown = capsys.readouterr()
+    assert "1,200 pictures are in more than one split (train, test: 1,200)" in shown.err
+    assert "train: a.png = test: b.png" in shown.err
+    assert "3 pictures are there under more than one class" in shown.err
+    assert "ds_1" in shown.out
+    print_dataset(dataset)  # of an older service
