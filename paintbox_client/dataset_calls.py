@@ -57,3 +57,27 @@ class DatasetCalls:
         """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
         answer: JsonObject = self._transport.get(f"/v1/datasets/{dataset_id}")
         return answer
+
+    def derive_dataset(
+        self,
+        dataset_id: str,
+        name: str,
+        classnames: Mapping[str, str] | None = None,
+        templates: Sequence[str] | None = None,
+    ) -> JsonObject:
+        """Return a new data set with the images of another and other words for them; nothing is uploaded.
+
+        Args:
+            dataset_id: The other data set, which must be ready.
+            name: For people; the same name and words give the same data set.
+            classnames: From the present name of a class to the new one; others stay.
+            templates: Prompts with `{}`; left out: those that it has; empty: the base model's own.
+
+        Returns:
+            The new data set, ready.
+        """
+        body: JsonObject = {"name": name, "classnames": dict(classnames or {})}
+        if templates is not None:
+            body["templates"] = list(templates)
+        answer: JsonObject = self._transport.send("POST", f"/v1/datasets/{dataset_id}/derive", json=body)
+        return answer

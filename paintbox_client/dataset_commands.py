@@ -56,6 +56,20 @@ def dataset(
     print_json(found) if as_json else print_dataset(found)
 
 
+def derive(
+    ctx: typer.Context,
+    dataset_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str, typer.Option(help="Of the new data set.")],
+    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable. Default: as before.")] = None,
+    classname: Annotated[list[str] | None, typer.Option(help="OLD=NEW name of a class; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set of another's images with other class names or prompts, without an upload."""
+    with open_client(ctx) as client:
+        made = client.derive_dataset(dataset_id, name, _parse_names(classname), template or None)
+    print_json(made) if as_json else print_datasets([made])
+
+
 def _parse_names(pairs: list[str] | None) -> dict[str, str]:
     names = {}
     for pair in pairs or ():

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.access.owner import Owner
 from app.jobs.schemas import JobBrief, JobError
@@ -101,6 +101,20 @@ class Dataset(BaseModel):
             owner=row.owner,
             created_at=row.created_at,
         )
+
+
+class Derivation(BaseModel):
+    """Body of `POST /v1/datasets/{id}/derive`: the same images under other words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    classnames: dict[str, Name] = Field(
+        default={}, max_length=30_000, description="From the present name of a class to the new one; others stay"
+    )
+    templates: Templates | None = Field(
+        default=None, description="Prompts with `{}`; left out: those of the source; empty: the base model's own"
+    )
 
 
 class DatasetList(Listed):
