@@ -3,6 +3,7 @@
 Kept apart from `preprocess`, and free of torch, so that checking an upload starts in a blink.
 """
 
+import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,12 +46,15 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         ) from error
 
 
-def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
-    """Returns silently if the whole picture can be decoded.
+def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
+    """The SHA-256 of what the whole picture shows, its size and RGB pixels, once it is known that it can be used.
 
     Args:
         image_bytes: a picture file.
         max_pixels: limit on width times height.
+
+    Returns:
+        32 bytes, equal for files that decode to the same picture.
 
     Raises:
         ImageDecodeError: it cannot be used.
@@ -59,4 +63,6 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
         width, height = image.size
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
-        image.convert("RGB")
+        digest = hashlib.sha256(f"{width} {height} ".encode())
+        digest.update(image.convert("RGB").tobytes())
+        return digest.digest()

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from paintbox_client.archives import open_archive, read_image
+from paintbox_client.archives import read_image
+from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import DEFAULT_URL
 from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
@@ -22,15 +23,14 @@ if TYPE_CHECKING:
 
 JsonObject = dict[str, Any]
 _ENDED = ("succeeded", "failed", "cancelled")
-_UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
-_ACTIVATE_SECONDS = 600.0  # … and an activation once the version is loaded and verified
+_ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
 _RECONNECT_SECONDS = 0.5
 _LARGEST_PAGE = 1000
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
-class Client(KeyMethods, VersionCalls):
+class Client(DatasetCalls, KeyMethods, VersionCalls):
     """Talks to one Paintbox service.
 
     What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
@@ -68,42 +68,6 @@ class Client(KeyMethods, VersionCalls):
         self._transport.close()
 
     # -- data sets ----------------------------------------------------------------------------------------------
-
-    def upload_dataset(
-        self,
-        path: Path,
-        name: str,
-        templates: Sequence[str] = (),
-        classnames: Mapping[str, str] | None = None,
-        manifest: str | None = None,
-    ) -> JsonObject:
-        """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
-
-        Args:
-            path: A zip, tar, tar.gz, tar.zst or Parquet file in one of the layouts of docs/datasets.md, or a folder,
-                which is sent as a zip.
-            name: For people; need not be unique.
-            templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
-            classnames: From class to the name that prompts use.
-            manifest: Path of the CSV manifest within it, if it does not lie beside the images.
-
-        Returns:
-            The data set, `ingesting` or, if it was there already, in the state it is in.
-        """
-        form: JsonObject = {"name": name}
-        if templates:
-            form["templates"] = json.dumps(list(templates))
-        if classnames:
-            form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
-        if manifest is not None:
-            form["manifest"] = manifest
-        with open_archive(path) as (file_name, stream):
-            files = {"archive": (file_name, stream, "application/octet-stream")}
-            return self._send("POST", "/v1/datasets", data=form, files=files, timeout=_UPLOAD_SECONDS)
-
-    def dataset(self, dataset_id: str) -> JsonObject:
-        """Return a data set: state, classes, images per split, files that were left out."""
-        return self._get(f"/v1/datasets/{dataset_id}")
 
     def datasets(self, limit: int = 100) -> list[JsonObject]:
         """Return at most `limit` of the newest data sets, newest first."""

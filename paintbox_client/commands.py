@@ -10,51 +10,16 @@ from typing import Annotated
 import typer
 
 from paintbox_client.client import JsonObject
-from paintbox_client.connection import AsJson, NoWait, open_client
+from paintbox_client.connection import AsJson, open_client
+from paintbox_client.dataset_commands import dataset, datasets, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.patch_commands import compose, patch, reselect
-from paintbox_client.tables import print_datasets, print_job, print_jobs, print_versions
+from paintbox_client.tables import print_job, print_jobs, print_versions
 from paintbox_client.version_commands import delete, export, gc, restore, tag, unalias, verify
 
 Reason = Annotated[str, typer.Option(help="For the history.")]
 Alias = Annotated[str, typer.Option(help="The alias to move.")]
-
-
-def upload(
-    ctx: typer.Context,
-    path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Archive, Parquet file or folder.")],
-    name: Annotated[str | None, typer.Option(help="For people. Default: the file's name.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
-    classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
-    manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
-    no_wait: NoWait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Upload labelled images and make them ready.
-
-    A zip, tar, tar.gz or tar.zst archive, or a folder: of class folders, of images with metadata.csv, .jsonl or
-    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file.
-    """
-    with open_client(ctx) as client:
-        dataset = client.upload_dataset(
-            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest
-        )
-        if not no_wait and dataset["state"] != "ready":
-            watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
-            dataset = client.dataset(dataset["id"])
-        if as_json:
-            return print_json(dataset)
-        for rejected in dataset["rejected"]:
-            print_note(f"Left out: {rejected['file']}: {rejected['reason']}")
-        print_datasets([dataset])
-
-
-def datasets(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the data sets, newest first."""
-    with open_client(ctx) as client:
-        items = client.datasets()
-    print_json(items) if as_json else print_datasets(items)
 
 
 def job(
@@ -180,6 +145,8 @@ def version(as_json: AsJson = False) -> None:
 COMMANDS = (
     upload,
     datasets,
+    dataset,
+    derive,
     patch,
     reselect,
     compose,
@@ -202,16 +169,6 @@ COMMANDS = (
     version,
 )
 """In the order of the help text."""
-
-
-def _parse_names(pairs: list[str] | None) -> dict[str, str]:
-    names = {}
-    for pair in pairs or ():
-        folder, separator, name = pair.partition("=")
-        if not separator or not folder or not name:
-            raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "Write, say, --classname 0='digit zero'.")
-        names[folder] = name
-    return names
 
 
 def _print_alias(alias: JsonObject, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from paintbox_client.client import JsonObject
 from paintbox_client.display import describe_job, print_note, print_table, print_text
 
+_SHOWN_EXAMPLES = 3
 _JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
 
 
@@ -16,6 +17,21 @@ def print_datasets(items: Iterable[JsonObject]) -> None:
         (each["id"], each["name"], each["state"], len(each["classnames"]), _describe_splits(each)) for each in items
     ]
     print_table(("DATA SET", "NAME", "STATE", "CLASSES", "IMAGES"), rows)
+
+
+def print_dataset(item: JsonObject) -> None:
+    """Write one data set, and what its owner should know of it: files left out, pictures in more than one split."""
+    for rejected in item["rejected"]:
+        print_note(f"Left out: {rejected['file']}: {rejected['reason']}")
+    found = item.get("duplicates")
+    if found and found["across_splits"]:
+        where = "; ".join(f"{splits}: {count:,}" for splits, count in found["by_splits"].items())
+        print_note(f"Leakage: {found['across_splits']:,} pictures are in more than one split ({where}).")
+        for example in found["examples"][:_SHOWN_EXAMPLES]:
+            print_note("  " + " = ".join(f"{each['split']}: {each['file']}" for each in example["files"]))
+    if found and found["with_different_labels"]:
+        print_note(f"{found['with_different_labels']:,} pictures are there under more than one class.")
+    print_datasets([item])
 
 
 def print_jobs(items: Iterable[JsonObject]) -> None:

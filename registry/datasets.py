@@ -54,6 +54,8 @@ class DatasetContent:
         shards: From split to `{"sha256", "num_images"}` of its Parquet blob.
         counts: From split to classname to number of images.
         rejected: Files that were left out, as `{"file", "reason"}`.
+        layout: How the upload was arranged.
+        duplicates: Pictures that are there more than once.
     """
 
     classnames: tuple[str, ...]
@@ -61,6 +63,8 @@ class DatasetContent:
     shards: dict[str, Any]
     counts: dict[str, Any]
     rejected: list[Any]
+    layout: str | None = None
+    duplicates: dict[str, Any] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -71,6 +75,11 @@ class DatasetContent:
 def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
     """Return the id of the data set that this archive and these options make; the same input gives the same id."""
     identity = json.dumps([archive_sha256, options.as_json()], sort_keys=True)
+    return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+def _derived_id(source_id: str, name: str, content: DatasetContent) -> str:
+    identity = json.dumps([source_id, name, list(content.classnames), list(content.templates)])
     return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
@@ -126,9 +135,44 @@ class Datasets(Repository):
         """Make the data set ready, for good."""
         row = self.get(identifier)
         row.state = DatasetState.READY
-        row.classnames, row.templates = list(content.classnames), list(content.templates)
-        row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
-        row.content_sha256 = content.sha256()
+        self._fill(row, content)
+
+    def derive(
+        self, source: DatasetRow, name: str, content: DatasetContent, owner: str | None = None
+    ) -> tuple[DatasetRow, bool]:
+        """Return the data set that holds another's images under other words, and whether it was made just now.
+
+        Args:
+            source: The other, ready.
+            name: For people; part of the identity, since it is all that may differ.
+            content: What the new one holds; its shards are the source's.
+            owner: Who asks, as their key names them.
+
+        Returns:
+            The row; the same source, name and words give the one that is there.
+        """
+        identifier = _derived_id(source.id, name, content)
+        row = self._session.get(DatasetRow, identifier)
+        if row is not None:
+            return row, False
+        row = DatasetRow(
+            id=identifier,
+            name=name,
+            state=DatasetState.READY,
+            archive_sha256=source.archive_sha256,
+            options=source.options,
+            job_id=source.job_id,  # made the shards
+            derived_from=source.id,
+            owner=owner,
+            created_at=self._now(),
+        )
+        try:
+            with self._session.begin_nested():
+                self._session.add(row)
+                self._fill(row, content)
+        except IntegrityError:  # somebody else has just derived it
+            return self.get(identifier), False
+        return row, True
 
     def archive_in_use(self, archive_sha256: str) -> bool:
         """Return whether a data set that is still being ingested needs this archive."""
@@ -141,3 +185,9 @@ class Datasets(Repository):
         job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id, owner)
         row.name, row.state, row.job_id, row.owner = name, DatasetState.INGESTING, job.id, owner
         self._session.add(row)
+
+    def _fill(self, row: DatasetRow, content: DatasetContent) -> None:
+        row.classnames, row.templates = list(content.classnames), list(content.templates)
+        row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
+        row.layout, row.duplicates = content.layout, content.duplicates
+        row.content_sha256 = content.sha256()

@@ -59,6 +59,9 @@ class DatasetRow(Base):
     counts: Mapped[dict[str, Any] | None]
     rejected: Mapped[list[Any] | None]
     content_sha256: Mapped[str | None] = mapped_column(String(64))
+    layout: Mapped[str | None] = mapped_column(String(32))
+    duplicates: Mapped[dict[str, Any] | None]
+    derived_from: Mapped[str | None] = mapped_column(String(40))
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 

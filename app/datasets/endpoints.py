@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Response, UploadFile
 from app.access.callers import CallerDep
 from app.access.policies import needs
 from app.datasets import service
-from app.datasets.schemas import Dataset, DatasetList, parse_options
+from app.datasets.schemas import Dataset, DatasetList, Derivation, parse_options
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
@@ -63,3 +63,22 @@ def list_datasets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = No
 def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
     """One data set: its state, classes, images per split and class, and the files that were left out."""
     return service.get_dataset(services, dataset_id)
+
+
+@router.post(
+    "/{dataset_id}/derive",
+    status_code=201,
+    responses={200: {"model": Dataset}, **problem_responses(404, 409)},
+    dependencies=[needs(Scope.WRITE)],
+)
+def derive_dataset(
+    services: ServicesDep, caller: CallerDep, response: Response, dataset_id: str, body: Derivation
+) -> Dataset:
+    """Make a data set of another's images with other display names or templates. Nothing is uploaded or copied.
+
+    Both stay as they are from then on. Answers 201, or 200 if the same was derived before.
+    """
+    dataset, created = service.derive(services, dataset_id, body, caller.owner)
+    response.status_code = 201 if created else 200
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return dataset

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.access.owner import Owner
 from app.jobs.schemas import JobBrief, JobError
@@ -36,6 +36,30 @@ class RejectedFile(BaseModel):
     reason: str
 
 
+class DuplicateFile(BaseModel):
+    """One of the places where a picture is."""
+
+    split: str
+    file: str
+
+
+class Duplicate(BaseModel):
+    """A picture that is in more than one split."""
+
+    num_files: int
+    files: list[DuplicateFile] = Field(description="One of each split first; not all of them")
+
+
+class Duplicates(BaseModel):
+    """Pictures that are there more than once, by their decoded pixels. Nothing was removed."""
+
+    across_splits: int = Field(description="Pictures in more than one split: leakage, which makes scores too good")
+    by_splits: dict[str, int] = Field(description="The same by the splits, such as `train, test`")
+    within_splits: int = Field(description="Files beyond the first of a picture in the same split")
+    with_different_labels: int = Field(description="Pictures that are there under more than one class")
+    examples: list[Duplicate]
+
+
 class Dataset(BaseModel):
     """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
 
@@ -46,6 +70,9 @@ class Dataset(BaseModel):
     templates: list[str] = Field(description="Empty: the base model's own")
     splits: dict[str, Split]
     rejected: list[RejectedFile]
+    layout: str | None = Field(description="How the upload was arranged, such as `imagefolder`; null: not known yet")
+    duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
+    derived_from: str | None = Field(description="The data set whose images these are")
     content_sha256: str | None
     job_id: str
     job: JobBrief
@@ -64,6 +91,9 @@ class Dataset(BaseModel):
             templates=row.options["templates"] if row.templates is None else row.templates,
             splits=_splits(row.shards or {}, row.counts or {}),
             rejected=row.rejected or [],
+            layout=row.layout,
+            duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
+            derived_from=row.derived_from,
             content_sha256=row.content_sha256,
             job_id=row.job_id,
             job=JobBrief.of(job),
@@ -71,6 +101,20 @@ class Dataset(BaseModel):
             owner=row.owner,
             created_at=row.created_at,
         )
+
+
+class Derivation(BaseModel):
+    """Body of `POST /v1/datasets/{id}/derive`: the same images under other words."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    classnames: dict[str, Name] = Field(
+        default={}, max_length=30_000, description="From the present name of a class to the new one; others stay"
+    )
+    templates: Templates | None = Field(
+        default=None, description="Prompts with `{}`; left out: those of the source; empty: the base model's own"
+    )
 
 
 class DatasetList(Listed):

@@ -10,14 +10,15 @@ from typing import BinaryIO
 
 import structlog
 
-from app.datasets.schemas import Dataset, DatasetList
+from app.datasets.schemas import Dataset, DatasetList, Derivation
 from app.services import Services
 from registry.contract import DatasetState
-from registry.datasets import DatasetOptions, Datasets, dataset_id
-from registry.errors import NotFoundError
+from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
+from registry.errors import NotFoundError, RequestRefusedError
 from registry.intake.classnames import name_classes
 from registry.intake.reading import look
 from registry.jobs import Jobs
+from registry.tables import DatasetRow
 
 _COPY_BYTES = 1 << 20
 _log = structlog.get_logger(__name__)
@@ -74,6 +75,50 @@ def submit(
         if existing is not None:
             return existing, False
         return _start(services, name, path, options, owner)
+
+
+def derive(services: Services, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
+    """Return a data set of another's images under other words, and whether it was made just now.
+
+    Args:
+        services: The application's services.
+        identifier: The other data set.
+        body: The words.
+        owner: Who asks, as their key names them.
+
+    Returns:
+        The data set, and False if it was there already.
+
+    Raises:
+        NotFoundError: There is no such data set.
+        RequestRefusedError: It is not ready, or the names do not fit it.
+    """
+    with services.database.write() as session:
+        datasets = Datasets(session)
+        source = datasets.get(identifier)
+        if source.state != DatasetState.READY:
+            raise RequestRefusedError(
+                "dataset_not_ready", f"Data set {identifier} is {source.state}.", f"Job {source.job_id} tells more."
+            )
+        row, created = datasets.derive(source, body.name, _reword(source, body), owner)
+        return Dataset.of(row, Jobs(session).get(row.job_id)), created
+
+
+def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
+    """Return what the source holds, with other names and templates."""
+    present = tuple(source.classnames or ())
+    classnames = name_classes(present, {}, body.classnames, "data set")
+    renamed = dict(zip(present, classnames, strict=True))
+    counts = source.counts or {}
+    return DatasetContent(
+        classnames=classnames,
+        templates=tuple(source.templates or ()) if body.templates is None else body.templates,
+        shards=source.shards or {},
+        counts={split: {renamed[name]: count for name, count in each.items()} for split, each in counts.items()},
+        rejected=source.rejected or [],
+        layout=source.layout,
+        duplicates=source.duplicates,
+    )
 
 
 def _start(

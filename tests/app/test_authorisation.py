@@ -27,7 +27,10 @@ from tests.app.world import World, add_ready_dataset, check_problem, open_world
 
 OWNER, OTHER = "owner", "other"
 DOCUMENT = create_app(AppSettings()).openapi()
-BODIES: dict[str, Any] = {"PUT /v1/aliases/{alias}": {"version": 1}}
+BODIES: dict[str, Any] = {
+    "PUT /v1/aliases/{alias}": {"version": 1},
+    "POST /v1/datasets/{dataset_id}/derive": {"name": "derived"},
+}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from registry.datasets import Datasets
 from registry.jobs import Jobs
 from tests.app import hostile
 from tests.app.world import World, add_ready_dataset, check_problem
@@ -183,3 +184,51 @@ def test_display_names_must_fit_the_archive(client: TestClient, archive: Path) -
 
 def test_a_data_set_that_is_not_there_is_a_problem(client: TestClient) -> None:
     check_problem(client.get("/v1/datasets/ds_nothing"), 404, "not_found")
+
+
+def test_a_derived_data_set_has_other_words_for_the_same_images(world: World) -> None:
+    source = add_ready_dataset(world.services, ["zero", "one"], ["a {}"], ["train", "test"])
+    before = world.client.get(f"/v1/datasets/{source}").json()
+    body = {"name": "digits, spelt out", "classnames": {"zero": "digit zero"}, "templates": ["the {}", "one {}"]}
+    made = world.client.post(f"/v1/datasets/{source}/derive", json=body)
+    assert made.status_code == 201
+    derived = made.json()
+    assert made.headers["location"] == f"/v1/datasets/{derived['id']}"
+    assert (derived["state"], derived["derived_from"], derived["name"]) == ("ready", source, "digits, spelt out")
+    assert derived["classnames"] == ["digit zero", "one"]
+    assert derived["templates"] == ["the {}", "one {}"]
+    assert derived["splits"]["train"] == {"num_images": 2, "per_class": {"digit zero": 1, "one": 1}}
+    with world.services.database.read() as session:
+        rows = [Datasets(session).get(each) for each in (source, derived["id"])]
+        assert rows[0].shards == rows[1].shards
+        assert rows[0].content_sha256 != rows[1].content_sha256
+    assert world.client.get(f"/v1/datasets/{source}").json() == before
+    assert derived in world.client.get("/v1/datasets").json()["items"]
+
+
+def test_the_same_derivation_gives_the_same_data_set_and_may_go_on_from_there(world: World) -> None:
+    source = add_ready_dataset(world.services, ["zero", "one"], ["a {}"], ["train"])
+    first, again = (world.client.post(f"/v1/datasets/{source}/derive", json={"name": "copy"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json() == first.json()
+    assert first.json()["templates"] == ["a {}"]
+    swap = {"name": "swapped", "classnames": {"zero": "one", "one": "zero"}, "templates": []}
+    further = world.client.post(f"/v1/datasets/{first.json()['id']}/derive", json=swap).json()
+    assert (further["classnames"], further["templates"]) == (["one", "zero"], [])
+    assert further["derived_from"] == first.json()["id"]
+
+
+def test_a_derivation_that_does_not_fit_is_refused(world: World, archive: Path) -> None:
+    source = add_ready_dataset(world.services, ["zero", "one"], splits=["train"])
+    route = f"/v1/datasets/{source}/derive"
+    for body, code in (
+        ({"name": "x", "classnames": {"nine": "9"}}, "unknown_class"),
+        ({"name": "x", "classnames": {"zero": "one"}}, "duplicate_classname"),
+        ({"name": "x", "templates": ["no placeholder"]}, "invalid_request"),
+        ({"name": "x", "other": 1}, "invalid_request"),
+        ({"classnames": {}}, "invalid_request"),
+    ):
+        check_problem(world.client.post(route, json=body), 422, code)
+    check_problem(world.client.post("/v1/datasets/ds_nothing/derive", json={"name": "x"}), 404, "not_found")
+    ingesting = _upload(world.client, archive).json()["id"]
+    check_problem(world.client.post(f"/v1/datasets/{ingesting}/derive", json={"name": "x"}), 409, "dataset_not_ready")

@@ -74,6 +74,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
     names = {name for name, _ in _operations(document)}
     assert names == {
         "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{dataset_id}",
+        "POST /v1/datasets/{dataset_id}/derive",
         "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",
         "POST /v1/patches/{patch_id}/reselect", "POST /v1/versions",
         "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/events", "POST /v1/jobs/{job_id}/cancel",

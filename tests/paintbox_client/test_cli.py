@@ -111,6 +111,17 @@ def test_a_folder_is_uploaded_and_listed(served: Served, tmp_path: Path) -> None
     assert json.loads(cancelled.stdout)["status"] == "cancelled"
 
 
+def test_a_data_set_is_derived_and_shown(served: Served) -> None:
+    source = add_ready_dataset(served.world.services, ["zero", "one"], ["a {}"], ["train"])
+    url = ("--url", served.url)
+    made = paintbox(*url, "derive", source, "--name", "renamed", "--classname", "zero=digit zero", "--json")
+    derived = json.loads(made.stdout)
+    assert (derived["classnames"], derived["templates"]) == (["digit zero", "one"], ["a {}"])
+    assert served.client.derive_dataset(source, "renamed", {"zero": "digit zero"})["id"] == derived["id"]
+    assert "renamed" in paintbox(*url, "dataset", derived["id"]).stdout
+    assert paintbox(*url, "derive", source, "--name", "x", "--classname", "nine=9").returncode == 1
+
+
 def test_a_failed_job_ends_the_wait_with_status_1_and_its_cause(served: Served, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "failing.zip", digit_members(range(3), train=3))
     job_id = served.client.upload_dataset(archive, "failing")["job"]["id"]

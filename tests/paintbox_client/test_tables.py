@@ -2,7 +2,7 @@
 
 import pytest
 
-from paintbox_client.tables import print_job, print_report, print_versions
+from paintbox_client.tables import print_dataset, print_job, print_report, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -59,3 +59,19 @@ def test_a_failed_job_is_shown_with_its_attempts_and_the_end_of_its_log(capsys: 
     assert "attempt 1: trainer_killed: the trainer ended with signal 9" in told
     assert "[red]a\nb" in told
     assert told.index("[red]a") < told.index("attempts_exhausted: All attempts ended early.")
+
+
+def test_leakage_is_told_beside_the_data_set(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [{"split": "train", "file": "a.png"}, {"split": "test", "file": "b.png"}]
+    duplicates = {
+        "across_splits": 1200, "by_splits": {"train, test": 1200}, "within_splits": 0, "with_different_labels": 3,
+        "examples": [{"num_files": 2, "files": files}],
+    }  # fmt: skip
+    dataset = {"id": "ds_1", "name": "x", "state": "ready", "classnames": ["a"], "splits": {}, "rejected": []}
+    print_dataset(dataset | {"duplicates": duplicates})
+    shown = capsys.readouterr()
+    assert "1,200 pictures are in more than one split (train, test: 1,200)" in shown.err
+    assert "train: a.png = test: b.png" in shown.err
+    assert "3 pictures are there under more than one class" in shown.err
+    assert "ds_1" in shown.out
+    print_dataset(dataset)  # of an older service

@@ -77,6 +77,33 @@ def test_a_clip_benchmark_folder_brings_names_and_templates_and_the_user_may_cha
     assert ("test", "digit two", digit_pngs(2)[22]) in rows(installation, dataset)
 
 
+def test_pictures_in_two_splits_are_reported_and_kept(installation: Installation, tmp_path: Path) -> None:
+    with Image.open(io.BytesIO(ZERO[0])) as picture:
+        picture.convert("RGB").save(tmp_path / "same.bmp")
+    members = {
+        "train/zero/0.png": ZERO[0], "train/zero/1.png": ZERO[1], "train/one/0.png": ONE[0], "val/zero/9.png": ZERO[9],
+        "test/zero/again.bmp": (tmp_path / "same.bmp").read_bytes(), "test/one/0.png": ONE[1],
+    }  # fmt: skip
+    dataset = installation.ingest(pack(tmp_path / "x", members))
+    assert dataset.layout == "imagefolder"
+    assert dataset.duplicates == {
+        "across_splits": 1,
+        "by_splits": {"train, test": 1},
+        "within_splits": 0,
+        "with_different_labels": 0,
+        "examples": [
+            {
+                "num_files": 2,
+                "files": [
+                    {"split": "train", "file": "train/zero/0.png"},
+                    {"split": "test", "file": "test/zero/again.bmp"},
+                ],
+            }
+        ],
+    }
+    assert len(rows(installation, dataset)) == len(members)
+
+
 @pytest.mark.parametrize(
     ("members", "code"),
     [

@@ -7,7 +7,7 @@ Parquet shard a split. So memory stays small however large the upload.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from registry.intake.plan import Image, Plan, reject
 from registry.intake.reading import read_upload
 from registry.jobs import Jobs
 from registry.shards import write_shard
+from worker.duplicates import find_duplicates
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.splits import assign_splits
@@ -49,34 +50,39 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
     meter.enter("decode")
     accepted, rejected = _decode(plan, meter, run.settings.max_image_pixels)
     _refuse_emptied(plan, accepted, rejected)
+    splits = assign_splits(list(accepted))
     meter.enter("store")
-    shards, counts = _store(run, scratch, plan, accepted, classnames, meter)
-    return DatasetContent(classnames, options.templates or plan.templates, shards, counts, rejected)
+    shards = _store(run, scratch, plan, splits, classnames, meter)
+    display = dict(zip(plan.classes, classnames, strict=True))
+    return DatasetContent(
+        classnames=classnames,
+        templates=options.templates or plan.templates,
+        shards=shards,
+        counts={split: dict(Counter(display[image.label] for image in images)) for split, images in splits.items()},
+        rejected=rejected,
+        layout=plan.layout,
+        duplicates=find_duplicates(splits, {image.name: digest for image, digest in accepted.items()}),
+    )
 
 
-def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> tuple[list[Image], list[dict[str, str]]]:
+def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> tuple[dict[Image, bytes], list[dict[str, str]]]:
+    """Return the images that can be used, in order, with digests of what they show; and the others with reasons."""
     rejected = list(plan.rejected)
-    accepted = []
+    accepted: dict[Image, bytes] = {}
     files = plan.container.read(image.name for image in plan.images)
     for image, (name, data) in zip(plan.images, files, strict=True):
-        reason = data if isinstance(data, str) else _undecodable(data, max_pixels)
-        if reason:
-            rejected.append(reject(name, reason))
+        if isinstance(data, str):
+            rejected.append(reject(name, data))
         else:
-            accepted.append(image)
+            try:
+                accepted[image] = check_picture(data, max_pixels=max_pixels)
+            except ImageDecodeError as error:
+                rejected.append(reject(name, str(error)))
         meter.advance(1)
     return accepted, rejected
 
 
-def _undecodable(data: bytes, max_pixels: int) -> str | None:
-    try:
-        check_picture(data, max_pixels=max_pixels)
-    except ImageDecodeError as error:
-        return str(error)
-    return None
-
-
-def _refuse_emptied(plan: Plan, accepted: list[Image], rejected: list[dict[str, str]]) -> None:
+def _refuse_emptied(plan: Plan, accepted: Collection[Image], rejected: list[dict[str, str]]) -> None:
     """Refuse an upload of which a class has lost all its images; one that it named itself may have had none."""
     emptied = sorted({image.label for image in plan.images} - {image.label for image in accepted})
     if emptied and (not accepted or not plan.is_declared):
@@ -89,19 +95,22 @@ def _refuse_emptied(plan: Plan, accepted: list[Image], rejected: list[dict[str, 
 
 
 def _store(
-    run: Run, scratch: Path, plan: Plan, accepted: list[Image], classnames: tuple[str, ...], meter: ProgressMeter
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the shards and the number of images of each class, by split."""
+    run: Run,
+    scratch: Path,
+    plan: Plan,
+    splits: Mapping[str, Sequence[Image]],
+    classnames: tuple[str, ...],
+    meter: ProgressMeter,
+) -> dict[str, Any]:
+    """Return the shards by split."""
     labels = {name: label for label, name in enumerate(plan.classes)}
     shards: dict[str, Any] = {}
-    counts: dict[str, Any] = {}
-    for split, images in assign_splits(accepted).items():
+    for split, images in splits.items():
         path = scratch / f"{split}.parquet"
         num_images = write_shard(path, _rows(plan, images, labels, meter), classnames)
         shards[split] = {"sha256": run.blobs.put_file(path), "num_images": num_images}
-        counts[split] = dict(Counter(classnames[labels[image.label]] for image in images))
         path.unlink()
-    return shards, counts
+    return shards
 
 
 def _rows(

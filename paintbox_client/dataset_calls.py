@@ -1,0 +1,83 @@
+"""The part of the client that uploads, reads and derives data sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paintbox_client.archives import open_archive
+from paintbox_client.transport import Transport
+
+JsonObject = dict[str, Any]
+_UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
+
+
+class DatasetCalls:
+    """What `Client` can do with data sets."""
+
+    _transport: Transport
+
+    def upload_dataset(
+        self,
+        path: Path,
+        name: str,
+        templates: Sequence[str] = (),
+        classnames: Mapping[str, str] | None = None,
+        manifest: str | None = None,
+    ) -> JsonObject:
+        """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
+
+        Args:
+            path: A zip, tar, tar.gz, tar.zst or Parquet file in one of the layouts of docs/datasets.md, or a folder,
+                which is sent as a zip.
+            name: For people; need not be unique.
+            templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
+            classnames: From class to the name that prompts use.
+            manifest: Path of the CSV manifest within it, if it does not lie beside the images.
+
+        Returns:
+            The data set, `ingesting` or, if it was there already, in the state it is in.
+        """
+        form: JsonObject = {"name": name}
+        if templates:
+            form["templates"] = json.dumps(list(templates))
+        if classnames:
+            form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
+        if manifest is not None:
+            form["manifest"] = manifest
+        with open_archive(path) as (file_name, stream):
+            files = {"archive": (file_name, stream, "application/octet-stream")}
+            options: Any = {"data": form, "files": files, "timeout": _UPLOAD_SECONDS}
+            answer: JsonObject = self._transport.send("POST", "/v1/datasets", **options)
+        return answer
+
+    def dataset(self, dataset_id: str) -> JsonObject:
+        """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
+        answer: JsonObject = self._transport.get(f"/v1/datasets/{dataset_id}")
+        return answer
+
+    def derive_dataset(
+        self,
+        dataset_id: str,
+        name: str,
+        classnames: Mapping[str, str] | None = None,
+        templates: Sequence[str] | None = None,
+    ) -> JsonObject:
+        """Return a new data set with the images of another and other words for them; nothing is uploaded.
+
+        Args:
+            dataset_id: The other data set, which must be ready.
+            name: For people; the same name and words give the same data set.
+            classnames: From the present name of a class to the new one; others stay.
+            templates: Prompts with `{}`; left out: those that it has; empty: the base model's own.
+
+        Returns:
+            The new data set, ready.
+        """
+        body: JsonObject = {"name": name, "classnames": dict(classnames or {})}
+        if templates is not None:
+            body["templates"] = list(templates)
+        answer: JsonObject = self._transport.send("POST", f"/v1/datasets/{dataset_id}/derive", json=body)
+        return answer

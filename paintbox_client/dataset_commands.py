@@ -1,0 +1,80 @@
+"""The commands of `paintbox` that are about data sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paintbox_client.connection import AsJson, NoWait, open_client
+from paintbox_client.display import print_json, watch_job
+from paintbox_client.errors import InputError
+from paintbox_client.tables import print_dataset, print_datasets
+
+
+def upload(
+    ctx: typer.Context,
+    path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Archive, Parquet file or folder.")],
+    name: Annotated[str | None, typer.Option(help="For people. Default: the file's name.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
+    classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Upload labelled images and make them ready.
+
+    A zip, tar, tar.gz or tar.zst archive, or a folder: of class folders, of images with metadata.csv, .jsonl or
+    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file.
+    """
+    with open_client(ctx) as client:
+        dataset = client.upload_dataset(
+            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest
+        )
+        if not no_wait and dataset["state"] != "ready":
+            watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
+            dataset = client.dataset(dataset["id"])
+        if as_json:
+            return print_json(dataset)
+        print_dataset(dataset)
+
+
+def datasets(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the data sets, newest first."""
+    with open_client(ctx) as client:
+        items = client.datasets()
+    print_json(items) if as_json else print_datasets(items)
+
+
+def dataset(
+    ctx: typer.Context, dataset_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False
+) -> None:
+    """Show one data set: its images, what was left out and why, and pictures that are in more than one split."""
+    with open_client(ctx) as client:
+        found = client.dataset(dataset_id)
+    print_json(found) if as_json else print_dataset(found)
+
+
+def derive(
+    ctx: typer.Context,
+    dataset_id: Annotated[str, typer.Argument(metavar="ID")],
+    name: Annotated[str, typer.Option(help="Of the new data set.")],
+    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable. Default: as before.")] = None,
+    classname: Annotated[list[str] | None, typer.Option(help="OLD=NEW name of a class; repeatable.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set of another's images with other class names or prompts, without an upload."""
+    with open_client(ctx) as client:
+        made = client.derive_dataset(dataset_id, name, _parse_names(classname), template or None)
+    print_json(made) if as_json else print_datasets([made])
+
+
+def _parse_names(pairs: list[str] | None) -> dict[str, str]:
+    names = {}
+    for pair in pairs or ():
+        folder, separator, name = pair.partition("=")
+        if not separator or not folder or not name:
+            raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "Write, say, --classname 0='digit zero'.")
+        names[folder] = name
+    return names
