@@ -6,6 +6,7 @@ EdgeError
 ├── ImageRefusedError           an image of a request cannot be used; `index` tells which
 ├── LabelsRefusedError          labels or templates that no head can be built from
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
+├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── QueueFullError              too many images are waiting
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
@@ -96,6 +97,20 @@ class UnsupportedMediaTypeError(EdgeError):
 
     def __init__(self, got: str, accepted: tuple[str, ...]) -> None:
         super().__init__(f"The body is {got or 'of no stated type'}.", f"Send {' or '.join(accepted)}.")
+
+
+class JobQuotaError(EdgeError):
+    """An owner has as many unfinished jobs as they may."""
+
+    code = "job_quota"
+    retry_after_seconds = 60
+
+    def __init__(self, owner: str, num_unfinished: int) -> None:
+        super().__init__(
+            f"{owner!r} has {num_unfinished} unfinished jobs, as many as one may have.",
+            "Wait until one has ended or cancel one: GET /v1/jobs?status=queued&status=running lists them.",
+        )
+        self.num_unfinished = num_unfinished
 
 
 class QueueFullError(EdgeError):
@@ -208,6 +223,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),
+    (JobQuotaError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),

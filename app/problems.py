@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from app.errors import EdgeError, QueueFullError, RateLimitedError, TooManyStreamsError, status_of
+from app.errors import EdgeError, JobQuotaError, QueueFullError, RateLimitedError, TooManyStreamsError, status_of
 from paint_core.errors import PaintCoreError
 from registry.errors import RegistryError
 
@@ -98,7 +98,7 @@ def internal_problem(request_id: str) -> JSONResponse:
 def known_problem(request_id: str, error: RegistryError | EdgeError | PaintCoreError) -> JSONResponse:
     """Return the response for an error of the registry, the edge or the core."""
     headers = {}
-    if isinstance(error, QueueFullError | RateLimitedError | TooManyStreamsError):
+    if isinstance(error, JobQuotaError | QueueFullError | RateLimitedError | TooManyStreamsError):
         headers["Retry-After"] = str(error.retry_after_seconds)
     status = status_of(error)
     if status == HTTPStatus.UNAUTHORIZED:

@@ -30,6 +30,7 @@ class AppSettings(StorageSettings):
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
+        max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
         decode_threads: Threads that decode images.
         reaper_interval_seconds: How often waiting jobs are looked for.
@@ -56,6 +57,7 @@ class AppSettings(StorageSettings):
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
     rate_limit: str = "6000/minute"
+    max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
     decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)

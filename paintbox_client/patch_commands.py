@@ -44,6 +44,8 @@ def patch(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Decides data order and augmentation.")] = None,
+    priority: Annotated[str | None, typer.Option(help="low, normal or high (admins only).")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told when the job has ended.")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Any other field, as finetune.precision=bf16; repeatable."),
@@ -68,6 +70,8 @@ def patch(
         "finetune": _given(finetune),
         "alpha": _given(alpha),
         "anchors": _given(pool) or None,
+        "priority": priority,
+        "webhook_url": webhook,
     }
     request = parse_settings(_given(request), setting)
     with open_client(ctx) as client:

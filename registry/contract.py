@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
@@ -61,12 +61,21 @@ class DeliveryState(StrEnum):
     GIVEN_UP = "given_up"
 
 
+PriorityName = Literal["low", "normal", "high"]
+_PRIORITY_NAMES: tuple[PriorityName, ...] = ("low", "normal", "high")
+
+
 class Priority(IntEnum):
     """Which of the waiting jobs is taken first."""
 
     LOW = 0
     NORMAL = 1
     HIGH = 2
+
+    @property
+    def label(self) -> PriorityName:
+        """How requests and answers call it."""
+        return _PRIORITY_NAMES[self]
 
 
 class DatasetState(StrEnum):

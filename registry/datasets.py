@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from registry.contract import DatasetState, JobKind
+from registry.contract import DatasetState, JobKind, Priority
 from registry.errors import NotFoundError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -182,7 +182,8 @@ class Datasets(Repository):
         return bool(self._session.scalar(query))
 
     def _start(self, row: DatasetRow, name: str, owner: str | None) -> None:
-        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id, owner)
+        # It takes seconds, and patches wait for it.
+        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id, owner, priority=Priority.HIGH)
         row.name, row.state, row.job_id, row.owner = name, DatasetState.INGESTING, job.id, owner
         self._session.add(row)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import defer
 
 from registry.contract import JobKind, JobStatus
@@ -67,6 +67,11 @@ class JobLists(Repository):
         """Return the jobs with these ids, by id, read at once."""
         query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
         return {job.id: job for job in self._session.scalars(query)}
+
+    def count_unfinished(self, owner: str) -> int:
+        """Return how many jobs of an owner wait or run."""
+        unfinished = JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING))
+        return self._session.scalar(select(func.count()).where(JobRow.owner == owner, unfinished)) or 0
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
         """Return the job's events with ids above `after`, oldest first."""

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, and_, or_, select, update
+from sqlalchemy import ColumnElement, CursorResult, and_, or_, select, update
 
 from registry.attempts import Attempts
-from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus
+from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus, Priority
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
 from registry.job_lists import JobLists
@@ -50,7 +50,13 @@ class Jobs(JobLists):
     # -- asking -------------------------------------------------------------------------------------------------
 
     def create(
-        self, kind: JobKind, subject_id: str, owner: str | None = None, *, webhook_url: str | None = None
+        self,
+        kind: JobKind,
+        subject_id: str,
+        owner: str | None = None,
+        *,
+        priority: Priority = Priority.NORMAL,
+        webhook_url: str | None = None,
     ) -> JobRow:
         """Add a queued job and return it.
 
@@ -58,6 +64,7 @@ class Jobs(JobLists):
             kind: What it does.
             subject_id: The data set or patch that it is about.
             owner: Who asks, as their key names them.
+            priority: Which of the waiting jobs is taken first.
             webhook_url: Who is told when it has ended.
 
         Returns:
@@ -72,6 +79,7 @@ class Jobs(JobLists):
             attempt=0,
             lease_token=0,
             cancel_requested=False,
+            priority=priority,
             webhook_url=webhook_url,
             owner=owner,
             created_at=self._now(),
@@ -164,16 +172,19 @@ class Jobs(JobLists):
 
     # -- working ------------------------------------------------------------------------------------------------
 
+    def lease_best(self, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
+        """Return a lease on the waiting job of the highest priority, the oldest of those, or None if none waits."""
+        query = select(JobRow.id).where(self._is_free()).order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+        # A locked one is being taken by somebody else; should they let it go after all, it is rung for again.
+        job_id = self._session.scalar(query.limit(1).with_for_update(skip_locked=True))
+        return None if job_id is None else self.lease(job_id, owner, seconds)
+
     def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
         """Return a lease on the job, or None if it has ended or somebody else holds it."""
         now = self._now()
-        free = or_(
-            JobRow.status == JobStatus.QUEUED,
-            and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now),
-        )
         statement = (
             update(JobRow)
-            .where(JobRow.id == job_id, free, JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS)
+            .where(JobRow.id == job_id, self._is_free())
             .values(
                 status=JobStatus.RUNNING,
                 attempt=JobRow.attempt + 1,
@@ -322,6 +333,11 @@ class Jobs(JobLists):
         self._end_held(lease, JobStatus.CANCELLED)
 
     # -- inside -------------------------------------------------------------------------------------------------
+
+    def _is_free(self) -> ColumnElement[bool]:
+        lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._now())
+        may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS)
+        return and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), may_be_tried)
 
     def _locked(self, job_id: str) -> JobRow:
         """Return the job as it is now; nobody else can write it before this transaction ends."""

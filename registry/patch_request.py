@@ -6,13 +6,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from registry.contract import Name
+from registry.contract import Name, PriorityName
 
 Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
 MAX_TASKS = 16
-OF_THE_JOB = frozenset({"webhook_url"})
+OF_THE_JOB = frozenset({"priority", "webhook_url"})
 """Fields that say how the job is done, not what the patch is: they are not part of what everybody may read of it."""
 
 
@@ -157,6 +157,7 @@ class PatchRequest(_Body):
         alpha: How alpha is chosen.
         activate: `if_accepted` lets the version answer as soon as it is registered, provided that on the test splits,
             too, no supported task drops by more than rule `floor` allows; the report tells. `never` leaves that to you.
+        priority: Waiting jobs of a higher one are taken first, and of one priority the oldest; `high` needs an admin.
         webhook_url: Told when the job has ended, at a host that the operator allows; signed as Standard Webhooks.
     """
 
@@ -173,6 +174,7 @@ class PatchRequest(_Body):
     anchors: AnchorOptions | None = None
     alpha: AlphaOptions = AlphaOptions()
     activate: Literal["never", "if_accepted"] = "never"
+    priority: PriorityName = "normal"
     webhook_url: str | None = Field(default=None, min_length=1, max_length=2000)
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from registry.contract import DatasetState, JobKind
+from registry.contract import DatasetState, JobKind, Priority
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
@@ -65,7 +65,13 @@ class Patches(Repository):
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
-        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id, owner, webhook_url=request.webhook_url)
+        job = Jobs(self._session, self._now).create(
+            JobKind.PATCH,
+            patch_id,
+            owner,
+            priority=Priority[request.priority.upper()],
+            webhook_url=request.webhook_url,
+        )
         row = PatchRow(
             id=patch_id,
             name=request.name,

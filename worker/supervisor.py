@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """Works on jobs, one call of `run` each.
+    """Works on jobs, one at a time.
 
     Args:
         settings: The worker's settings; the trainer gets them through its environment.
@@ -55,28 +55,41 @@ class Supervisor:
         self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
-    def run(self, job_id: str) -> None:
-        """Work on the job until it has ended, was given back, or turns out to be held by somebody else."""
-        with structlog.contextvars.bound_contextvars(job_id=job_id):
-            try:
-                while not self._is_stopping() and (lease := self._lease(job_id)):
-                    self._attempt(lease)
-            except LeaseLostError as error:
-                log.warning("lease lost", token=error.token)
-            finally:
-                self._forget_checkpoint(job_id)
-                self._database.close()
+    def answer(self) -> None:
+        """Work on whatever waits, the best first, until nothing does.
 
-    def _lease(self, job_id: str) -> Lease | None:
+        A ring tells that something waits, not what: the queue's order is that of the rings, the right one is in the
+        database. So one ring may be answered with many jobs, and later ones find nothing to do.
+        """
+        self._work(lambda jobs: jobs.lease_best(self._owner, self._settings.lease_seconds))
+
+    def run(self, job_id: str) -> None:
+        """Work on one job until it has ended, was given back, or turns out to be held by somebody else."""
+        self._work(lambda jobs: jobs.lease(job_id, self._owner, self._settings.lease_seconds))
+
+    def _work(self, take: Callable[[Jobs], Lease | None]) -> None:
+        try:
+            while not self._is_stopping() and (lease := self._lease(take)):
+                with structlog.contextvars.bound_contextvars(job_id=lease.job_id):
+                    self._attempt(lease)
+        finally:
+            self._database.close()
+
+    def _lease(self, take: Callable[[Jobs], Lease | None]) -> Lease | None:
         with self._database.write() as session:
-            return Jobs(session).lease(job_id, self._owner, self._settings.lease_seconds)
+            return take(Jobs(session))
 
     def _attempt(self, lease: Lease) -> None:
         log.info("trainer starts", token=lease.token)
-        with TrainerProcess(self._settings, lease, self._trainer) as trainer:
-            watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
-            verdict = watch.follow(trainer)
-        self._settle(lease, verdict, trainer)
+        try:
+            with TrainerProcess(self._settings, lease, self._trainer) as trainer:
+                watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
+                verdict = watch.follow(trainer)
+            self._settle(lease, verdict, trainer)
+        except LeaseLostError as error:
+            log.warning("lease lost", token=error.token)
+        finally:
+            self._forget_checkpoint(lease.job_id)
 
     def _settle(self, lease: Lease, verdict: _Verdict, trainer: TrainerProcess) -> None:
         """Write how the attempt ended; a trainer that registered its result has already ended the job itself."""

@@ -12,7 +12,7 @@ from worker.supervisor import Supervisor
 
 @celery_app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
 def run_job(job_id: str) -> None:
-    """Work on the job until it ends, unless it has ended or somebody else holds it."""
+    """Work on what waits; the job that the ring was for is among it, unless somebody else was quicker."""
     settings = WorkerSettings.load()
     set_up_logging(settings.log_level)
-    Supervisor(settings, is_stopping=is_stopping).run(job_id)
+    Supervisor(settings, is_stopping=is_stopping).answer()

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 @router.post(
     "",
     status_code=202,
-    responses={200: {"model": Dataset}, **problem_responses(400, 413)},
+    responses={200: {"model": Dataset}, **problem_responses(400, 413, 429)},
     dependencies=[needs(Scope.WRITE)],
 )
 def upload_dataset(

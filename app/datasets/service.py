@@ -11,6 +11,7 @@ from typing import BinaryIO
 import structlog
 
 from app.datasets.schemas import Dataset, DatasetList, Derivation
+from app.jobs.quota import check_quota
 from app.services import Services
 from registry.contract import DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
@@ -126,6 +127,7 @@ def _start(
 ) -> tuple[Dataset, bool]:
     archive_sha256 = services.blobs.put_file(path)
     with services.database.write() as session:
+        check_quota(session, owner, services.settings.max_unfinished_jobs)
         row, created = Datasets(session).submit(name, archive_sha256, options, owner)
         jobs = Jobs(session)
         if created:

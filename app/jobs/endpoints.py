@@ -89,7 +89,7 @@ def cancel_job(services: ServicesDep, job_id: str) -> Job:
     return Job.of(service.cancel_job(services, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409), dependencies=[_OWN])
+@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409, 429), dependencies=[_OWN])
 def retry_job(services: ServicesDep, job_id: str) -> Job:
     """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
     return Job.of(service.retry_job(services, job_id))

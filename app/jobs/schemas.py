@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus
+from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
 from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
 
 
@@ -60,6 +60,7 @@ class Job(BaseModel):
     eta_seconds: float | None
     attempt: int
     cancel_requested: bool
+    priority: PriorityName
     error: JobError | None
     owner: Owner
     created_at: datetime
@@ -82,6 +83,7 @@ class Job(BaseModel):
             eta_seconds=row.eta_seconds,
             attempt=row.attempt,
             cancel_requested=row.cancel_requested,
+            priority=Priority(row.priority).label,
             error=JobError.of(row),
             owner=row.owner,
             created_at=row.created_at,

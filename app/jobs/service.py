@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.jobs.quota import check_quota
 from app.jobs.schemas import JobDetail
 from app.services import Services
 from registry.attempts import Attempts
@@ -41,6 +42,7 @@ def retry_job(services: Services, job_id: str) -> JobRow:
     """Return the job, queued again, of which workers have been told."""
     with services.database.write() as session:
         jobs = Jobs(session)
+        check_quota(session, jobs.get(job_id).owner, services.settings.max_unfinished_jobs)
         job = jobs.retry(job_id)
         jobs.mark_rung(job_id)
     services.doorbell.ring(job_id)

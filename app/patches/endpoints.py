@@ -25,7 +25,7 @@ IdempotencyKey = Annotated[
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
-@router.post("", status_code=202, responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+@router.post("", status_code=202, responses=problem_responses(404, 409, 429), dependencies=[needs(Scope.WRITE)])
 def start_patch(
     services: ServicesDep,
     caller: CallerDep,
@@ -36,10 +36,10 @@ def start_patch(
     """Ask for a patch: improve on `tasks` without losing accuracy on `supported`.
 
     Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there. `activate`
-    other than `never` moves an alias, so it needs the scope `admin`.
+    other than `never` moves an alias, and priority `high` overtakes other people's jobs: both need the scope `admin`.
     """
-    if body.activate != "never":
-        caller.require(Scope.ADMIN)  # like every other move of an alias
+    if body.activate != "never" or body.priority == "high":
+        caller.require(Scope.ADMIN)
     started, is_new = service.start_patch(services, body, idempotency_key, caller.owner)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
     if not is_new:

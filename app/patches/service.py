@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.composer import Draft
 from app.errors import BaseNotLoadedError
+from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
 from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
@@ -62,6 +63,7 @@ def start_patch(
         NotFoundError: A data set or the base is unknown.
         RequestRefusedError: It cannot be started, or the key belongs to another request.
         BaseNotLoadedError: It is to answer here if it is accepted, and could not.
+        JobQuotaError: Whoever asks has as many unfinished jobs as they may.
     """
     try:
         return _start(services, request, key, owner)
@@ -82,6 +84,7 @@ def _start(services: Services, request: PatchRequest, key: str | None, owner: st
         if known is not None:
             row = Patches(session).get(known)
             return PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id))), False
+        check_quota(session, owner, services.settings.max_unfinished_jobs)
         row = Patches(session).submit(request, default_base=services.settings.bases[0], owner=owner)
         if key:
             keys.keep(key, digest, row.id)

@@ -1,7 +1,7 @@
 """An installation without torch: SQLite, blobs, a made-up base, and the stub's trainers under a real supervisor."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -33,9 +33,9 @@ class Bench:
         with self.database.write() as session:
             return Patches(session).submit(PatchRequest.model_validate(body), default_base="starter")
 
-    def supervisor(self) -> Supervisor:
+    def supervisor(self, is_stopping: Callable[[], bool] = lambda: False) -> Supervisor:
         """A supervisor of the stub's trainers."""
-        return Supervisor(self.settings, trainer=TRAINER)
+        return Supervisor(self.settings, is_stopping=is_stopping, trainer=TRAINER)
 
     def work_on(self, job_id: str) -> threading.Thread:
         """Work on a job in the background."""
@@ -67,6 +67,10 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     database.migrate()
     with database.write() as session:
         add_base(session)
-        dataset = ready_dataset(session, "digits").id
+        row = ready_dataset(session, "digits")
+        lease = Jobs(session).lease(row.job_id, "a test")
+        assert lease is not None
+        Jobs(session).succeed(lease)  # nothing waits before a test asks for something
+        dataset = row.id
     yield Bench(settings, database, dataset)
     database.close()

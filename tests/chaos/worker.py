@@ -17,7 +17,7 @@ celery_app = build_celery(settings, tasks="tests.chaos.worker")
 @celery_app.task(name=TASK_NAME)
 def run_job(job_id: str) -> None:
     set_up_logging(settings.log_level)
-    Supervisor(settings, is_stopping=is_stopping, trainer=TRAINER).run(job_id)
+    Supervisor(settings, is_stopping=is_stopping, trainer=TRAINER).answer()
 
 
 if __name__ == "__main__":

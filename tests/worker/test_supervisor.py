@@ -213,7 +213,10 @@ def test_a_killed_supervisor_leaves_no_trainer_behind(
     installation: Installation, digits: DatasetRow, others: DatasetRow
 ) -> None:
     patch = _submit(installation, digits, others)
-    code = "import sys; from worker.tasks import run_job; run_job(sys.argv[1])"
+    code = (
+        "import sys; from worker.settings import WorkerSettings; from worker.supervisor import Supervisor; "
+        "Supervisor(WorkerSettings.load()).run(sys.argv[1])"
+    )
     environment = os.environ | environment_of(installation.settings)
     supervisor = subprocess.Popen([sys.executable, "-c", code, patch.job_id], env=environment)
     try:
