@@ -19,10 +19,10 @@ MINUTES ?= 150
 PROFILE ?= cpu
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench docs starter constraints clean
+.PHONY: help setup demo up check test cluster-test bench docs starter constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create .venv and install the pinned dependencies (again only when they change)
 	@echo "$(VENV) is ready"
@@ -41,6 +41,9 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
+
+cluster-test: $(STAMP) ## Two replicas and three workers over PostgreSQL, Valkey and S3, all real, on this machine
+	$(BIN)/python -m pytest -s -m cluster tests/cluster
 
 bench: $(STAMP) ## Run every program in benchmarks/
 	@for program in benchmarks/[!_]*.py; do \
