@@ -21,10 +21,10 @@ PROFILE ?= cpu
 JOBS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test fuzz chaos bench docs starter constraints clean
+.PHONY: help setup demo up check test fuzz chaos cluster-test bench docs starter constraints clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Create .venv and install the pinned dependencies (again only when they change)
 	@echo "$(VENV) is ready"
@@ -46,6 +46,9 @@ test: $(STAMP) ## Run the tests
 
 fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
 	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)
+
+cluster-test: $(STAMP) ## Two replicas and three workers over PostgreSQL, Valkey and S3, all real, on this machine
+	$(BIN)/python -m pytest -s -m cluster tests/cluster
 
 bench: $(STAMP) ## Run every program in benchmarks/
 	@for program in benchmarks/[!_]*.py; do \

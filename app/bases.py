@@ -53,7 +53,7 @@ def register_bases(database: Database, bases: Mapping[str, BaseModel]) -> None:
         ConfigurationError: A reference means other weights than when it was registered.
     """
     probes = {fingerprint: probe_features(base.visual, base).tolist() for fingerprint, base in bases.items()}
-    with database.write() as session:
+    with database.write_alone() as session:  # API processes may start together
         versions, aliases = Versions(session), Aliases(session)
         bare = [_register(versions, base, probes[fingerprint]) for fingerprint, base in bases.items()]
         if aliases.active_version_id() is None:

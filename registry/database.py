@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 LOCK_WAIT_SECONDS = 30
 _RETRY_SECONDS = 0.02
 _MIGRATION_LOCK = 7_216_083  # any constant; Postgres advisory locks are numbers
+_START_LOCK = 7_216_084
 
 
 def utc_now() -> datetime:
@@ -53,6 +54,14 @@ class Database:
         """Yield a session that commits when the block ends well and rolls back when it raises."""
         writing = self.engine.execution_options(paintbox_write=True)
         with Session(writing, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def write_alone(self) -> Iterator[Session]:
+        """Yield a session as `write` does, while no other process writes with this method: what is looked up stays."""
+        with self.write() as session:
+            if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+                session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _START_LOCK})
             yield session
 
     def migrate(self) -> None:

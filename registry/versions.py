@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, exists, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer
 
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
@@ -71,16 +73,18 @@ class Versions(Repository):
     def add_task_vector(
         self, *, sha256: str, base_fingerprint: str, num_bytes: int, relative_norm: float, job_id: str
     ) -> None:
-        """Record a stored task vector, once."""
-        if self._session.get(TaskVectorRow, sha256) is None:
-            row = TaskVectorRow(
-                sha256=sha256,
-                base_fingerprint=base_fingerprint,
-                num_bytes=num_bytes,
-                relative_norm=relative_norm,
-                job_id=job_id,
-                created_at=self._now(),
-            )
+        """Record a stored task vector, once: two jobs that train the same may end at the same moment."""
+        if self._session.get(TaskVectorRow, sha256) is not None:
+            return
+        row = TaskVectorRow(
+            sha256=sha256,
+            base_fingerprint=base_fingerprint,
+            num_bytes=num_bytes,
+            relative_norm=relative_norm,
+            job_id=job_id,
+            created_at=self._now(),
+        )
+        with suppress(IntegrityError), self._session.begin_nested():
             self._session.add(row)
             self._session.flush()
 

@@ -58,6 +58,23 @@ def overtake(database: Database, first: Step, second: Step) -> list[object]:
     return outcome
 
 
+def in_turn(database: Database, first: Step, second: Step) -> list[object]:
+    """What both answer if the second transaction starts while the first is at it, each wanting to be alone."""
+    outcome: list[object] = []
+
+    def late() -> None:
+        with database.write_alone() as session:
+            outcome.append(second(session))
+
+    thread = threading.Thread(target=late)
+    with database.write_alone() as session:
+        outcome.append(first(session))
+        thread.start()
+        time.sleep(HEAD_START_SECONDS)
+    thread.join()
+    return outcome
+
+
 def final(database: Database, job_id: str) -> tuple[str, list[str]]:
     with database.read() as session:
         jobs = Jobs(session)
