@@ -25,6 +25,7 @@ SERVICE_FILE = "service.json"
 _POLL_SECONDS = 0.1
 _FAILURES_BEFORE_GIVING_UP = 3
 _TAIL_LINES = 5
+_SECRETS_OF_THE_API = frozenset({"PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"})  # a trainer reads strangers' files
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached from here
 
 
@@ -93,11 +94,11 @@ class Installation:
         return self._wait_until(lambda: is_ready(self.url), "api", "worker")
 
     def _python_children(self, environment: dict[str, str]) -> tuple[ChildSpec, ChildSpec]:
-        without_key = {name: value for name, value in environment.items() if name != "PAINTBOX_API_KEY"}
+        without_secrets = {name: value for name, value in environment.items() if name not in _SECRETS_OF_THE_API}
         worker = ChildSpec(
             name="worker",
             command=(sys.executable, "-m", "worker"),
-            environment=without_key,
+            environment=without_secrets,
             log_path=self._log_path("worker"),
             grace_seconds=20.0,
             death_signal=signal.SIGTERM,  # it gives its job back and stops the trainer

@@ -5,7 +5,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import httpx2
 
@@ -31,6 +31,12 @@ class Client:
     def __init__(self, url: str, asked: Asked) -> None:
         self._http = httpx2.Client(base_url=url, timeout=10.0, trust_env=False)
         self._asked = asked
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
 
     def send(self, method: str, path: str, **options: Any) -> dict[str, Any]:
         """Return the answer; one that refuses for good is kept as a refusal."""
@@ -58,13 +64,13 @@ class Client:
 
 def prepare(url: str, folder: Path) -> str:
     """Upload a data set in peace and return its id once it is ready."""
-    client = Client(url, Asked())
     archive = write_zip(folder / "digits.zip", digit_members(range(2), train=3, val=2, test=2))
-    dataset = client.upload(archive, "digits")
-    deadline = time.monotonic() + 60
-    while client.send("GET", f"/v1/datasets/{dataset['id']}")["state"] != "ready":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    with Client(url, Asked()) as client:
+        dataset = client.upload(archive, "digits")
+        deadline = time.monotonic() + 60
+        while client.send("GET", f"/v1/datasets/{dataset['id']}")["state"] != "ready":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
     return str(dataset["id"])
 
 
@@ -77,7 +83,8 @@ def ask(url: str, folder: Path, dataset: str, num_jobs: int, seed: int) -> Asked
 
     def work() -> None:
         try:
-            ask_all(Client(url, asked))
+            with Client(url, asked) as client:
+                ask_all(client)
         except Exception as error:  # the run's last word on it, instead of a run that never ends
             asked.refusals.append(f"the client stopped: {error!r}")
         asked.done = True

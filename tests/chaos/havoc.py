@@ -10,7 +10,7 @@ import psutil
 
 from tests.chaos.installation import WORKERS, Installation
 
-_DECK = ("trainer",) * 5 + ("worker",) * 3 + ("pool",) * 2 + ("valkey",) * 2 + ("api",)
+_DECK = ("trainer",) * 5 + ("worker",) * 3 + ("pool",) * 2 + ("valkey",) * 2 + ("api",) * 2
 EVERY_KIND = ("trainer", "worker", "pool", "valkey", "api")
 
 
