@@ -1,11 +1,12 @@
-"""Jobs: the state machine, leases, progress and events. This file alone changes a job's status.
+"""Jobs: the state machine, leases, progress and events. This file and `families` alone change a job's status.
 
     queued ──lease──▶ running ──▶ succeeded | failed | cancelled
        ▲                 │                      │          │
        ├─────release─────┘                      │          │
        └─────retry──────────────────────────────┴──────────┘
 
-A worker that stops or dies releases its job. A retry is asked for, for patches only.
+A worker that stops or dies releases its job. A retry is asked for, for patches only. A job may wait for others that do
+its parts (`registry.families`).
 
 A worker holds a job by a **lease**: an owner, an expiry that heartbeats push on, and a fencing token that grows with
 each lease. Every write of a worker names its token and is refused once a newer lease exists or the job has ended, so
@@ -15,18 +16,15 @@ two workers that both believe they own a job still produce one result (Kleppmann
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, and_, or_, select, update
-from sqlalchemy.orm import defer
 
 from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
-from registry.errors import ConflictError, LeaseLostError, NotFoundError
-from registry.paging import Page, read_page
-from registry.repository import Repository
+from registry.errors import ConflictError, LeaseLostError
+from registry.families import Families, has_open_parts
 from registry.tables import DatasetRow, JobEventRow, JobRow
 
 LEASE_SECONDS = 30.0
@@ -45,17 +43,27 @@ class Lease:
     token: int
 
 
-class Jobs(Repository):
-    """Jobs within one transaction."""
+class Jobs(Families):
+    """Jobs within one transaction: what changes them, beside what reads them."""
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def create(self, kind: JobKind, subject_id: str, owner: str | None = None) -> JobRow:
-        """Add a queued job and return it."""
+    def create(
+        self,
+        kind: JobKind,
+        subject_id: str,
+        owner: str | None = None,
+        *,
+        parent_id: str | None = None,
+        part: str | None = None,
+    ) -> JobRow:
+        """Add a queued job and return it; with a parent, one that does this part of it."""
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
             kind=kind,
             subject_id=subject_id,
+            parent_id=parent_id,
+            part=part,
             status=JobStatus.QUEUED,
             progress=0.0,
             attempt=0,
@@ -68,62 +76,6 @@ class Jobs(Repository):
         self._session.flush()
         self.add_event(job.id, "queued")
         return job
-
-    def get(self, job_id: str) -> JobRow:
-        """Return the job.
-
-        Args:
-            job_id: Id such as `job_…`.
-
-        Returns:
-            The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        job = self._session.get(JobRow, job_id)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
-
-    def newest(
-        self,
-        limit: int = 100,
-        cursor: str | None = None,
-        *,
-        statuses: Collection[JobStatus] = (),
-        kind: JobKind | None = None,
-    ) -> Page[JobRow]:
-        """Return a page of jobs, newest first.
-
-        Args:
-            limit: Most jobs.
-            cursor: The page before's `next_cursor`.
-            statuses: Which to return; none means all.
-            kind: Which to return; None means both.
-
-        Returns:
-            The rows, attached to the session.
-
-        Raises:
-            RequestRefusedError: The cursor is not one of this list.
-        """
-        query = select(JobRow).options(defer(JobRow.checkpoint))
-        if statuses:
-            query = query.where(JobRow.status.in_([str(status) for status in statuses]))
-        if kind is not None:
-            query = query.where(JobRow.kind == kind)
-        return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
-
-    def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
-        """Return the jobs with these ids, by id, read at once."""
-        query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
-        return {job.id: job for job in self._session.scalars(query)}
-
-    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
-        """Return the job's events with ids above `after`, oldest first."""
-        query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.id > after)
-        return self._session.scalars(query.order_by(JobEventRow.id).limit(limit)).all()
 
     def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Append an event to the job's history.
@@ -144,9 +96,10 @@ class Jobs(Repository):
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: It has already succeeded or failed.
+            ConflictError: It has already succeeded or failed, or does a part of another job.
         """
         job = self._locked(job_id)
+        self._require_whole(job, "Cancel")
         status = JobStatus(job.status)
         if status is JobStatus.CANCELLED or job.cancel_requested:
             return job
@@ -154,8 +107,9 @@ class Jobs(Repository):
             raise ConflictError(f"Job {job_id} has already {status}.", "A finished job cannot be cancelled.")
         self.add_event(job_id, "cancel requested")
         job.cancel_requested = True
-        if status is JobStatus.QUEUED:
-            self._end(job, JobStatus.CANCELLED)
+        num_running = self._stop_parts(job)  # the last of them to end ends the job
+        if num_running == 0 and job.lease_expires_at is None and not JobStatus(job.status).ended:
+            self._end(job, JobStatus.CANCELLED)  # nobody is there who would have to stop first
         return job
 
     def retry(self, job_id: str) -> JobRow:
@@ -169,16 +123,20 @@ class Jobs(Repository):
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: It has not ended, has succeeded, or is of a data set, whose archive may be gone.
+            ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set, whose
+                archive may be gone.
         """
         job = self._locked(job_id)
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
-        if job.kind == JobKind.INGEST:
+        self._require_whole(job, "Retry")
+        if job.kind != JobKind.PATCH:
             raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
-        job.status, job.attempt, job.cancel_requested, job.progress = JobStatus.QUEUED, 0, False, 0.0
-        job.error_code = job.error_detail = job.finished_at = job.stage = job.rung_at = None
-        self.add_event(job_id, "retried")
+        again = [part for part in self.parts(job_id) if part.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
+        for each in (job, *again):
+            each.status, each.attempt, each.cancel_requested, each.progress = JobStatus.QUEUED, 0, False, 0.0
+            each.error_code = each.error_detail = each.finished_at = each.stage = each.rung_at = None
+            self.add_event(each.id, "retried")
         return job
 
     # -- ringing ------------------------------------------------------------------------------------------------
@@ -195,24 +153,30 @@ class Jobs(Repository):
         """
         now = self._now()
         lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now)
-        # A locked row is being written by somebody who is alive after all; the next round looks at it again.
-        query = select(JobRow).where(lapsed).with_for_update(skip_locked=True)
-        for job in self._session.scalars(query, execution_options={"populate_existing": True}):
-            if job.cancel_requested:
-                self._end(job, JobStatus.CANCELLED)
-            elif job.attempt >= MAX_ATTEMPTS:
-                detail = f"Its worker vanished {job.attempt} times, the last time in stage {job.stage}."
-                self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
+        for job_id, parent_id in self._session.execute(select(JobRow.id, JobRow.parent_id).where(lapsed)).all():
+            # A locked row is being written by somebody who is alive after all; the next round looks at it again.
+            if parent_id is not None and self._locked_if_free(parent_id) is None:
+                continue
+            job = self._locked_if_free(job_id, lapsed)
+            if job is not None:
+                self._end_lapsed(job)
         self._session.flush()
         quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
-        waiting = or_(JobRow.status == JobStatus.QUEUED, lapsed)
+        waiting = and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), ~has_open_parts())
         return list(self._session.scalars(select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)))
+
+    def _end_lapsed(self, job: JobRow) -> None:
+        if job.cancel_requested:
+            self._end(job, JobStatus.CANCELLED)
+        elif job.attempt >= MAX_ATTEMPTS:
+            detail = f"Its worker vanished {job.attempt} times, the last time in stage {job.stage}."
+            self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
 
     # -- working ------------------------------------------------------------------------------------------------
 
     def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-        """Return a lease on the job, or None if it has ended or somebody else holds it."""
-        now = self._now()
+        """Return a lease on the job, or None if it has ended, waits for its parts, or somebody else holds it."""
+        now, parent = self._now(), self._locked_parent(job_id)
         free = or_(
             JobRow.status == JobStatus.QUEUED,
             and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now),
@@ -220,6 +184,7 @@ class Jobs(Repository):
         statement = (
             update(JobRow)
             .where(JobRow.id == job_id, free, JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS)
+            .where(~has_open_parts())
             .values(
                 status=JobStatus.RUNNING,
                 attempt=JobRow.attempt + 1,
@@ -234,6 +199,8 @@ class Jobs(Repository):
         job = self.get(job_id)
         job.started_at = job.started_at or now
         self.add_event(job_id, "started", data={"attempt": job.attempt, "owner": owner})
+        if parent is not None:
+            self._part_started(parent)
         return Lease(job_id, job.lease_token)
 
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS) -> bool:
@@ -306,6 +273,7 @@ class Jobs(Repository):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
+        self._locked_parent(lease.job_id)
         attempts = JobRow.attempt if counts_as_attempt else JobRow.attempt - 1
         self._write(lease, attempt=attempts)
         job = self.get(lease.job_id)
@@ -316,16 +284,17 @@ class Jobs(Repository):
         self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
         self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
 
-    def succeed(self, lease: Lease) -> None:
-        """End the job well; call it in the transaction that writes its result.
+    def succeed(self, lease: Lease, checkpoint: dict[str, Any] | None = None) -> None:
+        """End the job well; call it in the transaction that writes its result, and before that is written.
 
         Args:
             lease: Proof that the caller holds the job.
+            checkpoint: What its parent goes on from, if it does a part of one.
 
         Raises:
             LeaseLostError: The lease is not held any more, so the result must not be written either.
         """
-        self._end_held(lease, JobStatus.SUCCEEDED)
+        self._end_held(lease, JobStatus.SUCCEEDED, checkpoint=checkpoint)
 
     def fail(self, lease: Lease, code: str, detail: str) -> None:
         """End the job with a cause.
@@ -353,13 +322,6 @@ class Jobs(Repository):
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _locked(self, job_id: str) -> JobRow:
-        """Return the job as it is now; nobody else can write it before this transaction ends."""
-        job = self._session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
-
     def _rows(self, statement: Any) -> int:
         self._session.flush()
         result = self._session.execute(statement, execution_options={"synchronize_session": False})
@@ -372,8 +334,12 @@ class Jobs(Repository):
             raise LeaseLostError(lease.job_id, lease.token)
         self._session.expire_all()
 
-    def _end_held(self, lease: Lease, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
-        self._write(lease, lease_token=lease.token)
+    def _end_held(
+        self, lease: Lease, status: JobStatus, code: str | None = None, detail: str | None = None, **values: Any
+    ) -> None:
+        self._locked_parent(lease.job_id)
+        kept = {name: value for name, value in values.items() if value is not None}
+        self._write(lease, lease_token=lease.token, **kept)
         self._end(self.get(lease.job_id), status, code, detail)
 
     def _end(self, job: JobRow, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
@@ -389,3 +355,4 @@ class Jobs(Repository):
             )
         level = "error" if status is JobStatus.FAILED else "info"
         self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)
+        self._part_ended(job)

@@ -47,7 +47,18 @@ class Supervisor:
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, job_id: str) -> None:
-        """Work on the job until it has ended, was given back, or turns out to be held by somebody else."""
+        """Work on the job until it has ended, was given back, or turns out to be held by somebody else.
+
+        If it was the last part of another one, work on that one then: whoever finishes last joins.
+        """
+        self._work_on(job_id)
+        with self._database.read() as session:
+            parent_id = Jobs(session).get(job_id).parent_id
+        if parent_id is not None:
+            self._work_on(parent_id)
+        self._database.close()
+
+    def _work_on(self, job_id: str) -> None:
         with structlog.contextvars.bound_contextvars(job_id=job_id):
             try:
                 while not self._is_stopping() and (lease := self._lease(job_id)):
@@ -56,7 +67,6 @@ class Supervisor:
                 log.warning("lease lost", token=error.token)
             finally:
                 self._forget_checkpoint(job_id)
-                self._database.close()
 
     def _lease(self, job_id: str) -> Lease | None:
         with self._database.write() as session:
@@ -116,7 +126,11 @@ class _Watch:
         self._settings = settings
         self._lease = lease
         self._is_stopping = is_stopping
-        self._limit_seconds = self._time_limit()
+        with database.read() as session:
+            job = Jobs(session).get(lease.job_id)
+        is_ingest = job.kind == JobKind.INGEST
+        self._limit_seconds = settings.ingest_limit_seconds if is_ingest else settings.patch_limit_seconds
+        self._has_parent = job.parent_id is not None
         self._held_until = time.monotonic() + settings.lease_seconds
         self._latest: Progress | None = None
 
@@ -150,11 +164,6 @@ class _Watch:
                 if self._beat():
                     return _CANCELLED
 
-    def _time_limit(self) -> float:
-        with self._database.read() as session:
-            kind = Jobs(session).get(self._lease.job_id).kind
-        return self._settings.ingest_limit_seconds if kind == JobKind.INGEST else self._settings.patch_limit_seconds
-
     def _take(self, message: Message) -> Failure | None:
         match message:
             case Progress():
@@ -170,10 +179,15 @@ class _Watch:
 
     def _save_checkpoint(self, value: dict[str, object]) -> None:
         """Record the checkpoint, then free the training state of the one before it."""
-        with self._database.write() as session:
-            jobs = Jobs(session)
-            before = (jobs.get(self._lease.job_id).checkpoint or {}).get("state_sha256")
-            jobs.save_checkpoint(self._lease, value)
+        try:
+            with self._database.write() as session:
+                jobs = Jobs(session)
+                before = (jobs.get(self._lease.job_id).checkpoint or {}).get("state_sha256")
+                jobs.save_checkpoint(self._lease, value)
+        except LeaseLostError:
+            if self._registered():
+                return  # the trainer has ended the job meanwhile; what it says after that is of no use
+            raise
         if before and before != value.get("state_sha256"):
             self._blobs.delete(before)
 
@@ -209,6 +223,9 @@ class _Watch:
             Jobs(session).report(
                 self._lease, stage=latest.stage, progress=latest.progress, eta_seconds=latest.eta_seconds
             )
+        if self._has_parent:
+            with self._database.write() as session:
+                Jobs(session).share_progress(self._lease.job_id)
 
 
 def _describe(exit_status: int) -> str:

@@ -32,7 +32,11 @@ FAILED = 1
 log = structlog.get_logger()
 
 # By name, so that an ingest job does not wait seconds for torch to be imported.
-_STEPS = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.patch"}
+_STEPS = {
+    JobKind.INGEST: "worker.steps.ingest",
+    JobKind.PATCH: "worker.steps.patch",
+    JobKind.FINETUNE: "worker.steps.finetune",
+}
 
 
 def main(job_id: str, token: int) -> int:
@@ -55,6 +59,7 @@ def main(job_id: str, token: int) -> int:
         blobs=open_blobs(settings),
         channel=channel,
         settings=settings,
+        part=job.part,
     )
     failure = _attempt(JobKind(job.kind), run)
     database.close()

@@ -38,8 +38,11 @@ def retry_job(services: Services, job_id: str) -> JobRow:
     with services.database.write() as session:
         jobs = Jobs(session)
         job = jobs.retry(job_id)
-        jobs.mark_rung(job_id)
-    services.doorbell.ring(job_id)
+        to_ring = jobs.to_ring(job_id)
+        for each in to_ring:
+            jobs.mark_rung(each)
+    for each in to_ring:
+        services.doorbell.ring(each)
     return job
 
 

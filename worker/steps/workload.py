@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from paint_core.alpha import AlphaOptions, CurvePoint
 from paint_core.evaluation import Score
@@ -59,6 +59,12 @@ def total_units(job: PatchJob, plan: PatchPlan) -> float:
     num_searches = num_folds or (num_tasks if plan.method == "sequential" else 1)
     select = num_searches * _num_forwards(plan.alpha) * images["validation"]
     return decode + train + select + _TEST_FORWARDS * images["test"]
+
+
+def part_units(job: PatchJob, plan: PatchPlan, needed: Collection[str]) -> float:
+    """Return the work of fine-tuning one task of a parallel patch, with these data sets decoded before."""
+    decode = DECODE_UNITS * (job.num_images_of(needed) + job.num_anchors)
+    return decode + plan.finetune.iterations * _step_units(plan.finetune)
 
 
 def _step_units(config: FinetuneConfig) -> float:
