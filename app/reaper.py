@@ -28,9 +28,8 @@ def reap(database: Database, doorbell: Doorbell, quiet_seconds: float) -> list[s
         due = Jobs(session).reap(quiet_seconds)
     if not due or doorbell.depth() != 0:
         return []
-    with database.write() as session:
-        for job_id in due:
-            Jobs(session).mark_rung(job_id)
     for job_id in due:
+        with database.write() as session:  # one each: whoever holds a part's row must not wait for another's
+            Jobs(session).mark_rung(job_id)
         doorbell.ring(job_id)
     return due

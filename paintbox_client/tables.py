@@ -37,7 +37,8 @@ def print_dataset(item: JsonObject) -> None:
 def print_jobs(items: Iterable[JsonObject]) -> None:
     """Write a row for each job."""
     rows = [
-        (each["id"], each["kind"], each["subject_id"], f"{each['progress']:.0%}", describe_job(each)) for each in items
+        (each["id"], each["kind"], _describe_subject(each), f"{each['progress']:.0%}", describe_job(each))
+        for each in items
     ]
     print_table(_JOB_COLUMNS, rows)
 
@@ -109,6 +110,12 @@ def print_selection(answer: JsonObject) -> None:
 
 def _print_how_to_activate(version_id: int) -> None:
     print_note(f"`paintbox activate {version_id}` lets it answer.")
+
+
+def _describe_subject(job: JsonObject) -> str:
+    """Return what the job is about, and which part of that it does, if not all of it."""
+    part = job.get("part")
+    return job["subject_id"] if part is None else f"{job['subject_id']}: {part}"
 
 
 def _describe_splits(dataset: JsonObject) -> str:

@@ -34,10 +34,11 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does: `ingest` makes a data set ready, `patch` makes a version."""
+    """What a job does: `ingest` makes a data set ready, `patch` makes a version, `finetune` one of its task vectors."""
 
     INGEST = "ingest"
     PATCH = "patch"
+    FINETUNE = "finetune"
 
 
 class AttemptCause(StrEnum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import defer
 
 from registry.contract import JobKind, JobStatus
@@ -48,7 +48,7 @@ class JobLists(Repository):
             limit: Most jobs.
             cursor: The page before's `next_cursor`.
             statuses: Which to return; none means all.
-            kind: Which to return; None means both.
+            kind: Which to return; None means all.
 
         Returns:
             The rows, attached to the session.
@@ -69,8 +69,8 @@ class JobLists(Repository):
         return {job.id: job for job in self._session.scalars(query)}
 
     def count_unfinished(self, owner: str) -> int:
-        """Return how many jobs of an owner wait or run."""
-        unfinished = JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING))
+        """Return how many jobs of an owner wait or run; the parts of a job are not counted beside it."""
+        unfinished = and_(JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)), JobRow.parent_id.is_(None))
         return self._session.scalar(select(func.count()).where(JobRow.owner == owner, unfinished)) or 0
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:

@@ -1,11 +1,12 @@
-"""Jobs: the state machine, leases, progress and events. This file alone changes a job's status.
+"""Jobs: the state machine, leases, progress and events. This file and `families` alone change a job's status.
 
     queued ──lease──▶ running ──▶ succeeded | failed | cancelled
        ▲                 │                      │          │
        ├─────release─────┘                      │          │
        └─────retry──────────────────────────────┴──────────┘
 
-A worker that stops or dies releases its job. A retry is asked for, for patches only.
+A worker that stops or dies releases its job. A retry is asked for, for patches only. A job may wait for others that do
+its parts (`registry.families`).
 
 A worker holds a job by a **lease**: an owner, an expiry that heartbeats push on, and a fencing token that grows with
 each lease. Every write of a worker names its token and is refused once a newer lease exists or the job has ended, so
@@ -24,9 +25,9 @@ from sqlalchemy import ColumnElement, CursorResult, and_, or_, select, update
 from registry.attempts import Attempts
 from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus, Priority
 from registry.deliveries import Deliveries
-from registry.errors import ConflictError, LeaseLostError, NotFoundError
-from registry.job_lists import JobLists
-from registry.tables import DatasetRow, JobEventRow, JobRow
+from registry.errors import ConflictError, LeaseLostError
+from registry.families import Families, has_open_parts
+from registry.tables import DatasetRow, JobRow
 
 LEASE_SECONDS = 30.0
 
@@ -44,7 +45,7 @@ class Lease:
     token: int
 
 
-class Jobs(JobLists):
+class Jobs(Families):
     """Jobs within one transaction: what changes them, beside what reads them."""
 
     # -- asking -------------------------------------------------------------------------------------------------
@@ -57,6 +58,8 @@ class Jobs(JobLists):
         *,
         priority: Priority = Priority.NORMAL,
         webhook_url: str | None = None,
+        parent_id: str | None = None,
+        part: str | None = None,
     ) -> JobRow:
         """Add a queued job and return it.
 
@@ -66,6 +69,8 @@ class Jobs(JobLists):
             owner: Who asks, as their key names them.
             priority: Which of the waiting jobs is taken first.
             webhook_url: Who is told when it has ended.
+            parent_id: The job that it does a part of.
+            part: Which part.
 
         Returns:
             The row, attached to the session.
@@ -74,6 +79,8 @@ class Jobs(JobLists):
             id=f"job_{secrets.token_hex(12)}",
             kind=kind,
             subject_id=subject_id,
+            parent_id=parent_id,
+            part=part,
             status=JobStatus.QUEUED,
             progress=0.0,
             attempt=0,
@@ -89,14 +96,6 @@ class Jobs(JobLists):
         self.add_event(job.id, "queued")
         return job
 
-    def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
-        """Append an event to the job's history.
-
-        Whoever calls this has written or locked the job's row in the same transaction, or has just made it: so events
-        of one job become visible in the order of their ids, and a reader that goes on after the last one misses none.
-        """
-        self._session.add(JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=data))
-
     def request_cancel(self, job_id: str) -> JobRow:
         """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
 
@@ -108,9 +107,10 @@ class Jobs(JobLists):
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: It has already succeeded or failed.
+            ConflictError: It has already succeeded or failed, or does a part of another job.
         """
         job = self._locked(job_id)
+        self._require_whole(job, "Cancel")
         status = JobStatus(job.status)
         if status is JobStatus.CANCELLED or job.cancel_requested:
             return job
@@ -118,8 +118,9 @@ class Jobs(JobLists):
             raise ConflictError(f"Job {job_id} has already {status}.", "A finished job cannot be cancelled.")
         self.add_event(job_id, "cancel requested")
         job.cancel_requested = True
-        if status is JobStatus.QUEUED:
-            self._end(job, JobStatus.CANCELLED)
+        num_running = self._stop_parts(job)  # the last of them to end ends the job
+        if num_running == 0 and job.lease_expires_at is None and not JobStatus(job.status).ended:
+            self._end(job, JobStatus.CANCELLED)  # nobody is there who would have to stop first
         return job
 
     def retry(self, job_id: str) -> JobRow:
@@ -133,23 +134,22 @@ class Jobs(JobLists):
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: It has not ended, has succeeded, or is of a data set, whose archive may be gone.
+            ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set.
         """
         job = self._locked(job_id)
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
-        if job.kind == JobKind.INGEST:
+        self._require_whole(job, "Retry")
+        if job.kind != JobKind.PATCH:
             raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
-        job.status, job.attempt, job.cancel_requested, job.progress = JobStatus.QUEUED, 0, False, 0.0
-        job.error_code = job.error_detail = job.finished_at = job.stage = job.rung_at = None
-        self.add_event(job_id, "retried")
+        again = [part for part in self.parts(job_id) if part.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
+        for each in (job, *again):
+            each.status, each.attempt, each.cancel_requested, each.progress = JobStatus.QUEUED, 0, False, 0.0
+            each.error_code = each.error_detail = each.finished_at = each.stage = each.rung_at = None
+            self.add_event(each.id, "retried")
         return job
 
     # -- ringing ------------------------------------------------------------------------------------------------
-
-    def mark_rung(self, job_id: str) -> None:
-        """Note that a doorbell message for the job is about to be sent."""
-        self._session.execute(update(JobRow).where(JobRow.id == job_id).values(rung_at=self._now()))
 
     def reap(self, quiet_seconds: float) -> list[str]:
         """End what nobody can finish and return the ids of the jobs that someone must be told about.
@@ -159,15 +159,13 @@ class Jobs(JobLists):
         """
         now = self._now()
         lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now)
-        # A locked row is being written by somebody who is alive after all; the next round looks at it again.
-        query = select(JobRow).where(lapsed).with_for_update(skip_locked=True)
-        for job in self._session.scalars(query, execution_options={"populate_existing": True}):
+        for job in self._each_locked(lapsed):
             if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
                 self._attempts.end(job, AttemptCause.LEASE_LAPSED)
                 self._give_up(job)
         self._session.flush()
         quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
-        waiting = or_(JobRow.status == JobStatus.QUEUED, lapsed)
+        waiting = and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), ~has_open_parts())
         return list(self._session.scalars(select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)))
 
     # -- working ------------------------------------------------------------------------------------------------
@@ -175,13 +173,16 @@ class Jobs(JobLists):
     def lease_best(self, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
         """Return a lease on the waiting job of the highest priority, the oldest of those, or None if none waits."""
         query = select(JobRow.id).where(self._is_free()).order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-        # A locked one is being taken by somebody else; should they let it go after all, it is rung for again.
-        job_id = self._session.scalar(query.limit(1).with_for_update(skip_locked=True))
-        return None if job_id is None else self.lease(job_id, owner, seconds)
+        while job_id := self._session.scalar(query.limit(1)):  # not locked: a part's parent has to be locked before it
+            with self._session.begin_nested() as taking:
+                if lease := self.lease(job_id, owner, seconds):
+                    return lease
+                taking.rollback()  # somebody was quicker; this lets go of that parent before another one is locked
+        return None
 
     def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-        """Return a lease on the job, or None if it has ended or somebody else holds it."""
-        now = self._now()
+        """Return a lease on the job, or None if it has ended, waits for its parts, or somebody else holds it."""
+        now, parent = self._now(), self._locked_parent(job_id)
         statement = (
             update(JobRow)
             .where(JobRow.id == job_id, self._is_free())
@@ -200,6 +201,8 @@ class Jobs(JobLists):
         job.started_at = job.started_at or now
         self._attempts.begin(job, owner)
         self.add_event(job_id, "started", data={"attempt": job.attempt, "owner": owner})
+        if parent is not None:
+            self._part_started(parent)
         return Lease(job_id, job.lease_token)
 
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS) -> bool:
@@ -282,9 +285,8 @@ class Jobs(JobLists):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        attempts = JobRow.attempt if counts_as_attempt else JobRow.attempt - 1
-        self._write(lease, attempt=attempts)
-        job = self.get(lease.job_id)
+        job = self._held(lease)
+        job.attempt -= not counts_as_attempt
         usual = AttemptCause.TRAINER_EXITED if counts_as_attempt else AttemptCause.WORKER_STOPPED
         self._attempts.end(job, cause or usual, reason, log_tail)
         if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
@@ -292,16 +294,24 @@ class Jobs(JobLists):
         self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
         self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
 
-    def succeed(self, lease: Lease) -> None:
-        """End the job well; call it in the transaction that writes its result.
+    def succeed(self, lease: Lease, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
+        """End the job well; call it in the transaction that writes its result, and before that is written.
 
         Args:
             lease: Proof that the caller holds the job.
+            checkpoint: What its parent goes on from, if it does a part of one.
+
+        Returns:
+            The checkpoint that was recorded until now, empty if there was none.
 
         Raises:
             LeaseLostError: The lease is not held any more, so the result must not be written either.
         """
-        self._end_held(lease, JobStatus.SUCCEEDED)
+        job = self._held(lease)
+        recorded, job.checkpoint = job.checkpoint or {}, job.checkpoint if checkpoint is None else checkpoint
+        self._attempts.end(job, AttemptCause.SUCCEEDED)
+        self._end(job, JobStatus.SUCCEEDED)
+        return recorded
 
     def fail(self, lease: Lease, code: str, detail: str, log_tail: str | None = None) -> None:
         """End the job with a cause.
@@ -315,8 +325,7 @@ class Jobs(JobLists):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._write(lease, lease_token=lease.token)
-        job = self.get(lease.job_id)
+        job = self._held(lease)
         cause = AttemptCause.OUT_OF_MEMORY if code == AttemptCause.OUT_OF_MEMORY else AttemptCause.FAILED
         self._attempts.end(job, cause, f"{code}: {detail}", log_tail)
         self._end(job, JobStatus.FAILED, code, detail)
@@ -330,21 +339,16 @@ class Jobs(JobLists):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._end_held(lease, JobStatus.CANCELLED)
+        job = self._held(lease)
+        self._attempts.end(job, AttemptCause.CANCELLED)
+        self._end(job, JobStatus.CANCELLED)
 
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _is_free(self) -> ColumnElement[bool]:
         lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._now())
-        may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS)
+        may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS, ~has_open_parts())
         return and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), may_be_tried)
-
-    def _locked(self, job_id: str) -> JobRow:
-        """Return the job as it is now; nobody else can write it before this transaction ends."""
-        job = self._session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
 
     def _rows(self, statement: Any) -> int:
         self._session.flush()
@@ -362,11 +366,11 @@ class Jobs(JobLists):
     def _attempts(self) -> Attempts:
         return Attempts(self._session, self._now)
 
-    def _end_held(self, lease: Lease, status: JobStatus) -> None:
+    def _held(self, lease: Lease) -> JobRow:
+        """Return the lease's job, locked after the one that it does a part of."""
+        self._locked_parent(lease.job_id)
         self._write(lease, lease_token=lease.token)
-        job = self.get(lease.job_id)
-        self._attempts.end(job, AttemptCause(status))
-        self._end(job, status)
+        return self.get(lease.job_id)
 
     def _give_up(self, job: JobRow) -> None:
         """End a job that nobody would lease again, so that nobody else could end it."""
@@ -374,9 +378,8 @@ class Jobs(JobLists):
             return self._end(job, JobStatus.CANCELLED)
         causes = self._attempts.describe_blamed(job.id)
         advice = "Repair the cause, or ask for less at a time; `retry` tries it again."
-        self._end(
-            job, JobStatus.FAILED, "attempts_exhausted", f"All {job.attempt} attempts ended early. {causes}. {advice}"
-        )
+        detail = f"All {job.attempt} attempts ended early. {causes}. {advice}"
+        self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
 
     def _end(self, job: JobRow, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
         job.status = status
@@ -392,3 +395,4 @@ class Jobs(JobLists):
         Deliveries(self._session, self._now).add(job)
         level = "error" if status is JobStatus.FAILED else "info"
         self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)
+        self._part_ended(job)

@@ -56,7 +56,7 @@ class Patches(Repository):
             owner: Who asks, as their key names them.
 
         Returns:
-            The row; its job still has to be rung for.
+            The row; its job, or those that do its parts, still have to be rung for.
 
         Raises:
             NotFoundError: A data set or the base is unknown.
@@ -65,13 +65,11 @@ class Patches(Repository):
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
-        job = Jobs(self._session, self._now).create(
-            JobKind.PATCH,
-            patch_id,
-            owner,
-            priority=Priority[request.priority.upper()],
-            webhook_url=request.webhook_url,
-        )
+        jobs, priority = Jobs(self._session, self._now), Priority[request.priority.upper()]
+        job = jobs.create(JobKind.PATCH, patch_id, owner, priority=priority, webhook_url=request.webhook_url)
+        if request.method == "parallel":  # its fine-tuning runs need not know of each other
+            for task in request.tasks:
+                jobs.create(JobKind.FINETUNE, patch_id, owner, priority=priority, parent_id=job.id, part=task)
         row = PatchRow(
             id=patch_id,
             name=request.name,

@@ -28,6 +28,7 @@ class Run:
         blobs: The bytes.
         channel: To the supervisor.
         settings: The worker's settings.
+        part: Which part of its parent the job does; None: it is whole.
     """
 
     subject_id: str
@@ -37,6 +38,7 @@ class Run:
     blobs: BlobStore
     channel: Channel
     settings: WorkerSettings
+    part: str | None = None
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -59,7 +59,8 @@ class Supervisor:
         """Work on whatever waits, the best first, until nothing does.
 
         A ring tells that something waits, not what: the queue's order is that of the rings, the right one is in the
-        database. So one ring may be answered with many jobs, and later ones find nothing to do.
+        database. So one ring may be answered with many jobs, and later ones find nothing to do. Whoever ends the last
+        part of a job finds that job among what waits.
         """
         self._work(lambda jobs: jobs.lease_best(self._owner, self._settings.lease_seconds))
 
@@ -139,7 +140,11 @@ class _Watch:
         self._settings = settings
         self._lease = lease
         self._is_stopping = is_stopping
-        self._limit_seconds = self._time_limit()
+        with database.read() as session:
+            job = Jobs(session).get(lease.job_id)
+        is_ingest = job.kind == JobKind.INGEST
+        self._limit_seconds = settings.ingest_limit_seconds if is_ingest else settings.patch_limit_seconds
+        self._has_parent = job.parent_id is not None
         self._held_until = time.monotonic() + settings.lease_seconds
         self._latest: Progress | None = None
 
@@ -173,12 +178,15 @@ class _Watch:
                 if self._beat():
                     return _CANCELLED
 
-    def _time_limit(self) -> float:
-        with self._database.read() as session:
-            kind = Jobs(session).get(self._lease.job_id).kind
-        return self._settings.ingest_limit_seconds if kind == JobKind.INGEST else self._settings.patch_limit_seconds
-
     def _take(self, message: Message) -> Failure | None:
+        try:
+            return self._act_on(message)
+        except LeaseLostError:
+            if not self._registered():
+                raise
+            return None  # the trainer has ended the job since it said that
+
+    def _act_on(self, message: Message) -> Failure | None:
         match message:
             case Progress():
                 self._latest = message  # written with the next heartbeat
@@ -232,6 +240,9 @@ class _Watch:
             Jobs(session).report(
                 self._lease, stage=latest.stage, progress=latest.progress, eta_seconds=latest.eta_seconds
             )
+        if self._has_parent:
+            with self._database.write() as session:
+                Jobs(session).share_progress(self._lease.job_id)
 
 
 def _describe(exit_status: int) -> tuple[AttemptCause, str]:

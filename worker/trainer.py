@@ -32,7 +32,11 @@ FAILED = 1
 log = structlog.get_logger()
 
 # By name, so that an ingest job does not wait seconds for torch to be imported.
-STEPS: Mapping[JobKind, str] = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.patch"}
+STEPS: Mapping[JobKind, str] = {
+    JobKind.INGEST: "worker.steps.ingest",
+    JobKind.PATCH: "worker.steps.patch",
+    JobKind.FINETUNE: "worker.steps.finetune",
+}
 
 
 def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
@@ -64,6 +68,7 @@ def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
         blobs=open_blobs(settings),
         channel=channel,
         settings=settings,
+        part=job.part,
     )
     failure = _attempt(steps, JobKind(job.kind), run)
     database.close()

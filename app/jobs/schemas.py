@@ -54,6 +54,8 @@ class Job(BaseModel):
     id: str
     kind: JobKind
     subject_id: str
+    parent_id: str | None = Field(description="The job that this one does a part of; cancel and retry that one")
+    part: str | None = Field(description="Which part: the data set that it fine-tunes on")
     status: JobStatus
     stage: str | None
     progress: float = Field(ge=0, le=1)
@@ -77,6 +79,8 @@ class Job(BaseModel):
             id=row.id,
             kind=JobKind(row.kind),
             subject_id=row.subject_id,
+            parent_id=row.parent_id,
+            part=row.part,
             status=JobStatus(row.status),
             stage=row.stage,
             progress=row.progress,

@@ -44,8 +44,11 @@ def retry_job(services: Services, job_id: str) -> JobRow:
         jobs = Jobs(session)
         check_quota(session, jobs.get(job_id).owner, services.settings.max_unfinished_jobs)
         job = jobs.retry(job_id)
-        jobs.mark_rung(job_id)
-    services.doorbell.ring(job_id)
+        to_ring = jobs.to_ring(job_id)
+        for each in to_ring:
+            jobs.mark_rung(each)
+    for each in to_ring:
+        services.doorbell.ring(each)
     return job
 
 

@@ -94,10 +94,13 @@ def _start(services: Services, request: PatchRequest, key: str | None, owner: st
         elif request.activate != "never":
             raise BaseNotLoadedError(row.base_fingerprint)
         jobs = Jobs(session)
-        jobs.mark_rung(row.job_id)
+        to_ring = jobs.to_ring(row.job_id)
+        for job_id in to_ring:
+            jobs.mark_rung(job_id)
         started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
     _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
-    services.doorbell.ring(started.job.id)
+    for job_id in to_ring:
+        services.doorbell.ring(job_id)
     return started, True
 
 

@@ -4,7 +4,7 @@ from paint_core.patching.compose import Mix, NamedTerm, Removal, compose, negate
 from paint_core.patching.context import Event, TestPoint
 from paint_core.patching.outcome import PatchResult, StageResult
 from paint_core.patching.plan import Coefficients, Merge, Method, PatchPlan
-from paint_core.patching.run import run_patch
+from paint_core.patching.run import run_part, run_patch
 from paint_core.patching.transfer import BroadTransfer, broad_transfer, restrict_classes
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "negate",
     "remove",
     "restrict_classes",
+    "run_part",
     "run_patch",
     "scale",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from paint_core.alpha import Path
 from paint_core.coefficients import CoefficientSearch
+from paint_core.datasets import Task
 from paint_core.merging import merge
 from paint_core.patching.black_box import search_per_task
 from paint_core.patching.compose import NamedTerm
@@ -28,8 +29,7 @@ def patch_parallel(context: PatchContext) -> Outcome:
     """
     trained: dict[str, TaskVector] = {}
     for task in context.tasks:
-        assert task.train is not None  # the plan has checked it
-        trained[f"task:{task.name}"] = context.train(f"task:{task.name}", task.head, task.train)
+        trained[f"task:{task.name}"] = train_part(context, task)
     moving, vectors = _direction(context, trained)
     path = Path(tuple(Term(vectors[term.key], term.coefficient) for term in moving))
     search = context.search("parallel", path, context.tasks)
@@ -41,6 +41,20 @@ def patch_parallel(context: PatchContext) -> Outcome:
     stage = StageResult("parallel", search, names, supported, moving, coefficients=found)
     specialised = dict(zip(names, trained, strict=True))
     return Outcome(vectors, stage.chosen, moving, (stage,), specialised, _notes(found))
+
+
+def train_part(context: PatchContext, task: Task) -> TaskVector:
+    """The task vector of one of the tasks; it depends on no other one.
+
+    Args:
+        context: the run.
+        task: with a training split.
+
+    Returns:
+        The update from theta_0, from the journal if it is there.
+    """
+    assert task.train is not None  # the plan has checked it
+    return context.train(f"task:{task.name}", task.head, task.train)
 
 
 def _direction(

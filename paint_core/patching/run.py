@@ -8,17 +8,19 @@ from torch import Tensor
 
 from paint_core.anchoring import drop_evaluation_images, require_anchors
 from paint_core.datasets import Task
+from paint_core.errors import ConfigError, EmptySplitError
 from paint_core.feature_cache import FeatureCache
 from paint_core.journal import Journal, NoJournal
 from paint_core.models import BaseModel
 from paint_core.patching.context import Event, PatchContext
 from paint_core.patching.joint import patch_joint
 from paint_core.patching.outcome import Outcome, PatchResult
-from paint_core.patching.parallel import patch_parallel
+from paint_core.patching.parallel import patch_parallel, train_part
 from paint_core.patching.plan import Method, PatchPlan
 from paint_core.patching.report import report
 from paint_core.patching.sequential import patch_sequential
 from paint_core.patching.single import patch_single
+from paint_core.weights import TaskVector
 
 METHODS: Mapping[Method, Callable[[PatchContext], Outcome]] = {
     "single": patch_single,
@@ -76,6 +78,47 @@ def run_patch(
     context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event, feature_cache)
     outcome = METHODS[plan.method](context)
     return report(context, replace(outcome, notes=outcome.notes + notes), onlookers)
+
+
+def run_part(
+    base: BaseModel,
+    task: Task,
+    plan: PatchPlan,
+    *,
+    anchors: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    journal: Journal | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> TaskVector:
+    """The task vector of one task of a parallel patch, so that several machines can train one each.
+
+    `run_patch` with a journal that knows all of them trains nothing and goes on from there; on a CPU it ends with the
+    same bits as if it had trained them itself.
+
+    Args:
+        base: theta_0; not changed.
+        task: one of the patch's tasks, with a training split.
+        plan: of the whole patch, method `parallel`.
+        anchors: the patch's pool, without images of any of its tasks' validation and test splits.
+        device: where to compute.
+        journal: what an earlier attempt already has; the task vector's key in it is `task:NAME`.
+        on_event: told of every step; may raise to stop.
+
+    Returns:
+        The update from theta_0.
+
+    Raises:
+        ConfigError: the plan is of another method, or the anchors are not what it asks for.
+        EmptySplitError: the task has no training split.
+        NonFiniteLossError: fine-tuning diverged.
+    """
+    if plan.method != "parallel":
+        raise ConfigError(f"the tasks of method {plan.method!r} are not trained apart: use method 'parallel'")
+    if task.train is None:
+        raise EmptySplitError(f"the task {task.name!r} has no training split: give one")
+    record = NoJournal() if journal is None else journal
+    pool, _ = _usable_anchors(base, anchors, (task,))
+    return train_part(PatchContext(base, (task,), (), plan, pool, device, record, on_event), task)
 
 
 def _usable_anchors(

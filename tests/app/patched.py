@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy.orm import Session
 from torch import nn
 
 from paint_core.probe import probe_features
@@ -132,6 +133,15 @@ def add_task_vector(world: World, seed: int) -> str:
     return sha256
 
 
+def end_parts(session: Session, job_id: str) -> None:
+    """Let the jobs that do a patch's parts have succeeded, if there are any."""
+    jobs = Jobs(session)
+    for part in jobs.parts(job_id):
+        lease = jobs.lease(part.id, "a test")
+        assert lease is not None
+        jobs.succeed(lease)
+
+
 def _stage(task: str, supported: str, curves: Mapping[str, Sequence[Row]], alpha: float) -> dict[str, Any]:
     return {
         "key": "last",
@@ -150,6 +160,7 @@ def _finish(
     world: World, patch: dict[str, Any], terms: Sequence[TermSpec], tower: nn.Module, report: dict[str, Any]
 ) -> int:
     with world.services.database.write() as session:
+        end_parts(session, patch["job_id"])
         lease = Jobs(session).lease(patch["job_id"], "a test")
         assert lease is not None
         row = Versions(session).register(

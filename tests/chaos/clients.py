@@ -62,22 +62,27 @@ class Client:
         return self.send("POST", "/v1/datasets", data={"name": name}, files={"archive": (path.name, data)})
 
 
-def prepare(url: str, folder: Path) -> str:
-    """Upload a data set in peace and return its id once it is ready."""
-    archive = write_zip(folder / "digits.zip", digit_members(range(2), train=3, val=2, test=2))
+def prepare(url: str, folder: Path) -> list[str]:
+    """Upload two data sets in peace and return their ids once they are ready."""
     with Client(url, Asked()) as client:
-        dataset = client.upload(archive, "digits")
-        deadline = time.monotonic() + 60
-        while client.send("GET", f"/v1/datasets/{dataset['id']}")["state"] != "ready":
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        return [_prepare(client, folder, first) for first in (0, 2)]
+
+
+def _prepare(client: Client, folder: Path, first: int) -> str:
+    members = digit_members(range(first, first + 2), train=3, val=2, test=2)
+    dataset = client.upload(write_zip(folder / f"digits{first}.zip", members), f"digits {first}")
+    deadline = time.monotonic() + 60
+    while client.send("GET", f"/v1/datasets/{dataset['id']}")["state"] != "ready":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     return str(dataset["id"])
 
 
-def ask(url: str, folder: Path, dataset: str, num_jobs: int, seed: int) -> Asked:
+def ask(url: str, folder: Path, datasets: list[str], num_jobs: int, seed: int) -> Asked:
     """Ask for so many jobs in a thread of its own, and return at once what will fill up.
 
-    One in ten is the ingest of an upload, the rest are patches; one in twenty is cancelled again.
+    One in ten is the ingest of an upload, the rest are patches, one in four of them parallel; one in twenty is
+    cancelled again.
     """
     asked, source = Asked(), random.Random(seed)
 
@@ -92,7 +97,7 @@ def ask(url: str, folder: Path, dataset: str, num_jobs: int, seed: int) -> Asked
     def ask_all(client: Client) -> None:
         for number in range(num_jobs):
             key = f"request {number}"
-            asked.jobs[key] = _ask_for_one(client, folder, dataset, number, key, source)
+            asked.jobs[key] = _ask_for_one(client, folder, datasets, number, key, source)
             if source.random() < 0.05:
                 asked.cancelled.add(asked.jobs[key])
                 client.send("POST", f"/v1/jobs/{asked.jobs[key]}/cancel")
@@ -102,11 +107,14 @@ def ask(url: str, folder: Path, dataset: str, num_jobs: int, seed: int) -> Asked
     return asked
 
 
-def _ask_for_one(client: Client, folder: Path, dataset: str, number: int, key: str, source: random.Random) -> str:
+def _ask_for_one(
+    client: Client, folder: Path, datasets: list[str], number: int, key: str, source: random.Random
+) -> str:
     if number % 10 == 5:
         members = digit_members(range(2), train=3 + number % 100, val=2 + number // 100, test=2)
         archive = write_zip(folder / f"{number}.zip", members)
         return str(client.upload(archive, key)["job"]["id"])
-    body = {"name": key, "tasks": [dataset], "finetune": {"iterations": source.randint(5, 25), "warmup_steps": 0}}
+    of = {"method": "parallel", "tasks": datasets} if number % 4 == 3 else {"tasks": datasets[:1]}
+    body = {"name": key, **of, "finetune": {"iterations": source.randint(5, 25), "warmup_steps": 0}}
     headers = {"Idempotency-Key": key}
     return str(client.send("POST", "/v1/patches", json=body, headers=headers)["job"]["id"])

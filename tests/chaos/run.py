@@ -41,10 +41,10 @@ def run(folder: Path, num_jobs: int, seed: int, on_event: Callable[[str], None] 
     installation = Installation(folder, on_event)
     try:
         installation.start()
-        dataset = prepare(installation.url, folder)
+        datasets = prepare(installation.url, folder)
         known = set(_count(installation.database))
         started = time.monotonic()
-        asked = ask(installation.url, folder, dataset, num_jobs, seed)
+        asked = ask(installation.url, folder, datasets, num_jobs, seed)
         havoc = Havoc(installation, random.Random(seed), max(num_jobs // _JOBS_PER_STRIKE, 7), _MEAN_SECONDS)
         _until_the_end(installation, asked, havoc, started + 60 + num_jobs)
         seconds = time.monotonic() - started
@@ -85,5 +85,6 @@ def _num_unfinished(database: Database) -> int:
 
 def _count(database: Database) -> dict[str, tuple[str, int]]:
     with database.read() as session:
-        rows = session.execute(select(JobRow.id, JobRow.status, JobRow.attempt))
+        asked_for = JobRow.parent_id.is_(None)  # the others do parts of those
+        rows = session.execute(select(JobRow.id, JobRow.status, JobRow.attempt).where(asked_for))
         return {job_id: (status, attempt) for job_id, status, attempt in rows}

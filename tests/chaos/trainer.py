@@ -1,9 +1,11 @@
-"""`python -m tests.chaos.trainer JOB_ID TOKEN`: the real trainer with a patch that does no arithmetic."""
+"""`python -m tests.chaos.trainer JOB_ID TOKEN`: the real trainer with patches that do no arithmetic."""
 
 import sys
 
 from registry.contract import JobKind
 from worker.trainer import STEPS, main
 
+STUBS = dict.fromkeys((JobKind.PATCH, JobKind.FINETUNE), "tests.chaos.stub")
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), {**STEPS, JobKind.PATCH: "tests.chaos.stub"}))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), {**STEPS, **STUBS}))

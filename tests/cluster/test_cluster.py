@@ -113,7 +113,33 @@ def walk(cluster: Cluster, folder: Path) -> None:
     with step("both give the same answer"):
         assert classify(a) == classify(b)
         assert classify(b)[0] == version
+    fan_out(a, b, folder, others)
     replace_replica(cluster, first, second, version)
+
+
+def fan_out(a: Client, b: Client, folder: Path, others: str) -> None:
+    with step("three more data sets"):
+        tasks = [upload(a, folder, f"task {n}", range(n, n + 2), train=16, val=4, test=4) for n in (0, 2, 4)]
+    with step("a parallel patch of three tasks, fine-tuned by three workers at once, joined once"):
+        alpha = {"grid_step": 0.5}
+        patch = {"method": "parallel", "tasks": tasks, "supported": [others], "finetune": FINETUNE, "alpha": alpha}
+        started = a.create_patch(name="three", **patch)
+        job_id = started["job"]["id"]
+        parts = [job["id"] for job in b.jobs() if job["parent_id"] == job_id]
+        assert len(parts) == len(tasks)
+        finished(b, job_id)
+    assert {b.job(part)["status"] for part in parts} == {"succeeded"}
+    owners = {event["data"]["owner"] for part in parts for event in b.job_events(part) if event["message"] == "started"}
+    assert len(owners) == len(tasks), owners
+    assert [event["message"] for event in b.job_events(job_id)].count("started") == 1
+    with step("another one cancelled through B while it is fine-tuned"):
+        long = {**patch, "finetune": {**FINETUNE, "iterations": 100_000}}
+        job_id = a.create_patch(name="long", **long)["job"]["id"]
+        parts = [job["id"] for job in a.jobs() if job["parent_id"] == job_id]
+        wait_for(lambda: all(a.job(part)["stage"] == "finetune" for part in parts), "all parts are fine-tuned")
+        b.cancel_job(job_id)
+        wait_for(lambda: a.job(job_id)["status"] == "cancelled", "the patch is cancelled", 10)
+    assert {a.job(part)["status"] for part in parts} == {"cancelled"}
 
 
 def replace_replica(cluster: Cluster, stays: Replica, goes: Replica, version: int) -> None:

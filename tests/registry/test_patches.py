@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import JobKind
+from registry.contract import JobKind, Priority
 from registry.database import Database
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
@@ -40,6 +40,21 @@ def test_a_patch_starts_with_a_queued_job(session: Session, clock: Clock) -> Non
     assert (row.name, row.base_fingerprint, row.created_at) == ("p", FINGERPRINT, clock.moment)
     assert (row.version_id, row.report) == (None, None)
     assert PatchRequest.model_validate(row.request) == asked
+
+
+def test_the_parts_of_a_parallel_patch_are_as_urgent_as_it_and_of_the_same_owner_but_tell_nobody(
+    session: Session,
+) -> None:
+    tasks = tuple(ready_dataset(session, name).id for name in "12")
+    url = "https://example.org/hook"
+    asked = PatchRequest(name="p", tasks=tasks, method="parallel", priority="high", webhook_url=url)
+    row = Patches(session).submit(asked, default_base="starter", owner="ada")
+    jobs = Jobs(session)
+    parts = jobs.parts(row.job_id)
+    assert [(each.kind, each.part, each.subject_id) for each in parts] == [("finetune", task, row.id) for task in tasks]
+    assert {(each.priority, each.owner, each.webhook_url) for each in parts} == {(Priority.HIGH, "ada", None)}
+    assert jobs.get(row.job_id).webhook_url == url
+    assert jobs.count_unfinished("ada") == 1
 
 
 def test_asking_twice_makes_two_patches(session: Session) -> None:

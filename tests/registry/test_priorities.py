@@ -86,9 +86,7 @@ def test_workers_that_look_at_once_take_different_jobs(database: Database, clock
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(set(taken)) == len(taken)
-    assert set(taken) <= set(jobs)
-    assert len(taken) >= 4  # whoever meets a row that is being taken just then looks again at the next ring
+    assert sorted(taken) == sorted(jobs)
 
 
 def test_an_owners_unfinished_jobs_are_counted(database: Database, clock: Clock) -> None:
@@ -99,6 +97,7 @@ def test_an_owners_unfinished_jobs_are_counted(database: Database, clock: Clock)
         create(session, clock)
         jobs.lease(runs, "a worker")
         jobs.request_cancel(ended)
+        jobs.create(JobKind.FINETUNE, "pt_1", "me", parent_id=runs, part="ds_1")  # of one request with its parent
         assert (jobs.count_unfinished("me"), jobs.count_unfinished("nobody")) == (2, 0)
 
 

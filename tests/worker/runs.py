@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from registry.jobs import Jobs
-from registry.tables import PatchRow
+from registry.tables import JobRow, PatchRow
 from tests.worker.conftest import Installation
 from worker.messages import Channel, Checkpoint, Message, Note
 from worker.run import Run
+from worker.steps.finetune import finetune
 
 FINETUNE = {"iterations": 4, "batch_size": 8, "learning_rate": 1e-3, "seed": 3}
 
@@ -38,6 +39,22 @@ class Recorder(Channel):
 
     def notes(self, text: str) -> list[Note]:
         return [message for message in self.messages if isinstance(message, Note) and message.message == text]
+
+
+def do_parts(installation: Installation, row: PatchRow) -> None:
+    """Fine-tune what a patch's job waits for, in this process; nothing where it is done by one job alone."""
+    with installation.database.read() as session:
+        parts = Jobs(session).parts(row.job_id)
+    for job in parts:
+        finetune(begin_job(installation, job, Recorder()))
+
+
+def begin_job(installation: Installation, job: JobRow, channel: Channel) -> Run:
+    with installation.database.write() as session:
+        lease = Jobs(session).lease(job.id, "a test", 600)
+        assert lease is not None
+    stores = (installation.database, installation.blobs)
+    return Run(job.subject_id, job.checkpoint or {}, lease, *stores, channel, installation.settings, job.part)
 
 
 def begin(installation: Installation, row: PatchRow, channel: Channel, checkpoint: dict[str, Any]) -> Run:

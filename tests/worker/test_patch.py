@@ -17,7 +17,7 @@ from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
 from tests.worker.conftest import Installation
-from tests.worker.runs import FINETUNE, Recorder, begin
+from tests.worker.runs import FINETUNE, Recorder, begin, do_parts
 from worker.messages import Checkpoint
 from worker.steps.patch import patch
 
@@ -32,6 +32,7 @@ def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFac
 def _patch(installation: Installation, **request: Any) -> tuple[PatchRow, Recorder]:
     row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
     recorder = Recorder()
+    do_parts(installation, row)
     patch(begin(installation, row, recorder, {}))
     return installation.patch(row.id), recorder
 

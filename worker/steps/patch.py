@@ -1,14 +1,17 @@
-"""Patch: prepare → finetune → select → evaluate → register, resumable from the job's checkpoint at every point."""
+"""Patch: prepare → finetune → select → evaluate → register, resumable from the job's checkpoint at every point.
+
+A parallel patch is fine-tuned by jobs of their own, its parts (`worker.steps.finetune`); this one starts once they have
+ended, finds their task vectors in its journal, and joins them.
+"""
 
 from __future__ import annotations
 
-from paint_core.alpha import AlphaOptions, CurvePoint
+from paint_core.alpha import AlphaOptions
 from paint_core.feature_cache import FolderFeatureCache
-from paint_core.finetune import StepReport
 from paint_core.finetune_config import FinetuneConfig
-from paint_core.patching import Event, PatchPlan, run_patch
+from paint_core.patching import PatchPlan, run_patch
+from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
-from worker.messages import Note
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.journal import JobJournal
@@ -21,12 +24,9 @@ from worker.steps.prepare import (
     resolve_config,
 )
 from worker.steps.register import register
+from worker.steps.reporter import Reporter
 from worker.steps.state import PatchState
 from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_steps, total_units
-from worker.thinning import Thinning
-
-_MOST_LOSSES = 150  # events of a job, of each kind, beside the last loss of each run
-_MOST_POINTS = 100
 
 
 def patch(run: Run) -> None:
@@ -36,6 +36,7 @@ def patch(run: Run) -> None:
     plan = resolve_plan(base.finetune_defaults, job.request)
     meter = ProgressMeter(run.channel.send, total_units(job, plan))
     state = PatchState(run, meter)
+    take_over_parts(run, state)
     with state.stage("prepare"):
 
         def decoded(num_images: int) -> None:
@@ -45,9 +46,7 @@ def patch(run: Run) -> None:
         anchors = load_anchors(run, job, base, tasks, decoded)
     workload = Workload(meter, plan.finetune)
     num_tasks = len(job.request.tasks)
-    losses = Thinning(count_steps(num_tasks, plan), _MOST_LOSSES)
-    points = Thinning(count_points(num_tasks, plan), _MOST_POINTS)
-    reporter = _Reporter(run, workload, losses, points)
+    reporter = Reporter(run, workload, count_steps(num_tasks, plan), count_points(num_tasks, plan))
     journal = JobJournal(run, state, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
     result = run_patch(
         base,
@@ -62,6 +61,22 @@ def patch(run: Run) -> None:
     )
     with state.stage("register"):
         register(run, job, base, tasks, plan, result, journal, state)
+
+
+def take_over_parts(run: Run, state: PatchState) -> None:
+    """Let the journal know what the jobs that did this one's parts have trained; once, at the first attempt."""
+    if state.get("task_vectors"):
+        return
+    with run.database.read() as session:
+        done = [part.checkpoint or {} for part in Jobs(session).parts(run.lease.job_id)]
+    if not done:
+        return
+    seconds = sum(each["timings_seconds"]["finetune"] for each in done)
+    state.save(
+        task_vectors={key: sha256 for each in done for key, sha256 in each["task_vectors"].items()},
+        final_losses={key: loss for each in done for key, loss in each["final_losses"].items()},
+        timings_seconds={"finetune": seconds},
+    )
 
 
 def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
@@ -98,50 +113,3 @@ def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
         coefficients=request.coefficients,
         folds=request.folds,
     )
-
-
-class _Reporter:
-    """Tells the supervisor what happens: progress always, losses and accuracies as events of the job.
-
-    Args:
-        run: The attempt.
-        workload: Counts what is done.
-        losses: Tells which steps become events.
-        points: Tells which evaluated alphas become events.
-
-    Attributes:
-        loss: Of the last step; None before the first.
-    """
-
-    def __init__(self, run: Run, workload: Workload, losses: Thinning, points: Thinning) -> None:
-        self._run = run
-        self._workload = workload
-        self._losses = losses
-        self._points = points
-        self.loss: float | None = None
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case StepReport():
-                self._step(event)
-            case CurvePoint():
-                self._point(event)
-            case _:
-                self._workload.scores(event.scores)
-
-    def _step(self, report: StepReport) -> None:
-        self._workload.step()
-        self.loss = report.loss
-        if self._losses.is_due() or report.step == report.total:
-            data = {"step": report.step, "loss": report.loss, "learning_rate": report.learning_rate}
-            data["images_per_second"] = report.images_per_second
-            if report.anchor_loss is not None:
-                data["anchor_loss"] = report.anchor_loss
-            self._run.channel.send(Note("fine-tuning", data=data))
-
-    def _point(self, point: CurvePoint) -> None:
-        self._workload.point(point)
-        if point.measured and self._points.is_due():  # interpolated ones come all at once, in the report
-            accuracies = {name: round(score.accuracy, 6) for name, score in point.scores.items()}
-            data = {"alpha": point.alpha, "profile": point.profile, "accuracies": accuracies}
-            self._run.channel.send(Note("alpha evaluated", data=data))

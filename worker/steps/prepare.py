@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,6 +54,10 @@ class PatchJob:
             for split in self.splits_of(identifier):
                 counts[split] += _num_images(row, split)
         return counts
+
+    def num_images_of(self, identifiers: Collection[str]) -> int:
+        """Return the number of images that these data sets are needed with."""
+        return sum(_num_images(self.datasets[each], split) for each in identifiers for split in self.splits_of(each))
 
     @property
     def num_anchors(self) -> int:
@@ -121,7 +125,13 @@ def choose_device(setting: str) -> torch.device:
     return torch.device(setting)
 
 
-def load_tasks(run: Run, job: PatchJob, base: BaseModel, on_images: Callable[[int], None]) -> dict[str, Task]:
+def load_tasks(
+    run: Run,
+    job: PatchJob,
+    base: BaseModel,
+    on_images: Callable[[int], None],
+    needed: Collection[str] | None = None,
+) -> dict[str, Task]:
     """Return the tasks by data set id, with their images decoded to uint8 arrays, and their heads.
 
     Args:
@@ -129,11 +139,13 @@ def load_tasks(run: Run, job: PatchJob, base: BaseModel, on_images: Callable[[in
         job: Names the data sets.
         base: Decides the input size and the text tower.
         on_images: Told how many more images were decoded.
+        needed: Ids of the data sets to load; None: all.
 
     Returns:
         The patching tasks and the supported ones.
     """
-    return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in job.datasets}
+    wanted = [identifier for identifier in job.datasets if needed is None or identifier in needed]
+    return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in wanted}
 
 
 def load_anchors(

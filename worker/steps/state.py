@@ -40,6 +40,11 @@ class PatchState:
         self._run.channel.send(Checkpoint(self._value))
 
     @property
+    def value(self) -> dict[str, Any]:
+        """All that was saved, as plain data."""
+        return dict(self._value)
+
+    @property
     def timings_seconds(self) -> dict[str, float]:
         """Seconds that each finished stage took, over all attempts that finished it."""
         return dict(self.get("timings_seconds") or {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from paint_core.alpha import AlphaOptions, CurvePoint
 from paint_core.evaluation import Score
@@ -69,6 +69,12 @@ def count_points(num_tasks: int, plan: PatchPlan) -> float:
     """Return the alphas that all searches together evaluate; an estimate, since a search may take a few more."""
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
     return num_searches * _num_forwards(plan.alpha)
+
+
+def part_units(job: PatchJob, plan: PatchPlan, needed: Collection[str]) -> float:
+    """Return the work of fine-tuning one task of a parallel patch, with these data sets decoded before."""
+    decode = DECODE_UNITS * (job.num_images_of(needed) + job.num_anchors)
+    return decode + plan.finetune.iterations * _step_units(plan.finetune)
 
 
 def _step_units(config: FinetuneConfig) -> float:

@@ -1,0 +1,62 @@
+"""What a trainer tells while it works."""
+
+from __future__ import annotations
+
+from paint_core.alpha import CurvePoint
+from paint_core.finetune import StepReport
+from paint_core.patching import Event
+from worker.messages import Note
+from worker.run import Run
+from worker.steps.workload import Workload
+from worker.thinning import Thinning
+
+_MOST_LOSSES = 150  # events of a job, of each kind, beside the last loss of each run
+_MOST_POINTS = 100
+
+
+class Reporter:
+    """Tells the supervisor what happens: progress always, losses and accuracies as events of the job.
+
+    Args:
+        run: The attempt.
+        workload: Counts what is done.
+        num_steps: Optimizer steps that are expected.
+        num_points: Evaluated alphas that are expected.
+
+    Attributes:
+        loss: Of the last step; None before the first.
+    """
+
+    def __init__(self, run: Run, workload: Workload, num_steps: int, num_points: float = 0) -> None:
+        self._run = run
+        self._workload = workload
+        self._losses = Thinning(num_steps, _MOST_LOSSES)
+        self._points = Thinning(num_points, _MOST_POINTS)
+        self.loss: float | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Tell of the event."""
+        match event:
+            case StepReport():
+                self._step(event)
+            case CurvePoint():
+                self._point(event)
+            case _:
+                self._workload.scores(event.scores)
+
+    def _step(self, report: StepReport) -> None:
+        self._workload.step()
+        self.loss = report.loss
+        if self._losses.is_due() or report.step == report.total:
+            data = {"step": report.step, "loss": report.loss, "learning_rate": report.learning_rate}
+            data["images_per_second"] = report.images_per_second
+            if report.anchor_loss is not None:
+                data["anchor_loss"] = report.anchor_loss
+            self._run.channel.send(Note("fine-tuning", data=data))
+
+    def _point(self, point: CurvePoint) -> None:
+        self._workload.point(point)
+        if point.measured and self._points.is_due():  # interpolated ones come all at once, in the report
+            accuracies = {name: round(score.accuracy, 6) for name, score in point.scores.items()}
+            data = {"alpha": point.alpha, "profile": point.profile, "accuracies": accuracies}
+            self._run.channel.send(Note("alpha evaluated", data=data))
