@@ -18,4 +18,4 @@ def is_in_share(key: str, share: float) -> bool:
         The same for the same key, in every process and after every start.
     """
     digest = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=_BITS // 8, person=b"canary").digest()
-    return int.from_bytes(digest) < share * 2**_BITS
+    return int.from_bytes(digest) < share * (1 << _BITS)

@@ -1,8 +1,8 @@
-"""How a report reads on the command line."""
+"""How a report and the system read on the command line."""
 
 import pytest
 
-from paintbox_client.tables import print_report, print_versions
+from paintbox_client.tables import describe_system, print_report, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -34,3 +34,20 @@ def test_a_profile_that_is_not_flat_is_told(capsys: pytest.CaptureFixture[str]) 
     terms = [{"coefficient": 0.5, "profile": "flat"}, {"coefficient": -1.25, "profile": "lines"}]
     print_versions([{"id": 3, "name": "mix", "base": {"ref": "starter"}, "terms": terms, "is_active": False}])
     assert "0.5, -1.25 (lines)" in capsys.readouterr().out
+
+
+def test_the_system_tells_what_is_there_a_line_each() -> None:
+    state = {
+        "version": "0.1.0",
+        "active_version": None,
+        "canary": {"version": 3, "serving_version": None, "share": 0.1, "trouble": "a blob is missing"},
+        "shadow": {"version": None, "serving_version": None, "share": 0.1, "trouble": None},
+        "comparison": {"agreement": 0.987},
+        "replicas": [{"host": "a:1", "is_alive": False, "last_seen_at": "noon", "serving_version": 1}],
+    }
+    assert dict(describe_system(state)) == {
+        "version": "0.1.0",
+        "canary": "version 3, 10% of the requests, not loaded: a blob is missing",
+        "agreement": "98.7% of the images that the shadow was asked too",
+        "replica a:1": "version 1, silent since noon",
+    }
