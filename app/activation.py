@@ -25,7 +25,7 @@ from registry.database import Database
 from registry.errors import RegistryError
 from registry.versions import Versions
 
-_RETRY_SECONDS = 30.0
+RETRY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
 
 
@@ -76,8 +76,7 @@ class Activator:
             with self._database.read() as session:
                 Aliases(session).require_revision(ACTIVE_ALIAS, expected)
             recipe = self._recipe(version_id)
-            served = self._engine.served
-            model = served if served and served.version_id == version_id else self._build(recipe)
+            model = self._engine.loaded(version_id) or self._build(recipe)
             with self._database.write() as session:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
@@ -110,6 +109,22 @@ class Activator:
         with suppress(ActivationInProgressError), self.busy():
             self._load_named()
 
+    def load(self, version_id: int) -> ServedModel:
+        """Return the version, built and verified; it answers nothing yet.
+
+        Args:
+            version_id: The version.
+
+        Returns:
+            A model that may be served at once.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+            ActivationFailedError: It could not be loaded or verified.
+        """
+        return self._build(self._recipe(version_id))
+
     def _load_named(self) -> None:
         version_id = self._named()
         served = self._engine.served
@@ -118,9 +133,9 @@ class Activator:
         if self._failed and self._failed[0] == version_id and time.monotonic() < self._failed[1]:
             return
         try:
-            self._engine.swap(self._build(self._recipe(version_id)))
+            self._engine.swap(self._engine.loaded(version_id) or self.load(version_id))
         except ActivationFailedError as error:
-            self._failed = (version_id, time.monotonic() + _RETRY_SECONDS)
+            self._failed = (version_id, time.monotonic() + RETRY_SECONDS)
             self._engine.report_trouble(error.detail)
             return
         self._failed = None

@@ -18,6 +18,7 @@ from app.access.policies import Policies
 from app.activation import Activator
 from app.bases import load_bases, register_bases
 from app.classify.endpoints import router as classify_router
+from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
 from app.jobs.endpoints import router as jobs_router
@@ -38,6 +39,7 @@ from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
 from app.serving.engine import Engine
 from app.serving.model import choose_device
+from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
@@ -140,13 +142,17 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(engine.close)
         activator = Activator(database, blobs, bases, engine)
         activator.follow_alias()
+        companions = Companions(database, activator, engine)
+        companions.follow()
+        shadow = Shadow(engine, settings.shadow_share)
+        stack.callback(shadow.close)
         composer = Composer(database, blobs, bases)
         streams = EventStreams(database, settings.max_event_streams)
         keyring = Keyring(database, settings.api_key.get_secret_value() if settings.api_key else None)
         limits = RateLimits(settings.rate_limit, broker_url)
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
-        metrics.registry.register(StateCollector(engine, bases))
+        metrics.registry.register(StateCollector(engine, bases, shadow))
         replica = Replica(database, engine, settings.replica_interval_seconds)
         replica.announce()
         stack.callback(replica.withdraw)
@@ -164,6 +170,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             limits,
             metrics,
             replica,
+            companions,
+            shadow,
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()
@@ -179,9 +187,13 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         job_metrics.count_lapses()
         reap(services.database, services.doorbell, settings.quiet_seconds)
 
+    def follow_aliases() -> None:
+        services.activator.follow_alias()
+        services.companions.follow()
+
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
-        PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+        PeriodicThread("paintbox-alias", settings.alias_interval_seconds, follow_aliases),
         PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
         PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),

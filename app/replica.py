@@ -16,6 +16,7 @@ from contextlib import suppress
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.serving.engine import Engine
+from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database, utc_now
 from registry.replicas import Identity, Replicas, Serving
 
@@ -51,8 +52,8 @@ class Replica:
     @property
     def serving(self) -> Serving:
         """What this process serves now."""
-        served = self._engine.served
-        return Serving(active=served.version_id if served else None)
+        held = (self._engine.served, *map(self._engine.beside, (CANARY_ALIAS, SHADOW_ALIAS)))
+        return Serving(*(model.version_id if model else None for model in held))
 
     def announce(self) -> None:
         """Tell what is served, if that has changed or was told long ago."""

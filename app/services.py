@@ -11,12 +11,14 @@ from fastapi import Depends, Request
 from app.access.keyring import Keyring
 from app.access.limits import RateLimits
 from app.activation import Activator
+from app.companions import Companions
 from app.composer import Composer
 from app.jobs.streaming import EventStreams
 from app.metrics.registry import Metrics
 from app.queue import Doorbell
 from app.replica import Replica
 from app.serving.engine import Engine
+from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
@@ -41,6 +43,8 @@ class Services:
         rate_limits: Count the requests of each key.
         metrics: What Prometheus reads.
         replica: This process among the others.
+        companions: Keep the versions of `canary` and `shadow` loaded.
+        shadow: Asks the second of them.
     """
 
     settings: AppSettings
@@ -56,6 +60,8 @@ class Services:
     rate_limits: RateLimits
     metrics: Metrics
     replica: Replica
+    companions: Companions
+    shadow: Shadow
 
 
 def get_services(request: Request) -> Services:

@@ -37,6 +37,8 @@ class AppSettings(StorageSettings):
         quiet_seconds: A waiting job for which nobody rang this long is rung for again.
         alias_interval_seconds: How often the alias `active` is compared with what is served.
         replica_interval_seconds: How often this process tells the others that it is there.
+        canary_share: Share of the classify requests that the alias `canary`, if there is one, answers.
+        shadow_share: Share of those that `active` answers which the alias `shadow`, if there is one, is asked too.
         max_supported_drop: Points that a supported task may lose in a version that is to be active, where its patch
             set no limit; None: any.
         trash_retention_seconds: How long a deleted version can be restored before it is purged.
@@ -64,6 +66,8 @@ class AppSettings(StorageSettings):
     quiet_seconds: float = Field(default=10.0, ge=0)
     alias_interval_seconds: float = Field(default=1.0, gt=0)
     replica_interval_seconds: float = Field(default=5.0, gt=0)
+    canary_share: float = Field(default=0.1, ge=0, le=1)
+    shadow_share: float = Field(default=0.1, ge=0, le=1)
     max_supported_drop: float | None = Field(default=None, ge=0, le=100)
     trash_retention_seconds: float = Field(default=30 * 86_400.0, ge=0)
     trash_interval_seconds: float = Field(default=3600.0, gt=0)

@@ -301,6 +301,7 @@ class Client(DatasetCalls, KeyMethods, VersionCalls):
         dataset: str | None = None,
         templates: Sequence[str] = (),
         top_k: int | None = None,
+        key: str | None = None,
     ) -> JsonObject:
         """Return which of the labels each image shows, best first, and the version that answered.
 
@@ -310,6 +311,7 @@ class Client(DatasetCalls, KeyMethods, VersionCalls):
             dataset: In place of `labels`: a data set whose classes are the labels.
             templates: Prompts with `{}`; left out: the label set's own.
             top_k: Most predictions per image; left out: all.
+            key: Who asks, of many for whom this client speaks: while there is a canary, the same are answered by it.
 
         Returns:
             The answer; `results` is in the order of `images`.
@@ -318,7 +320,8 @@ class Client(DatasetCalls, KeyMethods, VersionCalls):
         form: JsonObject = {key: json.dumps(list(value)) for key, value in given.items() if value is not None}
         form |= {key: str(value) for key, value in {"dataset": dataset, "top_k": top_k}.items() if value is not None}
         files = [("images", read_image(index, image)) for index, image in enumerate(images)]
-        return self._send("POST", "/v1/classify", data=form, files=files)
+        headers = {} if key is None else {"X-Request-Key": key}
+        return self._send("POST", "/v1/classify", data=form, files=files, headers=headers)
 
     # -- the service itself -------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from paintbox_client.dataset_commands import dataset, datasets, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.patch_commands import compose, patch, reselect
-from paintbox_client.tables import print_job, print_jobs, print_versions
+from paintbox_client.tables import describe_system, print_job, print_jobs, print_versions
 from paintbox_client.version_commands import delete, export, gc, restore, tag, unalias, verify
 
 Reason = Annotated[str, typer.Option(help="For the history.")]
@@ -132,7 +132,7 @@ def system(ctx: typer.Context, as_json: AsJson = False) -> None:
     """Show what the service runs on and which version answers."""
     with open_client(ctx) as client:
         state = client.system()
-        rows = [("url", client.url), *state.items()]
+        rows = [("url", client.url), *describe_system(state)]
     print_json(state) if as_json else print_table(("", ""), rows)
 
 

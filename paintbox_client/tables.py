@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from paintbox_client.client import JsonObject
 from paintbox_client.display import describe_job, print_note, print_table, print_text
@@ -128,3 +128,20 @@ def _describe_terms(version: JsonObject) -> str:
 
 def _describe_term(term: JsonObject) -> str:
     return f"{term['coefficient']:g}" + ("" if term["profile"] == "flat" else f" ({term['profile']})")
+
+
+def describe_system(state: JsonObject) -> Iterator[tuple[str, object]]:
+    """Yield what there is to tell, a line each; what is not there is left out."""
+    for name, value in state.items():
+        if isinstance(value, str | int | list) and name != "replicas":
+            yield name, value
+    for name in ("canary", "shadow"):
+        beside = state[name]
+        if beside["version"] is not None:
+            trouble = f", not loaded: {beside['trouble']}" if beside["trouble"] else ""
+            yield name, f"version {beside['version']}, {beside['share']:.0%} of the requests{trouble}"
+    if state["comparison"] and state["comparison"]["agreement"] is not None:
+        yield "agreement", f"{state['comparison']['agreement']:.1%} of the images that the shadow was asked too"
+    for replica in state["replicas"]:
+        silent = "" if replica["is_alive"] else f", silent since {replica['last_seen_at']}"
+        yield f"replica {replica['host']}", f"version {replica['serving_version']}{silent}"

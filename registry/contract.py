@@ -10,6 +10,8 @@ from pydantic import StringConstraints
 TASK_NAME = "paintbox.run_job"
 QUEUE_NAME = "paintbox.jobs"
 ACTIVE_ALIAS = "active"
+CANARY_ALIAS = "canary"
+SHADOW_ALIAS = "shadow"
 MAX_ATTEMPTS = 3
 
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]

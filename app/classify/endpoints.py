@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
+from app.access.callers import CallerDep
 from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import REQUEST_BODY, Classification, ClassifyBody, ClassifyOptions
@@ -35,14 +36,26 @@ router = APIRouter(tags=["classify"])
     openapi_extra={"requestBody": REQUEST_BODY},
     dependencies=[needs(Scope.CLASSIFY)],
 )
-async def classify(services: ServicesDep, request: Request, response: Response) -> Classification:
+async def classify(
+    services: ServicesDep,
+    caller: CallerDep,
+    request: Request,
+    response: Response,
+    background: BackgroundTasks,
+    request_key: Annotated[str | None, Header(alias="X-Request-Key", max_length=200)] = None,
+) -> Classification:
     """Tell which of the labels each image shows, best first. No training: any labels will do.
 
-    Takes image files (multipart) or base64 (JSON). The header `Paintbox-Version` names the version that answered.
+    Takes image files (multipart) or base64 (JSON). The header `Paintbox-Version` names the version that answered. While
+    there is an alias `canary`, its version answers a share of the requests: always those of the same `X-Request-Key`,
+    or, without that, of the same API key or client address.
     """
     images, options = await _read(request)
-    answer = await service.classify(services, images, options)
+    client = request.client.host if request.client else ""
+    answer, answered = await service.classify(services, images, options, request_key or caller.key_id or client)
     response.headers[VERSION_HEADER] = str(answer.version)
+    if answered is not None:
+        background.add_task(services.shadow.offer, answered)
     return answer
 
 

@@ -71,7 +71,7 @@ class Classification(BaseModel):
     """Answer of `POST /v1/classify`."""
 
     version: int = Field(description="The version that answered, for every image")
-    alias: str
+    alias: str = Field(description="By the name of which alias it answered: `active`, or `canary`")
     templates: list[str]
     results: list[ImageResult]
     timing_ms: dict[str, float]

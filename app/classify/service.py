@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
@@ -9,24 +10,31 @@ from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
 from app.classify.schemas import Classification, ClassifyOptions, ImageResult, Prediction
-from app.errors import ImageRefusedError, LabelsRefusedError
+from app.errors import EdgeError, ImageRefusedError, LabelsRefusedError
 from app.services import Services
+from app.serving.model import ServedModel
+from app.serving.routing import is_in_share
+from app.serving.shadow import Answered
 from app.settings import AppSettings
-from registry.contract import ACTIVE_ALIAS, DatasetState
+from paint_core.errors import PaintCoreError
+from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, DatasetState
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
 
 
-async def classify(services: Services, images: Sequence[bytes], options: ClassifyOptions) -> Classification:
-    """Return the predictions for every image, all by the version that is served at this moment.
+async def classify(
+    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str = ""
+) -> tuple[Classification, Answered | None]:
+    """Return the predictions for every image, all by one version: the one that is served at this moment, or the canary.
 
     Args:
         services: The application's services.
         images: Encoded images.
         options: Labels and the rest.
+        key: Who asks; the same one is answered by the same of the two.
 
     Returns:
-        Predictions, best first.
+        Predictions, best first; and what the shadow may be asked too, if `active` answered.
 
     Raises:
         ModelNotLoadedError: No version is served.
@@ -34,20 +42,38 @@ async def classify(services: Services, images: Sequence[bytes], options: Classif
         LabelsRefusedError: The labels cannot be used.
         QueueFullError: Too many images are waiting.
     """
-    model = services.engine.require_served()
+    model, alias = _choose(services, key)
     _check_images(images, services.settings)
     classnames, templates = await _label_set(services, options)
     templates = options.templates or templates or model.base.default_templates
     _check_labels(classnames, templates, services.settings)
-    scored = await services.engine.score(model, images, classnames, templates)
-    services.metrics.count_images(model.version_id, len(images))
-    return Classification(
+    started = time.perf_counter()
+    try:
+        scored = await services.engine.score(model, images, classnames, templates)
+    except (EdgeError, PaintCoreError):  # what was asked is to blame, or the queue is full
+        raise
+    except Exception:
+        services.metrics.count_failure(model.version_id)
+        raise
+    services.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
+    answer = Classification(
         version=model.version_id,
-        alias=ACTIVE_ALIAS,
+        alias=alias,
         templates=list(templates),
         results=await run_in_threadpool(_rank, classnames, scored.scores, scored.cosines, options.top_k),
         timing_ms=scored.timing_ms,
     )
+    if alias != ACTIVE_ALIAS:
+        return answer, None
+    return answer, Answered(model, images, scored.pixels, classnames, templates, scored.cosines.argmax(dim=1))
+
+
+def _choose(services: Services, key: str) -> tuple[ServedModel, str]:
+    """Return who answers, and by the name of which alias."""
+    served, canary = services.engine.require_served(), services.engine.beside(CANARY_ALIAS)
+    if canary is not None and is_in_share(key, services.settings.canary_share):
+        return canary, CANARY_ALIAS
+    return served, ACTIVE_ALIAS
 
 
 async def _label_set(services: Services, options: ClassifyOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:

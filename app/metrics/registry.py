@@ -50,6 +50,19 @@ class Metrics:
         self._images = Counter(
             "paintbox_images_classified", "Images classified by version.", ("version",), registry=self.registry
         )
+        self._answer_seconds = Histogram(
+            "paintbox_classify_duration_seconds",
+            "Time from a classify request's labels to its scores, by the version that answered.",
+            ("version",),
+            buckets=_REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "paintbox_classify_failures",
+            "Classify requests that a version could not answer, and not because of what was asked.",
+            ("version",),
+            registry=self.registry,
+        )
         self._versions: OrderedDict[str, None] = OrderedDict()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -69,11 +82,32 @@ class Metrics:
         """Count a forward pass."""
         self._batch_images.observe(num_images)
 
-    def count_images(self, version_id: int, num_images: int) -> None:
-        """Count images that a version classified; called on the event loop's thread only."""
+    def count_images(self, version_id: int, num_images: int, seconds: float = 0.0) -> None:
+        """Count images that a version classified; called on the event loop's thread only.
+
+        Args:
+            version_id: The version.
+            num_images: How many images one request had.
+            seconds: Time that it took.
+        """
+        version = self._counted(version_id)
+        self._images.labels(version).inc(num_images)
+        self._answer_seconds.labels(version).observe(seconds)
+        self._failures.labels(version).inc(0)
+
+    def count_failure(self, version_id: int) -> None:
+        """Count a request that a version could not answer; called on the event loop's thread only."""
+        version = self._counted(version_id)
+        self._images.labels(version).inc(0)
+        self._answer_seconds.labels(version)
+        self._failures.labels(version).inc()
+
+    def _counted(self, version_id: int) -> str:
         version = str(version_id)
         self._versions[version] = None
         self._versions.move_to_end(version)
-        self._images.labels(version).inc(num_images)
         if len(self._versions) > MOST_VERSIONS:
-            self._images.remove(self._versions.popitem(last=False)[0])
+            oldest, _ = self._versions.popitem(last=False)
+            for metric in (self._images, self._answer_seconds, self._failures):
+                metric.remove(oldest)
+        return version

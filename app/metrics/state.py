@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 import torch
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.serving.engine import Engine
+from app.serving.shadow import Shadow
 from paint_core.models import BaseModel
+from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 
 
 class StateCollector(Collector):
@@ -20,10 +22,12 @@ class StateCollector(Collector):
     Args:
         engine: Serves versions.
         bases: Loaded base models by fingerprint.
+        shadow: Compares versions.
     """
 
-    def __init__(self, engine: Engine, bases: Mapping[str, BaseModel]) -> None:
+    def __init__(self, engine: Engine, bases: Mapping[str, BaseModel], shadow: Shadow) -> None:
         self._engine = engine
+        self._shadow = shadow
         self._device = next(iter(bases.values())).device
 
     def collect(self) -> Iterable[Metric]:
@@ -38,6 +42,7 @@ class StateCollector(Collector):
         if served is not None:
             active.add_metric((), {"version": str(served.version_id)})
         yield active
+        yield from self._read_companions()
         yield GaugeMetricFamily(
             "paintbox_inference_queue_images",
             "Images that are being classified or wait for it.",
@@ -45,6 +50,31 @@ class StateCollector(Collector):
         )
         if self._device.type == "cuda":
             yield from self._read_device()
+
+    def _read_companions(self) -> Iterable[Metric]:
+        for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "is asked beside")):
+            info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
+            held = self._engine.beside(alias)
+            if held is not None:
+                info.add_metric((), {"version": str(held.version_id)})
+            yield info
+        images = CounterMetricFamily(
+            "paintbox_shadow_images",
+            "Images that the shadow was asked beside the active version, by whether both put the same label first.",
+            labels=("version", "outcome"),
+        )
+        ratio = GaugeMetricFamily(
+            "paintbox_shadow_agreement_ratio",
+            "Share of the compared images on which shadow and active version agree.",
+            labels=("version",),
+        )
+        tally = self._shadow.tally
+        if tally is not None:
+            for outcome in ("agreed", "differed", "dropped"):
+                images.add_metric((str(tally.shadow), outcome), getattr(tally, outcome))
+            if tally.agreement is not None:
+                ratio.add_metric((str(tally.shadow),), tally.agreement)
+        yield from (images, ratio)
 
     def _read_device(self) -> Iterable[Metric]:
         free, total = torch.cuda.mem_get_info(self._device)

@@ -2,7 +2,7 @@
 
 It takes what is queued whenever the device is free, up to `MAX_BATCH_IMAGES`, and never waits for more: under load the
 queue fills while the device works, so batches grow by themselves; without load nobody waits. A batch holds images of
-one model only, so that no answer mixes two.
+one model only, so that no answer mixes two. Spare work, for which nobody waits, is taken when nothing else is there.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Batcher:
     def __init__(self, on_batch: Callable[[int], object] = int) -> None:
         self._on_batch = on_batch
         self._queue: deque[_Work] = deque()
+        self._spare: deque[_Work] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._num_batches = 0
@@ -47,14 +48,23 @@ class Batcher:
         """How many forwards there have been."""
         return self._num_batches
 
-    def submit(self, model: ServedModel, images: Tensor) -> Future[Tensor]:
-        """Return the features [B, D] of images [B, S, S, 3], B at most `MAX_BATCH_IMAGES`, once they are there."""
+    def submit(self, model: ServedModel, images: Tensor, *, spare: bool = False) -> Future[Tensor]:
+        """Return the features [B, D] of images [B, S, S, 3], B at most `MAX_BATCH_IMAGES`, once they are there.
+
+        Args:
+            model: Whose features.
+            images: The images.
+            spare: Whether they may wait until nothing else does.
+
+        Returns:
+            What will hold the features.
+        """
         assert 0 < len(images) <= MAX_BATCH_IMAGES
         work = _Work(model, images)
         with self._changed:
             if self._closing:
                 raise RuntimeError("the batcher is closed")
-            self._queue.append(work)
+            (self._spare if spare else self._queue).append(work)
             self._changed.notify()
         return work.features
 
@@ -77,13 +87,14 @@ class Batcher:
     def _take(self) -> list[_Work]:
         """Return the next batch, of the oldest work's model and in order; empty once closed and drained."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closing)
+            self._changed.wait_for(lambda: self._queue or self._spare or self._closing)
+            queue = self._queue or self._spare
             batch: list[_Work] = []
             room = MAX_BATCH_IMAGES
-            while self._queue and len(self._queue[0].images) <= room:
-                if batch and self._queue[0].model is not batch[0].model:
+            while queue and len(queue[0].images) <= room:
+                if batch and queue[0].model is not batch[0].model:
                     break
-                batch.append(self._queue.popleft())
+                batch.append(queue.popleft())
                 room -= len(batch[-1].images)
             return batch
 

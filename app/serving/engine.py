@@ -34,11 +34,13 @@ class Scored:
     """How well each label fits each image.
 
     Attributes:
+        pixels: The images as the model got them.
         scores: [B, C], rows sum to 1.
         cosines: [B, C], in [-1, 1].
         timing_ms: Milliseconds by step.
     """
 
+    pixels: Tensor
     scores: Tensor
     cosines: Tensor
     timing_ms: dict[str, float]
@@ -86,7 +88,7 @@ class Admission:
 
 
 class Engine:
-    """Serves one version at a time.
+    """Serves one version, and holds others beside it by the names of their aliases.
 
     Args:
         decode_threads: Threads that decode images.
@@ -100,6 +102,7 @@ class Engine:
         self.batcher = Batcher(on_batch)
         self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="paintbox-decode")
         self._served: ServedModel | None = None
+        self._beside: dict[str, ServedModel] = {}
         self._trouble = "the process is starting."
 
     @property
@@ -124,6 +127,20 @@ class Engine:
     def swap(self, model: ServedModel) -> None:
         """Let `model` answer every request that starts from now on; requests under way keep the old one."""
         self._served = model
+
+    def beside(self, alias: str) -> ServedModel | None:
+        """Return the version that is held by this name beside the one that answers."""
+        return self._beside.get(alias)
+
+    def hold_beside(self, alias: str, model: ServedModel | None) -> None:
+        """Hold another version by this name, or none."""
+        others = {name: held for name, held in self._beside.items() if name != alias}
+        self._beside = others if model is None else {**others, alias: model}
+
+    def loaded(self, version_id: int) -> ServedModel | None:
+        """Return the version if it is in memory, in whatever role."""
+        held = (self._served, *self._beside.values())
+        return next((model for model in held if model is not None and model.version_id == version_id), None)
 
     def report_trouble(self, reason: str) -> None:
         """Tell why no version is being served."""
@@ -151,11 +168,11 @@ class Engine:
         start = time.perf_counter()
         with self.admission.hold(len(images)):
             building = self.heads.get(model.base, classnames, templates)
-            pixels = await self._decode(model, images)
+            pixels = await self.decode(model, images)
             decoded = time.perf_counter()
             head = await asyncio.shield(asyncio.wrap_future(building))  # others wait for it too: never cancel it
             headed = time.perf_counter()
-            features = await self._encode(model, pixels)
+            features = await self._encode(model, pixels, spare=False)
             forwarded = time.perf_counter()
             scores, cosines = await self._in_pool(_compare, features, head, model.scale, model.bias)
         timing = {
@@ -164,7 +181,26 @@ class Engine:
             "model": forwarded - headed,
             "total": time.perf_counter() - start,
         }
-        return Scored(scores, cosines, {step: round(1000 * seconds, 3) for step, seconds in timing.items()})
+        return Scored(pixels, scores, cosines, {step: round(1000 * seconds, 3) for step, seconds in timing.items()})
+
+    async def best_labels(
+        self, model: ServedModel, pixels: Tensor, classnames: tuple[str, ...], templates: tuple[str, ...]
+    ) -> Tensor:
+        """Return the best label of each image, computed only while no request's images wait.
+
+        Args:
+            model: Who says it.
+            pixels: B images, as `decode` gives them.
+            classnames: C labels.
+            templates: Prompt templates.
+
+        Returns:
+            int64 [B].
+        """
+        head = await asyncio.shield(asyncio.wrap_future(self.heads.get(model.base, classnames, templates)))
+        features = await self._encode(model, pixels, spare=True)
+        _, cosines = await self._in_pool(_compare, features, head, model.scale, model.bias)
+        return cosines.argmax(dim=1)
 
     def close(self) -> None:
         """Finish what is queued and stop every thread."""
@@ -172,8 +208,21 @@ class Engine:
         self.heads.close()
         self.batcher.close()
         self._served = None
+        self._beside = {}
 
-    async def _decode(self, model: ServedModel, images: Sequence[bytes]) -> Tensor:
+    async def decode(self, model: ServedModel, images: Sequence[bytes]) -> Tensor:
+        """Return the images as the model wants them.
+
+        Args:
+            model: Whose base decides the size.
+            images: B encoded images.
+
+        Returns:
+            uint8 [B, S, S, 3].
+
+        Raises:
+            ImageRefusedError: One cannot be decoded; the first such is named.
+        """
         decode = model.base.preprocess.decode
         pending = [self._in_pool(decode, image) for image in images]
         results = await asyncio.gather(*pending, return_exceptions=True)
@@ -185,9 +234,9 @@ class Engine:
                 raise result
         return torch.stack([torch.from_numpy(result) for result in results])
 
-    async def _encode(self, model: ServedModel, pixels: Tensor) -> Tensor:
+    async def _encode(self, model: ServedModel, pixels: Tensor, *, spare: bool) -> Tensor:
         parts = torch.split(pixels, MAX_BATCH_IMAGES)
-        futures = [asyncio.wrap_future(self.batcher.submit(model, part)) for part in parts]
+        futures = [asyncio.wrap_future(self.batcher.submit(model, part, spare=spare)) for part in parts]
         return torch.cat(await asyncio.gather(*futures))
 
     def _in_pool(

@@ -41,6 +41,8 @@ class Replica(BaseModel):
     started_at: datetime
     last_seen_at: datetime
     serving_version: int | None = Field(description="What it answers with as `active`")
+    canary_version: int | None
+    shadow_version: int | None
 
     @classmethod
     def of(cls, row: ReplicaRow, *, is_this: bool, is_alive: bool) -> Self:
@@ -53,7 +55,29 @@ class Replica(BaseModel):
             started_at=row.started_at,
             last_seen_at=row.seen_at,
             serving_version=row.version_id,
+            canary_version=row.canary_version_id,
+            shadow_version=row.shadow_version_id,
         )
+
+
+class Companion(BaseModel):
+    """A version beside the one that answers, by the alias `canary` or `shadow`."""
+
+    version: int | None = Field(description="What the alias names; null: there is no such alias")
+    serving_version: int | None = Field(description="What this process has loaded")
+    share: float = Field(description="Of the classify requests, in [0, 1]")
+    trouble: str | None = Field(description="Why the version could not be loaded; `active` answers for it")
+
+
+class Comparison(BaseModel):
+    """How often the shadow put the same label first as the active version, in this process, since both are there."""
+
+    active_version: int
+    shadow_version: int
+    agreement: float | None = Field(description="Share of the compared images; null before the first")
+    agreed_images: int
+    differed_images: int
+    dropped_images: int = Field(description="Not compared, because the shadow was busy or failed")
 
 
 class System(BaseModel):
@@ -68,5 +92,8 @@ class System(BaseModel):
     active_version: int | None = Field(description="What the alias names")
     serving_version: int | None = Field(description="What this process answers with")
     queued_images: int
+    canary: Companion
+    shadow: Companion
+    comparison: Comparison | None
     replica: str = Field(description="Id of this process, new at each start")
     replicas: list[Replica] = Field(description="All API processes of the installation, the oldest first")

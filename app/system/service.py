@@ -10,8 +10,10 @@ import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.services import Services
-from app.system.schemas import Check, Ready, Replica, System
+from app.serving.shadow import Tally
+from app.system.schemas import Check, Companion, Comparison, Ready, Replica, System
 from registry.aliases import Aliases
+from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import utc_now
 from registry.replicas import Replicas
 
@@ -57,8 +59,34 @@ def describe_system(services: Services) -> System:
         active_version=active_version,
         serving_version=served.version_id if served else None,
         queued_images=services.engine.admission.num_images,
+        canary=_describe_companion(services, CANARY_ALIAS, services.settings.canary_share),
+        shadow=_describe_companion(services, SHADOW_ALIAS, services.settings.shadow_share),
+        comparison=_describe_comparison(services.shadow.tally),
         replica=own,
         replicas=[Replica.of(row, is_this=row.id == own, is_alive=row.seen_at >= alive_since) for row in rows],
+    )
+
+
+def _describe_companion(services: Services, alias: str, share: float) -> Companion:
+    held = services.engine.beside(alias)
+    return Companion(
+        version=services.companions.named().get(alias),
+        serving_version=held.version_id if held else None,
+        share=share,
+        trouble=services.companions.trouble(alias),
+    )
+
+
+def _describe_comparison(tally: Tally | None) -> Comparison | None:
+    if tally is None:
+        return None
+    return Comparison(
+        active_version=tally.active,
+        shadow_version=tally.shadow,
+        agreement=tally.agreement,
+        agreed_images=tally.agreed,
+        differed_images=tally.differed,
+        dropped_images=tally.dropped,
     )
 
 

@@ -118,7 +118,8 @@ def train(
 def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Step, pixels [B, 3, S, S] in -1..1, and tokens [B, L], as a function of (seed, step)."""
     tokens_of = tokenizer()
-    encode = lru_cache(maxsize=200_000)(lambda text: tokens_of([text])[0])
+    # Numbers, not tensors: small tensors that stay, between large ones that go, would let the heap grow for ever.
+    encode = lru_cache(maxsize=200_000)(lambda text: tuple(tokens_of([text])[0].tolist()))
     may_flip = torch.tensor([not is_mirrored(name) for name in corpus.names])
     plain = torch.from_numpy(corpus.is_plain)
     for step in range(first, settings.steps):
@@ -134,7 +135,7 @@ def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[i
         strips = torch.from_numpy(write_names([corpus.names[name] for name in names], side))
         shown = show(pictures, plain[rows], may_flip[names], strips, side, generator)
         pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
-        yield step, pixels.to(settings.device), torch.stack([encode(text) for text in texts]).to(settings.device)
+        yield step, pixels.to(settings.device), torch.tensor([encode(text) for text in texts]).to(settings.device)
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, tokens: Tensor, rate: float) -> Tensor:

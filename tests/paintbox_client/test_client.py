@@ -84,6 +84,11 @@ def test_images_are_classified_from_files_and_from_bytes(served: Served, tmp_pat
     assert [prediction["label"] for prediction in top["predictions"]] == LABELS[2:]
 
 
+def test_a_key_says_for_whom_the_client_asks(served: Served) -> None:
+    answer = served.client.classify([digit_pngs(0)[0]], LABELS, key="asker 1")
+    assert answer["alias"] == "active"  # there is no canary
+
+
 def test_the_labels_may_be_those_of_a_data_set(served: Served) -> None:
     dataset = add_ready_dataset(served.world.services, ["digit zero", "digit one"])
     (result,) = served.client.classify([digit_pngs(0)[0]], dataset=dataset)["results"]

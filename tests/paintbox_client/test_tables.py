@@ -1,8 +1,8 @@
-"""How a report reads on the command line."""
+"""How a report and the system read on the command line."""
 
 import pytest
 
-from paintbox_client.tables import print_dataset, print_job, print_report, print_versions
+from paintbox_client.tables import describe_system, print_dataset, print_job, print_report, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -75,3 +75,20 @@ def test_leakage_is_told_beside_the_data_set(capsys: pytest.CaptureFixture[str])
     assert "3 pictures are there under more than one class" in shown.err
     assert "ds_1" in shown.out
     print_dataset(dataset)  # of an older service
+
+
+def test_the_system_tells_what_is_there_a_line_each() -> None:
+    state = {
+        "version": "0.1.0",
+        "active_version": None,
+        "canary": {"version": 3, "serving_version": None, "share": 0.1, "trouble": "a blob is missing"},
+        "shadow": {"version": None, "serving_version": None, "share": 0.1, "trouble": None},
+        "comparison": {"agreement": 0.987},
+        "replicas": [{"host": "a:1", "is_alive": False, "last_seen_at": "noon", "serving_version": 1}],
+    }
+    assert dict(describe_system(state)) == {
+        "version": "0.1.0",
+        "canary": "version 3, 10% of the requests, not loaded: a blob is missing",
+        "agreement": "98.7% of the images that the shadow was asked too",
+        "replica a:1": "version 1, silent since noon",
+    }
