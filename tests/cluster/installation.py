@@ -120,6 +120,9 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
             "PAINTBOX_BLOB_URL": s3.new_url(),
             "PAINTBOX_DEVICE": "cpu",
             "PAINTBOX_QUIET_SECONDS": "2",
+            "PAINTBOX_REPLICA_INTERVAL_SECONDS": "1",  # so that the replica that is killed soon counts as gone
+            "PAINTBOX_CANARY_SHARE": "0.5",
+            "PAINTBOX_SHADOW_SHARE": "1",
         }
         cluster = Cluster(folder, environment, stack)
         cluster.replicas = tuple(_replica(name, stack) for name in ("api-a", "api-b"))

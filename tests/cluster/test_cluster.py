@@ -49,8 +49,14 @@ def upload(client: Client, folder: Path, name: str, digits: range, **num_by_spli
     return str(dataset["id"])
 
 
-def classify(client: Client) -> tuple[int, Any]:
-    answer = client.classify(IMAGES, labels=LABELS)
+def companions(client: Client) -> set[tuple[int, int]]:
+    """Canary and shadow of every living replica, as this one knows."""
+    replicas = client.system()["replicas"]
+    return {(each["canary_version"], each["shadow_version"]) for each in replicas if each["is_alive"]}
+
+
+def classify(client: Client, key: str | None = None) -> tuple[int, Any]:
+    answer = client.classify(IMAGES, labels=LABELS, key=key)
     return answer["version"], answer["results"]
 
 
@@ -115,6 +121,19 @@ def walk(cluster: Cluster, folder: Path) -> None:
         assert classify(b)[0] == version
     fan_out(a, b, folder, others)
     replace_replica(cluster, first, second, version)
+    try_another(a, b, version)
+
+
+def try_another(a: Client, b: Client, version: int) -> None:
+    keys = [f"asker {number}" for number in range(12)]
+    with step("a canary and a shadow named through B, in use on both"):
+        b.activate(1, alias="canary")
+        b.activate(1, alias="shadow")
+        wait_for(lambda: companions(a) == companions(b) == {(1, 1)}, "both have loaded them")
+        answers = [[classify(client, key)[0] for key in keys] for client in (a, b)]
+        assert answers[0] == answers[1]
+        assert set(answers[0]) == {1, version}
+        wait_for(lambda: all(client.system()["comparison"] for client in (a, b)), "both compare")
 
 
 def fan_out(a: Client, b: Client, folder: Path, others: str) -> None:
