@@ -16,10 +16,12 @@ STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | 
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 MINUTES ?= 150
+EXAMPLES ?= 300
 PROFILE ?= cpu
+JOBS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test bench docs starter constraints clean
+.PHONY: help setup demo up check test fuzz chaos bench docs starter constraints clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -42,11 +44,17 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 test: $(STAMP) ## Run the tests
 	$(BIN)/python -m pytest
 
+fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
+	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)
+
 bench: $(STAMP) ## Run every program in benchmarks/
 	@for program in benchmarks/[!_]*.py; do \
 		[ -e "$$program" ] || { echo "benchmarks/ holds no programs yet"; continue; }; \
 		echo "== $$program"; $(BIN)/python "$$program" || exit 1; \
 	done
+
+chaos: $(STAMP) ## Run 200 quick jobs while workers, trainers, API and Valkey are killed: make chaos JOBS=200 SEED=7
+	$(BIN)/python -m tests.chaos --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
 docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
 	$(BIN)/python docs/generate.py

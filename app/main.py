@@ -34,12 +34,15 @@ from app.periodic import PeriodicThread
 from app.problems import add_problem_handlers
 from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
+from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
 from app.serving.engine import Engine
 from app.serving.model import choose_device
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
+from app.webhooks.sender import WebhookSender
+from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import ConfigurationError
@@ -144,10 +147,25 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
         metrics.registry.register(StateCollector(engine, bases))
+        replica = Replica(database, engine, settings.replica_interval_seconds)
+        replica.announce()
+        stack.callback(replica.withdraw)
         services = Services(
-            settings, database, blobs, bell, bases, engine, activator, composer, streams, keyring, limits, metrics
+            settings,
+            database,
+            blobs,
+            bell,
+            bases,
+            engine,
+            activator,
+            composer,
+            streams,
+            keyring,
+            limits,
+            metrics,
+            replica,
         )
-        for thread in _threads(services, job_metrics):
+        for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()
             stack.callback(thread.stop)
         yield services
@@ -164,9 +182,20 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.activator.follow_alias),
+        PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
         PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
     )
+
+
+def _webhook_threads(services: Services, stack: ExitStack) -> tuple[PeriodicThread, ...]:
+    settings = services.settings
+    if settings.webhook_secret is None or not settings.webhook_hosts:
+        return ()
+    key = parse_secret(settings.webhook_secret.get_secret_value())
+    sender = WebhookSender(services.database, key, settings.webhook_hosts)
+    stack.callback(sender.close)
+    return (PeriodicThread("paintbox-webhooks", settings.webhook_interval_seconds, sender.deliver_due),)
 
 
 @contextmanager

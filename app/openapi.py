@@ -41,6 +41,8 @@ def _build(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             operation["security"] = []
             _add_responses(operation, 403)  # without keys: a foreign Host or Origin
+            if "requestBody" in operation:
+                _add_responses(operation, 400, 413)  # no JSON or multipart at all; more than the route reads
     for policy in Policies.of(app):
         for method in policy.methods:
             operation = schema["paths"][policy.path][method.lower()]

@@ -15,6 +15,7 @@ from app.composer import Composer
 from app.jobs.streaming import EventStreams
 from app.metrics.registry import Metrics
 from app.queue import Doorbell
+from app.replica import Replica
 from app.serving.engine import Engine
 from app.settings import AppSettings
 from paint_core.models import BaseModel
@@ -39,6 +40,7 @@ class Services:
         keyring: Tells who sends a key.
         rate_limits: Count the requests of each key.
         metrics: What Prometheus reads.
+        replica: This process among the others.
     """
 
     settings: AppSettings
@@ -53,6 +55,7 @@ class Services:
     keyring: Keyring
     rate_limits: RateLimits
     metrics: Metrics
+    replica: Replica
 
 
 def get_services(request: Request) -> Services:

@@ -8,6 +8,8 @@ import os
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from app.webhooks.signing import parse_secret
+from app.webhooks.targets import parse_origin
 from registry.settings import StorageSettings
 
 _MIN_KEY_LENGTH = 16
@@ -33,10 +35,14 @@ class AppSettings(StorageSettings):
         reaper_interval_seconds: How often waiting jobs are looked for.
         quiet_seconds: A waiting job for which nobody rang this long is rung for again.
         alias_interval_seconds: How often the alias `active` is compared with what is served.
+        replica_interval_seconds: How often this process tells the others that it is there.
         max_supported_drop: Points that a supported task may lose in a version that is to be active, where its patch
             set no limit; None: any.
         trash_retention_seconds: How long a deleted version can be restored before it is purged.
         trash_interval_seconds: How often the trash is looked through.
+        webhook_hosts: Where messages about finished jobs may be sent; none: no webhooks.
+        webhook_secret: Signs them; receivers know it, too.
+        webhook_interval_seconds: How often messages that wait are looked for.
     """
 
     host: str = "127.0.0.1"
@@ -55,9 +61,13 @@ class AppSettings(StorageSettings):
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
     quiet_seconds: float = Field(default=10.0, ge=0)
     alias_interval_seconds: float = Field(default=1.0, gt=0)
+    replica_interval_seconds: float = Field(default=5.0, gt=0)
     max_supported_drop: float | None = Field(default=None, ge=0, le=100)
     trash_retention_seconds: float = Field(default=30 * 86_400.0, ge=0)
     trash_interval_seconds: float = Field(default=3600.0, gt=0)
+    webhook_hosts: tuple[str, ...] = ()
+    webhook_secret: SecretStr | None = Field(default=None, validate_default=True)
+    webhook_interval_seconds: float = Field(default=1.0, gt=0)
 
     @field_validator("api_key")
     @classmethod
@@ -80,6 +90,21 @@ class AppSettings(StorageSettings):
         if not amounts or min(amounts) < 1:
             raise ValueError("write it as 600/minute, or leave it empty for no limit")
         return value
+
+    @field_validator("webhook_hosts")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            parse_origin(entry)
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signs_what_is_sent(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
+        if text or info.data.get("webhook_hosts"):
+            parse_secret(text)
+        return value if text else None
 
     @field_validator("max_queue_images")
     @classmethod

@@ -45,6 +45,11 @@ def print_jobs(items: Iterable[JsonObject]) -> None:
 def print_job(state: JsonObject) -> None:
     """Write one job and, if it failed, why."""
     print_jobs([state])
+    for each in state.get("attempts", ()) if state["error"] else ():
+        if each["cause"]:
+            print_note(f"attempt {each['attempt']}: {each['cause']}: {each['detail']}")
+    if state.get("log_tail") and state["error"]:
+        print_note(f"The last lines of its log:\n{state['log_tail']}")
     if state["error"]:
         print_note(f"{state['error']['code']}: {state['error']['detail']}")
 

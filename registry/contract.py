@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 from pydantic import StringConstraints
@@ -38,6 +38,35 @@ class JobKind(StrEnum):
 
     INGEST = "ingest"
     PATCH = "patch"
+
+
+class AttemptCause(StrEnum):
+    """Why an attempt at a job ended. The first four leave the job to be tried again, as often as it may be."""
+
+    TRAINER_EXITED = "trainer_exited"
+    TRAINER_KILLED = "trainer_killed"
+    LEASE_LAPSED = "lease_lapsed"
+    WORKER_STOPPED = "worker_stopped"
+    OUT_OF_MEMORY = "out_of_memory"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUCCEEDED = "succeeded"
+
+
+class DeliveryState(StrEnum):
+    """A message about a finished job is `waiting` until it is `delivered` or, after many tries, `given_up`."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
+class Priority(IntEnum):
+    """Which of the waiting jobs is taken first."""
+
+    LOW = 0
+    NORMAL = 1
+    HIGH = 2
 
 
 class DatasetState(StrEnum):

@@ -15,18 +15,17 @@ two workers that both believe they own a job still produce one result (Kleppmann
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import CursorResult, and_, or_, select, update
-from sqlalchemy.orm import defer
 
-from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
+from registry.attempts import Attempts
+from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus
+from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
-from registry.paging import Page, read_page
-from registry.repository import Repository
+from registry.job_lists import JobLists
 from registry.tables import DatasetRow, JobEventRow, JobRow
 
 LEASE_SECONDS = 30.0
@@ -45,13 +44,25 @@ class Lease:
     token: int
 
 
-class Jobs(Repository):
-    """Jobs within one transaction."""
+class Jobs(JobLists):
+    """Jobs within one transaction: what changes them, beside what reads them."""
 
     # -- asking -------------------------------------------------------------------------------------------------
 
-    def create(self, kind: JobKind, subject_id: str, owner: str | None = None) -> JobRow:
-        """Add a queued job and return it."""
+    def create(
+        self, kind: JobKind, subject_id: str, owner: str | None = None, *, webhook_url: str | None = None
+    ) -> JobRow:
+        """Add a queued job and return it.
+
+        Args:
+            kind: What it does.
+            subject_id: The data set or patch that it is about.
+            owner: Who asks, as their key names them.
+            webhook_url: Who is told when it has ended.
+
+        Returns:
+            The row, attached to the session.
+        """
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
             kind=kind,
@@ -61,6 +72,7 @@ class Jobs(Repository):
             attempt=0,
             lease_token=0,
             cancel_requested=False,
+            webhook_url=webhook_url,
             owner=owner,
             created_at=self._now(),
         )
@@ -68,62 +80,6 @@ class Jobs(Repository):
         self._session.flush()
         self.add_event(job.id, "queued")
         return job
-
-    def get(self, job_id: str) -> JobRow:
-        """Return the job.
-
-        Args:
-            job_id: Id such as `job_…`.
-
-        Returns:
-            The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        job = self._session.get(JobRow, job_id)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
-
-    def newest(
-        self,
-        limit: int = 100,
-        cursor: str | None = None,
-        *,
-        statuses: Collection[JobStatus] = (),
-        kind: JobKind | None = None,
-    ) -> Page[JobRow]:
-        """Return a page of jobs, newest first.
-
-        Args:
-            limit: Most jobs.
-            cursor: The page before's `next_cursor`.
-            statuses: Which to return; none means all.
-            kind: Which to return; None means both.
-
-        Returns:
-            The rows, attached to the session.
-
-        Raises:
-            RequestRefusedError: The cursor is not one of this list.
-        """
-        query = select(JobRow).options(defer(JobRow.checkpoint))
-        if statuses:
-            query = query.where(JobRow.status.in_([str(status) for status in statuses]))
-        if kind is not None:
-            query = query.where(JobRow.kind == kind)
-        return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
-
-    def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
-        """Return the jobs with these ids, by id, read at once."""
-        query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
-        return {job.id: job for job in self._session.scalars(query)}
-
-    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
-        """Return the job's events with ids above `after`, oldest first."""
-        query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.id > after)
-        return self._session.scalars(query.order_by(JobEventRow.id).limit(limit)).all()
 
     def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Append an event to the job's history.
@@ -198,11 +154,9 @@ class Jobs(Repository):
         # A locked row is being written by somebody who is alive after all; the next round looks at it again.
         query = select(JobRow).where(lapsed).with_for_update(skip_locked=True)
         for job in self._session.scalars(query, execution_options={"populate_existing": True}):
-            if job.cancel_requested:
-                self._end(job, JobStatus.CANCELLED)
-            elif job.attempt >= MAX_ATTEMPTS:
-                detail = f"Its worker vanished {job.attempt} times, the last time in stage {job.stage}."
-                self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
+            if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
+                self._attempts.end(job, AttemptCause.LEASE_LAPSED)
+                self._give_up(job)
         self._session.flush()
         quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
         waiting = or_(JobRow.status == JobStatus.QUEUED, lapsed)
@@ -233,6 +187,7 @@ class Jobs(Repository):
         self._session.expire_all()
         job = self.get(job_id)
         job.started_at = job.started_at or now
+        self._attempts.begin(job, owner)
         self.add_event(job_id, "started", data={"attempt": job.attempt, "owner": owner})
         return Lease(job_id, job.lease_token)
 
@@ -293,7 +248,15 @@ class Jobs(Repository):
         self._write(lease, lease_token=lease.token)
         self.add_event(lease.job_id, message, level, data)
 
-    def release(self, lease: Lease, reason: str, *, counts_as_attempt: bool) -> None:
+    def release(
+        self,
+        lease: Lease,
+        reason: str,
+        *,
+        counts_as_attempt: bool,
+        cause: AttemptCause | None = None,
+        log_tail: str | None = None,
+    ) -> None:
         """Give the job back to the queue, for another worker or a later start.
 
         It ends instead if somebody asked to cancel it, or once its attempts are used up.
@@ -302,6 +265,8 @@ class Jobs(Repository):
             lease: Proof that the caller holds the job.
             reason: Why, for people.
             counts_as_attempt: False when the job is not to blame, such as when the worker was told to stop.
+            cause: Why, for programs; left out: the worker stops, or, if it counts, the trainer ended.
+            log_tail: The end of what the trainer printed.
 
         Raises:
             LeaseLostError: The lease is not held any more.
@@ -309,10 +274,10 @@ class Jobs(Repository):
         attempts = JobRow.attempt if counts_as_attempt else JobRow.attempt - 1
         self._write(lease, attempt=attempts)
         job = self.get(lease.job_id)
-        if job.cancel_requested:  # nobody would lease it again, so nobody else could end it
-            return self._end_held(lease, JobStatus.CANCELLED)
-        if job.attempt >= MAX_ATTEMPTS:
-            return self._end_held(lease, JobStatus.FAILED, "attempts_exhausted", reason)
+        usual = AttemptCause.TRAINER_EXITED if counts_as_attempt else AttemptCause.WORKER_STOPPED
+        self._attempts.end(job, cause or usual, reason, log_tail)
+        if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
+            return self._give_up(job)
         self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
         self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
 
@@ -327,18 +292,23 @@ class Jobs(Repository):
         """
         self._end_held(lease, JobStatus.SUCCEEDED)
 
-    def fail(self, lease: Lease, code: str, detail: str) -> None:
+    def fail(self, lease: Lease, code: str, detail: str, log_tail: str | None = None) -> None:
         """End the job with a cause.
 
         Args:
             lease: Proof that the caller holds the job.
             code: Stable, machine-readable cause.
             detail: What happened and what to do next.
+            log_tail: The end of what the trainer printed.
 
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._end_held(lease, JobStatus.FAILED, code, detail)
+        self._write(lease, lease_token=lease.token)
+        job = self.get(lease.job_id)
+        cause = AttemptCause.OUT_OF_MEMORY if code == AttemptCause.OUT_OF_MEMORY else AttemptCause.FAILED
+        self._attempts.end(job, cause, f"{code}: {detail}", log_tail)
+        self._end(job, JobStatus.FAILED, code, detail)
 
     def cancel(self, lease: Lease) -> None:
         """End the job because somebody asked for it.
@@ -372,9 +342,25 @@ class Jobs(Repository):
             raise LeaseLostError(lease.job_id, lease.token)
         self._session.expire_all()
 
-    def _end_held(self, lease: Lease, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
+    @property
+    def _attempts(self) -> Attempts:
+        return Attempts(self._session, self._now)
+
+    def _end_held(self, lease: Lease, status: JobStatus) -> None:
         self._write(lease, lease_token=lease.token)
-        self._end(self.get(lease.job_id), status, code, detail)
+        job = self.get(lease.job_id)
+        self._attempts.end(job, AttemptCause(status))
+        self._end(job, status)
+
+    def _give_up(self, job: JobRow) -> None:
+        """End a job that nobody would lease again, so that nobody else could end it."""
+        if job.cancel_requested:
+            return self._end(job, JobStatus.CANCELLED)
+        causes = self._attempts.describe_blamed(job.id)
+        advice = "Repair the cause, or ask for less at a time; `retry` tries it again."
+        self._end(
+            job, JobStatus.FAILED, "attempts_exhausted", f"All {job.attempt} attempts ended early. {causes}. {advice}"
+        )
 
     def _end(self, job: JobRow, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
         job.status = status
@@ -387,5 +373,6 @@ class Jobs(Repository):
             self._session.execute(
                 update(DatasetRow).where(DatasetRow.job_id == job.id).values(state=DatasetState.FAILED)
             )
+        Deliveries(self._session, self._now).add(job)
         level = "error" if status is JobStatus.FAILED else "info"
         self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)

@@ -12,6 +12,8 @@ Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
 MAX_TASKS = 16
+OF_THE_JOB = frozenset({"webhook_url"})
+"""Fields that say how the job is done, not what the patch is: they are not part of what everybody may read of it."""
 
 
 class _Body(BaseModel):
@@ -80,8 +82,8 @@ class AlphaOptions(_Body):
             data set id; with `floor` only.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few, interpolates features, and verifies.
         path: `flat` scales the whole update alike (PAINT); `lines` by depth (LiNeS); `best` tries both.
-        grid_step: Distance of two alphas; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01 for
-            `interpolated`.
+        grid_step: Distance of two alphas, at least 0.001; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01
+            for `interpolated`.
         max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
         tolerance_points: How far what the rule maximises may be from its prediction at the chosen alpha.
         precision: Of the evaluations. `bf16` is faster where the hardware computes it, and moves accuracies by up to
@@ -92,7 +94,7 @@ class AlphaOptions(_Body):
     max_supported_drop: Points | dict[str, Points] | None = None
     strategy: Literal["grid", "interpolated"] = "grid"
     path: Literal["flat", "lines", "best"] = "flat"
-    grid_step: float | None = Field(default=None, gt=0, le=0.5)
+    grid_step: float | None = Field(default=None, ge=0.001, le=0.5)  # a thousand evaluations are enough
     max_alpha: float | None = Field(default=None, ge=1, le=3)
     tolerance_points: float | None = Field(default=None, gt=0, le=100)
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
@@ -155,6 +157,7 @@ class PatchRequest(_Body):
         alpha: How alpha is chosen.
         activate: `if_accepted` lets the version answer as soon as it is registered, provided that on the test splits,
             too, no supported task drops by more than rule `floor` allows; the report tells. `never` leaves that to you.
+        webhook_url: Told when the job has ended, at a host that the operator allows; signed as Standard Webhooks.
     """
 
     name: Name
@@ -170,6 +173,7 @@ class PatchRequest(_Body):
     anchors: AnchorOptions | None = None
     alpha: AlphaOptions = AlphaOptions()
     activate: Literal["never", "if_accepted"] = "never"
+    webhook_url: str | None = Field(default=None, min_length=1, max_length=2000)
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -13,7 +13,7 @@ from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
-from registry.patch_request import PatchRequest
+from registry.patch_request import OF_THE_JOB, PatchRequest
 from registry.repository import Repository
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
@@ -65,11 +65,11 @@ class Patches(Repository):
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
-        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id, owner)
+        job = Jobs(self._session, self._now).create(JobKind.PATCH, patch_id, owner, webhook_url=request.webhook_url)
         row = PatchRow(
             id=patch_id,
             name=request.name,
-            request=request.model_dump(mode="json"),
+            request=request.model_dump(mode="json", exclude=set(OF_THE_JOB)),
             base_fingerprint=base.fingerprint,
             job_id=job.id,
             owner=owner,

@@ -192,11 +192,14 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_status_lease", "status", "lease_expires_at"),
         Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_parent", "parent_id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(String(40), index=True)
+    parent_id: Mapped[str | None] = mapped_column(String(40))  # the job that this one does a part of
+    part: Mapped[str | None] = mapped_column(String(64))  # which one
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -210,10 +213,29 @@ class JobRow(Base):
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_expires_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(default=1, server_default="1")  # a `Priority`
+    webhook_url: Mapped[str | None] = mapped_column(String(2000))
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class JobAttemptRow(Base):
+    """One worker's try at a job, by the token of its lease, and why it ended."""
+
+    __tablename__ = "job_attempts"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    token: Mapped[int] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    worker: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    stage: Mapped[str | None] = mapped_column(String(32))
+    cause: Mapped[str | None] = mapped_column(String(32))
+    detail: Mapped[str | None]
+    log_tail: Mapped[str | None]
 
 
 class JobEventRow(Base):
@@ -228,6 +250,22 @@ class JobEventRow(Base):
     level: Mapped[str] = mapped_column(String(8))
     message: Mapped[str]
     data: Mapped[dict[str, Any] | None]
+
+
+class WebhookDeliveryRow(Base):
+    """A message about a finished job that waits to be delivered, was, or was given up."""
+
+    __tablename__ = "webhook_deliveries"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    url: Mapped[str] = mapped_column(String(2000))
+    payload: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16))
+    num_tries: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None] = mapped_column(index=True)  # when it may be tried; None: no more
+    last_error: Mapped[str | None] = mapped_column(String(500))
+    created_at: Mapped[datetime]
 
 
 class IdempotencyKeyRow(Base):
@@ -255,3 +293,17 @@ class ApiKeyRow(Base):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class ReplicaRow(Base):
+    """An API process that has told of itself. One that nobody has heard of for long is forgotten."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    host: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    version_id: Mapped[int | None]  # what answers there as `active`; no foreign key: a purge must not wait for it
+    canary_version_id: Mapped[int | None]
+    shadow_version_id: Mapped[int | None]

@@ -22,11 +22,9 @@ def main() -> int:
     database = Database(settings.resolved_database_url)
     database.migrate()
     database.close()  # pool processes open their own
-    from worker.celery_app import celery_app
+    from worker.celery_app import celery_app, consume
 
-    celery_app.worker_main(
-        ["worker", "--concurrency=1", "--hostname=worker@%h", f"--loglevel={settings.log_level}", "--without-gossip"]
-    )
+    consume(celery_app, settings.log_level)
     return 0
 
 

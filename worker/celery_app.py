@@ -12,9 +12,17 @@ from registry.contract import QUEUE_NAME
 from worker.settings import WorkerSettings
 
 
-def build_celery(settings: WorkerSettings) -> Celery:
-    """Return the application that consumes doorbell messages from the broker."""
-    celery = Celery("paintbox", broker=settings.broker_url.get_secret_value(), include=["worker.tasks"])
+def build_celery(settings: WorkerSettings, tasks: str = "worker.tasks") -> Celery:
+    """Return the application that consumes doorbell messages from the broker.
+
+    Args:
+        settings: Name the broker.
+        tasks: Module that registers the one task.
+
+    Returns:
+        The application, not connected yet.
+    """
+    celery = Celery("paintbox", broker=settings.broker_url.get_secret_value(), include=[tasks])
     celery.conf.update(
         accept_content=["json"],
         task_default_queue=QUEUE_NAME,
@@ -28,6 +36,12 @@ def build_celery(settings: WorkerSettings) -> Celery:
         broker_connection_max_retries=None,
     )
     return celery
+
+
+def consume(celery: Celery, log_level: str, name: str = "worker") -> None:
+    """Take one message at a time until told to stop; `name` tells the workers of one machine apart."""
+    silent = ("--without-gossip", "--without-mingle")  # workers have nothing to tell each other
+    celery.worker_main(["worker", "--concurrency=1", f"--hostname={name}@%h", f"--loglevel={log_level}", *silent])
 
 
 celery_app = build_celery(WorkerSettings.load())

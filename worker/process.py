@@ -18,32 +18,38 @@ from contextlib import suppress
 from typing import IO, Self
 
 from registry.jobs import Lease
+from worker.log_tail import find_secrets, read_tail
 from worker.messages import Message, parse_message
 from worker.settings import WorkerSettings
 
+TRAINER_COMMAND = (sys.executable, "-m", "worker.trainer")
 _READ_BYTES = 1 << 16
 
 
 class TrainerProcess:
-    """A running `python -m worker.trainer`; use it as a context manager.
+    """A running trainer; use it as a context manager.
 
     Args:
         settings: Handed over through the environment, so that the trainer sees what its worker sees.
         lease: Names the job, and the token that the trainer's writes carry.
+        command: Program that speaks as `worker.trainer` does; job and token are added to its arguments.
     """
 
-    def __init__(self, settings: WorkerSettings, lease: Lease) -> None:
+    def __init__(self, settings: WorkerSettings, lease: Lease, command: tuple[str, ...] = TRAINER_COMMAND) -> None:
         self._settings = settings
         self._lease = lease
+        self._command = command
         self._rest = b""
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
         log_dir = self._settings.log_dir / "jobs"
         log_dir.mkdir(parents=True, exist_ok=True)
-        self._log: IO[bytes] = (log_dir / f"{self._lease.job_id}.log").open("ab")
+        self._log_path = log_dir / f"{self._lease.job_id}.log"
+        self._log: IO[bytes] = self._log_path.open("ab")
+        self._log_start = self._log.tell()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.trainer", self._lease.job_id, str(self._lease.token)],
+            [*self._command, self._lease.job_id, str(self._lease.token)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -76,6 +82,12 @@ class TrainerProcess:
         status = self._process.poll()
         assert status is not None
         return status
+
+    def log_tail(self) -> str:
+        """Return the end of what this attempt printed, without secrets."""
+        broker_url = self._settings.broker_url.get_secret_value()
+        secrets = find_secrets(os.environ, self._settings.resolved_database_url, broker_url)
+        return read_tail(self._log_path, self._log_start, secrets)
 
     def messages(self, timeout_seconds: float) -> Iterator[Message]:
         """Yield what the trainer has said, waiting up to the timeout for it to say something."""

@@ -9,6 +9,7 @@ shutdown or a lost lease. A trainer that dies is started again; it resumes from 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -19,12 +20,13 @@ from sqlalchemy.exc import OperationalError
 
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
-from registry.contract import JobKind, JobStatus
+from registry.contract import AttemptCause, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import LeaseLostError
 from registry.jobs import Jobs, Lease
 from worker.messages import Checkpoint, Failure, Message, Note, Progress
-from worker.process import TrainerProcess
+from worker.process import TRAINER_COMMAND, TrainerProcess
+from worker.run import remove_scratch
 from worker.settings import WorkerSettings
 
 _POLL_SECONDS = 0.2
@@ -37,11 +39,19 @@ class Supervisor:
     Args:
         settings: The worker's settings; the trainer gets them through its environment.
         is_stopping: Tells whether the worker is shutting down.
+        trainer: Program that does the work; tests give one that does it without arithmetic.
     """
 
-    def __init__(self, settings: WorkerSettings, *, is_stopping: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        is_stopping: Callable[[], bool] = lambda: False,
+        trainer: tuple[str, ...] = TRAINER_COMMAND,
+    ) -> None:
         self._settings = settings
         self._is_stopping = is_stopping
+        self._trainer = trainer
         self._database = Database(settings.resolved_database_url)
         self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -64,12 +74,13 @@ class Supervisor:
 
     def _attempt(self, lease: Lease) -> None:
         log.info("trainer starts", token=lease.token)
-        with TrainerProcess(self._settings, lease) as trainer:
+        with TrainerProcess(self._settings, lease, self._trainer) as trainer:
             watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
             verdict = watch.follow(trainer)
-        self._settle(lease, verdict, trainer.exit_status)
+        remove_scratch(self._settings.scratch_dir, lease.job_id)  # a trainer that was killed has left its own
+        self._settle(lease, verdict, trainer)
 
-    def _settle(self, lease: Lease, verdict: _Verdict, exit_status: int) -> None:
+    def _settle(self, lease: Lease, verdict: _Verdict, trainer: TrainerProcess) -> None:
         """Write how the attempt ended; a trainer that registered its result has already ended the job itself."""
         with self._database.write() as session:
             jobs = Jobs(session)
@@ -80,11 +91,12 @@ class Supervisor:
             elif verdict is _STOPPING:
                 jobs.release(lease, "the worker is shutting down", counts_as_attempt=False)
             elif isinstance(verdict, Failure):
-                jobs.fail(lease, verdict.code, verdict.detail)
+                jobs.fail(lease, verdict.code, verdict.detail, trainer.log_tail())
             else:
-                reason = f"the trainer ended with {_describe(exit_status)} in stage {jobs.get(lease.job_id).stage}"
+                cause, how = _describe(trainer.exit_status)
+                reason = f"the trainer ended with {how} in stage {jobs.get(lease.job_id).stage}"
                 log.error("trainer died", reason=reason)
-                jobs.release(lease, reason, counts_as_attempt=True)
+                jobs.release(lease, reason, counts_as_attempt=True, cause=cause, log_tail=trainer.log_tail())
 
     def _forget_checkpoint(self, job_id: str) -> None:
         """Free the checkpoint's training state once the job has ended."""
@@ -211,5 +223,8 @@ class _Watch:
             )
 
 
-def _describe(exit_status: int) -> str:
-    return f"signal {-exit_status}" if exit_status < 0 else f"exit status {exit_status}"
+def _describe(exit_status: int) -> tuple[AttemptCause, str]:
+    if exit_status >= 0:
+        return AttemptCause.TRAINER_EXITED, f"exit status {exit_status}"
+    hint = ", which the system sends when memory runs out," if exit_status == -signal.SIGKILL else ""
+    return AttemptCause.TRAINER_KILLED, f"signal {-exit_status} ({signal.Signals(-exit_status).name}){hint}"

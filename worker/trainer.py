@@ -10,7 +10,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 
 import structlog
@@ -32,11 +32,20 @@ FAILED = 1
 log = structlog.get_logger()
 
 # By name, so that an ingest job does not wait seconds for torch to be imported.
-_STEPS = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.patch"}
+STEPS: Mapping[JobKind, str] = {JobKind.INGEST: "worker.steps.ingest", JobKind.PATCH: "worker.steps.patch"}
 
 
-def main(job_id: str, token: int) -> int:
-    """Do the job's work and return the exit status."""
+def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
+    """Do the job's work and return the exit status.
+
+    Args:
+        job_id: The job.
+        token: Of the lease that its worker holds.
+        steps: Module of the function that does a kind of job; the function has the kind's name.
+
+    Returns:
+        0, or 1 if the work cannot be done, of which the supervisor has been told.
+    """
     channel = _take_standard_output()
     keep_freed_memory()
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
@@ -56,7 +65,7 @@ def main(job_id: str, token: int) -> int:
         channel=channel,
         settings=settings,
     )
-    failure = _attempt(JobKind(job.kind), run)
+    failure = _attempt(steps, JobKind(job.kind), run)
     database.close()
     if failure is None:
         return 0
@@ -64,10 +73,10 @@ def main(job_id: str, token: int) -> int:
     return FAILED
 
 
-def _attempt(kind: JobKind, run: Run) -> Failure | None:
+def _attempt(steps: Mapping[JobKind, str], kind: JobKind, run: Run) -> Failure | None:
     """Run the job's step; the one place where every error of a job is caught, logged and given a code."""
     try:
-        step: Callable[[Run], None] = getattr(import_module(_STEPS[kind]), kind)
+        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
         step(run)
     except LeaseLostError as error:
         log.warning("lease lost; the result was refused", token=error.token)

@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 
 from app.access.policies import needs
 from app.jobs import service
-from app.jobs.schemas import Job, JobEvent, JobEventList, JobList
+from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
@@ -39,9 +39,12 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_job(services: ServicesDep, job_id: str) -> Job:
-    """One job: its status, stage, progress from 0 to 1, seconds to go, and, once failed, the cause."""
-    return Job.of(service.get_job(services, job_id))
+def get_job(services: ServicesDep, job_id: str) -> JobDetail:
+    """One job: its status, stage, progress from 0 to 1, seconds to go, and what was tried.
+
+    Once failed it names the cause and has the last lines that its trainer printed.
+    """
+    return service.get_job(services, job_id)
 
 
 @router.get(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +10,8 @@ from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.contract import JobKind, JobStatus
-from registry.tables import JobEventRow, JobRow
+from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus
+from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
 
 
 class JobBrief(BaseModel):
@@ -93,6 +94,74 @@ class Job(BaseModel):
                 retry=f"{path}/retry",
                 subject=f"/v1/{noun}/{row.subject_id}",
             ),
+        )
+
+
+class JobAttempt(BaseModel):
+    """One worker's try at a job."""
+
+    attempt: int = Field(description="1, 2, 3; a stop of the worker does not count, and a retry starts anew")
+    started_at: datetime
+    ended_at: datetime | None = Field(description="Of a lease that lapsed: when that was noticed")
+    stage: str | None = Field(description="The stage in which it ended")
+    cause: AttemptCause | None = Field(description="Why it ended, for programs")
+    detail: str | None = Field(description="Why it ended, for people")
+
+    @classmethod
+    def of(cls, row: JobAttemptRow) -> JobAttempt:
+        """Return the resource of a row."""
+        return cls(
+            attempt=row.attempt,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            stage=row.stage,
+            cause=AttemptCause(row.cause) if row.cause else None,
+            detail=row.detail,
+        )
+
+
+class JobWebhook(BaseModel):
+    """The message about a job's end."""
+
+    id: str = Field(description="The header `webhook-id` of every try")
+    state: DeliveryState
+    tries: int
+    next_try_at: datetime | None
+    last_error: str | None
+
+    @classmethod
+    def of(cls, row: WebhookDeliveryRow | None) -> JobWebhook | None:
+        """Return the resource of a row, if there is one."""
+        if row is None:
+            return None
+        return cls(
+            id=row.id,
+            state=DeliveryState(row.state),
+            tries=row.num_tries,
+            next_try_at=row.due_at,
+            last_error=row.last_error,
+        )
+
+
+class JobDetail(Job):
+    """A job with what was tried."""
+
+    attempts: list[JobAttempt] = Field(description="Oldest first")
+    log_tail: str | None = Field(description="Last lines that the trainer of the last failed attempt printed")
+
+    webhook: JobWebhook | None = Field(description="The message about its end, if one was asked for and it has ended")
+
+    @classmethod
+    def with_attempts(
+        cls, row: JobRow, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None
+    ) -> JobDetail:
+        """Return the resource of a job's row, of its attempts, oldest first, and of the message about its end."""
+        tails = [each.log_tail for each in attempts if each.log_tail]
+        return cls(
+            **vars(Job.of(row)),
+            attempts=[JobAttempt.of(each) for each in attempts],
+            log_tail=tails[-1] if tails else None,
+            webhook=JobWebhook.of(delivery),
         )
 
 

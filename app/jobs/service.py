@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.jobs.schemas import JobDetail
 from app.services import Services
+from registry.attempts import Attempts
 from registry.contract import JobKind, JobStatus
+from registry.deliveries import Deliveries
 from registry.jobs import Jobs
 from registry.paging import Page
 from registry.tables import JobEventRow, JobRow
@@ -19,10 +22,11 @@ def list_jobs(
         return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind)
 
 
-def get_job(services: Services, job_id: str) -> JobRow:
-    """Return the job."""
+def get_job(services: Services, job_id: str) -> JobDetail:
+    """Return the job with its attempts and the message about its end."""
     with services.database.read() as session:
-        return Jobs(session).get(job_id)
+        job, attempts = Jobs(session).get(job_id), Attempts(session).all(job_id)
+        return JobDetail.with_attempts(job, attempts, Deliveries(session).newest_of(job_id))
 
 
 def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEventRow]:

@@ -18,6 +18,7 @@ from app.patches.reselection import Selection, Stage, evaluate, last_stage, sele
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.services import Services
 from app.versions.service import get_version
+from app.webhooks.targets import check_target
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
@@ -72,6 +73,8 @@ def start_patch(
 
 
 def _start(services: Services, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:
+    if request.webhook_url is not None:
+        check_target(request.webhook_url, services.settings.webhook_hosts)
     digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     with services.database.write() as session:
         keys = IdempotencyKeys(session)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import platform
+from datetime import timedelta
 from importlib.metadata import version
 
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.services import Services
-from app.system.schemas import Check, Ready, System
+from app.system.schemas import Check, Ready, Replica, System
 from registry.aliases import Aliases
+from registry.database import utc_now
+from registry.replicas import Replicas
 
 
 def check_ready(services: Services) -> Ready:
@@ -36,9 +39,12 @@ def check_ready(services: Services) -> Ready:
 
 
 def describe_system(services: Services) -> System:
-    """Return what runs here."""
+    """Return what runs here, and beside it."""
+    services.replica.announce()  # so that what is told of this process is true at this moment
     with services.database.read() as session:
         active_version = Aliases(session).active_version_id()
+        rows = Replicas(session).all()
+    own, alive_since = services.replica.identity.id, utc_now() - timedelta(seconds=services.replica.alive_seconds)
     served = services.engine.served
     device = next(iter(services.bases.values())).device
     return System(
@@ -51,6 +57,8 @@ def describe_system(services: Services) -> System:
         active_version=active_version,
         serving_version=served.version_id if served else None,
         queued_images=services.engine.admission.num_images,
+        replica=own,
+        replicas=[Replica.of(row, is_this=row.id == own, is_alive=row.seen_at >= alive_since) for row in rows],
     )
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from paintbox_client.tables import print_dataset, print_report, print_versions
+from paintbox_client.tables import print_dataset, print_job, print_report, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -50,3 +50,28 @@ def test_leakage_is_told_beside_the_data_set(capsys: pytest.CaptureFixture[str])
     assert "3 pictures are there under more than one class" in shown.err
     assert "ds_1" in shown.out
     print_dataset(dataset)  # of an older service
+
+
+def test_a_failed_job_is_shown_with_its_attempts_and_the_end_of_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    job = {
+        "id": "job_1",
+        "kind": "patch",
+        "subject_id": "pt_1",
+        "progress": 0.5,
+        "status": "failed",
+        "stage": "finetune",
+    }
+    tried = {"attempt": 1, "cause": "trainer_killed", "detail": "the trainer ended with signal 9"}
+    error = {"code": "attempts_exhausted", "detail": "All attempts ended early."}
+    extra = {
+        "eta_seconds": None,
+        "cancel_requested": False,
+        "error": error,
+        "attempts": [tried],
+        "log_tail": "[red]a\nb",
+    }
+    print_job(job | extra)
+    told = capsys.readouterr().err
+    assert "attempt 1: trainer_killed: the trainer ended with signal 9" in told
+    assert "[red]a\nb" in told
+    assert told.index("[red]a") < told.index("attempts_exhausted: All attempts ended early.")

@@ -47,6 +47,8 @@ def test_a_request_survives_being_stored() -> None:
         {"method": "magic"},
         {"alpha": {"grid_step": 0.3}},
         {"alpha": {"grid_step": 0}},
+        {"alpha": {"grid_step": 5e-324}},
+        {"alpha": {"grid_step": 1e-6}},
         {"alpha": {"rule": "best on test"}},
         {"finetune": {"iterations": 0}},
         {"finetune": {"learning_rate": 0}},

@@ -72,6 +72,9 @@ def test_joint_with_folds_and_anchors(
     assert len(report["final_losses"]) == 3  # two folds and all the data
     assert [term["key"] for term in report["terms"]] == ["all"]
     assert all(note.data and note.data["anchor_loss"] >= 0 for note in recorder.notes("fine-tuning"))
+    accuracies = [note.data or {} for note in recorder.notes("alpha evaluated")]
+    assert {each["alpha"] for each in accuracies} == {0.0, 0.5, 1.0}
+    assert all(each["accuracies"].keys() == {digits.id, more_digits.id, kept.id} for each in accuracies)
     assert any("fold" in note for note in report["notes"])
     _require_what_is_registered_is_what_is_reported(installation, row, starter)
 

@@ -22,9 +22,11 @@ from worker.steps.prepare import (
 )
 from worker.steps.register import register
 from worker.steps.state import PatchState
-from worker.steps.workload import DECODE_UNITS, Workload, total_units
+from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_steps, total_units
+from worker.thinning import Thinning
 
-_LOSS_EVENTS = 20
+_MOST_LOSSES = 150  # events of a job, of each kind, beside the last loss of each run
+_MOST_POINTS = 100
 
 
 def patch(run: Run) -> None:
@@ -42,7 +44,10 @@ def patch(run: Run) -> None:
         tasks = load_tasks(run, job, base, decoded)
         anchors = load_anchors(run, job, base, tasks, decoded)
     workload = Workload(meter, plan.finetune)
-    reporter = _Reporter(run, workload)
+    num_tasks = len(job.request.tasks)
+    losses = Thinning(count_steps(num_tasks, plan), _MOST_LOSSES)
+    points = Thinning(count_points(num_tasks, plan), _MOST_POINTS)
+    reporter = _Reporter(run, workload, losses, points)
     journal = JobJournal(run, state, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
     result = run_patch(
         base,
@@ -96,19 +101,23 @@ def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
 
 
 class _Reporter:
-    """Tells the supervisor what happens: progress always, losses as events of the job.
+    """Tells the supervisor what happens: progress always, losses and accuracies as events of the job.
 
     Args:
         run: The attempt.
         workload: Counts what is done.
+        losses: Tells which steps become events.
+        points: Tells which evaluated alphas become events.
 
     Attributes:
         loss: Of the last step; None before the first.
     """
 
-    def __init__(self, run: Run, workload: Workload) -> None:
+    def __init__(self, run: Run, workload: Workload, losses: Thinning, points: Thinning) -> None:
         self._run = run
         self._workload = workload
+        self._losses = losses
+        self._points = points
         self.loss: float | None = None
 
     def __call__(self, event: Event) -> None:
@@ -116,16 +125,23 @@ class _Reporter:
             case StepReport():
                 self._step(event)
             case CurvePoint():
-                self._workload.point(event)
+                self._point(event)
             case _:
                 self._workload.scores(event.scores)
 
     def _step(self, report: StepReport) -> None:
         self._workload.step()
         self.loss = report.loss
-        if report.step % max(report.total // _LOSS_EVENTS, 1) == 0 or report.step == report.total:
+        if self._losses.is_due() or report.step == report.total:
             data = {"step": report.step, "loss": report.loss, "learning_rate": report.learning_rate}
             data["images_per_second"] = report.images_per_second
             if report.anchor_loss is not None:
                 data["anchor_loss"] = report.anchor_loss
             self._run.channel.send(Note("fine-tuning", data=data))
+
+    def _point(self, point: CurvePoint) -> None:
+        self._workload.point(point)
+        if point.measured and self._points.is_due():  # interpolated ones come all at once, in the report
+            accuracies = {name: round(score.accuracy, 6) for name, score in point.scores.items()}
+            data = {"alpha": point.alpha, "profile": point.profile, "accuracies": accuracies}
+            self._run.channel.send(Note("alpha evaluated", data=data))

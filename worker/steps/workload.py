@@ -53,12 +53,22 @@ def total_units(job: PatchJob, plan: PatchPlan) -> float:
     """Return the work of the whole job; an estimate, since a search may take a few evaluations more."""
     images = job.num_images
     decode = DECODE_UNITS * (sum(images.values()) + job.num_anchors)
-    num_tasks, num_folds = len(job.request.tasks), plan.folds or 0
-    num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + num_folds
-    train = num_runs * plan.finetune.iterations * _step_units(plan.finetune)
-    num_searches = num_folds or (num_tasks if plan.method == "sequential" else 1)
-    select = num_searches * _num_forwards(plan.alpha) * images["validation"]
+    num_tasks = len(job.request.tasks)
+    train = count_steps(num_tasks, plan) * _step_units(plan.finetune)
+    select = count_points(num_tasks, plan) * images["validation"]
     return decode + train + select + _TEST_FORWARDS * images["test"]
+
+
+def count_steps(num_tasks: int, plan: PatchPlan) -> int:
+    """Return the optimizer steps of all fine-tuning runs together."""
+    num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + (plan.folds or 0)
+    return num_runs * plan.finetune.iterations
+
+
+def count_points(num_tasks: int, plan: PatchPlan) -> float:
+    """Return the alphas that all searches together evaluate; an estimate, since a search may take a few more."""
+    num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
+    return num_searches * _num_forwards(plan.alpha)
 
 
 def _step_units(config: FinetuneConfig) -> float:

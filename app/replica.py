@@ -1,0 +1,70 @@
+"""This process among the API processes of an installation: it tells the others that it is there and what it serves.
+
+It tells the database, not the broker, which may lose everything at any time: what was lost there would look like a
+process that has gone.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+from contextlib import suppress
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.serving.engine import Engine
+from registry.database import Database, utc_now
+from registry.replicas import Identity, Replicas, Serving
+
+LOOK_SECONDS = 1.0
+"""How often it looks whether what it serves has changed."""
+
+_ALIVE_INTERVALS = 3.0
+
+
+class Replica:
+    """Announces this process.
+
+    Args:
+        database: Where all processes tell of themselves.
+        engine: What this one serves.
+        interval_seconds: How often it tells that it is there, if nothing else changes.
+    """
+
+    def __init__(self, database: Database, engine: Engine, interval_seconds: float) -> None:
+        self._database = database
+        self._engine = engine
+        self._interval_seconds = interval_seconds
+        self._told: Serving | None = None
+        self._told_at = 0.0
+        self._lock = threading.Lock()
+        self.identity = Identity(f"rep_{secrets.token_hex(8)}", f"{socket.gethostname()}:{os.getpid()}", utc_now())
+
+    @property
+    def alive_seconds(self) -> float:
+        """A process that has been silent for longer is probably gone."""
+        return _ALIVE_INTERVALS * self._interval_seconds + LOOK_SECONDS
+
+    @property
+    def serving(self) -> Serving:
+        """What this process serves now."""
+        served = self._engine.served
+        return Serving(active=served.version_id if served else None)
+
+    def announce(self) -> None:
+        """Tell what is served, if that has changed or was told long ago."""
+        with self._lock:
+            serving = self.serving
+            if serving == self._told and time.monotonic() - self._told_at < self._interval_seconds:
+                return
+            with self._database.write() as session:
+                Replicas(session).announce(self.identity, serving)
+            self._told, self._told_at = serving, time.monotonic()
+
+    def withdraw(self) -> None:
+        """Tell that this process stops; a database that is away learns it from the silence."""
+        with suppress(SQLAlchemyError), self._database.write() as session:
+            Replicas(session).withdraw(self.identity.id)

@@ -1,0 +1,1 @@
+"""Messages to other services about jobs that have ended."""

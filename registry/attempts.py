@@ -1,0 +1,69 @@
+"""Attempts at jobs: which there were, why each ended, and the end of what its trainer printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from registry.contract import MAX_ATTEMPTS, AttemptCause
+from registry.repository import Repository
+from registry.tables import JobAttemptRow, JobRow
+
+_BLAMED = (AttemptCause.TRAINER_EXITED, AttemptCause.TRAINER_KILLED, AttemptCause.LEASE_LAPSED)
+"""Ends that use up one of a job's attempts and leave it to be tried again."""
+
+
+class Attempts(Repository):
+    """Attempts within one transaction, which has written or locked the job's row."""
+
+    def all(self, job_id: str) -> Sequence[JobAttemptRow]:
+        """Return the job's attempts, oldest first."""
+        query = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id)
+        return self._session.scalars(query.order_by(JobAttemptRow.token)).all()
+
+    def begin(self, job: JobRow, worker: str) -> None:
+        """Note that a worker starts on a job that it has just leased.
+
+        An attempt that is still open lost its lease: its worker vanished, or could not reach the database.
+        """
+        self.end(job, AttemptCause.LEASE_LAPSED)
+        self._session.add(
+            JobAttemptRow(
+                job_id=job.id, token=job.lease_token, attempt=job.attempt, worker=worker, started_at=self._now()
+            )
+        )
+        self._session.flush()
+
+    def end(self, job: JobRow, cause: AttemptCause, detail: str | None = None, log_tail: str | None = None) -> None:
+        """Note why the open attempt ended; none is open where nobody works on the job.
+
+        Args:
+            job: The job, as it was when the attempt ended.
+            cause: Why, for programs.
+            detail: Why, for people; left out: what the cause means.
+            log_tail: The end of what the trainer printed.
+        """
+        still_open = (JobAttemptRow.job_id == job.id, JobAttemptRow.ended_at.is_(None))
+        for row in self._session.scalars(select(JobAttemptRow).where(*still_open)):
+            row.ended_at, row.cause, row.stage = self._now(), cause, job.stage
+            row.detail = detail or _describe(row, cause)
+            row.log_tail = log_tail or None
+
+    def describe_blamed(self, job_id: str) -> str:
+        """Return why the last attempts of a job ended that has used them all up, for people."""
+        query = (
+            select(JobAttemptRow)
+            .where(JobAttemptRow.job_id == job_id, JobAttemptRow.cause.in_(_BLAMED))
+            .order_by(JobAttemptRow.token.desc())
+            .limit(MAX_ATTEMPTS)
+        )
+        rows = reversed(self._session.scalars(query).all())
+        return "; ".join(f"attempt {row.attempt}: {row.detail}" for row in rows)
+
+
+def _describe(row: JobAttemptRow, cause: AttemptCause) -> str:
+    if cause is not AttemptCause.LEASE_LAPSED:
+        return str(cause)
+    where = f"in stage {row.stage}" if row.stage else "before its first stage"
+    return f"worker {row.worker} gave no sign any more, {where}: it died, or could not reach the database"

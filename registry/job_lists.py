@@ -1,0 +1,74 @@
+"""Reading jobs and their events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import defer
+
+from registry.contract import JobKind, JobStatus
+from registry.errors import NotFoundError
+from registry.paging import Page, read_page
+from registry.repository import Repository
+from registry.tables import JobEventRow, JobRow
+
+
+class JobLists(Repository):
+    """Jobs to be looked at, within one transaction."""
+
+    def get(self, job_id: str) -> JobRow:
+        """Return the job.
+
+        Args:
+            job_id: Id such as `job_…`.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such job.
+        """
+        job = self._session.get(JobRow, job_id)
+        if job is None:
+            raise NotFoundError("job", job_id)
+        return job
+
+    def newest(
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        statuses: Collection[JobStatus] = (),
+        kind: JobKind | None = None,
+    ) -> Page[JobRow]:
+        """Return a page of jobs, newest first.
+
+        Args:
+            limit: Most jobs.
+            cursor: The page before's `next_cursor`.
+            statuses: Which to return; none means all.
+            kind: Which to return; None means both.
+
+        Returns:
+            The rows, attached to the session.
+
+        Raises:
+            RequestRefusedError: The cursor is not one of this list.
+        """
+        query = select(JobRow).options(defer(JobRow.checkpoint))
+        if statuses:
+            query = query.where(JobRow.status.in_([str(status) for status in statuses]))
+        if kind is not None:
+            query = query.where(JobRow.kind == kind)
+        return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
+
+    def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
+        """Return the jobs with these ids, by id, read at once."""
+        query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
+        return {job.id: job for job in self._session.scalars(query)}
+
+    def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
+        """Return the job's events with ids above `after`, oldest first."""
+        query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.id > after)
+        return self._session.scalars(query.order_by(JobEventRow.id).limit(limit)).all()

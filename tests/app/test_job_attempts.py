@@ -1,0 +1,48 @@
+"""What a job tells of its attempts, over HTTP."""
+
+from typing import Any
+
+from registry.contract import AttemptCause, JobKind
+from registry.jobs import Jobs
+from tests.app.world import World
+
+
+def _poisoned(world: World) -> dict[str, Any]:
+    """A job whose trainers died three times."""
+    with world.services.database.write() as session:
+        jobs = Jobs(session)
+        job_id = jobs.create(JobKind.PATCH, "pt_test").id
+        for number in range(3):
+            lease = jobs.lease(job_id, "a test")
+            assert lease is not None
+            jobs.report(lease, stage="finetune", progress=0.1, eta_seconds=None)
+            why = "the trainer ended with signal 9"
+            killed = AttemptCause.TRAINER_KILLED
+            jobs.release(lease, why, counts_as_attempt=True, cause=killed, log_tail=f"Traceback {number}")
+    answer: dict[str, Any] = world.client.get(f"/v1/jobs/{job_id}").json()
+    return answer
+
+
+def test_a_poison_job_tells_the_cause_of_each_attempt_and_the_end_of_its_log(world: World) -> None:
+    job = _poisoned(world)
+    assert (job["status"], job["error"]["code"]) == ("failed", "attempts_exhausted")
+    assert job["error"]["detail"].count("signal 9") == 3
+    assert [(each["attempt"], each["cause"], each["stage"]) for each in job["attempts"]] == [
+        (number, "trainer_killed", "finetune") for number in (1, 2, 3)
+    ]
+    assert all(each["started_at"] <= each["ended_at"] for each in job["attempts"])
+    assert all(each["detail"] == "the trainer ended with signal 9" for each in job["attempts"])
+    assert job["log_tail"] == "Traceback 2"
+
+
+def test_a_job_that_nobody_has_tried_has_no_attempts_and_no_log(world: World) -> None:
+    with world.services.database.write() as session:
+        job_id = Jobs(session).create(JobKind.PATCH, "pt_test").id
+    job = world.client.get(f"/v1/jobs/{job_id}").json()
+    assert (job["attempts"], job["log_tail"]) == ([], None)
+
+
+def test_a_list_of_jobs_leaves_attempts_and_logs_out(world: World) -> None:
+    _poisoned(world)
+    item = world.client.get("/v1/jobs?limit=1").json()["items"][0]
+    assert not {"attempts", "log_tail"} & item.keys()

@@ -1,0 +1,270 @@
+"""Webhooks over real HTTP: signed, sent to allowed hosts only, tried again, and not forgotten by a restart."""
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from sqlalchemy import update
+
+from app.settings import AppSettings
+from app.webhooks.sender import WebhookSender
+from app.webhooks.signing import parse_secret, sign
+from app.webhooks.targets import check_target
+from registry.contract import JobKind
+from registry.database import Database
+from registry.deliveries import Deliveries
+from registry.errors import ConfigurationError, RequestRefusedError
+from registry.jobs import Jobs
+from registry.tables import WebhookDeliveryRow
+from tests.app.world import World, add_ready_dataset, check_problem, open_world
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+KEY = parse_secret(SECRET)
+
+
+@dataclass
+class Receiver:
+    """A real HTTP server; `answers` are the statuses of the next requests, 200 once they are used up."""
+
+    port: int = 0
+    answers: list[int] = field(default_factory=list)
+    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def ids(self) -> list[str]:
+        return [headers["webhook-id"] for _, headers, _ in self.requests]
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    state = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            state.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            self.send_response(state.answers.pop(0) if state.answers else 200)
+            self.send_header("location", f"{state.origin}/elsewhere")
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'jobs.db'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_sender(database: Database, receiver: Receiver) -> Iterator[Callable[[], WebhookSender]]:
+    senders: list[WebhookSender] = []
+
+    def make() -> WebhookSender:
+        senders.append(WebhookSender(database, KEY, [receiver.origin]))
+        return senders[-1]
+
+    yield make
+    for sender in senders:
+        sender.close()
+
+
+def end_job(database: Database, url: str) -> str:
+    with database.write() as session:
+        jobs = Jobs(session)
+        job = jobs.create(JobKind.PATCH, "pt_1", webhook_url=url)
+        jobs.request_cancel(job.id)
+    return job.id
+
+
+def state_of(database: Database, job_id: str) -> tuple[str, int, str | None]:
+    with database.read() as session:
+        row = Deliveries(session).newest_of(job_id)
+    assert row is not None
+    return row.state, row.num_tries, row.last_error
+
+
+def make_due(database: Database) -> None:
+    """As if the time had come for every message that waits."""
+    with database.write() as session:
+        waiting = WebhookDeliveryRow.due_at.is_not(None)
+        session.execute(update(WebhookDeliveryRow).where(waiting).values(due_at=datetime(2020, 1, 1, tzinfo=UTC)))
+
+
+def test_a_signature_is_that_of_the_standards_own_example() -> None:
+    headers = sign(KEY, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("secret", ["", "short", "whsec_", "whsec_not base64", "whsec_c2hvcnQ=", SECRET[6:]])
+def test_a_secret_of_another_form_is_refused_at_the_start(secret: str) -> None:
+    with pytest.raises(ConfigurationError, match="PAINTBOX_WEBHOOK_SECRET"):
+        AppSettings.load(webhook_hosts=("hooks.example.com",), webhook_secret=secret)
+
+
+@pytest.mark.parametrize("host", ["", "a b", "ftp://x", "https://x/path", "user@x", "x/", "https://", "a%20b"])
+def test_a_host_that_is_none_is_refused_at_the_start(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="PAINTBOX_WEBHOOK_HOSTS"):
+        AppSettings.load(webhook_hosts=(host,), webhook_secret=SECRET)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.com/a?b=c", "https://HOOKS.example.com:443", "http://10.0.0.5:8080/x"]
+)
+def test_a_url_at_an_allowed_origin_is_accepted(url: str) -> None:
+    check_target(url, ["hooks.example.com", "http://10.0.0.5:8080"])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://hooks.example.com/",
+        "https://hooks.example.com:8443/",
+        "https://hooks.example.com.evil.org/",
+        "https://evil.org/hooks.example.com",
+        "https://hooks.example.com@evil.org/",
+        "https://user:pw@hooks.example.com/",
+        "https://evil.org\\@hooks.example.com/",
+        "https://hooks.example.com/#x",
+        "https://169.254.169.254/",
+        "file:///etc/passwd",
+        "hooks.example.com",
+        "https://hooks.example.com\n/",
+        "",
+    ],
+)
+def test_every_other_url_is_refused(url: str) -> None:
+    with pytest.raises(RequestRefusedError) as caught:
+        check_target(url, ["hooks.example.com"])
+    assert caught.value.code == "webhook_refused"
+
+
+def test_a_message_is_signed_and_says_what_became_of_the_job(
+    database: Database, receiver: Receiver, open_sender: Callable[[], WebhookSender]
+) -> None:
+    job_id = end_job(database, f"{receiver.origin}/jobs?token=t")
+    assert open_sender().deliver_due() == 1
+    ((path, headers, body),) = receiver.requests
+    assert path == "/jobs?token=t"
+    message = json.loads(body)
+    assert (message["type"], message["data"]["job_id"]) == ("job.cancelled", job_id)
+    assert headers["content-type"] == "application/json"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert state_of(database, job_id) == ("delivered", 1, None)
+    assert open_sender().deliver_due() == 0
+
+
+def test_a_receiver_that_fails_is_tried_again_with_the_same_id_by_whoever_is_there_then(
+    database: Database, receiver: Receiver, open_sender: Callable[[], WebhookSender]
+) -> None:
+    receiver.answers = [500]
+    job_id = end_job(database, receiver.origin)
+    open_sender().deliver_due()
+    assert state_of(database, job_id) == ("waiting", 1, "answered 500")
+    assert open_sender().deliver_due() == 0  # its time has not come
+    make_due(database)
+    assert open_sender().deliver_due() == 1  # another process, after a restart
+    assert state_of(database, job_id) == ("delivered", 2, None)
+    assert len(set(receiver.ids())) == 1
+
+
+def test_a_redirect_is_not_followed(
+    database: Database, receiver: Receiver, open_sender: Callable[[], WebhookSender]
+) -> None:
+    receiver.answers = [307]
+    job_id = end_job(database, f"{receiver.origin}/here")
+    open_sender().deliver_due()
+    assert [path for path, _, _ in receiver.requests] == ["/here"]
+    assert state_of(database, job_id) == ("waiting", 1, "answered 307, and redirects are not followed")
+
+
+def test_a_receiver_that_is_gone_or_not_allowed_any_more_is_given_up(
+    database: Database, receiver: Receiver, open_sender: Callable[[], WebhookSender]
+) -> None:
+    receiver.answers = [410]
+    gone, elsewhere = end_job(database, receiver.origin), end_job(database, "http://127.0.0.1:9/")
+    open_sender().deliver_due()
+    assert state_of(database, gone) == ("given_up", 1, "answered 410")
+    state, _, error = state_of(database, elsewhere)
+    assert state == "given_up"
+    assert "PAINTBOX_WEBHOOK_HOSTS" in (error or "")
+    assert len(receiver.requests) == 1
+
+
+def test_a_receiver_that_does_not_answer_is_tried_again(database: Database, receiver: Receiver) -> None:
+    sender = WebhookSender(database, KEY, ["http://127.0.0.1:9"])
+    job_id = end_job(database, "http://127.0.0.1:9/")
+    sender.deliver_due()
+    sender.close()
+    assert state_of(database, job_id) == ("waiting", 1, "no answer: ConnectError")
+
+
+def test_two_processes_that_send_at_once_send_each_message_once(
+    database: Database, receiver: Receiver, open_sender: Callable[[], WebhookSender]
+) -> None:
+    jobs = [end_job(database, receiver.origin) for _ in range(40)]
+    senders = [threading.Thread(target=open_sender().deliver_due) for _ in range(2)]
+    for thread in senders:
+        thread.start()
+    for thread in senders:
+        thread.join()
+    told = [json.loads(body)["data"]["job_id"] for _, _, body in receiver.requests]
+    assert sorted(told) == sorted(jobs)
+
+
+def test_a_patch_that_names_a_webhook_has_it_told_and_keeps_its_url_to_itself(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    settings = {"webhook_hosts": (receiver.origin,), "webhook_secret": SECRET, "webhook_interval_seconds": 0.05}
+    with open_world(tmp_path, **settings) as world:
+        url = f"{receiver.origin}/secret-path"
+        task = add_ready_dataset(world.services, ["zero", "one"], splits=("train", "validation", "test"))
+        started = world.client.post("/v1/patches", json={"name": "x", "tasks": [task], "webhook_url": url}).json()
+        path = started["job"]["links"]["self"]
+        assert world.client.get(path).json()["webhook"] is None
+        world.client.post(f"{path}/cancel")
+        deadline = time.monotonic() + 10
+        while (webhook := world.client.get(path).json()["webhook"])["state"] != "delivered":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert (webhook["tries"], webhook["next_try_at"], webhook["last_error"]) == (1, None, None)
+        assert receiver.ids() == [webhook["id"]]
+        patch = world.client.get(f"/v1/patches/{started['patch']['id']}").text
+        assert "secret-path" not in patch + world.client.get(path).text
+        elsewhere = {"name": "x", "tasks": [task], "webhook_url": "https://elsewhere.example.com/"}
+        check_problem(world.client.post("/v1/patches", json=elsewhere), 422, "webhook_refused")
+
+
+def test_without_allowed_hosts_a_webhook_is_refused(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=("train", "validation", "test"))
+    body = {"name": "x", "tasks": [task], "webhook_url": "https://hooks.example.com/"}
+    problem = check_problem(world.client.post("/v1/patches", json=body), 422, "webhook_refused")
+    assert "PAINTBOX_WEBHOOK_HOSTS" in problem["next"]

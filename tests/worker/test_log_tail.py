@@ -1,0 +1,44 @@
+"""What is kept of a trainer's log: little, and nothing secret."""
+
+from pathlib import Path
+
+from worker.log_tail import MAX_BYTES, MAX_LINES, find_secrets, read_tail
+
+
+def tail(path: Path, text: str, start: int = 0, secrets: frozenset[str] = frozenset()) -> str:
+    path.write_bytes(text.encode())
+    return read_tail(path, start, secrets)
+
+
+def test_only_the_last_lines_of_this_attempt_are_kept(tmp_path: Path) -> None:
+    lines = [f"line {number}" for number in range(300)]
+    kept = tail(tmp_path / "log", "\n".join(lines)).split("\n")
+    assert kept == lines[-MAX_LINES:]
+    before = "an earlier attempt\n"
+    assert tail(tmp_path / "log", before + "this one\n", start=len(before)) == "this one"
+    assert tail(tmp_path / "log", "") == ""
+
+
+def test_long_lines_are_cut_at_a_bounded_number_of_bytes(tmp_path: Path) -> None:
+    kept = tail(tmp_path / "log", "é" * 1_000_000 + "end")
+    assert len(kept.encode()) <= MAX_BYTES
+    assert kept.endswith("éend")
+
+
+def test_secrets_and_passwords_in_urls_are_not_told(tmp_path: Path) -> None:
+    environment = {
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG",
+        "PAINTBOX_API_KEY": "pb_0123456789abcdef",
+        "HOME": "/home/me",
+        "A_KEY": "short",
+    }
+    secrets = find_secrets(environment, "postgresql+psycopg://me:p%40ssword@db/x", "sqlite:////x.db", "no url at all")
+    assert secrets == {"wJalrXUtnFEMI/K7MDENG", "pb_0123456789abcdef", "p@ssword"}
+    text = "sent wJalrXUtnFEMI/K7MDENG and pb_0123456789abcdef, p@ssword; see https://me:other@host/path in /home/me"
+    kept = tail(tmp_path / "log", text, secrets=secrets)
+    assert kept == "sent *** and ***, ***; see https://***@host/path in /home/me"
+
+
+def test_bytes_that_no_database_or_terminal_should_see_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"a\x00b\x1b[31mc\tand \xff\n")
+    assert read_tail(tmp_path / "log", 0, ()) == "ab[31mc\tand \N{REPLACEMENT CHARACTER}"

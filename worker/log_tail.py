@@ -1,0 +1,62 @@
+"""The end of what a trainer printed, kept with a job that failed: few lines, few bytes, no secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
+
+MAX_LINES = 100
+MAX_BYTES = 16_384
+_HIDDEN = "***"
+_SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
+_LEAST_SECRET = 6  # shorter values are in every log by chance
+_USER_INFO = re.compile(r"(\w+://)[^/\s@]*:[^/\s@]*@")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # PostgreSQL takes no NUL, terminals obey the rest
+
+
+def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
+    """Return the last lines of a log.
+
+    Args:
+        path: The log.
+        start: Byte at which the attempt's part of it begins.
+        secrets: Values that must not be told.
+
+    Returns:
+        At most `MAX_LINES` lines and `MAX_BYTES` bytes, with secrets, user names and passwords in URLs replaced.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(start, size - 4 * MAX_BYTES))
+        text = file.read().decode("utf-8", errors="replace")
+    for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
+        text = text.replace(secret, _HIDDEN)
+    text = _CONTROLS.sub("", _USER_INFO.sub(rf"\1{_HIDDEN}@", text))
+    tail = "\n".join(text.splitlines()[-MAX_LINES:])
+    return tail.encode()[-MAX_BYTES:].decode("utf-8", errors="ignore")
+
+
+def find_secrets(environment: Mapping[str, str], *urls: str) -> frozenset[str]:
+    """Return the values that a log must not tell.
+
+    Args:
+        environment: Variables; those that are called key, secret, token, password or credential hold secrets.
+        *urls: Whose passwords are secrets, too.
+
+    Returns:
+        The values.
+    """
+    values = {value for name, value in environment.items() if _SECRET_NAMES.search(name)}
+    values |= {_password(url) for url in urls}
+    return frozenset(value for value in values if len(value) >= _LEAST_SECRET)
+
+
+def _password(url: str) -> str:
+    try:
+        return str(make_url(url).password or "")
+    except (ArgumentError, ValueError):
+        return ""

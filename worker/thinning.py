@@ -1,0 +1,29 @@
+"""Keeps a long job's history short: of what happens thousands of times, only some becomes an event."""
+
+from __future__ import annotations
+
+import math
+
+
+class Thinning:
+    """Lets through the first thing and then every so-manyeth, evenly over the whole job.
+
+    Args:
+        expected: How many there will be, so far as that is known; if there are many more, they come ever more rarely.
+        most: How many of those expected are let through.
+    """
+
+    def __init__(self, expected: float, most: int) -> None:
+        self._stride = max(math.ceil(expected / most), 1)
+        self._most = most
+        self._num_seen = 0
+        self._num_due = 0
+
+    def is_due(self) -> bool:
+        """Count one more and return whether it is let through."""
+        due = self._num_seen % self._stride == 0
+        self._num_seen += 1
+        self._num_due += due
+        if self._num_due >= self._most:
+            self._stride, self._num_due = 2 * self._stride, self._most // 2
+        return due
