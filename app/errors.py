@@ -7,6 +7,7 @@ EdgeError
 ├── LabelsRefusedError          labels or templates that no head can be built from
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
+├── UploadRefusedError          a part of a resumable upload that does not fit it
 ├── QueueFullError              too many images are waiting
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
@@ -113,6 +114,14 @@ class JobQuotaError(EdgeError):
         self.num_unfinished = num_unfinished
 
 
+class UploadRefusedError(EdgeError):
+    """A part of a resumable upload, or an upload, that cannot be taken. `code` tells why."""
+
+    def __init__(self, code: str, detail: str, advice: str) -> None:
+        super().__init__(detail, advice)
+        self.code = code
+
+
 class QueueFullError(EdgeError):
     """Too many images are waiting already."""
 
@@ -206,6 +215,8 @@ _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "key_expired": HTTPStatus.UNAUTHORIZED,
     "key_revoked": HTTPStatus.UNAUTHORIZED,
     "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "upload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "tus_version": HTTPStatus.PRECONDITION_FAILED,
 }
 _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (NotFoundError, HTTPStatus.NOT_FOUND),
@@ -222,6 +233,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
+    (UploadRefusedError, HTTPStatus.CONFLICT),
     (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),
     (JobQuotaError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),

@@ -42,6 +42,7 @@ from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
+from app.uploads.endpoints import router as uploads_router
 from app.versions.endpoints import router as versions_router
 from app.webhooks.sender import WebhookSender
 from app.webhooks.signing import parse_secret
@@ -52,6 +53,7 @@ from registry.retention import collect_garbage
 
 _ROUTERS = (
     datasets_router,
+    uploads_router,
     patches_router,
     jobs_router,
     versions_router,

@@ -22,6 +22,7 @@ from app.settings import AppSettings
 
 REQUEST_ID_HEADER = "X-Request-Id"
 UPLOAD_PATH = "/v1/datasets"
+PART_PREFIX = "/v1/uploads/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CLIENT_GONE = 499  # for the log only: nobody is left to be answered
 _log = structlog.get_logger(__name__)
@@ -101,7 +102,9 @@ class BodyLimit:
         """Pass the request on with its body counted, or refuse it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        is_upload = scope["method"] == "POST" and scope["path"].rstrip("/") == UPLOAD_PATH
+        is_upload = (scope["method"], scope["path"].rstrip("/")) == ("POST", UPLOAD_PATH) or (
+            scope["method"] == "PATCH" and scope["path"].startswith(PART_PREFIX)
+        )
         limit = self._settings.max_upload_bytes + (1 << 20) if is_upload else self._settings.max_request_bytes
         stated = Headers(scope=scope).get("content-length", "")
         if stated.isdecimal() and int(stated) > limit:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from pathlib import Path
 
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -74,6 +75,11 @@ class AppSettings(StorageSettings):
     webhook_hosts: tuple[str, ...] = ()
     webhook_secret: SecretStr | None = Field(default=None, validate_default=True)
     webhook_interval_seconds: float = Field(default=1.0, gt=0)
+
+    @property
+    def upload_dir(self) -> Path:
+        """Folder of uploads that arrive in parts."""
+        return self.data_dir / "uploads"
 
     @field_validator("api_key")
     @classmethod

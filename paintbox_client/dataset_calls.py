@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from paintbox_client.archives import open_archive
+from paintbox_client.resumable import PART_BYTES, send_in_parts
 from paintbox_client.transport import Transport
 
 JsonObject = dict[str, Any]
+_SENT_AT_ONCE_BYTES = 2 * PART_BYTES  # larger files go in parts, which survive a broken connection
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
 
 
@@ -47,9 +50,13 @@ class DatasetCalls:
             form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
         if manifest is not None:
             form["manifest"] = manifest
+        options: Any = {"data": form, "timeout": _UPLOAD_SECONDS}
         with open_archive(path) as (file_name, stream):
-            files = {"archive": (file_name, stream, "application/octet-stream")}
-            options: Any = {"data": form, "files": files, "timeout": _UPLOAD_SECONDS}
+            if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
+                form["upload"] = send_in_parts(self._transport, stream)
+            else:
+                stream.seek(0)
+                options["files"] = {"archive": (file_name, stream, "application/octet-stream")}
             answer: JsonObject = self._transport.send("POST", "/v1/datasets", **options)
         return answer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -133,13 +133,21 @@ class Transport:
             ApiError: The service refused.
             ServiceUnreachableError: Nothing answered, or not in time.
         """
+        response = self._request(method, path, **options)
+        return None if response.status_code == _NO_CONTENT else _parse(response)
+
+    def exchange(self, method: str, path: str, **options: Any) -> Mapping[str, str]:
+        """Return the headers of the answer to one request; arguments and errors as for `send`."""
+        return self._request(method, path, **options).headers
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
             raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
         if response.is_error:
             raise _refusal(response)
-        return None if response.status_code == _NO_CONTENT else _parse(response)
+        return response
 
 
 def _parse(response: httpx2.Response) -> Any:

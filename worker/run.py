@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,12 @@ from registry.database import Database
 from registry.jobs import Lease
 from worker.messages import Channel
 from worker.settings import WorkerSettings
+
+
+def remove_scratch(scratch_dir: Path, job_id: str) -> None:
+    """Remove the temporary files that attempts at a job have left."""
+    for folder in scratch_dir.glob(f"{job_id}-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)

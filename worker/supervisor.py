@@ -26,6 +26,7 @@ from registry.errors import LeaseLostError
 from registry.jobs import Jobs, Lease
 from worker.messages import Checkpoint, Failure, Message, Note, Progress
 from worker.process import TRAINER_COMMAND, TrainerProcess
+from worker.run import remove_scratch
 from worker.settings import WorkerSettings
 
 _POLL_SECONDS = 0.2
@@ -86,6 +87,7 @@ class Supervisor:
             with TrainerProcess(self._settings, lease, self._trainer) as trainer:
                 watch = _Watch(self._database, self._blobs, self._settings, lease, self._is_stopping)
                 verdict = watch.follow(trainer)
+            remove_scratch(self._settings.scratch_dir, lease.job_id)  # a trainer that was killed has left its own
             self._settle(lease, verdict, trainer)
         except LeaseLostError as error:
             log.warning("lease lost", token=error.token)

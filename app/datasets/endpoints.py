@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Response, UploadFile
+from fastapi import APIRouter, File, Form, Response, UploadFile
 
 from app.access.callers import CallerDep
 from app.access.policies import needs
@@ -14,6 +14,7 @@ from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.contract import Name, Scope
+from registry.errors import RequestRefusedError
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -21,15 +22,18 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 @router.post(
     "",
     status_code=202,
-    responses={200: {"model": Dataset}, **problem_responses(400, 413, 429)},
+    responses={200: {"model": Dataset}, **problem_responses(400, 404, 409, 413, 429)},
     dependencies=[needs(Scope.WRITE)],
 )
 def upload_dataset(
     services: ServicesDep,
     caller: CallerDep,
     response: Response,
-    archive: UploadFile,
     name: Annotated[Name, Form(description="For people; need not be unique")],
+    archive: Annotated[UploadFile | None, File(description="The file; or give `upload`")] = None,
+    upload: Annotated[
+        str | None, Form(pattern="^[0-9a-f]{32}$", description="Id of a complete upload of `/v1/uploads`")
+    ] = None,
     templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
     classnames: Annotated[str | None, Form(description="JSON object from class to display name")] = None,
     manifest: Annotated[
@@ -47,7 +51,12 @@ def upload_dataset(
     there already.
     """
     options = parse_options(templates, classnames, manifest)
-    dataset, created = service.submit(services, name, archive.file, options, caller.owner)
+    if (archive is None) == (upload is None):
+        raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
+    if archive is not None:
+        dataset, created = service.submit(services, name, archive.file, options, caller.owner)
+    else:
+        dataset, created = service.submit_upload(services, name, str(upload), options, caller.owner)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset

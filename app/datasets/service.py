@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ import structlog
 from app.datasets.schemas import Dataset, DatasetList, Derivation
 from app.jobs.quota import check_quota
 from app.services import Services
+from app.uploads.service import Uploads
 from registry.contract import DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
@@ -66,16 +68,49 @@ def submit(
         shutil.copyfileobj(archive, file, _COPY_BYTES)
         archive.close()
         file.flush()
-        path = Path(file.name)
-        classes = look(path, options.manifest)
-        if classes is not None:
-            name_classes(classes, {}, dict(options.display_names))
-        file.seek(0)
+        return _submit_file(services, name, Path(file.name), options, owner)
+
+
+def submit_upload(
+    services: Services, name: str, upload_id: str, options: DatasetOptions, owner: str | None = None
+) -> tuple[Dataset, bool]:
+    """Return the data set of a complete resumable upload, which is gone then, and whether a job was started for it.
+
+    Args:
+        services: The application's services.
+        name: For people.
+        upload_id: The upload.
+        options: What the user said about it.
+        owner: Who asks, as their key names them.
+
+    Returns:
+        The data set, and False if it was there already.
+
+    Raises:
+        NotFoundError: There is no such upload.
+        UploadRefusedError: Some of it is missing.
+        ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
+        RequestRefusedError: The options do not fit it; the upload stays.
+    """
+    uploads = Uploads(services.settings)
+    found = _submit_file(services, name, uploads.get_complete(upload_id).path, options, owner)
+    with suppress(NotFoundError):  # somebody else has just sent the same request
+        uploads.remove(upload_id)
+    return found
+
+
+def _submit_file(
+    services: Services, name: str, path: Path, options: DatasetOptions, owner: str | None
+) -> tuple[Dataset, bool]:
+    classes = look(path, options.manifest)
+    if classes is not None:
+        name_classes(classes, {}, dict(options.display_names))
+    with path.open("rb") as file:
         identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
-        existing = _find_usable(services, identifier)
-        if existing is not None:
-            return existing, False
-        return _start(services, name, path, options, owner)
+    existing = _find_usable(services, identifier)
+    if existing is not None:
+        return existing, False
+    return _start(services, name, path, options, owner)
 
 
 def derive(services: Services, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:

@@ -23,7 +23,7 @@ from registry.intake.shards import Shard, Stretches, find_shards
 from registry.intake.tables import open_parquet, refuse_table
 
 _IMAGE_COLUMNS, _LABEL_COLUMNS = ("image", "img"), ("label", "labels")
-_ROWS_PER_BATCH = 32
+_ROWS_PER_BATCH = 8  # each may be as large as one file may be
 _METADATA = "metadata.parquet"
 
 
@@ -67,7 +67,7 @@ class ParquetShards:
         path = upload.scratch / "images"
         with path.open("wb") as target:
             for shard in shards:
-                source = upload.take_out(shard.entry.name, upload.limits.max_shard_bytes)
+                source = stretches.take_out(upload, shard.entry)
                 with closing(open_parquet(source, shard.entry.name)) as file:
                     columns = _find_columns(file, shard.entry.name)
                     names.add(columns.names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from registry.archives import refuse_bomb
 from registry.errors import ArchiveRefusedError
@@ -38,6 +39,13 @@ class Stretches(dict[str, Stretch]):
         super().__init__()
         self._limits = upload.limits
         self._num_bytes = 0
+        self._packed_bytes = 0
+
+    def take_out(self, upload: Upload, shard: Entry) -> Path:
+        """Return a copy of a shard on disk; its size is what its files' is measured by."""
+        path = upload.take_out(shard.name, self._limits.max_shard_bytes)
+        self._packed_bytes += path.stat().st_size
+        return path
 
     def put(self, name: str, stretch: Stretch) -> None:
         """Add a file.
@@ -52,6 +60,9 @@ class Stretches(dict[str, Stretch]):
         self._num_bytes += stretch.num_bytes
         if self._num_bytes > self._limits.max_total_bytes:
             raise refuse_bomb(f"Its shards hold more than {self._limits.max_total_bytes} bytes.")
+        most = max(self._limits.ratio_floor_bytes, self._limits.max_ratio * self._packed_bytes)
+        if self._num_bytes > most:  # whatever a shard declares of itself
+            raise refuse_bomb(f"Its shards hold over {self._limits.max_ratio:.0f} times their own size.")
         if len(self) == self._limits.max_members:
             raise ArchiveRefusedError(
                 "too_many_files", f"Its shards hold more than {self._limits.max_members} files.", "Split it."
@@ -60,7 +71,7 @@ class Stretches(dict[str, Stretch]):
 
     def put_tar(self, upload: Upload, shard: Entry) -> list[Entry]:
         """Add the files of a tar shard, as `SHARD/FILE`, and return them by these names."""
-        path = upload.take_out(shard.name, upload.limits.max_shard_bytes)
+        path = self.take_out(upload, shard)
         inside = open_tar(path, upload.limits)
         files = []
         for name, stretch in inside.stretches.items():

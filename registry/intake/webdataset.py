@@ -69,7 +69,7 @@ class WebDataset:
         """
         container, files, rejected = _open_shards(upload)
         samples = _group(files, rejected)
-        classnames = _read_lines(upload, CLASSNAMES)
+        classnames = _tell_apart(_read_lines(upload, CLASSNAMES), rejected)
         templates = tuple(line.replace("{c}", "{}") for line in _read_lines(upload, TEMPLATES))
         _check_templates(templates)
         images = list(_label(container, samples, classnames, rejected))
@@ -197,6 +197,18 @@ def _read_lines(upload: Upload, name: str) -> list[str]:
     if any(not line.strip() for line in lines):
         raise refuse_table(entry.name, "it has an empty line, so that later lines would name other classes")
     return [line.strip() for line in lines]
+
+
+def _tell_apart(names: Sequence[str], rejected: list[dict[str, str]]) -> list[str]:
+    """Return the names, a repeated one with its number: ImageNet as CLIP was tested on it has two classes "missile"."""
+    seen: set[str] = set()
+    apart = []
+    for index, name in enumerate(names):
+        apart.append(name if name not in seen else f"{name} ({index})")
+        if name in seen:
+            rejected.append(reject(f"{CLASSNAMES}:{index + 1}", f"repeats {name!r}, so this class is {apart[-1]!r}"))
+        seen.add(name)
+    return apart
 
 
 def _check_templates(templates: Sequence[str]) -> None:

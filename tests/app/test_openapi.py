@@ -11,7 +11,7 @@ from app.main import create_app
 from app.settings import AppSettings
 from tests.app.world import PROBLEM
 
-METHODS = {"get", "put", "post", "delete", "patch"}
+METHODS = {"get", "head", "put", "post", "delete", "patch"}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,8 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
     assert names == {
         "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{dataset_id}",
         "POST /v1/datasets/{dataset_id}/derive",
+        "POST /v1/uploads", "HEAD /v1/uploads/{upload_id}", "PATCH /v1/uploads/{upload_id}",
+        "DELETE /v1/uploads/{upload_id}",
         "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",
         "POST /v1/patches/{patch_id}/reselect", "POST /v1/versions",
         "GET /v1/jobs", "GET /v1/jobs/{job_id}", "GET /v1/jobs/{job_id}/events", "POST /v1/jobs/{job_id}/cancel",

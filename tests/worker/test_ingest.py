@@ -13,6 +13,7 @@ from registry.tables import DatasetRow
 from tests.builders import WORDS, digit_pngs
 from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
 from tests.worker.conftest import Installation
+from worker.supervisor import Supervisor
 
 
 def rows(installation: Installation, dataset: DatasetRow) -> list[tuple[str, str, bytes]]:
@@ -102,6 +103,19 @@ def test_pictures_in_two_splits_are_reported_and_kept(installation: Installation
         ],
     }
     assert len(rows(installation, dataset)) == len(members)
+
+
+def test_what_a_killed_attempt_left_is_removed(installation: Installation, tmp_path: Path) -> None:
+    row = installation.submit_dataset(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
+    left, others = (installation.settings.scratch_dir / f"{name}-abc" for name in (row.job_id, "job_other"))
+    for folder in (left, others):
+        folder.mkdir()
+        (folder / "unpacked.tar").write_bytes(b"much")
+    Supervisor(installation.settings).run(row.job_id)
+    assert installation.dataset(row.id).state == "ready"
+    assert list(installation.settings.scratch_dir.iterdir()) == [others]
+    (others / "unpacked.tar").unlink()
+    others.rmdir()
 
 
 @pytest.mark.parametrize(

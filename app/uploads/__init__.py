@@ -1,0 +1,1 @@
+"""Resumable uploads over HTTP: tus 1.0."""

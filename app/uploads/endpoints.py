@@ -1,0 +1,98 @@
+"""Routes of resumable uploads: tus 1.0.0 (tus.io/protocols/resumable-upload), creation, termination and expiration."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+
+from app.access.policies import needs
+from app.errors import UnsupportedMediaTypeError, UploadRefusedError
+from app.problems import problem_responses
+from app.services import ServicesDep
+from app.uploads.service import Upload, Uploads
+from registry.contract import Scope
+
+TUS_VERSION = "1.0.0"
+PART_MEDIA_TYPE = "application/offset+octet-stream"
+
+UploadId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
+NumBytes = Annotated[int, Header(ge=0, le=2**53)]
+
+
+def _require_tus(tus_resumable: Annotated[str, Header(max_length=100)] = "") -> None:
+    if tus_resumable != TUS_VERSION:
+        raise UploadRefusedError(
+            "tus_version", f"Tus-Resumable is {tus_resumable!r}.", f"Send Tus-Resumable: {TUS_VERSION}."
+        )
+
+
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], dependencies=[Depends(_require_tus)])
+
+
+def _answer(status: int, upload: Upload | None = None, **headers: str) -> Response:
+    told = {"Tus-Resumable": TUS_VERSION, "Cache-Control": "no-store"}
+    if upload is not None:
+        told |= {"Upload-Offset": str(upload.offset), "Upload-Expires": formatdate(upload.expires_at, usegmt=True)}
+    return Response(status_code=status, headers=told | headers)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    responses=problem_responses(412, 413),
+    dependencies=[needs(Scope.WRITE)],
+)
+def begin_upload(services: ServicesDep, upload_length: NumBytes) -> Response:
+    """Begin an upload that may be sent in parts and continued after an interruption (tus 1.0.0).
+
+    The header `Location` names it. Once it is complete, `POST /v1/datasets` with its id as `upload` makes a data set
+    of it. It is removed when nothing came for a day.
+    """
+    upload = Uploads(services.settings).create(upload_length)
+    return _answer(201, upload, Location=f"/v1/uploads/{upload.id}")
+
+
+@router.head(
+    "/{upload_id}",
+    response_class=Response,
+    responses=problem_responses(404, 412),
+    dependencies=[needs(Scope.WRITE)],
+)
+def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
+    """Tell how much of an upload is there: `Upload-Offset` of `Upload-Length` bytes."""
+    upload = Uploads(services.settings).get(upload_id)
+    return _answer(200, upload, **{"Upload-Length": str(upload.num_bytes)})
+
+
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(404, 409, 412, 413, 415),
+    dependencies=[needs(Scope.WRITE)],
+)
+async def append_to_upload(
+    services: ServicesDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
+) -> Response:
+    """Append the body to an upload. What came before a broken connection stays; HEAD tells how much that is."""
+    media_type = request.headers.get("content-type", "")
+    if media_type != PART_MEDIA_TYPE:
+        raise UnsupportedMediaTypeError(media_type, (PART_MEDIA_TYPE,))
+    upload = await Uploads(services.settings).append(upload_id, upload_offset, request.stream())
+    return _answer(204, upload)
+
+
+@router.delete(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(404, 412),
+    dependencies=[needs(Scope.WRITE)],
+)
+def remove_upload(services: ServicesDep, upload_id: UploadId) -> Response:
+    """Remove an upload that will not be finished."""
+    Uploads(services.settings).remove(upload_id)
+    return _answer(204)

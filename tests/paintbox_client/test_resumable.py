@@ -1,0 +1,81 @@
+"""A large file goes in parts, and a connection that breaks costs one of them."""
+
+import io
+import random
+from collections.abc import Iterator
+
+import httpx2
+import pytest
+
+from paintbox_client.errors import ApiError, ServiceUnreachableError
+from paintbox_client.resumable import send_in_parts
+from paintbox_client.transport import Transport
+from tests.paintbox_client.conftest import Served
+
+DATA = random.Random(0).randbytes(10_000)
+
+
+class Flaky(httpx2.BaseTransport):
+    """Loses requests on their way, or the answers to them, as it is told: one word a request."""
+
+    def __init__(self, words: Iterator[str]) -> None:
+        self._words = words
+        self._inner = httpx2.HTTPTransport()
+        self.num_requests = 0
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.num_requests += 1
+        word = next(self._words, "send")
+        if word == "lose":
+            raise httpx2.ConnectError("lost on the way", request=request)
+        response = self._inner.handle_request(request)
+        if word == "drop":
+            response.read()
+            response.close()
+            raise httpx2.ReadError("the answer was lost", request=request)
+        return response
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def send(served: Served, words: list[str], **options: float) -> tuple[bytes, int]:
+    """What the service holds in the end, and how many requests it took."""
+    flaky = Flaky(iter(words))
+    transport = Transport(served.url, None, flaky, 10)
+    try:
+        identifier = send_in_parts(transport, io.BytesIO(DATA), 1000, sleep=lambda _: None, **options)
+    finally:
+        transport.close()
+    (path,) = served.world.services.settings.upload_dir.glob(f"{identifier}.*")
+    content = path.read_bytes()
+    path.unlink()
+    return content, flaky.num_requests
+
+
+def test_a_file_arrives_in_parts(served: Served) -> None:
+    assert send(served, []) == (DATA, 11)
+
+
+def test_lost_requests_and_lost_answers_are_made_good(served: Served) -> None:
+    words = random.Random(1).choices(["send", "lose", "drop"], k=60)
+    content, num_requests = send(served, ["send", *words])
+    assert content == DATA
+    assert num_requests > 11
+
+
+def test_a_service_that_stays_away_is_given_up(served: Served) -> None:
+    with pytest.raises(ServiceUnreachableError):
+        send(served, ["send", "send"] + ["lose"] * 100_000, patience_seconds=0.05)
+
+
+def test_a_refusal_ends_it_at_once(served: Served) -> None:
+    transport = Transport(served.url, None, None, 10)
+
+    class Endless(io.BytesIO):
+        def seek(self, offset: int, whence: int = 0) -> int:
+            return 1 << 50 if whence == 2 else super().seek(offset, whence)
+
+    with pytest.raises(ApiError, match="limit"):
+        send_in_parts(transport, Endless())
+    transport.close()
