@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -160,12 +162,45 @@ def test_shards_in_an_archive_tell_their_split_by_their_names(
     assert sorted(contents(plan), key=str) == sorted(expected, key=str)
 
 
+EXPORT = """
+import sys
+from pathlib import Path
+
+from clip_benchmark.webdataset_builder import convert_dataset
+
+
+class Digits(list):
+    classes = ["digit zero", "digit one"]
+    templates = ["a scan of a {c}.", "the {c}."]
+
+
+for split, names in (("train", ["0-0", "1-3", "0-2"]), ("test", ["1-5"])):
+    items = [(Path(sys.argv[1], name).read_bytes(), int(name[0])) for name in names]
+    convert_dataset(Digits(items), split, sys.argv[2], image_format="png", max_count=2, verbose=False)
+"""
+
+
+def test_what_clip_benchmark_itself_exports_is_read(tmp_path: Path) -> None:
+    images, exported = tmp_path / "images", tmp_path / "wds"
+    images.mkdir()
+    for name, png in {"0-0": ZERO[0], "1-3": ONE[3], "0-2": ZERO[2], "1-5": ONE[5]}.items():
+        (images / name).write_bytes(png)
+    subprocess.run([sys.executable, "-c", EXPORT, images, exported], check=True, capture_output=True)
+    members = {str(path.relative_to(tmp_path)): path.read_bytes() for path in exported.rglob("*") if path.is_file()}
+    assert "wds/train/1.tar" in members
+    plan = read(pack(tmp_path / "x", members, "zip"))
+    assert [name for _, name in plan.display_names] == ["digit zero", "digit one"]
+    assert (plan.templates, plan.rejected) == (("a scan of a {}.", "the {}."), ())
+    expected = [("test", "1", ONE[5]), ("train", "0", ZERO[0]), ("train", "1", ONE[3]), ("train", "0", ZERO[2])]
+    assert contents(plan) == expected
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("root", ["", "wds_digits/"])
-def test_the_folder_that_clip_benchmark_exports_brings_classnames_and_templates(
+def test_a_folder_like_those_that_clip_benchmark_exports_brings_classnames_and_templates(
     tmp_path: Path, kind: str, root: str
 ) -> None:
-    pytest.importorskip("webdataset")  # clip_benchmark itself is not installed: its folder is laid out by hand
+    pytest.importorskip("webdataset")
     members = {
         "train/0.tar": webdataset_shard(tmp_path / "a", [0, 2]).read_bytes(),
         "train/1.tar": webdataset_shard(tmp_path / "b", [1], start=3).read_bytes(),
