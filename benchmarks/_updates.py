@@ -36,7 +36,7 @@ from paint_core.weights import TaskVector, Term, mix_into
 
 RECIPE = FinetuneConfig(iterations=200, batch_size=64, learning_rate=4e-4, warmup_steps=20, precision="bf16")
 """The starter's defaults, written out, so that cached updates stay comparable."""
-SUPPORTED_IN_TRUTH = ("animals", "food", "places")
+SUPPORTED_IN_TRUTH = ("food", "nature", "travel")
 ALPHAS = tuple(index / 20 for index in range(21))
 SEEDS = 5
 _T = TypeVar("_T")

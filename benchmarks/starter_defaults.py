@@ -43,8 +43,8 @@ class Setting:
 FIELDS: Mapping[str, Sequence[float]] = {
     "learning_rate": (2e-4, 4e-4, 8e-4),
     "iterations": (100, 200, 400),
-    "anchor_weight": (7.0, 20.0, 60.0),
     "batch_size": (32, 64),
+    "anchor_weight": (7.0, 20.0, 60.0),
 }
 
 

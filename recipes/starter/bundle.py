@@ -2,8 +2,8 @@
 
     python -m recipes.starter.bundle --model .starter/RUN/model --into paint_core/starter
 
-- `supported/NAME.zip`: tasks of `val/CLASS/*.png` and `test/CLASS/*.png`. A class is an emoji of some of Emojibase's
-  subgroups that both held-out vendors drew and the training vendors too; of those, the ones that the model knows best
+- `supported/NAME.zip`: tasks of `val/CLASS/*.png` and `test/CLASS/*.png`. A class is an emoji of one of Emojibase's
+  groups that both held-out vendors drew and the training vendors too; of those, the ones that the model knows best
   in the pictures of its training vendors, because a supported task is one that the base can do. Validation shows one
   held-out vendor's pictograms, test the other's: the splits share no source picture, and neither chose the classes.
 - `anchors.zip`: unlabelled training pictograms from sets whose licence asks for no more than a notice.
@@ -44,9 +44,9 @@ TASKS: Mapping[str, range] = {
     "food": range(42, 49),
     "nature": range(34, 42),
     "objects": range(65, 83),
-    "travel": range(51, 57),
+    "travel": range(49, 60),
 }
-"""Supported tasks, and Emojibase's subgroups that they are made of."""
+"""Supported tasks: four of Emojibase's groups, each with the subgroups that it is made of."""
 
 NUM_CLASSES = 30
 """Of a task."""
