@@ -35,7 +35,7 @@ _TRIAL_STEPS = 16
 def main() -> int:
     """Make a starter and return the exit status."""
     arguments = _parse()
-    settings = replace(PROFILES[arguments.profile], seed=arguments.seed)
+    settings = replace(PROFILES[arguments.profile], seed=arguments.seed, start_from=arguments.start_from)
     if arguments.tower:
         settings = replace(settings, tower=arguments.tower)
     if settings.tower.startswith("vit"):  # it has a position for each patch
@@ -65,6 +65,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=150.0, help="of training; more is better")
     parser.add_argument("--tower", choices=tuple(TOWERS), help="in place of the profile's")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start-from", default="", metavar="FOLDER", help="train an exported model further")
     parser.add_argument("--work", type=Path, default=Path(".starter"), help="where everything is kept")
     return parser.parse_args()
 

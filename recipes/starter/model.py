@@ -22,6 +22,9 @@ TOWERS: Mapping[str, dict[str, Any]] = {
 }
 """Image towers to choose from: three sizes of two families."""
 
+WEIGHTS_FILE = "open_clip_model.safetensors"
+"""Of an exported model's folder."""
+
 SIDE = 64
 CONTEXT_LENGTH = 16
 EMBED_DIM = 192
@@ -71,4 +74,4 @@ def export(weights: Mapping[str, Tensor], tower: str, folder: Path) -> None:
         name: tensor.detach().cpu().contiguous().to(torch.float16 if tensor.is_floating_point() else tensor.dtype)
         for name, tensor in weights.items()
     }
-    save_file(half, folder / "open_clip_model.safetensors")
+    save_file(half, folder / WEIGHTS_FILE)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from paint_core.train_state import TrainState, capture, restore
 from recipes.starter.captions import caption
 from recipes.starter.corpus import Corpus
-from recipes.starter.model import SIDE, build_model, tokenizer
+from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model, tokenizer
 from recipes.starter.names import is_mirrored
 from recipes.starter.pictures import show, write_names
 
@@ -49,6 +49,8 @@ class Settings:
         weight_decay: On matrices and kernels only.
         seed: Of everything random.
         device: Where to train.
+        start_from: An exported model's folder to begin with in place of fresh weights; empty: none. It needs the same
+            tower, and another seed, so that other pictures are drawn than before.
     """
 
     tower: str = "convnext_atto"
@@ -61,6 +63,7 @@ class Settings:
     weight_decay: float = 0.1
     seed: int = 0
     device: str = "cpu"
+    start_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,10 @@ def train(
         on_step: Told of every report; may raise to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = build_model(settings.tower, settings.seed).to(settings.device, memory_format=torch.channels_last).train()
+    model = build_model(settings.tower, settings.seed)
+    if settings.start_from:
+        model.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
+    model = model.to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     first = _resume(folder, model, optimizer, average)

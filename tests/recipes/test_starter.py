@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch import Tensor
 
 from paint_core.models import load_base
@@ -16,7 +17,7 @@ from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
 from recipes.starter.curves import read_log, save_curves
 from recipes.starter.evaluate import others
-from recipes.starter.model import export
+from recipes.starter.model import WEIGHTS_FILE, export
 from recipes.starter.names import is_mirrored, thing
 from recipes.starter.pictures import on_white, show, write_names
 from recipes.starter.render import SIDE, drawings, rendered_items
@@ -189,6 +190,17 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits_and_open_clip_loads_it(t
     assert base.image_size == 64
     lines = (tmp_path / "stopped" / "log.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines] == ["step", "2", "4"]
+
+
+def test_a_run_that_starts_from_a_model_goes_on_from_its_weights(tmp_path: Path) -> None:
+    settings = Settings(steps=1, batch_size=8, warmup_steps=0)
+    export(train(corpus(), settings, tmp_path / "first"), settings.tower, tmp_path / "model")
+    still = Settings(steps=2, batch_size=8, warmup_steps=0, learning_rate=0.0, start_from=str(tmp_path / "model"))
+    export(train(corpus(), still, tmp_path / "second"), still.tower, tmp_path / "again")
+    first, again = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("model", "again"))
+    for name, tensor in again.items():
+        if tensor.is_floating_point() and name != "logit_scale":
+            torch.testing.assert_close(tensor.float(), first[name].float(), rtol=1e-3, atol=1e-6)
 
 
 def test_of_a_step_that_was_done_again_the_last_time_is_drawn(tmp_path: Path) -> None:
