@@ -29,6 +29,7 @@ class DatasetCalls:
         templates: Sequence[str] = (),
         classnames: Mapping[str, str] | None = None,
         manifest: str | None = None,
+        webhook_url: str | None = None,
     ) -> JsonObject:
         """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
 
@@ -39,6 +40,7 @@ class DatasetCalls:
             templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
             classnames: From class to the name that prompts use.
             manifest: Path of the CSV manifest within it, if it does not lie beside the images.
+            webhook_url: Told when the job has ended, at a host that the operator allows.
 
         Returns:
             The data set, `ingesting` or, if it was there already, in the state it is in.
@@ -50,6 +52,8 @@ class DatasetCalls:
             form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
         if manifest is not None:
             form["manifest"] = manifest
+        if webhook_url is not None:
+            form["webhook_url"] = webhook_url
         options: Any = {"data": form, "timeout": _UPLOAD_SECONDS}
         with open_archive(path) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:

@@ -109,7 +109,12 @@ class Datasets(Repository):
         return read_page(self._session, select(DatasetRow), keys, limit, cursor)
 
     def submit(
-        self, name: str, archive_sha256: str, options: DatasetOptions, owner: str | None = None
+        self,
+        name: str,
+        archive_sha256: str,
+        options: DatasetOptions,
+        owner: str | None = None,
+        webhook_url: str | None = None,
     ) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.
 
@@ -126,7 +131,7 @@ class Datasets(Repository):
             )
         try:
             with self._session.begin_nested():
-                self._start(row, name, owner)
+                self._start(row, name, owner, webhook_url)
         except IntegrityError:  # somebody else has just submitted it
             return self.get(identifier), False
         return row, True
@@ -181,9 +186,10 @@ class Datasets(Repository):
         )
         return bool(self._session.scalar(query))
 
-    def _start(self, row: DatasetRow, name: str, owner: str | None) -> None:
+    def _start(self, row: DatasetRow, name: str, owner: str | None, webhook_url: str | None) -> None:
+        jobs = Jobs(self._session, self._now)
         # It takes seconds, and patches wait for it.
-        job = Jobs(self._session, self._now).create(JobKind.INGEST, row.id, owner, priority=Priority.HIGH)
+        job = jobs.create(JobKind.INGEST, row.id, owner, priority=Priority.HIGH, webhook_url=webhook_url)
         row.name, row.state, row.job_id, row.owner = name, DatasetState.INGESTING, job.id, owner
         self._session.add(row)
 

@@ -39,6 +39,9 @@ def upload_dataset(
     manifest: Annotated[
         str | None, Form(max_length=1000, description="Path of the CSV manifest in the archive")
     ] = None,
+    webhook_url: Annotated[
+        str | None, Form(min_length=1, max_length=2000, description="Told when the job has ended, as for a patch")
+    ] = None,
 ) -> Dataset:
     """Upload labelled images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file.
 
@@ -50,13 +53,13 @@ def upload_dataset(
     Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
     there already.
     """
-    options = parse_options(templates, classnames, manifest)
+    asked = service.Submission(name, parse_options(templates, classnames, manifest), caller.owner, webhook_url)
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
     if archive is not None:
-        dataset, created = service.submit(services, name, archive.file, options, caller.owner)
+        dataset, created = service.submit(services, archive.file, asked)
     else:
-        dataset, created = service.submit_upload(services, name, str(upload), options, caller.owner)
+        dataset, created = service.submit_upload(services, str(upload), asked)
     response.status_code = 202 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset

@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from app.datasets.schemas import Dataset, DatasetList, Derivation
 from app.jobs.quota import check_quota
 from app.services import Services
 from app.uploads.service import Uploads
+from app.webhooks.targets import check_target
 from registry.contract import DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
@@ -25,6 +27,23 @@ from registry.tables import DatasetRow
 
 _COPY_BYTES = 1 << 20
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What comes with an upload.
+
+    Attributes:
+        name: For people.
+        options: What the user said about it.
+        owner: Who asks, as their key names them.
+        webhook_url: Told when the job has ended; not if the data set is there already, for then there is no job.
+    """
+
+    name: str
+    options: DatasetOptions
+    owner: str | None = None
+    webhook_url: str | None = None
 
 
 def list_datasets(services: Services, limit: int, cursor: str | None) -> DatasetList:
@@ -42,9 +61,7 @@ def get_dataset(services: Services, identifier: str) -> Dataset:
         return Dataset.of(row, Jobs(session).get(row.job_id))
 
 
-def submit(
-    services: Services, name: str, archive: BinaryIO, options: DatasetOptions, owner: str | None = None
-) -> tuple[Dataset, bool]:
+def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Dataset, bool]:
     """Return the data set of this archive and whether a job was started for it.
 
     A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
@@ -52,36 +69,30 @@ def submit(
 
     Args:
         services: The application's services.
-        name: For people.
         archive: The uploaded file; closed by this, so that its disk space is free again early.
-        options: What the user said about it.
-        owner: Who asks, as their key names them.
+        asked: What comes with it.
 
     Returns:
         The data set, and False if it was there already.
 
     Raises:
         ArchiveRefusedError: It is hostile or not in a layout that we read.
-        RequestRefusedError: The options do not fit it.
+        RequestRefusedError: The options do not fit it, or the webhook may not be sent.
     """
     with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-") as file:
         shutil.copyfileobj(archive, file, _COPY_BYTES)
         archive.close()
         file.flush()
-        return _submit_file(services, name, Path(file.name), options, owner)
+        return _submit_file(services, Path(file.name), asked)
 
 
-def submit_upload(
-    services: Services, name: str, upload_id: str, options: DatasetOptions, owner: str | None = None
-) -> tuple[Dataset, bool]:
+def submit_upload(services: Services, upload_id: str, asked: Submission) -> tuple[Dataset, bool]:
     """Return the data set of a complete resumable upload, which is gone then, and whether a job was started for it.
 
     Args:
         services: The application's services.
-        name: For people.
         upload_id: The upload.
-        options: What the user said about it.
-        owner: Who asks, as their key names them.
+        asked: What comes with it.
 
     Returns:
         The data set, and False if it was there already.
@@ -93,15 +104,16 @@ def submit_upload(
         RequestRefusedError: The options do not fit it; the upload stays.
     """
     uploads = Uploads(services.settings)
-    found = _submit_file(services, name, uploads.get_complete(upload_id).path, options, owner)
+    found = _submit_file(services, uploads.get_complete(upload_id).path, asked)
     with suppress(NotFoundError):  # somebody else has just sent the same request
         uploads.remove(upload_id)
     return found
 
 
-def _submit_file(
-    services: Services, name: str, path: Path, options: DatasetOptions, owner: str | None
-) -> tuple[Dataset, bool]:
+def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dataset, bool]:
+    if asked.webhook_url is not None:
+        check_target(asked.webhook_url, services.settings.webhook_hosts)
+    options = asked.options
     classes = look(path, options.manifest)
     if classes is not None:
         name_classes(classes, {}, dict(options.display_names))
@@ -110,7 +122,7 @@ def _submit_file(
     existing = _find_usable(services, identifier)
     if existing is not None:
         return existing, False
-    return _start(services, name, path, options, owner)
+    return _start(services, path, asked)
 
 
 def derive(services: Services, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
@@ -157,13 +169,12 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
     )
 
 
-def _start(
-    services: Services, name: str, path: Path, options: DatasetOptions, owner: str | None
-) -> tuple[Dataset, bool]:
+def _start(services: Services, path: Path, asked: Submission) -> tuple[Dataset, bool]:
     archive_sha256 = services.blobs.put_file(path)
     with services.database.write() as session:
-        check_quota(session, owner, services.settings.max_unfinished_jobs)
-        row, created = Datasets(session).submit(name, archive_sha256, options, owner)
+        check_quota(session, asked.owner, services.settings.max_unfinished_jobs)
+        datasets = Datasets(session)
+        row, created = datasets.submit(asked.name, archive_sha256, asked.options, asked.owner, asked.webhook_url)
         jobs = Jobs(session)
         if created:
             jobs.mark_rung(row.job_id)

@@ -26,6 +26,7 @@ from registry.errors import ConfigurationError, RequestRefusedError
 from registry.jobs import Jobs
 from registry.tables import WebhookDeliveryRow
 from tests.app.world import World, add_ready_dataset, check_problem, open_world
+from tests.builders import digit_members, write_zip
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 KEY = parse_secret(SECRET)
@@ -268,3 +269,22 @@ def test_without_allowed_hosts_a_webhook_is_refused(world: World) -> None:
     body = {"name": "x", "tasks": [task], "webhook_url": "https://hooks.example.com/"}
     problem = check_problem(world.client.post("/v1/patches", json=body), 422, "webhook_refused")
     assert "PAINTBOX_WEBHOOK_HOSTS" in problem["next"]
+
+
+def test_an_upload_that_names_a_webhook_has_it_told(tmp_path: Path, receiver: Receiver) -> None:
+    settings = {"webhook_hosts": (receiver.origin,), "webhook_secret": SECRET, "webhook_interval_seconds": 0.05}
+    archive = write_zip(tmp_path / "digits.zip", digit_members(range(2), train=3, val=2, test=2)).read_bytes()
+    with open_world(tmp_path / "world", **settings) as world:
+        form = {"name": "x", "webhook_url": "https://elsewhere.example.com/"}
+        refused = world.client.post("/v1/datasets", data=form, files={"archive": ("x.zip", archive)})
+        check_problem(refused, 422, "webhook_refused")
+        assert world.client.get("/v1/datasets").json()["items"] == []
+        form["webhook_url"] = f"{receiver.origin}/told"
+        job = world.client.post("/v1/datasets", data=form, files={"archive": ("x.zip", archive)}).json()["job"]
+        world.client.post(f"/v1/jobs/{job['id']}/cancel")
+        deadline = time.monotonic() + 10
+        while not receiver.requests:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        told = json.loads(receiver.requests[0][2])
+        assert (told["type"], told["data"]["job_id"], told["data"]["kind"]) == ("job.cancelled", job["id"], "ingest")
