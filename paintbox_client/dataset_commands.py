@@ -20,6 +20,7 @@ def upload(
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
     classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
     manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL that is told when the job has ended.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -30,7 +31,7 @@ def upload(
     """
     with open_client(ctx) as client:
         dataset = client.upload_dataset(
-            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest
+            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest, webhook
         )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")

@@ -17,7 +17,7 @@ from app.serving.routing import is_in_share
 from app.serving.shadow import Answered
 from app.settings import AppSettings
 from paint_core.errors import PaintCoreError
-from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, DatasetState
+from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS, DatasetState
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
 
@@ -63,8 +63,8 @@ async def classify(
         results=await run_in_threadpool(_rank, classnames, scored.scores, scored.cosines, options.top_k),
         timing_ms=scored.timing_ms,
     )
-    if alias != ACTIVE_ALIAS:
-        return answer, None
+    if alias != ACTIVE_ALIAS or services.engine.beside(SHADOW_ALIAS) is None:
+        return answer, None  # nothing is kept for a comparison that will not be made
     return answer, Answered(model, images, scored.pixels, classnames, templates, scored.cosines.argmax(dim=1))
 
 
