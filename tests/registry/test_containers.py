@@ -18,9 +18,8 @@ from registry.archives import ArchiveLimits
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import open_tar
 from registry.intake.reading import look
-from tests.registry.uploads import FOLDERS, contents, labels, pack, read, tar_bytes
+from tests.registry.uploads import FOLDERS, KINDS, contents, labels, pack, read, tar_bytes
 
-KINDS = ("zip", "tar", "tar.gz", "tar.zst")
 FORMATS = (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
 LIMITS = ArchiveLimits(max_members=40, max_member_bytes=4096, max_total_bytes=8192, ratio_floor_bytes=1024)
 

@@ -14,6 +14,7 @@ from registry.intake.reading import look
 from tests.registry.uploads import (
     CSV,
     FOLDERS,
+    KINDS,
     LISTED,
     ONE,
     ZERO,
@@ -23,8 +24,6 @@ from tests.registry.uploads import (
     read,
     rejected,
 )
-
-KINDS = ("zip", "tar", "tar.gz", "tar.zst")
 
 
 def refusal(path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> str:

@@ -13,10 +13,11 @@ import pytest
 from registry.archives import ArchiveLimits
 from registry.intake.reading import look
 from tests.builders import WORDS
-from tests.registry.test_intake import KINDS, refusal
+from tests.registry.test_intake import refusal
 from tests.registry.uploads import (
     CSV,
     FOLDERS,
+    KINDS,
     LISTED,
     ONE,
     ZERO,

@@ -24,6 +24,7 @@ FOLDERS = {
 }
 CSV = "file_name,label\ntrain/a.png,zero\ntrain/b.png,one\ntest/a.png,zero\n"
 LISTED = {"train/a.png": ZERO[0], "train/b.png": ONE[0], "test/a.png": ZERO[1]}
+KINDS = ("zip", "tar", "tar.gz", "tar.zst")
 
 
 def tar_bytes(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
