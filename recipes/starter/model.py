@@ -43,9 +43,18 @@ def model_config(tower: str) -> dict[str, Any]:
     return {"embed_dim": EMBED_DIM, "vision_cfg": vision, "text_cfg": TEXT, "custom_text": True}
 
 
-def build_model(tower: str, seed: int) -> nn.Module:
-    """Return a fresh CLIP with that image tower; the process's own generator is left alone."""
+def build_model(tower: str, seed: int, drop_path: float = 0.0) -> nn.Module:
+    """Return a fresh CLIP with that image tower; the process's own generator is left alone.
+
+    Args:
+        tower: One of `TOWERS`.
+        seed: Of the weights.
+        drop_path: Share of the last block's residuals left out in training (stochastic depth, Huang et al., ECCV 2016),
+            of timm's towers only; it is not exported, so that fine-tuning has none.
+    """
     config = {key: value for key, value in model_config(tower).items() if key != "custom_text"}
+    if "timm_model_name" in TOWERS[tower]:
+        config["vision_cfg"] |= {"timm_drop_path": drop_path}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = open_clip.CustomTextCLIP(**config)

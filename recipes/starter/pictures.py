@@ -22,9 +22,14 @@ class Look:
         scale: Smallest and largest; at 2 a pictogram is half as large as its picture.
         turn: Largest angle, in radians, to either side.
         stretch: Largest logarithm of how much wider or narrower it gets.
+        shear: Largest, as a share of the height.
+        bend: Standard deviation of how far each of 4 x 4 points moves, in halves of the picture; what lies between
+            follows smoothly, so that proportions change as they do from one vendor to the next.
         shift: Largest, in halves of the picture, to each side.
         tint: Smallest and largest factor of each colour.
         grey_share: Of the pictures: those without colour.
+        swapped_share: Of the pictures: those whose red, green and blue change places.
+        erased_share: Of the pictures: those of which a rectangle is missing.
         written_share: Of the pictures: the pictogram with its own name on it.
         word_share: Of the pictures: nothing but the name.
         coloured_share: Of the pictures: those whose background is not white.
@@ -32,12 +37,16 @@ class Look:
         shaded_share: Of the coloured backgrounds: those that change from one side to the other.
     """
 
-    scale: tuple[float, float] = (0.75, 1.35)
-    turn: float = 0.3
-    stretch: float = 0.2
+    scale: tuple[float, float] = (0.7, 1.7)
+    turn: float = 0.4
+    stretch: float = 0.3
+    shear: float = 0.2
+    bend: float = 0.07
     shift: float = 0.25
-    tint: tuple[float, float] = (0.65, 1.2)
-    grey_share: float = 0.1
+    tint: tuple[float, float] = (0.55, 1.3)
+    grey_share: float = 0.15
+    swapped_share: float = 0.1
+    erased_share: float = 0.3
     written_share: float = 0.08
     word_share: float = 0.02
     light_ink_share: float = 0.5
@@ -52,9 +61,13 @@ WHOLE = Look(
     scale=(0.95, 1.4),
     turn=0.2,
     stretch=0,
+    shear=0,
+    bend=0,
     shift=0.1,
     tint=(0.8, 1.15),
     grey_share=0,
+    swapped_share=0,
+    erased_share=0,
     written_share=0,
     word_share=0,
     light_ink_share=0,
@@ -96,9 +109,11 @@ def show(
     colours = torch.where(is_plain.view(-1, 1, 1, 1), uniform(0, 0.6, 3, 1, 1), layers[:, :3])
     colours = (colours * uniform(*look.tint, 3, 1, 1)).clamp(0, 1)
     colours = torch.where(uniform(0, 1, 1, 1, 1) < look.grey_share, colours.mean(dim=1, keepdim=True), colours)
+    colours = torch.where(uniform(0, 1, 1, 1, 1) < look.swapped_share, _swap(colours, uniform), colours)
     coverage = layers[:, 3:]
     # Multiplied before it is moved, so that the hidden colours of transparent pixels do not bleed in.
     moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform, look)
+    moved = moved * ~(_rectangles(uniform, side) & (uniform(0, 1, 1, 1, 1) < look.erased_share))
     draw = uniform(0, 1)
     only_word = (draw < look.word_share).view(-1, 1, 1, 1)
     is_written = (draw < look.word_share + look.written_share).view(-1, 1, 1, 1)
@@ -154,18 +169,44 @@ def _backgrounds(uniform: _Uniform, side: int, look: Look) -> Tensor:
     return (start + (end - start) * ramp).expand(-1, -1, side, -1)
 
 
+def _swap(colours: Tensor, uniform: _Uniform) -> Tensor:
+    """The colours with their channels in another order, [B, 3, S, S]."""
+    order = uniform(0, 1, 3).argsort(dim=1).view(-1, 3, 1, 1)
+    return colours.gather(1, order.expand_as(colours))
+
+
+def _rectangles(uniform: _Uniform, side: int) -> Tensor:
+    """What lies in a rectangle that is at most half as wide and high as the picture, bool [B, 1, side, side]."""
+    ramp = torch.linspace(0, 1, side).view(1, -1)
+    inside = []
+    for _ in range(2):
+        length = uniform(0.15, 0.5, 1)
+        start = uniform(0, 1, 1) * (1 - length)
+        inside.append((ramp >= start) & (ramp < start + length))
+    return (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
+
+
 def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: Look) -> Tensor:
-    """The layers turned, scaled, stretched, shifted and mirrored, [B, 4, side, side]."""
+    """The layers turned, scaled, stretched, sheared, bent, shifted and mirrored, [B, 4, side, side]."""
     scale, angle = uniform(*look.scale), uniform(-look.turn, look.turn)
     wider, shift = uniform(-look.stretch, look.stretch).exp().sqrt(), uniform(-look.shift, look.shift, 2)
     flip = torch.where(may_flip & (uniform(0, 1) < 0.5), -1.0, 1.0)
     across, down, sine, cosine = scale * wider * flip, scale / wider, angle.sin(), angle.cos()
+    shear = uniform(-look.shear, look.shear)
     rows = [
-        torch.stack([cosine * across, -sine * across, shift[:, 0]], 1),
-        torch.stack([sine * down, cosine * down, shift[:, 1]], 1),
+        torch.stack([cosine * across, (shear * cosine - sine) * across, shift[:, 0]], 1),
+        torch.stack([sine * down, (shear * sine + cosine) * down, shift[:, 1]], 1),
     ]
     grid = F.affine_grid(torch.stack(rows, 1), [len(layers), 4, side, side], align_corners=False)
+    if look.bend:
+        grid = grid + _bends(uniform, side, look.bend)
     return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
+
+
+def _bends(uniform: _Uniform, side: int, deviation: float) -> Tensor:
+    """How far each pixel's source moves, smoothly, [B, side, side, 2]."""
+    points = uniform(-1, 1, 2, 4, 4) * (3**0.5 * deviation)
+    return F.interpolate(points, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 
 def on_white(pictures: NDArray[np.uint8], side: int) -> Tensor:

@@ -47,6 +47,7 @@ class Settings:
         learning_rate: AdamW's peak.
         warmup_steps: Linear warm-up; a cosine to zero follows.
         weight_decay: On matrices and kernels only.
+        drop_path: Stochastic depth, of timm's towers.
         seed: Of everything random.
         device: Where to train.
         start_from: An exported model's folder to begin with in place of fresh weights; empty: none. It needs the same
@@ -61,6 +62,7 @@ class Settings:
     learning_rate: float = 1e-3
     warmup_steps: int = 500
     weight_decay: float = 0.1
+    drop_path: float = 0.1
     seed: int = 0
     device: str = "cpu"
     start_from: str = ""
@@ -96,7 +98,7 @@ def train(
         on_step: Told of every report; may raise to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = build_model(settings.tower, settings.seed)
+    model = build_model(settings.tower, settings.seed, settings.drop_path)
     if settings.start_from:
         model.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
     model = model.to(settings.device, memory_format=torch.channels_last).train()
