@@ -16,6 +16,7 @@ from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import REQUEST_BODY, Classification, ClassifyBody, ClassifyOptions
 from app.datasets.schemas import parse_list
+from app.disconnects import cancelled_when_gone
 from app.errors import UnsupportedMediaTypeError
 from app.problems import problem_responses
 from app.services import ServicesDep
@@ -52,7 +53,8 @@ async def classify(
     """
     images, options = await _read(request)
     client = request.client.host if request.client else ""
-    answer, answered = await service.classify(services, images, options, request_key or caller.key_id or client)
+    async with cancelled_when_gone(request):
+        answer, answered = await service.classify(services, images, options, request_key or caller.key_id or client)
     response.headers[VERSION_HEADER] = str(answer.version)
     if answered is not None:
         background.add_task(services.shadow.offer, answered)
