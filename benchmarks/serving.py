@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import _towers
+import torch
 from _report import Figure, parser, report
 from _serving.bodies import find_photos
 from _serving.client import CHECKOUT, Plan, run
@@ -34,7 +35,7 @@ from _serving.versions import COEFFICIENTS, Service, register_task_vector
 
 from paint_core.models import load_base
 
-PARTS = ("starter", "vitb32", "swaps", "start")
+PARTS = ("starter", "vitb32", "swaps", "start", "gpu")
 _SWAP_LABELS = ("animal", "food", "building", "vehicle", "person", "plant")
 _OPEN_SHARE = 0.7
 _COLD_STARTS = 3
@@ -129,6 +130,24 @@ def start_cold(options: Run) -> list[Figure]:
     return [Figure("cold_start_seconds", middle, "s", 6.0, at_most=True)]
 
 
+def forward_on_gpu(options: Run) -> list[Figure]:
+    """Compare the engine with the bare captured forward; nothing without a GPU."""
+    if not torch.cuda.is_available():
+        print("no GPU is at hand: gpu_fraction_of_raw is left out")
+        return []
+    from _serving.gpu import measure as measure_gpu
+
+    photos, _ = find_photos(Path(options.photos) if options.photos else None, CHECKOUT)
+    fractions = []
+    for name in _towers.RANDOM:
+        base = load_base(f"local-dir:{_towers.folder(name)}", device="cuda")
+        found = measure_gpu(base, photos, 2.0 if options.is_quick else 8.0, 1 if options.is_quick else 3)
+        fractions.append(found.decoded / found.raw)
+        speeds = f"raw {found.raw:.0f}, engine {found.decoded:.0f}, from JPEG {found.jpeg:.0f} images/s"
+        print(f"{name}: {speeds}; captured and warm in {found.swap_seconds:.2f} s", flush=True)
+    return [Figure("gpu_fraction_of_raw", min(fractions), "x", 0.9)]
+
+
 def _measure(name: str, lengths: Lengths, options: Run) -> Measurements:
     folder = _towers.folder(name)
     model = Model(name, "starter" if name == "starter" else f"local-dir:{folder}", folder)
@@ -201,6 +220,7 @@ def main() -> None:
         "vitb32": serve_vitb32,
         "swaps": swap_versions,
         "start": start_cold,
+        "gpu": forward_on_gpu,
     }
     photos = str(options.photos.resolve()) if options.photos else None
     figures: list[Figure] = []
