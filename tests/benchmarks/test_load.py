@@ -1,12 +1,15 @@
 import asyncio
+import io
 import json
 import math
 import statistics
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
+import uvloop
 from _serving.bodies import group, post, post_images, sample_photos
 from _serving.connections import Connections
 from _serving.load import Answer, Load, arrivals, percentile, throughput
@@ -78,7 +81,7 @@ def test_a_closed_loop_keeps_exactly_so_many_requests_in_flight_on_as_many_conne
             assert tiny.num_connections == 7
             assert len(load.answers) >= 7 * 10
 
-    asyncio.run(measure())
+    uvloop.run(measure())
 
 
 def test_each_request_arrives_whole_and_all_take_part() -> None:
@@ -87,7 +90,7 @@ def test_each_request_arrives_whole_and_all_take_part() -> None:
             await load.closed(2, 0.1)
             assert set(tiny.bodies) == {b"x" * index for index in range(5)}
 
-    asyncio.run(measure())
+    uvloop.run(measure())
 
 
 def test_in_an_open_loop_a_stall_is_charged_to_everybody_who_was_due_meanwhile() -> None:
@@ -101,18 +104,16 @@ def test_in_an_open_loop_a_stall_is_charged_to_everybody_who_was_due_meanwhile()
             assert min(each.latency_ms for each in waited) > 80
             assert max(each.latency_ms for each in waited) > 250
 
-    asyncio.run(measure())
+    uvloop.run(measure())
 
 
 def test_a_generator_that_is_late_charges_the_server_from_when_the_request_was_due() -> None:
     async def blocked(request: bytes) -> tuple[int, bytes]:
-        import time
-
         time.sleep(0.02)  # the loop stands still, so that nothing can be sent in time
         return 200, b""
 
     load = Load(blocked, REQUESTS)
-    asyncio.run(load.open(500, 0.1))
+    uvloop.run(load.open(500, 0.1))
     assert load.answers[-1].sent - load.answers[-1].due > 0.3
     assert load.answers[-1].latency_ms > 300
 
@@ -134,12 +135,12 @@ def test_answers_other_than_200_are_kept_apart() -> None:
             assert {each.status for each in load.answers} == {429}
             assert throughput(load.answers, 0, math.inf) == 0
 
-    asyncio.run(measure())
+    uvloop.run(measure())
 
 
 def test_a_connection_that_breaks_is_an_answer_without_status() -> None:
     load = Load(Connections(1).ask, REQUESTS)  # nobody listens on port 1
-    asyncio.run(load.open(100, 0.1))
+    uvloop.run(load.open(100, 0.1))
     assert {each.status for each in load.answers} == {0}
 
 
@@ -170,8 +171,6 @@ def test_a_multipart_body_is_read_by_a_parser_of_others() -> None:
     def on_file(found: object) -> None:
         found.file_object.seek(0)  # type: ignore[attr-defined]
         files.append(found.file_object.read())  # type: ignore[attr-defined]
-
-    import io
 
     parse_form({name.decode(): value for name, value in lines.items()}, io.BytesIO(body), on_field, on_file)
     assert int(lines[b"Content-Length"]) == len(body)
