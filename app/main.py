@@ -24,6 +24,8 @@ from app.datasets.endpoints import router as datasets_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
+from app.labelsets.cache import StoredLabels
+from app.labelsets.endpoints import router as label_sets_router
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
@@ -58,6 +60,7 @@ _ROUTERS = (
     jobs_router,
     versions_router,
     classify_router,
+    label_sets_router,
     keys_router,
     system_router,
     metrics_router,
@@ -174,6 +177,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             replica,
             companions,
             shadow,
+            StoredLabels(database),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()

@@ -14,6 +14,7 @@ from app.activation import Activator
 from app.companions import Companions
 from app.composer import Composer
 from app.jobs.streaming import EventStreams
+from app.labelsets.cache import StoredLabels
 from app.metrics.registry import Metrics
 from app.queue import Doorbell
 from app.replica import Replica
@@ -45,6 +46,7 @@ class Services:
         replica: This process among the others.
         companions: Keep the versions of `canary` and `shadow` loaded.
         shadow: Asks the second of them.
+        labels: Of label sets and data sets, kept in memory.
     """
 
     settings: AppSettings
@@ -62,6 +64,7 @@ class Services:
     replica: Replica
     companions: Companions
     shadow: Shadow
+    labels: StoredLabels
 
 
 def get_services(request: Request) -> Services:

@@ -6,11 +6,10 @@ import base64
 import binascii
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from app.datasets.schemas import Templates
-
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+from app.labelsets.schemas import Label
 
 
 def _decode_base64(value: Any) -> Any:
