@@ -9,6 +9,7 @@ EdgeError
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── UploadRefusedError          a part of a resumable upload that does not fit it
 ├── QueueFullError              too many images are waiting
+├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
 ├── ActivationInProgressError   another activation has not ended yet
@@ -134,6 +135,18 @@ class QueueFullError(EdgeError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class DeadlineExceededError(EdgeError):
+    """The time that a request allowed is over before its answer is there."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, waited_for: str) -> None:
+        super().__init__(
+            f"The request's time was over while {waited_for}.", "Allow it more time, send less, or ask again later."
+        )
+        self.waited_for = waited_for
+
+
 class TooManyStreamsError(EdgeError):
     """As many event streams are open as there may be."""
 
@@ -238,6 +251,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (JobQuotaError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
+    (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),

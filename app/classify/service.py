@@ -14,6 +14,7 @@ from app.errors import EdgeError, ImageRefusedError, LabelsRefusedError
 from app.services import Services
 from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
+from app.serving.scoring import scores
 from app.serving.shadow import Answered
 from app.settings import AppSettings
 from paint_core.errors import PaintCoreError
@@ -56,11 +57,12 @@ async def classify(
         services.metrics.count_failure(model.version_id)
         raise
     services.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
+    shares = scores(scored.cosines, model.scale, model.bias, multi_label=False)
     answer = Classification(
         version=model.version_id,
         alias=alias,
         templates=list(templates),
-        results=await run_in_threadpool(_rank, classnames, scored.scores, scored.cosines, options.top_k),
+        results=await run_in_threadpool(_rank, classnames, shares, scored.cosines, options.top_k),
         timing_ms=scored.timing_ms,
     )
     if alias != ACTIVE_ALIAS or services.engine.beside(SHADOW_ALIAS) is None:

@@ -1,4 +1,4 @@
-"""The engine: from encoded images and labels to scores, by whatever version is being served.
+"""The engine: from encoded images and labels to cosines, by whatever version is being served.
 
 A request takes one reference to the served model at its start and keeps it, so a swap in between changes nothing for
 it. The event loop only waits here: decoding, text and forward each have their own threads.
@@ -9,34 +9,34 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple, Unpack
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from app.errors import ImageRefusedError, ModelNotLoadedError, QueueFullError
+from app.errors import DeadlineExceededError, ImageRefusedError, ModelNotLoadedError, QueueFullError
 from app.serving.batcher import Batcher
 from app.serving.heads import HeadCache
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from paint_core.errors import ImageDecodeError
-from paint_core.heads import logits
 
 _Result = TypeVar("_Result")
 _Arguments = TypeVarTuple("_Arguments")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scored:
     """How well each label fits each image.
 
     Attributes:
-        pixels: The images as the model got them.
-        scores: [B, C], rows sum to 1.
-        cosines: [B, C], in [-1, 1].
+        pixels: The images as the model got them: uint8 [B, S, S, 3].
+        features: float32 [B, D], unit rows.
+        cosines: float32 [B, C], in [-1, 1]; `app.serving.scoring` makes scores of them.
         timing_ms: Milliseconds by step.
     """
 
@@ -147,41 +147,90 @@ class Engine:
         self._trouble = reason
 
     async def score(
-        self, model: ServedModel, images: Sequence[bytes], classnames: tuple[str, ...], templates: tuple[str, ...]
+        self,
+        model: ServedModel,
+        images: Sequence[bytes],
+        classnames: tuple[str, ...],
+        templates: tuple[str, ...],
+        *,
+        deadline: float | None = None,
     ) -> Scored:
-        """Return scores and cosines of every image and label.
+        """Return features of every image and its cosine with every label.
 
         Args:
             model: Who answers; from `require_served`.
             images: B encoded images.
             classnames: C labels.
             templates: Prompt templates.
+            deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
 
         Returns:
             One row an image, one column a label.
 
         Raises:
             QueueFullError: Too many images are in the engine.
+            DeadlineExceededError: The deadline has passed.
             ImageRefusedError: An image cannot be decoded; the first such is named.
             HeadError: No head can be built from these labels and templates.
         """
         start = time.perf_counter()
         with self.admission.hold(len(images)):
-            building = self.heads.get(model.base, classnames, templates)
-            pixels = await self.decode(model, images)
-            decoded = time.perf_counter()
-            head = await asyncio.shield(asyncio.wrap_future(building))  # others wait for it too: never cancel it
-            headed = time.perf_counter()
-            features = await self._encode(model, pixels, spare=False)
-            forwarded = time.perf_counter()
-            scores, cosines = await self._in_pool(_compare, features, head, model.scale, model.bias)
+            async with _until(deadline, f"{len(images)} images were classified"):
+                building = self.heads.get(model.base, classnames, templates)
+                pixels = await self.decode(model, images)
+                decoded = time.perf_counter()
+                head = await asyncio.shield(asyncio.wrap_future(building))  # others wait for it too: never cancel it
+                headed = time.perf_counter()
+                features = await self._encode(model, pixels, spare=False)
+                forwarded = time.perf_counter()
+                cosines = await self._in_pool(_compare, features, head)
         timing = {
             "decode": decoded - start,
             "text": headed - decoded,
             "model": forwarded - headed,
             "total": time.perf_counter() - start,
         }
-        return Scored(pixels, scores, cosines, {step: round(1000 * seconds, 3) for step, seconds in timing.items()})
+        timing_ms = {step: round(1000 * seconds, 3) for step, seconds in timing.items()}
+        return Scored(pixels, features, cosines, timing_ms)
+
+    async def embed_images(
+        self, model: ServedModel, images: Sequence[bytes], *, deadline: float | None = None
+    ) -> Tensor:
+        """Return the features of images.
+
+        Args:
+            model: Whose features.
+            images: B encoded images.
+            deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
+
+        Returns:
+            float32 [B, D], unit rows.
+
+        Raises:
+            QueueFullError: Too many images are in the engine.
+            DeadlineExceededError: The deadline has passed.
+            ImageRefusedError: An image cannot be decoded; the first such is named.
+        """
+        with self.admission.hold(len(images)):
+            async with _until(deadline, f"{len(images)} images were embedded"):
+                return await self._encode(model, await self.decode(model, images), spare=False)
+
+    async def embed_texts(self, model: ServedModel, texts: Sequence[str], *, deadline: float | None = None) -> Tensor:
+        """Return the features of texts, as they are: no template is put around them.
+
+        Args:
+            model: Whose features.
+            texts: B of them.
+            deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
+
+        Returns:
+            float32 [B, D], unit rows.
+
+        Raises:
+            DeadlineExceededError: The deadline has passed.
+        """
+        async with _until(deadline, f"{len(texts)} texts were embedded"):
+            return await asyncio.wrap_future(self.heads.embed(model.base, texts))
 
     async def best_labels(
         self, model: ServedModel, pixels: Tensor, classnames: tuple[str, ...], templates: tuple[str, ...]
@@ -199,7 +248,7 @@ class Engine:
         """
         head = await asyncio.shield(asyncio.wrap_future(self.heads.get(model.base, classnames, templates)))
         features = await self._encode(model, pixels, spare=True)
-        _, cosines = await self._in_pool(_compare, features, head, model.scale, model.bias)
+        cosines = await self._in_pool(_compare, features, head)
         return cosines.argmax(dim=1)
 
     def close(self) -> None:
@@ -237,7 +286,7 @@ class Engine:
     async def _encode(self, model: ServedModel, pixels: Tensor, *, spare: bool) -> Tensor:
         parts = torch.split(pixels, MAX_BATCH_IMAGES)
         futures = [asyncio.wrap_future(self.batcher.submit(model, part, spare=spare)) for part in parts]
-        return torch.cat(await asyncio.gather(*futures))
+        return await self._in_pool(_unit, await asyncio.gather(*futures))
 
     def _in_pool(
         self, function: Callable[[Unpack[_Arguments]], _Result], *arguments: *_Arguments
@@ -245,7 +294,20 @@ class Engine:
         return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
 
-def _compare(features: Tensor, head: Tensor, scale: float, bias: float) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode():
-        cosines = logits(features, head, 1.0)
-        return (scale * cosines + bias).softmax(dim=1), cosines
+@asynccontextmanager
+async def _until(deadline: float | None, waited_for: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
+            yield
+    except TimeoutError as error:
+        raise DeadlineExceededError(waited_for) from error
+
+
+@torch.inference_mode()
+def _unit(features: Sequence[Tensor]) -> Tensor:
+    return F.normalize(torch.cat(list(features)), dim=-1)
+
+
+@torch.inference_mode()
+def _compare(features: Tensor, head: Tensor) -> Tensor:
+    return features @ head.T

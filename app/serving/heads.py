@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from torch import Tensor
 
-from paint_core.heads import build_head
+from paint_core.heads import build_head, encode_texts
 from paint_core.models import BaseModel
 
 _Key = tuple[str, tuple[str, ...], tuple[str, ...]]
@@ -44,6 +45,10 @@ class HeadCache:
         future.add_done_callback(lambda done: self._forget_failed(key, done))
         return future
 
+    def embed(self, base: BaseModel, texts: Sequence[str]) -> Future[Tensor]:
+        """Return the unit embeddings [B, D] of texts on the CPU, once they are there. Nothing of it is kept."""
+        return self._thread.submit(_embed, base, tuple(texts))
+
     def __len__(self) -> int:
         """Return how many heads are kept."""
         return len(self._heads)
@@ -61,3 +66,7 @@ class HeadCache:
 
 def _build(base: BaseModel, classnames: tuple[str, ...], templates: tuple[str, ...]) -> Tensor:
     return build_head(base, classnames, templates).float().cpu()
+
+
+def _embed(base: BaseModel, texts: Sequence[str]) -> Tensor:
+    return encode_texts(base, texts).cpu()
