@@ -21,6 +21,7 @@ from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
+from app.embed.endpoints import router as embed_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
@@ -60,6 +61,7 @@ _ROUTERS = (
     jobs_router,
     versions_router,
     classify_router,
+    embed_router,
     label_sets_router,
     keys_router,
     system_router,
