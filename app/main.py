@@ -40,7 +40,7 @@ from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
-from app.serving.engine import Engine
+from app.serving.engine import Engine, choose_pace
 from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
@@ -135,7 +135,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         database = Database(settings.resolved_database_url)
         stack.callback(database.close)
         database.migrate()
-        bases = load_bases(settings.bases, choose_device(settings.device))
+        device = choose_device(settings.device)
+        bases = load_bases(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
         broker_url = None if doorbell else settings.broker_url.get_secret_value()
@@ -145,6 +146,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             decode_threads=settings.decode_threads,
             max_queue_images=settings.max_queue_images,
             on_batch=metrics.observe_batch,
+            pace=choose_pace(device, settings.max_batch_images, settings.batch_wait_ms),
+            head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
         activator = Activator(database, blobs, bases, engine)

@@ -11,6 +11,7 @@ from app.access.callers import CallerDep
 from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import Classification, ClassifyBody
+from app.disconnects import cancelled_when_gone
 from app.image_requests import VERSION_HEADER, describe, read_request
 from app.problems import problem_responses
 from app.services import ServicesDep
@@ -43,7 +44,8 @@ async def classify(
     started = time.monotonic()
     body = await read_request(request, ClassifyBody)
     asker = request_key or caller.key_id or (request.client.host if request.client else "")
-    answer = await service.answer(services, body.images, body, asker, started)
+    async with cancelled_when_gone(request):
+        answer = await service.answer(services, body.images, body, asker, started)
     if answer.offer is not None:
         background.add_task(services.shadow.offer, answer.offer)
     headers = {VERSION_HEADER: str(answer.version_id)}

@@ -7,6 +7,7 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from app.access.policies import needs
+from app.disconnects import cancelled_when_gone
 from app.embed import service
 from app.embed.schemas import EmbedBody, Embeddings
 from app.image_requests import VERSION_HEADER, describe, read_request
@@ -32,5 +33,6 @@ async def embed(services: ServicesDep, request: Request) -> Response:
     """
     started = time.monotonic()
     body = await read_request(request, EmbedBody)
-    version_id, answer = await service.embed(services, body, started)
+    async with cancelled_when_gone(request):
+        version_id, answer = await service.embed(services, body, started)
     return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")
