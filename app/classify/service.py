@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.classify.ranking import rank
 from app.classify.schemas import ClassifyOptions
+from app.deadlines import until
 from app.errors import EdgeError
 from app.image_requests import check_images
 from app.labelsets.cache import Labels, LabelSource
@@ -110,7 +111,7 @@ async def classify(
         DeadlineExceededError: The deadline has passed.
     """
     check_images(images, services.settings)
-    model, alias = await choose(services, options.version, key)
+    model, alias = await choose(services, options.version, key, deadline)
     named = await _find_labels(services, options)
     labels = Labels(named.classnames, options.prompts or named.templates or model.base.default_templates)
     check_size(len(labels.classnames), len(labels.templates), services.settings)
@@ -126,13 +127,16 @@ async def classify(
     return Classified(model, alias, labels, scored)
 
 
-async def choose(services: Services, version: int | str | None, key: str | None) -> tuple[ServedModel, str | None]:
+async def choose(
+    services: Services, version: int | str | None, key: str | None, deadline: float | None
+) -> tuple[ServedModel, str | None]:
     """Return who answers, and by the name of which alias.
 
     Args:
         services: The application's services.
         version: That the request names, by id or by an alias.
         key: Who asks, where the canary may answer; None: it may not.
+        deadline: As for `classify`; a version that is not in memory has to be loaded.
 
     Returns:
         A version, and the alias, None if it was named by its id.
@@ -140,9 +144,11 @@ async def choose(services: Services, version: int | str | None, key: str | None)
     Raises:
         ModelNotLoadedError: None is named, and none is served.
         NotFoundError: There is no such version or alias.
+        DeadlineExceededError: The deadline has passed.
     """
     if version is not None:
-        return await services.versions.get(version), version if isinstance(version, str) else None
+        async with until(deadline, lambda: f"version {version} was loaded"):
+            return await services.versions.get(version), version if isinstance(version, str) else None
     served, canary = services.engine.require_served(), services.engine.beside(CANARY_ALIAS)
     if key is not None and canary is not None and is_in_share(key, services.settings.canary_share):
         return canary, CANARY_ALIAS

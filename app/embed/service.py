@@ -44,8 +44,9 @@ async def embed(services: Services, asked: EmbedBody, started: float) -> tuple[i
         DeadlineExceededError: The deadline has passed.
     """
     _check(asked, services.settings)
-    model, alias = await choose(services, asked.version, key=None)
-    features = await _features(services, model, asked, asked.deadline(started))
+    deadline = asked.deadline(started)
+    model, alias = await choose(services, asked.version, None, deadline)
+    features = await _features(services, model, asked, deadline)
     timing_ms = {"total": round(1000 * (time.monotonic() - started), 3)}
     told = {"version": model.version_id, "alias": alias, "dim": features.shape[1]}
     return model.version_id, await run_in_threadpool(_render, told, features, asked.encoding_format, timing_ms)
