@@ -33,6 +33,7 @@ class AppSettings(StorageSettings):
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
+        version_cache_bytes: Memory for the image towers of versions that are asked for by id; 0 keeps none of them.
         decode_threads: Threads that decode images.
         reaper_interval_seconds: How often waiting jobs are looked for.
         quiet_seconds: A waiting job for which nobody rang this long is rung for again.
@@ -62,6 +63,7 @@ class AppSettings(StorageSettings):
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
+    version_cache_bytes: int = Field(default=2 << 30, ge=0)
     decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
     quiet_seconds: float = Field(default=10.0, ge=0)
