@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+
 from app.errors import VersionNotLoadedError
 from app.serving.model import ServedModel, own_bytes
 from app.version_cache import MODULE_BYTES
