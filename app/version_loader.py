@@ -16,8 +16,8 @@ from registry.database import Database
 from registry.errors import RegistryError
 from registry.versions import Versions
 
-_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory")
-"""How torch says it on a CPU, in a plain RuntimeError, and the system, where a file cannot be mapped."""
+_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
+"""How torch says it on a CPU, in a plain RuntimeError; the system, where a file cannot be mapped; and CUDA."""
 
 _log = structlog.get_logger(__name__)
 
