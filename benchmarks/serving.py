@@ -66,6 +66,7 @@ def serve_starter(options: Run) -> list[Figure]:
     found = _measure("starter", lengths, options)
     bound = found.bound_per_second
     labels = found.per_second(PAINTBOX, "c32, 1000 labels") / found.per_second(PAINTBOX, "c32")
+    stored = found.per_second(PAINTBOX, "c32, 1000 stored") / found.per_second(PAINTBOX, "c32")
     many = found.per_second(PAINTBOX, "c32, 16 images")
     return [
         Figure("starter_fraction_of_bound_c32_single", found.per_second(PAINTBOX, "c32") / bound, "x", 0.75),
@@ -73,6 +74,7 @@ def serve_starter(options: Run) -> list[Figure]:
         *_over_best_peer("starter", found, 1.5),
         Figure("added_latency_ms_c1", _added_latency(found), "ms", 3.0, at_most=True),
         Figure("labels_1000_over_10", labels, "x", 0.95),
+        Figure("labels_1000_stored_over_10", stored, "x", 0.95),
     ]
 
 

@@ -11,14 +11,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import uvloop
 
-from _serving.bodies import find_photos, group, post_images
+from _serving.bodies import find_photos, group, post, post_images
 from _serving.connections import Connections
 from _serving.load import Answer, Load, failures, percentile, throughput
 from _serving.mixed import Judge
@@ -37,6 +38,7 @@ class Plan:
         fields: Its other fields.
         photos: Folder of photographs; None: the default.
         images: Images a request.
+        is_raw: Whether the image itself is the body, with all else in the query; then `images` is 1.
         concurrency: Requests in flight in a closed loop; None: an open one.
         rate: Requests a second in an open loop.
         seconds: How long to measure.
@@ -51,6 +53,7 @@ class Plan:
     fields: Mapping[str, str] = field(default_factory=dict)
     photos: str | None = None
     images: int = 1
+    is_raw: bool = False
     concurrency: int | None = None
     rate: float = 0.0
     seconds: float = 10.0
@@ -126,6 +129,12 @@ def measure(plan: Plan) -> Measured:
     requests = [post_images(plan.path, plan.image_field, images, plan.fields) for images in group(photos, plan.images)]
     judge = Judge(plan.expected or {})
     return uvloop.run(_measure(plan, requests, judge))
+
+
+def _encode(plan: Plan, images: Sequence[bytes]) -> bytes:
+    if plan.is_raw:
+        return post(f"{plan.path}?{urlencode(plan.fields)}", "image/jpeg", images[0])
+    return post_images(plan.path, plan.image_field, images, plan.fields)
 
 
 async def _measure(plan: Plan, requests: list[bytes], judge: Judge) -> Measured:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from _serving.bound import Job
 from _serving.client import Measured
-from _serving.lineup import Lineup, single
+from _serving.lineup import TOP_K, Lineup, single
 from _serving.load import percentile
+from _serving.versions import Service
 
 PAINTBOX = "paintbox"
 MANY_LABELS = tuple(f"label {index}" for index in range(1000))
@@ -108,10 +109,25 @@ def _measure_bound(lineup: Lineup, lengths: Lengths, found: Measurements) -> Non
 
 
 def _measure_ours(lineup: Lineup, lengths: Lengths, found: Measurements) -> None:
-    many = replace(single(32, lengths.busy), images=IMAGES_A_REQUEST)
-    _add(found, PAINTBOX, "c32, 16 images", lineup.measure(PAINTBOX, many))
-    thousand = single(32, lengths.busy, labels=MANY_LABELS)
-    _add(found, PAINTBOX, "c32, 1000 labels", lineup.measure(PAINTBOX, thousand))
+    usual = single(32, lengths.busy)
+    stored = {"label_set": _store_labels(lineup, MANY_LABELS), "top_k": str(TOP_K)}
+    plans = {
+        "c32, 16 images": replace(usual, images=IMAGES_A_REQUEST),
+        "c32, image as body": replace(usual, is_raw=True),
+        "c32, 1000 labels": single(32, lengths.busy, labels=MANY_LABELS),
+        "c32, 1000 stored": replace(usual, fields=stored),
+    }
+    for load, plan in plans.items():
+        _add(found, PAINTBOX, load, lineup.measure(PAINTBOX, plan))
+
+
+def _store_labels(lineup: Lineup, labels: Sequence[str]) -> str:
+    server = lineup.servers[PAINTBOX]
+    server.go_on()
+    with Service(server.port) as service:
+        identifier = service.store_labels(labels)
+    server.pause()
+    return identifier
 
 
 def _add(found: Measurements, server: str, load: str, measured: Measured) -> None:
@@ -135,13 +151,3 @@ def table(found: Measurements) -> Iterator[str]:
 
 def _spread(values: list[float]) -> str:
     return f"({min(values):.1f} to {max(values):.1f})"
-
-
-def failures(found: Mapping[str, Measurements]) -> int:
-    """Return how many requests were not answered with 200."""
-    return sum(
-        sum(client.failed.values())
-        for measurements in found.values()
-        for clients in measurements.clients.values()
-        for client in clients
-    )

@@ -52,6 +52,12 @@ class Service:
         except httpx2.TransportError:
             return 0
 
+    def store_labels(self, labels: Sequence[str]) -> str:
+        """Return the id of a label set."""
+        identifier = self._http.post("/v1/label-sets", json={"labels": list(labels)}).raise_for_status().json()["id"]
+        assert isinstance(identifier, str)
+        return identifier
+
     def cosines(self, images: Sequence[bytes], labels: Sequence[str]) -> list[dict[str, float]]:
         """Return the cosine of every label with each image, by the version that is active."""
         found = []
