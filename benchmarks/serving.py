@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -213,6 +214,7 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Measure and print."""
     options = _parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the servers are stopped, too
     cores = sorted(os.sched_getaffinity(0))[: options.cores]
     os.sched_setaffinity(0, cores)  # inherited by the client and by every server
     _, source = find_photos(options.photos, CHECKOUT)

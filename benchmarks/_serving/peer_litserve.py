@@ -1,9 +1,8 @@
 """LitServe with its batching. `python -m _serving.peer_litserve PORT FOLDER`.
 
-Pictures of a batch are decoded by threads in the hook that LitServe has for it (`batch`).
+Pictures of a batch are decoded by threads in the hook that LitServe has for it (`batch`). Annotations are objects here:
+LitServe looks at that of `decode_request` to know that it is to parse a form.
 """
-
-from __future__ import annotations
 
 import json
 import os
