@@ -1,4 +1,4 @@
-"""Two versions in a running service that nobody trained: one made-up task vector, mixed in twice as strongly once."""
+"""Two versions in a running service that nobody trained: one made-up task vector, added once and taken away once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from registry.database import Database
 from registry.settings import StorageSettings
 from registry.versions import Versions
 
-COEFFICIENTS = (0.5, 1.0)
-_SIZE = 0.1
+COEFFICIENTS = (1.0, -1.0)
+_SIZE = 0.2
 _ORDINARY_SECONDS = 60.0
 
 
