@@ -9,10 +9,13 @@ EdgeError
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── UploadRefusedError          a part of a resumable upload that does not fit it
 ├── QueueFullError              too many images are waiting
+├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
+├── DrainingError               the process is about to stop
 ├── ActivationInProgressError   another activation has not ended yet
-├── ActivationFailedError       a version could not be loaded; the old one goes on serving
+├── VersionNotLoadedError       a version could not be loaded
+├── ActivationFailedError       … so the old one goes on serving
 ├── SupportedDropError          a version costs a supported task more than its limit
 ├── BaseNotLoadedError          a version's base is not loaded in this process
 └── CompositionInProgressError  another version is being mixed
@@ -134,6 +137,18 @@ class QueueFullError(EdgeError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class DeadlineExceededError(EdgeError):
+    """The time that a request allowed is over before its answer is there."""
+
+    code = "deadline_exceeded"
+
+    def __init__(self, waited_for: str) -> None:
+        super().__init__(
+            f"The request's time was over while {waited_for}.", "Allow it more time, send less, or ask again later."
+        )
+        self.waited_for = waited_for
+
+
 class TooManyStreamsError(EdgeError):
     """As many event streams are open as there may be."""
 
@@ -155,6 +170,15 @@ class ModelNotLoadedError(EdgeError):
         )
 
 
+class DrainingError(EdgeError):
+    """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
+
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("This process is about to stop.", "Send new requests to another one, or wait for the next.")
+
+
 class ActivationInProgressError(EdgeError):
     """Another activation has not ended yet."""
 
@@ -162,6 +186,20 @@ class ActivationInProgressError(EdgeError):
 
     def __init__(self) -> None:
         super().__init__("Another version is being activated.", "Wait until that has ended, then ask again.")
+
+
+class VersionNotLoadedError(EdgeError):
+    """A version could not be built, warmed or verified. `no_room` tells that memory was short."""
+
+    code = "version_not_loaded"
+
+    def __init__(self, version_id: int, cause: str, *, no_room: bool = False) -> None:
+        super().__init__(
+            f"Version {version_id} cannot be loaded: {cause}", "Repair the cause, or ask for another version."
+        )
+        self.version_id = version_id
+        self.cause = cause
+        self.no_room = no_room
 
 
 class ActivationFailedError(EdgeError):
@@ -238,9 +276,12 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (JobQuotaError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
+    (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DrainingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
+    (VersionNotLoadedError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
     (SupportedDropError, HTTPStatus.CONFLICT),
     (BaseNotLoadedError, HTTPStatus.CONFLICT),

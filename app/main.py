@@ -21,9 +21,12 @@ from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
+from app.embed.endpoints import router as embed_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
+from app.labelsets.cache import StoredLabels
+from app.labelsets.endpoints import router as label_sets_router
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
@@ -37,12 +40,14 @@ from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
-from app.serving.engine import Engine
+from app.serving.engine import Engine, choose_pace
 from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.uploads.endpoints import router as uploads_router
+from app.version_cache import VersionCache
+from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
 from app.webhooks.sender import WebhookSender
 from app.webhooks.signing import parse_secret
@@ -58,6 +63,8 @@ _ROUTERS = (
     jobs_router,
     versions_router,
     classify_router,
+    embed_router,
+    label_sets_router,
     keys_router,
     system_router,
     metrics_router,
@@ -130,7 +137,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         database = Database(settings.resolved_database_url)
         stack.callback(database.close)
         database.migrate()
-        bases = load_bases(settings.bases, choose_device(settings.device))
+        device = choose_device(settings.device)
+        bases = load_bases(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
         broker_url = None if doorbell else settings.broker_url.get_secret_value()
@@ -140,11 +148,16 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             decode_threads=settings.decode_threads,
             max_queue_images=settings.max_queue_images,
             on_batch=metrics.observe_batch,
+            pace=choose_pace(device, settings.max_batch_images, settings.batch_wait_ms),
+            head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
-        activator = Activator(database, blobs, bases, engine)
+        loader = VersionLoader(database, blobs, bases)
+        versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
+        stack.callback(versions.close)
+        activator = Activator(database, versions, engine)
         activator.follow_alias()
-        companions = Companions(database, activator, engine)
+        companions = Companions(database, versions, engine)
         companions.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
@@ -165,6 +178,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             bell,
             bases,
             engine,
+            versions,
             activator,
             composer,
             streams,
@@ -174,6 +188,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             replica,
             companions,
             shadow,
+            StoredLabels(database),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()

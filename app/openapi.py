@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.access.policies import SCHEME_NAME, Policies
 from app.classify.schemas import ClassifyBody
+from app.embed.schemas import EmbedBody
 from app.problems import InvalidField, Problem, problem_responses
 
 _REF = "#/components/schemas/{model}"
@@ -32,7 +33,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (Problem, InvalidField, ClassifyBody):
+    for model in (Problem, InvalidField, ClassifyBody, EmbedBody):
         described = model.model_json_schema(ref_template=_REF)
         described.pop("$defs", None)
         schemas[model.__name__] = described

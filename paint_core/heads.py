@@ -35,9 +35,26 @@ def build_head(base: BaseModel, classnames: Sequence[str], templates: Sequence[s
     """
     _require_valid(classnames, templates)
     prompts = [fill(template, name) for name in classnames for template in templates]
-    embeddings = F.normalize(_encode_prompts(base, prompts), dim=-1)
-    per_class = embeddings.view(len(classnames), len(templates), -1)
+    per_class = encode_texts(base, prompts).view(len(classnames), len(templates), -1)
     return F.normalize(per_class.mean(dim=1), dim=-1)
+
+
+@torch.no_grad()
+def encode_texts(base: BaseModel, texts: Sequence[str]) -> Tensor:
+    """The embeddings of whole texts, as they are: no template is put around them.
+
+    Args:
+        base: whose text tower to use.
+        texts: N >= 1 of them; what is longer than the model's context is cut.
+
+    Returns:
+        float32 [N, D] on the base's device, rows of unit length.
+    """
+    chunks = [list(texts[start : start + _PROMPTS_A_CHUNK]) for start in range(0, len(texts), _PROMPTS_A_CHUNK)]
+    encode_text = base.model.encode_text
+    assert callable(encode_text)
+    embeddings = torch.cat([encode_text(base.tokenizer(chunk).to(base.device)).float() for chunk in chunks])
+    return F.normalize(embeddings, dim=-1)
 
 
 def fill(template: str, classname: str) -> str:
@@ -58,14 +75,6 @@ def logits(features: Tensor, head: Tensor, scale: float, bias: float = 0.0) -> T
         [B, C], in the head's dtype.
     """
     return scale * F.normalize(features.to(head.dtype), dim=-1) @ head.T + bias
-
-
-def _encode_prompts(base: BaseModel, prompts: list[str]) -> Tensor:
-    chunks = [prompts[start : start + _PROMPTS_A_CHUNK] for start in range(0, len(prompts), _PROMPTS_A_CHUNK)]
-    encode_text = base.model.encode_text
-    assert callable(encode_text)
-    embeddings = torch.cat([encode_text(base.tokenizer(chunk).to(base.device)).float() for chunk in chunks])
-    return embeddings
 
 
 def _require_valid(classnames: Sequence[str], templates: Sequence[str]) -> None:

@@ -137,6 +137,6 @@ def _require_own(services: Services, caller: Caller, kind: Owned, identifier: st
     if foreign:
         raise AccessRefusedError(
             "not_owner",
-            f"{kind.capitalize()} {identifier[:50]!r} does not belong to {caller.owner!r}.",
+            f"{kind.replace('_', ' ').capitalize()} {identifier[:50]!r} does not belong to {caller.owner!r}.",
             "Everybody may read it, but only its owner or an admin may do this.",
         )

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from app.serving.runner import SHAPES, Runner, build_runner
 from paint_core.batch_norm import require_still_statistics
-from paint_core.evaluation import encode
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features, probe_images
-from paint_core.weights import StoredTaskVector, Term, mix_into
+from paint_core.weights import StoredTaskVector, Term, mixed_copy
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
 
-MAX_BATCH_IMAGES = 64
+MAX_BATCH_IMAGES = SHAPES[-1]
+_RUNNER_MIN_COSINE = 0.99  # bfloat16 keeps 8 bits: a runner must say the same picture, not the same digits
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,31 @@ class ServedModel:
     scale: float
     bias: float
 
+    @cached_property
+    def runner(self) -> Runner:
+        """What runs the tower on its device, made when it is first asked for: before the model serves, if it must."""
+        return build_runner(self.visual, self.base.visual, self.base.preprocess, self.device)
+
     def encode(self, images: Tensor) -> Tensor:
-        """Return the features of uint8 images [B, S, S, 3] as float32 [B, D] on the CPU."""
-        return encode(self.visual, images, self.base.preprocess, device=self.device, batch_size=MAX_BATCH_IMAGES).cpu()
+        """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model is served."""
+        parts = []
+        for part in images.split(MAX_BATCH_IMAGES):
+            staged = self.runner.stage(len(part))
+            staged.copy_(part)
+            parts.append(self.runner.launch(staged)())
+        return torch.from_numpy(np.concatenate(parts))
+
+
+def own_bytes(model: ServedModel) -> int:
+    """Return the memory that the version's image tower takes and shares with no other version of its base."""
+    shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model.base.model)}
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(model.visual)}
+    return sum(num_bytes for address, num_bytes in storages.items() if address not in shared)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
 
 
 def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -90,14 +114,18 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
     assert base.fingerprint == recipe.base_fingerprint
     visual = mix_tower(base, recipe.terms, blobs)
     model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
-    check_probe(probe_features(visual, base), torch.tensor(recipe.probe))
-    if model.device.type == "cuda":  # the largest batch allocates what later batches use
-        model.encode(probe_images(base.image_size, num_images=MAX_BATCH_IMAGES))
+    expected = torch.tensor(recipe.probe)
+    check_probe(probe_features(visual, base), expected)
+    # What runs is checked too; it is traced or captured here, so that no request waits for that.
+    check_probe(model.encode(probe_images(base.image_size)), expected, _RUNNER_MIN_COSINE)
     return model
 
 
 def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> nn.Module:
-    """Return the base's image tower with the terms added; without any, the base's own, which nobody may change.
+    """Return the base's image tower with the terms added; without any, the base's own.
+
+    What the terms leave as it is, is the base's own memory, so nobody may change the tower. Building it takes no more
+    memory than the tensors that differ, and one more.
 
     Args:
         base: The base of all the task vectors.
@@ -114,12 +142,10 @@ def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> n
         ProfileError: The tower is of a kind that the profile is not defined for.
     """
     if not terms:
-        return base.visual  # nothing writes into it, so a copy would only cost memory
+        return base.visual
     theta_base = base.visual.state_dict()
     summands = [_load_term(spec, base, theta_base, blobs) for spec in terms]
-    visual = copy.deepcopy(base.visual)
-    mix_into(visual, theta_base, summands)
-    return visual
+    return mixed_copy(base.visual, summands)
 
 
 def _load_term(spec: TermSpec, base: BaseModel, theta_base: Mapping[str, Tensor], blobs: BlobStore) -> Term:
