@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
 import sys
+import time
 from contextlib import suppress
 from types import FrameType
 
@@ -11,11 +15,15 @@ from fastapi import FastAPI
 
 from app.logs import set_up_logging
 from app.settings import AppSettings
+from paint_core.allocator import keep_freed_memory
 from registry.errors import ConfigurationError
+
+_DRAIN_LOOK_SECONDS = 0.05
 
 
 def main() -> int:
     """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
+    keep_freed_memory()
     try:
         settings = AppSettings.load()
         _make_directories(settings)
@@ -43,9 +51,10 @@ def _serve(settings: AppSettings) -> int:
         log_config=None,
         timeout_graceful_shutdown=10,
     )
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server takes it over, and sends it again once it has ended
     try:
         with suppress(KeyboardInterrupt):
-            Server(config, app).run()
+            Server(config, app, settings.drain_seconds).run()
     except SystemExit:
         if app.state.refusal is not None:
             raise app.state.refusal from None
@@ -54,18 +63,36 @@ def _serve(settings: AppSettings) -> int:
 
 
 class Server(uvicorn.Server):
-    """A server that ends its event streams when it is told to stop, and so need not wait for their clients."""
+    """A server that says that it is about to stop before it does, and whose event streams end then.
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+    Args:
+        config: Of uvicorn.
+        app: The application.
+        drain_seconds: How long it goes on taking connections once it is told to stop. Clients are told to close theirs
+            meanwhile, so that none sends a request into a connection that is being closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        self._drain_seconds = drain_seconds
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, having told the streams."""
+        """Stop, having told the streams and whoever asks whether the process is ready; a second signal hurries."""
         services = getattr(self._app.state, "services", None)
         if services is not None:
             services.streams.stop()
+            services.engine.drain()
+        self._drain_seconds = 0.0 if self.should_exit else self._drain_seconds
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go on for a while, then take no more connections and answer what is under way."""
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        until = time.monotonic() + self._drain_seconds
+        while time.monotonic() < until and self._drain_seconds:
+            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
+        await super().shutdown(sockets)
 
 
 def _make_directories(settings: AppSettings) -> None:

@@ -13,6 +13,7 @@ EdgeError
 ├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
+├── DrainingError               the process is about to stop
 ├── ActivationInProgressError   another activation has not ended yet
 ├── ActivationFailedError       a version could not be loaded; the old one goes on serving
 ├── SupportedDropError          a version costs a supported task more than its limit
@@ -175,6 +176,15 @@ class ModelNotLoadedError(EdgeError):
         )
 
 
+class DrainingError(EdgeError):
+    """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
+
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("This process is about to stop.", "Send new requests to another one, or wait for the next.")
+
+
 class ActivationInProgressError(EdgeError):
     """Another activation has not ended yet."""
 
@@ -261,6 +271,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DrainingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),

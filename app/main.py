@@ -21,6 +21,7 @@ from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
+from app.embed.endpoints import router as embed_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
@@ -42,7 +43,7 @@ from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
-from app.serving.engine import Engine
+from app.serving.engine import Engine, choose_pace
 from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
@@ -63,6 +64,7 @@ _ROUTERS = (
     jobs_router,
     versions_router,
     classify_router,
+    embed_router,
     label_sets_router,
     keys_router,
     system_router,
@@ -139,7 +141,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         database = Database(settings.resolved_database_url)
         stack.callback(database.close)
         database.migrate()
-        bases = load_bases(settings.bases, choose_device(settings.device))
+        device = choose_device(settings.device)
+        bases = load_bases(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
         broker_url = None if doorbell else settings.broker_url.get_secret_value()
@@ -149,6 +152,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             decode_threads=settings.decode_threads,
             max_queue_images=settings.max_queue_images,
             on_batch=metrics.observe_batch,
+            pace=choose_pace(device, settings.max_batch_images, settings.batch_wait_ms),
+            head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
         activator = Activator(database, blobs, bases, engine)

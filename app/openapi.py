@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.access.policies import SCHEME_NAME, Policies
 from app.classify.schemas import ClassifyBody
+from app.embed.schemas import EmbedBody
 from app.problems import InvalidField, Problem, problem_responses
 from app.protocols.huggingface import ZeroShotParameters, ZeroShotRequest
 from app.protocols.oip.schemas import InferRequest, InputTensor, RequestedOutput
@@ -17,7 +18,7 @@ from app.protocols.plain_errors import PlainError, rewrite_documented
 
 _NAMED = (
     *(Problem, InvalidField, PlainError),
-    ClassifyBody,
+    *(ClassifyBody, EmbedBody),
     *(InferRequest, InputTensor, RequestedOutput),
     *(ZeroShotRequest, ZeroShotParameters),
 )

@@ -16,6 +16,11 @@ from registry.settings import StorageSettings
 _MIN_KEY_LENGTH = 16
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use, which containers and `taskset` make fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class AppSettings(StorageSettings):
     """What the API needs beyond where state lives; every value is read from `PAINTBOX_` plus its name in capitals.
 
@@ -34,6 +39,12 @@ class AppSettings(StorageSettings):
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
         decode_threads: Threads that decode images.
+        max_batch_images: Most images of a forward pass; None: 32 on a CPU, 64 on a GPU.
+        batch_wait_ms: Milliseconds that decoded images may wait for others that are still being decoded; None: 50 on a
+            CPU, whose cores are busy with those others, 0 on a GPU.
+        head_cache_bytes: What encoded label sets may take in memory.
+        drain_seconds: How long a process that is told to stop still takes connections, while it says that it is not
+            ready.
         reaper_interval_seconds: How often waiting jobs are looked for.
         quiet_seconds: A waiting job for which nobody rang this long is rung for again.
         alias_interval_seconds: How often the alias `active` is compared with what is served.
@@ -62,7 +73,11 @@ class AppSettings(StorageSettings):
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
-    decode_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, gt=0)
+    decode_threads: int = Field(default_factory=num_cores, gt=0)
+    max_batch_images: int | None = Field(default=None, ge=1, le=64)
+    batch_wait_ms: float | None = Field(default=None, ge=0, le=1000)
+    head_cache_bytes: int = Field(default=256 << 20, ge=0)
+    drain_seconds: float = Field(default=0.5, ge=0, le=600)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
     quiet_seconds: float = Field(default=10.0, ge=0)
     alias_interval_seconds: float = Field(default=1.0, gt=0)

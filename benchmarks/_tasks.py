@@ -50,11 +50,13 @@ class TaskFiles:
         classnames: C names.
         templates: that fit them.
         splits: `train` (not for a supported task), `validation` and `test` to what gives (PNG file, label) pairs.
+        origin: Changes with the files that they are read from; empty for those that are drawn or never change.
     """
 
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     splits: Mapping[str, Callable[[], list[tuple[bytes, int]]]]
+    origin: str = ""
 
 
 def read_files(name: str) -> TaskFiles:
@@ -158,12 +160,13 @@ def _read_archive(path: Path) -> TaskFiles:
         with zipfile.ZipFile(path) as archive:
             return [(archive.read(member), classnames.index(member.split("/")[1])) for member in chosen]
 
-    return TaskFiles(classnames, prompts.STARTER, {split: partial(read, split) for split in ("validation", "test")})
+    splits = {split: partial(read, split) for split in ("validation", "test")}
+    return TaskFiles(classnames, prompts.STARTER, splits, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def _decoded(preprocess: Preprocess, name: str, split: str, files: TaskFiles) -> LabelledImages:
     """The split, from the cache if it is there."""
-    key = hashlib.sha256(f"{_RECIPE} {preprocess.config_json}".encode()).hexdigest()[:8]
+    key = hashlib.sha256(f"{_RECIPE} {preprocess.config_json} {files.origin}".encode()).hexdigest()[:8]
     path = CACHE / "tasks" / f"{name}-{split}-{preprocess.size}px-{key}.safetensors"
     if not path.exists():
         images = decode_all(files.splits[split](), preprocess, files.classnames)

@@ -13,11 +13,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+from PIL import Image
 from torch import Tensor
-from torchvision.transforms import Compose
+from torchvision.transforms import Compose, Resize
+from torchvision.transforms.functional import pil_modes_mapping
 
 from paint_core.errors import ImageDecodeError, ModelRefError
 from paint_core.pictures import DEFAULT_MAX_PIXELS, open_picture
+
+_LEAST_REDUCED = 1.5
+"""Sides that a JPEG decoded at reduced scale keeps for the model's own resize, as a multiple of the model's. Over 120
+photographs the starter's features had a cosine of at least 0.9998 with those of the plain path, and 0.9994 at 1.0."""
 
 
 class Preprocess:
@@ -44,6 +50,7 @@ class Preprocess:
         steps = image_transform_v2(cfg, is_train=False).transforms
         border = next(index for index, step in enumerate(steps) if isinstance(step, MaybeToTensor))
         self._to_square_rgb = Compose(steps[:border])
+        self._resize = next((step for step in steps[:border] if isinstance(step, Resize)), None)
 
     @cached_property
     def config_json(self) -> str:
@@ -56,7 +63,9 @@ class Preprocess:
     def __hash__(self) -> int:
         return hash(self.config_json)
 
-    def decode(self, image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
+    def decode(
+        self, image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, reduced: bool = False
+    ) -> NDArray[np.uint8]:
         """The picture as the model sees it, before normalisation.
 
         The first frame counts. Like open_clip, it neither applies the EXIF orientation nor blends transparency: alpha
@@ -66,6 +75,9 @@ class Preprocess:
             image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
             max_pixels: limit on width times height, before and after resizing; never above Pillow's own limit
                 (about 89 million).
+            reduced: whether a JPEG that is much larger than the model's input may be decoded at a half, a quarter or an
+                eighth of its size, which costs less and moves features by a cosine of less than 0.001. For serving:
+                what is trained and measured with is decoded whole.
 
         Returns:
             uint8 [S, S, 3].
@@ -75,7 +87,8 @@ class Preprocess:
         """
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)
-            return np.array(self._to_square_rgb(image), dtype=np.uint8)
+            shown = self._reduce(image) if reduced else image
+            return np.array(self._to_square_rgb(shown), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
@@ -95,6 +108,20 @@ class Preprocess:
         mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
         return batch.sub_(mean).div_(std).to(dtype)
+
+    def _reduce(self, image: Image.Image) -> Image.Image:
+        """The JPEG at a fraction of its size, already resized; anything else as it is."""
+        if self._resize is None or self._resize_mode != "shortest":
+            return image
+        width, height = image.size
+        least = int(_LEAST_REDUCED * self.size)
+        drafted = image.draft(None, (least, least))  # type: ignore[arg-type]  # None keeps the picture's own mode
+        if drafted is None or image.size == (width, height):
+            return image
+        short = min(width, height)
+        resized = (self.size * width // short, self.size * height // short)  # as torchvision's Resize
+        # The last row and column of a reduced JPEG may lie partly outside the picture: only the box is inside.
+        return image.resize(resized, pil_modes_mapping[self._resize.interpolation], box=drafted[1])
 
     def _require_small(self, size: tuple[int, int], max_pixels: int) -> None:
         # The short side is resized to S before the crop, so a long thin strip would grow without bound.

@@ -72,6 +72,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         """Return at most `limit` of the newest data sets, newest first."""
         return self._items("/v1/datasets", limit)
 
+    def label_sets(self, limit: int = 100) -> list[JsonObject]:
+        """Return at most `limit` of the newest label sets, without their labels, newest first."""
+        return self._items("/v1/label-sets", limit)
+
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
     def create_patch(self, idempotency_key: str | None = None, **request: Any) -> JsonObject:

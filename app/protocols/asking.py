@@ -12,6 +12,7 @@ from app.access.callers import CallerDep
 from app.classify import service
 from app.classify.schemas import ClassifyOptions
 from app.classify.service import Classified
+from app.disconnects import cancelled_when_gone
 from app.services import Services, ServicesDep
 
 
@@ -22,11 +23,13 @@ class Asker:
     Attributes:
         services: The application's services.
         key: The same one is answered by the same of `active` and the canary.
+        request: Whose body has been read.
         background: What is done once the answer is sent.
     """
 
     services: Services
     key: str
+    request: Request
     background: BackgroundTasks
 
     async def ask(self, images: Sequence[bytes], options: ClassifyOptions, started: float) -> Classified:
@@ -40,8 +43,9 @@ class Asker:
         Returns:
             The version, the labels and the cosines; errors as for `app.classify.service.classify`.
         """
-        classified = await service.classify(self.services, images, options, self.key, options.deadline(started))
-        offer = service.offer(self.services, images, options, classified)
+        async with cancelled_when_gone(self.request):
+            classified = await service.classify(self.services, images, options, self.key, options.deadline(started))
+        offer = service.offer_to_shadow(self.services, images, options, classified)
         if offer is not None:
             self.background.add_task(self.services.shadow.offer, offer)
         return classified
@@ -56,7 +60,7 @@ async def get_asker(
 ) -> Asker:
     """Return who asks: whom they name, else their API key, else their address."""
     address = request.client.host if request.client else ""
-    return Asker(services, request_key or caller.key_id or address, background)
+    return Asker(services, request_key or caller.key_id or address, request, background)
 
 
 AskerDep = Annotated[Asker, Depends(get_asker)]

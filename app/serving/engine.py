@@ -1,32 +1,33 @@
 """The engine: from encoded images and labels to cosines, by whatever version is being served.
 
 A request takes one reference to the served model at its start and keeps it, so a swap in between changes nothing for
-it. The event loop only waits here: decoding, text and forward each have their own threads.
+it. The event loop only waits here, once a request: a request's images become a work, which goes from the threads that
+decode to the one that forwards, and from there its answer comes back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from app.errors import DeadlineExceededError, ImageRefusedError, ModelNotLoadedError, QueueFullError
+from app.deadlines import until
+from app.errors import ModelNotLoadedError
+from app.serving.admission import Admission
 from app.serving.batcher import Batcher
+from app.serving.decoding import Decoders
 from app.serving.heads import HeadCache
+from app.serving.line import Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
-from paint_core.errors import ImageDecodeError
+from app.serving.work import Answer, Work
 
-_Result = TypeVar("_Result")
-_Arguments = TypeVarTuple("_Arguments")
+_CPU_BATCH_IMAGES = 32
+_CPU_WAIT_SECONDS = 0.05
+_CPU_LINGER_SECONDS = 0.001
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,50 +42,26 @@ class Scored:
     """
 
     pixels: Tensor
-    scores: Tensor
+    features: Tensor
     cosines: Tensor
     timing_ms: dict[str, float]
 
 
-class Admission:
-    """A bound on the images that are in the engine at once.
+def choose_pace(device: torch.device, max_images: int | None = None, wait_ms: float | None = None) -> Pace:
+    """Return when batches leave on a device (`docs/decisions/0019-the-engines-shape.md`).
 
     Args:
-        max_images: The bound.
+        device: What forwards.
+        max_images: Most images of a batch; None: what suits the device.
+        wait_ms: Milliseconds that ready images may wait for others that are being decoded; None: what suits the device.
     """
-
-    def __init__(self, max_images: int) -> None:
-        self._max_images = max_images
-        self._num_images = 0
-        self._lock = threading.Lock()
-
-    @property
-    def num_images(self) -> int:
-        """Images in the engine now."""
-        return self._num_images
-
-    @contextmanager
-    def hold(self, num_images: int) -> Iterator[None]:
-        """Hold places for the images while the context lasts.
-
-        Args:
-            num_images: How many places.
-
-        Yields:
-            None: The places are free again when the context ends.
-
-        Raises:
-            QueueFullError: There are not enough.
-        """
-        with self._lock:
-            if self._num_images + num_images > self._max_images:
-                raise QueueFullError(self._num_images)
-            self._num_images += num_images
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._num_images -= num_images
+    is_cpu = device.type == "cpu"
+    return Pace(
+        max_images=max_images or (_CPU_BATCH_IMAGES if is_cpu else MAX_BATCH_IMAGES),
+        wait_seconds=wait_ms / 1000 if wait_ms is not None else (_CPU_WAIT_SECONDS if is_cpu else 0.0),
+        linger_seconds=_CPU_LINGER_SECONDS if is_cpu else 0.0,
+        shares_cores=is_cpu,
+    )
 
 
 class Engine:
@@ -94,16 +71,36 @@ class Engine:
         decode_threads: Threads that decode images.
         max_queue_images: Images that may be in the engine at once.
         on_batch: Told the number of images of each forward.
+        pace: When a batch leaves; left out: as it suits a CPU.
+        head_cache_bytes: What heads that are kept may take.
     """
 
-    def __init__(self, *, decode_threads: int, max_queue_images: int, on_batch: Callable[[int], object] = int) -> None:
+    def __init__(
+        self,
+        *,
+        decode_threads: int,
+        max_queue_images: int,
+        on_batch: Callable[[int], object] = int,
+        pace: Pace | None = None,
+        head_cache_bytes: int = 256 << 20,
+    ) -> None:
         self.admission = Admission(max_queue_images)
-        self.heads = HeadCache()
-        self.batcher = Batcher(on_batch)
-        self._pool = ThreadPoolExecutor(decode_threads, thread_name_prefix="paintbox-decode")
+        self.heads = HeadCache(head_cache_bytes)
+        self.batcher = Batcher(on_batch, pace or choose_pace(torch.device("cpu")))
+        self._decoders = Decoders(self.batcher.line, decode_threads)
         self._served: ServedModel | None = None
         self._beside: dict[str, ServedModel] = {}
         self._trouble = "the process is starting."
+        self._is_draining = False
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the process is about to stop: requests are still answered, but new ones should go elsewhere."""
+        return self._is_draining
+
+    def drain(self) -> None:
+        """Tell whoever asks that the process is about to stop."""
+        self._is_draining = True
 
     @property
     def served(self) -> ServedModel | None:
@@ -175,23 +172,10 @@ class Engine:
         """
         start = time.perf_counter()
         with self.admission.hold(len(images)):
-            async with _until(deadline, f"{len(images)} images were classified"):
-                building = self.heads.get(model.base, classnames, templates)
-                pixels = await self.decode(model, images)
-                decoded = time.perf_counter()
-                head = await asyncio.shield(asyncio.wrap_future(building))  # others wait for it too: never cancel it
-                headed = time.perf_counter()
-                features = await self._encode(model, pixels, spare=False)
-                forwarded = time.perf_counter()
-                cosines = await self._in_pool(_compare, features, head)
-        timing = {
-            "decode": decoded - start,
-            "text": headed - decoded,
-            "model": forwarded - headed,
-            "total": time.perf_counter() - start,
-        }
-        timing_ms = {step: round(1000 * seconds, 3) for step, seconds in timing.items()}
-        return Scored(pixels, features, cosines, timing_ms)
+            work = Work.of_images(model, images, self.heads.get(model.base, classnames, templates), deadline)
+            answer = await self._answer(work)
+        assert answer.cosines is not None
+        return Scored(work.pixels, answer.features, answer.cosines, _timing(work, start))
 
     async def embed_images(
         self, model: ServedModel, images: Sequence[bytes], *, deadline: float | None = None
@@ -212,8 +196,8 @@ class Engine:
             ImageRefusedError: An image cannot be decoded; the first such is named.
         """
         with self.admission.hold(len(images)):
-            async with _until(deadline, f"{len(images)} images were embedded"):
-                return await self._encode(model, await self.decode(model, images), spare=False)
+            answer = await self._answer(Work.of_images(model, images, None, deadline))
+        return answer.features
 
     async def embed_texts(self, model: ServedModel, texts: Sequence[str], *, deadline: float | None = None) -> Tensor:
         """Return the features of texts, as they are: no template is put around them.
@@ -229,85 +213,59 @@ class Engine:
         Raises:
             DeadlineExceededError: The deadline has passed.
         """
-        async with _until(deadline, f"{len(texts)} texts were embedded"):
+        async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
             return await asyncio.wrap_future(self.heads.embed(model.base, texts))
 
     async def best_labels(
-        self, model: ServedModel, pixels: Tensor, classnames: tuple[str, ...], templates: tuple[str, ...]
+        self,
+        model: ServedModel,
+        images: Sequence[bytes] | Tensor,
+        classnames: tuple[str, ...],
+        templates: tuple[str, ...],
     ) -> Tensor:
         """Return the best label of each image, computed only while no request's images wait.
 
         Args:
             model: Who says it.
-            pixels: B images, as `decode` gives them.
+            images: B encoded images, or their pixels [B, S, S, 3] as `score` gave them for a model of the same base.
             classnames: C labels.
             templates: Prompt templates.
 
         Returns:
             int64 [B].
         """
-        head = await asyncio.shield(asyncio.wrap_future(self.heads.get(model.base, classnames, templates)))
-        features = await self._encode(model, pixels, spare=True)
-        cosines = await self._in_pool(_compare, features, head)
-        return cosines.argmax(dim=1)
+        head = self.heads.get(model.base, classnames, templates)
+        if isinstance(images, Tensor):
+            work = Work(model, images, head=head)
+        else:
+            work = Work.of_images(model, images, head, None)
+        work.is_spare = True
+        answer = await self._answer(work)
+        assert answer.cosines is not None
+        return answer.cosines.argmax(dim=1)
 
     def close(self) -> None:
-        """Finish what is queued and stop every thread."""
-        self._pool.shutdown(cancel_futures=True)
-        self.heads.close()
+        """Finish what is decoded and stop every thread."""
+        self.batcher.line.close()
+        self._decoders.join()
         self.batcher.close()
+        self.heads.close()
         self._served = None
         self._beside = {}
 
-    async def decode(self, model: ServedModel, images: Sequence[bytes]) -> Tensor:
-        """Return the images as the model wants them.
-
-        Args:
-            model: Whose base decides the size.
-            images: B encoded images.
-
-        Returns:
-            uint8 [B, S, S, 3].
-
-        Raises:
-            ImageRefusedError: One cannot be decoded; the first such is named.
-        """
-        decode = model.base.preprocess.decode
-        pending = [self._in_pool(decode, image) for image in images]
-        results = await asyncio.gather(*pending, return_exceptions=True)
-        for index, result in enumerate(results):
-            if isinstance(result, ImageDecodeError):
-                reason, _, advice = str(result).partition(": ")
-                raise ImageRefusedError(result.code, index, f"cannot be decoded ({reason})", f"{advice.capitalize()}.")
-            if isinstance(result, BaseException):
-                raise result
-        return torch.stack([torch.from_numpy(result) for result in results])
-
-    async def _encode(self, model: ServedModel, pixels: Tensor, *, spare: bool) -> Tensor:
-        parts = torch.split(pixels, MAX_BATCH_IMAGES)
-        futures = [asyncio.wrap_future(self.batcher.submit(model, part, spare=spare)) for part in parts]
-        return await self._in_pool(_unit, await asyncio.gather(*futures))
-
-    def _in_pool(
-        self, function: Callable[[Unpack[_Arguments]], _Result], *arguments: *_Arguments
-    ) -> asyncio.Future[_Result]:
-        return asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+    async def _answer(self, work: Work) -> Answer:
+        self.batcher.line.put(work)
+        async with until(work.deadline, work.where):
+            return await asyncio.wrap_future(work.answer)  # cancelled with us, and then the line drops the images
 
 
-@asynccontextmanager
-async def _until(deadline: float | None, waited_for: str) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(None if deadline is None else deadline - time.monotonic()):
-            yield
-    except TimeoutError as error:
-        raise DeadlineExceededError(waited_for) from error
-
-
-@torch.inference_mode()
-def _unit(features: Sequence[Tensor]) -> Tensor:
-    return F.normalize(torch.cat(list(features)), dim=-1)
-
-
-@torch.inference_mode()
-def _compare(features: Tensor, head: Tensor) -> Tensor:
-    return features @ head.T
+def _timing(work: Work, start: float) -> dict[str, float]:
+    """Return milliseconds by step; `text` is what the labels took longer than the images."""
+    now = time.perf_counter()
+    seconds = {
+        "decode": work.decoded - start,
+        "text": now - work.forwarded,
+        "model": work.forwarded - work.decoded,
+        "total": now - start,
+    }
+    return {step: round(1000 * value, 3) for step, value in seconds.items()}

@@ -5,20 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from app.serving.runner import SHAPES, Runner, build_runner
 from paint_core.batch_norm import require_still_statistics
-from paint_core.evaluation import encode
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features, probe_images
 from paint_core.weights import StoredTaskVector, Term, mix_into
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
 
-MAX_BATCH_IMAGES = 64
+MAX_BATCH_IMAGES = SHAPES[-1]
+_RUNNER_MIN_COSINE = 0.99  # bfloat16 keeps 8 bits: a runner must say the same picture, not the same digits
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,19 @@ class ServedModel:
     scale: float
     bias: float
 
+    @cached_property
+    def runner(self) -> Runner:
+        """What runs the tower on its device, made when it is first asked for: before the model serves, if it must."""
+        return build_runner(self.visual, self.base.preprocess, self.device)
+
     def encode(self, images: Tensor) -> Tensor:
-        """Return the features of uint8 images [B, S, S, 3] as float32 [B, D] on the CPU."""
-        return encode(self.visual, images, self.base.preprocess, device=self.device, batch_size=MAX_BATCH_IMAGES).cpu()
+        """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model is served."""
+        parts = []
+        for part in images.split(MAX_BATCH_IMAGES):
+            staged = self.runner.stage(len(part))
+            staged.copy_(part)
+            parts.append(self.runner.launch(staged)())
+        return torch.from_numpy(np.concatenate(parts))
 
 
 def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
@@ -90,9 +103,10 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
     assert base.fingerprint == recipe.base_fingerprint
     visual = mix_tower(base, recipe.terms, blobs)
     model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
-    check_probe(probe_features(visual, base), torch.tensor(recipe.probe))
-    if model.device.type == "cuda":  # the largest batch allocates what later batches use
-        model.encode(probe_images(base.image_size, num_images=MAX_BATCH_IMAGES))
+    expected = torch.tensor(recipe.probe)
+    check_probe(probe_features(visual, base), expected)
+    if model.device.type == "cuda":  # captured here, so that no request waits for it; and what runs is what is checked
+        check_probe(model.encode(probe_images(base.image_size)), expected, _RUNNER_MIN_COSINE)
     return model
 
 

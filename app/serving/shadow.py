@@ -111,11 +111,9 @@ class Shadow:
 
     async def _compare(self, answered: Answered, model: ServedModel) -> None:
         try:
-            if model.base.fingerprint == answered.model.base.fingerprint:
-                pixels = answered.pixels
-            else:
-                pixels = await self._engine.decode(model, answered.images)
-            top = await self._engine.best_labels(model, pixels, answered.classnames, answered.templates)
+            is_alike = model.base.fingerprint == answered.model.base.fingerprint
+            images = answered.pixels if is_alike else answered.images
+            top = await self._engine.best_labels(model, images, answered.classnames, answered.templates)
         except Exception as error:  # an edge: nobody waits for this answer
             _log.warning("shadow failed", version=model.version_id, error=f"{type(error).__name__}: {error}")
             return self._count(answered, model, dropped=len(answered.images))

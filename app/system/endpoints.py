@@ -22,7 +22,7 @@ async def live() -> Live:
 
 @router.get("/readyz", responses=problem_responses(503))
 def ready(services: ServicesDep) -> Ready:
-    """Classify requests are answered; 503 with the cause if not."""
+    """Classify requests are answered; 503 with the cause if not, or if the process is about to stop."""
     return service.check_ready(services)
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.errors import DrainingError
 from app.services import Services
 from app.serving.shadow import Tally
 from app.system.schemas import Check, Companion, Comparison, Ready, Replica, System
@@ -28,8 +29,11 @@ def check_ready(services: Services) -> Ready:
         The checks by name.
 
     Raises:
+        DrainingError: The process is about to stop.
         ModelNotLoadedError: No version is being served.
     """
+    if services.engine.is_draining:
+        raise DrainingError()
     served = services.engine.require_served()
     checks = {
         "model": Check(ok=True, required=True, detail=f"serving version {served.version_id}"),

@@ -22,6 +22,7 @@ from registry.contract import Scope
 from registry.datasets import Datasets
 from registry.jobs import Jobs
 from registry.keys import ApiKeys
+from registry.label_sets import LabelSets, label_set_id
 from registry.patches import Patches
 from registry.versions import Versions
 from tests.app.patched import add_patch
@@ -98,6 +99,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
         job = Jobs(session).create("patch", row.id)
         dataset.owner = row.owner = version.owner = job.owner = OWNER
         Aliases(session).move("canary", version.id, actor="a test", reason="")
+        LabelSets(session).add(["a"], [], owner=OWNER)
         spare, _ = ApiKeys(session).create(name="spare", scopes=[Scope.READ], expires_at=None, created_by="a test")
         return {
             "dataset_id": dataset_id,
@@ -109,6 +111,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
             "upload_id": "0" * 32,
             "model_name": MODEL_NAME,
             "model_version": "1",
+            "label_set_id": label_set_id(["a"], []),
         }
 
 
@@ -130,6 +133,7 @@ def check_refusal(route: Route, response: Any, status: int, code: str) -> str | 
 OPEN = {"GET /livez", "GET /readyz", "GET /metrics", "GET /v2/health/live", "GET /v2/health/ready"}
 CLASSIFY = {
     "POST /v1/classify",
+    "POST /v1/embed",
     "GET /v2",
     "GET /v2/models/{model_name}",
     "GET /v2/models/{model_name}/ready",
@@ -151,6 +155,7 @@ def test_the_document_names_the_policy_of_every_protected_route() -> None:
         "PATCH /v1/versions/{version_id}": "version",
         "DELETE /v1/versions/{version_id}": "version",
         "POST /v1/versions/{version_id}/restore": "version",
+        "DELETE /v1/label-sets/{label_set_id}": "label_set",
     }
     only_reads = {str(route) for route in ROUTES if route.scope is Scope.READ}
     assert all(name.startswith("GET ") for name in only_reads)
@@ -180,6 +185,7 @@ def test_a_route_answers_whom_the_document_allows_and_nobody_else(
     for scope, owner in allowed:
         with keyed.services.database.write() as session:  # the one before may have removed it
             Aliases(session).move(ids["alias"], int(ids["version_id"]), actor="a test", reason="")
+            LabelSets(session).add(["a"], [], owner=OWNER)
         response = ask(keyed.client, route, ids, tokens[scope, owner])
         assert response.status_code not in (401, 403, 404, 405), f"{route} refuses {scope} of {owner}: {response.text}"
         assert response.status_code < 500
@@ -259,8 +265,10 @@ def test_every_resource_tells_its_owner(
     keyed: World, tokens: dict[tuple[Scope, str], str], ids: dict[str, str]
 ) -> None:
     headers = {"authorization": f"Bearer {tokens[Scope.READ, OTHER]}"}
-    for noun in ("dataset", "patch", "job", "version"):
-        plural = {"patch": "patches"}.get(noun, f"{noun}s")
+    with keyed.services.database.write() as session:
+        LabelSets(session).add(["a"], [], owner=OWNER)
+    for noun in ("dataset", "patch", "job", "version", "label_set"):
+        plural = {"patch": "patches", "label_set": "label-sets"}.get(noun, f"{noun}s")
         resource = keyed.client.get(f"/v1/{plural}/{ids[f'{noun}_id']}", headers=headers).json()
         assert resource["owner"] == OWNER, noun
         listed = keyed.client.get(f"/v1/{plural}", headers=headers).json()["items"]

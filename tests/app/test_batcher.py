@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from app.serving.batcher import Batcher
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
@@ -51,8 +52,9 @@ def test_each_request_gets_its_own_images_features(base: BaseModel, batcher: Bat
     model = _served(base, base.visual)
     parts = [images[:2], images[2:3], images[3:9]]
     futures = [batcher.submit(model, part) for part in parts]
-    expected = encode(base.visual, images, base.preprocess)
-    torch.testing.assert_close(torch.cat([each.result(30) for each in futures]), expected, atol=1e-4, rtol=1e-4)
+    expected = F.normalize(encode(base.visual, images, base.preprocess), dim=-1)
+    features = torch.cat([each.result(30).features for each in futures])
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit(
@@ -65,8 +67,8 @@ def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit
     assert gate.entered.wait(30)
     waiting = [batcher.submit(model, images) for _ in range(3)]
     gate.opened.set()
-    assert [len(each.result(30)) for each in [first, *waiting]] == [1, 30, 30, 30]
-    assert gate.batch_sizes == [1, 60, 30]
+    assert [len(each.result(30).features) for each in [first, *waiting]] == [1, 30, 30, 30]
+    assert gate.batch_sizes == [1, 64, 26]
     assert max(gate.batch_sizes) <= MAX_BATCH_IMAGES
 
 
@@ -81,8 +83,8 @@ def test_a_batch_never_holds_two_models(base: BaseModel, batcher: Batcher) -> No
     old.opened.set()
     for future in futures:
         future.result(30)
-    assert old.batch_sizes == [1, 2, 2]
-    assert new.batch_sizes == [2, 2]
+    assert old.batch_sizes == [1, 4]  # the later two images join, past those of the other model
+    assert new.batch_sizes == [4]
 
 
 def test_a_forward_that_fails_fails_its_requests_only(base: BaseModel, batcher: Batcher) -> None:
@@ -90,13 +92,13 @@ def test_a_forward_that_fails_fails_its_requests_only(base: BaseModel, batcher: 
     images = probe_images(base.image_size, num_images=1)
     with pytest.raises(RuntimeError):
         batcher.submit(broken, images).result(30)
-    assert len(batcher.submit(_served(base, base.visual), images).result(30)) == 1
+    assert len(batcher.submit(_served(base, base.visual), images).result(30).features) == 1
 
 
 def test_closing_finishes_what_is_queued(base: BaseModel) -> None:
     batcher = Batcher()
     future = batcher.submit(_served(base, base.visual), probe_images(base.image_size))
     batcher.close()
-    assert len(future.result(0)) == 4
+    assert len(future.result(0).features) == 4
     with pytest.raises(RuntimeError):
         batcher.submit(_served(base, base.visual), probe_images(base.image_size))

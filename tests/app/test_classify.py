@@ -10,7 +10,6 @@ import torch
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.serving.heads import HeadCache
 from tests.app.world import World, add_ready_dataset, check_problem, expected_cosines, open_world
 from tests.builders import digit_pngs
 
@@ -144,7 +143,7 @@ def test_a_data_set_that_is_not_ready_is_refused(world: World) -> None:
 
 
 def test_bodies_of_another_kind_are_refused(client: TestClient) -> None:
-    for headers in ({"content-type": "text/plain"}, {"content-type": "image/png"}, {}):
+    for headers in ({"content-type": "text/plain"}, {"content-type": "images/png"}, {}):
         check_problem(client.post("/v1/classify", content=b"x", headers=headers), 415, "unsupported_media_type")
     multipart = {"content-type": "multipart/form-data"}
     check_problem(client.post("/v1/classify", content=b"x", headers=multipart), 400, "bad_request")
@@ -173,25 +172,3 @@ def test_an_image_over_the_limit_is_refused(tmp_path: Any) -> None:
         big = IMAGES[0] + bytes(200)
         problem = check_problem(_post_files(world.client, [big], candidate_labels=["a"]), 413, "image_too_large")
         assert "100 bytes" in problem["detail"]
-
-
-def test_the_head_cache_builds_a_head_once_and_forgets_the_oldest(world: World) -> None:
-    cache = HeadCache(max_heads=2)
-    first = cache.get(world.base, ("a", "b"), ("{}",))
-    assert cache.get(world.base, ("a", "b"), ("{}",)) is first
-    assert first.result().shape == (2, world.base.embed_dim)
-    cache.get(world.base, ("c",), ("{}",))
-    assert cache.get(world.base, ("a", "b"), ("{}",)) is first
-    cache.get(world.base, ("d",), ("{}",))
-    assert len(cache) == 2
-    assert cache.get(world.base, ("a", "b"), ("{}",)) is first
-    assert cache.get(world.base, ("c",), ("{}",)) is not first
-    cache.close()
-
-
-def test_a_head_that_could_not_be_built_is_not_kept(world: World) -> None:
-    cache = HeadCache()
-    failed = cache.get(world.base, ("a", "a"), ("{}",))
-    assert failed.exception() is not None
-    assert cache.get(world.base, ("a", "a"), ("{}",)) is not failed
-    cache.close()

@@ -1,3 +1,4 @@
+import importlib.resources
 import io
 import pickle
 import struct
@@ -6,12 +7,14 @@ import zlib
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from paint_core.errors import ImageDecodeError, ModelRefError
+from paint_core.models import load_base
 from paint_core.pictures import ALLOWED_FORMATS, check_picture
 from paint_core.preprocess import Preprocess
 from tests.paint_core import tiny
@@ -141,3 +144,54 @@ def test_input_that_is_not_square_is_refused() -> None:
 def test_open_clips_own_defaults_are_understood() -> None:
     assert Preprocess({}).size == 224
     assert Preprocess({}).mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+
+
+def photographs() -> list[Image.Image]:
+    """Parts of scikit-learn's two photographs, of odd and even sides."""
+    found = []
+    for name in ("china.jpg", "flower.jpg"):
+        whole = Image.open(importlib.resources.files("sklearn.datasets.images").joinpath(name))  # type: ignore[arg-type]
+        found += [whole.crop((x, y, x + w, y + h)) for x, y, w, h in CROPS]
+    return found
+
+
+CROPS = ((0, 0, 640, 427), (11, 7, 371, 403), (200, 90, 333, 257), (30, 60, 501, 98))
+
+
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:0"])
+def test_photographs_decoded_at_reduced_scale_have_nearly_the_same_features(subsampling: str) -> None:
+    base = load_base("starter")
+    files = [tiny.png(photo, "JPEG", quality=90, subsampling=subsampling) for photo in photographs()]
+    whole, reduced = (
+        torch.stack([torch.from_numpy(base.preprocess.decode(file, reduced=way)) for file in files])
+        for way in (False, True)
+    )
+    assert (whole != reduced).flatten(1).any(1).sum() == 6, "the flat crops are too small to be reduced"
+    with torch.inference_mode():
+        cosines = F.cosine_similarity(*(base.visual(base.preprocess.normalise(each)) for each in (whole, reduced)))
+    assert cosines.min() >= 0.999
+
+
+@pytest.mark.parametrize("file_format", sorted({*ALLOWED_FORMATS} - {"JPEG"}))
+def test_only_jpeg_is_decoded_at_reduced_scale(file_format: str) -> None:
+    file = tiny.png(tiny.noise((300, 200), "P" if file_format == "GIF" else "RGB"), file_format)
+    ours = Preprocess(CONFIG)
+    assert (ours.decode(file, reduced=True) == ours.decode(file)).all()
+
+
+@pytest.mark.parametrize("resize_mode", ["longest", "squash"])
+def test_other_ways_to_make_a_square_decode_the_whole_picture(resize_mode: str) -> None:
+    file = tiny.png(tiny.noise((301, 200)), "JPEG")
+    ours = Preprocess({**CONFIG, "resize_mode": resize_mode})
+    assert (ours.decode(file, reduced=True) == ours.decode(file)).all()
+
+
+@given(size=st.tuples(st.integers(1, 300), st.integers(1, 300)), mode=st.sampled_from(["RGB", "L", "CMYK"]))
+def test_every_jpeg_gives_a_square_at_reduced_scale(size: tuple[int, int], mode: str) -> None:
+    assert Preprocess(CONFIG).decode(tiny.png(tiny.noise(size, mode), "JPEG"), reduced=True).shape == (32, 32, 3)
+
+
+def test_a_truncated_picture_is_refused_at_reduced_scale() -> None:
+    whole = tiny.png(tiny.noise((300, 300)), "JPEG")
+    with pytest.raises(ImageDecodeError):
+        Preprocess(CONFIG).decode(whole[: len(whole) // 2], reduced=True)

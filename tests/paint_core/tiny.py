@@ -49,10 +49,10 @@ def write_model(folder: Path, weights: dict[str, torch.Tensor], name: str = "ope
     return folder
 
 
-def png(picture: Image.Image, file_format: str = "PNG") -> bytes:
+def png(picture: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
     """The picture as a file."""
     buffer = io.BytesIO()
-    picture.save(buffer, file_format)
+    picture.save(buffer, file_format, **options)
     return buffer.getvalue()
 
 

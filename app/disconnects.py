@@ -1,0 +1,42 @@
+"""Clients that go before they are answered: what is done for them is not worth doing any more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+
+@asynccontextmanager
+async def cancelled_when_gone(request: Request) -> AsyncIterator[None]:
+    """Cancel what is awaited inside as soon as the client closes its connection.
+
+    Args:
+        request: Its body has been read: what else comes then is that the client has gone.
+
+    Yields:
+        None: Whatever is awaited inside may be cancelled.
+
+    Raises:
+        ClientDisconnect: The client has gone; the log says 499, and nobody is answered.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    watcher = asyncio.create_task(_wait_until_gone(request))
+    watcher.add_done_callback(lambda ended: None if ended.cancelled() else task.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if watcher.done() and not watcher.cancelled() and task.uncancel() == 0:
+            raise ClientDisconnect() from None
+        raise  # somebody else wants us to stop
+    finally:
+        watcher.cancel()
+
+
+async def _wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

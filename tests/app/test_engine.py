@@ -1,0 +1,220 @@
+"""From encoded images to features and cosines, and what is not done when nobody waits for it."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+import torch
+
+from app.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
+from app.serving.admission import Admission, Rate
+from app.serving.engine import Engine, choose_pace
+from app.serving.model import ServedModel
+from app.serving.scoring import scores
+from paint_core.errors import HeadError
+from paint_core.heads import build_head, encode_texts
+from paint_core.models import BaseModel, load_base
+from tests.app.world import expected_cosines
+from tests.builders import digit_pngs
+
+IMAGES = [digit_pngs(digit)[0] for digit in range(10)]
+LABELS, TEMPLATES = ("digit one", "digit two", "a boat"), ("{}", "a {} icon")
+_Result = TypeVar("_Result")
+
+
+class _Gate(torch.nn.Module):
+    """An image tower that waits for a signal, and counts what it is asked."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.entered, self.opened = threading.Event(), threading.Event()
+        self.batch_sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.batch_sizes.append(len(images))
+        self.entered.set()
+        assert self.opened.wait(30)
+        features: torch.Tensor = self.inner(images)
+        return features
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return load_base("starter")
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(decode_threads=2, max_queue_images=128)
+    yield engine
+    engine.close()
+
+
+def served(base: BaseModel, visual: torch.nn.Module | None = None) -> ServedModel:
+    return ServedModel(1, base, visual or base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+
+
+def run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    return asyncio.run(asyncio.wait_for(coroutine, 60))
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_features_are_of_unit_length_and_cosines_those_of_the_library(engine: Engine, base: BaseModel) -> None:
+    async def ask() -> Any:
+        requests = [engine.score(served(base), IMAGES[:size], LABELS, TEMPLATES) for size in (1, 3, 10)]
+        return await asyncio.gather(*requests)
+
+    expected = expected_cosines(base, base.visual, IMAGES, LABELS, TEMPLATES)
+    for scored in run(ask()):
+        count = len(scored.pixels)
+        assert scored.features.shape == (count, base.embed_dim)
+        torch.testing.assert_close(scored.features.norm(dim=1), torch.ones(count))
+        torch.testing.assert_close(scored.cosines, expected[:count], atol=1e-4, rtol=0)
+        assert all(value >= 0 for value in scored.timing_ms.values())
+
+
+def test_embeddings_multiply_to_the_cosines(engine: Engine, base: BaseModel) -> None:
+    model = served(base)
+    images = run(engine.embed_images(model, IMAGES))
+    texts = run(engine.embed_texts(model, ["a digit", "a very long text " * 50]))
+    torch.testing.assert_close(texts, encode_texts(base, ["a digit", "a very long text " * 50]))
+    head = build_head(base, LABELS, TEMPLATES)
+    scored = run(engine.score(model, IMAGES, LABELS, TEMPLATES))
+    torch.testing.assert_close(images @ head.T, scored.cosines, atol=1e-4, rtol=0)
+
+
+def test_scores_are_a_softmax_or_a_sigmoid_of_each_with_the_models_bias() -> None:
+    cosines = torch.tensor([[0.3, 0.1, -0.2]])
+    torch.testing.assert_close(
+        scores(cosines, 100.0, -10.0, multi_label=False), torch.softmax(100 * cosines, dim=1), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        scores(cosines, 100.0, -10.0, multi_label=True), torch.sigmoid(100 * cosines - 10), atol=1e-6, rtol=0
+    )
+
+
+def test_a_request_that_is_cancelled_frees_its_place_and_is_not_forwarded(engine: Engine, base: BaseModel) -> None:
+    gate = _Gate(base.visual)
+    model = served(base, gate)
+
+    async def ask() -> None:
+        first = asyncio.create_task(engine.embed_images(model, IMAGES[:1]))
+        await until(gate.entered.is_set)
+        gone = [asyncio.create_task(engine.embed_images(model, IMAGES)) for _ in range(3)]
+        kept = asyncio.create_task(engine.embed_images(model, IMAGES[:2]))
+        await asyncio.sleep(0)
+        assert engine.admission.num_images == 33
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+        assert engine.admission.num_images == 3
+        gate.opened.set()
+        assert [len(features) for features in await asyncio.gather(first, kept)] == [1, 2]
+
+    run(ask())
+    assert gate.batch_sizes == [1, 2]
+    assert engine.admission.num_images == 0
+
+
+def test_a_deadline_is_kept_and_says_what_waited(engine: Engine, base: BaseModel) -> None:
+    gate = _Gate(base.visual)
+    model = served(base, gate)
+
+    async def ask() -> DeadlineExceededError:
+        first = asyncio.create_task(engine.embed_images(model, IMAGES[:1]))
+        await until(gate.entered.is_set)
+        with pytest.raises(DeadlineExceededError) as late:
+            await engine.score(model, IMAGES, LABELS, TEMPLATES, deadline=time.monotonic() + 0.05)
+        with pytest.raises(DeadlineExceededError):
+            await engine.embed_texts(model, ["a text"], deadline=time.monotonic() - 1)
+        assert engine.admission.num_images == 1
+        gate.opened.set()
+        await first
+        return late.value
+
+    assert "10 of 10 images waited" in run(ask()).detail
+    assert gate.batch_sizes == [1]
+
+
+def test_a_single_image_overtakes_a_huge_request(engine: Engine, base: BaseModel) -> None:
+    gate = _Gate(base.visual)
+    model = served(base, gate)
+    order: list[str] = []
+
+    async def ask(name: str, num_images: int) -> None:
+        await engine.embed_images(model, [IMAGES[0]] * num_images)
+        order.append(name)
+
+    async def together() -> None:
+        blocker = asyncio.create_task(ask("first", 1))
+        await until(gate.entered.is_set)
+        huge = asyncio.create_task(ask("huge", 100))
+        await asyncio.sleep(0)
+        single = asyncio.create_task(ask("single", 1))
+        await asyncio.sleep(0)
+        gate.opened.set()
+        await asyncio.gather(blocker, huge, single)
+
+    run(together())
+    assert order == ["first", "single", "huge"]
+    assert sum(gate.batch_sizes) == 102
+    assert max(gate.batch_sizes) <= choose_pace(torch.device("cpu")).max_images
+
+
+def test_a_broken_image_is_named_and_the_request_beside_it_answered(engine: Engine, base: BaseModel) -> None:
+    model = served(base)
+
+    async def ask() -> Any:
+        broken = engine.score(model, [*IMAGES[:3], b"no image", b"nor this"], LABELS, TEMPLATES)
+        whole = engine.score(model, IMAGES, LABELS, TEMPLATES)
+        return await asyncio.gather(broken, whole, return_exceptions=True)
+
+    refused, scored = run(ask())
+    assert isinstance(refused, ImageRefusedError)
+    assert (refused.index, refused.code) == (3, "image_undecodable")
+    assert len(scored.cosines) == len(IMAGES)
+
+
+def test_labels_of_which_no_head_can_be_built_are_refused(engine: Engine, base: BaseModel) -> None:
+    with pytest.raises(HeadError):
+        run(engine.score(served(base), IMAGES, ("a", "a"), TEMPLATES))
+
+
+def test_a_full_engine_says_when_to_come_back_from_how_fast_it_is() -> None:
+    rate = Rate()
+    assert rate.per_second(100.0) is None
+    for second in range(5):
+        rate.count(20, 100.0 + second)
+    assert rate.per_second(105.0) == pytest.approx(20)
+    assert rate.per_second(200.0) is None
+
+    admission = Admission(100)
+    admission._rate.count(1, time.monotonic() - 1)
+    with pytest.raises(QueueFullError) as unknown, admission.hold(101):
+        pass
+    assert unknown.value.retry_after_seconds == 1
+    with admission.hold(1):
+        pass  # now two images in a second are known
+    with admission.hold(20), pytest.raises(QueueFullError) as slow, admission.hold(81):
+        pass
+    assert slow.value.retry_after_seconds in (10, 11)
+    with admission.hold(90), pytest.raises(QueueFullError) as slowest, admission.hold(11):
+        pass
+    assert slowest.value.retry_after_seconds <= 30
+
+
+def test_whoever_comes_to_a_full_engine_is_never_sent_away_for_long() -> None:
+    admission = Admission(1000)
+    for _ in range(2):
+        admission._rate.count(1, time.monotonic() - 5)
+    with pytest.raises(QueueFullError) as full, admission.hold(1000), admission.hold(1):
+        pass
+    assert full.value.retry_after_seconds == 30
