@@ -49,6 +49,8 @@ from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.uploads.endpoints import router as uploads_router
+from app.version_cache import VersionCache
+from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
 from app.webhooks.sender import WebhookSender
 from app.webhooks.signing import parse_secret
@@ -156,9 +158,12 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
-        activator = Activator(database, blobs, bases, engine)
+        loader = VersionLoader(database, blobs, bases)
+        versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
+        stack.callback(versions.close)
+        activator = Activator(database, versions, engine)
         activator.follow_alias()
-        companions = Companions(database, activator, engine)
+        companions = Companions(database, versions, engine)
         companions.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
@@ -179,6 +184,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             bell,
             bases,
             engine,
+            versions,
             activator,
             composer,
             streams,

@@ -21,6 +21,7 @@ from app.replica import Replica
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
+from app.version_cache import VersionCache
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -37,6 +38,7 @@ class Services:
         doorbell: Tells workers of jobs.
         bases: Loaded base models by fingerprint.
         engine: Serves the active version.
+        versions: Finds a version in memory, or loads it.
         activator: Moves the alias and swaps the served version.
         composer: Makes versions out of stored task vectors.
         streams: Tell clients of jobs as things happen.
@@ -55,6 +57,7 @@ class Services:
     doorbell: Doorbell
     bases: Mapping[str, BaseModel]
     engine: Engine
+    versions: VersionCache
     activator: Activator
     composer: Composer
     streams: EventStreams

@@ -241,14 +241,28 @@ def test_without_a_model_that_can_be_loaded_the_server_is_live_and_not_ready(tmp
         version, sha256 = add_version(world.services, world.base, seed=7)
         assert world.client.put("/v1/aliases/active", json={"version": version}).status_code == 200
         world.services.blobs.delete(sha256)
-    with open_world(tmp_path) as world, serve(world) as url:
-        with InferenceServerClient(url.removeprefix("http://")) as triton:
-            assert triton.is_server_live()
-            assert not triton.is_server_ready()
-            assert not triton.is_model_ready(MODEL_NAME)
-            with pytest.raises(InferenceServerException, match=sha256) as caught:
-                triton.infer(MODEL_NAME, question())
-            assert caught.value.status() == "503"
+    with (
+        open_world(tmp_path) as world,
+        serve(world) as url,
+        InferenceServerClient(url.removeprefix("http://")) as triton,
+    ):
+        assert triton.is_server_live()
+        assert not triton.is_server_ready()
+        assert not triton.is_model_ready(MODEL_NAME)
+        with pytest.raises(InferenceServerException, match=sha256) as caught:
+            triton.infer(MODEL_NAME, question())
+        assert caught.value.status() == "503"
+
+
+def test_a_server_that_is_about_to_stop_is_not_ready_and_still_answers(tmp_path: Path) -> None:
+    with (
+        open_world(tmp_path) as world,
+        serve(world) as url,
+        InferenceServerClient(url.removeprefix("http://")) as triton,
+    ):
+        world.services.engine.drain()
+        assert not triton.is_server_ready()
+        assert triton.infer(MODEL_NAME, question()).as_numpy("scores") is not None
 
 
 def test_the_clients_errors_say_what_is_wrong_with_key_scope_and_size(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from app.protocols.oip.schemas import (
     ServerReady,
 )
 from app.services import ServicesDep
+from app.system.service import require_serving
 from registry.contract import Scope
 from registry.errors import NotFoundError
 
@@ -73,8 +74,8 @@ async def server_live() -> ServerLive:
 
 @_health.get("/ready", responses=problem_responses(503))
 async def server_ready(services: ServicesDep) -> ServerReady:
-    """Infer requests are answered; 503 with the cause if not. As `/readyz`, this needs no key."""
-    services.engine.require_served()
+    """Infer requests are answered; 503 with the cause if not, or if the process is about to stop. As `/readyz`, this needs no key."""
+    require_serving(services)
     return ServerReady()
 
 
@@ -93,7 +94,7 @@ def describe_model(services: ServicesDep) -> ModelMetadata:
 @_model.get("/ready", responses=_LOOKED_UP)
 async def model_ready(services: ServicesDep) -> ModelReady:
     """Infer requests that name no version are answered; 503 with the cause if not."""
-    services.engine.require_served()
+    require_serving(services)
     return ModelReady()
 
 
