@@ -74,7 +74,10 @@ async def server_live() -> ServerLive:
 
 @_health.get("/ready", responses=problem_responses(503))
 async def server_ready(services: ServicesDep) -> ServerReady:
-    """Infer requests are answered; 503 with the cause if not, or if the process is about to stop. As `/readyz`, this needs no key."""
+    """Infer requests are answered; 503 with the cause if not, or if the process is about to stop.
+
+    As `/readyz`, this needs no key.
+    """
     require_serving(services)
     return ServerReady()
 
