@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
 MODEL_NAME = "paintbox"
 """The one model; its versions are those of the registry."""
 
-Parameter = Annotated[bool | int | float | str, Field(union_mode="left_to_right", strict=True)]
+Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
 Parameters = Annotated[dict[str, Parameter], Field(max_length=100)]
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
