@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
-from PIL import Image
 
 from registry.contract import Scope
 from registry.keys import ApiKeys
@@ -45,12 +43,12 @@ def test_the_client_is_answered_with_the_labels_and_scores_of_classify(world: Wo
     assert pairs(client.zero_shot_image_classification(IMAGE, LABELS)) == classified(world)
 
 
-def test_an_image_may_be_a_path_or_a_picture(world: World, url: str, tmp_path: Path) -> None:
+def test_an_image_may_be_a_path(world: World, url: str, tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(IMAGE)
-    with InferenceClient(model=url, token="x") as client, Image.open(io.BytesIO(IMAGE)) as picture:
-        for image in (path, str(path), picture):
-            assert pairs(client.zero_shot_image_classification(image, LABELS)) == classified(world)
+    client = InferenceClient(model=url, token="x")
+    for image in (path, str(path)):
+        assert pairs(client.zero_shot_image_classification(image, LABELS)) == classified(world)
 
 
 def test_the_template_is_the_requests_and_without_one_the_models_own(world: World, url: str) -> None:
@@ -72,6 +70,7 @@ def test_a_version_in_the_address_answers(world: World, url: str) -> None:
     assert caught.value.response.status_code == 404
 
 
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>' to upload raw bytes:DeprecationWarning")  # the client's own
 def test_the_asyncio_client_is_answered_too(world: World, url: str) -> None:
     async def ask() -> Any:
         async with AsyncInferenceClient(model=url, token="x") as client:
