@@ -63,7 +63,7 @@ class ServedModel:
     @cached_property
     def runner(self) -> Runner:
         """What runs the tower on its device, made when it is first asked for: before the model serves, if it must."""
-        return build_runner(self.visual, self.base.preprocess, self.device)
+        return build_runner(self.visual, self.base.visual, self.base.preprocess, self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model is served."""
@@ -116,8 +116,8 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
     model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
     expected = torch.tensor(recipe.probe)
     check_probe(probe_features(visual, base), expected)
-    if model.device.type == "cuda":  # captured here, so that no request waits for it; and what runs is what is checked
-        check_probe(model.encode(probe_images(base.image_size)), expected, _RUNNER_MIN_COSINE)
+    # What runs is checked too; it is traced or captured here, so that no request waits for that.
+    check_probe(model.encode(probe_images(base.image_size)), expected, _RUNNER_MIN_COSINE)
     return model
 
 

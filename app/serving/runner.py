@@ -1,4 +1,4 @@
-"""How a version's image tower is run on a device: as it is on a CPU, as captured graphs of few shapes on a GPU."""
+"""How a version's image tower is run: as one program on a CPU, as captured graphs of few shapes on a GPU."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from app.serving.program import Forward, compile_forward
 from paint_core.evaluation import Precision
 from paint_core.precision import resolve_precision
 from paint_core.preprocess import Preprocess
@@ -43,11 +44,12 @@ def shape_for(num_images: int) -> int:
     return next(shape for shape in SHAPES if shape >= num_images)
 
 
-def build_runner(visual: nn.Module, preprocess: Preprocess, device: torch.device) -> Runner:
+def build_runner(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess, device: torch.device) -> Runner:
     """Return what runs a tower on its device; on a GPU that captures all shapes, which takes seconds.
 
     Args:
         visual: The tower, on the device, in float32; it is not changed, and must not be while the runner lives.
+        pattern: The tower of its base, for what all versions of a base can share.
         preprocess: Of its base.
         device: Where it is.
 
@@ -56,21 +58,21 @@ def build_runner(visual: nn.Module, preprocess: Preprocess, device: torch.device
     """
     if device.type == "cuda":
         return GraphRunner(visual, preprocess, device, resolve_precision("auto", device))
-    return EagerRunner(visual, preprocess)
+    return CpuRunner(compile_forward(visual.eval(), pattern, preprocess.size), preprocess)
 
 
-class EagerRunner:
-    """Runs a tower as it is, in float32, without padding: on a CPU every row costs, and no launch does.
+class CpuRunner:
+    """Runs a tower in float32, without padding: on a CPU every row costs, and no launch does.
 
     Args:
-        visual: The tower.
+        forward: Of the tower.
         preprocess: Of its base.
     """
 
     depth = 1
 
-    def __init__(self, visual: nn.Module, preprocess: Preprocess) -> None:
-        self._visual = visual.eval()
+    def __init__(self, forward: Forward, preprocess: Preprocess) -> None:
+        self._forward = forward
         self._preprocess = preprocess
 
     def stage(self, num_images: int) -> Tensor:
@@ -80,7 +82,7 @@ class EagerRunner:
     def launch(self, staged: Tensor) -> Landing:
         """Do the forward; it has landed when this returns."""
         with torch.inference_mode():
-            features = F.normalize(self._visual(self._preprocess.normalise(staged)).float(), dim=-1).numpy()
+            features = F.normalize(self._forward(self._preprocess.normalise(staged)).float(), dim=-1).numpy()
         return lambda: features
 
 

@@ -1,16 +1,19 @@
 """How a tower is run: as it is on a CPU, in captured shapes on a GPU."""
 
 import pytest
+import structlog
 import torch
 import torch.nn.functional as F
 
 from app.serving.batcher import Batcher
 from app.serving.line import Pace
 from app.serving.model import ServedModel
-from app.serving.runner import SHAPES, EagerRunner, GraphRunner, build_runner, shape_for
+from app.serving.program import _program, compile_forward
+from app.serving.runner import SHAPES, CpuRunner, GraphRunner, build_runner, shape_for
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_images
+from tests.app.world import mixed_tower, random_task_vector
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -26,18 +29,55 @@ def test_a_batch_is_padded_to_the_next_captured_shape_and_never_to_twice_its_siz
 
 
 def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
+    assert isinstance(build_runner(base.visual, base.visual, base.preprocess, base.device), CpuRunner)
     sizes: list[int] = []
-    hook = base.visual.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    runner = build_runner(base.visual, base.preprocess, base.device)
-    assert isinstance(runner, EagerRunner)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        features: torch.Tensor = base.visual(images)
+        return features
+
+    runner = CpuRunner(forward, base.preprocess)
     images = probe_images(base.image_size, num_images=5)
     staged = runner.stage(5)
     staged.copy_(images)
     features = runner.launch(staged)()
-    hook.remove()
     assert sizes == [5]
     expected = F.normalize(encode(base.visual, images, base.preprocess), dim=-1)
     torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: BaseModel) -> None:
+    before = _program.cache_info().misses
+    towers = [base.visual, *(mixed_tower(base, random_task_vector(base, seed), 1.0) for seed in (1, 2))]
+    forwards = [compile_forward(tower, base.visual, base.image_size) for tower in towers]
+    assert not any(isinstance(forward, torch.nn.Module) for forward in forwards)
+    assert _program.cache_info().misses <= before + 1
+    for size in (1, 3, 8):
+        pixels = base.preprocess.normalise(probe_images(base.image_size, num_images=size))
+        with torch.inference_mode():
+            for tower, forward in zip(towers, forwards, strict=True):
+                torch.testing.assert_close(forward(pixels), tower(pixels), atol=1e-4, rtol=1e-3)
+
+
+class _Moody(torch.nn.Module):
+    """A tower whose way depends on what it sees, which no trace can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(3), requires_grad=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean(dim=(2, 3)) * self.weight
+        return means + len(images) if len(images) % 2 else -means
+
+
+def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base: BaseModel) -> None:
+    moody, wrapped = _Moody(), torch.nn.Sequential(base.visual)
+    with structlog.testing.capture_logs() as lines:
+        assert compile_forward(moody, moody, 8) is moody
+    assert [line["cause"] for line in lines] == ["its features differ"]
+    assert compile_forward(wrapped, base.visual, base.image_size) is wrapped
 
 
 @pytest.mark.gpu
