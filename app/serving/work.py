@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -152,7 +153,7 @@ def finish(works: Iterable[Work]) -> None:
         elif head.done():
             _compare(head, group)
         else:
-            head.add_done_callback(lambda built, group=group: _compare(built, group))
+            head.add_done_callback(partial(_compare, works=group))
 
 
 def _compare(head: Future[Tensor], works: Sequence[Work]) -> None:
@@ -160,7 +161,7 @@ def _compare(head: Future[Tensor], works: Sequence[Work]) -> None:
         features = [work.features for work in works]
         with torch.no_grad():
             cosines = torch.cat(features) @ head.result().T
-        parts = cosines.split([len(rows) for rows in features])
+        parts = torch.split(cosines, [len(rows) for rows in features])
     except Exception as error:  # an edge: whoever waits gets it
         for work in works:
             work.fail(RuntimeError("the engine is closed") if head.cancelled() else error)
