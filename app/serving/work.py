@@ -90,6 +90,9 @@ class Work:
     def decode(self, index: int) -> None:
         """Decode one image into its row.
 
+        Args:
+            index: Which image.
+
         Raises:
             ImageDecodeError: It is no picture that can be used.
         """
