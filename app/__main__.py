@@ -33,11 +33,16 @@ def main() -> int:
     except ConfigurationError as error:
         sys.stderr.write(f"paintbox api: {error}\n")
         return 2
+    finally:
+        gc.unfreeze()  # libraries complain of what is still there when the interpreter ends
 
 
 def _serve(settings: AppSettings) -> int:
+    gc.disable()  # else the imports are gone through again and again, though they stay as long as the process
     from app.main import create_app  # loads torch for seconds, so every setting that can be is checked before
 
+    gc.freeze()
+    gc.enable()
     app = create_app(settings)
     config = uvicorn.Config(
         app,

@@ -8,41 +8,34 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
 
-from app.errors import ActivationFailedError, ActivationInProgressError
+from app.errors import ActivationFailedError, ActivationInProgressError, VersionNotLoadedError
 from app.serving.engine import Engine
-from app.serving.model import ServedModel, VersionRecipe, build_served_model
-from paint_core.errors import PaintCoreError
-from paint_core.models import BaseModel
+from app.version_cache import VersionCache
 from registry.aliases import Aliases
-from registry.blobs import BlobStore
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
-from registry.errors import RegistryError
-from registry.versions import Versions
 
 RETRY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
 
 
 class Activator:
-    """Loads versions into the engine, one at a time.
+    """Puts versions into the engine, one at a time.
 
     Args:
-        database: Holds versions and aliases.
-        blobs: Holds task vectors.
-        bases: Loaded base models by fingerprint.
-        engine: Serves what is loaded.
+        database: Holds the aliases.
+        versions: Has the version, or loads it.
+        engine: Serves it.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel], engine: Engine) -> None:
+    def __init__(self, database: Database, versions: VersionCache, engine: Engine) -> None:
         self._database = database
-        self._blobs = blobs
-        self._bases = bases
+        self._versions = versions
         self._engine = engine
         self._lock = threading.Lock()
         self._failed: tuple[int, float] | None = None  # version that would not load, and when to try it again
@@ -75,8 +68,10 @@ class Activator:
         with self.busy():
             with self._database.read() as session:
                 Aliases(session).require_revision(ACTIVE_ALIAS, expected)
-            recipe = self._recipe(version_id)
-            model = self._engine.loaded(version_id) or self._build(recipe)
+            try:
+                model = self._versions.obtain(version_id)
+            except VersionNotLoadedError as error:
+                raise ActivationFailedError(version_id, error.cause) from error
             with self._database.write() as session:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
@@ -109,22 +104,6 @@ class Activator:
         with suppress(ActivationInProgressError), self.busy():
             self._load_named()
 
-    def load(self, version_id: int) -> ServedModel:
-        """Return the version, built and verified; it answers nothing yet.
-
-        Args:
-            version_id: The version.
-
-        Returns:
-            A model that may be served at once.
-
-        Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
-            ActivationFailedError: It could not be loaded or verified.
-        """
-        return self._build(self._recipe(version_id))
-
     def _load_named(self) -> None:
         version_id = self._named()
         served = self._engine.served
@@ -133,8 +112,8 @@ class Activator:
         if self._failed and self._failed[0] == version_id and time.monotonic() < self._failed[1]:
             return
         try:
-            self._engine.swap(self._engine.loaded(version_id) or self.load(version_id))
-        except ActivationFailedError as error:
+            self._engine.swap(self._versions.obtain(version_id))
+        except VersionNotLoadedError as error:
             self._failed = (version_id, time.monotonic() + RETRY_SECONDS)
             self._engine.report_trouble(error.detail)
             return
@@ -144,30 +123,3 @@ class Activator:
     def _named(self) -> int | None:
         with self._database.read() as session:
             return Aliases(session).active_version_id()
-
-    def _recipe(self, version_id: int) -> VersionRecipe:
-        with self._database.read() as session:
-            versions = Versions(session)
-            row = versions.get_kept(version_id)
-            terms = tuple(versions.terms(version_id))
-        probe = tuple(tuple(float(value) for value in features) for features in row.probe)
-        return VersionRecipe(version_id, row.base_fingerprint, terms, probe)
-
-    def _build(self, recipe: VersionRecipe) -> ServedModel:
-        base = self._bases.get(recipe.base_fingerprint)
-        if base is None:
-            cause = f"its base {recipe.base_fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
-            raise ActivationFailedError(recipe.version_id, cause)
-        try:
-            return build_served_model(recipe, base, self._blobs)
-        except Exception as error:  # an edge: nothing that a bad version does may stop the old one
-            _log.exception("version not loaded", version=recipe.version_id)
-            raise ActivationFailedError(recipe.version_id, _cause(error)) from error
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, RegistryError):
-        return error.detail
-    if isinstance(error, PaintCoreError):
-        return f"{error}."
-    return f"{type(error).__name__} while loading it; the API's log tells more."

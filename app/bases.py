@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import structlog
 import torch
 
 from paint_core.errors import PaintCoreError
@@ -17,6 +18,8 @@ from registry.database import Database
 from registry.errors import ConfigurationError, NotFoundError
 from registry.tables import VersionRow
 from registry.versions import Versions
+
+_log = structlog.get_logger(__name__)
 
 
 def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseModel]:
@@ -39,6 +42,7 @@ def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseMod
         except (PaintCoreError, OSError) as error:
             raise ConfigurationError(f"PAINTBOX_BASES: {ref}: {error}.", "Correct it and start again.") from error
         bases[base.fingerprint] = base
+        _log.info("base loaded", ref=ref, fingerprint=base.fingerprint, mapped=base.is_mapped)
     return bases
 
 

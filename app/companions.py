@@ -6,9 +6,10 @@ import time
 
 import structlog
 
-from app.activation import RETRY_SECONDS, Activator
-from app.errors import ActivationFailedError
+from app.activation import RETRY_SECONDS
+from app.errors import VersionNotLoadedError
 from app.serving.engine import Engine
+from app.version_cache import VersionCache
 from registry.aliases import Aliases
 from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database
@@ -26,13 +27,13 @@ class Companions:
 
     Args:
         database: Holds the aliases.
-        activator: Loads versions.
+        versions: Has what they name, or loads it.
         engine: Holds what is loaded.
     """
 
-    def __init__(self, database: Database, activator: Activator, engine: Engine) -> None:
+    def __init__(self, database: Database, versions: VersionCache, engine: Engine) -> None:
         self._database = database
-        self._activator = activator
+        self._versions = versions
         self._engine = engine
         self._troubles: dict[str, tuple[int, float, str]] = {}
 
@@ -64,8 +65,8 @@ class Companions:
         if version_id is None:
             return
         try:
-            model = self._engine.loaded(version_id) or self._activator.load(version_id)
-        except (ActivationFailedError, RegistryError) as error:
+            model = self._versions.obtain(version_id)
+        except (VersionNotLoadedError, RegistryError) as error:
             self._troubles[alias] = (version_id, time.monotonic() + RETRY_SECONDS, error.detail)
             return
         self._engine.hold_beside(alias, model)

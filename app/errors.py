@@ -5,6 +5,7 @@ EdgeError
 ├── RateLimitedError            a key has made as many requests as it may
 ├── ImageRefusedError           an image of a request cannot be used; `index` tells which
 ├── LabelsRefusedError          labels or templates that no head can be built from
+├── InferRefusedError           a body that is not as the Open Inference Protocol says
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── UploadRefusedError          a part of a resumable upload that does not fit it
@@ -14,7 +15,8 @@ EdgeError
 ├── ModelNotLoadedError         no version is being served
 ├── DrainingError               the process is about to stop
 ├── ActivationInProgressError   another activation has not ended yet
-├── ActivationFailedError       a version could not be loaded; the old one goes on serving
+├── VersionNotLoadedError       a version could not be loaded
+├── ActivationFailedError       … so the old one goes on serving
 ├── SupportedDropError          a version costs a supported task more than its limit
 ├── BaseNotLoadedError          a version's base is not loaded in this process
 └── CompositionInProgressError  another version is being mixed
@@ -91,6 +93,12 @@ class LabelsRefusedError(EdgeError):
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
         self.code = code
+
+
+class InferRefusedError(EdgeError):
+    """A body that is not as the Open Inference Protocol says, or names what this model does not have."""
+
+    code = "infer_refused"
 
 
 class UnsupportedMediaTypeError(EdgeError):
@@ -187,6 +195,20 @@ class ActivationInProgressError(EdgeError):
         super().__init__("Another version is being activated.", "Wait until that has ended, then ask again.")
 
 
+class VersionNotLoadedError(EdgeError):
+    """A version could not be built, warmed or verified. `no_room` tells that memory was short."""
+
+    code = "version_not_loaded"
+
+    def __init__(self, version_id: int, cause: str, *, no_room: bool = False) -> None:
+        super().__init__(
+            f"Version {version_id} cannot be loaded: {cause}", "Repair the cause, or ask for another version."
+        )
+        self.version_id = version_id
+        self.cause = cause
+        self.no_room = no_room
+
+
 class ActivationFailedError(EdgeError):
     """A version could not be loaded, warmed or verified; nothing has changed."""
 
@@ -255,6 +277,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (AccessRefusedError, HTTPStatus.FORBIDDEN),
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (InferRefusedError, HTTPStatus.BAD_REQUEST),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (UploadRefusedError, HTTPStatus.CONFLICT),
     (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),
@@ -266,6 +289,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (DrainingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
+    (VersionNotLoadedError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
     (SupportedDropError, HTTPStatus.CONFLICT),
     (BaseNotLoadedError, HTTPStatus.CONFLICT),

@@ -21,9 +21,12 @@ from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
+from app.embed.endpoints import router as embed_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
+from app.labelsets.cache import StoredLabels
+from app.labelsets.endpoints import router as label_sets_router
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
@@ -33,6 +36,9 @@ from app.openapi import document
 from app.patches.endpoints import router as patches_router
 from app.periodic import PeriodicThread
 from app.problems import add_problem_handlers
+from app.protocols.huggingface import router as huggingface_router
+from app.protocols.oip.endpoints import router as oip_router
+from app.protocols.plain_errors import PlainErrors
 from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
@@ -43,6 +49,8 @@ from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.system.endpoints import router as system_router
 from app.uploads.endpoints import router as uploads_router
+from app.version_cache import VersionCache
+from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
 from app.webhooks.sender import WebhookSender
 from app.webhooks.signing import parse_secret
@@ -58,9 +66,13 @@ _ROUTERS = (
     jobs_router,
     versions_router,
     classify_router,
+    embed_router,
+    label_sets_router,
     keys_router,
     system_router,
     metrics_router,
+    oip_router,
+    huggingface_router,
 )
 
 
@@ -90,6 +102,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(PlainErrors)
     return app
 
 
@@ -145,9 +158,12 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
-        activator = Activator(database, blobs, bases, engine)
+        loader = VersionLoader(database, blobs, bases)
+        versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
+        stack.callback(versions.close)
+        activator = Activator(database, versions, engine)
         activator.follow_alias()
-        companions = Companions(database, activator, engine)
+        companions = Companions(database, versions, engine)
         companions.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
@@ -168,6 +184,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             bell,
             bases,
             engine,
+            versions,
             activator,
             composer,
             streams,
@@ -177,6 +194,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             replica,
             companions,
             shadow,
+            StoredLabels(database),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
             thread.start()

@@ -14,12 +14,14 @@ from app.activation import Activator
 from app.companions import Companions
 from app.composer import Composer
 from app.jobs.streaming import EventStreams
+from app.labelsets.cache import StoredLabels
 from app.metrics.registry import Metrics
 from app.queue import Doorbell
 from app.replica import Replica
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
+from app.version_cache import VersionCache
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -36,6 +38,7 @@ class Services:
         doorbell: Tells workers of jobs.
         bases: Loaded base models by fingerprint.
         engine: Serves the active version.
+        versions: Finds a version in memory, or loads it.
         activator: Moves the alias and swaps the served version.
         composer: Makes versions out of stored task vectors.
         streams: Tell clients of jobs as things happen.
@@ -45,6 +48,7 @@ class Services:
         replica: This process among the others.
         companions: Keep the versions of `canary` and `shadow` loaded.
         shadow: Asks the second of them.
+        labels: Of label sets and data sets, kept in memory.
     """
 
     settings: AppSettings
@@ -53,6 +57,7 @@ class Services:
     doorbell: Doorbell
     bases: Mapping[str, BaseModel]
     engine: Engine
+    versions: VersionCache
     activator: Activator
     composer: Composer
     streams: EventStreams
@@ -62,6 +67,7 @@ class Services:
     replica: Replica
     companions: Companions
     shadow: Shadow
+    labels: StoredLabels
 
 
 def get_services(request: Request) -> Services:

@@ -27,7 +27,7 @@ class AppSettings(StorageSettings):
     Attributes:
         host: Address to listen on. Anything but loopback needs `api_key`.
         port: TCP port; 0 lets the system choose.
-        api_key: Bearer token that every `/v1` request must carry; empty means none, on loopback only.
+        api_key: Bearer token that every `/v1`, `/v2` and `/hf` request must carry; empty means none, on loopback only.
         max_upload_bytes: Largest archive.
         max_image_bytes: Largest encoded image in a classify request.
         max_images_per_request: Most images in a classify request.
@@ -38,6 +38,7 @@ class AppSettings(StorageSettings):
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
+        version_cache_bytes: Memory for the image towers of versions that are asked for by id; 0 keeps none of them.
         decode_threads: Threads that decode images.
         max_batch_images: Most images of a forward pass; None: 32 on a CPU, 64 on a GPU.
         batch_wait_ms: Milliseconds that decoded images may wait for others that are still being decoded; None: 50 on a
@@ -73,6 +74,7 @@ class AppSettings(StorageSettings):
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
+    version_cache_bytes: int = Field(default=2 << 30, ge=0)
     decode_threads: int = Field(default_factory=num_cores, gt=0)
     max_batch_images: int | None = Field(default=None, ge=1, le=64)
     batch_wait_ms: float | None = Field(default=None, ge=0, le=1000)

@@ -3,7 +3,7 @@
 - `starter`: the bundled ConvNeXt;
 - `vit`: a small vision transformer whose image tower was distilled from the starter's (`_distil.py`), under the
   starter's own text tower; made on first use and kept in `.benchmarks/towers/`;
-- `vitb32`: open_clip's ViT-B-32 with random weights, for timings only.
+- `vitb32`, `vitb16`, `vitl14`: open_clip's ViT-B-32, ViT-B-16 and ViT-L-14 with random weights, for timings only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from paint_core import starter
 from paint_core.models import BaseModel, load_base
 
 TOWERS = ("starter", "vit")
-"""Those whose features mean something; `load` knows `vitb32` as well."""
+"""Those whose features mean something; `load` knows those of `RANDOM` as well."""
+
+RANDOM = {"vitb32": "ViT-B-32", "vitb16": "ViT-B-16", "vitl14": "ViT-L-14"}
+"""open_clip's architectures that get random weights."""
 
 VIT = {"image_size": 64, "layers": 6, "width": 128, "head_width": 32, "patch_size": 8}
 _WEIGHTS = "open_clip_model.safetensors"
@@ -37,7 +40,7 @@ def load(name: str) -> BaseModel:
     """Return a base model; what does not lie in the cache yet is made, which takes `vit` half an hour on two cores.
 
     Args:
-        name: `starter`, `vit` or `vitb32`.
+        name: `starter`, `vit` or a key of `RANDOM`.
     """
     return load_base("starter" if name == "starter" else f"local-dir:{folder(name)}")
 
@@ -48,7 +51,10 @@ def folder(name: str) -> Path:
         return starter.model_dir()
     target = CACHE / "towers" / (f"vit-{identity('starter')}" if name == "vit" else name)
     if not (target / _WEIGHTS).exists():
-        {"vit": _make_vit, "vitb32": _make_vitb32}[name](target)
+        if name == "vit":
+            _make_vit(target)
+        else:
+            _make_random(target, RANDOM[name])
     return target
 
 
@@ -78,12 +84,12 @@ def _make_vit(target: Path) -> None:
     _save(target, model, config)
 
 
-def _make_vitb32(target: Path) -> None:
+def _make_random(target: Path, architecture: str) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_RANDOM_SEED)
-        model = open_clip.create_model("ViT-B-32")
+        model = open_clip.create_model(architecture)
     preprocess = {"size": [224, 224], "resize_mode": "shortest", "interpolation": "bicubic"}
-    _save(target, model, {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": preprocess})
+    _save(target, model, {"model_cfg": open_clip.get_model_config(architecture), "preprocess_cfg": preprocess})
 
 
 def _save(target: Path, model: nn.Module, config: dict[str, Any]) -> None:

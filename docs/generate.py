@@ -27,7 +27,7 @@ def build_table(openapi: dict[str, Any]) -> str:
 def describe_access(operation: dict[str, Any]) -> str:
     """Return the scope that an operation needs, and what has to be the caller's own."""
     scopes = [scope for needed in operation["security"] for scope in needed.get("key", ())]
-    owned = operation.get("x-paintbox-owned")
+    owned = operation.get("x-paintbox-owned", "").replace("_", " ")
     return ", ".join([*scopes, *([f"own {owned}"] if owned else [])]) or "no key"
 
 

@@ -1,25 +1,24 @@
 """Loading a base model: a CLIP of open_clip, frozen, in float32, with its tokenizer and preprocessing."""
 
 import hashlib
-import json
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import open_clip
-import safetensors
 import torch
 from torch import Tensor, nn
 
 from paint_core import prompts, starter
+from paint_core.building import build_model, is_mappable
 from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, find_in_dir, find_on_hub
-from paint_core.errors import ModelRefError, NonFiniteWeightsError, WeightsMismatchError
+from paint_core.errors import ModelRefError, NonFiniteWeightsError
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.preprocess import Preprocess
 from paint_core.presets import finetune_preset
 from paint_core.weights import fingerprint
+from paint_core.weights.checks import is_finite
 
 Kind = Literal["starter", "tag", "file", "hub", "dir"]
 _HUB, _DIR = "hf-hub:", "local-dir:"
@@ -83,6 +82,7 @@ class BaseModel:
         preprocess: bytes to pixels to the tower's input.
         fingerprint: sha256 over all weights and the preprocessing; what a version names as its base.
         config: `model_cfg` and `preprocess_cfg`, to be written as `open_clip_config.json` on export.
+        is_mapped: whether the weights are the file's own pages, which all processes share, and not memory of this one.
     """
 
     ref: str
@@ -91,6 +91,7 @@ class BaseModel:
     preprocess: Preprocess
     fingerprint: str
     config: Mapping[str, Any] = field(repr=False)
+    is_mapped: bool = False
 
     @property
     def visual(self) -> nn.Module:
@@ -138,7 +139,9 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: H
     """The base model that a reference means, ready to encode.
 
     Only safetensors is read; anything else is refused before it is opened. Every tensor of the model must be in the
-    file. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not yet in its cache.
+    file. On the CPU, float32 weights stay in the file, mapped into memory (see `building`): it must not be changed
+    while the model lives. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not yet in its
+    cache.
 
     Args:
         ref: the reference, or its text.
@@ -158,12 +161,14 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: H
     checkpoint = _find(parsed, hub)
     if "multimodal_cfg" in checkpoint.config["model_cfg"]:
         raise ModelRefError(f"{parsed} is a CoCa model: use one with an image and a text tower only")
-    model = _build(checkpoint)
+    model = build_model(checkpoint)
     _require_finite(model)
     preprocess = Preprocess(_submodule(model, "visual").preprocess_cfg)  # type: ignore[arg-type]
     identity = base_fingerprint(model, preprocess)
     config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
-    return BaseModel(str(parsed), model.to(device), _tokenizer(checkpoint, hub), preprocess, identity, config)
+    is_mapped = torch.device(device).type == "cpu" and is_mappable(checkpoint.weights)
+    tokenizer = _tokenizer(checkpoint, hub)
+    return BaseModel(str(parsed), model.to(device), tokenizer, preprocess, identity, config, is_mapped)
 
 
 def base_fingerprint(model: nn.Module, preprocess: Preprocess) -> str:
@@ -205,39 +210,9 @@ def _tokenizer(checkpoint: Checkpoint, hub: Hub) -> Callable[[list[str]], Tensor
     return tokenizer
 
 
-def _build(checkpoint: Checkpoint) -> nn.Module:
-    """The model from a folder that holds nothing but the chosen file, so that open_clip has no other to choose."""
-    with tempfile.TemporaryDirectory(prefix="paint-core-") as folder:
-        (Path(folder) / "open_clip_config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
-        (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
-        try:
-            model: nn.Module = open_clip.create_model(f"local-dir:{folder}", require_pretrained=True)
-        except (RuntimeError, safetensors.SafetensorError) as error:
-            raise WeightsMismatchError(
-                f"{checkpoint.weights.name} does not fit the model's configuration: {str(error)[:500]}; "
-                "use weights that were exported with this configuration"
-            ) from error
-        except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError) as error:
-            raise ModelRefError(f"open_clip cannot build this model ({error!r}): correct `model_cfg`") from error
-    _require_stored_shapes(model, checkpoint.weights)
-    return model.float().eval().requires_grad_(False)
-
-
-def _require_stored_shapes(model: nn.Module, weights: Path) -> None:
-    """Refuses what open_clip would silently resample: position embeddings of another size."""
-    with safetensors.safe_open(str(weights), framework="pt") as stored:
-        names = set(stored.keys())
-        for name, tensor in model.state_dict().items():
-            if name in names and tensor.ndim > 1 and list(tensor.shape) != stored.get_slice(name).get_shape():
-                raise WeightsMismatchError(
-                    f"{name} is stored as {stored.get_slice(name).get_shape()}, the model wants {list(tensor.shape)}: "
-                    "use weights of the same input size"
-                )
-
-
 def _require_finite(model: nn.Module) -> None:
     for name, tensor in model.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not is_finite(tensor):
             raise NonFiniteWeightsError(f"{name} holds a NaN or an infinity: download or export the model again")
 
 

@@ -17,6 +17,7 @@ from paintbox_client.display import print_error, print_text
 from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
 from paintbox_client.extensions import ExtensibleGroup
 from paintbox_client.key_commands import keys
+from paintbox_client.label_set_commands import label_sets
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(keys, name="keys")
+app.add_typer(label_sets, name="label-sets")
 
 
 def _show_version(wanted: bool) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from paintbox_client.archives import read_image
+from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import DEFAULT_URL
 from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
@@ -30,7 +29,7 @@ _LARGEST_PAGE = 1000
 _OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
 
 
-class Client(DatasetCalls, KeyMethods, VersionCalls):
+class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
     """Talks to one Paintbox service.
 
     What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
@@ -72,6 +71,10 @@ class Client(DatasetCalls, KeyMethods, VersionCalls):
     def datasets(self, limit: int = 100) -> list[JsonObject]:
         """Return at most `limit` of the newest data sets, newest first."""
         return self._items("/v1/datasets", limit)
+
+    def label_sets(self, limit: int = 100) -> list[JsonObject]:
+        """Return at most `limit` of the newest label sets, without their labels, newest first."""
+        return self._items("/v1/label-sets", limit)
 
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
@@ -291,37 +294,6 @@ class Client(DatasetCalls, KeyMethods, VersionCalls):
     def alias_history(self, alias: str = "active", limit: int = 100) -> list[JsonObject]:
         """Return the newest moves of an alias: when, by whom, from, to, why."""
         return self._items(f"/v1/aliases/{alias}/history", limit)
-
-    # -- classification -----------------------------------------------------------------------------------------
-
-    def classify(
-        self,
-        images: Sequence[bytes | Path],
-        labels: Sequence[str] | None = None,
-        dataset: str | None = None,
-        templates: Sequence[str] = (),
-        top_k: int | None = None,
-        key: str | None = None,
-    ) -> JsonObject:
-        """Return which of the labels each image shows, best first, and the version that answered.
-
-        Args:
-            images: Image files, or their bytes.
-            labels: What the images may show.
-            dataset: In place of `labels`: a data set whose classes are the labels.
-            templates: Prompts with `{}`; left out: the label set's own.
-            top_k: Most predictions per image; left out: all.
-            key: Who asks, of many for whom this client speaks: while there is a canary, the same are answered by it.
-
-        Returns:
-            The answer; `results` is in the order of `images`.
-        """
-        given = {"candidate_labels": labels, "templates": list(templates) or None}
-        form: JsonObject = {key: json.dumps(list(value)) for key, value in given.items() if value is not None}
-        form |= {key: str(value) for key, value in {"dataset": dataset, "top_k": top_k}.items() if value is not None}
-        files = [("images", read_image(index, image)) for index, image in enumerate(images)]
-        headers = {} if key is None else {"X-Request-Key": key}
-        return self._send("POST", "/v1/classify", data=form, files=files, headers=headers)
 
     # -- the service itself -------------------------------------------------------------------------------------
 

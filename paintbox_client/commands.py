@@ -107,16 +107,32 @@ def classify(
     ctx: typer.Context,
     images: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True)],
     label: Annotated[list[str] | None, typer.Option(help="What an image may show; repeatable.")] = None,
+    label_set: Annotated[str | None, typer.Option(help="Take the labels of this label set instead.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Take the labels of this data set instead.")] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Most labels to show per image.")] = 3,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score to show.")] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Judge each label by itself.")] = False,
+    version_name: Annotated[
+        str | None, typer.Option("--version", help="Version or alias that is to answer. Default: active.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what images show, among labels of your choice."""
-    if bool(label) == bool(dataset):
-        raise InputError("The labels are not clear.", "Give --label, once for each label, or --dataset ID.")
+    if [bool(label), bool(label_set), bool(dataset)].count(True) != 1:
+        raise InputError("The labels are not clear.", "Give --label, once a label, or --label-set ID, or --dataset ID.")
     with open_client(ctx) as client:
-        answer = client.classify(images, label or None, dataset, template or (), top_k)
+        answer = client.classify(
+            images,
+            label or None,
+            dataset,
+            template or (),
+            top_k,
+            label_set=label_set,
+            threshold=threshold,
+            multi_label=multi_label,
+            version=version_name,
+        )
     if as_json:
         return print_json(answer)
     rows = [

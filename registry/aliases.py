@@ -32,10 +32,14 @@ class Aliases(Repository):
         Raises:
             NotFoundError: There is no such alias.
         """
-        row = self._session.get(AliasRow, name)
+        row = self.find(name)
         if row is None:
             raise NotFoundError("alias", name)
         return row
+
+    def find(self, name: str) -> AliasRow | None:
+        """Return the alias, or None if there is none of this name."""
+        return self._session.get(AliasRow, name)
 
     def active_version_id(self) -> int | None:
         """Return the id of the version that `active` names, or None before the first start is over."""

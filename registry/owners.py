@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import select
 
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, PatchRow, VersionRow
+from registry.tables import DatasetRow, JobRow, LabelSetRow, PatchRow, VersionRow
 
 _MAX_VERSION_DIGITS = 10
 
@@ -19,13 +19,15 @@ class Owned(StrEnum):
     PATCH = "patch"
     JOB = "job"
     VERSION = "version"
+    LABEL_SET = "label_set"
 
 
-_TABLES: dict[Owned, type[DatasetRow | PatchRow | JobRow | VersionRow]] = {
+_TABLES: dict[Owned, type[DatasetRow | PatchRow | JobRow | VersionRow | LabelSetRow]] = {
     Owned.DATASET: DatasetRow,
     Owned.PATCH: PatchRow,
     Owned.JOB: JobRow,
     Owned.VERSION: VersionRow,
+    Owned.LABEL_SET: LabelSetRow,
 }
 
 

@@ -66,6 +66,21 @@ class DatasetRow(Base):
     created_at: Mapped[datetime]
 
 
+class LabelSetRow(Base):
+    """Labels and templates that requests name by id, which is the hash of both. Immutable."""
+
+    __tablename__ = "label_sets"
+    __table_args__ = (Index("ix_label_sets_created", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(200))
+    labels: Mapped[list[Any]]
+    num_labels: Mapped[int]  # so that a list need not read the labels
+    templates: Mapped[list[Any]]
+    owner: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
 class BaseModelRow(Base):
     """A base model that versions are mixed from, known by the fingerprint of its weights."""
 

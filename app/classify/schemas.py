@@ -1,48 +1,43 @@
-"""What a classify request asks and what it is answered, in both content types."""
+"""What a classify request asks and what it is answered, in every form."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-from typing import Annotated, Any, Self
+from typing import Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from app.datasets.schemas import Templates
-
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+from app.datasets.schemas import Template, Templates
+from app.image_requests import Base64Image, InferenceOptions
+from app.labelsets.schemas import Label
 
 
-def _decode_base64(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise ValueError("an image is a base64 string")
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"not base64 ({error})") from error
-
-
-Base64Image = Annotated[
-    bytes,
-    BeforeValidator(_decode_base64),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "An image file"}),
-]
-
-
-class ClassifyOptions(BaseModel):
-    """What a classify request may say beside its images. Labels come from `candidate_labels` or from `dataset`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class ClassifyOptions(InferenceOptions):
+    """What a classify request may say beside its images. The labels come from one of three places."""
 
     candidate_labels: tuple[Label, ...] | None = Field(default=None, description="What the images may show")
-    templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")
+    label_set: str | None = Field(default=None, max_length=64, description="Id of a label set, in place of labels")
     dataset: str | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
+    templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")
+    hypothesis_template: Template | None = Field(default=None, description="One prompt with `{}`, for `templates`")
     top_k: int | None = Field(default=None, ge=1, description="Most predictions per image; left out: all")
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="Predictions with a lower score are left out of the answer"
+    )
+    multi_label: bool = Field(
+        default=False, description="Judge each label by itself (sigmoid), not against the others (softmax)"
+    )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Templates that the request names; empty: it leaves them to others."""
+        return (self.hypothesis_template,) if self.hypothesis_template is not None else self.templates or ()
 
     @model_validator(mode="after")
     def _names_labels_once(self) -> Self:
-        if (self.candidate_labels is None) == (self.dataset is None):
-            raise ValueError("give either candidate_labels or dataset")
+        if [self.candidate_labels, self.label_set, self.dataset].count(None) != 2:
+            raise ValueError("give one of candidate_labels, label_set and dataset")
+        if self.templates is not None and self.hypothesis_template is not None:
+            raise ValueError("give either templates or hypothesis_template")
         return self
 
 
@@ -56,7 +51,9 @@ class Prediction(BaseModel):
     """How well a label fits an image."""
 
     label: str
-    score: float = Field(description="Softmax over the labels of cosine times the model's own scale")
+    score: float = Field(
+        description="Of cosine times the model's own scale, plus its bias: softmax over the labels, or sigmoid"
+    )
     cosine: float = Field(description="Cosine between image and label, independent of the other labels")
 
 
@@ -71,35 +68,7 @@ class Classification(BaseModel):
     """Answer of `POST /v1/classify`."""
 
     version: int = Field(description="The version that answered, for every image")
-    alias: str = Field(description="By the name of which alias it answered: `active`, or `canary`")
+    alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
     templates: list[str]
     results: list[ImageResult]
     timing_ms: dict[str, float]
-
-
-_STRINGS = {"type": "array", "items": {"type": "string"}}
-
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {
-                        "type": "array",
-                        "minItems": 1,
-                        "items": {"type": "string", "contentMediaType": "application/octet-stream"},
-                    },
-                    "candidate_labels": {**_STRINGS, "description": "Repeated, or one JSON list"},
-                    "templates": {**_STRINGS, "description": "Repeated, or one JSON list"},
-                    "dataset": {"type": "string"},
-                    "top_k": {"type": "integer", "minimum": 1},
-                },
-            }
-        },
-        "application/json": {"schema": {"$ref": "#/components/schemas/ClassifyBody"}},
-    },
-}
-"""The two content types, for the OpenAPI document; FastAPI cannot tell them from one signature."""

@@ -1,139 +1,210 @@
-"""From a classify request to sorted predictions."""
+"""From a classify request to its answer."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
-from torch import Tensor
 
-from app.classify.schemas import Classification, ClassifyOptions, ImageResult, Prediction
-from app.errors import EdgeError, ImageRefusedError, LabelsRefusedError
+from app.classify.ranking import rank
+from app.classify.schemas import ClassifyOptions
+from app.deadlines import until
+from app.errors import EdgeError
+from app.image_requests import check_images
+from app.labelsets.cache import Labels, LabelSource
+from app.labelsets.checks import check_labels, check_size
 from app.services import Services
+from app.serving.engine import Scored
 from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.scoring import scores
 from app.serving.shadow import Answered
-from app.settings import AppSettings
 from paint_core.errors import PaintCoreError
-from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS, DatasetState
-from registry.datasets import Datasets
-from registry.errors import RequestRefusedError
+from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
+
+_QUICK_COSINES, _QUICK_PREDICTIONS = 8192, 256
 
 
-async def classify(
-    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str = ""
-) -> tuple[Classification, Answered | None]:
-    """Return the predictions for every image, all by one version: the one that is served at this moment, or the canary.
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """Images that one version has looked at.
+
+    Attributes:
+        model: The version.
+        alias: By which name it was found; None: by its id.
+        labels: What the images may show, and the prompts.
+        scored: What it says.
+    """
+
+    model: ServedModel
+    alias: str | None
+    labels: Labels
+    scored: Scored
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a classify request is answered.
+
+    Attributes:
+        version_id: The version that answered.
+        json: The body, as `app.classify.schemas.Classification` says.
+        offer: What the shadow may be asked too; None: nothing.
+    """
+
+    version_id: int
+    json: bytes
+    offer: Answered | None
+
+
+async def answer(
+    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str, started: float
+) -> Answer:
+    """Return the answer to a request.
 
     Args:
         services: The application's services.
         images: Encoded images.
         options: Labels and the rest.
-        key: Who asks; the same one is answered by the same of the two.
+        key: Who asks; the same one is answered by the same of `active` and the canary.
+        started: When the request came, by `time.monotonic()`.
 
     Returns:
-        Predictions, best first; and what the shadow may be asked too, if `active` answered.
+        What is sent, and what may be done afterwards. Errors as for `classify`.
+    """
+    classified = await classify(services, images, options, key, options.deadline(started))
+    if _is_quick(classified, options):
+        body = _render(classified, options)
+    else:
+        body = await run_in_threadpool(_render, classified, options)
+    return Answer(classified.model.version_id, body, offer_to_shadow(services, images, options, classified))
+
+
+async def classify(
+    services: Services,
+    images: Sequence[bytes],
+    options: ClassifyOptions,
+    key: str = "",
+    deadline: float | None = None,
+) -> Classified:
+    """Return what one version says of every image: the one that the request names, the served one, or the canary.
+
+    Args:
+        services: The application's services.
+        images: Encoded images.
+        options: Labels and the rest.
+        key: Who asks; the same one is answered by the same of `active` and the canary.
+        deadline: When the answer is worth nothing any more, by `time.monotonic()`; None: never.
+
+    Returns:
+        The version, the labels and the cosines.
 
     Raises:
         ModelNotLoadedError: No version is served.
+        NotFoundError: There is no such version, label set or data set.
         ImageRefusedError: An image cannot be used; the first such is named.
         LabelsRefusedError: The labels cannot be used.
         QueueFullError: Too many images are waiting.
+        DeadlineExceededError: The deadline has passed.
     """
-    model, alias = _choose(services, key)
-    _check_images(images, services.settings)
-    classnames, templates = await _label_set(services, options)
-    templates = options.templates or templates or model.base.default_templates
-    _check_labels(classnames, templates, services.settings)
+    check_images(images, services.settings)
+    model, alias = await choose(services, options.version, key, deadline)
+    named = await _find_labels(services, options)
+    labels = Labels(named.classnames, options.prompts or named.templates or model.base.default_templates)
+    check_size(len(labels.classnames), len(labels.templates), services.settings)
     started = time.perf_counter()
     try:
-        scored = await services.engine.score(model, images, classnames, templates)
+        scored = await services.engine.score(model, images, labels.classnames, labels.templates, deadline=deadline)
     except (EdgeError, PaintCoreError):  # what was asked is to blame, or the queue is full
         raise
     except Exception:
         services.metrics.count_failure(model.version_id)
         raise
     services.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
-    shares = scores(scored.cosines, model.scale, model.bias, multi_label=False)
-    answer = Classification(
-        version=model.version_id,
-        alias=alias,
-        templates=list(templates),
-        results=await run_in_threadpool(_rank, classnames, shares, scored.cosines, options.top_k),
-        timing_ms=scored.timing_ms,
-    )
-    if alias != ACTIVE_ALIAS or services.engine.beside(SHADOW_ALIAS) is None:
-        return answer, None  # nothing is kept for a comparison that will not be made
-    return answer, Answered(model, images, scored.pixels, classnames, templates, scored.cosines.argmax(dim=1))
+    return Classified(model, alias, labels, scored)
 
 
-def _choose(services: Services, key: str) -> tuple[ServedModel, str]:
-    """Return who answers, and by the name of which alias."""
+def offer_to_shadow(
+    services: Services, images: Sequence[bytes], options: ClassifyOptions, classified: Classified
+) -> Answered | None:
+    """Return what the shadow may be asked too; None: nothing, since no comparison will be made.
+
+    Args:
+        services: The application's services.
+        images: Encoded images.
+        options: What was asked.
+        classified: What was answered.
+
+    Returns:
+        For `app.serving.shadow.Shadow.offer`.
+    """
+    is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
+    if not is_traffic or services.engine.beside(SHADOW_ALIAS) is None:
+        return None
+    labels, scored = classified.labels, classified.scored
+    best = scored.cosines.argmax(dim=1)
+    return Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
+
+
+async def choose(
+    services: Services, version: int | str | None, key: str | None, deadline: float | None
+) -> tuple[ServedModel, str | None]:
+    """Return who answers, and by the name of which alias.
+
+    Args:
+        services: The application's services.
+        version: That the request names, by id or by an alias.
+        key: Who asks, where the canary may answer; None: it may not.
+        deadline: As for `classify`; a version that is not in memory has to be loaded.
+
+    Returns:
+        A version, and the alias, None if it was named by its id.
+
+    Raises:
+        ModelNotLoadedError: None is named, and none is served.
+        NotFoundError: There is no such version or alias.
+        DeadlineExceededError: The deadline has passed.
+    """
+    if version is not None:
+        async with until(deadline, lambda: f"version {version} was loaded"):
+            return await services.versions.get(version), version if isinstance(version, str) else None
     served, canary = services.engine.require_served(), services.engine.beside(CANARY_ALIAS)
-    if canary is not None and is_in_share(key, services.settings.canary_share):
+    if key is not None and canary is not None and is_in_share(key, services.settings.canary_share):
         return canary, CANARY_ALIAS
     return served, ACTIVE_ALIAS
 
 
-async def _label_set(services: Services, options: ClassifyOptions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the classnames and the templates that come with them, if any do."""
+async def _find_labels(services: Services, options: ClassifyOptions) -> Labels:
+    """Return the labels, which have been checked, and the templates that come with them, if any do."""
     if options.candidate_labels is not None:
-        return options.candidate_labels, ()
+        check_labels(options.candidate_labels)
+        return Labels(options.candidate_labels, ())
+    if options.label_set is not None:
+        return await services.labels.get(LabelSource.LABEL_SET, options.label_set)
     assert options.dataset is not None
-    return await run_in_threadpool(_dataset_labels, services, options.dataset)
+    return await services.labels.get(LabelSource.DATASET, options.dataset)
 
 
-def _dataset_labels(services: Services, identifier: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    with services.database.read() as session:
-        row = Datasets(session).get(identifier)
-    if row.state != DatasetState.READY:
-        raise RequestRefusedError(
-            "dataset_not_ready", f"Data set {identifier} is {row.state}.", f"Wait until job {row.job_id} has succeeded."
-        )
-    return tuple(row.classnames or ()), tuple(row.templates or ())
+def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:
+    """Return whether rendering takes less time than handing it to a thread, some tens of microseconds."""
+    num_images, num_labels = classified.scored.cosines.shape
+    num_predictions = num_images * min(options.top_k or num_labels, num_labels)
+    return num_images * num_labels <= _QUICK_COSINES and num_predictions <= _QUICK_PREDICTIONS
 
 
-def _check_images(images: Sequence[bytes], settings: AppSettings) -> None:
-    if not images:
-        raise ImageRefusedError("no_images", 0, "is missing", "Send one image or more as `images`.")
-    if len(images) > settings.max_images_per_request:
-        limit = settings.max_images_per_request
-        raise ImageRefusedError(
-            "too_many_images", limit, f"is one too many ({len(images)} sent)", "Send them in parts."
-        )
-    for index, image in enumerate(images):
-        if len(image) > settings.max_image_bytes:
-            raise ImageRefusedError(
-                "image_too_large", index, f"is larger than {settings.max_image_bytes} bytes", "Send a smaller one."
-            )
-
-
-def _check_labels(classnames: tuple[str, ...], templates: tuple[str, ...], settings: AppSettings) -> None:
-    if not classnames:
-        raise LabelsRefusedError("no_labels", "There are no labels.", "Send one or more as `candidate_labels`.")
-    twice = [label for label, count in Counter(classnames).items() if count > 1]
-    if twice:
-        raise LabelsRefusedError("duplicate_label", f"The label {twice[0]!r} is there twice.", "Send each label once.")
-    if len(classnames) > settings.max_labels or len(classnames) * len(templates) > settings.max_prompts:
-        raise LabelsRefusedError(
-            "too_many_labels",
-            f"{len(classnames)} labels with {len(templates)} templates each are too many.",
-            f"Send at most {settings.max_labels} labels and {settings.max_prompts} prompts.",
-        )
-
-
-def _rank(classnames: tuple[str, ...], scores: Tensor, cosines: Tensor, top_k: int | None) -> list[ImageResult]:
-    orders = cosines.argsort(dim=1, descending=True, stable=True)[:, :top_k]
-    return [
-        ImageResult(index=index, predictions=_predictions(classnames, *rows))
-        for index, rows in enumerate(zip(orders.tolist(), scores.tolist(), cosines.tolist(), strict=True))
-    ]
-
-
-def _predictions(
-    classnames: tuple[str, ...], order: list[int], scores: list[float], cosines: list[float]
-) -> list[Prediction]:
-    return [Prediction(label=classnames[label], score=scores[label], cosine=cosines[label]) for label in order]
+def _render(classified: Classified, options: ClassifyOptions) -> bytes:
+    model, labels, scored = classified.model, classified.labels, classified.scored
+    judged = scores(scored.cosines, model.scale, model.bias, multi_label=options.multi_label)
+    top_k, threshold = options.top_k, options.threshold
+    return to_json(
+        {
+            "version": model.version_id,
+            "alias": classified.alias,
+            "templates": labels.templates,
+            "results": rank(labels.classnames, judged, scored.cosines, top_k=top_k, threshold=threshold),
+            "timing_ms": scored.timing_ms,
+        }
+    )

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from app.errors import DeadlineExceededError, ModelNotLoadedError
+from app.deadlines import until
+from app.errors import ModelNotLoadedError
 from app.serving.admission import Admission
 from app.serving.batcher import Batcher
 from app.serving.decoding import Decoders
@@ -216,7 +216,7 @@ class Engine:
         Raises:
             DeadlineExceededError: The deadline has passed.
         """
-        async with _until(deadline, lambda: f"{len(texts)} texts waited for the model"):
+        async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
             return await asyncio.wrap_future(self.heads.embed(model.base, texts))
 
     async def best_labels(
@@ -258,20 +258,8 @@ class Engine:
 
     async def _answer(self, work: Work) -> Answer:
         self.batcher.line.put(work)
-        async with _until(work.deadline, work.where):
+        async with until(work.deadline, work.where):
             return await asyncio.wrap_future(work.answer)  # cancelled with us, and then the line drops the images
-
-
-@asynccontextmanager
-async def _until(deadline: float | None, waited_for: Callable[[], str]) -> AsyncIterator[None]:
-    timeout = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
-    try:
-        async with timeout:
-            yield
-    except TimeoutError as error:
-        if timeout.expired():
-            raise DeadlineExceededError(waited_for()) from error
-        raise
 
 
 def _timing(work: Work, start: float) -> dict[str, float]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -16,7 +15,7 @@ from app.serving.runner import SHAPES, Runner, build_runner
 from paint_core.batch_norm import require_still_statistics
 from paint_core.models import BaseModel
 from paint_core.probe import check_probe, probe_features, probe_images
-from paint_core.weights import StoredTaskVector, Term, mix_into
+from paint_core.weights import StoredTaskVector, Term, mixed_copy
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
 
@@ -76,6 +75,18 @@ class ServedModel:
         return torch.from_numpy(np.concatenate(parts))
 
 
+def own_bytes(model: ServedModel) -> int:
+    """Return the memory that the version's image tower takes and shares with no other version of its base."""
+    shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model.base.model)}
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(model.visual)}
+    return sum(num_bytes for address, num_bytes in storages.items() if address not in shared)
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
 def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
     """Return the device to serve on; `auto` takes CUDA where there is a device."""
     if setting == "auto":
@@ -111,7 +122,10 @@ def build_served_model(recipe: VersionRecipe, base: BaseModel, blobs: BlobStore)
 
 
 def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> nn.Module:
-    """Return the base's image tower with the terms added; without any, the base's own, which nobody may change.
+    """Return the base's image tower with the terms added; without any, the base's own.
+
+    What the terms leave as it is, is the base's own memory, so nobody may change the tower. Building it takes no more
+    memory than the tensors that differ, and one more.
 
     Args:
         base: The base of all the task vectors.
@@ -128,12 +142,10 @@ def mix_tower(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> n
         ProfileError: The tower is of a kind that the profile is not defined for.
     """
     if not terms:
-        return base.visual  # nothing writes into it, so a copy would only cost memory
+        return base.visual
     theta_base = base.visual.state_dict()
     summands = [_load_term(spec, base, theta_base, blobs) for spec in terms]
-    visual = copy.deepcopy(base.visual)
-    mix_into(visual, theta_base, summands)
-    return visual
+    return mixed_copy(base.visual, summands)
 
 
 def _load_term(spec: TermSpec, base: BaseModel, theta_base: Mapping[str, Tensor], blobs: BlobStore) -> Term:

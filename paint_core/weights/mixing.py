@@ -3,9 +3,11 @@
 Only floating tensors take part; integer and boolean buffers stay the base's.
 """
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from paint_core.profiles import depth_factors
 from paint_core.weights.checks import floating, require_fits, require_same_names, require_same_shape
 from paint_core.weights.summing import Update, write_sum
 from paint_core.weights.vectors import TaskVector
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +109,37 @@ def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequenc
         _write(tensor, theta_base[name].detach(), addends, name)
 
 
+@torch.no_grad()
+def mixed_copy(module: _Module, terms: Sequence[Term]) -> _Module:
+    """A module of its own that holds module's weights + sum of coefficient * profile * tau, which shares what is equal.
+
+    The mix is written straight into the new module's memory. Whatever it leaves as it is, bit for bit, stays the
+    module's own tensor, and so do buffers that no state dict names: neither module may be written into afterwards.
+    Needs no more memory than what differs, and one tensor.
+
+    Args:
+        module: an image tower; not changed.
+        terms: summands, as in `mix`.
+
+    Returns:
+        A module of the same class, mode and devices, without gradients.
+
+    Raises:
+        WeightsMismatchError: a task vector's names, shapes or dtypes are not the module's floating ones.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity.
+    """
+    own = module.state_dict(keep_vars=True)
+    for term in terms:
+        require_fits(term.task_vector, own)
+    addends = _Addends(terms)
+    replaced: dict[int, Any] = {id(tensor): tensor.detach() for tensor in module.buffers()}
+    for name, tensor in own.items():
+        mixed = _mixed_or_same(tensor.detach(), addends, name)
+        is_parameter = isinstance(tensor, nn.Parameter)
+        replaced[id(tensor)] = nn.Parameter(mixed, requires_grad=False) if is_parameter else mixed
+    return copy.deepcopy(module, replaced)  # what the memo holds is taken instead of being copied
+
+
 def combine(terms: Sequence[Term]) -> TaskVector:
     """The sum of coefficient * profile * tau as one task vector: terms folded into one.
 
@@ -154,6 +189,23 @@ class _Addends:
 
     def of(self, name: str) -> list[Update]:
         return [(tau[name].detach(), factors[name]) for tau, factors in self._terms if factors[name] != 0.0]
+
+
+def _mixed_or_same(base: Tensor, addends: _Addends, name: str) -> Tensor:
+    """The sum in a fresh tensor, or the base itself if every bit of the sum is the base's."""
+    updates = addends.of(name) if base.is_floating_point() else []
+    if not updates:
+        return base
+    mixed = torch.empty_like(base)
+    write_sum(mixed, base, updates, name)
+    return base if _has_same_bits(mixed, base) else mixed
+
+
+def _has_same_bits(mixed: Tensor, base: Tensor) -> bool:
+    """Whether not even the sign of a zero differs; most tensors are told apart by their first row."""
+    if mixed.ndim and not torch.equal(mixed[:1], base[:1]):
+        return False
+    return torch.equal(mixed, base) and torch.equal(mixed.signbit(), base.signbit())
 
 
 def _write(out: Tensor, base: Tensor, addends: _Addends, name: str) -> None:

@@ -143,7 +143,7 @@ def test_a_data_set_that_is_not_ready_is_refused(world: World) -> None:
 
 
 def test_bodies_of_another_kind_are_refused(client: TestClient) -> None:
-    for headers in ({"content-type": "text/plain"}, {"content-type": "image/png"}, {}):
+    for headers in ({"content-type": "text/plain"}, {"content-type": "images/png"}, {}):
         check_problem(client.post("/v1/classify", content=b"x", headers=headers), 415, "unsupported_media_type")
     multipart = {"content-type": "multipart/form-data"}
     check_problem(client.post("/v1/classify", content=b"x", headers=multipart), 400, "bad_request")

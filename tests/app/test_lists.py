@@ -7,7 +7,7 @@ from registry.contract import JobKind
 from registry.jobs import Jobs
 from tests.app.world import World, add_ready_dataset, add_version, check_problem
 
-LISTS = ("/v1/datasets", "/v1/jobs", "/v1/versions", "/v1/aliases/active/history", "/v1/patches")
+LISTS = ("/v1/datasets", "/v1/jobs", "/v1/versions", "/v1/aliases/active/history", "/v1/patches", "/v1/label-sets")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,6 +17,8 @@ def _filled(world: World) -> None:
         version_id, _ = add_version(world.services, world.base, seed=index + 1)
         body = {"version": version_id, "reason": f"move {index}"}
         assert world.client.put("/v1/aliases/active", json=body).status_code == 200
+        made = world.client.post("/v1/label-sets", json={"labels": [f"class {index}"]})
+        assert made.status_code == 201
     tasks = [dataset["id"] for dataset in world.client.get("/v1/datasets").json()["items"]]
     for task in tasks:
         asked = world.client.post("/v1/patches", json={"name": f"of {task}", "tasks": [task]})

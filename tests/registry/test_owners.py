@@ -6,6 +6,7 @@ from registry.contract import JobKind
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.jobs import Jobs
+from registry.label_sets import LabelSets
 from registry.owners import Owned, Owners
 from registry.patches import Patches
 from registry.versions import Versions
@@ -23,11 +24,13 @@ def owned(database: Database) -> dict[Owned, str]:
         version = Versions(session).register(
             name="v", base_fingerprint=FINGERPRINT, terms=(), probe=[], lineage={}, owner="me"
         )
+        label_set, _ = LabelSets(session).add(["a"], [], owner="me")
         return {
             Owned.DATASET: dataset.id,
             Owned.PATCH: patch.id,
             Owned.JOB: patch.job_id,
             Owned.VERSION: str(version.id),
+            Owned.LABEL_SET: label_set.id,
         }
 
 

@@ -1,0 +1,38 @@
+"""The route that embeds images and texts."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from app.access.policies import needs
+from app.disconnects import cancelled_when_gone
+from app.embed import service
+from app.embed.schemas import EmbedBody, Embeddings
+from app.image_requests import VERSION_HEADER, describe, read_request
+from app.problems import problem_responses
+from app.services import ServicesDep
+from registry.contract import Scope
+
+router = APIRouter(tags=["embed"])
+
+
+@router.post(
+    "/v1/embed",
+    response_model=Embeddings,
+    responses=problem_responses(400, 404, 409, 413, 415, 429, 503, 504),
+    openapi_extra=describe(EmbedBody),
+    dependencies=[needs(Scope.CLASSIFY)],
+)
+async def embed(services: ServicesDep, request: Request) -> Response:
+    """Embed images, or (JSON only) texts, as vectors of unit length: the product of two is their cosine.
+
+    Images come in the same forms as for `POST /v1/classify`. Texts are embedded as they are. All embeddings of an
+    answer are of the version that `version` names, else of `active`; a canary answers only if it is named.
+    """
+    started = time.monotonic()
+    body = await read_request(request, EmbedBody)
+    async with cancelled_when_gone(request):
+        version_id, answer = await service.embed(services, body, started)
+    return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")

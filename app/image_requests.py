@@ -1,0 +1,199 @@
+"""Requests that carry images, in the three forms that routes read: JSON with base64, files of a form, one raw image.
+
+A route's options are one model. JSON holds them beside the images, a form as fields, and beside a raw image they are in
+the query string.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from app.datasets.schemas import parse_list
+from app.errors import ImageRefusedError, UnsupportedMediaTypeError
+from app.settings import AppSettings
+
+VERSION_HEADER = "Paintbox-Version"
+_JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
+_LISTS = frozenset({"candidate_labels", "templates"})
+_PAYLOADS = frozenset({"images", "texts"})
+_MAX_FIELDS = 10_000
+_MAX_TIMEOUT_MS = 600_000
+_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
+_MAX_VERSION = 2**31 - 1
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _read_version(value: Any) -> int | str:
+    if isinstance(value, str) and _ALIAS.fullmatch(value):
+        return value
+    number = int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if type(number) is int and 1 <= number <= _MAX_VERSION:
+        return number
+    raise ValueError("give the id of a version or the name of an alias")
+
+
+def _decode_base64(value: Any) -> Any:
+    if isinstance(value, bytes):  # of a form or a raw body; JSON has none
+        return value
+    if not isinstance(value, str):
+        raise ValueError("an image is a base64 string")
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"not base64 ({error})") from error
+
+
+VersionName = Annotated[
+    int | str,
+    PlainValidator(_read_version),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": _MAX_VERSION},
+                {"type": "string", "pattern": rf"^({_NUMBER.pattern}|{_ALIAS.pattern})$"},
+            ]
+        }
+    ),
+]
+Base64Image = Annotated[
+    bytes,
+    BeforeValidator(_decode_base64),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "An image file"}),
+]
+
+
+class InferenceOptions(BaseModel):
+    """What every request to a model may say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: VersionName | None = Field(
+        default=None, description="Id of the version that is to answer, or an alias; left out: `active`"
+    )
+    timeout_ms: int | None = Field(
+        default=None, ge=1, le=_MAX_TIMEOUT_MS, description="Milliseconds after which an answer is worth nothing: 504"
+    )
+
+    def deadline(self, started: float) -> float | None:
+        """Return when the answer is worth nothing any more, for a request that came at `started`; None: never."""
+        return None if self.timeout_ms is None else started + self.timeout_ms / 1000
+
+
+async def read_request(request: Request, model: type[_Model]) -> _Model:
+    """Return what a request asks, in whichever of the three forms.
+
+    Args:
+        request: Its body is read.
+        model: Of the JSON body, with the images as `images`.
+
+    Returns:
+        The model; images are bytes.
+
+    Raises:
+        RequestValidationError: It is not what the model says.
+        UnsupportedMediaTypeError: It is in another form.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == _JSON:
+        return await run_in_threadpool(_validate, model.model_validate_json, await request.body(), "body")
+    if media_type == _MULTIPART:
+        async with request.form(max_files=_MAX_FIELDS, max_fields=_MAX_FIELDS) as form:
+            images = [await value.read() for value in form.getlist("images") if isinstance(value, UploadFile)]
+            others = [(name, value) for name, value in form.multi_items() if name != "images"]
+            options = _collect((name, value if isinstance(value, str) else "") for name, value in others)
+        return _validate(model.model_validate, options | {"images": images}, "body")
+    if media_type == _BYTES or media_type.startswith("image/"):
+        options = _collect(request.query_params.multi_items())
+        return _validate(model.model_validate, options | {"images": [await request.body()]}, "query")
+    raise UnsupportedMediaTypeError(media_type, (_MULTIPART, _JSON, _ANY_IMAGE))
+
+
+def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
+    """Refuse images that a request may not have.
+
+    Args:
+        images: Encoded images.
+        settings: Hold the limits.
+
+    Raises:
+        ImageRefusedError: There are none or too many, or one is too large.
+    """
+    if not images:
+        raise ImageRefusedError("no_images", 0, "is missing", "Send one image or more as `images`.")
+    if len(images) > settings.max_images_per_request:
+        limit = settings.max_images_per_request
+        raise ImageRefusedError(
+            "too_many_images", limit, f"is one too many ({len(images)} sent)", "Send them in parts."
+        )
+    for index, image in enumerate(images):
+        if len(image) > settings.max_image_bytes:
+            raise ImageRefusedError(
+                "image_too_large", index, f"is larger than {settings.max_image_bytes} bytes", "Send a smaller one."
+            )
+
+
+def describe(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a route that reads this model; FastAPI cannot tell three forms apart.
+
+    Args:
+        model: Of the JSON body; `app.openapi` puts its schema into the document.
+
+    Returns:
+        For the route's `openapi_extra`.
+    """
+    image = {"type": "string", "contentMediaType": _BYTES}
+    properties = model.model_json_schema()["properties"]
+    options = {name: _without_null(schema) for name, schema in properties.items() if name not in _PAYLOADS}
+    form = {"images": {"type": "array", "minItems": 1, "items": image}, **options}
+    content: dict[str, Any] = {
+        _MULTIPART: {"schema": {"type": "object", "required": ["images"], "properties": form}},
+        _JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}},
+        _ANY_IMAGE: {"schema": image},
+        _BYTES: {"schema": image},
+    }
+    return {
+        "parameters": [_in_query(name, schema) for name, schema in options.items()],
+        "requestBody": {"required": True, "content": content},
+    }
+
+
+def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the options of form fields or a query string; lists are repeated or one JSON list."""
+    values: dict[str, list[str]] = {}
+    for name, value in items:
+        values.setdefault(name, []).append(value)
+    return {name: parse_list(given) if name in _LISTS else given[-1] for name, given in values.items()}
+
+
+def _validate(validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:
+    try:
+        return validate(data)
+    except ValidationError as error:
+        items = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError([{**item, "loc": (place, *item["loc"])} for item in items]) from error
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an option that is left out rather than null."""
+    described = {key: value for key, value in schema.items() if key in ("description", "default") and value is not None}
+    if "anyOf" not in schema or {"type": "null"} not in schema["anyOf"]:
+        return {key: value for key, value in schema.items() if key != "title"}
+    kinds = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+    return (kinds[0] if len(kinds) == 1 else {"anyOf": kinds}) | described
+
+
+def _in_query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    told = f"Beside a raw image, where other forms have it in the body. {schema.get('description', '')}".strip()
+    return {"name": name, "in": "query", "required": False, "description": told, "schema": plain}

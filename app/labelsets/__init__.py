@@ -1,0 +1,1 @@
+"""Stored label sets as a resource, and the labels that requests name by id."""

@@ -1,0 +1,86 @@
+"""From a version's number to a model that may be served: read what it is made of, mix it, warm it, check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+import torch
+
+from app.errors import VersionNotLoadedError
+from app.serving.model import ServedModel, VersionRecipe, build_served_model
+from paint_core.errors import PaintCoreError
+from paint_core.models import BaseModel
+from registry.blobs import BlobStore
+from registry.database import Database
+from registry.errors import RegistryError
+from registry.versions import Versions
+
+_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
+"""How torch says it on a CPU, in a plain RuntimeError; the system, where a file cannot be mapped; and CUDA."""
+
+_log = structlog.get_logger(__name__)
+
+
+class VersionLoader:
+    """Builds versions. Keeps none, and takes no turns: `VersionCache` does both.
+
+    Args:
+        database: Holds versions.
+        blobs: Holds task vectors.
+        bases: Loaded base models by fingerprint.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel]) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._bases = bases
+
+    def load(self, version_id: int) -> ServedModel:
+        """Return the version, built and verified.
+
+        Args:
+            version_id: The version.
+
+        Returns:
+            A model that may be served at once.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+            VersionNotLoadedError: It could not be built or verified.
+        """
+        recipe = self._recipe(version_id)
+        base = self._bases.get(recipe.base_fingerprint)
+        if base is None:
+            cause = f"its base {recipe.base_fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
+            raise VersionNotLoadedError(version_id, cause)
+        try:
+            return build_served_model(recipe, base, self._blobs)
+        except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
+            _log.exception("version not loaded", version=version_id)
+            no_room = _is_out_of_memory(error)
+            raise VersionNotLoadedError(version_id, _cause(error, no_room), no_room=no_room) from error
+
+    def _recipe(self, version_id: int) -> VersionRecipe:
+        with self._database.read() as session:
+            versions = Versions(session)
+            row = versions.get_kept(version_id)
+            terms = tuple(versions.terms(version_id))
+        probe = tuple(tuple(float(value) for value in features) for features in row.probe)
+        return VersionRecipe(version_id, row.base_fingerprint, terms, probe)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    told = any(words in str(error) for words in _OUT_OF_MEMORY)
+    return told or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def _cause(error: Exception, no_room: bool) -> str:
+    if no_room:
+        return "there is not enough memory for one more image tower."
+    if isinstance(error, RegistryError):
+        return error.detail
+    if isinstance(error, PaintCoreError):
+        return f"{error}."
+    return f"{type(error).__name__} while loading it; the API's log tells more."

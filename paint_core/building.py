@@ -1,0 +1,144 @@
+"""Building a model out of a configuration and a safetensors file, without a second copy of the weights.
+
+The weights are the file itself wherever it allows that: float32 tensors are mapped, read when they are first used and
+shared by every process that loads the same file. Whoever writes into one gets a copy of those pages (the mapping is
+private), but nobody should. What is stored in another format, such as the starter's float16, is converted, so it takes
+memory of its own.
+
+A mapping is of the file that was opened, not of its name. A new file renamed over the old one changes nothing for those
+who have the old one open. A file that is written over or cut off changes what they compute, or kills them: weights
+files are never changed in place, as nothing of a registry of immutable versions is.
+"""
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import safetensors
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from paint_core.checkpoints import Checkpoint
+from paint_core.errors import ModelRefError, WeightsMismatchError
+
+_INITIALISERS = frozenset(
+    {"normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_", "copy_"}
+    | {"kaiming_uniform_", "constant_"}  # of torch.nn.init, which hands these to a mode as a whole
+)
+
+
+def build_model(checkpoint: Checkpoint) -> nn.Module:
+    """The model with the checkpoint's weights.
+
+    Args:
+        checkpoint: a configuration and one safetensors file.
+
+    Returns:
+        open_clip's model: float32, on the CPU, eval mode, no gradients; float32 weights are mapped from the file.
+
+    Raises:
+        ModelRefError: open_clip cannot build this model.
+        WeightsMismatchError: the weights do not fit the configuration.
+    """
+    try:
+        model = _without_weights(checkpoint)
+        open_clip.load_checkpoint(_Adopting(model), str(checkpoint.weights))
+    except (RuntimeError, safetensors.SafetensorError) as error:
+        raise WeightsMismatchError(
+            f"{checkpoint.weights.name} does not fit the model's configuration: {str(error)[:500]}; "
+            "use weights that were exported with this configuration"
+        ) from error
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError) as error:
+        raise ModelRefError(f"open_clip cannot build this model ({error!r}): correct `model_cfg`") from error
+    _require_stored_shapes(model, checkpoint.weights)
+    return model.float().eval().requires_grad_(False)
+
+
+def is_mappable(weights: Path) -> bool:
+    """Whether all of a safetensors file can be used where it lies: every tensor in it is float32.
+
+    Args:
+        weights: the file.
+
+    Returns:
+        False if at least one tensor is converted, and so takes memory of its own.
+    """
+    with safetensors.safe_open(str(weights), framework="pt") as stored:
+        return all(stored.get_slice(name).get_dtype() == "F32" for name in stored.keys())  # noqa: SIM118
+
+
+def _without_weights(checkpoint: Checkpoint) -> nn.Module:
+    """The model from a folder that holds nothing but the chosen file; its parameters hold no values yet."""
+    with tempfile.TemporaryDirectory(prefix="paint-core-") as folder, _Uninitialised(), _no_word_of_missing_weights():
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
+        (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
+        model: nn.Module = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+    return model
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Leaves parameters as they are allocated while a model is built: all of them come from the file.
+
+    Filling them with random numbers takes seconds for a large model, and memory that stays untouched otherwise.
+    Buffers and everything else are made as always. Holds for this thread only.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")
+        if isinstance(target, nn.Parameter) and getattr(func, "__name__", "") in _INITIALISERS:
+            return target
+        return func(*args, **kwargs)
+
+
+class _Adopting:
+    """What open_clip loads weights into: the model, which takes the file's tensors instead of copying them.
+
+    open_clip renames and reshapes what other projects store in their own way; that stays its own.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
+        """As the model's own, in which a tensor of another dtype is converted to the model's, too."""
+        own = self._model.state_dict()
+        typed = {name: each.to(own[name].dtype) if name in own else each for name, each in state_dict.items()}
+        return self._model.load_state_dict(typed, strict=strict, assign=True)
+
+
+@contextmanager
+def _no_word_of_missing_weights() -> Iterator[None]:
+    """Keep open_clip from warning that the model has no weights: they come next."""
+
+    def is_worth_telling(record: logging.LogRecord) -> bool:
+        return "Model initialized randomly" not in record.msg
+
+    root = logging.getLogger()
+    root.addFilter(is_worth_telling)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_worth_telling)
+
+
+def _require_stored_shapes(model: nn.Module, weights: Path) -> None:
+    """Refuses what open_clip would silently resample: position embeddings of another size."""
+    with safetensors.safe_open(str(weights), framework="pt") as stored:
+        names = set(stored.keys())
+        for name, tensor in model.state_dict().items():
+            if name in names and tensor.ndim > 1 and list(tensor.shape) != stored.get_slice(name).get_shape():
+                raise WeightsMismatchError(
+                    f"{name} is stored as {stored.get_slice(name).get_shape()}, the model wants {list(tensor.shape)}: "
+                    "use weights of the same input size"
+                )

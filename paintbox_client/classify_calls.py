@@ -1,0 +1,159 @@
+"""The part of the client that classifies and embeds, and stores label sets for that."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paintbox_client.archives import read_image
+from paintbox_client.transport import Transport
+
+JsonObject = dict[str, Any]
+_LONGEST_QUERY = 2000  # characters of options; longer ones would not fit into every proxy's idea of an address
+
+
+class ClassifyCalls:
+    """What `Client` can do with the version that answers."""
+
+    _transport: Transport
+
+    def classify(
+        self,
+        images: Sequence[bytes | Path],
+        labels: Sequence[str] | None = None,
+        dataset: str | None = None,
+        templates: Sequence[str] = (),
+        top_k: int | None = None,
+        key: str | None = None,
+        *,
+        label_set: str | None = None,
+        threshold: float | None = None,
+        multi_label: bool = False,
+        version: int | str | None = None,
+        timeout_ms: int | None = None,
+    ) -> JsonObject:
+        """Return which of the labels each image shows, best first, and the version that answered.
+
+        Args:
+            images: Image files, or their bytes.
+            labels: What the images may show.
+            dataset: In place of `labels`: a data set whose classes are the labels.
+            templates: Prompts with `{}`; left out: the label set's own.
+            top_k: Most predictions per image; left out: all.
+            key: Who asks, of many for whom this client speaks: while there is a canary, the same are answered by it.
+            label_set: In place of `labels`: a stored label set.
+            threshold: Predictions with a lower score are left out.
+            multi_label: Judge each label by itself, so that scores do not sum to 1.
+            version: Id of the version that is to answer, or an alias; left out: `active`.
+            timeout_ms: Milliseconds after which the service gives up.
+
+        Returns:
+            The answer; `results` is in the order of `images`.
+        """
+        options = _texts(
+            candidate_labels=None if labels is None else json.dumps(list(labels)),
+            label_set=label_set,
+            dataset=dataset,
+            templates=json.dumps(list(templates)) if templates else None,
+            top_k=top_k,
+            threshold=threshold,
+            multi_label="true" if multi_label else None,
+            version=version,
+            timeout_ms=timeout_ms,
+        )
+        return self._send_images("/v1/classify", images, options, {} if key is None else {"X-Request-Key": key})
+
+    def embed(
+        self, images: Sequence[bytes | Path], version: int | str | None = None, timeout_ms: int | None = None
+    ) -> JsonObject:
+        """Return the embedding of each image, a list of numbers of unit length, and the version that answered.
+
+        Args:
+            images: Image files, or their bytes.
+            version: Id of the version that is to answer, or an alias; left out: `active`.
+            timeout_ms: Milliseconds after which the service gives up.
+
+        Returns:
+            The answer; `embeddings` is in the order of `images`.
+        """
+        options = _texts(encoding_format="base64", version=version, timeout_ms=timeout_ms)
+        return _unpacked(self._send_images("/v1/embed", images, options, {}))
+
+    def embed_texts(
+        self, texts: Sequence[str], version: int | str | None = None, timeout_ms: int | None = None
+    ) -> JsonObject:
+        """Return the embedding of each text, as it is: no template is put around it.
+
+        Args:
+            texts: What to embed.
+            version: As for `embed`; all versions of a base embed texts alike.
+            timeout_ms: Milliseconds after which the service gives up.
+
+        Returns:
+            As for `embed`.
+        """
+        asked: JsonObject = {"texts": list(texts), "version": version, "timeout_ms": timeout_ms}
+        return _unpacked(self._transport.send("POST", "/v1/embed", json=asked | {"encoding_format": "base64"}))
+
+    def create_label_set(
+        self, labels: Sequence[str], templates: Sequence[str] = (), name: str | None = None
+    ) -> JsonObject:
+        """Return the stored label set of these labels and templates; the same ones give the same.
+
+        Args:
+            labels: What images may show, each once.
+            templates: Prompts with `{}`; left out: the base model's own.
+            name: For people.
+
+        Returns:
+            The label set; its `id` is what `classify` takes.
+        """
+        body = {"labels": list(labels), "templates": list(templates), "name": name}
+        made: JsonObject = self._transport.send("POST", "/v1/label-sets", json=body)
+        return made
+
+    def label_set(self, label_set_id: str) -> JsonObject:
+        """Return a label set with its labels."""
+        found: JsonObject = self._transport.get(f"/v1/label-sets/{label_set_id}")
+        return found
+
+    def delete_label_set(self, label_set_id: str) -> None:
+        """Remove a label set: requests that name it are refused soon after."""
+        self._transport.send("DELETE", f"/v1/label-sets/{label_set_id}")
+
+    def _send_images(
+        self, path: str, images: Sequence[bytes | Path], options: Mapping[str, str], headers: Mapping[str, str]
+    ) -> JsonObject:
+        """Return the answer; one image is the body itself, which is the quickest to read."""
+        if len(images) == 1 and sum(map(len, options.values())) <= _LONGEST_QUERY:
+            _, content = read_image(0, images[0])
+            sent: JsonObject = {
+                "content": content,
+                "params": options,
+                "headers": {**headers, "Content-Type": "application/octet-stream"},
+            }
+        else:
+            files = [("images", read_image(index, image)) for index, image in enumerate(images)]
+            sent = {"data": options, "files": files, "headers": headers}
+        answer: JsonObject = self._transport.send("POST", path, **sent)
+        return answer
+
+
+def _texts(**options: str | float | None) -> dict[str, str]:
+    """Return the options that are given, as forms and query strings hold them."""
+    return {name: str(value) for name, value in options.items() if value is not None}
+
+
+def _unpacked(answer: JsonObject) -> JsonObject:
+    """Return the answer with numbers in place of their base64."""
+    for each in answer["embeddings"]:
+        numbers = array("f", base64.b64decode(each["embedding"]))
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        each["embedding"] = numbers.tolist()
+    return answer

@@ -1,0 +1,59 @@
+"""`paintbox label-sets`: the commands that store, list and remove label sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paintbox_client.connection import AsJson, open_client
+from paintbox_client.display import print_json, print_note, print_table, print_text
+from paintbox_client.errors import InputError
+
+label_sets = typer.Typer(no_args_is_help=True, help="Store, list and remove label sets.")
+
+
+@label_sets.command("create")
+def create_label_set(
+    ctx: typer.Context,
+    label: Annotated[list[str] | None, typer.Option(help="What an image may show; repeatable.")] = None,
+    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A text file, a label a line.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store labels, and show the id by which `classify --label-set` finds them."""
+    labels = [*(label or ()), *(_lines(file) if file else ())]
+    if not labels:
+        raise InputError("There are no labels.", "Give --label, once for each label, or --file.")
+    with open_client(ctx) as client:
+        made = client.create_label_set(labels, template or (), name)
+    if as_json:
+        return print_json(made)
+    print_note(f"{made['num_labels']} labels.")
+    print_text(made["id"])
+
+
+@label_sets.command("list")
+def list_label_sets(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the label sets, newest first."""
+    with open_client(ctx) as client:
+        items = client.label_sets()
+    if as_json:
+        return print_json(items)
+    rows = [(each["id"], each["name"] or "", str(each["num_labels"]), each["created_at"]) for each in items]
+    print_table(("LABEL SET", "NAME", "LABELS", "MADE"), rows)
+
+
+@label_sets.command("delete")
+def delete_label_set(ctx: typer.Context, label_set_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+    """Remove a label set."""
+    with open_client(ctx) as client:
+        client.delete_label_set(label_set_id)
+    print_text(f"{label_set_id} is removed.")
+
+
+def _lines(file: Path) -> list[str]:
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]

@@ -1,0 +1,98 @@
+"""Stored label sets: labels and templates that a client names by id in place of sending them with every request."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import defer
+
+from registry.errors import NotFoundError
+from registry.paging import Page, read_page
+from registry.repository import Repository
+from registry.tables import LabelSetRow
+
+
+def label_set_id(labels: Sequence[str], templates: Sequence[str]) -> str:
+    """Return the id of the label set with these labels and templates, in this order; the same ones give the same id."""
+    identity = json.dumps([list(labels), list(templates)])
+    return "ls_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
+
+
+class LabelSets(Repository):
+    """Label sets within one transaction. They never change; another content is another label set."""
+
+    def get(self, identifier: str) -> LabelSetRow:
+        """Return the label set.
+
+        Args:
+            identifier: Id such as `ls_…`.
+
+        Returns:
+            The row, attached to the session.
+
+        Raises:
+            NotFoundError: There is no such label set.
+        """
+        row = self._session.get(LabelSetRow, identifier)
+        if row is None:
+            raise NotFoundError("label set", identifier)
+        return row
+
+    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[LabelSetRow]:
+        """Return a page of label sets without their labels, newest first; errors as for `read_page`."""
+        keys = (LabelSetRow.created_at, LabelSetRow.id)
+        query = select(LabelSetRow).options(defer(LabelSetRow.labels, raiseload=True))
+        return read_page(self._session, query, keys, limit, cursor)
+
+    def add(
+        self, labels: Sequence[str], templates: Sequence[str], name: str | None = None, owner: str | None = None
+    ) -> tuple[LabelSetRow, bool]:
+        """Return the label set of these labels and templates, and whether it was made just now.
+
+        One that is there already stays as it is, whoever owns it and whatever its name.
+
+        Args:
+            labels: What images may show, each once.
+            templates: Prompts with `{}`; empty means the base's own.
+            name: For people.
+            owner: Whose it is to be.
+
+        Returns:
+            The row, attached to the session, and whether it is new.
+        """
+        identifier = label_set_id(labels, templates)
+        row = self._session.get(LabelSetRow, identifier)
+        if row is not None:
+            return row, False
+        row = LabelSetRow(
+            id=identifier,
+            name=name,
+            labels=list(labels),
+            num_labels=len(labels),
+            templates=list(templates),
+            owner=owner,
+            created_at=self._now(),
+        )
+        try:
+            with self._session.begin_nested():
+                self._session.add(row)
+        except IntegrityError:  # somebody else has just added it
+            return self.get(identifier), False
+        return row, True
+
+    def remove(self, identifier: str) -> None:
+        """Remove the label set; the same content may be added again and has the same id then.
+
+        Args:
+            identifier: Id such as `ls_…`.
+
+        Raises:
+            NotFoundError: There is no such label set.
+        """
+        gone = self._session.scalar(delete(LabelSetRow).where(LabelSetRow.id == identifier).returning(LabelSetRow.id))
+        if gone is None:
+            raise NotFoundError("label set", identifier)
