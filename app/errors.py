@@ -5,6 +5,7 @@ EdgeError
 ├── RateLimitedError            a key has made as many requests as it may
 ├── ImageRefusedError           an image of a request cannot be used; `index` tells which
 ├── LabelsRefusedError          labels or templates that no head can be built from
+├── InferRefusedError           a body that is not as the Open Inference Protocol says
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── UploadRefusedError          a part of a resumable upload that does not fit it
@@ -92,6 +93,12 @@ class LabelsRefusedError(EdgeError):
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
         self.code = code
+
+
+class InferRefusedError(EdgeError):
+    """A body that is not as the Open Inference Protocol says, or names what this model does not have."""
+
+    code = "infer_refused"
 
 
 class UnsupportedMediaTypeError(EdgeError):
@@ -270,6 +277,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (AccessRefusedError, HTTPStatus.FORBIDDEN),
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (InferRefusedError, HTTPStatus.BAD_REQUEST),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),
     (UploadRefusedError, HTTPStatus.CONFLICT),
     (RateLimitedError, HTTPStatus.TOO_MANY_REQUESTS),

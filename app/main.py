@@ -36,6 +36,9 @@ from app.openapi import document
 from app.patches.endpoints import router as patches_router
 from app.periodic import PeriodicThread
 from app.problems import add_problem_handlers
+from app.protocols.huggingface import router as huggingface_router
+from app.protocols.oip.endpoints import router as oip_router
+from app.protocols.plain_errors import PlainErrors
 from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
@@ -68,6 +71,8 @@ _ROUTERS = (
     keys_router,
     system_router,
     metrics_router,
+    oip_router,
+    huggingface_router,
 )
 
 
@@ -97,6 +102,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(PlainErrors)
     return app
 
 

@@ -1,6 +1,7 @@
 """What happens around every request: its id, its log line and its metrics, and how much may be sent.
 
-Plain ASGI, outermost first: `RequestContext`, `app.access.control.AccessControl`, `BodyLimit`.
+Plain ASGI, outermost first: `app.protocols.plain_errors.PlainErrors`, `RequestContext`,
+`app.access.control.AccessControl`, `BodyLimit`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,17 @@ from app.access.policies import SCHEME_NAME, Policies
 from app.classify.schemas import ClassifyBody
 from app.embed.schemas import EmbedBody
 from app.problems import InvalidField, Problem, problem_responses
+from app.protocols.huggingface import ZeroShotParameters, ZeroShotRequest
+from app.protocols.oip.schemas import InferRequest, InputTensor, RequestedOutput
+from app.protocols.plain_errors import PlainError, rewrite_documented
+
+_NAMED = (
+    *(Problem, InvalidField, PlainError),
+    *(ClassifyBody, EmbedBody),
+    *(InferRequest, InputTensor, RequestedOutput),
+    *(ZeroShotRequest, ZeroShotParameters),
+)
+"""Schemas that routes name and FastAPI does not see."""
 
 _REF = "#/components/schemas/{model}"
 
@@ -33,7 +44,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
     )
     components = schema.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
-    for model in (Problem, InvalidField, ClassifyBody, EmbedBody):
+    for model in _NAMED:
         described = model.model_json_schema(ref_template=_REF)
         described.pop("$defs", None)
         schemas[model.__name__] = described
@@ -51,6 +62,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
             _add_responses(operation, 401, 403, 429)
             if policy.guard.own is not None:
                 operation["x-paintbox-owned"] = policy.guard.own.value
+    rewrite_documented(schema["paths"])
     return schema
 
 

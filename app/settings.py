@@ -27,7 +27,7 @@ class AppSettings(StorageSettings):
     Attributes:
         host: Address to listen on. Anything but loopback needs `api_key`.
         port: TCP port; 0 lets the system choose.
-        api_key: Bearer token that every `/v1` request must carry; empty means none, on loopback only.
+        api_key: Bearer token that every `/v1`, `/v2` and `/hf` request must carry; empty means none, on loopback only.
         max_upload_bytes: Largest archive.
         max_image_bytes: Largest encoded image in a classify request.
         max_images_per_request: Most images in a classify request.

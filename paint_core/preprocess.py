@@ -115,7 +115,7 @@ class Preprocess:
             return image
         width, height = image.size
         least = int(_LEAST_REDUCED * self.size)
-        drafted = image.draft(None, (least, least))  # type: ignore[arg-type]  # None keeps the picture's own mode
+        drafted = image.draft(None, (least, least))  # None keeps the picture's own mode
         if drafted is None or image.size == (width, height):
             return image
         short = min(width, height)

@@ -258,6 +258,11 @@ class Versions(Repository):
             query = query.where(exists().where(VersionTagRow.version_id == VersionRow.id, VersionTagRow.tag == tag))
         return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
+    def ids_of_bases(self, fingerprints: Collection[str]) -> Sequence[int]:
+        """Return the ids of all versions of these bases that are not in the trash, oldest first."""
+        kept = VersionRow.deleted_at.is_(None) & VersionRow.base_fingerprint.in_(fingerprints)
+        return self._session.scalars(select(VersionRow.id).where(kept).order_by(VersionRow.id)).all()
+
     def tags_of(self, version_ids: Sequence[int]) -> dict[int, list[str]]:
         """Return the tags of these versions, by version, sorted."""
         query = select(VersionTagRow).where(VersionTagRow.version_id.in_(version_ids)).order_by(VersionTagRow.tag)

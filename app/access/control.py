@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.callers import Caller, key_of
 from app.access.limits import RateLimits
-from app.access.policies import PROTECTED_PREFIX, Policies
+from app.access.policies import Policies, is_protected
 from app.errors import AccessRefusedError, RateLimitedError
 from app.problems import known_problem
 from app.services import Services
@@ -22,8 +22,9 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 class AccessControl:
     """Finds out who makes a request, counts it, and refuses it if its key does not allow it.
 
-    Once there is a key, every `/v1` request must carry one. While there is none, the service listens on loopback, and
-    web pages are kept out: a foreign `Host` means DNS rebinding, a foreign `Origin` a page of somebody else.
+    Once there is a key, every request for a protected path must carry one. While there is none, the service listens on
+    loopback, and web pages are kept out: a foreign `Host` means DNS rebinding, a foreign `Origin` a page of somebody
+    else.
 
     Args:
         app: What to call.
@@ -46,7 +47,7 @@ class AccessControl:
         try:
             if services.keyring.is_open:
                 self._check_local(headers)
-            if scope["path"].startswith(PROTECTED_PREFIX):
+            if is_protected(scope["path"]):
                 state["caller"] = services.keyring.identify(headers.get("authorization", ""))
                 await self._admit(state["caller"], scope, services.rate_limits)
         except (AccessRefusedError, RateLimitedError) as error:

@@ -2,7 +2,7 @@
 
 The declaration is part of the OpenAPI document, as the roles of a security requirement and `x-paintbox-owned`. It is
 enforced twice: by `app.access.control`, before a body is read, and here, once the route has been chosen. An application
-with a `/v1` route that declares nothing does not start.
+with a protected route that declares nothing does not start.
 """
 
 from __future__ import annotations
@@ -24,8 +24,16 @@ from app.services import Services, get_services
 from registry.contract import Scope
 from registry.owners import Owned, Owners
 
-PROTECTED_PREFIX = "/v1"
+_PROTECTED = ("/v1", "/v2", "/hf")
+_OPEN = "/v2/health/"
+"""Probes of orchestrators carry no key, here as at `/livez` and `/readyz`."""
+
 SCHEME_NAME = "key"
+
+
+def is_protected(path: str) -> bool:
+    """Return whether, once there is a key, requests for a path must carry one."""
+    return path.startswith(_PROTECTED) and not path.startswith(_OPEN)
 
 
 class Guard(SecurityBase):
@@ -91,7 +99,7 @@ class Policy:
 
 
 class Policies(tuple[Policy, ...]):
-    """What each route of an application needs; those outside `/v1` need nothing."""
+    """What each route of an application needs; those that are not protected need nothing."""
 
     @classmethod
     def of(cls, app: FastAPI) -> Policies:
@@ -101,13 +109,12 @@ class Policies(tuple[Policy, ...]):
             app: With all its routes.
 
         Returns:
-            One for each route under `/v1`.
+            One for each protected route.
 
         Raises:
             AssertionError: Such a route declares none, or more than one.
         """
-        routes = [each for each in iter_route_contexts(app.routes) if (each.path or "").startswith(PROTECTED_PREFIX)]
-        return cls(_policy_of(each) for each in routes)
+        return cls(_policy_of(each) for each in iter_route_contexts(app.routes) if is_protected(each.path or ""))
 
     def find(self, method: str, path: str) -> Guard | None:
         """Return the guard of the route that a request leads to; None where there is no such route."""

@@ -80,12 +80,7 @@ async def answer(
         body = _render(classified, options)
     else:
         body = await run_in_threadpool(_render, classified, options)
-    offer = None
-    if _is_compared(services, classified, options):
-        labels, scored = classified.labels, classified.scored
-        best = scored.cosines.argmax(dim=1)
-        offer = Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
-    return Answer(classified.model.version_id, body, offer)
+    return Answer(classified.model.version_id, body, offer_to_shadow(services, images, options, classified))
 
 
 async def classify(
@@ -132,6 +127,28 @@ async def classify(
     return Classified(model, alias, labels, scored)
 
 
+def offer_to_shadow(
+    services: Services, images: Sequence[bytes], options: ClassifyOptions, classified: Classified
+) -> Answered | None:
+    """Return what the shadow may be asked too; None: nothing, since no comparison will be made.
+
+    Args:
+        services: The application's services.
+        images: Encoded images.
+        options: What was asked.
+        classified: What was answered.
+
+    Returns:
+        For `app.serving.shadow.Shadow.offer`.
+    """
+    is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
+    if not is_traffic or services.engine.beside(SHADOW_ALIAS) is None:
+        return None
+    labels, scored = classified.labels, classified.scored
+    best = scored.cosines.argmax(dim=1)
+    return Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
+
+
 async def choose(
     services: Services, version: int | str | None, key: str | None, deadline: float | None
 ) -> tuple[ServedModel, str | None]:
@@ -169,12 +186,6 @@ async def _find_labels(services: Services, options: ClassifyOptions) -> Labels:
         return await services.labels.get(LabelSource.LABEL_SET, options.label_set)
     assert options.dataset is not None
     return await services.labels.get(LabelSource.DATASET, options.dataset)
-
-
-def _is_compared(services: Services, classified: Classified, options: ClassifyOptions) -> bool:
-    """Return whether the shadow may be asked too: nothing is kept for a comparison that will not be made."""
-    is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
-    return is_traffic and services.engine.beside(SHADOW_ALIAS) is not None
 
 
 def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:

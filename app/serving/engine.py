@@ -54,6 +54,9 @@ def choose_pace(device: torch.device, max_images: int | None = None, wait_ms: fl
         device: What forwards.
         max_images: Most images of a batch; None: what suits the device.
         wait_ms: Milliseconds that ready images may wait for others that are being decoded; None: what suits the device.
+
+    Returns:
+        The pace.
     """
     is_cpu = device.type == "cpu"
     return Pace(

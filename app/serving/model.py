@@ -68,7 +68,7 @@ class ServedModel:
     def encode(self, images: Tensor) -> Tensor:
         """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model is served."""
         parts = []
-        for part in images.split(MAX_BATCH_IMAGES):
+        for part in torch.split(images, MAX_BATCH_IMAGES):
             staged = self.runner.stage(len(part))
             staged.copy_(part)
             parts.append(self.runner.launch(staged)())

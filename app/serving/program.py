@@ -48,7 +48,7 @@ def compile_forward(visual: nn.Module, pattern: nn.Module, side: int) -> Forward
     weights = tuple(_tensors(visual).values())
 
     def forward(images: Tensor) -> Tensor:
-        with torch.jit.optimized_execution(False):  # type: ignore[no-untyped-call]
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             features: Tensor = program(images, *weights)
         return features
 

@@ -120,7 +120,7 @@ class GraphRunner:
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
         self._device = device
         self._side = preprocess.size
-        self._computing, self._copying = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        self._computing, self._copying = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
         self._input = torch.zeros((SHAPES[-1], self._side, self._side, 3), dtype=torch.uint8, device=device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
         self._capture()
@@ -156,7 +156,7 @@ class GraphRunner:
     def _slot(self, width: int) -> _Slot:
         pixels = torch.empty(self._input.shape, dtype=torch.uint8, pin_memory=True)
         features = torch.empty((SHAPES[-1], width), dtype=torch.float32, pin_memory=True)
-        copied, done = torch.cuda.Event(), torch.cuda.Event(blocking=True)
+        copied, done = torch.cuda.Event(), torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         return _Slot(pixels, torch.empty_like(self._input), features, copied, done)
 
     def _capture(self) -> None:

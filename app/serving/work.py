@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -89,6 +90,9 @@ class Work:
     def decode(self, index: int) -> None:
         """Decode one image into its row.
 
+        Args:
+            index: Which image.
+
         Raises:
             ImageDecodeError: It is no picture that can be used.
         """
@@ -152,7 +156,7 @@ def finish(works: Iterable[Work]) -> None:
         elif head.done():
             _compare(head, group)
         else:
-            head.add_done_callback(lambda built, group=group: _compare(built, group))
+            head.add_done_callback(partial(_compare, works=group))
 
 
 def _compare(head: Future[Tensor], works: Sequence[Work]) -> None:
@@ -160,7 +164,7 @@ def _compare(head: Future[Tensor], works: Sequence[Work]) -> None:
         features = [work.features for work in works]
         with torch.no_grad():
             cosines = torch.cat(features) @ head.result().T
-        parts = cosines.split([len(rows) for rows in features])
+        parts = torch.split(cosines, [len(rows) for rows in features])
     except Exception as error:  # an edge: whoever waits gets it
         for work in works:
             work.fail(RuntimeError("the engine is closed") if head.cancelled() else error)

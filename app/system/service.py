@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import DrainingError
 from app.services import Services
+from app.serving.model import ServedModel
 from app.serving.shadow import Tally
 from app.system.schemas import Check, Companion, Comparison, Ready, Replica, System
 from registry.aliases import Aliases
@@ -32,9 +33,7 @@ def check_ready(services: Services) -> Ready:
         DrainingError: The process is about to stop.
         ModelNotLoadedError: No version is being served.
     """
-    if services.engine.is_draining:
-        raise DrainingError()
-    served = services.engine.require_served()
+    served = require_serving(services)
     checks = {
         "model": Check(ok=True, required=True, detail=f"serving version {served.version_id}"),
         **_check_database(services, served.version_id),
@@ -42,6 +41,24 @@ def check_ready(services: Services) -> Ready:
     }
     status = "ok" if all(check.ok for check in checks.values()) else "degraded"
     return Ready(status=status, checks=checks)  # type: ignore[arg-type]
+
+
+def require_serving(services: Services) -> ServedModel:
+    """Return the version that answers, in a process that is ready for requests.
+
+    Args:
+        services: The application's services.
+
+    Returns:
+        What is being served.
+
+    Raises:
+        DrainingError: The process is about to stop.
+        ModelNotLoadedError: No version is being served.
+    """
+    if services.engine.is_draining:
+        raise DrainingError()
+    return services.engine.require_served()
 
 
 def describe_system(services: Services) -> System:

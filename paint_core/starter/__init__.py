@@ -17,7 +17,7 @@ class FinetuneDefaults(TypedDict):
 FINETUNE_DEFAULTS: Final[FinetuneDefaults] = {
     "iterations": 200,
     "batch_size": 64,
-    "learning_rate": 4e-4,
+    "learning_rate": 8e-4,
     "warmup_steps": 20,
     "precision": "auto",
 }

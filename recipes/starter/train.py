@@ -13,6 +13,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -107,7 +108,8 @@ def train(
     first = _resume(folder, model, optimizer, average)
     saved, told, counted = time.monotonic(), time.monotonic(), first
     for step, pixels, tokens in _batches(corpus, settings, first):
-        loss = _update(model, optimizer, pixels, tokens, _rate(step, settings))
+        with _drawn_from(settings, step):
+            loss = _update(model, optimizer, pixels, tokens, _rate(step, settings))
         _follow(average, model, step)
         # Before the report: a caller who stops there loses nothing.
         if time.monotonic() - saved > checkpoint_seconds or step + 1 == settings.steps:
@@ -144,6 +146,15 @@ def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[i
         shown = show(pictures, plain[rows], may_flip[names], strips, side, generator)
         pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
         yield step, pixels.to(settings.device), torch.tensor([encode(text) for text in texts]).to(settings.device)
+
+
+@contextmanager
+def _drawn_from(settings: Settings, step: int) -> Iterator[None]:
+    """What layers draw while the context lasts (stochastic depth) is a function of (seed, step), too."""
+    is_cuda = torch.device(settings.device).type == "cuda"
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if is_cuda else []):
+        torch.manual_seed(int(np.random.default_rng([settings.seed, step, 1]).integers(2**62)))
+        yield
 
 
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, tokens: Tensor, rate: float) -> Tensor:

@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 
 from app.access.policies import Policies, needs
 from app.main import create_app
+from app.protocols.oip.schemas import MODEL_NAME
+from app.protocols.plain_errors import has_plain_errors
 from app.settings import AppSettings
 from registry.aliases import Aliases
 from registry.contract import Scope
@@ -24,7 +26,7 @@ from registry.label_sets import LabelSets, label_set_id
 from registry.patches import Patches
 from registry.versions import Versions
 from tests.app.patched import add_patch
-from tests.app.world import World, add_ready_dataset, check_problem, open_world
+from tests.app.world import World, add_ready_dataset, check_plain_error, check_problem, open_world
 
 OWNER, OTHER = "owner", "other"
 DOCUMENT = create_app(AppSettings()).openapi()
@@ -107,6 +109,8 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
             "alias": "canary",
             "key_id": spare.id,
             "upload_id": "0" * 32,
+            "model_name": MODEL_NAME,
+            "model_version": "1",
             "label_set_id": label_set_id(["a"], []),
         }
 
@@ -121,11 +125,29 @@ def check_refusal(route: Route, response: Any, status: int, code: str) -> str | 
     if route.method == "HEAD":
         assert response.status_code == status
         return None
+    if has_plain_errors(route.path):
+        return check_plain_error(response, status)
     return str(check_problem(response, status, code)["detail"])
 
 
-def test_the_document_names_the_policy_of_every_route_under_v1() -> None:
-    assert {str(route) for route in ROUTES if route.scope is None} == {"GET /livez", "GET /readyz", "GET /metrics"}
+OPEN = {"GET /livez", "GET /readyz", "GET /metrics", "GET /v2/health/live", "GET /v2/health/ready"}
+CLASSIFY = {
+    "POST /v1/classify",
+    "POST /v1/embed",
+    "GET /v2",
+    "GET /v2/models/{model_name}",
+    "GET /v2/models/{model_name}/ready",
+    "POST /v2/models/{model_name}/infer",
+    "GET /v2/models/{model_name}/versions/{model_version}",
+    "GET /v2/models/{model_name}/versions/{model_version}/ready",
+    "POST /v2/models/{model_name}/versions/{model_version}/infer",
+    "POST /hf/zero-shot-image-classification",
+}
+
+
+def test_the_document_names_the_policy_of_every_protected_route() -> None:
+    assert {str(route) for route in ROUTES if route.scope is None} == OPEN
+    assert {str(route) for route in ROUTES if route.scope is Scope.CLASSIFY} == CLASSIFY
     assert {str(route): route.owned for route in ROUTES if route.owned} == {
         "POST /v1/patches/{patch_id}/reselect": "patch",
         "POST /v1/jobs/{job_id}/cancel": "job",
@@ -138,9 +160,10 @@ def test_the_document_names_the_policy_of_every_route_under_v1() -> None:
     only_reads = {str(route) for route in ROUTES if route.scope is Scope.READ}
     assert all(name.startswith("GET ") for name in only_reads)
     writes = {str(route) for route in ROUTES if route.method != "GET"}
-    assert writes == {str(route) for route in ROUTES if route.scope in (Scope.WRITE, Scope.ADMIN, Scope.CLASSIFY)} - {
-        "GET /v1/keys"
-    }
+    looks = {name for name in CLASSIFY if name.startswith("GET ")} | {"GET /v1/keys"}
+    assert (
+        writes == {str(route) for route in ROUTES if route.scope in (Scope.WRITE, Scope.ADMIN, Scope.CLASSIFY)} - looks
+    )
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=str)
@@ -183,6 +206,14 @@ def test_what_is_not_there_is_missing_rather_than_somebody_elses(
 ) -> None:
     headers = {"authorization": f"Bearer {tokens[Scope.WRITE, OWNER]}"}
     check_problem(keyed.client.post("/v1/jobs/job_nothing/cancel", headers=headers), 404, "not_found")
+
+
+def test_probes_of_other_protocols_need_no_key_and_unknown_paths_below_them_do(keyed: World) -> None:
+    for path in ("/v2/health/live", "/v2/health/ready"):
+        assert keyed.client.get(path).status_code == 200
+    for path in ("/v2/healthy", "/v2/models", "/v2x", "/hf", "/hf/models/x"):
+        check_plain_error(keyed.client.get(path), 401)
+    assert "no route" in check_plain_error(keyed.client.get("/v2/health/other"), 404)
 
 
 def test_a_body_is_not_read_for_a_key_without_the_scope(keyed: World, tokens: dict[tuple[Scope, str], str]) -> None:

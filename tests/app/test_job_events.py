@@ -205,8 +205,9 @@ def test_there_are_no_more_streams_than_may_be_and_a_closed_one_frees_its_place(
 
 def test_a_server_that_is_told_to_stop_ends_its_streams(world: World, work: Work) -> None:
     app = FastAPI()
-    app.state.services = SimpleNamespace(streams=EventStreams(world.services.database, max_streams=1))
-    server = Server(uvicorn.Config(app), app)
+    streams = EventStreams(world.services.database, max_streams=1)
+    app.state.services = SimpleNamespace(streams=streams, engine=world.services.engine)
+    server = Server(uvicorn.Config(app), app, drain_seconds=0)
     _, seconds = collect(
         app.state.services.streams, work.lease.job_id, 30, stop=lambda: server.handle_exit(signal.SIGTERM, None)
     )

@@ -8,9 +8,11 @@ from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 
 from app.main import create_app
+from app.protocols.plain_errors import has_plain_errors
 from app.settings import AppSettings
 from tests.app.world import PROBLEM
 
+PLAIN = ("application/json", "PlainError")
 METHODS = {"get", "head", "put", "post", "delete", "patch"}
 
 
@@ -49,11 +51,12 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 
 def test_every_route_tells_of_problems_and_of_nothing_else_that_fails(document: dict[str, Any]) -> None:
     for name, operation in _operations(document):
+        media_type, model = PLAIN if has_plain_errors(name.partition(" ")[2]) else (PROBLEM, "Problem")
         errors = {status: each for status, each in operation["responses"].items() if int(status) >= 400}
         assert {"422", "500"} <= errors.keys(), name
         for error in errors.values():
-            assert list(error["content"]) == [PROBLEM], name
-            assert error["content"][PROBLEM]["schema"] == {"$ref": "#/components/schemas/Problem"}
+            assert list(error["content"]) == [media_type], name
+            assert error["content"][media_type]["schema"] == {"$ref": f"#/components/schemas/{model}"}
 
 
 def test_every_route_is_described_and_named_once(document: dict[str, Any]) -> None:
@@ -95,5 +98,11 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /v1/classify", "POST /v1/embed",
         "POST /v1/label-sets", "GET /v1/label-sets", "GET /v1/label-sets/{label_set_id}",
         "DELETE /v1/label-sets/{label_set_id}", "GET /v1/system", "GET /livez", "GET /readyz", "GET /metrics",
+        "GET /v2/health/live", "GET /v2/health/ready", "GET /v2", "GET /v2/models/{model_name}",
+        "GET /v2/models/{model_name}/ready", "POST /v2/models/{model_name}/infer",
+        "GET /v2/models/{model_name}/versions/{model_version}",
+        "GET /v2/models/{model_name}/versions/{model_version}/ready",
+        "POST /v2/models/{model_name}/versions/{model_version}/infer",
+        "POST /hf/zero-shot-image-classification",
         "GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/{key_id}",
     }  # fmt: skip

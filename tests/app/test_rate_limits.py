@@ -13,7 +13,7 @@ from app.errors import RateLimitedError
 from registry.contract import Scope
 from registry.keys import ApiKeys
 from tests.app.conftest import free_port
-from tests.app.world import World, check_problem, open_world
+from tests.app.world import World, check_plain_error, check_problem, open_world
 
 LIMIT = 5
 
@@ -60,9 +60,19 @@ def test_a_key_is_refused_once_it_has_made_its_requests_and_others_are_not(limit
 
 def test_probes_and_metrics_are_never_refused(limited: World) -> None:
     key = new_key(limited)
-    for path in ("/livez", "/readyz", "/metrics"):
+    for path in ("/livez", "/readyz", "/metrics", "/v2/health/live", "/v2/health/ready"):
         assert [limited.client.get(path, headers=key).status_code for _ in range(LIMIT + 2)] == [200] * (LIMIT + 2)
     assert limited.client.get("/v1/system", headers=key).status_code == 200
+
+
+def test_requests_in_other_protocols_are_counted_with_the_rest(limited: World) -> None:
+    key = new_key(limited)
+    for _ in range(LIMIT):
+        assert limited.client.get("/v2", headers=key).status_code == 200
+    response = limited.client.post("/hf/zero-shot-image-classification", headers=key)
+    assert f"{LIMIT} requests in 60 s" in check_plain_error(response, 429)
+    assert int(response.headers["retry-after"]) >= 1
+    check_problem(limited.client.get("/v1/system", headers=key), 429, "rate_limited")
 
 
 def test_requests_that_are_refused_otherwise_count_too(limited: World) -> None:

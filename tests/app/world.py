@@ -106,6 +106,17 @@ def check_problem(response: Response, status: int, code: str) -> dict[str, Any]:
     return problem
 
 
+def check_plain_error(response: Response, status: int) -> str:
+    """What a response says that must be an error as other protocols have it."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    assert int(response.headers["content-length"]) == len(response.content)
+    body: dict[str, str] = response.json()
+    assert list(body) == ["error"]
+    return body["error"]
+
+
 def add_ready_dataset(
     services: Services, classnames: Sequence[str], templates: Sequence[str] = (), splits: Sequence[str] = ()
 ) -> str:
