@@ -63,7 +63,7 @@ class Run:
 
 def serve_starter(options: Run) -> list[Figure]:
     """Measure the starter, whose forward is so small that everything else shows."""
-    lengths = Lengths(1, 4.0, 3.0, 6.0) if options.is_quick else Lengths(3, 8.0, 4.0, 15.0)
+    lengths = Lengths(1, 4.0, 3.0, 6.0) if options.is_quick else Lengths(5, 5.0, 3.0, 15.0)
     found = _measure("starter", lengths, options)
     bound = found.bound_per_second
     labels = found.per_second(PAINTBOX, "c32, 1000 labels") / found.per_second(PAINTBOX, "c32")

@@ -89,8 +89,8 @@ def measure(lineup: Lineup, lengths: Lengths, *, is_starter: bool) -> Measuremen
             for load, concurrency in (("c32", 32), ("c8", 8), ("c1", 1)):
                 seconds = lengths.busy if load == "c32" else lengths.calm
                 _add(found, name, load, lineup.measure(name, single(concurrency, seconds)))
-        if is_starter:
-            _measure_ours(lineup, lengths, found)
+            if is_starter and name == PAINTBOX:
+                _measure_ours(lineup, lengths, found)
     for name in lineup.servers:
         rate = _OPEN_SHARE * found.per_second(name, "c32")
         _add(found, name, "open 70 %", lineup.measure(name, single(None, lengths.open, rate=rate)))
