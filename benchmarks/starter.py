@@ -32,7 +32,7 @@ from paint_core.datasets import LabelledImages, Task
 from paint_core.evaluation import Score, evaluate
 from paint_core.models import BaseModel, load_base
 
-ANCHOR_WEIGHT = 20.0
+ANCHOR_WEIGHT = 60.0  # what a patch request has if it names none
 LEAST = {"digits": 97.0, "fashion": 80.0}
 MOST_ZERO_SHOT = {"digits": 40.0, "fashion": 50.0}
 LEAST_SUPPORTED = 65.0
@@ -51,7 +51,7 @@ class Bench:
         """Return a task's patch with a pool on test splits, at the chosen alpha and at 1."""
         weight = 0.0 if self.pools[pool] is None else ANCHOR_WEIGHT
         config = replace(self.base.finetune_defaults, anchor_weight=weight, seed=seed)
-        key = f"starter/{name}-{pool}-{seed}-{identity('starter')}"
+        key = f"starter/{name}-{pool}-{weight:g}-{seed}-{identity('starter')}"
         tau = trained(key, self.base, self.tasks[name], config, pool=self.pools[pool])
         chosen = choose(self.base, tau, self.tasks[name], self.held, AlphaOptions(strategy="interpolated"))
         at_chosen, at_1 = judge(self.base, tau, self.tasks[name], self.held, [chosen.alpha, 1.0])

@@ -34,7 +34,7 @@ from paint_core.weights import TaskVector
 class Setting:
     """What is varied; the fields are those of `FinetuneConfig`."""
 
-    learning_rate: float = 4e-4
+    learning_rate: float = 8e-4
     iterations: int = 200
     batch_size: int = 64
     anchor_weight: float = 20.0

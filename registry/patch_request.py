@@ -128,7 +128,7 @@ class AnchorOptions(_Body):
 
     dataset: str | None = Field(default=None, min_length=1, max_length=40)
     supported: bool = False
-    weight: float = Field(default=20.0, gt=0, le=10_000)
+    weight: float = Field(default=60.0, gt=0, le=10_000)
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
 
     @model_validator(mode="after")

@@ -84,7 +84,7 @@ def test_a_floor_that_holds_on_validation_but_not_on_test_moves_nothing(
             members[f"val/{wrong[kind]}/{picture}"] = data
     misleading = installation.ingest(write_zip(tmp_path / "misleading.zip", members))
     before = _active(installation.database)
-    done = _run(installation, digits, misleading, 5, learning_rate=0.02, iterations=8)
+    done = _run(installation, digits, misleading, 5, learning_rate=2e-3, iterations=40)
     activation = (done.report or {})["activation"]
     assert activation["accepted"] is False
     assert "misleading" in activation["reason"]
