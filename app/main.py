@@ -60,13 +60,13 @@ from registry.errors import ConfigurationError
 from registry.retention import collect_garbage
 
 _ROUTERS = (
+    classify_router,  # routes are tried one after the other: what is asked most comes first
+    embed_router,
     datasets_router,
     uploads_router,
     patches_router,
     jobs_router,
     versions_router,
-    classify_router,
-    embed_router,
     label_sets_router,
     keys_router,
     system_router,

@@ -70,7 +70,12 @@ class Services:
     labels: StoredLabels
 
 
-def get_services(request: Request) -> Services:
+async def get_services(request: Request) -> Services:
+    """Return the application's services; not a plain function, for which FastAPI would change threads."""
+    return services_of(request)
+
+
+def services_of(request: Request) -> Services:
     """Return the application's services."""
     services = request.app.state.services
     assert isinstance(services, Services)

@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import Caller, get_caller
 from app.errors import AccessRefusedError
-from app.services import Services, get_services
+from app.services import Services, services_of
 from registry.contract import Scope
 from registry.owners import Owned, Owners
 
@@ -63,7 +63,7 @@ class Guard(SecurityBase):
         caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
             identifier = request.path_params[f"{self.own}_id"]
-            await run_in_threadpool(_require_own, get_services(request), caller, self.own, identifier)
+            await run_in_threadpool(_require_own, services_of(request), caller, self.own, identifier)
 
 
 def needs(scope: Scope, own: Owned | None = None) -> DependsMarker:

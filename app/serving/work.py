@@ -72,7 +72,9 @@ class Work:
     ) -> Work:
         """Return the work that encoded images make."""
         side = model.base.image_size
-        return cls(model, torch.empty((len(images), side, side, 3), dtype=torch.uint8), images, head, deadline)
+        # Not torch.empty: that lets go of Python's lock, for which the event loop would stand in line again.
+        pixels = torch.from_numpy(np.empty((len(images), side, side, 3), np.uint8))
+        return cls(model, pixels, images, head, deadline)
 
     def is_dead(self) -> bool:
         """Return whether nobody wants the answer any more."""
