@@ -93,6 +93,9 @@ def measure(lineup: Lineup, lengths: Lengths, *, is_starter: bool) -> Measuremen
                 _measure_ours(lineup, lengths, found)
     for name in lineup.servers:
         rate = _OPEN_SHARE * found.per_second(name, "c32")
+        if rate == 0:
+            print(f"  {name} answered nothing at concurrency 32, so no open loop", flush=True)
+            continue
         _add(found, name, "open 70 %", lineup.measure(name, single(None, lengths.open, rate=rate)))
     return found
 
