@@ -26,7 +26,12 @@ async def cancelled_when_gone(request: Request) -> AsyncIterator[None]:
     task = asyncio.current_task()
     assert task is not None
     watcher = asyncio.create_task(_wait_until_gone(request))
-    watcher.add_done_callback(lambda ended: None if ended.cancelled() else task.cancel())
+
+    def leave(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            task.cancel()
+
+    watcher.add_done_callback(leave)
     try:
         yield
     except asyncio.CancelledError:
@@ -34,6 +39,7 @@ async def cancelled_when_gone(request: Request) -> AsyncIterator[None]:
             raise ClientDisconnect() from None
         raise  # somebody else wants us to stop
     finally:
+        watcher.remove_done_callback(leave)  # outside, nothing is cancelled
         watcher.cancel()
 
 
