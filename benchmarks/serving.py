@@ -41,7 +41,7 @@ _SWAP_LABELS = ("animal", "food", "building", "vehicle", "person", "plant")
 _OPEN_SHARE = 0.7
 _COLD_STARTS = 3
 _SHARE_OF_TIME = 0.1
-"""Of a swap on idle cores in the time from one to the next, so that it fits beside 70 % load, where it takes thrice that."""
+"""Of a swap on idle cores in the time from one to the next: it fits beside 70 % load, where it takes thrice that."""
 
 
 @dataclass(frozen=True)
