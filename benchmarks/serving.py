@@ -40,8 +40,8 @@ PARTS = ("starter", "vitb32", "swaps", "start", "gpu")
 _SWAP_LABELS = ("animal", "food", "building", "vehicle", "person", "plant")
 _OPEN_SHARE = 0.7
 _COLD_STARTS = 3
-_SHARE_OF_TIME = 0.25
-"""Of a swap in the time from one swap to the next, so that swapping fits beside 70 % load."""
+_SHARE_OF_TIME = 0.1
+"""Of a swap on idle cores in the time from one to the next: it fits beside 70 % load, where it takes thrice that."""
 
 
 @dataclass(frozen=True)
