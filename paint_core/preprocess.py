@@ -126,7 +126,9 @@ class Preprocess:
     def _require_small(self, size: tuple[int, int], max_pixels: int) -> None:
         # The short side is resized to S before the crop, so a long thin strip would grow without bound.
         resized = self.size * self.size * max(size) // max(1, min(size))
-        if self._resize_mode == "shortest" and resized > max_pixels:
+        # The long side is resized to S, and nothing may be left of the short one (open_clip rounds as this does).
+        vanishes = self._resize_mode == "longest" and round(self.size * min(size) / max(size)) < 1
+        if vanishes or (self._resize_mode == "shortest" and resized > max_pixels):
             width, height = size
             raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
 
