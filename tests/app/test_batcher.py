@@ -1,6 +1,5 @@
 """Images of many requests go through the model together, never two models in one batch."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_images
+from tests.app.gate import Gate
 
 
 @pytest.fixture(scope="module")
@@ -24,23 +24,6 @@ def batcher() -> Iterator[Batcher]:
     batcher = Batcher()
     yield batcher
     batcher.close()
-
-
-class _Gate(torch.nn.Module):
-    """An image tower that waits for a signal, so that a queue builds up behind it."""
-
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.entered, self.opened = threading.Event(), threading.Event()
-        self.batch_sizes: list[int] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.batch_sizes.append(len(images))
-        self.entered.set()
-        assert self.opened.wait(30)
-        features: torch.Tensor = self.inner(images)
-        return features
 
 
 def _served(base: BaseModel, visual: torch.nn.Module, version_id: int = 1) -> ServedModel:
@@ -60,7 +43,7 @@ def test_each_request_gets_its_own_images_features(base: BaseModel, batcher: Bat
 def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit(
     base: BaseModel, batcher: Batcher
 ) -> None:
-    gate = _Gate(base.visual)
+    gate = Gate(base.visual)
     model = _served(base, gate)
     images = probe_images(base.image_size, num_images=30)
     first = batcher.submit(model, images[:1])
@@ -73,7 +56,7 @@ def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit
 
 
 def test_a_batch_never_holds_two_models(base: BaseModel, batcher: Batcher) -> None:
-    old, new = _Gate(base.visual), _Gate(base.visual)
+    old, new = Gate(base.visual), Gate(base.visual)
     new.opened.set()
     images = probe_images(base.image_size, num_images=2)
     models = {"old": _served(base, old), "new": _served(base, new, 2)}

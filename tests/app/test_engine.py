@@ -1,7 +1,6 @@
 """From encoded images to features and cosines, and what is not done when nobody waits for it."""
 
 import asyncio
-import threading
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
@@ -17,29 +16,13 @@ from app.serving.scoring import scores
 from paint_core.errors import HeadError
 from paint_core.heads import build_head, encode_texts
 from paint_core.models import BaseModel, load_base
+from tests.app.gate import Gate
 from tests.app.world import expected_cosines
 from tests.builders import digit_pngs
 
 IMAGES = [digit_pngs(digit)[0] for digit in range(10)]
 LABELS, TEMPLATES = ("digit one", "digit two", "a boat"), ("{}", "a {} icon")
 _Result = TypeVar("_Result")
-
-
-class _Gate(torch.nn.Module):
-    """An image tower that waits for a signal, and counts what it is asked."""
-
-    def __init__(self, inner: torch.nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-        self.entered, self.opened = threading.Event(), threading.Event()
-        self.batch_sizes: list[int] = []
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        self.batch_sizes.append(len(images))
-        self.entered.set()
-        assert self.opened.wait(30)
-        features: torch.Tensor = self.inner(images)
-        return features
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +85,7 @@ def test_scores_are_a_softmax_or_a_sigmoid_of_each_with_the_models_bias() -> Non
 
 
 def test_a_request_that_is_cancelled_frees_its_place_and_is_not_forwarded(engine: Engine, base: BaseModel) -> None:
-    gate = _Gate(base.visual)
+    gate = Gate(base.visual)
     model = served(base, gate)
 
     async def ask() -> None:
@@ -125,7 +108,7 @@ def test_a_request_that_is_cancelled_frees_its_place_and_is_not_forwarded(engine
 
 
 def test_a_deadline_is_kept_and_says_what_waited(engine: Engine, base: BaseModel) -> None:
-    gate = _Gate(base.visual)
+    gate = Gate(base.visual)
     model = served(base, gate)
 
     async def ask() -> DeadlineExceededError:
@@ -145,7 +128,7 @@ def test_a_deadline_is_kept_and_says_what_waited(engine: Engine, base: BaseModel
 
 
 def test_a_single_image_overtakes_a_huge_request(engine: Engine, base: BaseModel) -> None:
-    gate = _Gate(base.visual)
+    gate = Gate(base.visual)
     model = served(base, gate)
     order: list[str] = []
 
