@@ -151,7 +151,8 @@ def test_an_extended_header_of_any_size_is_not_read_into_memory(tmp_path: Path) 
     assert refusal(tmp_path / "x") == "damaged_archive"
 
 
-NAMES = st.lists(st.sampled_from(["a", "..", ".", "train", "ü", "x" * 60, "C:", "\0", "\x85"]), min_size=1, max_size=5)
+# At most 204 bytes in parts of 40, which fit the two fields that the oldest form has for a name.
+NAMES = st.lists(st.sampled_from(["a", "..", ".", "train", "ü", "x" * 40, "C:", "\0", "\x85"]), min_size=1, max_size=5)
 MEMBERS = st.dictionaries(
     NAMES.map("/".join).filter(lambda name: name not in ("", ".")), st.binary(max_size=700), max_size=5
 )
