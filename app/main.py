@@ -154,7 +154,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             decode_threads=settings.decode_threads,
             max_queue_images=settings.max_queue_images,
             on_batch=metrics.observe_batch,
-            pace=choose_pace(device, settings.max_batch_images, settings.batch_wait_ms),
+            pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
             head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)

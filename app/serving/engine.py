@@ -1,8 +1,8 @@
 """The engine: from encoded images and labels to cosines, by whatever version is being served.
 
 A request takes one reference to the served model at its start and keeps it, so a swap in between changes nothing for
-it. The event loop only waits here, once a request: a request's images become a work, which goes from the threads that
-decode to the one that forwards, and from there its answer comes back.
+it. The event loop only waits here, once a request: a request's images become a work, which threads decode and forward,
+and from there its answer comes back.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from torch import Tensor
 from app.deadlines import until
 from app.errors import ModelNotLoadedError
 from app.serving.admission import Admission
-from app.serving.batcher import Batcher
-from app.serving.decoding import Decoders
+from app.serving.crews import CoreCrew, Crew, DeviceCrew
 from app.serving.heads import HeadCache
-from app.serving.line import Pace
+from app.serving.line import Line, Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.work import Answer, Work
 
@@ -47,11 +46,14 @@ class Scored:
     timing_ms: dict[str, float]
 
 
-def choose_pace(device: torch.device, max_images: int | None = None, wait_ms: float | None = None) -> Pace:
+def choose_pace(
+    device: torch.device, num_cores: int, max_images: int | None = None, wait_ms: float | None = None
+) -> Pace:
     """Return when batches leave on a device (`docs/decisions/0019-the-engines-shape.md`).
 
     Args:
         device: What forwards.
+        num_cores: Cores that decode, and on a CPU forward, too.
         max_images: Most images of a batch; None: what suits the device.
         wait_ms: Milliseconds that ready images may wait for others that are being decoded; None: what suits the device.
 
@@ -63,7 +65,7 @@ def choose_pace(device: torch.device, max_images: int | None = None, wait_ms: fl
         max_images=max_images or (_CPU_BATCH_IMAGES if is_cpu else MAX_BATCH_IMAGES),
         wait_seconds=wait_ms / 1000 if wait_ms is not None else (_CPU_WAIT_SECONDS if is_cpu else 0.0),
         linger_seconds=_CPU_LINGER_SECONDS if is_cpu else 0.0,
-        shares_cores=is_cpu,
+        shared_cores=num_cores if is_cpu else 0,
     )
 
 
@@ -71,7 +73,7 @@ class Engine:
     """Serves one version, and holds others beside it by the names of their aliases.
 
     Args:
-        decode_threads: Threads that decode images.
+        decode_threads: Threads that decode images, and on a CPU forward them, too.
         max_queue_images: Images that may be in the engine at once.
         on_batch: Told the number of images of each forward.
         pace: When a batch leaves; left out: as it suits a CPU.
@@ -89,8 +91,10 @@ class Engine:
     ) -> None:
         self.admission = Admission(max_queue_images)
         self.heads = HeadCache(head_cache_bytes)
-        self.batcher = Batcher(on_batch, pace or choose_pace(torch.device("cpu")))
-        self._decoders = Decoders(self.batcher.line, decode_threads)
+        pace = pace or choose_pace(torch.device("cpu"), decode_threads)
+        crew = CoreCrew if pace.shared_cores else DeviceCrew
+        self.line = Line(pace)
+        self._crew: Crew = crew(self.line, pace.shared_cores or decode_threads, on_batch)
         self._served: ServedModel | None = None
         self._beside: dict[str, ServedModel] = {}
         self._trouble = "the process is starting."
@@ -249,15 +253,14 @@ class Engine:
 
     def close(self) -> None:
         """Finish what is decoded and stop every thread."""
-        self.batcher.line.close()
-        self._decoders.join()
-        self.batcher.close()
+        self.line.close()
+        self._crew.join()
         self.heads.close()
         self._served = None
         self._beside = {}
 
     async def _answer(self, work: Work) -> Answer:
-        self.batcher.line.put(work)
+        self.line.put(work)
         async with until(work.deadline, work.where):
             return await asyncio.wrap_future(work.answer)  # cancelled with us, and then the line drops the images
 

@@ -1,13 +1,15 @@
 """What waits: images to be decoded and images to be forwarded, in fair turns, and when the next batch leaves.
 
 A batch leaves when the device is free, and nothing waits for a clock while the cores have nothing to do. What "free"
-means differs. A GPU is free when it has no batch. On a CPU the cores that forward are those that decode: while images
-are being decoded the device is busy, and what is decoded meanwhile goes into the same batch, until that is full or has
-waited `wait_seconds`. So cores never do both at once, which would let every layer wait for a thread that decodes.
+means differs. A GPU is free when it has no batch: threads that decode feed the one that owns it. On a CPU the cores
+that forward are those that decode, and each does one thing at a time by itself: it takes a batch if a full one is
+ready, and decodes an image if not. What is left when nothing is to be decoded is shared out among the cores that are
+free. So all cores work, and no layer of a forward waits for a thread that decodes.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable
@@ -20,6 +22,10 @@ from app.serving.work import Work
 Batch = list[tuple[Work, list[int]]]
 """Images of one model: works, and which of their images."""
 
+_LEAST_PART_IMAGES = 2
+_LEAST_SHARED_SECONDS = 0.02
+"""Of a forward that several cores do together: at the end of each layer they wait for each other."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -30,18 +36,34 @@ class Pace:
         wait_seconds: How long images that are ready may wait for others that are still being decoded.
         linger_seconds: How long the device waits once nothing is being decoded, if its last batch was of several
             requests: their clients are likely to ask again at once, and a batch of one costs nearly as much as a few.
-        shares_cores: Whether decoding and forwarding take the same cores.
+        shared_cores: Cores that decode and forward alike; 0: the device is apart from what decodes.
     """
 
     max_images: int = MAX_BATCH_IMAGES
     wait_seconds: float = 0.0
     linger_seconds: float = 0.0
-    shares_cores: bool = False
+    shared_cores: int = 0
 
     @property
     def turn(self) -> int:
         """Images of a request that go before the next request's: half a batch."""
         return max(1, self.max_images // 2)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """An image to decode; `Line.decoded` must be told."""
+
+    work: Work
+    index: int
+
+
+@dataclass(frozen=True)
+class Forwarding:
+    """A batch to forward with so many cores; `Line.forwarded` must be told."""
+
+    batch: Batch
+    num_cores: int
 
 
 class _Lanes:
@@ -57,6 +79,11 @@ class _Lanes:
     def has(self, num_images: int) -> bool:
         """Return whether so many images of one model are there."""
         return any(len(lane) >= num_images for lane in self._lanes.values())
+
+    def next(self) -> tuple[ServedModel, int]:
+        """Return the model whose turn it is, and how many images of it are there."""
+        model, lane = next(iter(self._lanes.items()))
+        return model, len(lane)
 
     def add(self, work: Work, indices: Iterable[int]) -> None:
         """Let images wait."""
@@ -83,7 +110,10 @@ class _Lanes:
 
 
 class Line:
-    """Where works stand between the event loop, the threads that decode and the thread that owns the device.
+    """Where works stand between the event loop and the threads that decode and forward.
+
+    With a device apart, threads that decode call `next_image` and the one that forwards calls `next_batch`. Where the
+    cores are shared, a thread for each core calls `next_step`.
 
     Args:
         pace: When a batch leaves.
@@ -93,11 +123,11 @@ class Line:
         self._pace = pace
         self._lock = threading.Lock()
         self._decodable = threading.Condition(self._lock)
-        self._forwardable = threading.Condition(self._lock)
+        self._forwardable = self._decodable if pace.shared_cores else threading.Condition(self._lock)
         self._encoded: Turns[Work] = Turns(pace.turn)
         self._ready, self._spare = _Lanes(pace.turn), _Lanes(pace.turn)
         self._num_decoding = 0
-        self._is_forwarding = False
+        self._num_free_cores = pace.shared_cores
         self._has_company = False  # whether the last batch was of several works
         self._since = self._quiet_at = 0.0
         self._is_closing = False
@@ -109,48 +139,22 @@ class Line:
                 raise RuntimeError("the engine is closed")
             if work.images:
                 self._encoded.add(work, range(len(work.images)))
-                self._decodable.notify(len(work.images))
+                self._decodable.notify(1 if self._pace.shared_cores else len(work.images))
             else:
                 self._make_ready(work, range(len(work.pixels)))
+                self._forwardable.notify()
 
-    def next_image(self) -> tuple[Work, int] | None:
-        """Return an image to be decoded, as soon as one may be; `decoded` must be told. None: the line is closed."""
+    def next_image(self) -> Decoding | None:
+        """Return an image to be decoded, as soon as there is one. None: the line is closed."""
         with self._lock:
             while not self._is_closing:
-                if not self._may_decode():
-                    self._decodable.wait()
-                    continue
-                work, indices = self._encoded.take(1) or _never()
-                if work.is_dead():
-                    self._encoded.drop(work)
-                    self._look()
-                    continue
-                self._num_decoding += 1
-                work.num_decoding += 1
-                return work, indices[0]
+                if (image := self._take_image()) is not None:
+                    return image
+                self._decodable.wait()
             return None
 
-    def decoded(self, work: Work, index: int, error: Exception | None = None) -> None:
-        """Take note that an image is decoded, or cannot be."""
-        with self._lock:
-            self._num_decoding -= 1
-            work.num_decoding -= 1
-            if error is not None:
-                work.broken[index] = error
-                self._encoded.drop(work)
-            else:
-                work.num_decoded += 1
-                work.decoded = time.perf_counter()
-            if not work.broken and not work.is_dead():
-                self._make_ready(work, (index,))
-            else:
-                self._look()
-            is_refused = bool(work.broken) and work.num_decoding == 0  # images before this one have had their try
-        if is_refused:
-            work.refuse_broken()
-
     def next_batch(self, *, wait: bool = True) -> Batch | None:
-        """Return the next batch, as soon as it may leave; `forwarded` must be told.
+        """Return the next batch, as soon as it may leave.
 
         Args:
             wait: Whether to wait for one.
@@ -162,23 +166,59 @@ class Line:
             while True:
                 now = time.monotonic()
                 if self._may_forward(now):
-                    batch = (self._ready or self._spare).take(self._pace.max_images)
-                    self._since = now
-                    if batch:
-                        self._is_forwarding, self._has_company = True, len(batch) > 1
+                    if batch := self._take_batch(self._pace.max_images, now):
                         return batch
-                    self._decodable.notify_all()  # they may have stood still for what was dropped
                 elif self._is_closing or not wait:
                     return None
                 else:
                     self._forwardable.wait(self._time_left(now))
 
-    def forwarded(self) -> None:
-        """Take note that the device is done with a batch."""
+    def next_step(self, *, wait: bool = True) -> Decoding | Forwarding | None:
+        """Return what one of the threads that share the cores is to do, as soon as there is something.
+
+        Args:
+            wait: Whether to wait for it.
+
+        Returns:
+            What to do; None: there is nothing now, or, having waited, the line is closed and empty.
+        """
         with self._lock:
-            self._is_forwarding = False
-            if self._pace.shares_cores:
-                self._decodable.notify_all()
+            while True:
+                now = time.monotonic()
+                if self._num_free_cores and (step := self._take_step(now)) is not None:
+                    if self._num_free_cores and (len(self._encoded) or self._may_forward(now)):
+                        self._forwardable.notify()  # and that thread tells the next one
+                    return step
+                if not wait or (self._is_closing and not self._ready and not self._spare):
+                    return None
+                self._forwardable.wait(self._time_left(now) if self._num_free_cores else None)
+
+    def decoded(self, image: Decoding, error: Exception | None = None) -> None:
+        """Take note that an image is decoded, or cannot be."""
+        work = image.work
+        with self._lock:
+            self._num_decoding -= 1
+            self._num_free_cores += 1
+            work.num_decoding -= 1
+            if error is not None:
+                work.broken[image.index] = error
+                self._encoded.drop(work)
+            else:
+                work.num_decoded += 1
+                work.decoded = time.perf_counter()
+            if not work.broken and not work.is_dead():
+                self._make_ready(work, (image.index,))
+            else:
+                self._look()
+            is_refused = bool(work.broken) and work.num_decoding == 0  # images before this one have had their try
+        if is_refused:
+            work.refuse_broken()
+
+    def forwarded(self, forwarding: Forwarding) -> None:
+        """Take note that a batch is done, and its cores are free."""
+        with self._lock:
+            self._num_free_cores += forwarding.num_cores
+            self._forwardable.notify(forwarding.num_cores)
 
     def close(self) -> None:
         """Take no more: what is ready is still given out, what is not decoded is cancelled."""
@@ -190,10 +230,49 @@ class Line:
         for work in works:
             work.answer.cancel()
 
+    def _take_image(self) -> Decoding | None:
+        while (taken := self._encoded.take(1)) is not None:
+            work, (index,) = taken
+            if work.is_dead():
+                self._encoded.drop(work)
+                self._look()
+                continue
+            self._num_decoding += 1
+            self._num_free_cores -= 1
+            work.num_decoding += 1
+            return Decoding(work, index)
+        return None
+
+    def _take_batch(self, most: int, now: float) -> Batch:
+        batch = (self._ready or self._spare).take(most)
+        self._since = now
+        if batch:
+            self._has_company = len(batch) > 1
+        return batch
+
+    def _take_step(self, now: float) -> Decoding | Forwarding | None:
+        while self._may_forward(now):
+            num_images, num_cores = self._share()
+            if batch := self._take_batch(num_images, now):
+                self._num_free_cores -= num_cores
+                return Forwarding(batch, num_cores)
+        return None if self._is_closing else self._take_image()
+
+    def _share(self) -> tuple[int, int]:
+        """Return how many images the next forward takes, and how many cores."""
+        num_cores = self._num_free_cores
+        if num_cores == 1 or self._is_under_way():
+            return self._pace.max_images, 1
+        model, num_waiting = (self._ready or self._spare).next()
+        parts = min(num_cores, max(1, num_waiting // _LEAST_PART_IMAGES))
+        num_images = min(self._pace.max_images, math.ceil(num_waiting / parts))
+        is_long = num_images * model.runner.image_seconds >= _LEAST_SHARED_SECONDS
+        return num_images, num_cores // parts if is_long else 1
+
     def _make_ready(self, work: Work, indices: Iterable[int]) -> None:
         if not self._ready:
             self._since = time.monotonic()
-            self._forwardable.notify()  # so that it watches the time
+            self._tell()  # so that it watches the time
         (self._spare if work.is_spare else self._ready).add(work, indices)
         self._look()
 
@@ -203,6 +282,11 @@ class Line:
         if is_quiet:
             self._quiet_at = now + (self._pace.linger_seconds if self._has_company else 0.0)
         if is_quiet or self._is_due(now):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake the thread that forwards; where cores are shared, whoever changed something looks for itself."""
+        if not self._pace.shared_cores:
             self._forwardable.notify()
 
     def _is_under_way(self) -> bool:
@@ -214,16 +298,11 @@ class Line:
             return False
         return now - self._since >= self._pace.wait_seconds or self._ready.has(self._pace.max_images)
 
-    def _may_decode(self) -> bool:
-        if not len(self._encoded):
-            return False
-        return not (self._pace.shares_cores and (self._is_forwarding or self._is_due(time.monotonic())))
-
     def _may_forward(self, now: float) -> bool:
         if self._is_closing:
             return bool(self._ready or self._spare)
         if self._is_under_way():
-            return self._is_due(now) and not (self._pace.shares_cores and self._num_decoding)
+            return self._is_due(now)
         return bool(self._ready or self._spare) and now >= self._quiet_at
 
     def _time_left(self, now: float) -> float | None:
@@ -232,7 +311,3 @@ class Line:
         if not self._ready or self._is_due(now):
             return None  # whoever decodes will tell
         return max(0.0, self._since + self._pace.wait_seconds - now)
-
-
-def _never() -> tuple[Work, list[int]]:
-    raise AssertionError("an image that was there is gone")

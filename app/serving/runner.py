@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,10 +29,12 @@ Landing = Callable[[], NDArray[np.float32]]
 
 
 class Runner(Protocol):
-    """Runs one image tower. Used by one thread at a time, the one that owns the device."""
+    """Runs one image tower: on a CPU for any threads at once, on a GPU for the one that owns it."""
 
     depth: int
-    """Batches that may be under way at once: more must not be staged before the first has landed."""
+    """Batches that a thread may have under way: more must not be staged before the first has landed."""
+    image_seconds: float
+    """What an image costs one core, about; 0: the cores do not forward."""
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and given to `launch`."""
@@ -74,6 +78,7 @@ class CpuRunner:
     def __init__(self, forward: Forward, preprocess: Preprocess) -> None:
         self._forward = forward
         self._preprocess = preprocess
+        self.image_seconds = math.inf  # until the first forward, which is the check of a version that is loaded
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch."""
@@ -81,8 +86,11 @@ class CpuRunner:
 
     def launch(self, staged: Tensor) -> Landing:
         """Do the forward; it has landed when this returns."""
+        start = time.perf_counter()
         with torch.inference_mode():
             features = F.normalize(self._forward(self._preprocess.normalise(staged)).float(), dim=-1).numpy()
+        seconds = torch.get_num_threads() * (time.perf_counter() - start) / len(staged)
+        self.image_seconds = min(self.image_seconds, seconds)
         return lambda: features
 
 
@@ -112,6 +120,7 @@ class GraphRunner:
     """
 
     depth = 2
+    image_seconds = 0.0
 
     def __init__(self, visual: nn.Module, preprocess: Preprocess, device: torch.device, precision: Precision) -> None:
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -126,7 +126,7 @@ def finish(process: subprocess.Popen[str]) -> Measured:
 def measure(plan: Plan) -> Measured:
     """Load the server as planned, in this process."""
     photos, _ = find_photos(Path(plan.photos) if plan.photos else None, CHECKOUT)
-    requests = [post_images(plan.path, plan.image_field, images, plan.fields) for images in group(photos, plan.images)]
+    requests = [_encode(plan, images) for images in group(photos, plan.images)]
     judge = Judge(plan.expected or {})
     return uvloop.run(_measure(plan, requests, judge))
 
