@@ -14,7 +14,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.logs import set_up_logging
+from app.logs import LateStream, set_up_logging
 from app.settings import AppSettings
 from paint_core.allocator import keep_freed_memory
 from registry.errors import ConfigurationError
@@ -25,15 +25,17 @@ _DRAIN_LOOK_SECONDS = 0.05
 def main() -> int:
     """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
     keep_freed_memory()
+    log = LateStream(sys.stderr)
     try:
         settings = AppSettings.load()
         _make_directories(settings)
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, log)
         return _serve(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"paintbox api: {error}\n")
         return 2
     finally:
+        log.close()
         gc.unfreeze()  # libraries complain of what is still there when the interpreter ends
 
 

@@ -12,21 +12,36 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Request
+from fastapi import HTTPException, Request
 from fastapi.exceptions import RequestValidationError
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from app.datasets.schemas import parse_list
 from app.errors import ImageRefusedError, UnsupportedMediaTypeError
 from app.settings import AppSettings
 
 VERSION_HEADER = "Paintbox-Version"
+_REQUEST_KEY_HEADER, _MAX_REQUEST_KEY = "X-Request-Key", 200
+REQUEST_KEY = {
+    "name": _REQUEST_KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Requests of the same key are answered by the same of `active` and `canary`",
+    "schema": {"type": "string", "maxLength": _MAX_REQUEST_KEY},
+}
+"""The header, as the OpenAPI document tells of it."""
+
 _JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
 _LISTS = frozenset({"candidate_labels", "templates"})
 _PAYLOADS = frozenset({"images", "texts"})
-_MAX_FIELDS = 10_000
+_MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
 _MAX_TIMEOUT_MS = 600_000
 _ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}", re.ASCII)
 _NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
@@ -103,20 +118,37 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
     Raises:
         RequestValidationError: It is not what the model says.
         UnsupportedMediaTypeError: It is in another form.
+        HTTPException: It is no such form as it says.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == _JSON:
         return await run_in_threadpool(_validate, model.model_validate_json, await request.body(), "body")
     if media_type == _MULTIPART:
-        async with request.form(max_files=_MAX_FIELDS, max_fields=_MAX_FIELDS) as form:
-            images = [await value.read() for value in form.getlist("images") if isinstance(value, UploadFile)]
-            others = [(name, value) for name, value in form.multi_items() if name != "images"]
-            options = _collect((name, value if isinstance(value, str) else "") for name, value in others)
-        return _validate(model.model_validate, options | {"images": images}, "body")
+        images, fields = await _read_form(request)
+        return _validate(model.model_validate, _collect(fields) | {"images": images}, "body")
     if media_type == _BYTES or media_type.startswith("image/"):
         options = _collect(request.query_params.multi_items())
         return _validate(model.model_validate, options | {"images": [await request.body()]}, "query")
     raise UnsupportedMediaTypeError(media_type, (_MULTIPART, _JSON, _ANY_IMAGE))
+
+
+def read_request_key(request: Request) -> str | None:
+    """Return what the client names as the key of its requests, if it does.
+
+    Args:
+        request: The request.
+
+    Returns:
+        The header's value; None: there is none, or it is empty.
+
+    Raises:
+        RequestValidationError: It is too long.
+    """
+    key = request.headers.get(_REQUEST_KEY_HEADER)
+    if key is not None and len(key) > _MAX_REQUEST_KEY:
+        message = f"String should have at most {_MAX_REQUEST_KEY} characters"
+        raise RequestValidationError([{"loc": ("header", _REQUEST_KEY_HEADER), "msg": message}])
+    return key or None
 
 
 def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
@@ -143,11 +175,12 @@ def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
             )
 
 
-def describe(model: type[BaseModel]) -> dict[str, Any]:
+def describe(model: type[BaseModel], *headers: dict[str, Any]) -> dict[str, Any]:
     """Return what the OpenAPI document says of a route that reads this model; FastAPI cannot tell three forms apart.
 
     Args:
         model: Of the JSON body; `app.openapi` puts its schema into the document.
+        headers: That it reads, too.
 
     Returns:
         For the route's `openapi_extra`.
@@ -163,9 +196,41 @@ def describe(model: type[BaseModel]) -> dict[str, Any]:
         _BYTES: {"schema": image},
     }
     return {
-        "parameters": [_in_query(name, schema) for name, schema in options.items()],
+        "parameters": [*(_in_query(name, schema) for name, schema in options.items()), *headers],
         "requestBody": {"required": True, "content": content},
     }
+
+
+async def _read_form(request: Request) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """Return the images and the other fields of a form."""
+    _, parameters = parse_options_header(request.headers["content-type"])
+    images: list[bytes] = []
+    fields: list[tuple[str, str]] = []
+    try:
+        with PushMultipartParser(parameters.get("boundary", ""), max_segment_count=_MAX_FIELDS) as parser:
+            segment: MultipartSegment | None = None
+            parts: list[bytes] = []
+            async for chunk in request.stream():
+                for event in parser.parse(chunk) if chunk else ():
+                    if isinstance(event, MultipartSegment):
+                        segment, parts = event, []
+                    elif event:
+                        parts.append(event)
+                    elif segment is not None:
+                        _keep(segment, b"".join(parts), images, fields)
+    except (MultipartError, LookupError, UnicodeError) as error:
+        raise HTTPException(400, f"The form cannot be read: {str(error)[:200]}.") from error
+    return images, fields
+
+
+def _keep(segment: MultipartSegment, content: bytes, images: list[bytes], fields: list[tuple[str, str]]) -> None:
+    name = segment.name or ""
+    if name == "images":
+        images.append(content)
+    elif len(content) > _MAX_FIELD_BYTES:
+        raise MultipartError(f"field {name[:50]!r} is larger than {_MAX_FIELD_BYTES} bytes")
+    else:
+        fields.append((name, content.decode(segment.charset or "utf-8")))
 
 
 def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:

@@ -4,12 +4,68 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections import deque
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
+_WRITE_SECONDS = 0.1
+_MOST_LINES = 100_000
 
-def set_up_logging(level: str) -> None:
-    """Configure structlog and the standard library's logging for this process."""
+
+class LateStream:
+    """A stream for log lines, written out ten times a second by a thread of its own, and when it is closed.
+
+    Writing lets go of Python's lock, for which the event loop would stand in line again after each request's line, and
+    a reader of the log that is slow would stop it altogether: here the oldest lines are dropped once there are too
+    many. What a process says in its last tenth of a second is lost if it is killed.
+
+    Args:
+        stream: Where the lines go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._lock = threading.Lock()  # lines of two writers would change places
+        self._end = threading.Event()
+        threading.Thread(target=self._run, name="paintbox-log", daemon=True).start()
+
+    def write(self, text: str) -> int:
+        """Take text; it is never waited for."""
+        self._lines.append(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Called after each line, so it does nothing."""
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._end.set()
+        self._write()
+
+    def _run(self) -> None:
+        while not self._end.wait(_WRITE_SECONDS):
+            self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if lines:
+                with suppress(OSError, ValueError):  # nobody reads the log any more: no reason to stop serving
+                    self._stream.write("".join(lines))
+                    self._stream.flush()
+
+
+def set_up_logging(level: str, stream: TextIO | LateStream | None = None) -> None:
+    """Configure structlog and the standard library's logging for this process.
+
+    Args:
+        level: Of the lines that are written.
+        stream: Where our own lines go; None: standard error, each at once.
+    """
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -20,7 +76,7 @@ def set_up_logging(level: str) -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, stream or sys.stderr)),
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -21,6 +21,7 @@ from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
 from app.datasets.endpoints import router as datasets_router
+from app.direct import add_direct_routes
 from app.embed.endpoints import router as embed_router
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
@@ -59,9 +60,8 @@ from registry.database import Database
 from registry.errors import ConfigurationError
 from registry.retention import collect_garbage
 
+_DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
-    classify_router,  # routes are tried one after the other: what is asked most comes first
-    embed_router,
     datasets_router,
     uploads_router,
     patches_router,
@@ -97,6 +97,8 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
     app.openapi = document(app)  # type: ignore[method-assign]
     add_problem_handlers(app)
+    for router in _DIRECT_ROUTERS:  # routes are tried one after the other: what is asked most comes first
+        add_direct_routes(app, router)
     for router in _ROUTERS:
         app.include_router(router)
     app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost

@@ -59,6 +59,11 @@ LOCAL_CALLER = Caller(None, None, frozenset({Scope.ADMIN}))
 
 
 async def get_caller(request: Request) -> Caller:
+    """Return who makes the request; not a plain function, for which FastAPI would change threads."""
+    return caller_of(request)
+
+
+def caller_of(request: Request) -> Caller:
     """Return who makes the request; `app.access.control` has found it out."""
     caller = request.state.caller
     assert isinstance(caller, Caller)

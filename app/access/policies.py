@@ -18,7 +18,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security.base import SecurityBase
 from starlette.concurrency import run_in_threadpool
 
-from app.access.callers import Caller, get_caller
+from app.access.callers import Caller, caller_of
 from app.errors import AccessRefusedError
 from app.services import Services, services_of
 from registry.contract import Scope
@@ -59,7 +59,7 @@ class Guard(SecurityBase):
         Raises:
             AccessRefusedError: The key lacks the scope, or the thing is somebody else's.
         """
-        caller = await get_caller(request)
+        caller = caller_of(request)
         caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
             identifier = request.path_params[f"{self.own}_id"]

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Header, Request, Response
+from fastapi import APIRouter, Request, Response
+from starlette.background import BackgroundTask
 
-from app.access.callers import CallerDep
+from app.access.callers import caller_of
 from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import Classification, ClassifyBody
+from app.direct import DirectRoute
 from app.disconnects import cancelled_when_gone
-from app.image_requests import VERSION_HEADER, describe, read_request
+from app.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
 from app.problems import problem_responses
-from app.services import ServicesDep
+from app.services import services_of
 from registry.contract import Scope
 
-router = APIRouter(tags=["classify"])
+router = APIRouter(tags=["classify"], route_class=DirectRoute)
 
 
 @router.post(
     "/v1/classify",
     response_model=Classification,
     responses=problem_responses(400, 404, 409, 413, 415, 429, 503, 504),
-    openapi_extra=describe(ClassifyBody),
+    openapi_extra=describe(ClassifyBody, REQUEST_KEY),
     dependencies=[needs(Scope.CLASSIFY)],
 )
-async def classify(
-    services: ServicesDep,
-    caller: CallerDep,
-    request: Request,
-    background: BackgroundTasks,
-    request_key: Annotated[str | None, Header(alias="X-Request-Key", max_length=200)] = None,
-) -> Response:
+async def classify(request: Request) -> Response:
     """Tell which of the labels each image shows, best first. No training: any labels will do.
 
     Takes image files (multipart), base64 (JSON), or one image as the body (`image/*`) with everything else in the query
@@ -42,11 +37,11 @@ async def classify(
     of the same `X-Request-Key`, or, without that, of the same API key or client address.
     """
     started = time.monotonic()
+    services = services_of(request)
+    key = read_request_key(request) or caller_of(request).key_id or (request.client.host if request.client else "")
     body = await read_request(request, ClassifyBody)
-    asker = request_key or caller.key_id or (request.client.host if request.client else "")
     async with cancelled_when_gone(request):
-        answer = await service.answer(services, body.images, body, asker, started)
-    if answer.offer is not None:
-        background.add_task(services.shadow.offer, answer.offer)
+        answer = await service.answer(services, body.images, body, key, started)
+    later = BackgroundTask(services.shadow.offer, answer.offer) if answer.offer is not None else None
     headers = {VERSION_HEADER: str(answer.version_id)}
-    return Response(answer.json, headers=headers, media_type="application/json")  # validating it would cost more
+    return Response(answer.json, headers=headers, media_type="application/json", background=later)

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 JsonObject = dict[str, Any]
 
 
 def rank(
     classnames: tuple[str, ...],
-    scores: Tensor,
-    cosines: Tensor,
+    scores: NDArray[np.float32],
+    cosines: NDArray[np.float32],
     *,
     top_k: int | None = None,
     threshold: float | None = None,
@@ -32,7 +31,7 @@ def rank(
         B objects like `app.classify.schemas.ImageResult`.
     """
     num_wanted = min(top_k or len(classnames), len(classnames))
-    rows = zip(scores.numpy(), cosines.numpy(), strict=True)
+    rows = zip(scores, cosines, strict=True)
     return [
         {"index": index, "predictions": _predictions(classnames, *row, num_wanted, threshold)}
         for index, row in enumerate(rows)

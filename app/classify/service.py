@@ -197,14 +197,15 @@ def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:
 
 def _render(classified: Classified, options: ClassifyOptions) -> bytes:
     model, labels, scored = classified.model, classified.labels, classified.scored
-    judged = scores(scored.cosines, model.scale, model.bias, multi_label=options.multi_label)
+    cosines = scored.cosines.numpy()
+    judged = scores(cosines, model.scale, model.bias, multi_label=options.multi_label)
     top_k, threshold = options.top_k, options.threshold
     return to_json(
         {
             "version": model.version_id,
             "alias": classified.alias,
             "templates": labels.templates,
-            "results": rank(labels.classnames, judged, scored.cosines, top_k=top_k, threshold=threshold),
+            "results": rank(labels.classnames, judged, cosines, top_k=top_k, threshold=threshold),
             "timing_ms": scored.timing_ms,
         }
     )

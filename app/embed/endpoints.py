@@ -7,15 +7,16 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from app.access.policies import needs
+from app.direct import DirectRoute
 from app.disconnects import cancelled_when_gone
 from app.embed import service
 from app.embed.schemas import EmbedBody, Embeddings
 from app.image_requests import VERSION_HEADER, describe, read_request
 from app.problems import problem_responses
-from app.services import ServicesDep
+from app.services import services_of
 from registry.contract import Scope
 
-router = APIRouter(tags=["embed"])
+router = APIRouter(tags=["embed"], route_class=DirectRoute)
 
 
 @router.post(
@@ -25,7 +26,7 @@ router = APIRouter(tags=["embed"])
     openapi_extra=describe(EmbedBody),
     dependencies=[needs(Scope.CLASSIFY)],
 )
-async def embed(services: ServicesDep, request: Request) -> Response:
+async def embed(request: Request) -> Response:
     """Embed images, or (JSON only) texts, as vectors of unit length: the product of two is their cosine.
 
     Images come in the same forms as for `POST /v1/classify`. Texts are embedded as they are. All embeddings of an
@@ -34,5 +35,5 @@ async def embed(services: ServicesDep, request: Request) -> Response:
     started = time.monotonic()
     body = await read_request(request, EmbedBody)
     async with cancelled_when_gone(request):
-        version_id, answer = await service.embed(services, body, started)
+        version_id, answer = await service.embed(services_of(request), body, started)
     return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")

@@ -99,7 +99,7 @@ def _read(body: bytes) -> ZeroShotRequest:
 
 
 def _render(classified: Classified) -> bytes:
-    model, cosines = classified.model, classified.scored.cosines
+    model, cosines = classified.model, classified.scored.cosines.numpy()
     judged = scores(cosines, model.scale, model.bias, multi_label=False)
     (result,) = rank(classified.labels.classnames, judged, cosines)
     return to_json([{"label": each["label"], "score": each["score"]} for each in result["predictions"]])

@@ -116,9 +116,7 @@ def _decode(line: Line, image: Decoding) -> None:
 
 
 def _start(tasks: Sequence[Callable[[], None]], name: str) -> list[threading.Thread]:
-    threads = [
-        threading.Thread(target=task, name=f"{name}-{number}", daemon=True) for number, task in enumerate(tasks)
-    ]
+    threads = [threading.Thread(target=task, name=f"{name}-{number}", daemon=True) for number, task in enumerate(tasks)]
     for thread in threads:
         thread.start()
     return threads

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 
-@torch.inference_mode()
-def scores(cosines: Tensor, scale: float, bias: float, *, multi_label: bool) -> Tensor:
+def scores(cosines: NDArray[np.float32], scale: float, bias: float, *, multi_label: bool) -> NDArray[np.float32]:
     """Return how likely each label is.
+
+    By numpy, which keeps Python's lock for what is small: torch lets go of it at each operation, and the event loop,
+    which calls this, would have to stand in line for it behind the threads that decode.
 
     Args:
         cosines: [B, C], of B images and C labels.
@@ -19,5 +21,10 @@ def scores(cosines: Tensor, scale: float, bias: float, *, multi_label: bool) -> 
     Returns:
         [B, C] in [0, 1]; rows sum to 1 unless `multi_label`.
     """
-    logits = scale * cosines + bias
-    return logits.sigmoid() if multi_label else logits.softmax(dim=1)
+    logits = np.float32(scale) * cosines + np.float32(bias)
+    if multi_label:
+        sigmoids: NDArray[np.float32] = np.exp(-np.logaddexp(np.float32(0), -logits))  # never overflows
+        return sigmoids
+    weights: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights

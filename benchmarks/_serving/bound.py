@@ -146,7 +146,7 @@ class _Pipeline:
 
         pixels = torch.stack([torch.from_numpy(each.result()) for each in decoded])
         cosines = logits(self._served.encode(pixels), self._head, 1.0)
-        scores(cosines, self._served.scale, self._served.bias, multi_label=False).tolist()
+        scores(cosines.numpy(), self._served.scale, self._served.bias, multi_label=False).tolist()
 
 
 def measure(pipeline: _Pipeline, photos: Sequence[bytes], job: Job) -> Bound:

@@ -1,5 +1,6 @@
 """Ranking against an oracle that sorts everything."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +21,9 @@ def test_the_wanted_predictions_are_a_prefix_of_a_stable_sort(
     rows: list[list[float]], top_k: int | None, threshold: float | None
 ) -> None:
     cosines = torch.tensor(rows)
-    scores = cosines.softmax(dim=1)
+    scores = cosines.softmax(dim=1).numpy()
     classnames = tuple(f"label {index}" for index in range(cosines.shape[1]))
-    ranked = rank(classnames, scores, cosines, top_k=top_k, threshold=threshold)
+    ranked = rank(classnames, scores, cosines.numpy(), top_k=top_k, threshold=threshold)
     assert [each["index"] for each in ranked] == list(range(len(rows)))
     for row, score, result in zip(cosines.tolist(), scores.tolist(), ranked, strict=True):
         order = sorted(range(len(row)), key=lambda label: -row[label])[:top_k]
@@ -34,5 +35,5 @@ def test_the_wanted_predictions_are_a_prefix_of_a_stable_sort(
 
 
 def test_what_is_left_out_costs_nothing() -> None:
-    (result,) = rank(("a", "b"), torch.tensor([[0.6, 0.4]]), torch.tensor([[0.2, 0.1]]), threshold=0.7)
+    (result,) = rank(("a", "b"), np.array([[0.6, 0.4]], np.float32), np.array([[0.2, 0.1]], np.float32), threshold=0.7)
     assert result == {"index": 0, "predictions": []}

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from app.logs import set_up_logging
+from app.logs import LateStream, set_up_logging
 from app.main import create_app
 from app.queue import MemoryDoorbell
 from app.settings import AppSettings
@@ -102,3 +104,39 @@ def test_no_key_is_in_the_log_whatever_becomes_of_the_request(
     assert secret not in logged
     assert BOOTSTRAP[:-1] not in logged
     assert secret not in client.get("/metrics").text
+
+
+def test_lines_are_written_late_but_all_and_in_order() -> None:
+    written = io.StringIO()
+    stream = LateStream(written)
+    stream.write("first\n")
+    deadline = time.monotonic() + 30
+    while not written.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert written.getvalue() == "first\n"
+    for number in range(1000):
+        stream.write(f"{number}\n")
+    stream.close()
+    assert written.getvalue().split() == ["first", *map(str, range(1000))]
+
+
+def test_nobody_waits_for_a_reader_of_the_log_that_is_slow_or_gone() -> None:
+    class Stuck(io.StringIO):
+        entered, opened = threading.Event(), threading.Event()
+
+        def write(self, text: str) -> int:
+            self.entered.set()
+            assert self.opened.wait(30)
+            raise BrokenPipeError
+
+    stuck = Stuck()
+    stream = LateStream(stuck)
+    stream.write("a line\n")
+    assert stuck.entered.wait(30)
+    start = time.monotonic()
+    for _ in range(1000):
+        stream.write("another\n")
+        stream.flush()
+    assert time.monotonic() - start < 5
+    stuck.opened.set()
+    stream.close()

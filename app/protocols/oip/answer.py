@@ -8,7 +8,6 @@ import numpy as np
 from fastapi import Response
 from numpy.typing import NDArray
 from pydantic_core import to_json
-from torch import Tensor
 
 from app.classify.service import Classified
 from app.image_requests import VERSION_HEADER
@@ -49,19 +48,20 @@ def render(classified: Classified, question: Question) -> Response:
 def _elements(wanted: Wanted, classified: Classified, question: Question) -> NDArray[Any]:
     if wanted.output is Output.LABELS:
         return np.array(classified.labels.classnames, dtype=object)
-    values = _values(wanted.output, classified, question).numpy()
+    values = _values(wanted.output, classified, question)
     if wanted.num_best:
         return _name_best(values, classified.labels.classnames, wanted.num_best)
     return values
 
 
-def _values(output: Output, classified: Classified, question: Question) -> Tensor:
+def _values(output: Output, classified: Classified, question: Question) -> NDArray[np.float32]:
     scored, model = classified.scored, classified.model
     if output is Output.EMBEDDING:
-        return scored.features
+        return scored.features.numpy()
+    cosines = scored.cosines.numpy()
     if output is Output.COSINES:
-        return scored.cosines
-    return scores(scored.cosines, model.scale, model.bias, multi_label=question.options.multi_label)
+        return cosines
+    return scores(cosines, model.scale, model.bias, multi_label=question.options.multi_label)
 
 
 def _name_best(values: NDArray[np.float32], labels: tuple[str, ...], num_best: int) -> NDArray[Any]:
