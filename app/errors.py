@@ -133,13 +133,13 @@ class UploadRefusedError(EdgeError):
 
 
 class QueueFullError(EdgeError):
-    """Too many images are waiting already."""
+    """Too many images or texts are waiting already."""
 
     code = "queue_full"
 
-    def __init__(self, num_waiting: int, retry_after_seconds: int = 1) -> None:
+    def __init__(self, num_waiting: int, retry_after_seconds: int = 1, what: str = "images") -> None:
         super().__init__(
-            f"{num_waiting} images are waiting already.", f"Send this again in {retry_after_seconds} s, or send less."
+            f"{num_waiting} {what} are waiting already.", f"Send this again in {retry_after_seconds} s, or send less."
         )
         self.retry_after_seconds = retry_after_seconds
 

@@ -155,6 +155,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         engine = Engine(
             decode_threads=settings.decode_threads,
             max_queue_images=settings.max_queue_images,
+            max_queue_texts=2 * settings.max_prompts,
             on_batch=metrics.observe_batch,
             pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
             head_cache_bytes=settings.head_cache_bytes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, exists, select
@@ -197,11 +198,23 @@ class Versions(Repository):
             ConflictError: It is in the trash.
         """
         row = self._locked(version_id) if lock else self.get(version_id)
-        if row.deleted_at is not None:
-            raise ConflictError(
-                f"Version {version_id} is in the trash.", f"Restore it first: POST /v1/versions/{version_id}/restore."
-            )
+        _require_kept(version_id, row.deleted_at)
         return row
+
+    def require_kept(self, version_id: int) -> None:
+        """Refuse a version that is not there or in the trash. What it is made of is not read.
+
+        Args:
+            version_id: Number of the version.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+        """
+        found = self._session.execute(select(VersionRow.deleted_at).where(VersionRow.id == version_id)).one_or_none()
+        if found is None:
+            raise NotFoundError("version", version_id)
+        _require_kept(version_id, found.deleted_at)
 
     def _locked(self, version_id: int) -> VersionRow:
         row = self._session.get(VersionRow, version_id, with_for_update=True, populate_existing=True)
@@ -343,3 +356,10 @@ class Versions(Repository):
         term = exists().where(VersionTermRow.version_id == VersionRow.id)
         query = select(VersionRow).where(VersionRow.base_fingerprint == fingerprint, ~term)
         return self._session.scalar(query.order_by(VersionRow.id).limit(1))
+
+
+def _require_kept(version_id: int, deleted_at: datetime | None) -> None:
+    if deleted_at is not None:
+        raise ConflictError(
+            f"Version {version_id} is in the trash.", f"Restore it first: POST /v1/versions/{version_id}/restore."
+        )

@@ -40,7 +40,7 @@ async def embed(services: Services, asked: EmbedBody, started: float) -> tuple[i
         NotFoundError: There is no such version or alias.
         ImageRefusedError: An image cannot be used; the first such is named.
         RequestRefusedError: There are no texts, or too many.
-        QueueFullError: Too many images are waiting.
+        QueueFullError: Too many images or texts are waiting.
         DeadlineExceededError: The deadline has passed.
     """
     _check(asked, services.settings)

@@ -1,4 +1,4 @@
-"""How many images may be in the engine at once, and when to come back if there are too many."""
+"""How many images or texts may be in the engine at once, and when to come back if there are too many."""
 
 from __future__ import annotations
 
@@ -41,14 +41,16 @@ class Rate:
 
 
 class Admission:
-    """A bound on the images that are in the engine at once.
+    """A bound on the images, or the texts, that are in the engine at once.
 
     Args:
         max_images: The bound.
+        what: Is counted.
     """
 
-    def __init__(self, max_images: int) -> None:
+    def __init__(self, max_images: int, what: str = "images") -> None:
         self._max_images = max_images
+        self._what = what
         self._num_images = 0
         self._rate = Rate()
         self._lock = threading.Lock()
@@ -73,7 +75,7 @@ class Admission:
         """
         with self._lock:
             if self._num_images + num_images > self._max_images:
-                raise QueueFullError(self._num_images, self._retry_after_seconds())
+                raise QueueFullError(self._num_images, self._retry_after_seconds(), self._what)
             self._num_images += num_images
         is_done = False
         try:

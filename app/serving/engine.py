@@ -75,6 +75,7 @@ class Engine:
     Args:
         decode_threads: Threads that decode images, and on a CPU forward them, too.
         max_queue_images: Images that may be in the engine at once.
+        max_queue_texts: Texts to be embedded that may be in it at once; those of heads are not counted.
         on_batch: Told the number of images of each forward.
         pace: When a batch leaves; left out: as it suits a CPU.
         head_cache_bytes: What heads that are kept may take.
@@ -85,11 +86,13 @@ class Engine:
         *,
         decode_threads: int,
         max_queue_images: int,
+        max_queue_texts: int = 40_000,
         on_batch: Callable[[int], object] = int,
         pace: Pace | None = None,
         head_cache_bytes: int = 256 << 20,
     ) -> None:
         self.admission = Admission(max_queue_images)
+        self._texts = Admission(max_queue_texts, "texts")
         self.heads = HeadCache(head_cache_bytes)
         pace = pace or choose_pace(torch.device("cpu"), decode_threads)
         crew = CoreCrew if pace.shared_cores else DeviceCrew
@@ -218,10 +221,12 @@ class Engine:
             float32 [B, D], unit rows.
 
         Raises:
+            QueueFullError: Too many texts are waiting.
             DeadlineExceededError: The deadline has passed.
         """
-        async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
-            return await asyncio.wrap_future(self.heads.embed(model.base, texts))
+        with self._texts.hold(len(texts)):
+            async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
+                return await asyncio.wrap_future(self.heads.embed(model.base, texts))
 
     async def best_labels(
         self,

@@ -113,3 +113,13 @@ def test_images_that_cannot_be_decoded_are_named(client: TestClient) -> None:
     check_problem(
         client.post(PATH, content=b"x", headers={"content-type": "text/plain"}), 415, "unsupported_media_type"
     )
+
+
+def test_texts_wait_in_a_queue_of_their_own_that_can_be_full(world: World) -> None:
+    texts = world.services.engine._texts
+    with texts.hold(39_999):
+        response = world.client.post(PATH, json={"texts": ["one", "two"]})
+        assert "39999 texts are waiting" in check_problem(response, 429, "queue_full")["detail"]
+        assert int(response.headers["retry-after"]) >= 1
+        assert world.client.post(PATH, json={"texts": ["one"]}).status_code == 200
+    assert texts.num_images == 0
