@@ -24,7 +24,7 @@ from app.serving.line import Line, Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.work import Answer, Work
 
-_CPU_BATCH_IMAGES = 32
+_CPU_BATCH_IMAGES = 16
 _CPU_WAIT_SECONDS = 0.05
 _CPU_LINGER_SECONDS = 0.001
 

@@ -35,7 +35,7 @@ def launch(batch: Batch, on_batch: Callable[[int], object]) -> Flight | None:
     try:
         runner = batch[0][0].model.runner
         staged = runner.stage(num_images)
-        _gather(batch, staged.numpy())
+        _gather(batch, staged.numpy().data.cast("B"))
         return Flight(batch, runner.launch(staged))
     except Exception as error:  # an edge: whoever waits gets it, the thread lives on
         _fail(batch, error)
@@ -56,11 +56,9 @@ def _fail(batch: Batch, error: Exception) -> None:
         work.fail(error)
 
 
-def _gather(batch: Batch, rows: NDArray[np.uint8]) -> None:
-    start = 0
+def _gather(batch: Batch, pixels: memoryview) -> None:
     for work, indices in batch:
-        work.copy_rows(indices, rows[start : start + len(indices)])
-        start += len(indices)
+        pixels = work.copy_rows(indices, pixels)
 
 
 def _scatter(batch: Batch, features: NDArray[np.float32]) -> Sequence[Work]:

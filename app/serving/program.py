@@ -1,8 +1,8 @@
 """An image tower as a program that runs without Python, for CPUs.
 
 A forward of a small tower is some hundred short operations. Between two of them Python wants its one lock back, for
-which the event loop and the threads that decode stand in line too. Traced, the forward takes it once. The weights are
-arguments: one program serves all versions of a base, and a swap traces nothing.
+which the event loop and the threads that decode stand in line too. Traced, all from pixels to unit features takes it
+once. The weights are arguments: one program serves all versions of a base, and a swap traces nothing.
 """
 
 from __future__ import annotations
@@ -11,11 +11,14 @@ import copy
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import structlog
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from paint_core.preprocess import Preprocess
 
 _MOST_TOWERS = 8
 _TRACED_IMAGES = 3  # neither 1 nor a power of 2, so that no size of the trace is taken for a constant by accident
@@ -25,26 +28,27 @@ _CLOSE = 1e-3
 _log = structlog.get_logger(__name__)
 
 Forward = Callable[[Tensor], Tensor]
-"""Normalised pixels [B, 3, S, S] to features [B, D]."""
+"""Pixels, uint8 [B, S, S, 3], to unit features, float32 [B, D]."""
 
 
-def compile_forward(visual: nn.Module, pattern: nn.Module, side: int) -> Forward:
-    """Return what computes a tower's features: its program, or, where there is none, the tower itself.
+def compile_forward(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess) -> Forward:
+    """Return what computes a tower's features: its program, or, where there is none, Python.
 
     Args:
         visual: The tower, on the CPU.
         pattern: The tower of its base, of which the program is made once.
-        side: S.
+        preprocess: Of the base.
 
     Returns:
         A forward that gives the same features for any number of images.
     """
     names = tuple(_tensors(visual))
+    plain = partial(_features, visual, preprocess)
     if type(visual) is not type(pattern) or names != tuple(_tensors(pattern)):
-        return visual
-    program = _program(pattern, side)
+        return plain
+    program = _program(pattern, preprocess)
     if program is None:
-        return visual
+        return plain
     weights = tuple(_tensors(visual).values())
 
     def forward(images: Tensor) -> Tensor:
@@ -55,13 +59,17 @@ def compile_forward(visual: nn.Module, pattern: nn.Module, side: int) -> Forward
     return forward
 
 
+def _features(visual: nn.Module, preprocess: Preprocess, images: Tensor) -> Tensor:
+    return F.normalize(visual(preprocess.normalise(images)).float(), dim=-1)
+
+
 @lru_cache(maxsize=_MOST_TOWERS)
-def _program(pattern: nn.Module, side: int) -> Callable[..., Tensor] | None:
+def _program(pattern: nn.Module, preprocess: Preprocess) -> Callable[..., Tensor] | None:
     """Return the program, tried with other weights and other numbers of images than it was traced with."""
     try:
         with torch.inference_mode(), _without_warnings():
-            program = _trace(pattern, side)
-            if _is_right(program, pattern, side):
+            program = _trace(pattern, preprocess)
+            if _is_right(program, pattern, preprocess):
                 return program
         cause = "its features differ"
     except Exception as error:  # an edge: any tower may do what cannot be traced, and runs as it is
@@ -70,28 +78,27 @@ def _program(pattern: nn.Module, side: int) -> Callable[..., Tensor] | None:
     return None
 
 
-def _trace(pattern: nn.Module, side: int) -> Callable[..., Tensor]:
+def _trace(pattern: nn.Module, preprocess: Preprocess) -> Callable[..., Tensor]:
     tensors = _tensors(pattern)
     scratch = copy.deepcopy(pattern).eval()
 
     def forward(images: Tensor, *weights: Tensor) -> Tensor:
         _assign(scratch, dict(zip(tensors, weights, strict=True)))
-        features: Tensor = scratch(images)
-        return features
+        return _features(scratch, preprocess, images)
 
     program: Callable[..., Tensor] = torch.jit.trace(  # type: ignore[no-untyped-call]
-        forward, (_noise(_TRACED_IMAGES, side), *tensors.values()), check_trace=False
+        forward, (_noise(_TRACED_IMAGES, preprocess.size), *tensors.values()), check_trace=False
     )
     return program
 
 
-def _is_right(program: Callable[..., Tensor], pattern: nn.Module, side: int) -> bool:
+def _is_right(program: Callable[..., Tensor], pattern: nn.Module, preprocess: Preprocess) -> bool:
     other = copy.deepcopy(pattern).eval()
     _assign(other, {name: _nudged(tensor) for name, tensor in _tensors(pattern).items()})
     weights = tuple(_tensors(other).values())
     for num_images in _TRIED_IMAGES:
-        images = _noise(num_images, side)
-        expected, got = other(images), program(images, *weights)
+        images = _noise(num_images, preprocess.size)
+        expected, got = _features(other, preprocess, images), program(images, *weights)
         if got.shape != expected.shape or not bool(((got - expected).abs() <= _CLOSE * expected.abs().max()).all()):
             return False
     return True
@@ -103,8 +110,7 @@ def _nudged(tensor: Tensor) -> Tensor:
 
 def _noise(num_images: int, side: int) -> Tensor:
     generator = torch.Generator().manual_seed(num_images)
-    images = torch.randn((num_images, 3, side, side), generator=generator)
-    return images.contiguous(memory_format=torch.channels_last)
+    return torch.randint(0, 256, (num_images, side, side, 3), dtype=torch.uint8, generator=generator)
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

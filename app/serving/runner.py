@@ -62,7 +62,7 @@ def build_runner(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess, 
     """
     if device.type == "cuda":
         return GraphRunner(visual, preprocess, device, resolve_precision("auto", device))
-    return CpuRunner(compile_forward(visual.eval(), pattern, preprocess.size), preprocess)
+    return CpuRunner(compile_forward(visual.eval(), pattern, preprocess), preprocess.size)
 
 
 class CpuRunner:
@@ -70,25 +70,25 @@ class CpuRunner:
 
     Args:
         forward: Of the tower.
-        preprocess: Of its base.
+        side: S.
     """
 
     depth = 1
 
-    def __init__(self, forward: Forward, preprocess: Preprocess) -> None:
+    def __init__(self, forward: Forward, side: int) -> None:
         self._forward = forward
-        self._preprocess = preprocess
+        self._side = side
         self.image_seconds = math.inf  # until the first forward, which is the check of a version that is loaded
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch."""
-        return torch.empty((num_images, self._preprocess.size, self._preprocess.size, 3), dtype=torch.uint8)
+        return torch.empty((num_images, self._side, self._side, 3), dtype=torch.uint8)
 
     def launch(self, staged: Tensor) -> Landing:
         """Do the forward; it has landed when this returns."""
         start = time.perf_counter()
         with torch.inference_mode():
-            features = F.normalize(self._forward(self._preprocess.normalise(staged)).float(), dim=-1).numpy()
+            features = self._forward(staged).numpy()
         seconds = torch.get_num_threads() * (time.perf_counter() - start) / len(staged)
         self.image_seconds = min(self.image_seconds, seconds)
         return lambda: features

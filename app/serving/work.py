@@ -60,11 +60,14 @@ class Work:
     num_decoded: int = 0
     num_forwarded: int = 0
     broken: dict[int, Exception] = field(default_factory=dict)
-    _rows: NDArray[np.uint8] = field(init=False)
+    _bytes: memoryview = field(init=False)  # of the pixels
+    _row_bytes: int = field(init=False)
     _features: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
-        self._rows = self.pixels.numpy()  # a view: numpy copies small rows without waking torch's threads
+        # Not numpy, nor torch: both let go of Python's lock for each row, to stand in line for it again.
+        self._bytes = np.ascontiguousarray(self.pixels.numpy()).data.cast("B")
+        self._row_bytes = self.pixels.numel() // max(1, len(self.pixels))
 
     @classmethod
     def of_images(
@@ -98,12 +101,18 @@ class Work:
         Raises:
             ImageDecodeError: It is no picture that can be used.
         """
-        self._rows[index] = self.model.base.preprocess.decode(self.images[index], reduced=True)
+        decoded = self.model.base.preprocess.decode(self.images[index], reduced=True)
+        self._bytes[self._place(index)] = decoded.data.cast("B")
 
-    def copy_rows(self, indices: Sequence[int], out: NDArray[np.uint8]) -> None:
-        """Copy the pixels of some images to where a batch is put together."""
-        for place, index in enumerate(indices):
-            out[place] = self._rows[index]
+    def copy_rows(self, indices: Sequence[int], out: memoryview) -> memoryview:
+        """Copy the pixels of some images to where a batch is put together; return what is left of that."""
+        for index in indices:
+            out[: self._row_bytes] = self._bytes[self._place(index)]
+            out = out[self._row_bytes :]
+        return out
+
+    def _place(self, index: int) -> slice:
+        return slice(index * self._row_bytes, (index + 1) * self._row_bytes)
 
     def put_features(self, indices: Sequence[int], rows: NDArray[np.float32]) -> bool:
         """Take unit features of some images; return whether those of all are there now."""
