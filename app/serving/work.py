@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -34,7 +35,7 @@ class Answer:
 
 @dataclass(eq=False)
 class Work:
-    """The images of one request. Its counts belong to the line that it stands in, which guards them by its lock.
+    """The images of one request. What it counts of decoding, the line that it stands in guards by its lock.
 
     Attributes:
         model: What answers.
@@ -62,6 +63,7 @@ class Work:
     broken: dict[int, Exception] = field(default_factory=dict)
     _rows: NDArray[np.uint8] = field(init=False)
     _features: NDArray[np.float32] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of features: several cores may bring some at once
 
     def __post_init__(self) -> None:
         self._rows = self.pixels.numpy()  # a view: numpy copies small rows without waking torch's threads
@@ -107,12 +109,13 @@ class Work:
 
     def put_features(self, indices: Sequence[int], rows: NDArray[np.float32]) -> bool:
         """Take unit features of some images; return whether those of all are there now."""
-        if self._features is None:
-            self._features = np.empty((len(self.pixels), rows.shape[1]), np.float32)
-        self._features[list(indices)] = rows
-        self.num_forwarded += len(indices)
-        self.forwarded = time.perf_counter()
-        return self.num_forwarded == len(self.pixels)
+        with self._lock:
+            if self._features is None:
+                self._features = np.empty((len(self.pixels), rows.shape[1]), np.float32)
+            self._features[list(indices)] = rows
+            self.num_forwarded += len(indices)
+            self.forwarded = time.perf_counter()
+            return self.num_forwarded == len(self.pixels)
 
     @property
     def features(self) -> Tensor:
