@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
@@ -34,7 +35,7 @@ class Answer:
 
 @dataclass(eq=False)
 class Work:
-    """The images of one request. Its counts belong to the line that it stands in, which guards them by its lock.
+    """The images of one request. What it counts of decoding, the line that it stands in guards by its lock.
 
     Attributes:
         model: What answers.
@@ -63,6 +64,7 @@ class Work:
     _bytes: memoryview = field(init=False)  # of the pixels
     _row_bytes: int = field(init=False)
     _features: NDArray[np.float32] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # of features: several cores may bring some at once
 
     def __post_init__(self) -> None:
         # Not numpy, nor torch: both let go of Python's lock for each row, to stand in line for it again.
@@ -116,12 +118,13 @@ class Work:
 
     def put_features(self, indices: Sequence[int], rows: NDArray[np.float32]) -> bool:
         """Take unit features of some images; return whether those of all are there now."""
-        if self._features is None:
-            self._features = np.empty((len(self.pixels), rows.shape[1]), np.float32)
-        self._features[list(indices)] = rows
-        self.num_forwarded += len(indices)
-        self.forwarded = time.perf_counter()
-        return self.num_forwarded == len(self.pixels)
+        with self._lock:
+            if self._features is None:
+                self._features = np.empty((len(self.pixels), rows.shape[1]), np.float32)
+            self._features[list(indices)] = rows
+            self.num_forwarded += len(indices)
+            self.forwarded = time.perf_counter()
+            return self.num_forwarded == len(self.pixels)
 
     @property
     def features(self) -> Tensor:

@@ -60,7 +60,7 @@ def measure(base: BaseModel, photos: Sequence[bytes], seconds: float, rounds: in
     pixels = torch.randint(0, 256, (MAX_BATCH_IMAGES, base.image_size, base.image_size, 3), dtype=torch.uint8)
     raw, engine = (
         _raw(base),
-        Engine(decode_threads=num_cores(), max_queue_images=1 << 20, pace=choose_pace(base.device)),
+        Engine(decode_threads=num_cores(), max_queue_images=1 << 20, pace=choose_pace(base.device, num_cores())),
     )
     groups = itertools.cycle(list(group(photos, MAX_BATCH_IMAGES)))
     ways: dict[str, Callable[[], float]] = {
@@ -114,7 +114,7 @@ def _rate(engine: Engine, next_work: Callable[[], Work], seconds: float) -> floa
 
     def ask() -> None:
         work = next_work()
-        engine.batcher.line.put(work)
+        engine.line.put(work)
         waiting.append(work.answer)
 
     for _ in range(_IN_FLIGHT):

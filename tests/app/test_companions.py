@@ -11,14 +11,15 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
-from app.serving.batcher import Batcher
 from app.serving.engine import Engine
+from app.serving.line import Pace
 from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.shadow import MAX_UNDER_WAY, Answered, Shadow
 from paint_core.models import BaseModel
 from paint_core.probe import probe_images
 from registry.contract import SHADOW_ALIAS
+from tests.app.crewed import open_crew
 from tests.app.exposition import find_problems
 from tests.app.world import World, add_version, expected_cosines, mixed_tower, open_world, random_task_vector
 from tests.builders import digit_pngs
@@ -152,19 +153,20 @@ def _served(base: BaseModel, visual: torch.nn.Module, version_id: int) -> Served
     return ServedModel(version_id, base, visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
 
 
-def test_spare_work_waits_until_nothing_else_does(world: World) -> None:
+@pytest.mark.parametrize("pace", [Pace(shared_cores=1), Pace()], ids=["one core", "a device"])
+def test_spare_work_waits_until_nothing_else_does(world: World, pace: Pace) -> None:
     base, order = world.base, list[str]()
     towers = {mark: _Gate(base.visual, mark, order) for mark in ("first", "spare", "asked")}
     models = {mark: _served(base, tower, 1) for mark, tower in towers.items()}
-    images, batcher = probe_images(base.image_size, num_images=2), Batcher()
-    futures = [batcher.submit(models["first"], images)]
-    assert towers["first"].entered.wait(30)
-    futures += [batcher.submit(models["spare"], images, spare=True), batcher.submit(models["asked"], images)]
-    for tower in towers.values():
-        tower.opened.set()
-    for future in futures:
-        future.result(30)
-    batcher.close()
+    images = probe_images(base.image_size, num_images=2)
+    with open_crew(pace) as crew:
+        futures = [crew.submit(models["first"], images)]
+        assert towers["first"].entered.wait(30)
+        futures += [crew.submit(models["spare"], images, spare=True), crew.submit(models["asked"], images)]
+        for tower in towers.values():
+            tower.opened.set()
+        for future in futures:
+            future.result(30)
     assert order == ["first", "asked", "spare"]
 
 

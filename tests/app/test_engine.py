@@ -30,9 +30,9 @@ def base() -> BaseModel:
     return load_base("starter")
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(decode_threads=2, max_queue_images=128)
+@pytest.fixture(params=[1, 2], ids=["one core", "two cores"])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = Engine(decode_threads=request.param, max_queue_images=128)
     yield engine
     engine.close()
 
@@ -149,7 +149,7 @@ def test_a_single_image_overtakes_a_huge_request(engine: Engine, base: BaseModel
     run(together())
     assert order == ["first", "single", "huge"]
     assert sum(gate.batch_sizes) == 102
-    assert max(gate.batch_sizes) <= choose_pace(torch.device("cpu")).max_images
+    assert max(gate.batch_sizes) <= choose_pace(torch.device("cpu"), num_cores=1).max_images
 
 
 def test_a_broken_image_is_named_and_the_request_beside_it_answered(engine: Engine, base: BaseModel) -> None:

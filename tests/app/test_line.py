@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.serving.engine import choose_pace
-from app.serving.line import Line, Pace
-from app.serving.model import ServedModel
+from app.serving.line import Forwarding, Line, Pace
 from app.serving.turns import Turns
-from app.serving.work import Work
 from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
+from tests.app.lines import LONG, SHORT, decode, decoding, encoded, forward, forwarding, ready, served, sizes
 
-CPU = Pace(max_images=8, wait_seconds=60, shares_cores=True)
+CORE = Pace(max_images=8, wait_seconds=60, shared_cores=1)
+CORES = Pace(max_images=8, wait_seconds=60, shared_cores=2)
+DEVICE = Pace(max_images=8)
+
+each_kind = pytest.mark.parametrize("pace", [CORE, DEVICE], ids=["a core", "a device"])
 
 
 @pytest.fixture(scope="module")
@@ -23,27 +25,23 @@ def base() -> BaseModel:
     return load_base("starter")
 
 
-def served(base: BaseModel) -> ServedModel:
-    return ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+class Clock:
+    """What the line takes for `time`, and stands still."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
 
 
-def encoded(model: ServedModel, num_images: int, deadline: float | None = None) -> Work:
-    return Work.of_images(model, [b"an image"] * num_images, None, deadline)
-
-
-def ready(model: ServedModel, num_images: int) -> Work:
-    return Work(model, probe_images(model.base.image_size, num_images))
-
-
-def decode(line: Line, num_images: int) -> None:
-    for _ in range(num_images):
-        taken = line.next_image()
-        assert taken is not None
-        line.decoded(*taken)
-
-
-def sizes(batch: list[tuple[Work, list[int]]] | None) -> list[int]:
-    return [len(indices) for _, indices in batch or []]
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("app.serving.line.time", clock)
+    return clock
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 5), st.integers(1, 7))
@@ -76,126 +74,241 @@ def test_a_job_of_many_pieces_lets_others_pass_after_its_turn() -> None:
     ]
 
 
-def test_a_huge_request_delays_a_single_image_by_no_more_than_a_batch(base: BaseModel) -> None:
-    line, model = Line(Pace(max_images=8)), served(base)
+@each_kind
+def test_a_huge_request_delays_a_single_image_by_no_more_than_a_batch(base: BaseModel, pace: Pace) -> None:
+    line, model = Line(pace), served(base)
     huge, single = ready(model, 64), ready(model, 1)
     line.put(huge)
-    assert sizes(line.next_batch()) == [8]
+    assert sizes(forward(line)) == [8]
     line.put(single)
-    batch = line.next_batch()
+    batch = forward(line)
     assert batch is not None
     assert sizes(batch) == [7, 1] or sizes(batch) == [4, 1, 3]
     assert single in [work for work, _ in batch]
 
 
-def test_models_take_turns_so_none_waits_for_more_than_a_batch_of_another(base: BaseModel) -> None:
-    line, models = Line(Pace(max_images=8)), [served(base) for _ in range(3)]
+@each_kind
+def test_models_take_turns_so_none_waits_for_more_than_a_batch_of_another(base: BaseModel, pace: Pace) -> None:
+    line, models = Line(pace), [served(base) for _ in range(3)]
     for _ in range(3):
         for model in models[:2]:
             line.put(ready(model, 5))
-    first = line.next_batch()
+    first = forward(line)
     line.put(ready(models[2], 1))
-    batches = [first, *(line.next_batch() for _ in range(4))]
+    batches = [first, *(forward(line) for _ in range(4))]
     assert [models.index(batch[0][0].model) for batch in batches if batch] == [0, 1, 0, 2, 1]
     assert all(len({work.model for work, _ in batch}) == 1 for batch in batches if batch)
     assert [sum(sizes(batch)) for batch in batches] == [8, 8, 7, 1, 7]
 
 
-def test_later_images_of_a_model_join_its_batch_past_those_of_another(base: BaseModel) -> None:
-    line, one, other = Line(Pace(max_images=8)), served(base), served(base)
+@each_kind
+def test_later_images_of_a_model_join_its_batch_past_those_of_another(base: BaseModel, pace: Pace) -> None:
+    line, one, other = Line(pace), served(base), served(base)
     works = [ready(model, 2) for model in (one, other, one, other, one)]
     for work in works:
         line.put(work)
-    batch = line.next_batch()
+    batch = forward(line)
     assert batch is not None
     assert [work for work, _ in batch] == works[::2]
 
 
-def test_spare_work_leaves_only_when_nothing_else_is_there_or_being_decoded(base: BaseModel) -> None:
-    line, model = Line(Pace()), served(base)
+@pytest.mark.parametrize("pace", [CORES, DEVICE])
+def test_spare_work_leaves_only_when_nothing_else_is_there_or_being_decoded(base: BaseModel, pace: Pace) -> None:
+    line, model = Line(pace), served(base)
     spare = ready(model, 1)
     spare.is_spare = True
     line.put(spare)
     line.put(encoded(model, 1))
-    assert line.next_batch(wait=False) is None
-    decode(line, 1)
-    batches = [line.next_batch(wait=False) for _ in range(2)]
+    image = decoding(line)
+    assert forward(line) is None
+    line.decoded(image)
+    batches = [forward(line) for _ in range(2)]
     assert [batch and batch[0][0].is_spare for batch in batches] == [False, True]
 
 
 def test_on_a_cpu_a_batch_leaves_when_nothing_is_left_to_decode(base: BaseModel) -> None:
-    line, model = Line(CPU), served(base)
+    line, model = Line(CORE), served(base)
     line.put(encoded(model, 2))
     line.put(encoded(model, 1))
-    decode(line, 2)
-    assert line.next_batch(wait=False) is None
-    decode(line, 1)
-    assert sizes(line.next_batch(wait=False)) == [2, 1]
+    decode(line, 3)  # each of these steps might have been a batch
+    assert sizes(forward(line)) == [2, 1]
 
 
-def test_on_a_cpu_a_full_batch_leaves_and_decoding_waits_for_it(base: BaseModel) -> None:
-    line, model = Line(CPU), served(base)
+def test_on_one_core_a_full_batch_leaves_before_the_next_image_is_decoded(base: BaseModel) -> None:
+    line, model = Line(CORE), served(base)
     for _ in range(12):
         line.put(encoded(model, 1))
     decode(line, 8)
-    assert sizes(line.next_batch(wait=False)) == [1] * 8
-    assert not line._may_decode()
-    line.forwarded()
+    step = forwarding(line)
+    assert sizes(step.batch) == [1] * 8
+    assert line.next_step(wait=False) is None  # the core is taken
+    line.forwarded(step)
     decode(line, 4)
-    assert sizes(line.next_batch(wait=False)) == [1] * 4
+    assert sizes(forward(line)) == [1] * 4
 
 
-def test_on_a_cpu_images_wait_only_so_long_for_others(base: BaseModel) -> None:
-    line, model = Line(Pace(max_images=8, wait_seconds=0.05, shares_cores=True)), served(base)
+def test_on_one_core_images_wait_only_so_long_for_others(base: BaseModel, clock: Clock) -> None:
+    line, model = Line(Pace(max_images=8, wait_seconds=0.05, shared_cores=1)), served(base)
+    for num_images in (1, 5):
+        line.put(encoded(model, num_images))
+    decode(line, 1)
+    clock.now += 0.04
+    decode(line, 1)
+    clock.now += 0.02
+    assert sizes(forward(line)) == [1, 1]
+    decode(line, 4)
+    assert sizes(forward(line)) == [4]
+
+
+def test_a_full_batch_is_not_held_up_by_what_another_core_decodes(base: BaseModel) -> None:
+    line, model = Line(CORES), served(base)
+    line.put(encoded(model, 1))
+    slow = decoding(line)
+    for _ in range(9):
+        line.put(encoded(model, 1))
+    decode(line, 8)
+    step = forwarding(line)
+    assert (sizes(step.batch), step.num_cores) == ([1] * 8, 1)
+    line.decoded(slow)
+    decode(line, 1)  # meanwhile, on the core that was slow
+    assert sizes(forward(line)) == [1, 1]
+
+
+def test_what_is_ready_waits_only_so_long_for_what_another_core_decodes(base: BaseModel, clock: Clock) -> None:
+    line, model = Line(Pace(max_images=8, wait_seconds=0.05, shared_cores=2)), served(base)
+    line.put(encoded(model, 1))
+    slow = decoding(line)
+    line.put(ready(model, 3))
+    clock.now += 0.04
+    assert forward(line) is None
+    clock.now += 0.02
+    step = forwarding(line)
+    assert (sizes(step.batch), step.num_cores) == ([3], 1)
+    line.decoded(slow)
+    assert sizes(forward(line)) == [1]
+
+
+def test_a_core_wakes_by_itself_when_images_have_waited_long_enough(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=8, wait_seconds=0.05, shared_cores=2)), served(base)
+    line.put(encoded(model, 1))
+    decoding(line)
+    start = time.monotonic()
+    line.put(ready(model, 3))
+    step = line.next_step()
+    assert isinstance(step, Forwarding)
+    assert 0.05 <= time.monotonic() - start < 5
+
+
+def test_after_a_batch_of_several_requests_a_cpu_waits_a_moment_for_the_next(base: BaseModel, clock: Clock) -> None:
+    line, model = Line(Pace(linger_seconds=0.01, shared_cores=1)), served(base)
+    for _ in range(2):
+        line.put(ready(model, 1))
+    assert sizes(forward(line)) == [1, 1]
+    line.put(ready(model, 1))
+    assert forward(line) is None
+    clock.now += 0.02
+    assert sizes(forward(line)) == [1]
+    line.put(ready(model, 1))
+    assert sizes(forward(line)) == [1]  # as the last one was alone
+
+
+def test_what_is_left_is_shared_out_among_the_free_cores(base: BaseModel) -> None:
+    for image_seconds in (SHORT, LONG):
+        line, model = Line(Pace(max_images=32, shared_cores=2)), served(base, image_seconds)
+        line.put(ready(model, 8))
+        halves = [forwarding(line) for _ in range(2)]
+        assert [(sizes(half.batch), half.num_cores) for half in halves] == [([4], 1), ([4], 1)]
+        assert sorted(index for half in halves for _, indices in half.batch for index in indices) == list(range(8))
+        assert line.next_step(wait=False) is None
+
+
+def test_what_is_left_is_shared_out_only_among_cores_that_are_free(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=32, shared_cores=3)), served(base)
+    line.put(ready(model, 2))
+    first = forwarding(line)
+    line.put(ready(model, 9))
+    rest = [forwarding(line) for _ in range(2)]
+    assert [(sizes(step.batch), step.num_cores) for step in [first, *rest]] == [([2], 1), ([5], 1), ([4], 1)]
+
+
+def test_a_short_forward_takes_one_core_and_leaves_the_others_to_whoever_comes(base: BaseModel) -> None:
+    line, model = Line(CORES), served(base, SHORT)
+    line.put(ready(model, 1))
+    assert forwarding(line).num_cores == 1
     line.put(encoded(model, 1))
     decode(line, 1)
-    line.put(encoded(model, 5))
-    assert line.next_batch(wait=False) is None
-    start = time.monotonic()
-    assert sizes(line.next_batch()) == [1]
-    assert time.monotonic() - start < 5
+
+
+def test_a_long_forward_of_few_images_takes_all_free_cores_until_it_is_done(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=8, shared_cores=4)), served(base, LONG)
+    line.put(ready(model, 3))
+    step = forwarding(line)
+    assert (sizes(step.batch), step.num_cores) == ([3], 4)
+    line.put(encoded(model, 1))
+    line.put(ready(model, 1))
+    assert line.next_step(wait=False) is None
+    line.forwarded(step)
+    assert sizes(forwarding(line).batch) == [1]  # it has waited long enough: this pace waits for nothing
+    image = decoding(line)
+    assert line.next_step(wait=False) is None
+    line.decoded(image)
+    assert forwarding(line).num_cores == 3
 
 
 def test_on_a_gpu_a_batch_leaves_while_others_are_decoded(base: BaseModel) -> None:
-    line, model = Line(choose_pace(torch.device("cuda"))), served(base)
+    line, model = Line(choose_pace(torch.device("cuda"), num_cores=4)), served(base)
     line.put(encoded(model, 3))
     decode(line, 1)
-    assert sizes(line.next_batch(wait=False)) == [1]
+    assert sizes(forward(line)) == [1]
     decode(line, 2)
-    assert sizes(line.next_batch(wait=False)) == [2]
+    assert sizes(forward(line)) == [2]
 
 
-def test_what_nobody_wants_any_more_is_neither_decoded_nor_forwarded(base: BaseModel) -> None:
-    line, model = Line(CPU), served(base)
+@each_kind
+def test_what_nobody_wants_any_more_is_neither_decoded_nor_forwarded(base: BaseModel, pace: Pace) -> None:
+    line, model = Line(pace), served(base)
     works = [encoded(model, 2), encoded(model, 2, time.monotonic() - 1), encoded(model, 1)]
     for work in works:
         line.put(work)
-    taken = line.next_image()
+    image = decoding(line)
     works[0].answer.cancel()
-    assert taken is not None
-    line.decoded(*taken)
+    line.decoded(image)
     decode(line, 1)
     assert works[2].num_decoded == 1
-    batch = line.next_batch(wait=False)
+    batch = forward(line)
     assert [work for work, _ in batch or []] == [works[2]]
 
 
-def test_the_first_broken_image_is_named_whichever_thread_is_faster(base: BaseModel) -> None:
-    line, model = Line(CPU), served(base)
+@pytest.mark.parametrize("pace", [CORES, DEVICE])
+def test_the_first_broken_image_is_named_whichever_thread_is_faster(base: BaseModel, pace: Pace) -> None:
+    line, model = Line(pace), served(base)
     work = encoded(model, 4)
     line.put(work)
-    first, second = line.next_image(), line.next_image()
-    assert first is not None
-    assert second is not None
-    line.decoded(*second, ValueError("second"))
+    first, second = decoding(line), decoding(line)
+    line.decoded(second, ValueError("second"))
     assert not work.answer.done()
-    line.decoded(*first, ValueError("first"))
+    line.decoded(first, ValueError("first"))
     assert str(work.answer.exception(0)) == "first"
-    assert line.next_batch(wait=False) is None
+    assert forward(line) is None
+
+
+def test_once_an_image_is_broken_no_more_of_its_request_is_decoded_or_forwarded(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=8, shared_cores=3)), served(base)
+    work = encoded(model, 5)
+    line.put(work)
+    first, second, third = (decoding(line) for _ in range(3))
+    line.decoded(second, ValueError("second"))
+    assert line.next_step(wait=False) is None
+    line.decoded(third)
+    assert line.next_step(wait=False) is None
+    assert not work.answer.done()
+    line.decoded(first)
+    assert str(work.answer.exception(0)) == "second"
+    assert line.next_step(wait=False) is None
 
 
 def test_a_closed_line_gives_out_what_is_ready_and_cancels_what_is_not(base: BaseModel) -> None:
-    line, model = Line(CPU), served(base)
+    line, model = Line(DEVICE), served(base)
     waiting, done = encoded(model, 1), ready(model, 1)
     line.put(done)
     line.put(waiting)
@@ -204,5 +317,22 @@ def test_a_closed_line_gives_out_what_is_ready_and_cancels_what_is_not(base: Bas
     assert line.next_image() is None
     assert sizes(line.next_batch()) == [1]
     assert line.next_batch() is None
+    with pytest.raises(RuntimeError):
+        line.put(ready(model, 1))
+
+
+def test_cores_of_a_closed_line_finish_what_is_ready_or_being_decoded(base: BaseModel) -> None:
+    line, model = Line(CORES), served(base)
+    begun, waiting = encoded(model, 1), encoded(model, 1)
+    line.put(begun)
+    image = decoding(line)
+    line.put(ready(model, 1))
+    line.put(waiting)
+    line.close()
+    assert (begun.answer.cancelled(), waiting.answer.cancelled()) == (False, True)
+    assert sizes(forward(line)) == [1]
+    line.decoded(image)
+    assert sizes(forward(line)) == [1]
+    assert line.next_step() is None
     with pytest.raises(RuntimeError):
         line.put(ready(model, 1))

@@ -5,7 +5,6 @@ import structlog
 import torch
 import torch.nn.functional as F
 
-from app.serving.batcher import Batcher
 from app.serving.line import Pace
 from app.serving.model import ServedModel
 from app.serving.program import _program, compile_forward
@@ -13,6 +12,7 @@ from app.serving.runner import SHAPES, CpuRunner, GraphRunner, build_runner, sha
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_images
+from tests.app.crewed import open_crew
 from tests.app.world import mixed_tower, random_task_vector
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -106,9 +106,8 @@ def test_two_models_keep_their_own_weights_while_batches_overlap() -> None:
     ]
     images = probe_images(base.image_size, num_images=40)
     expected = [F.normalize(encode(model.visual, images, base.preprocess, device="cuda"), dim=-1) for model in models]
-    batcher = Batcher(pace=Pace(max_images=16))
-    futures = [(which, batcher.submit(models[which], images)) for _ in range(5) for which in (0, 1)]
-    for which, future in futures:
-        features = future.result(60).features
-        assert float((features * expected[which].cpu()).sum(dim=1).min()) > 0.99
-    batcher.close()
+    with open_crew(Pace(max_images=16)) as crew:
+        futures = [(which, crew.submit(models[which], images)) for _ in range(5) for which in (0, 1)]
+        for which, future in futures:
+            features = future.result(60).features
+            assert float((features * expected[which].cpu()).sum(dim=1).min()) > 0.99
