@@ -75,13 +75,10 @@ def test_embeddings_multiply_to_the_cosines(engine: Engine, base: BaseModel) -> 
 
 
 def test_scores_are_a_softmax_or_a_sigmoid_of_each_with_the_models_bias() -> None:
-    cosines = torch.tensor([[0.3, 0.1, -0.2]])
-    torch.testing.assert_close(
-        scores(cosines, 100.0, -10.0, multi_label=False), torch.softmax(100 * cosines, dim=1), atol=1e-5, rtol=0
-    )
-    torch.testing.assert_close(
-        scores(cosines, 100.0, -10.0, multi_label=True), torch.sigmoid(100 * cosines - 10), atol=1e-6, rtol=0
-    )
+    cosines = torch.tensor([[0.3, 0.1, -0.2], [-1.0, 1.0, 0.0]])
+    judged = {flag: torch.from_numpy(scores(cosines.numpy(), 100.0, -10.0, multi_label=flag)) for flag in (True, False)}
+    torch.testing.assert_close(judged[False], torch.softmax(100 * cosines, dim=1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(judged[True], torch.sigmoid(100 * cosines - 10), atol=1e-6, rtol=0)
 
 
 def test_a_request_that_is_cancelled_frees_its_place_and_is_not_forwarded(engine: Engine, base: BaseModel) -> None:

@@ -1,5 +1,7 @@
 """How a tower is run: as it is on a CPU, in captured shapes on a GPU."""
 
+from functools import partial
+
 import pytest
 import structlog
 import torch
@@ -34,10 +36,9 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         sizes.append(len(images))
-        features: torch.Tensor = base.visual(images)
-        return features
+        return F.normalize(base.visual(base.preprocess.normalise(images)), dim=-1)
 
-    runner = CpuRunner(forward, base.preprocess)
+    runner = CpuRunner(forward, base.image_size)
     images = probe_images(base.image_size, num_images=5)
     staged = runner.stage(5)
     staged.copy_(images)
@@ -50,14 +51,16 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
 def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: BaseModel) -> None:
     before = _program.cache_info().misses
     towers = [base.visual, *(mixed_tower(base, random_task_vector(base, seed), 1.0) for seed in (1, 2))]
-    forwards = [compile_forward(tower, base.visual, base.image_size) for tower in towers]
-    assert not any(isinstance(forward, torch.nn.Module) for forward in forwards)
+    forwards = [compile_forward(tower, base.visual, base.preprocess) for tower in towers]
+    assert _program(base.visual, base.preprocess) is not None
+    assert not any(isinstance(forward, partial) for forward in forwards)
     assert _program.cache_info().misses <= before + 1
     for size in (1, 3, 8):
-        pixels = base.preprocess.normalise(probe_images(base.image_size, num_images=size))
+        pixels = probe_images(base.image_size, num_images=size)
         with torch.inference_mode():
             for tower, forward in zip(towers, forwards, strict=True):
-                torch.testing.assert_close(forward(pixels), tower(pixels), atol=1e-4, rtol=1e-3)
+                expected = F.normalize(encode(tower, pixels, base.preprocess), dim=-1)
+                torch.testing.assert_close(forward(pixels), expected, atol=1e-4, rtol=1e-3)
 
 
 class _Moody(torch.nn.Module):
@@ -75,9 +78,14 @@ class _Moody(torch.nn.Module):
 def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base: BaseModel) -> None:
     moody, wrapped = _Moody(), torch.nn.Sequential(base.visual)
     with structlog.testing.capture_logs() as lines:
-        assert compile_forward(moody, moody, 8) is moody
+        forwards = [
+            compile_forward(moody, moody, base.preprocess),
+            compile_forward(wrapped, base.visual, base.preprocess),
+        ]
     assert [line["cause"] for line in lines] == ["its features differ"]
-    assert compile_forward(wrapped, base.visual, base.image_size) is wrapped
+    assert all(isinstance(forward, partial) for forward in forwards)
+    images = probe_images(base.image_size, num_images=2)
+    torch.testing.assert_close(forwards[1](images).norm(dim=1), torch.ones(2))
 
 
 @pytest.mark.gpu
