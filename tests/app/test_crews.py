@@ -178,6 +178,38 @@ def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: Base
         assert len(held.answer.result(30).features) == 1
 
 
+@dataclass(eq=False)
+class _Together(Work):
+    """A work of which two images can only be decoded at once."""
+
+    barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
+
+    def decode(self, index: int) -> None:
+        self.barrier.wait(10)
+        super().decode(index)
+
+
+def test_images_of_a_request_are_decoded_on_all_cores(base: BaseModel) -> None:
+    with open_crew(TWO_CORES) as crew:
+        for _ in range(3):
+            work = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 2, None, None)
+            crew.line.put(work)
+            assert len(work.answer.result(30).features) == 2
+
+
+def test_closing_ends_cores_that_had_to_wait_for_a_forward_on_all_of_them(base: BaseModel) -> None:
+    gate, image = Gate(base.visual), probe_images(base.image_size, num_images=1)
+    with open_crew(TWO_CORES) as crew:
+        futures = [crew.submit(_served(base, gate, image_seconds=60.0), image)]
+        assert gate.entered.wait(30)
+        futures.append(crew.submit(_served(base, base.visual, 2), image))
+        crew.line.close()
+        time.sleep(0.05)  # the other core looks, and there is something left, for which it has to wait
+        gate.opened.set()
+        crew.crew.join()
+    assert [len(future.result(0).features) for future in futures] == [1, 1]
+
+
 def test_a_forward_on_one_core_lets_the_other_decode_and_forward(base: BaseModel) -> None:
     gate = Gate(base.visual)
     with open_crew(TWO_CORES) as crew:

@@ -292,6 +292,21 @@ def test_the_first_broken_image_is_named_whichever_thread_is_faster(base: BaseMo
     assert forward(line) is None
 
 
+def test_once_an_image_is_broken_no_more_of_its_request_is_decoded_or_forwarded(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=8, shared_cores=3)), served(base)
+    work = encoded(model, 5)
+    line.put(work)
+    first, second, third = (decoding(line) for _ in range(3))
+    line.decoded(second, ValueError("second"))
+    assert line.next_step(wait=False) is None
+    line.decoded(third)
+    assert line.next_step(wait=False) is None
+    assert not work.answer.done()
+    line.decoded(first)
+    assert str(work.answer.exception(0)) == "second"
+    assert line.next_step(wait=False) is None
+
+
 def test_a_closed_line_gives_out_what_is_ready_and_cancels_what_is_not(base: BaseModel) -> None:
     line, model = Line(DEVICE), served(base)
     waiting, done = encoded(model, 1), ready(model, 1)
