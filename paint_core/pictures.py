@@ -34,6 +34,7 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     """
     try:
         with Image.open(io.BytesIO(image_bytes), formats=ALLOWED_FORMATS) as image:
+            image.decodermaxblock = max(image.decodermaxblock, len(image_bytes))  # all at once: it is in memory
             width, height = image.size
             if width * height > min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels):
                 raise ImageDecodeError(f"{width} x {height} is over {max_pixels:,} pixels: shrink the picture")

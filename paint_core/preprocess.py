@@ -87,8 +87,8 @@ class Preprocess:
         """
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)
-            shown = self._reduce(image) if reduced else image
-            return np.array(self._to_square_rgb(shown), dtype=np.uint8)
+            square = self._reduce(image) if reduced else None
+            return np.array(square or self._to_square_rgb(image), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
@@ -109,19 +109,27 @@ class Preprocess:
         std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
         return batch.sub_(mean).div_(std).to(dtype)
 
-    def _reduce(self, image: Image.Image) -> Image.Image:
-        """The JPEG at a fraction of its size, already resized; anything else as it is."""
+    def _reduce(self, image: Image.Image) -> Image.Image | None:
+        """What the model sees of a JPEG that is decoded at a fraction of its size; None: it is not to be, or is none."""
         if self._resize is None or self._resize_mode != "shortest":
-            return image
-        width, height = image.size
+            return None
+        size = image.size
         least = int(_LEAST_REDUCED * self.size)
         drafted = image.draft(None, (least, least))  # None keeps the picture's own mode
-        if drafted is None or image.size == (width, height):
-            return image
-        short = min(width, height)
-        resized = (self.size * width // short, self.size * height // short)  # as torchvision's Resize
-        # The last row and column of a reduced JPEG may lie partly outside the picture: only the box is inside.
-        return image.resize(resized, pil_modes_mapping[self._resize.interpolation], box=drafted[1])
+        if drafted is None or image.size == size:
+            return None
+        # The last row and column of a reduced JPEG may lie partly outside the picture: only the drafted box is inside.
+        inside = drafted[1][2:]
+        spans = [self._span(side, min(size), end) for side, end in zip(size, inside, strict=True)]
+        box = (spans[0][0], spans[1][0], spans[0][1], spans[1][1])
+        square = image.resize((self.size, self.size), pil_modes_mapping[self._resize.interpolation], box=box)
+        return square if square.mode == "RGB" else square.convert("RGB")
+
+    def _span(self, side: int, short: int, end: float) -> tuple[float, float]:
+        """What torchvision's Resize and CenterCrop leave of a side, on the scale on which all of it goes up to `end`."""
+        resized = self.size * side // short
+        start = round((resized - self.size) / 2)
+        return start * end / resized, min(end, (start + self.size) * end / resized)
 
     def _require_small(self, size: tuple[int, int], max_pixels: int) -> None:
         # The short side is resized to S before the crop, so a long thin strip would grow without bound.
