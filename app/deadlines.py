@@ -24,7 +24,10 @@ async def until(deadline: float | None, waited_for: Callable[[], str]) -> AsyncI
     Raises:
         DeadlineExceededError: The deadline has passed.
     """
-    timeout = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
+    if deadline is None:
+        yield
+        return
+    timeout = asyncio.timeout(deadline - time.monotonic())
     try:
         async with timeout:
             yield

@@ -22,6 +22,7 @@ from app.serving.crews import CoreCrew, Crew, DeviceCrew
 from app.serving.heads import HeadCache
 from app.serving.line import Line, Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
+from app.serving.postbox import Postbox
 from app.serving.work import Answer, Work
 
 _CPU_BATCH_IMAGES = 16
@@ -98,6 +99,7 @@ class Engine:
         crew = CoreCrew if pace.shared_cores else DeviceCrew
         self.line = Line(pace)
         self._crew: Crew = crew(self.line, pace.shared_cores or decode_threads, on_batch)
+        self._postbox: Postbox[Answer] | None = None
         self._served: ServedModel | None = None
         self._beside: dict[str, ServedModel] = {}
         self._trouble = "the process is starting."
@@ -265,9 +267,12 @@ class Engine:
         self._beside = {}
 
     async def _answer(self, work: Work) -> Answer:
+        loop = asyncio.get_running_loop()
+        if self._postbox is None or self._postbox.loop is not loop:
+            self._postbox = Postbox(loop)
         self.line.put(work)
         async with until(work.deadline, work.where):
-            return await asyncio.wrap_future(work.answer)  # cancelled with us, and then the line drops the images
+            return await self._postbox.wait(work.answer)  # cancelled with us, and then the line drops the images
 
 
 def _timing(work: Work, start: float) -> dict[str, float]:

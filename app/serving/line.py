@@ -168,7 +168,7 @@ class Line:
                 if self._may_forward(now):
                     if batch := self._take_batch(self._pace.max_images, now):
                         return batch
-                elif self._is_closing or not wait:
+                elif not wait or (self._is_closing and not self._num_decoding):
                     return None
                 else:
                     self._forwardable.wait(self._time_left(now))
