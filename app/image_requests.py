@@ -25,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.datasets.schemas import parse_list
 from app.errors import ImageRefusedError, UnsupportedMediaTypeError
+from app.labelsets.known import read_labels
 from app.settings import AppSettings
 
 VERSION_HEADER = "Paintbox-Version"
@@ -39,7 +40,7 @@ REQUEST_KEY = {
 """The header, as the OpenAPI document tells of it."""
 
 _JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
-_LISTS = frozenset({"candidate_labels", "templates"})
+_READ = {"candidate_labels": read_labels, "templates": parse_list}
 _PAYLOADS = frozenset({"images", "texts"})
 _MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
 _MAX_TIMEOUT_MS = 600_000
@@ -238,7 +239,7 @@ def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
     values: dict[str, list[str]] = {}
     for name, value in items:
         values.setdefault(name, []).append(value)
-    return {name: parse_list(given) if name in _LISTS else given[-1] for name, given in values.items()}
+    return {name: _READ[name](given) if name in _READ else given[-1] for name, given in values.items()}
 
 
 def _validate(validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:

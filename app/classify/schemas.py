@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, WrapValidator, model_validator
 
 from app.datasets.schemas import Template, Templates
 from app.image_requests import Base64Image, InferenceOptions
+from app.labelsets.known import keep_known
 from app.labelsets.schemas import Label
 
 
 class ClassifyOptions(InferenceOptions):
     """What a classify request may say beside its images. The labels come from one of three places."""
 
-    candidate_labels: tuple[Label, ...] | None = Field(default=None, description="What the images may show")
+    candidate_labels: Annotated[tuple[Label, ...] | None, WrapValidator(keep_known)] = Field(
+        default=None, description="What the images may show"
+    )
     label_set: str | None = Field(default=None, max_length=64, description="Id of a label set, in place of labels")
     dataset: str | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
     templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")

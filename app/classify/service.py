@@ -16,6 +16,7 @@ from app.errors import EdgeError
 from app.image_requests import check_images
 from app.labelsets.cache import Labels, LabelSource
 from app.labelsets.checks import check_labels, check_size
+from app.labelsets.known import KnownLabels
 from app.services import Services
 from app.serving.engine import Scored
 from app.serving.model import ServedModel
@@ -180,7 +181,8 @@ async def choose(
 async def _find_labels(services: Services, options: ClassifyOptions) -> Labels:
     """Return the labels, which have been checked, and the templates that come with them, if any do."""
     if options.candidate_labels is not None:
-        check_labels(options.candidate_labels)
+        if not isinstance(options.candidate_labels, KnownLabels):
+            check_labels(options.candidate_labels)
         return Labels(options.candidate_labels, ())
     if options.label_set is not None:
         return await services.labels.get(LabelSource.LABEL_SET, options.label_set)
