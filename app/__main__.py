@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from app.logs import LateStream, set_up_logging
+from app.one_write import OneWriteProtocol
 from app.settings import AppSettings
 from paint_core.allocator import keep_freed_memory
 from registry.errors import ConfigurationError
@@ -51,7 +52,7 @@ def _serve(settings: AppSettings) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="on",
         server_header=False,

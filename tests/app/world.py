@@ -18,6 +18,7 @@ from starlette.testclient import TestClient
 from torch import Tensor
 
 from app.main import create_app
+from app.one_write import OneWriteProtocol
 from app.queue import MemoryDoorbell
 from app.services import Services
 from app.settings import AppSettings
@@ -78,7 +79,7 @@ def serve(world: World) -> Iterator[str]:
     """The address of a real server on a real socket in front of a running application."""
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        world.client.app, loop="uvloop", http="httptools", ws="none", lifespan="off", log_config=None
+        world.client.app, loop="uvloop", http=OneWriteProtocol, ws="none", lifespan="off", log_config=None
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
