@@ -42,8 +42,11 @@ def main() -> int:
 
 def _serve(settings: AppSettings) -> int:
     gc.disable()  # else the imports are gone through again and again, though they stay as long as the process
+    import torch
+
     from app.main import create_app  # loads torch for seconds, so every setting that can be is checked before
 
+    torch.set_num_threads(1)  # of this thread, and of those that do not say otherwise: see `app.serving.cores`
     gc.freeze()
     gc.enable()
     app = create_app(settings)

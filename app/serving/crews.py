@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import torch
 
+from app.serving.cores import computing_with
 from app.serving.forwarding import Flight, land, launch
-from app.serving.line import Decoding, Line
+from app.serving.line import Decoding, Forwarding, Line
 
 
 class Crew(Protocol):
@@ -26,8 +28,8 @@ class Crew(Protocol):
 class CoreCrew:
     """One thread a core: it forwards a batch if one may leave, and decodes an image if not.
 
-    Each forwards by itself, so none of its layers waits for another thread; what is worth more cores than one gets
-    them when the others have nothing to do.
+    Each forwards by itself, so none of its layers waits for another thread. What is worth more cores than one gets them
+    when the others have nothing to do, in a thread that has helpers (`app.serving.cores`).
 
     Args:
         line: Where the works stand; its pace shares as many cores.
@@ -38,26 +40,30 @@ class CoreCrew:
     def __init__(self, line: Line, num_cores: int, on_batch: Callable[[int], object] = int) -> None:
         self._line = line
         self._on_batch = on_batch
+        self._shared = ThreadPoolExecutor(1, thread_name_prefix="paintbox-cores")
         self._threads = _start([self._run] * num_cores, "paintbox-core")
 
     def join(self) -> None:
         """Wait for the threads to end, once the line is closed."""
         _join(self._threads)
+        self._shared.shutdown()
 
     def _run(self) -> None:
-        num_cores = 0
+        torch.set_num_threads(1)
         while (step := self._line.next_step()) is not None:
             if isinstance(step, Decoding):
                 _decode(self._line, step)
+            elif step.num_cores == 1:
+                self._forward(step)
             else:
-                if step.num_cores != num_cores:
-                    num_cores = step.num_cores
-                    torch.set_num_threads(num_cores)  # of the forwards that this thread starts
-                if (flight := launch(step.batch, self._on_batch)) is not None:
-                    land(flight)
-                self._line.forwarded(step)
-                del flight
+                self._shared.submit(self._forward, step).result()
             del step  # or an idle thread would keep the last request and its model in memory
+
+    def _forward(self, step: Forwarding) -> None:
+        with computing_with(step.num_cores):
+            if (flight := launch(step.batch, self._on_batch)) is not None:
+                land(flight)
+        self._line.forwarded(step)
 
 
 class DeviceCrew:

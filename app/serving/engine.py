@@ -94,7 +94,7 @@ class Engine:
     ) -> None:
         self.admission = Admission(max_queue_images)
         self._texts = Admission(max_queue_texts, "texts")
-        self.heads = HeadCache(head_cache_bytes)
+        self.heads = HeadCache(head_cache_bytes, decode_threads)
         pace = pace or choose_pace(torch.device("cpu"), decode_threads)
         crew = CoreCrew if pace.shared_cores else DeviceCrew
         self.line = Line(pace)

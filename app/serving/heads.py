@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from app.serving.cores import compute_apart
 from paint_core.heads import build_head, encode_texts
 from paint_core.models import BaseModel
 
@@ -49,10 +50,12 @@ class HeadCache:
 
     Args:
         max_bytes: What heads and their labels may take; the newest is kept whatever it takes.
+        num_cores: What building one may take.
     """
 
-    def __init__(self, max_bytes: int = 256 << 20) -> None:
+    def __init__(self, max_bytes: int = 256 << 20, num_cores: int = 1) -> None:
         self._max_bytes = max_bytes
+        self._num_cores = num_cores
         self._num_bytes = 0
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
         self._lock = threading.Lock()
@@ -66,14 +69,14 @@ class HeadCache:
             if entry is not None:
                 self._entries.move_to_end(key)
                 return entry.head
-            head = self._thread.submit(_build, base, classnames, templates)
+            head = self._thread.submit(compute_apart, self._num_cores, _build, base, classnames, templates)
             self._keep(key, _Entry(head, _count_bytes(base, classnames, templates)))
         head.add_done_callback(lambda done: self._forget_failed(key, done))
         return head
 
     def embed(self, base: BaseModel, texts: Sequence[str]) -> Future[Tensor]:
         """Return the unit embeddings [B, D] of texts on the CPU, once they are there. Nothing of it is kept."""
-        return self._thread.submit(_embed, base, tuple(texts))
+        return self._thread.submit(compute_apart, self._num_cores, _embed, base, tuple(texts))
 
     @property
     def num_bytes(self) -> int:

@@ -128,6 +128,7 @@ class Line:
         self._ready, self._spare = _Lanes(pace.turn), _Lanes(pace.turn)
         self._num_decoding = 0
         self._num_free_cores = pace.shared_cores
+        self._is_sharing = False  # whether several cores forward a batch together
         self._has_company = False  # whether the last batch was of several works
         self._since = self._quiet_at = 0.0
         self._is_closing = False
@@ -218,6 +219,7 @@ class Line:
         """Take note that a batch is done, and its cores are free."""
         with self._lock:
             self._num_free_cores += forwarding.num_cores
+            self._is_sharing &= forwarding.num_cores == 1
             self._forwardable.notify(forwarding.num_cores)
 
     def close(self) -> None:
@@ -255,6 +257,7 @@ class Line:
             num_images, num_cores = self._share()
             if batch := self._take_batch(num_images, now):
                 self._num_free_cores -= num_cores
+                self._is_sharing |= num_cores > 1
                 return Forwarding(batch, num_cores)
         return None if self._is_closing else self._take_image()
 
@@ -265,9 +268,11 @@ class Line:
             return self._pace.max_images, 1
         model, num_waiting = (self._ready or self._spare).next()
         parts = min(num_cores, max(1, num_waiting // _LEAST_PART_IMAGES))
-        num_images = min(self._pace.max_images, math.ceil(num_waiting / parts))
+        num_images = math.ceil(num_waiting / parts)
         is_long = num_images * model.runner.image_seconds >= _LEAST_SHARED_SECONDS
-        return num_images, num_cores // parts if is_long else 1
+        if is_long and parts < num_cores and not self._is_sharing:
+            return min(self._pace.max_images, num_waiting), num_cores
+        return min(self._pace.max_images, num_images), 1
 
     def _make_ready(self, work: Work, indices: Iterable[int]) -> None:
         if not self._ready:
