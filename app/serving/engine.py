@@ -25,7 +25,7 @@ from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.postbox import Postbox
 from app.serving.work import Answer, Work
 
-_CPU_BATCH_IMAGES = 16
+_CPU_BATCH_IMAGES, _CPU_ENOUGH_IMAGES = 32, 16
 _CPU_WAIT_SECONDS = 0.05
 _CPU_LINGER_SECONDS = 0.001
 
@@ -64,6 +64,7 @@ def choose_pace(
     is_cpu = device.type == "cpu"
     return Pace(
         max_images=max_images or (_CPU_BATCH_IMAGES if is_cpu else MAX_BATCH_IMAGES),
+        enough_images=_CPU_ENOUGH_IMAGES if is_cpu else 0,
         wait_seconds=wait_ms / 1000 if wait_ms is not None else (_CPU_WAIT_SECONDS if is_cpu else 0.0),
         linger_seconds=_CPU_LINGER_SECONDS if is_cpu else 0.0,
         shared_cores=num_cores if is_cpu else 0,

@@ -23,6 +23,7 @@ Batch = list[tuple[Work, list[int]]]
 """Images of one model: works, and which of their images."""
 
 _LEAST_PART_IMAGES = 2
+_QUICK_IMAGE_SECONDS = 0.005
 _LEAST_SHARED_SECONDS = 0.02
 """Of a forward that several cores do together: at the end of each layer they wait for each other."""
 
@@ -33,6 +34,8 @@ class Pace:
 
     Attributes:
         max_images: Most images of a batch.
+        enough_images: Images of a quick model that leave although more are being decoded, so that one core forwards
+            while another decodes; 0: as many as a batch has at most. What is slow waits for all that may join.
         wait_seconds: How long images that are ready may wait for others that are still being decoded.
         linger_seconds: How long the device waits once nothing is being decoded, if its last batch was of several
             requests: their clients are likely to ask again at once, and a batch of one costs nearly as much as a few.
@@ -40,9 +43,15 @@ class Pace:
     """
 
     max_images: int = MAX_BATCH_IMAGES
+    enough_images: int = 0
     wait_seconds: float = 0.0
     linger_seconds: float = 0.0
     shared_cores: int = 0
+
+    def full(self, image_seconds: float) -> int:
+        """Return how many images of a model make a batch that waits for no more."""
+        is_quick = self.enough_images and image_seconds < _QUICK_IMAGE_SECONDS
+        return min(self.enough_images, self.max_images) if is_quick else self.max_images
 
     @property
     def turn(self) -> int:
@@ -76,9 +85,9 @@ class _Lanes:
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
-    def has(self, num_images: int) -> bool:
-        """Return whether so many images of one model are there."""
-        return any(len(lane) >= num_images for lane in self._lanes.values())
+    def are_full(self, pace: Pace) -> bool:
+        """Return whether enough images of one model are there for a batch that waits for no more."""
+        return any(len(lane) >= pace.full(model.runner.image_seconds) for model, lane in self._lanes.items())
 
     def next(self) -> tuple[ServedModel, int]:
         """Return the model whose turn it is, and how many images of it are there."""
@@ -301,7 +310,7 @@ class Line:
         """Return whether the next batch should wait for nothing that is not decoded yet."""
         if not self._ready:
             return False
-        return now - self._since >= self._pace.wait_seconds or self._ready.has(self._pace.max_images)
+        return now - self._since >= self._pace.wait_seconds or self._ready.are_full(self._pace)
 
     def _may_forward(self, now: float) -> bool:
         if self._is_closing:

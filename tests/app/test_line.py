@@ -336,3 +336,33 @@ def test_cores_of_a_closed_line_finish_what_is_ready_or_being_decoded(base: Base
     assert line.next_step() is None
     with pytest.raises(RuntimeError):
         line.put(ready(model, 1))
+
+
+def test_a_quick_model_forwards_while_more_is_decoded_and_a_slow_one_waits_for_all(base: BaseModel) -> None:
+    pace = Pace(max_images=8, enough_images=4, wait_seconds=60, shared_cores=2)
+    for image_seconds, size in ((SHORT, 4), (LONG, 6)):
+        line, model = Line(pace), served(base, image_seconds)
+        for _ in range(6):
+            line.put(encoded(model, 1))
+        decode(line, size)
+        batch = forward(line)
+        assert batch is not None
+        assert len(batch) in (4, 3)  # the slow one's six are shared out among two cores
+    assert Pace(max_images=2, enough_images=4).full(SHORT) == 2
+    assert Pace(max_images=8).full(SHORT) == 8
+
+
+def test_while_cores_share_a_forward_no_other_is_shared(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=8, shared_cores=4)), served(base, LONG)
+    line.put(encoded(model, 2))
+    late = [decoding(line) for _ in range(2)]
+    line._num_decoding = 0  # as if they hung: two cores are left
+    line.put(ready(model, 1))
+    shared = forwarding(line)
+    assert shared.num_cores == 2
+    line._num_free_cores += len(late)
+    line.put(ready(model, 1))
+    assert forwarding(line).num_cores == 1
+    line.forwarded(shared)
+    line.put(ready(model, 1))
+    assert forwarding(line).num_cores == 3
