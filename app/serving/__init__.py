@@ -1,1 +1,1 @@
-"""The serving engine: decode pool, batcher, head cache, served models and their swap. Knows nothing of HTTP or SQL."""
+"""The serving engine: its line and its threads, head cache, served models and their swap. Knows no HTTP or SQL."""

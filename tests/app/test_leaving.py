@@ -33,9 +33,9 @@ def slow_image() -> bytes:
     return out.getvalue()
 
 
-def body(image: bytes, num_images: int) -> tuple[bytes, dict[str, str]]:
-    """A form with so many images and two labels."""
-    parts = [f'--x\r\nContent-Disposition: form-data; name="candidate_labels"\r\n\r\n{label}\r\n' for label in "ab"]
+def body(image: bytes, num_images: int, labels: str = "ab") -> tuple[bytes, dict[str, str]]:
+    """A form with so many images and labels of one letter."""
+    parts = [f'--x\r\nContent-Disposition: form-data; name="candidate_labels"\r\n\r\n{label}\r\n' for label in labels]
     file = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i.png"\r\n\r\n' + image + b"\r\n"
     data = "".join(parts).encode() + file * num_images + b"--x--\r\n"
     return data, {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(len(data))}
@@ -54,21 +54,24 @@ def num_batches(world: World) -> float:
     return count
 
 
-def test_a_client_that_goes_frees_its_place_and_its_images_are_not_worked_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("path", "labels"), [("/v1/classify", "ab"), ("/v1/embed", "")])
+def test_a_client_that_goes_frees_its_place_and_its_images_are_not_worked_on(
+    tmp_path: Path, path: str, labels: str
+) -> None:
     with open_world(tmp_path, decode_threads=1) as world, serve(world) as url:
         admission = world.services.engine.admission
-        data, headers = body(slow_image(), 30)
+        data, headers = body(slow_image(), 30, labels)
         lines = [f"{name}: {value}\r\n" for name, value in {"Host": "127.0.0.1", **headers}.items()]
-        head = f"POST /v1/classify HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+        head = f"POST {path} HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
         batches = num_batches(world)
         with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0)) as connection:
             connection.sendall(head + data)
             wait_for(lambda: admission.num_images == 30)
         wait_for(lambda: admission.num_images == 0, 0.25)  # far less than it takes to decode them
-        assert world.client.post("/v1/classify", content=body(SMALL, 1)[0], headers=headers).status_code == 200
+        assert world.client.post(path, content=body(SMALL, 1, labels)[0], headers=headers).status_code == 200
         assert num_batches(world) <= batches + 2
         text = world.client.get("/metrics").text
-        assert 'paintbox_http_requests_total{method="POST",route="/v1/classify",status="499"} 1.0' in text
+        assert f'paintbox_http_requests_total{{method="POST",route="{path}",status="499"}} 1.0' in text
 
 
 @pytest.fixture
