@@ -181,7 +181,7 @@ def describe(model: type[BaseModel], *headers: dict[str, Any]) -> dict[str, Any]
 
     Args:
         model: Of the JSON body; `app.openapi` puts its schema into the document.
-        headers: That it reads, too.
+        *headers: That it reads, too.
 
     Returns:
         For the route's `openapi_extra`.

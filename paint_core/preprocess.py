@@ -110,7 +110,7 @@ class Preprocess:
         return batch.sub_(mean).div_(std).to(dtype)
 
     def _reduce(self, image: Image.Image) -> Image.Image | None:
-        """What the model sees of a JPEG that is decoded at a fraction of its size; None: it is not to be, or is none."""
+        """What the model sees of a JPEG decoded at a fraction of its size; None: it is not to be, or is none."""
         if self._resize is None or self._resize_mode != "shortest":
             return None
         size = image.size
@@ -126,7 +126,7 @@ class Preprocess:
         return square if square.mode == "RGB" else square.convert("RGB")
 
     def _span(self, side: int, short: int, end: float) -> tuple[float, float]:
-        """What torchvision's Resize and CenterCrop leave of a side, on the scale on which all of it goes up to `end`."""
+        """What torchvision's Resize and CenterCrop leave of a side, on a scale that goes up to `end`."""
         resized = self.size * side // short
         start = round((resized - self.size) / 2)
         return start * end / resized, min(end, (start + self.size) * end / resized)

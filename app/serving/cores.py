@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import torch
 
-_Arguments = ParamSpec("_Arguments")
+_Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
 
@@ -37,16 +37,13 @@ def computing_with(num_cores: int) -> Iterator[None]:
         torch.set_num_threads(1)
 
 
-def compute_apart(
-    num_cores: int, work: Callable[_Arguments, _Result], *args: _Arguments.args, **kwargs: _Arguments.kwargs
-) -> _Result:
+def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args: *_Arguments) -> _Result:
     """Return what a function returns, or raise what it raises, computed by a thread that ends with it.
 
     Args:
         num_cores: How many cores it takes.
         work: The function.
-        args: Of it.
-        kwargs: Likewise.
+        *args: Of it.
 
     Returns:
         Its result.
@@ -56,7 +53,7 @@ def compute_apart(
     def run() -> None:
         try:
             with computing_with(num_cores):
-                result.set_result(work(*args, **kwargs))
+                result.set_result(work(*args))
         except BaseException as error:  # an edge: it is raised where it is waited for
             result.set_exception(error)
 
