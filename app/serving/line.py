@@ -24,7 +24,6 @@ Batch = list[tuple[Work, list[int]]]
 
 _LEAST_PART_IMAGES = 2
 _QUICK_IMAGE_SECONDS = 0.005
-"""What is slower has weights that no cache holds: all cores read them for one batch, not each for its own."""
 _LEAST_SHARED_SECONDS = 0.02
 """Of a forward that several cores do together: at the end of each layer they wait for each other."""
 
@@ -277,11 +276,10 @@ class Line:
         if num_cores == 1 or self._is_under_way():
             return self._pace.max_images, 1
         model, num_waiting = (self._ready or self._spare).next()
-        image_seconds = model.runner.image_seconds
         parts = min(num_cores, max(1, num_waiting // _LEAST_PART_IMAGES))
         num_images = math.ceil(num_waiting / parts)
-        is_long = num_images * image_seconds >= _LEAST_SHARED_SECONDS
-        if is_long and not self._is_sharing and (parts < num_cores or image_seconds >= _QUICK_IMAGE_SECONDS):
+        is_long = num_images * model.runner.image_seconds >= _LEAST_SHARED_SECONDS
+        if is_long and parts < num_cores and not self._is_sharing:
             return min(self._pace.max_images, num_waiting), num_cores
         return min(self._pace.max_images, num_images), 1
 
