@@ -1,8 +1,10 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how hard the API is tried."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 # A law is tried on few examples, because many of ours run a model. No deadline: a busy machine is not a bug.
@@ -23,3 +25,11 @@ def fuzz_examples(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def fuzz_seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--fuzz-seed"))
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch() -> Iterator[None]:
+    """Engines let threads that are started later compute with one core; other tests compare bits, which depend on it."""
+    num_threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(num_threads)
