@@ -29,7 +29,7 @@ def fuzz_seed(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(autouse=True)
 def _threads_of_torch() -> Iterator[None]:
-    """Engines let threads that are started later compute with one core; other tests compare bits, which depend on it."""
+    """Engines let later threads compute with one core; other tests compare bits, which depend on it."""
     num_threads = torch.get_num_threads()
     yield
     torch.set_num_threads(num_threads)
