@@ -29,13 +29,13 @@ from app.labelsets.known import read_labels
 from app.settings import AppSettings
 
 VERSION_HEADER = "Paintbox-Version"
-_REQUEST_KEY_HEADER, _MAX_REQUEST_KEY = "X-Request-Key", 200
+REQUEST_KEY_HEADER, MAX_REQUEST_KEY = "X-Request-Key", 200
 REQUEST_KEY = {
-    "name": _REQUEST_KEY_HEADER,
+    "name": REQUEST_KEY_HEADER,
     "in": "header",
     "required": False,
     "description": "Requests of the same key are answered by the same of `active` and `canary`",
-    "schema": {"type": "string", "maxLength": _MAX_REQUEST_KEY},
+    "schema": {"type": "string", "maxLength": MAX_REQUEST_KEY},
 }
 """The header, as the OpenAPI document tells of it."""
 
@@ -145,10 +145,10 @@ def read_request_key(request: Request) -> str | None:
     Raises:
         RequestValidationError: It is too long.
     """
-    key = request.headers.get(_REQUEST_KEY_HEADER)
-    if key is not None and len(key) > _MAX_REQUEST_KEY:
-        message = f"String should have at most {_MAX_REQUEST_KEY} characters"
-        raise RequestValidationError([{"loc": ("header", _REQUEST_KEY_HEADER), "msg": message}])
+    key = request.headers.get(REQUEST_KEY_HEADER)
+    if key is not None and len(key) > MAX_REQUEST_KEY:
+        message = f"String should have at most {MAX_REQUEST_KEY} characters"
+        raise RequestValidationError([{"loc": ("header", REQUEST_KEY_HEADER), "msg": message}])
     return key or None
 
 

@@ -88,7 +88,7 @@ class Preprocess:
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)
             square = self._reduce(image) if reduced else None
-            return np.array(square or self._to_square_rgb(image), dtype=np.uint8)
+            return np.array(square if square is not None else self._to_square_rgb(image), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32

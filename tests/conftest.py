@@ -1,10 +1,8 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how hard the API is tried."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
-import torch
 from hypothesis import settings
 
 # A law is tried on few examples, because many of ours run a model. No deadline: a busy machine is not a bug.
@@ -25,11 +23,3 @@ def fuzz_examples(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def fuzz_seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--fuzz-seed"))
-
-
-@pytest.fixture(autouse=True)
-def _threads_of_torch() -> Iterator[None]:
-    """Engines let later threads compute with one core; other tests compare bits, which depend on it."""
-    num_threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(num_threads)

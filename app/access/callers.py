@@ -70,6 +70,11 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def asker_of(request: Request, request_key: str | None) -> str:
+    """Return by what requests of the same client are known: what it names, else its API key, else its address."""
+    return request_key or caller_of(request).key_id or (request.client.host if request.client else "")
+
+
 def key_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """Return what a log may tell of who makes a request: the public id of their key, if they have one."""
     caller = scope["state"].get("caller")

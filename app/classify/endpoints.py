@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 
-from app.access.callers import caller_of
+from app.access.callers import asker_of
 from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import Classification, ClassifyBody
@@ -38,7 +38,7 @@ async def classify(request: Request) -> Response:
     """
     started = time.monotonic()
     services = services_of(request)
-    key = read_request_key(request) or caller_of(request).key_id or (request.client.host if request.client else "")
+    key = asker_of(request, read_request_key(request))
     body = await read_request(request, ClassifyBody)
     async with cancelled_when_gone(request):
         answer = await service.answer(services, body.images, body, key, started)

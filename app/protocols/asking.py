@@ -8,11 +8,12 @@ from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Header, Request
 
-from app.access.callers import CallerDep
+from app.access.callers import asker_of
 from app.classify import service
 from app.classify.schemas import ClassifyOptions
 from app.classify.service import Classified
 from app.disconnects import cancelled_when_gone
+from app.image_requests import MAX_REQUEST_KEY, REQUEST_KEY_HEADER
 from app.services import Services, ServicesDep
 
 
@@ -53,14 +54,12 @@ class Asker:
 
 async def get_asker(
     services: ServicesDep,
-    caller: CallerDep,
     request: Request,
     background: BackgroundTasks,
-    request_key: Annotated[str | None, Header(alias="X-Request-Key", max_length=200)] = None,
+    request_key: Annotated[str | None, Header(alias=REQUEST_KEY_HEADER, max_length=MAX_REQUEST_KEY)] = None,
 ) -> Asker:
-    """Return who asks: whom they name, else their API key, else their address."""
-    address = request.client.host if request.client else ""
-    return Asker(services, request_key or caller.key_id or address, request, background)
+    """Return who asks."""
+    return Asker(services, asker_of(request, request_key), request, background)
 
 
 AskerDep = Annotated[Asker, Depends(get_asker)]

@@ -22,7 +22,9 @@ _Result = TypeVar("_Result")
 
 @contextmanager
 def computing_with(num_cores: int) -> Iterator[None]:
-    """Let what this thread computes take so many cores, and afterwards one, as threads that are started then do.
+    """Let what this thread computes take so many cores, and afterwards as many as before.
+
+    torch gives threads that are started later the number that any thread said last.
 
     Args:
         num_cores: How many.
@@ -30,11 +32,12 @@ def computing_with(num_cores: int) -> Iterator[None]:
     Yields:
         None: The calling thread computes with them meanwhile.
     """
+    before = torch.get_num_threads()
     torch.set_num_threads(num_cores)
     try:
         yield
     finally:
-        torch.set_num_threads(1)
+        torch.set_num_threads(before)
 
 
 def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args: *_Arguments) -> _Result:

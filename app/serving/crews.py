@@ -29,7 +29,8 @@ class CoreCrew:
     """One thread a core: it forwards a batch if one may leave, and decodes an image if not.
 
     Each forwards by itself, so none of its layers waits for another thread. What is worth more cores than one gets them
-    when the others have nothing to do, in a thread that has helpers (`app.serving.cores`).
+    when the others have nothing to do, in a thread that has helpers (`app.serving.cores`). Meanwhile other threads that
+    are started compute by themselves, too; when the crew has ended, they do as before.
 
     Args:
         line: Where the works stand; its pace shares as many cores.
@@ -40,6 +41,7 @@ class CoreCrew:
     def __init__(self, line: Line, num_cores: int, on_batch: Callable[[int], object] = int) -> None:
         self._line = line
         self._on_batch = on_batch
+        self._num_threads = torch.get_num_threads()
         self._shared = ThreadPoolExecutor(1, thread_name_prefix="paintbox-cores")
         self._threads = _start([self._run] * num_cores, "paintbox-core")
 
@@ -47,6 +49,7 @@ class CoreCrew:
         """Wait for the threads to end, once the line is closed."""
         _join(self._threads)
         self._shared.shutdown()
+        torch.set_num_threads(self._num_threads)
 
     def _run(self) -> None:
         torch.set_num_threads(1)
@@ -56,14 +59,17 @@ class CoreCrew:
             elif step.num_cores == 1:
                 self._forward(step)
             else:
-                self._shared.submit(self._forward, step).result()
+                self._shared.submit(self._forward_shared, step).result()
             del step  # or an idle thread would keep the last request and its model in memory
 
     def _forward(self, step: Forwarding) -> None:
-        with computing_with(step.num_cores):
-            if (flight := launch(step.batch, self._on_batch)) is not None:
-                land(flight)
+        if (flight := launch(step.batch, self._on_batch)) is not None:
+            land(flight)
         self._line.forwarded(step)
+
+    def _forward_shared(self, step: Forwarding) -> None:
+        with computing_with(step.num_cores):
+            self._forward(step)
 
 
 class DeviceCrew:
