@@ -4,14 +4,17 @@ OpenMP gives each thread that computes with several cores helpers of its own, wh
 end of each layer helpers look for the next one for a while, but only as long as the process has no more of them than
 cores: then all sleep and are woken layer by layer. On two cores, ViT-B/32's forward of one image takes 57 ms or 81. So
 threads of the service compute by themselves, and only one that stays, or one that ends soon, takes more cores.
+
+A thread of torch has a number of cores of its own. It takes the process's when it first computes, or asks. But
+`torch.set_num_threads` says both, the caller's and the process's: a thread that has not computed yet would get what
+another one said for itself, and its sums would be of another order.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
 
 import torch
@@ -19,25 +22,32 @@ import torch
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
 
+_one_at_a_time = threading.Lock()
 
-@contextmanager
-def computing_with(num_cores: int) -> Iterator[None]:
-    """Let what this thread computes take so many cores, and afterwards as many as before.
 
-    torch gives threads that are started later the number that any thread said last.
+def take_cores(num_cores: int) -> None:
+    """Let what the calling thread computes from now on take so many cores, and leave all other threads theirs.
 
     Args:
         num_cores: How many.
-
-    Yields:
-        None: The calling thread computes with them meanwhile.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(num_cores)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    if torch.get_num_threads() == num_cores:
+        return
+    with _one_at_a_time:
+        known, said = threading.Event(), threading.Event()
+
+        def put_back() -> None:
+            of_the_process = torch.get_num_threads()  # as this thread has not asked before
+            known.set()
+            said.wait()
+            torch.set_num_threads(of_the_process)
+
+        thread = threading.Thread(target=put_back, name="paintbox-put-back", daemon=True)
+        thread.start()
+        known.wait()
+        torch.set_num_threads(num_cores)
+        said.set()
+        thread.join()
 
 
 def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args: *_Arguments) -> _Result:
@@ -55,8 +65,8 @@ def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args:
 
     def run() -> None:
         try:
-            with computing_with(num_cores):
-                result.set_result(work(*args))
+            take_cores(num_cores)
+            result.set_result(work(*args))
         except BaseException as error:  # an edge: it is raised where it is waited for
             result.set_exception(error)
 

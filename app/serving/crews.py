@@ -11,9 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-import torch
-
-from app.serving.cores import computing_with
+from app.serving.cores import take_cores
 from app.serving.forwarding import Flight, land, launch
 from app.serving.line import Decoding, Forwarding, Line
 
@@ -29,8 +27,7 @@ class CoreCrew:
     """One thread a core: it forwards a batch if one may leave, and decodes an image if not.
 
     Each forwards by itself, so none of its layers waits for another thread. What is worth more cores than one gets them
-    when the others have nothing to do, in a thread that has helpers (`app.serving.cores`). Meanwhile other threads that
-    are started compute by themselves, too; when the crew has ended, they do as before.
+    when the others have nothing to do, in a thread that has helpers (`app.serving.cores`).
 
     Args:
         line: Where the works stand; its pace shares as many cores.
@@ -41,7 +38,6 @@ class CoreCrew:
     def __init__(self, line: Line, num_cores: int, on_batch: Callable[[int], object] = int) -> None:
         self._line = line
         self._on_batch = on_batch
-        self._num_threads = torch.get_num_threads()
         self._shared = ThreadPoolExecutor(1, thread_name_prefix="paintbox-cores")
         self._threads = _start([self._run] * num_cores, "paintbox-core")
 
@@ -49,10 +45,9 @@ class CoreCrew:
         """Wait for the threads to end, once the line is closed."""
         _join(self._threads)
         self._shared.shutdown()
-        torch.set_num_threads(self._num_threads)
 
     def _run(self) -> None:
-        torch.set_num_threads(1)
+        take_cores(1)
         while (step := self._line.next_step()) is not None:
             if isinstance(step, Decoding):
                 _decode(self._line, step)
@@ -68,8 +63,8 @@ class CoreCrew:
         self._line.forwarded(step)
 
     def _forward_shared(self, step: Forwarding) -> None:
-        with computing_with(step.num_cores):
-            self._forward(step)
+        take_cores(step.num_cores)
+        self._forward(step)
 
 
 class DeviceCrew:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from app.serving.cores import compute_apart, computing_with
+from app.serving.cores import compute_apart, take_cores
 from app.serving.heads import HeadCache
 from app.serving.line import Pace
 from app.serving.model import ServedModel
@@ -32,10 +32,40 @@ def of_a_new_thread() -> int:
     return found[0]
 
 
-def test_a_thread_computes_with_what_is_said_and_then_as_before(num_threads: int) -> None:
-    with computing_with(2):
-        assert torch.get_num_threads() == 2
+def test_a_thread_takes_cores_for_itself_only(num_threads: int) -> None:
+    taken, looked = threading.Barrier(5), threading.Barrier(5)
+    found: dict[int, int] = {}
+
+    def take(num_cores: int) -> None:
+        take_cores(num_cores)
+        taken.wait(30)
+        found[num_cores] = torch.get_num_threads()
+        looked.wait(30)
+
+    threads = [threading.Thread(target=take, args=(num_cores,)) for num_cores in (1, 2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    taken.wait(30)
+    others = (torch.get_num_threads(), of_a_new_thread())
+    looked.wait(30)
+    for thread in threads:
+        thread.join()
+    assert found == {1: 1, 2: 2, 3: 3, 4: 4}
+    assert others == (num_threads, num_threads)
+
+
+def test_a_thread_may_take_cores_again(num_threads: int) -> None:
+    for num_cores in (1, 2, num_threads, 1):
+        assert compute_apart(num_cores, _taken, 2, num_cores) == [2, num_cores]
     assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
+
+
+def _taken(*numbers: int) -> list[int]:
+    found = []
+    for number in numbers:
+        take_cores(number)
+        found.append(torch.get_num_threads())
+    return found
 
 
 def test_what_is_computed_apart_comes_back_or_raises_and_changes_nothing(num_threads: int) -> None:
@@ -45,13 +75,14 @@ def test_what_is_computed_apart_comes_back_or_raises_and_changes_nothing(num_thr
     assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
 
 
-def test_what_an_engine_is_made_of_leaves_torch_as_it_was(num_threads: int) -> None:
+def test_an_engine_at_work_leaves_torch_as_it_was(num_threads: int) -> None:
     base = load_base("starter")
-    model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
     heads = HeadCache(num_cores=2)
     with open_crew(Pace(max_images=8, shared_cores=2)) as crew:
-        crew.submit(model, probe_images(base.image_size, num_images=3)).result(30)
+        for image_seconds in (0.0, 60.0):  # on one core, and on both
+            model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+            model.runner.image_seconds = image_seconds
+            crew.submit(model, probe_images(base.image_size, num_images=3)).result(30)
         assert len(heads.get(base, ("a", "b"), ("{}",)).result(30)) == 2
-        assert of_a_new_thread() == 1
+        assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
     heads.close()
-    assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
