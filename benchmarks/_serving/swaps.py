@@ -17,11 +17,12 @@ from _serving.servers import Running
 from _serving.versions import Service
 
 _SETTLE_SECONDS = 2.0
+_STEADY_SECONDS = 12.0
 
 
 @dataclass(frozen=True)
 class Swapped:
-    """What swapping did.
+    """What swapping did in one round.
 
     Attributes:
         steady: Clients before and after, without a swap.
@@ -54,11 +55,17 @@ class Swapped:
         return percentile([latency for client in self.steady for latency in client.latencies_ms], 0.99)
 
     @property
-    def megabytes_per_100_swaps(self) -> float:
-        """Slope of a straight line through the memory after the first quarter of the swaps, when caches are full."""
-        later = self.resident[len(self.resident) // 4 :]
-        slope, _ = np.polyfit(np.arange(len(later)), later, 1)
-        return float(100 * slope / 1e6)
+    def p99_over_steady(self) -> float:
+        """What swapping did to the 99th percentile; 1: nothing."""
+        return self.swapping.p99 / self.steady_p99
+
+
+def megabytes_per_100_swaps(rounds: Sequence[Swapped]) -> float:
+    """Return the slope of a straight line through the memory after the first quarter of all swaps: caches are full."""
+    resident = [each for swapped in rounds for each in swapped.resident]
+    later = resident[len(resident) // 4 :]
+    slope, _ = np.polyfit(np.arange(len(later)), later, 1)
+    return float(100 * slope / 1e6)
 
 
 def swap(
@@ -78,8 +85,11 @@ def swap(
         versions: The versions.
         num_swaps: How many swaps.
         interval: Seconds from one to the next; a swap that takes longer makes the next one late.
+
+    Returns:
+        What it did to those who asked.
     """
-    steady_seconds = min(30.0, num_swaps * interval)
+    steady_seconds = min(_STEADY_SECONDS, num_swaps * interval)
     steady = dataclasses.replace(plan, seconds=steady_seconds, concurrency=None)
     before = run(steady)
     swapping = dataclasses.replace(steady, seconds=num_swaps * interval, seed=plan.seed + 1)
