@@ -24,6 +24,9 @@ Batch = list[tuple[Work, list[int]]]
 
 _LEAST_PART_IMAGES = 2
 _QUICK_IMAGE_SECONDS = 0.005
+_LONGEST_BATCH_SECONDS = 0.4
+"""Of a core, with more than one image: whoever comes meanwhile waits, and many images cost little less than a few."""
+
 _LEAST_SHARED_SECONDS = 0.02
 """Of a forward that several cores do together: at the end of each layer they wait for each other."""
 
@@ -33,9 +36,9 @@ class Pace:
     """When a batch leaves.
 
     Attributes:
-        max_images: Most images of a batch.
+        max_images: Most images of a batch; of a model that is slow on a core, fewer.
         enough_images: Images of a quick model that leave although more are being decoded, so that one core forwards
-            while another decodes; 0: as many as a batch has at most. What is slow waits for all that may join.
+            while another decodes; 0: as many as a batch has at most.
         wait_seconds: How long images that are ready may wait for others that are still being decoded.
         linger_seconds: How long the device waits once nothing is being decoded, if its last batch was of several
             requests: their clients are likely to ask again at once, and a batch of one costs nearly as much as a few.
@@ -48,15 +51,26 @@ class Pace:
     linger_seconds: float = 0.0
     shared_cores: int = 0
 
-    def full(self, image_seconds: float) -> int:
+    def most(self, model: ServedModel) -> int:
+        """Return how many images of a model a batch has at most."""
+        seconds = model.runner.image_seconds
+        if not self.shared_cores or seconds < _QUICK_IMAGE_SECONDS or math.isinf(seconds):
+            return self.max_images
+        return min(self.max_images, max(1, round(_LONGEST_BATCH_SECONDS / seconds)))
+
+    def full(self, model: ServedModel) -> int:
         """Return how many images of a model make a batch that waits for no more."""
-        is_quick = self.enough_images and image_seconds < _QUICK_IMAGE_SECONDS
-        return min(self.enough_images, self.max_images) if is_quick else self.max_images
+        is_quick = self.enough_images and model.runner.image_seconds < _QUICK_IMAGE_SECONDS
+        return min(self.enough_images, self.max_images) if is_quick else self.most(model)
 
     @property
-    def turn(self) -> int:
-        """Images of a request that go before the next request's: half a batch."""
+    def decoding_turn(self) -> int:
+        """Images of a request that are decoded before the next request's: half a batch."""
         return max(1, self.max_images // 2)
+
+    def turn(self, model: ServedModel) -> int:
+        """Return how many images of a request are forwarded before the next request's: half a batch."""
+        return max(1, self.most(model) // 2)
 
 
 @dataclass(frozen=True)
@@ -78,16 +92,16 @@ class Forwarding:
 class _Lanes:
     """Images that are ready, one lane a model; the models take turns, so none waits for more than a batch of each."""
 
-    def __init__(self, turn: int) -> None:
-        self._turn = turn
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self._lanes: dict[ServedModel, Turns[Work]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._lanes)
 
-    def are_full(self, pace: Pace) -> bool:
+    def are_full(self) -> bool:
         """Return whether enough images of one model are there for a batch that waits for no more."""
-        return any(len(lane) >= pace.full(model.runner.image_seconds) for model, lane in self._lanes.items())
+        return any(len(lane) >= self._pace.full(model) for model, lane in self._lanes.items())
 
     def next(self) -> tuple[ServedModel, int]:
         """Return the model whose turn it is, and how many images of it are there."""
@@ -98,7 +112,7 @@ class _Lanes:
         """Let images wait."""
         lane = self._lanes.get(work.model)
         if lane is None:
-            lane = self._lanes[work.model] = Turns(self._turn)
+            lane = self._lanes[work.model] = Turns(self._pace.turn(work.model))
         lane.add(work, indices)
 
     def take(self, most: int) -> Batch:
@@ -133,8 +147,8 @@ class Line:
         self._lock = threading.Lock()
         self._decodable = threading.Condition(self._lock)
         self._forwardable = self._decodable if pace.shared_cores else threading.Condition(self._lock)
-        self._encoded: Turns[Work] = Turns(pace.turn)
-        self._ready, self._spare = _Lanes(pace.turn), _Lanes(pace.turn)
+        self._encoded: Turns[Work] = Turns(pace.decoding_turn)
+        self._ready, self._spare = _Lanes(pace), _Lanes(pace)
         self._num_decoding = 0
         self._num_free_cores = pace.shared_cores
         self._is_sharing = False  # whether several cores forward a batch together
@@ -273,15 +287,16 @@ class Line:
     def _share(self) -> tuple[int, int]:
         """Return how many images the next forward takes, and how many cores."""
         num_cores = self._num_free_cores
-        if num_cores == 1 or self._is_under_way():
-            return self._pace.max_images, 1
         model, num_waiting = (self._ready or self._spare).next()
+        most = self._pace.most(model)
+        if num_cores == 1 or self._is_under_way():
+            return most, 1
         parts = min(num_cores, max(1, num_waiting // _LEAST_PART_IMAGES))
         num_images = math.ceil(num_waiting / parts)
         is_long = num_images * model.runner.image_seconds >= _LEAST_SHARED_SECONDS
         if is_long and parts < num_cores and not self._is_sharing:
             return min(self._pace.max_images, num_waiting), num_cores
-        return min(self._pace.max_images, num_images), 1
+        return min(most, num_images), 1
 
     def _make_ready(self, work: Work, indices: Iterable[int]) -> None:
         if not self._ready:
@@ -310,7 +325,7 @@ class Line:
         """Return whether the next batch should wait for nothing that is not decoded yet."""
         if not self._ready:
             return False
-        return now - self._since >= self._pace.wait_seconds or self._ready.are_full(self._pace)
+        return now - self._since >= self._pace.wait_seconds or self._ready.are_full()
 
     def _may_forward(self, now: float) -> bool:
         if self._is_closing:

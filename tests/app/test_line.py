@@ -1,5 +1,6 @@
 """When a batch leaves, and whose images are in it: no threads here, only the order of events."""
 
+import math
 import time
 
 import pytest
@@ -348,8 +349,25 @@ def test_a_quick_model_forwards_while_more_is_decoded_and_a_slow_one_waits_for_a
         batch = forward(line)
         assert batch is not None
         assert len(batch) in (4, 3)  # the slow one's six are shared out among two cores
-    assert Pace(max_images=2, enough_images=4).full(SHORT) == 2
-    assert Pace(max_images=8).full(SHORT) == 8
+    model = served(base, SHORT)
+    assert Pace(max_images=2, enough_images=4).full(model) == 2
+    assert Pace(max_images=8).full(model) == 8
+
+
+def test_a_batch_holds_fewer_images_of_a_model_the_slower_it_is(base: BaseModel) -> None:
+    for image_seconds, size in ((SHORT, 32), (0.02, 20), (LONG, 8), (0.2, 2), (60.0, 1), (math.inf, 32)):
+        line, model = Line(Pace(max_images=32, wait_seconds=60, shared_cores=1)), served(base, image_seconds)
+        for _ in range(40):
+            line.put(ready(model, 1))
+        assert len(forwarding(line).batch) == size
+    assert Pace(max_images=32).most(served(base, LONG)) == 32  # a device has its own
+
+
+def test_a_huge_request_of_a_slow_model_lets_others_pass_after_half_a_batch(base: BaseModel) -> None:
+    line, model = Line(Pace(max_images=32, wait_seconds=60, shared_cores=1)), served(base, LONG)
+    line.put(ready(model, 64))
+    line.put(ready(model, 1))
+    assert sorted(sizes(forward(line))) == [1, 7]
 
 
 def test_while_cores_share_a_forward_no_other_is_shared(base: BaseModel) -> None:
