@@ -24,7 +24,7 @@ Batch = list[tuple[Work, list[int]]]
 
 _LEAST_PART_IMAGES = 2
 _QUICK_IMAGE_SECONDS = 0.005
-_LONGEST_BATCH_SECONDS = 0.4
+_LONGEST_BATCH_SECONDS = 0.8
 """Of a core, with more than one image: whoever comes meanwhile waits, and many images cost little less than a few."""
 
 _LEAST_SHARED_SECONDS = 0.02

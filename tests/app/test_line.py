@@ -355,7 +355,7 @@ def test_a_quick_model_forwards_while_more_is_decoded_and_a_slow_one_waits_for_a
 
 
 def test_a_batch_holds_fewer_images_of_a_model_the_slower_it_is(base: BaseModel) -> None:
-    for image_seconds, size in ((SHORT, 32), (0.02, 20), (LONG, 8), (0.2, 2), (60.0, 1), (math.inf, 32)):
+    for image_seconds, size in ((SHORT, 32), (0.04, 20), (LONG, 16), (0.2, 4), (60.0, 1), (math.inf, 32)):
         line, model = Line(Pace(max_images=32, wait_seconds=60, shared_cores=1)), served(base, image_seconds)
         for _ in range(40):
             line.put(ready(model, 1))
@@ -367,7 +367,7 @@ def test_a_huge_request_of_a_slow_model_lets_others_pass_after_half_a_batch(base
     line, model = Line(Pace(max_images=32, wait_seconds=60, shared_cores=1)), served(base, LONG)
     line.put(ready(model, 64))
     line.put(ready(model, 1))
-    assert sorted(sizes(forward(line))) == [1, 7]
+    assert sorted(sizes(forward(line))) == [1, 15]
 
 
 def test_while_cores_share_a_forward_no_other_is_shared(base: BaseModel) -> None:
