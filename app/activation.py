@@ -15,6 +15,7 @@ import structlog
 
 from app.errors import ActivationFailedError, ActivationInProgressError, VersionNotLoadedError
 from app.serving.engine import Engine
+from app.serving.model import ServedModel
 from app.version_cache import VersionCache
 from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS
@@ -76,7 +77,7 @@ class Activator:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
                     aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, expected=expected, forced=forced)
-            self._engine.swap(model)
+            self._swap(model)
             _log.info("version activated", version=version_id)
 
     @contextmanager
@@ -112,13 +113,19 @@ class Activator:
         if self._failed and self._failed[0] == version_id and time.monotonic() < self._failed[1]:
             return
         try:
-            self._engine.swap(self._versions.obtain(version_id))
+            self._swap(self._versions.obtain(version_id))
         except VersionNotLoadedError as error:
             self._failed = (version_id, time.monotonic() + RETRY_SECONDS)
             self._engine.report_trouble(error.detail)
             return
         self._failed = None
         _log.info("version loaded", version=version_id)
+
+    def _swap(self, model: ServedModel) -> None:
+        previous = self._engine.served
+        self._engine.swap(model)
+        if previous is not None and previous is not model:
+            self._versions.keep(previous)
 
     def _named(self) -> int | None:
         with self._database.read() as session:

@@ -161,7 +161,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             head_cache_bytes=settings.head_cache_bytes,
         )
         stack.callback(engine.close)
-        loader = VersionLoader(database, blobs, bases)
+        loader = VersionLoader(database, blobs, bases, lambda: engine.is_pressed)
         versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
         stack.callback(versions.close)
         activator = Activator(database, versions, engine)
@@ -176,7 +176,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         limits = RateLimits(settings.rate_limit, broker_url)
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
-        metrics.registry.register(StateCollector(engine, bases, shadow))
+        metrics.registry.register(StateCollector(engine, versions, bases, shadow))
         replica = Replica(database, engine, settings.replica_interval_seconds)
         replica.announce()
         stack.callback(replica.withdraw)

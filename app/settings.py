@@ -38,7 +38,8 @@ class AppSettings(StorageSettings):
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
-        version_cache_bytes: Memory for the image towers of versions that are asked for by id; 0 keeps none of them.
+        version_cache_bytes: Memory for the image towers of versions that are asked for by id or were active before; 0
+            keeps none of them.
         decode_threads: Threads that decode images, and on a CPU forward them, too; all cores if left out.
         max_batch_images: Most images of a forward pass; None: 32 on a CPU, 64 on a GPU.
         batch_wait_ms: Milliseconds that decoded images may wait for others that are still being decoded; None: 50 on a

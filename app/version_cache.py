@@ -1,4 +1,4 @@
-"""Versions in memory: those that aliases name are the engine's, others are loaded when somebody asks for them by id."""
+"""Versions in memory: those that aliases name are the engine's; others were, or somebody asked for them by id."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ _log = structlog.get_logger(__name__)
 class VersionCache:
     """Finds versions in memory and loads those that are not there, one at a time: each needs room for an image tower.
 
-    What was asked for by id is kept until others need its room, least recently used out first. A version that goes out
-    lives on as long as a request holds it.
+    What was asked for by id, and what was active before, is kept until others need its room, least recently used out
+    first: to go back to it takes milliseconds, and nothing that has become of its blobs can prevent it. A version that
+    goes out lives on as long as a request holds it.
 
     Args:
         database: Knows which versions and aliases there are.
         loader: Builds versions.
         engine: Holds those that aliases name.
-        max_bytes: Room for the image towers of versions that were asked for by id; 0 keeps none.
+        max_bytes: Room for the image towers of these versions; 0 keeps none.
     """
 
     def __init__(self, database: Database, loader: VersionLoader, engine: Engine, max_bytes: int) -> None:
@@ -121,6 +122,14 @@ class VersionCache:
                     raise
             return self._loader.load(version_id)
 
+    def keep(self, model: ServedModel) -> None:
+        """Keep the version for whoever asks for it next, as long as there is room."""
+        with self._changing:
+            self._kept[model.version_id] = (model, max(own_bytes(model), MODULE_BYTES))
+            self._kept.move_to_end(model.version_id)
+            while sum(num_bytes for _, num_bytes in self._kept.values()) > self._max_bytes:
+                self._kept.popitem(last=False)
+
     def forget(self, version_id: int) -> None:
         """Keep the version no longer."""
         with self._changing:
@@ -168,19 +177,12 @@ class VersionCache:
     def _load(self, version_id: int) -> ServedModel:
         try:
             model = self.obtain(version_id)
-            self._keep(model)
+            self.keep(model)
             _log.info("version loaded", version=version_id, alias=None)
             return model
         finally:
             with self._changing:
                 del self._coming[version_id]
-
-    def _keep(self, model: ServedModel) -> None:
-        with self._changing:
-            self._kept[model.version_id] = (model, max(own_bytes(model), MODULE_BYTES))
-            self._kept.move_to_end(model.version_id)
-            while sum(num_bytes for _, num_bytes in self._kept.values()) > self._max_bytes:
-                self._kept.popitem(last=False)
 
 
 def _is_number(name: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 import torch
 
 from app.errors import VersionNotLoadedError
+from app.serving.breather import Breather
 from app.serving.model import ServedModel, VersionRecipe, build_served_model
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
@@ -29,12 +30,20 @@ class VersionLoader:
         database: Holds versions.
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
+        is_pressed: Whether requests need the cores that building takes; then it takes few of them.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        bases: Mapping[str, BaseModel],
+        is_pressed: Callable[[], bool] = bool,
+    ) -> None:
         self._database = database
         self._blobs = blobs
         self._bases = bases
+        self._is_pressed = is_pressed
 
     def load(self, version_id: int) -> ServedModel:
         """Return the version, built and verified.
@@ -56,7 +65,7 @@ class VersionLoader:
             cause = f"its base {recipe.base_fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
             raise VersionNotLoadedError(version_id, cause)
         try:
-            return build_served_model(recipe, base, self._blobs)
+            return build_served_model(recipe, base, self._blobs, Breather(self._is_pressed))
         except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
             _log.exception("version not loaded", version=version_id)
             no_room = _is_out_of_memory(error)

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
+from app.version_cache import VersionCache
 from paint_core.models import BaseModel
 from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 
@@ -21,12 +22,14 @@ class StateCollector(Collector):
 
     Args:
         engine: Serves versions.
+        versions: Keeps others in memory.
         bases: Loaded base models by fingerprint.
         shadow: Compares versions.
     """
 
-    def __init__(self, engine: Engine, bases: Mapping[str, BaseModel], shadow: Shadow) -> None:
+    def __init__(self, engine: Engine, versions: VersionCache, bases: Mapping[str, BaseModel], shadow: Shadow) -> None:
         self._engine = engine
+        self._versions = versions
         self._shadow = shadow
         self._device = next(iter(bases.values())).device
 
@@ -48,6 +51,12 @@ class StateCollector(Collector):
             "Images that are being classified or wait for it.",
             self._engine.admission.num_images,
         )
+        kept = GaugeMetricFamily(
+            "paintbox_cache_bytes", "Memory of what is kept for later, about.", labels=("cache",), unit="bytes"
+        )
+        kept.add_metric(("heads",), self._engine.heads.num_bytes)
+        kept.add_metric(("versions",), self._versions.num_bytes)
+        yield kept
         if self._device.type == "cuda":
             yield from self._read_device()
 

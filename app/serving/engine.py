@@ -97,7 +97,8 @@ class Engine:
         self._texts = Admission(max_queue_texts, "texts")
         self.heads = HeadCache(head_cache_bytes, decode_threads)
         pace = pace or choose_pace(torch.device("cpu"), decode_threads)
-        crew = CoreCrew if pace.shared_cores else DeviceCrew
+        self._shares_cores = pace.shared_cores > 0
+        crew = CoreCrew if self._shares_cores else DeviceCrew
         self.line = Line(pace)
         self._crew: Crew = crew(self.line, pace.shared_cores or decode_threads, on_batch)
         self._postbox: Postbox[Answer] | None = None
@@ -105,6 +106,11 @@ class Engine:
         self._beside: dict[str, ServedModel] = {}
         self._trouble = "the process is starting."
         self._is_draining = False
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether images need the cores now: whatever else takes them holds up their requests."""
+        return self._shares_cores and self.admission.num_images > 0
 
     @property
     def is_draining(self) -> bool:

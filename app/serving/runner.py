@@ -35,6 +35,10 @@ class Runner(Protocol):
     """Batches that a thread may have under way: more must not be staged before the first has landed."""
     image_seconds: float
     """What an image costs one core, about; 0: the cores do not forward."""
+    is_exact: bool
+    """Whether it computes in float32, as the tower itself does."""
+    num_bytes: int
+    """Memory that it takes beside the tower's and what a forward takes."""
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and given to `launch`."""
@@ -74,6 +78,8 @@ class CpuRunner:
     """
 
     depth = 1
+    is_exact = True
+    num_bytes = 0
 
     def __init__(self, forward: Forward, side: int) -> None:
         self._forward = forward
@@ -123,7 +129,8 @@ class GraphRunner:
     image_seconds = 0.0
 
     def __init__(self, visual: nn.Module, preprocess: Preprocess, device: torch.device, precision: Precision) -> None:
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.is_exact = precision != "bf16"
+        self._dtype = torch.float32 if self.is_exact else torch.bfloat16
         self._visual = copy.deepcopy(visual).to(self._dtype).eval()
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocess.std, device=device).view(1, 3, 1, 1)
@@ -132,6 +139,8 @@ class GraphRunner:
         self._computing, self._copying = (torch.cuda.Stream(device) for _ in range(2))  # type: ignore[no-untyped-call]
         self._input = torch.zeros((SHAPES[-1], self._side, self._side, 3), dtype=torch.uint8, device=device)
         self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+        copied = (*self._visual.parameters(), *self._visual.buffers(), self._input)
+        self.num_bytes = sum(tensor.nbytes for tensor in copied)
         self._capture()
         width = self._graphs[1][1].shape[1]
         self._slots = [self._slot(width) for _ in range(self.depth)]

@@ -1,16 +1,30 @@
 """What a classify request may say beside images and labels, in every form."""
 
 import json
+import math
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
+import open_clip
 import pytest
 import torch
 from httpx2 import Response
+from PIL import Image
 from starlette.testclient import TestClient
 
 from tests.app.asking import POSTS, Post, post_files, post_json, post_raw
-from tests.app.world import World, add_version, check_problem, expected_cosines, mixed_tower, random_task_vector
+from tests.app.world import (
+    World,
+    add_version,
+    check_problem,
+    expected_cosines,
+    mixed_tower,
+    open_world,
+    random_task_vector,
+)
 from tests.builders import digit_pngs
+from tests.paint_core import tiny
 
 LABELS = ["pizza", "taco", "digit zero", "a {} in braces", "[a list?]", "digit eight"]
 IMAGE = digit_pngs(0)[0]
@@ -74,6 +88,23 @@ def test_independent_scores_are_the_sigmoid_of_the_models_own_logits(world: Worl
     assert sum(each["score"] for each in ask(world.client)) == pytest.approx(1, abs=1e-4)
     one = ask(world.client, multi_label=True, candidate_labels=LABELS[2:3])[0]
     assert one["score"] == pytest.approx(next(each["score"] for each in single if each["label"] == LABELS[2]), abs=1e-4)
+
+
+def test_a_model_with_a_bias_is_answered_with_it(tmp_path: Path) -> None:
+    weights = tiny.state_dict(model_cfg=tiny.SIGLIP_CFG)
+    folder = tiny.write_model(tmp_path / "siglip", weights, model_cfg=tiny.SIGLIP_CFG)
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    with torch.inference_mode():
+        pixels = preprocess(Image.open(BytesIO(IMAGE)).convert("RGB")).unsqueeze(0)
+        tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(LABELS)
+        image, text, scale, bias = model.eval()(pixels, tokens)
+        logits = scale * image @ text.T + bias
+        assert [float(scale), float(bias)] == pytest.approx([math.exp(2.3), -2])
+    with open_world(tmp_path, bases=(f"local-dir:{folder}",)) as world:
+        for multi_label, expected in ((True, logits.sigmoid()), (False, logits.softmax(dim=1))):
+            found = ask(world.client, multi_label=multi_label, templates=["{}"])
+            scores = {each["label"]: each["score"] for each in found}
+            torch.testing.assert_close(torch.tensor([[scores[label] for label in LABELS]]), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

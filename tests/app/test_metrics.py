@@ -117,6 +117,18 @@ def test_the_version_that_answers_is_named(busy: World) -> None:
     assert len([name for name, _ in read(busy) if name == "paintbox_active_version_info"]) == 1
 
 
+def test_what_the_caches_take_is_told(busy: World) -> None:
+    before = value(busy, "paintbox_cache_bytes", cache="heads")
+    assert before is not None
+    labels = {"candidate_labels": ["a", "b", "c"]}
+    response = busy.client.post("/v1/classify", data=labels, files={"images": digit_pngs(0)[0]})
+    assert response.status_code == 200
+    after = value(busy, "paintbox_cache_bytes", cache="heads")
+    assert after is not None
+    assert after - before >= 3 * busy.base.embed_dim * 4
+    assert value(busy, "paintbox_cache_bytes", cache="versions") == 0
+
+
 def test_jobs_are_counted_by_kind_and_status_with_zeros(busy: World) -> None:
     before = value(busy, "paintbox_jobs", kind="patch", status="queued")
     assert before is not None

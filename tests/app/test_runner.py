@@ -101,6 +101,8 @@ def test_captured_shapes_give_each_image_its_own_features(precision: str, least:
         staged.copy_(images[:size])
         features = torch.from_numpy(runner.launch(staged)())
         assert float((features * expected[:size]).sum(dim=1).min()) > least
+    num_values = sum(tensor.numel() for tensor in base.visual.state_dict().values())
+    assert runner.num_bytes >= (4 if precision == "fp32" else 2) * num_values  # of the tower that it has for itself
 
 
 @pytest.mark.gpu

@@ -126,6 +126,19 @@ def test_an_alias_that_moves_to_a_cached_version_finds_it_loaded(opened: World) 
     assert opened.client.put("/v1/aliases/active", json={"version": 1}).status_code == 200
 
 
+def test_what_was_active_is_kept_so_that_going_back_needs_nothing(opened: World) -> None:
+    version, sha256 = add_version(opened.services, opened.base, seed=8)
+    put = opened.client.put
+    assert put("/v1/aliases/active", json={"version": version}).status_code == 200
+    model = opened.services.engine.served
+    assert put("/v1/aliases/active", json={"version": 1}).status_code == 200
+    opened.services.blobs.delete(sha256)
+    assert opened.services.versions.held(version) is model
+    assert put("/v1/aliases/active", json={"version": version}).status_code == 200
+    assert opened.services.engine.served is model
+    assert put("/v1/aliases/active", json={"version": 1}).status_code == 200
+
+
 def test_room_is_counted_in_bytes_and_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     room = 2  # towers
     with open_world(tmp_path) as world:

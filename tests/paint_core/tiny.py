@@ -23,14 +23,24 @@ MODEL_CFG: dict[str, Any] = {
     "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 PREPROCESS_CFG = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "resize_mode": "shortest"}
+SIGLIP_CFG: dict[str, Any] = {
+    **MODEL_CFG,
+    "init_logit_scale": 2.3,
+    "init_logit_bias": -2.0,
+    "custom_text": True,
+    "text_cfg": {**MODEL_CFG["text_cfg"], "no_causal_mask": True, "proj_bias": True, "pool_type": "last"},
+}
+"""With what SigLIP has and CLIP has not: independent scores have a bias, and text is read in both directions."""
+
 COLOURS = ("red", "green", "blue")
 
 
-def state_dict(seed: int = 0) -> dict[str, torch.Tensor]:
+def state_dict(seed: int = 0, model_cfg: dict[str, Any] = MODEL_CFG) -> dict[str, torch.Tensor]:
     """The tiny model's random weights."""
+    known = {name: value for name, value in model_cfg.items() if name != "custom_text"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = open_clip.CLIP(**MODEL_CFG)
+        model = (open_clip.CustomTextCLIP if model_cfg.get("custom_text") else open_clip.CLIP)(**known)
     return {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
 
 
@@ -42,9 +52,14 @@ def write_config(folder: Path, model_cfg: dict[str, Any] = MODEL_CFG) -> Path:
     return folder
 
 
-def write_model(folder: Path, weights: dict[str, torch.Tensor], name: str = "open_clip_model.safetensors") -> Path:
+def write_model(
+    folder: Path,
+    weights: dict[str, torch.Tensor],
+    name: str = "open_clip_model.safetensors",
+    model_cfg: dict[str, Any] = MODEL_CFG,
+) -> Path:
     """A folder that open_clip loads as `local-dir:`."""
-    write_config(folder)
+    write_config(folder, model_cfg)
     safetensors.torch.save_file(weights, folder / name)
     return folder
 
