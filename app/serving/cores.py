@@ -45,9 +45,11 @@ def take_cores(num_cores: int) -> None:
         thread = threading.Thread(target=put_back, name="paintbox-put-back", daemon=True)
         thread.start()
         known.wait()
-        torch.set_num_threads(num_cores)
-        said.set()
-        thread.join()
+        try:
+            torch.set_num_threads(num_cores)
+        finally:
+            said.set()
+            thread.join()
 
 
 def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args: *_Arguments) -> _Result:
