@@ -17,8 +17,6 @@ MAX_ATTEMPTS = 3
 Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
 """A word that people find a version by."""
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-
 
 class JobStatus(StrEnum):
     """Where a job is in its life: `queued → running → succeeded | failed | cancelled`."""

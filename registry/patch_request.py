@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from registry.contract import Name, PriorityName
+from registry.contract import PriorityName
+from registry.names import Name
 
 Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""

@@ -13,8 +13,9 @@ from app.datasets.schemas import Dataset, DatasetList, Derivation, parse_options
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.contract import Name, Scope
+from registry.contract import Scope
 from registry.errors import RequestRefusedError
+from registry.names import Name
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 

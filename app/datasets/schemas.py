@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapte
 from app.access.owner import Owner
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
-from registry.contract import DatasetState, Name
+from registry.contract import DatasetState
 from registry.datasets import DatasetOptions
+from registry.names import Name
 from registry.tables import DatasetRow, JobRow
 
 Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{c?\}")]

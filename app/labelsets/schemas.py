@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.access.owner import Owner
 from app.datasets.schemas import Templates
 from app.paging import Listed
-from registry.contract import Name
+from registry.names import Name
 from registry.tables import LabelSetRow
 
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]

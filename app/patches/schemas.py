@@ -11,7 +11,7 @@ from app.access.owner import Owner
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
-from registry.contract import Name
+from registry.names import Name
 from registry.patch_request import Points
 from registry.tables import BaseModelRow, JobRow, PatchRow
 

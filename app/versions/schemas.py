@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.contract import Name, Tag
+from registry.contract import Tag
+from registry.names import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
 
