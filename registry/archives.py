@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from registry.errors import ArchiveRefusedError
+from registry.zip_directory import DirectoryFile, header_bytes
 
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
@@ -51,30 +52,22 @@ class ArchiveLimits:
     max_classes: int = 30_000
 
 
-def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
+def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> list[zipfile.ZipInfo]:
     """Return the archive's regular files and folders, having checked all that its central directory tells.
 
     Args:
         path: The uploaded file.
         limits: The budgets; here they hold against what the directory declares.
+        at_once: How many entries to look at; left out: as many as the budgets allow.
 
     Returns:
         The entries in the directory's order; every name is relative, plain and unique.
 
     Raises:
         ArchiveRefusedError: It is not a zip file, is damaged, encrypted, or hostile; `code` says which.
+        LargeArchiveError: It has more than `at_once` entries, but is within the budgets.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
-        raise ArchiveRefusedError(
-            "not_a_zip", f"This is not a readable zip archive ({error}).", "Pack it anew."
-        ) from error
-    if len(members) > limits.max_members:
-        raise ArchiveRefusedError(
-            "too_many_files", f"It holds {len(members)} entries; {limits.max_members} is the limit.", "Split it."
-        )
+    members = _list_members(path, limits, limits.max_members if at_once is None else at_once)
     for member in members:
         check_name(member.orig_filename)
         check_name(member.filename)  # newer Pythons take it from an extra field
@@ -83,6 +76,20 @@ def inspect_members(path: Path, limits: ArchiveLimits) -> list[zipfile.ZipInfo]:
     _check_size(members, path.stat().st_size, limits)
     _check_overlap(members, path.stat().st_size)
     return members
+
+
+def _list_members(path: Path, limits: ArchiveLimits, at_once: int) -> list[zipfile.ZipInfo]:
+    try:
+        with (
+            DirectoryFile(path, limits.max_members, header_bytes(limits.max_members), at_once) as file,
+            zipfile.ZipFile(file) as archive,
+        ):
+            return archive.infolist()
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
+        reason = str(error)[:_MAX_REASON_CHARACTERS]
+        raise ArchiveRefusedError(
+            "not_a_zip", f"This is not a readable zip archive ({reason}).", "Pack it anew."
+        ) from error
 
 
 def read_members(

@@ -77,6 +77,10 @@ class ArchiveRefusedError(RegistryError):
         self.code = code
 
 
+class LargeArchiveError(Exception):
+    """An archive is larger than a first look takes. It says nothing about the archive and reaches nobody."""
+
+
 class RequestRefusedError(RegistryError):
     """A well-formed request that cannot be started. `code` tells why."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from registry.jobs import Jobs
 from registry.tables import DatasetRow
 
 _COPY_BYTES = 1 << 20
+_looking = threading.Lock()
+"""One archive is looked at at a time, so that many uploads together take no more than one thread's share."""
 _log = structlog.get_logger(__name__)
 
 
@@ -114,7 +117,8 @@ def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dat
     if asked.webhook_url is not None:
         check_target(asked.webhook_url, services.settings.webhook_hosts)
     options = asked.options
-    classes = look(path, options.manifest)
+    with _looking:
+        classes = look(path, options.manifest)
     if classes is not None:
         name_classes(classes, {}, dict(options.display_names))
     with path.open("rb") as file:

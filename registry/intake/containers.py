@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from registry.archives import ArchiveLimits, inspect_members, read_members, refuse_name
+from registry.archives import ArchiveLimits, inspect_members, quote_name, read_members, refuse_name
 from registry.errors import ArchiveRefusedError
 from registry.intake.names import Entry
 from registry.intake.tar import read_headers
@@ -41,15 +41,17 @@ class ZipContainer:
     Args:
         path: The upload.
         limits: The budgets.
+        at_once: How many entries to look at; left out: as many as the budgets allow.
 
     Raises:
         ArchiveRefusedError: It is damaged or hostile.
+        LargeArchiveError: It has more than `at_once` entries.
     """
 
-    def __init__(self, path: Path, limits: ArchiveLimits) -> None:
+    def __init__(self, path: Path, limits: ArchiveLimits, at_once: int | None = None) -> None:
         self._path = path
         self._limits = limits
-        members = inspect_members(path, limits)
+        members = inspect_members(path, limits, at_once)
         self.entries = [Entry(member.filename, member.file_size, member.is_dir()) for member in members]
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
@@ -123,28 +125,30 @@ class StretchContainer:
                 left -= len(data)
 
 
-def open_tar(path: Path, limits: ArchiveLimits) -> StretchContainer:
+def open_tar(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> StretchContainer:
     """Return the files of an uncompressed tar archive.
 
     Args:
         path: The archive.
         limits: The budgets.
+        at_once: How many members to look at; left out: as many as the budgets allow.
 
     Returns:
         The container; nothing was copied.
 
     Raises:
         ArchiveRefusedError: It is damaged or hostile.
+        LargeArchiveError: It has more than `at_once` members.
     """
     stretches: dict[str, Stretch] = {}
-    folders: list[str] = []
+    folders: dict[str, None] = {}
     with path.open("rb") as file:
-        for member in read_headers(file, limits):
+        for member in read_headers(file, limits, at_once):
             if member.entry.is_folder:
-                folders.append(member.entry.name)
+                folders[member.entry.name] = None
             else:
                 stretches[member.entry.name] = Stretch(path, member.offset, member.entry.num_bytes)
-    return StretchContainer(stretches, limits, list(dict.fromkeys(folders)))
+    return StretchContainer(stretches, limits, list(folders))
 
 
 def copy_within(source: IO[bytes], target: BinaryIO, name: str, max_bytes: int) -> None:
@@ -159,4 +163,6 @@ def copy_within(source: IO[bytes], target: BinaryIO, name: str, max_bytes: int) 
 
 def too_large(name: str, max_bytes: int) -> ArchiveRefusedError:
     """Return the error of a table or shard that is too large."""
-    return ArchiveRefusedError("file_too_large", f"{name!r} is larger than {max_bytes} bytes.", "Divide it into parts.")
+    return ArchiveRefusedError(
+        "file_too_large", f"{quote_name(name)} is larger than {max_bytes} bytes.", "Divide it into parts."
+    )

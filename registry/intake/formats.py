@@ -6,7 +6,7 @@ import gzip
 import zlib
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import zstandard
 
@@ -16,6 +16,10 @@ from registry.intake.tar import BLOCK, is_header
 
 _MAX_WINDOW_BYTES = 1 << 27  # what `zstd -d` allows without being asked
 _COPY_BYTES = 1 << 20
+_LEAD_BYTES = (
+    2 << 20
+)  # that unpacking may read ahead of what came out: a read of `_COPY_BYTES` and some blocks of 128 KiB
+_FIRST_LOOK_BYTES = 256 << 10
 _FAILURES = (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError)
 
 
@@ -79,9 +83,12 @@ def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) ->
     """
     packed, total = path.stat().st_size, 0
     try:
-        with _open_stream(path, kind) as source, target.open("wb") as file:
-            while data := source.read(_COPY_BYTES):
+        with path.open("rb") as packed_file, target.open("wb") as file:
+            source = _Source(packed_file, _LEAD_BYTES)
+            stream = _open_stream(source, kind)
+            while data := stream.read(_COPY_BYTES):
                 total += len(data)
+                source.num_unpacked = total
                 _check_budget(total, packed, limits)
                 file.write(data)
     except _FAILURES as error:
@@ -97,16 +104,45 @@ def _check_budget(total: int, packed: int, limits: ArchiveLimits) -> None:
         raise refuse_bomb(f"It unpacks to over {limits.max_ratio:.0f} times its own size; images do not compress so.")
 
 
+class _Source:
+    """The bytes of a compressed file, given out only while unpacking them brings something.
+
+    Both formats may hold any number of parts that are empty, and of bytes that mean nothing; unpacking them takes
+    hours and gives no byte, so no budget of unpacked bytes ends it.
+
+    Args:
+        file: The compressed file.
+        lead: Bytes that may be read beyond what came out.
+    """
+
+    def __init__(self, file: BinaryIO, lead: int) -> None:
+        self._file = file
+        self._lead = lead
+        self._num_read = 0
+        self.num_unpacked = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; raise `ArchiveRefusedError` if too many of them brought nothing."""
+        data = self._file.read(size)
+        self._num_read += len(data)
+        if self._num_read > self.num_unpacked + self._lead:
+            raise ArchiveRefusedError(
+                "damaged_archive", f"{self._lead} bytes of this archive unpack to nothing.", "Pack and upload it again."
+            )
+        return data
+
+
 def _begins_as_tar(path: Path, kind: Format) -> bool:
     try:
-        with _open_stream(path, kind) as stream:
-            return is_header(stream.read(BLOCK))
-    except _FAILURES:
+        with path.open("rb") as file:
+            return is_header(_open_stream(_Source(file, _FIRST_LOOK_BYTES), kind).read(BLOCK))
+    except (*_FAILURES, ArchiveRefusedError):
         return False
 
 
-def _open_stream(path: Path, kind: Format) -> BinaryIO:
+def _open_stream(source: _Source, kind: Format) -> IO[bytes]:
+    file = cast(IO[bytes], source)  # neither asks for more than `read`
     if kind is Format.TAR_GZ:
-        return cast(BinaryIO, gzip.open(path))
+        return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
-    return cast(BinaryIO, unpacker.stream_reader(path.open("rb"), read_across_frames=True, closefd=True))
+    return cast(IO[bytes], unpacker.stream_reader(file, read_across_frames=True, closefd=False))

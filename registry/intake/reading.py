@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from registry.archives import ArchiveLimits
+from registry.errors import LargeArchiveError
 from registry.intake.containers import Container, Stretch, StretchContainer, ZipContainer, open_tar
 from registry.intake.formats import Format, detect_format, unpack_tar
 from registry.intake.image_folder import ImageFolder
@@ -17,6 +18,8 @@ from registry.intake.parquet import ParquetShards
 from registry.intake.plan import Layout, Plan, Upload
 from registry.intake.webdataset import WebDataset
 
+_LOOK_ENTRIES = 10_000
+"""A first look at so many takes about half a second of a core; a longer list is left to the job."""
 _FOLDERS = ImageFolder()
 LAYOUTS: tuple[Layout, ...] = (ParquetShards(), WebDataset(), MetadataFolder(), Manifest(), _FOLDERS)
 """In the order in which they are tried; the first that recognises an upload and finds labels in it reads it."""
@@ -24,6 +27,8 @@ LAYOUTS: tuple[Layout, ...] = (ParquetShards(), WebDataset(), MetadataFolder(), 
 
 def look(path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> tuple[str, ...] | None:
     """Return the classes of an upload if its names alone tell them, having refused what is hostile by its names.
+
+    It costs little, whatever the upload is: no more than `_LOOK_ENTRIES` names are read.
 
     Args:
         path: The upload.
@@ -40,7 +45,11 @@ def look(path: Path, manifest: str | None = None, limits: ArchiveLimits | None =
     kind = detect_format(path)
     if kind not in (Format.ZIP, Format.TAR):
         return None
-    container = ZipContainer(path, limits) if kind is Format.ZIP else open_tar(path, limits)
+    open_archive = ZipContainer if kind is Format.ZIP else open_tar
+    try:
+        container: Container = open_archive(path, limits, _LOOK_ENTRIES)
+    except LargeArchiveError:
+        return None
     upload = Upload(container, path.parent, limits, manifest)
     if any(layout.recognises(upload) for layout in _candidates(manifest) if layout is not _FOLDERS):
         return None

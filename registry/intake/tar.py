@@ -12,13 +12,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from registry.archives import ArchiveLimits, check_name, refuse_bomb, refuse_name
-from registry.errors import ArchiveRefusedError
+from registry.errors import ArchiveRefusedError, LargeArchiveError
 from registry.intake.names import Entry
+from registry.zip_directory import header_bytes
 
 BLOCK = 512
 _MAX_EXTENDED_BYTES = 1 << 20  # a name, in practice
+_MAX_RECORDS = 1000  # of one extended header; tar programs write about ten
+_LEAST_RECORD_BYTES = 5
 _FILES, _OLD_FILE, _FOLDER = (b"0", b"\0", b"7"), b"\0", b"5"
 _PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK = b"x", b"g", b"L", b"K"
+_EXTENDED = (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK)
 _REFUSED = {
     b"1": ("hard_link", "is a hard link"),
     b"2": ("symlink", "is a symbolic link"),
@@ -40,6 +44,35 @@ class _Pending:
 
     name: str | None = None
     num_bytes: int | None = None
+    kinds: bytes = b""
+
+
+class _Effort:
+    """What reading the headers has cost so far, which is bounded: in all, and for a first look.
+
+    Args:
+        limits: The budgets.
+        at_once: Members to look at; None: as many as the budgets allow.
+    """
+
+    def __init__(self, limits: ArchiveLimits, at_once: int | None) -> None:
+        self._most = limits.max_members
+        self._at_once = limits.max_members if at_once is None else at_once
+        self._num_headers = 0
+        self._num_bytes = 0
+
+    def add(self, num_bytes: int) -> None:
+        """Count a header, and the bytes of an extended one; raise if it is one too many."""
+        self._num_headers += 1
+        self._num_bytes += num_bytes
+        if self._is_over(self._most):
+            raise _too_many(self._most)
+        if self._is_over(self._at_once):
+            raise LargeArchiveError
+
+    def _is_over(self, num_members: int) -> bool:
+        # A member has at most three extended headers.
+        return self._num_headers > 4 * num_members or self._num_bytes > header_bytes(num_members)
 
 
 def is_header(block: bytes) -> bool:
@@ -51,35 +84,37 @@ def is_header(block: bytes) -> bool:
     except ValueError:
         return False
     blank = block[:148] + b" " * 8 + block[156:BLOCK]
-    return stated in (sum(blank), sum(byte - 256 if byte > 127 else byte for byte in blank))
+    # The second is that of old programs, which added signed bytes.
+    return stated == sum(blank) or stated == sum(byte - 256 if byte > 127 else byte for byte in blank)
 
 
-def read_headers(file: BinaryIO, limits: ArchiveLimits) -> Iterator[TarMember]:
+def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = None) -> Iterator[TarMember]:
     """Yield the regular files and folders of a tar archive, in order.
 
     Args:
         file: The archive, uncompressed and seekable.
         limits: The budgets.
+        at_once: How many members to look at; left out: as many as the budgets allow.
 
     Yields:
         TarMember: With a name that is relative and plain; folders end with a slash.
 
     Raises:
         ArchiveRefusedError: It is damaged, hostile, or over a budget; `code` says which.
+        LargeArchiveError: It has more than `at_once` members.
     """
     end = file.seek(0, 2)
-    offset, total, num_headers, pending = 0, 0, 0, _Pending()
+    offset, total, pending, effort = 0, 0, _Pending(), _Effort(limits, at_once)
     names: set[str] = set()
     while (block := _read_block(file, offset)) is not None:
-        num_headers += 1
-        if num_headers > 4 * limits.max_members:  # a member has at most three extended headers
-            raise _too_many(limits)
         kind, size = block[156:157], _size_of(block, offset)
         offset += BLOCK
-        if kind in (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK):
+        if kind in _EXTENDED:
             _read_extended(file, kind, offset, size, end, pending)
+            effort.add(size)
             offset += _padded(size)
             continue
+        effort.add(0)
         member = _member(block, kind, offset, size if pending.num_bytes is None else pending.num_bytes, pending)
         pending = _Pending()
         _check_member(member, names, limits)
@@ -128,7 +163,7 @@ def _check_member(member: TarMember, names: set[str], limits: ArchiveLimits) -> 
         raise refuse_name("duplicate_name", name, "is there more than once")
     names.add(name)
     if len(names) > limits.max_members:
-        raise _too_many(limits)
+        raise _too_many(limits.max_members)
 
 
 def _read_extended(file: BinaryIO, kind: bytes, offset: int, size: int, end: int, pending: _Pending) -> None:
@@ -136,29 +171,42 @@ def _read_extended(file: BinaryIO, kind: bytes, offset: int, size: int, end: int
         raise _damaged(f"the extended header at byte {offset - BLOCK} is over {_MAX_EXTENDED_BYTES} bytes")
     if offset + size > end:
         raise _damaged(f"the extended header at byte {offset - BLOCK} is cut off")
-    data = file.read(size)
+    if kind in pending.kinds:
+        raise _damaged(f"the extended header at byte {offset - BLOCK} is the second of its kind for one member")
     if kind == _GNU_NAME:
-        pending.name = _decode(data.rstrip(b"\0"))
+        pending.name = _decode(file.read(size).rstrip(b"\0"))
     elif kind == _PAX:
-        _read_pax(data, pending)
+        _read_pax(file.read(size), pending)
+    if kind != _PAX_GLOBAL:
+        pending.kinds += kind
 
 
 def _read_pax(data: bytes, pending: _Pending) -> None:
-    """Take name and size from records `length key=value` with a newline at the end."""
-    while data:
-        length, separator, _ = data.partition(b" ")
-        if not separator or not length.isdigit() or len(length) > 8 or not len(length) < int(length) <= len(data):
+    """Take name and size from records `length key=value` with a newline at the end; each byte is read once."""
+    position = 0
+    for _ in range(_MAX_RECORDS):
+        if position == len(data):
+            return
+        digits, space, _ = data[position : position + 9].partition(b" ")
+        end = position + int(digits) if space and digits.isdigit() else 0
+        if not position + max(_LEAST_RECORD_BYTES, len(digits) + 2) <= end <= len(data):
             raise _damaged("an extended header cannot be read")
-        key, _, value = data[len(length) + 1 : int(length) - 1].partition(b"=")
-        data = data[int(length) :]
-        if key.startswith(b"GNU.sparse."):
-            raise refuse_name(_REFUSED[b"S"][0], pending.name or "?", _REFUSED[b"S"][1])
-        if key == b"path":
-            pending.name = _decode(value)
-        elif key == b"size":
-            if not value.isdigit() or len(value) > 18:
-                raise _damaged("an extended header holds a size that is no number")
-            pending.num_bytes = int(value)
+        key, _, value = data[position + len(digits) + 1 : end - 1].partition(b"=")
+        _take_record(key, value, pending)
+        position = end
+    if position < len(data):
+        raise _damaged(f"an extended header holds more than {_MAX_RECORDS} records")
+
+
+def _take_record(key: bytes, value: bytes, pending: _Pending) -> None:
+    if key.startswith(b"GNU.sparse."):
+        raise refuse_name(_REFUSED[b"S"][0], pending.name or "?", _REFUSED[b"S"][1])
+    if key == b"path":
+        pending.name = _decode(value)
+    elif key == b"size":
+        if not value.isdigit() or len(value) > 18:
+            raise _damaged("an extended header holds a size that is no number")
+        pending.num_bytes = int(value)
 
 
 def _name_of(block: bytes) -> str:
@@ -199,9 +247,11 @@ def _padded(num_bytes: int) -> int:
     return -(-num_bytes // BLOCK) * BLOCK
 
 
-def _too_many(limits: ArchiveLimits) -> ArchiveRefusedError:
+def _too_many(max_members: int) -> ArchiveRefusedError:
     return ArchiveRefusedError(
-        "too_many_files", f"It holds more than {limits.max_members} entries, which is the limit.", "Split it."
+        "too_many_files",
+        f"It holds more than {max_members} entries, or longer names than so many have, which is the limit.",
+        "Split it.",
     )
 
 

@@ -1,0 +1,76 @@
+"""The bytes that `zipfile` reads of an archive's directory, checked before it makes an object of each entry.
+
+`zipfile` reads the whole central directory and builds its list of entries before anybody can count them: 2,000,000
+entries take 800 MB. It also copies what is left of an entry's extra field once for each record in it. So the file that
+it reads from looks at the directory first. `zipfile` itself finds the directory, so no second parser can disagree.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+from registry.errors import ArchiveRefusedError, LargeArchiveError
+
+_ENTRY = b"PK\x01\x02"
+_ENTRY_BYTES = 46
+_LENGTHS = struct.Struct("<3H")  # of name, extra field and comment
+_LENGTHS_OFFSET = 28
+_MAX_EXTRA_BYTES = 4096
+"""Time stamps, owners, a Unicode name and zip64 sizes together take a few hundred."""
+
+
+class DirectoryFile(io.BufferedReader):
+    """A zip file as `zipfile.ZipFile` takes it, to list what it holds.
+
+    Args:
+        path: The archive.
+        max_entries: Entries of its directory.
+        max_bytes: Size of its directory.
+        at_once: Entries of a directory that is read now; a longer one raises `LargeArchiveError`.
+    """
+
+    def __init__(self, path: Path, max_entries: int, max_bytes: int, at_once: int) -> None:
+        super().__init__(path.open("rb", buffering=0))
+        self._num_bytes = path.stat().st_size
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._at_once = at_once
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return bytes as any file does; raise `ArchiveRefusedError` if they are too large a directory."""
+        left = max(self._num_bytes - self.tell(), 0)
+        wanted = left if size is None or size < 0 else min(size, left)
+        if wanted > self._max_bytes:
+            raise _too_many(f"Its directory takes {wanted} bytes; {self._max_bytes} is the limit.")
+        data = super().read(wanted)
+        if data.startswith(_ENTRY):
+            self._check(data)
+        return data
+
+    def _check(self, directory: bytes) -> None:
+        num_entries = directory.count(_ENTRY)  # at least as many as there are
+        if num_entries > self._max_entries:
+            raise _too_many(f"It holds {num_entries} entries; {self._max_entries} is the limit.")
+        if num_entries > self._at_once or len(directory) > header_bytes(self._at_once):
+            raise LargeArchiveError
+        position = 0
+        while directory.startswith(_ENTRY, position) and position + _ENTRY_BYTES <= len(directory):
+            name, extra, comment = _LENGTHS.unpack_from(directory, position + _LENGTHS_OFFSET)
+            if extra > _MAX_EXTRA_BYTES:
+                raise ArchiveRefusedError(
+                    "not_a_zip",
+                    f"An entry has extra fields of {extra} bytes; {_MAX_EXTRA_BYTES} is the limit.",
+                    "Pack it anew.",
+                )
+            position += _ENTRY_BYTES + name + extra + comment
+
+
+def header_bytes(num_entries: int) -> int:
+    """Return what the names of so many entries, and what stands beside them, may take."""
+    return max(256 * num_entries, 1 << 20)
+
+
+def _too_many(detail: str) -> ArchiveRefusedError:
+    return ArchiveRefusedError("too_many_files", detail, "Split it.")
