@@ -20,8 +20,9 @@ from torch import Tensor
 
 from paint_core.evaluation import Precision
 from paint_core.models import BaseModel
+from paint_core.weights.checks import is_finite
 
-_NAME = "features"
+_NAME, _DIGEST = "features", "sha256"
 
 
 class FeatureCache(Protocol):
@@ -43,7 +44,8 @@ class FeatureCache(Protocol):
 class FolderFeatureCache:
     """One safetensors file for each key in a folder that several processes may share.
 
-    A file that cannot be read is computed again, and a disk that takes no more is no error: nothing is lost but time.
+    Each file holds a SHA-256 of its features. Those that do not match it, cannot be read or are not finite are computed
+    again, and a disk that takes no more is no error: nothing is lost but time.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -59,12 +61,11 @@ class FolderFeatureCache:
     def features(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
         """The features of a key, from its file or computed now."""
         path = self._folder / f"{key}.safetensors"
-        try:
-            found = safetensors.torch.load(path.read_bytes())[_NAME]
-            _touch(path)
-        except (OSError, safetensors.SafetensorError, KeyError):
+        found = _read(path, key)
+        if found is None:
             found = compute().detach().cpu().clone()
-            self._keep(path, safetensors.torch.save({_NAME: found}))
+            if is_finite(found):
+                self._keep(path, safetensors.torch.save({_NAME: found}, {_DIGEST: _digest(key, found)}))
         return found
 
     def _keep(self, path: Path, data: bytes) -> None:
@@ -73,7 +74,7 @@ class FolderFeatureCache:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_room(len(data))
-            # Not synced: after a power cut a file may be torn, and is then computed again.
+            # Not synced: after a power cut a file may be torn, and its digest tells.
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
                 try:
                     file.write(data)
@@ -110,6 +111,24 @@ def features_key(base: BaseModel, images: Tensor, precision: Precision, device: 
     facts = [base.fingerprint, precision, torch.device(device).type, torch.__version__, list(images.shape)]
     digest = hashlib.sha256(json.dumps(facts).encode())
     digest.update(images.contiguous().cpu().numpy().data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, key: str) -> Tensor | None:
+    """The features in a file, if they are those that were kept there under this key."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            stated, found = (file.metadata() or {}).get(_DIGEST), file.get_tensor(_NAME).clone()
+        _touch(path)
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return found if stated == _digest(key, found) and is_finite(found) else None
+
+
+def _digest(key: str, features: Tensor) -> str:
+    """SHA-256 of features, their form and what they are kept under."""
+    digest = hashlib.sha256(json.dumps([key, str(features.dtype), list(features.shape)]).encode())
+    digest.update(features.contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -62,9 +63,57 @@ def test_a_file_that_cannot_be_read_is_computed_again_and_mended(tmp_path: Path,
     assert compute.count == 2
 
 
+def zeroed(data: bytes) -> bytes:
+    """What a power cut leaves of a file that was not synced: the header, and zeros for most of the data."""
+    return data[: -len(data) // 4] + bytes(len(data) // 4)
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:-9] + bytes([data[-9] ^ 0x10]) + data[-8:]
+
+
+def reshaped(data: bytes) -> bytes:
+    """The same bytes, which the header now reads as another form."""
+    return data.replace(b"[50,30]", b"[30,50]")
+
+
+@pytest.mark.parametrize("spoil", [zeroed, flipped, reshaped])
+def test_a_file_that_holds_other_features_than_were_kept_is_computed_again(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    compute, cache = Computed(torch.randn(50, 30)), FolderFeatureCache(tmp_path, ROOMY)
+    cache.features("a", compute)
+    (file,) = tmp_path.iterdir()
+    spoilt = spoil(file.read_bytes())
+    assert spoilt != file.read_bytes()
+    file.write_bytes(spoilt)
+    assert torch.equal(cache.features("a", compute), compute.features)
+    assert torch.equal(cache.features("a", compute), compute.features)
+    assert compute.count == 2
+
+
+def test_a_file_without_a_digest_or_of_another_key_is_computed_again(tmp_path: Path) -> None:
+    mine, other = Computed(torch.randn(5, 3)), Computed(torch.randn(5, 3))
+    cache = FolderFeatureCache(tmp_path, ROOMY)
+    cache.features("b", other)
+    (tmp_path / "b.safetensors").rename(tmp_path / "a.safetensors")
+    assert torch.equal(cache.features("a", mine), mine.features)
+    (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save({"features": other.features}))
+    assert torch.equal(cache.features("a", mine), mine.features)
+    assert mine.count == 2
+
+
+def test_features_that_are_not_finite_are_given_but_not_kept(tmp_path: Path) -> None:
+    compute, cache = Computed(torch.tensor([[1.0, float("nan")]])), FolderFeatureCache(tmp_path / "cache", ROOMY)
+    assert cache.features("a", compute).isnan().any()
+    assert not (tmp_path / "cache").exists()
+    compute.features = torch.ones(1, 2)
+    assert torch.equal(cache.features("a", compute), compute.features)
+
+
 def test_what_was_not_asked_for_longest_makes_room(tmp_path: Path) -> None:
     computes = {key: Computed(torch.full((100,), float(index))) for index, key in enumerate("abc")}
-    cache = FolderFeatureCache(tmp_path, 1000)  # two files of 400 bytes and a header
+    cache = FolderFeatureCache(tmp_path, 1300)  # two files of 400 bytes and a header
     for key in "aba":
         cache.features(key, computes[key])
     cache.features("c", computes["c"])
