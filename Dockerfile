@@ -1,30 +1,30 @@
 # One image for the API and the workers; docker-compose.yml gives each its command and health check.
 # PyTorch's default wheels carry CUDA, so the same image serves CPU and GPU; it is several GB.
 
-FROM python:3.11-slim AS build
+ARG PYTHON_IMAGE=python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
+
+FROM ${PYTHON_IMAGE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
 
 # Dependencies first: this large layer is built again only when they change, not when the code does.
-COPY pyproject.toml constraints.txt ./
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-extras = project['optional-dependencies']; \
-print(*project['dependencies'], *extras['postgres'], *extras['s3'], sep='\n')" > requirements.txt \
-    && pip install -c constraints.txt -r requirements.txt
+# Every file must have a hash that requirements.lock names.
+COPY requirements.lock ./
+RUN pip install --require-hashes --no-deps -r requirements.lock
 
-COPY README.md LICENSE NOTICE ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY paint_core paint_core
 COPY registry registry
 COPY app app
 COPY worker worker
 COPY paintbox_client paintbox_client
 COPY paintbox_demo paintbox_demo
-RUN pip install --no-deps .
+RUN pip install --no-deps --no-build-isolation .
 
 
-FROM python:3.11-slim
+FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/venv /opt/venv
 COPY LICENSE NOTICE /usr/share/doc/paintbox/
 

@@ -2,6 +2,7 @@
 
 PACKAGES := paint_core registry app worker paintbox_client paintbox_demo
 EXTRAS := dev,postgres,s3,lora,recipes
+comma := ,
 
 # Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a
 # version manager's shim can be on the PATH without a Python behind it. Recursive (?=), so it runs only in a set-up.
@@ -12,8 +13,10 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 # clock does not.
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/installed-$(shell cat pyproject.toml constraints.txt | cksum | tr -cd '0-9')
+STAMP := $(VENV)/installed-$(shell cat pyproject.toml requirements-dev.lock | cksum | tr -cd '0-9')
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-index-url --custom-compile-command 'make lock' -c constraints.txt
 
 MINUTES ?= 150
 EXAMPLES ?= 300
@@ -21,7 +24,7 @@ PROFILE ?= cpu
 JOBS ?= 200
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test fuzz chaos cluster-test bench docs starter constraints clean
+.PHONY: help setup demo up check test fuzz mutate attack chaos cluster-test bench docs starter constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -56,6 +59,12 @@ bench: $(STAMP) ## Run every program in benchmarks/
 		echo "== $$program"; $(BIN)/python "$$program" || exit 1; \
 	done
 
+mutate: $(STAMP) ## Read 20,000 mutated images, 2,000 archives and 2,000 model folders: make mutate IMAGES=500 SEED=7
+	$(BIN)/python -m tests.mutations --images $(or $(IMAGES),20000) --archives $(or $(ARCHIVES),2000) --models $(or $(MODELS),2000) --seed $(or $(SEED),0)
+
+attack: $(STAMP) ## Send abusive requests to a real server with an honest client beside them: make attack SECONDS_EACH=8
+	$(BIN)/python -m tests.attack --seconds $(or $(SECONDS_EACH),8)
+
 chaos: $(STAMP) ## Run 200 quick jobs while workers, trainers, API and Valkey are killed: make chaos JOBS=200 SEED=7
 	$(BIN)/python -m tests.chaos --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
 
@@ -67,9 +76,15 @@ starter: $(STAMP) ## Train a starter from nothing: make starter MINUTES=150 PROF
 
 constraints: $(STAMP) ## Upgrade .venv to the newest versions pyproject.toml allows, and pin them
 	$(PIP) install --upgrade --upgrade-strategy eager -e '.[$(EXTRAS)]'
-	{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable | LC_ALL=C sort -f; } > $(VENV)/pins
+	{ head -n 1 constraints.txt; $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable | LC_ALL=C sort -f; } > $(VENV)/pins
 	@! grep -nE '://| @ ' $(VENV)/pins || { echo "a package came from an address, not from an index: pin it by hand"; exit 1; }
 	mv $(VENV)/pins constraints.txt
+	$(MAKE) lock
+
+lock: $(STAMP) ## Write the lock files: every version that constraints.txt pins, with the hashes of its files
+	[ -x $(VENV)/lock/bin/uv ] || { $(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv; }
+	$(COMPILE) $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -o requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra postgres --extra s3 -o requirements.lock pyproject.toml
 
 clean: ## Remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -79,6 +94,8 @@ $(STAMP):
 	@[ -n "$(PYTHON)" ] || { echo "Paintbox needs Python 3.11 or newer. Install one, or name it: make setup PYTHON=..."; exit 1; }
 	@echo "Setting up $(VENV) (the first time downloads several GB, PyTorch above all)"
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt -e '.[$(EXTRAS)]'
+	$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@rm -f $(VENV)/installed-*
 	@touch $@

@@ -14,6 +14,9 @@ from tests.project.paths import ROOT
 from tests.project.variables import settings_variables
 
 TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+GPU_TEXT = (ROOT / "docker-compose.gpu.yml").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / ".env.example").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +46,33 @@ def test_a_planted_error_is_found(compose: dict[str, Any], service: str, key: st
 
 
 def test_every_service_has_a_health_check_and_comes_back(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {"valkey", "postgres", "api", "worker", "worker-gpu"}
+    assert set(compose["services"]) == {"valkey", "postgres", "api", "worker"}
     for service in compose["services"].values():
         assert service["healthcheck"]["test"]
         assert service["restart"] == "unless-stopped"
         assert service["cap_drop"] == ["ALL"]
+
+
+def test_every_service_is_limited_in_memory_processes_files_and_logs(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["mem_limit"]
+        assert service["pids_limit"]
+        assert service["ulimits"]["nofile"]["soft"] > 1024
+        assert service["logging"]["options"]["max-size"]
+        assert service["read_only"] is True
+
+
+def test_every_image_that_is_not_built_here_is_named_by_digest(compose: dict[str, Any]) -> None:
+    images = [service["image"] for service in compose["services"].values() if "build" not in service]
+    images += re.findall(r"^ARG PYTHON_IMAGE=(.*)$", DOCKERFILE, flags=re.MULTILINE)
+    assert len(images) == 3
+    assert all(re.search(r"@sha256:[0-9a-f]{64}\}?$", image) for image in images)
+    assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, flags=re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+
+
+def test_the_image_installs_only_files_whose_hashes_are_known() -> None:
+    installs = re.findall(r"pip install ([^\n&]*)", DOCKERFILE)
+    assert all("--require-hashes" in install or "--no-deps --no-build-isolation ." in install for install in installs)
 
 
 def test_only_the_api_is_published_and_only_on_loopback(compose: dict[str, Any]) -> None:
@@ -57,7 +82,7 @@ def test_only_the_api_is_published_and_only_on_loopback(compose: dict[str, Any])
 
 
 def test_our_processes_wait_for_a_healthy_database_and_broker(compose: dict[str, Any]) -> None:
-    for name in ("api", "worker", "worker-gpu"):
+    for name in ("api", "worker"):
         waits = compose["services"][name]["depends_on"]
         assert {key: wait["condition"] for key, wait in waits.items()} == {
             "postgres": "service_healthy",
@@ -65,19 +90,49 @@ def test_our_processes_wait_for_a_healthy_database_and_broker(compose: dict[str,
         }
 
 
-def test_the_gpu_worker_starts_only_when_asked_for(compose: dict[str, Any]) -> None:
-    services = compose["services"]
-    assert [name for name, service in services.items() if service.get("profiles")] == ["worker-gpu"]
-    devices = services["worker-gpu"]["deploy"]["resources"]["reservations"]["devices"]
-    assert devices == [{"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}]
+def test_the_gpu_file_follows_the_specification_and_gives_each_service_a_gpu_of_its_own(
+    compose: dict[str, Any],
+) -> None:
+    gpu = yaml.safe_load(GPU_TEXT)
+    assert _schema_errors(gpu) == []
+    assert set(gpu["services"]) == {"api", "worker"}
+    for service in gpu["services"].values():
+        (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
+        assert len(device["device_ids"]) == 1
+        assert service["environment"] == {"PAINTBOX_DEVICE": "cuda"}
+
+
+def test_bases_and_a_bucket_are_chosen_in_the_env_file_alone(compose: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        environment = compose["services"][name]["environment"]
+        for variable in ("PAINTBOX_BASES", "PAINTBOX_BLOB_URL", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"):
+            assert environment[variable] is None  # Compose takes it from .env or the shell, or leaves it unset
+
+
+def test_the_worker_is_not_given_the_keys_of_the_api(compose: dict[str, Any]) -> None:
+    assert not {"PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"} & set(compose["services"]["worker"]["environment"])
+
+
+def test_no_password_is_on_a_command_line(compose: dict[str, Any]) -> None:
+    commands = [str(service.get("command", "")) for service in compose["services"].values()]
+    assert not any("${" in command for command in commands)
+
+
+def test_the_example_names_every_secret_without_a_value_and_only_variables_that_are_used() -> None:
+    named = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, flags=re.MULTILINE))
+    assert {"PAINTBOX_API_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"} <= set(named)
+    assert named["PAINTBOX_API_KEY"] == named["POSTGRES_PASSWORD"] == named["VALKEY_PASSWORD"] == ""
+    used = set(re.findall(r"\b[A-Z][A-Z_]+\b", TEXT + GPU_TEXT)) | {"COMPOSE_FILE"}
+    assert set(named) <= used
 
 
 def test_secrets_come_from_outside_and_their_absence_stops_the_start() -> None:
-    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|KEY))([^}]*)\}", TEXT)
+    secrets = re.findall(r"\$\{(\w*(?:PASSWORD|_KEY))\b([^}]*)\}", TEXT)
     assert {name for name, _ in secrets} == {"PAINTBOX_API_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"}
     assert all(rest.startswith(":?") for _, rest in secrets)
 
 
 @pytest.mark.skipif(not (ROOT / "app" / "settings.py").exists(), reason="app/settings.py is not there yet")
 def test_every_variable_is_one_that_the_settings_know() -> None:
-    assert set(re.findall(r"\bPAINTBOX_[A-Z_]+", TEXT)) <= settings_variables()
+    assert set(re.findall(r"\bPAINTBOX_[A-Z_]+", TEXT + GPU_TEXT + EXAMPLE)) <= settings_variables()

@@ -49,8 +49,28 @@ def test_make_check_looks_at_every_package() -> None:
     assert tuple(PYPROJECT["tool"]["mypy"]["packages"]) == PACKAGES
 
 
+def _hashed(lock: str) -> dict[str, str]:
+    """Versions by name of what a lock file holds with a hash or more."""
+    text = (ROOT / lock).read_text(encoding="utf-8").replace("\\\n", " ")
+    found = re.findall(r"^([\w.\[\]-]+)==(\S+).*--hash=sha256:[0-9a-f]{64}", text, flags=re.MULTILINE)
+    return {canonicalize_name(name.partition("[")[0]): version for name, version in found}
+
+
+def test_the_lock_of_the_set_up_holds_every_pin_with_hashes() -> None:
+    assert _pins().items() <= _hashed("requirements-dev.lock").items()
+    assert "--require-hashes --no-deps -r requirements-dev.lock" in MAKEFILE
+
+
+def test_the_lock_of_the_image_holds_what_it_needs_at_the_pinned_versions() -> None:
+    locked, extras = _hashed("requirements.lock"), PYPROJECT["project"]["optional-dependencies"]
+    needed = [*PYPROJECT["project"]["dependencies"], *extras["postgres"], *extras["s3"]]
+    assert {canonicalize_name(Requirement(line).name) for line in needed} <= set(locked)
+    assert locked.items() <= _hashed("requirements-dev.lock").items()
+
+
 def test_no_set_up_file_names_an_index_or_an_address() -> None:
-    for text in (MAKEFILE, CONSTRAINTS, (ROOT / "Dockerfile").read_text(encoding="utf-8")):
+    files = ("Dockerfile", "requirements.lock", "requirements-dev.lock")
+    for text in (MAKEFILE, CONSTRAINTS, *((ROOT / name).read_text(encoding="utf-8") for name in files)):
         assert re.findall(r"\w+://\S+|--(?:extra-)?index-url|--find-links", text) == []
 
 
