@@ -98,7 +98,9 @@ class ClassifyCalls:
             As for `embed`.
         """
         asked: JsonObject = {"texts": list(texts), "version": version, "timeout_ms": timeout_ms}
-        return _unpacked(self._transport.send("POST", "/v1/embed", json=asked | {"encoding_format": "base64"}))
+        return _unpacked(
+            self._transport.send("POST", "/v1/embed", may_repeat=True, json=asked | {"encoding_format": "base64"})
+        )
 
     def create_label_set(
         self, labels: Sequence[str], templates: Sequence[str] = (), name: str | None = None
@@ -114,7 +116,7 @@ class ClassifyCalls:
             The label set; its `id` is what `classify` takes.
         """
         body = {"labels": list(labels), "templates": list(templates), "name": name}
-        made: JsonObject = self._transport.send("POST", "/v1/label-sets", json=body)
+        made: JsonObject = self._transport.send("POST", "/v1/label-sets", may_repeat=True, json=body)
         return made
 
     def label_set(self, label_set_id: str) -> JsonObject:
@@ -140,7 +142,7 @@ class ClassifyCalls:
         else:
             files = [("images", read_image(index, image)) for index, image in enumerate(images)]
             sent = {"data": options, "files": files, "headers": headers}
-        answer: JsonObject = self._transport.send("POST", path, **sent)
+        answer: JsonObject = self._transport.send("POST", path, may_repeat=True, **sent)
         return answer
 
 

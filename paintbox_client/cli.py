@@ -13,11 +13,13 @@ import typer
 
 from paintbox_client.commands import COMMANDS
 from paintbox_client.connection import Connection
-from paintbox_client.display import print_error, print_text
+from paintbox_client.display import escape_unencodable, print_error, print_text
 from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
 from paintbox_client.extensions import ExtensibleGroup
 from paintbox_client.key_commands import keys
 from paintbox_client.label_set_commands import label_sets
+from paintbox_client.outages import WAIT_SECONDS
+from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
 
@@ -44,17 +46,28 @@ def _show_version(wanted: bool) -> None:
 def connect(
     ctx: typer.Context,
     url: Annotated[str | None, typer.Option(envvar="PAINTBOX_URL", help="Address of the service.")] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="Key that the service wants.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="API key.")] = None,
+    timeout: Annotated[
+        float,
+        typer.Option(envvar="PAINTBOX_TIMEOUT_SECONDS", min=0.1, help="Seconds that the service may be silent."),
+    ] = DEFAULT_TIMEOUT_SECONDS,
+    patience: Annotated[
+        float,
+        typer.Option(
+            envvar="PAINTBOX_PATIENCE_SECONDS", min=0, help="Seconds to try again while the service is out of reach."
+        ),
+    ] = WAIT_SECONDS,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Patch open-vocabulary image classifiers without making them forget."""
-    ctx.obj = Connection(url or None, api_key or None)
+    ctx.obj = Connection(url or None, api_key or None, timeout, patience)
 
 
 def main() -> None:
     """Run the command line and exit with its status; an error is one message and what to do next."""
+    escape_unencodable()
     try:
         app()
     except ClientError as error:

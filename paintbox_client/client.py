@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import DEFAULT_URL
-from paintbox_client.errors import JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.errors import ApiError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
+from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
 
@@ -24,9 +25,8 @@ JsonObject = dict[str, Any]
 _ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
-_RECONNECT_SECONDS = 0.5
 _LARGEST_PAGE = 1000
-_OUTAGE_SECONDS = 60.0  # a job survives a restart of the API, so waiting for it does too
+_PAGE_SECONDS = 5.0  # how often pages are asked for where no event stream is to be had
 
 
 class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
@@ -40,6 +40,12 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         api_key: Key to send, if the service wants one.
         transport: Carries the requests; left out: the network.
         timeout: Seconds that the service may be silent; None waits for ever.
+        patience_seconds: How long waiting for a job, following one, a resumable upload and a download go on while the
+            service is out of reach.
+        retry_seconds: How long any other request is tried that may be repeated: all that only read, and those that the
+            service carries out once however often they come.
+        on_outage: Told once in each outage, in a sentence.
+        find_url: Tells where the service is now, if it may come back at another address; None: it does not.
     """
 
     def __init__(
@@ -48,8 +54,14 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         api_key: str | None = None,
         transport: httpx2.BaseTransport | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
+        *,
+        patience_seconds: float = WAIT_SECONDS,
+        retry_seconds: float = CALL_SECONDS,
+        on_outage: Callable[[str], object] | None = None,
+        find_url: Callable[[], str | None] | None = None,
     ) -> None:
-        self._transport = Transport(url, api_key, transport, timeout)
+        patience = Patience(patience_seconds, min(retry_seconds, patience_seconds), on_outage or (lambda text: None))
+        self._transport = Transport(url, api_key, transport, timeout, patience, find_url)
 
     def __enter__(self) -> Self:
         return self
@@ -82,14 +94,15 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         """Return the patch that was asked for and its job, as `{"patch": …, "job": …}`.
 
         Args:
-            idempotency_key: If given, the same request with the same key gets the same patch.
+            idempotency_key: The same request with the same key gets the same patch; left out: a new key, so that a
+                request whose answer was lost is sent again.
             **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `finetune`, `alpha`, …
 
         Returns:
             The patch and its job.
         """
-        headers = {} if idempotency_key is None else {"Idempotency-Key": idempotency_key}
-        return self._send("POST", "/v1/patches", json=request, headers=headers)
+        headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
+        return self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers)
 
     def patch(self, patch_id: str) -> JsonObject:
         """Return a patch, with its report once it is done."""
@@ -106,7 +119,8 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         Returns:
             `version`, `is_new`, `alpha`, `profile`, `rule`, `reason`, `validation`.
         """
-        return self._send("POST", f"/v1/patches/{patch_id}/reselect", json=request, timeout=_MIX_SECONDS)
+        path = f"/v1/patches/{patch_id}/reselect"
+        return self._send("POST", path, may_repeat=True, json=request, timeout=_MIX_SECONDS)
 
     def patches(self, limit: int = 100) -> list[JsonObject]:
         """Return at most `limit` of the newest patches, without their reports, newest first."""
@@ -138,7 +152,8 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
     ) -> Iterator[JsonObject]:
         """Yield what happens to a job since event `after`, as it happens, until it has ended.
 
-        A broken connection is made again and goes on where it was: no event is lost or comes twice.
+        A broken connection is made again and goes on where it was: no event is lost or comes twice. Where no event
+        stream is to be had, pages are asked for.
 
         Args:
             job_id: The job.
@@ -149,30 +164,49 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
             JsonObject: Event by event: `id`, `at`, `level`, `message`, `data`.
 
         Raises:
-            ApiError: There is no such job, or too many streams are open.
-            ServiceUnreachableError: The service stays away for long.
+            ApiError: There is no such job, or the key may not see it.
+            ServiceUnreachableError: The service stays away for longer than patience lasts.
         """
-        has_ended, deadline = False, time.monotonic() + _OUTAGE_SECONDS
+        tell = on_update or (lambda job: None)
+        outage = self._transport.outage(is_wait=True)
+        has_ended = False
         while not has_ended:
             try:
-                for event in self._transport.events(f"/v1/jobs/{job_id}/events", after):
-                    deadline = time.monotonic() + _OUTAGE_SECONDS
-                    if event.event == "job":
-                        job = json.loads(event.data)
-                        has_ended = job["status"] in _ENDED
-                        if on_update is not None:
-                            on_update(job)
-                    elif event.data:
-                        after = int(event.id)
-                        yield json.loads(event.data)
-                has_ended = has_ended or self._has_nothing_more(job_id, after)
-            except ServiceUnreachableError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(_RECONNECT_SECONDS)
+                for each in self._listen(job_id, after):
+                    outage.is_over()
+                    if "status" in each:
+                        has_ended = each["status"] in _ENDED
+                        tell(each)
+                    else:
+                        after = each["id"]
+                        yield each
+                if not has_ended:
+                    job = self._transport.send_once("GET", f"/v1/jobs/{job_id}")
+                    has_ended = job["status"] in _ENDED and not self._page(job_id, after)
+                    outage.is_over()
+                    if has_ended:
+                        tell(job)
+            except (ApiError, ServiceUnreachableError) as error:
+                outage.wait(error)
 
-    def _has_nothing_more(self, job_id: str, after: int) -> bool:
-        return self.job(job_id)["status"] in _ENDED and not self.job_events(job_id, after)
+    def _listen(self, job_id: str, after: int) -> Iterator[JsonObject]:
+        """Yield events and, whenever it changed, the job, of one connection or, if there is none to be had, a page."""
+        try:
+            yield from self._transport.events(f"/v1/jobs/{job_id}/events", after)
+        except ApiError as error:
+            if error.code != "too_many_streams":
+                raise
+            job = self._transport.send_once("GET", f"/v1/jobs/{job_id}")  # before the page, which then is whole
+            while page := self._page(job_id, after):
+                yield from page
+                after = page[-1]["id"]
+            yield job
+            time.sleep(_PAGE_SECONDS)
+
+    def _page(self, job_id: str, after: int) -> list[JsonObject]:
+        answer = self._transport.send_once("GET", f"/v1/jobs/{job_id}/events", params={"after": after})
+        items: list[JsonObject] = answer["items"]
+        return items
 
     def cancel_job(self, job_id: str) -> JsonObject:
         """Return the job, after asking for its end; one that runs stops soon after."""
@@ -203,10 +237,15 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         Raises:
             JobFailedError: It failed or was cancelled.
             JobTimeoutError: It still runs when the time is up.
+            ApiError: There is no such job, or the key may not see it.
+            ServiceUnreachableError: The service stays away for longer than patience, or `timeout`, lasts.
         """
         started = time.monotonic()
+        outage = self._transport.outage(is_wait=True, limit_seconds=timeout)
         while True:
-            job = self._job_through_outage(job_id)
+            job: JsonObject = self._transport.persist(
+                lambda: self._transport.send_once("GET", f"/v1/jobs/{job_id}"), outage
+            )
             if on_update is not None:
                 on_update(job)
             if job["status"] == "succeeded":
@@ -299,7 +338,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
 
     def ready(self) -> JsonObject:
         """Return the readiness checks; raises `ApiError` while the service cannot classify."""
-        return self._get("/readyz")
+        return self._send("GET", "/readyz")
 
     def system(self) -> JsonObject:
         """Return the versions of the software, the device, and which version answers."""
@@ -327,12 +366,3 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
                 break
             cursor = {"cursor": page["next_cursor"]}
         return items
-
-    def _job_through_outage(self, job_id: str) -> JsonObject:
-        deadline = time.monotonic() + _OUTAGE_SECONDS
-        while True:
-            try:
-                return self.job(job_id)
-            except ServiceUnreachableError:
-                if time.monotonic() > deadline:
-                    raise

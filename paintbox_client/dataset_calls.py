@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,15 @@ class DatasetCalls:
             form["manifest"] = manifest
         if webhook_url is not None:
             form["webhook_url"] = webhook_url
-        options: Any = {"data": form, "timeout": _UPLOAD_SECONDS}
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        options: Any = {"data": form, "headers": headers, "timeout": _UPLOAD_SECONDS}
         with open_archive(path) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
                 form["upload"] = send_in_parts(self._transport, stream)
             else:
                 stream.seek(0)
                 options["files"] = {"archive": (file_name, stream, "application/octet-stream")}
-            answer: JsonObject = self._transport.send("POST", "/v1/datasets", **options)
+            answer: JsonObject = self._transport.send("POST", "/v1/datasets", may_repeat=True, **options)
         return answer
 
     def dataset(self, dataset_id: str) -> JsonObject:
@@ -90,5 +92,6 @@ class DatasetCalls:
         body: JsonObject = {"name": name, "classnames": dict(classnames or {})}
         if templates is not None:
             body["templates"] = list(templates)
-        answer: JsonObject = self._transport.send("POST", f"/v1/datasets/{dataset_id}/derive", json=body)
+        path = f"/v1/datasets/{dataset_id}/derive"
+        answer: JsonObject = self._transport.send("POST", path, may_repeat=True, json=body)
         return answer

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,44 +15,81 @@ from rich.table import Table
 from rich.text import Text
 
 from paintbox_client.client import Client, JsonObject
-from paintbox_client.errors import ClientError
+from paintbox_client.errors import ClientError, ServiceUnreachableError
 
 _LINE_EVERY = 0.1  # where nobody watches a bar, a line for each tenth
 
 _UNFOLDED_COLUMNS = 1000
+_COMMANDS_OF_TERMINALS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, surrogate, line and paragraph
+_JOINERS = frozenset("\u200c\u200d")  # which some scripts, and emoji, are written with
+
+
+def clean(text: object, *, keep_lines: bool = False) -> str:
+    r"""Return text in which nothing commands a terminal or turns its direction: such characters appear as `\x1b`.
+
+    Names and messages come from whoever made a thing, and everything that is shown passes through here.
+
+    Args:
+        text: From anywhere.
+        keep_lines: Whether its line ends and tabs stay; else they would look like the end of a table's row.
+
+    Returns:
+        Text to show.
+    """
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    kept = "\n\t" if keep_lines else ""
+    return "".join(each if each in kept or not _is_command(each) else _escape(each) for each in shown)
 
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, on its own and unwrapped, so that a program can read it."""
-    Console(highlight=False, markup=False, soft_wrap=True).print(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(each if each == "\n" or not _is_command(each) else json.dumps(each)[1:-1] for each in text)
+    _console().print(text)
 
 
 def print_text(text: str) -> None:
-    """Write text as it is: names that people gave may look like markup."""
-    Console(highlight=False, markup=False, soft_wrap=True).print(text)
+    """Write text to standard output: names that people gave may look like markup."""
+    _console().print(clean(text, keep_lines=True))
 
 
 def print_note(text: str) -> None:
     """Write text to standard error: for people, not part of the result."""
-    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(text)
+    _console(stderr=True).print(clean(text, keep_lines=True))
+
+
+def print_notice(text: str) -> None:
+    """Write a line to standard error, above a progress bar if there is one."""
+    sys.stderr.write(f"{clean(text)}\n")  # which the bar listens to
+    sys.stderr.flush()
 
 
 def print_error(error: ClientError) -> None:
     """Write what is wrong, and below it what to do next, to standard error."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(Text.assemble(("Error: ", "bold red"), error.detail))
+    console = _console(stderr=True)
+    console.print(Text.assemble(("Error: ", "bold red"), clean(error.detail, keep_lines=True)))
     if error.next:
-        console.print(Text(error.next))
+        console.print(Text(clean(error.next, keep_lines=True)))
+
+
+def escape_unencodable() -> None:
+    """Let standard output and error show what their encoding cannot hold as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows below their column names; None is shown as a dash."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(clean(column)), overflow="fold")
     for row in rows:
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    console = Console(highlight=False)
+        table.add_row(*(Text("-" if cell is None else clean(cell)) for cell in row))
+    console = Console(highlight=False, emoji=False)
     if not console.is_terminal:  # a program that reads lines must not find them folded
         console.width = _UNFOLDED_COLUMNS
     console.print(table)
@@ -57,9 +97,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
 def describe_job(job: JsonObject) -> str:
     """Return where a job stands, as `finetune, 2 min to go` or, before it runs, `queued`."""
-    stage = job["stage"] if job["status"] == "running" and job["stage"] else job["status"]
+    stage = clean(job["stage"] if job["status"] == "running" and job["stage"] else job["status"])
     eta = job.get("eta_seconds")
-    return f"{stage}, {_duration(eta)} to go" if job["status"] == "running" and eta is not None else str(stage)
+    return f"{stage}, {_duration(eta)} to go" if job["status"] == "running" and eta is not None else stage
 
 
 def watch_job(client: Client, job_id: str, title: str, console: Console | None = None) -> JsonObject:
@@ -79,8 +119,8 @@ def watch_job(client: Client, job_id: str, title: str, console: Console | None =
     """
     shown = console or Console(stderr=True, highlight=False)
     try:
-        return (_watch_live if shown.is_terminal else _watch_in_lines)(client, job_id, title, shown)
-    except KeyboardInterrupt:
+        return (_watch_live if shown.is_terminal else _watch_in_lines)(client, job_id, clean(title), shown)
+    except (KeyboardInterrupt, ServiceUnreachableError):
         print_note(
             f"\nThe job goes on. Look at it with `paintbox job {job_id}`, end it with `paintbox cancel {job_id}`."
         )
@@ -106,6 +146,18 @@ def _watch_in_lines(client: Client, job_id: str, title: str, console: Console) -
             console.print(Text(f"{title}: {job['progress']:4.0%}  {describe_job(job)}"))
 
     return client.wait_for_job(job_id, show)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _is_command(character: str) -> bool:
+    return unicodedata.category(character) in _COMMANDS_OF_TERMINALS and character not in _JOINERS
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def _duration(seconds: float) -> str:

@@ -11,16 +11,25 @@ ClientError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class ClientError(Exception):
     """Base of all errors of the client. `detail` says what is wrong, `next` what to do about it."""
 
     def __init__(self, detail: str, next: str = "") -> None:
-        super().__init__(f"{detail} {next}".strip())
+        super().__init__(detail, next)
         self.detail = detail
         self.next = next
+
+    def __str__(self) -> str:
+        return f"{self.detail} {self.next}".strip()
+
+    def after(self, num_tries: int, seconds: float) -> Self:
+        """Return this error, which now says how often something was tried, and for how long."""
+        if num_tries > 1:
+            self.detail = f"{self.detail} Tried {num_tries} times in {seconds:.0f} s."
+        return self
 
 
 class ApiError(ClientError):
@@ -32,12 +41,22 @@ class ApiError(ClientError):
         detail: What is wrong with the request.
         next: What to do next.
         fields: The parts of the request that cannot be used, as `location: message`.
+        retry_after_seconds: When to ask again, if the service says so.
     """
 
-    def __init__(self, status: int, code: str, detail: str, next: str = "", fields: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        next: str = "",
+        fields: Sequence[str] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
         super().__init__("\n  ".join((detail, *fields)), next)
         self.status = status
         self.code = code
+        self.retry_after_seconds = retry_after_seconds
 
 
 class InputError(ClientError):
@@ -45,15 +64,30 @@ class InputError(ClientError):
 
 
 class ServiceUnreachableError(ClientError):
-    """Nothing answered at this address, or the answer broke off."""
+    """Nothing answered at this address, or not in time, or the answer broke off.
 
-    def __init__(self, url: str, cause: str = "") -> None:
+    Args:
+        url: The address.
+        cause: What the network said.
+        was_sent: Whether the request may have reached the service.
+        timed_out: Whether the service took the request and was silent.
+    """
+
+    def __init__(self, url: str, cause: str = "", *, was_sent: bool = False, timed_out: bool = False) -> None:
         reason = f" ({cause})" if cause else ""
-        super().__init__(
-            f"No Paintbox service answers at {url}{reason}.",
-            "Start one with `paintbox up`, or name another with --url or PAINTBOX_URL.",
-        )
+        if timed_out:
+            detail = f"The service at {url} did not answer in time{reason}."
+            advice = "It may be busy: ask again later, or allow more time with --timeout or PAINTBOX_TIMEOUT_SECONDS."
+        elif was_sent:
+            detail = f"The connection to {url} broke{reason}."
+            advice = "Look with `paintbox system` whether the service is there, then ask again."
+        else:
+            detail = f"No Paintbox service answers at {url}{reason}."
+            advice = "Start one with `paintbox up`, or name another with --url or PAINTBOX_URL."
+        super().__init__(detail, advice)
         self.url = url
+        self.was_sent = was_sent
+        self.timed_out = timed_out
 
 
 class JobFailedError(ClientError):

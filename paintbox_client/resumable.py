@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
 from typing import IO
 
 from paintbox_client.errors import ApiError, ServiceUnreachableError
@@ -12,24 +10,16 @@ from paintbox_client.transport import Transport
 
 PART_BYTES = 16 << 20
 _TUS = {"Tus-Resumable": "1.0.0"}
-_OFFSET_MISMATCH, _BUSY = "offset_mismatch", "upload_busy"
+_UNKNOWN = -1
 
 
-def send_in_parts(
-    transport: Transport,
-    stream: IO[bytes],
-    part_bytes: int = PART_BYTES,
-    patience_seconds: float = 60.0,
-    sleep: Callable[[float], None] = time.sleep,
-) -> str:
+def send_in_parts(transport: Transport, stream: IO[bytes], part_bytes: int = PART_BYTES) -> str:
     """Return the id of a complete upload of the stream.
 
     Args:
         transport: Reaches the service.
         stream: Seekable; sent from its beginning.
         part_bytes: Bytes in one request.
-        patience_seconds: How long the service may be out of reach before this gives up.
-        sleep: Waits; tests pass their own.
 
     Returns:
         For the field `upload` of `POST /v1/datasets`.
@@ -39,31 +29,44 @@ def send_in_parts(
         ServiceUnreachableError: It stays out of reach.
     """
     length = stream.seek(0, os.SEEK_END)
-    begun = transport.exchange("POST", "/v1/uploads", headers=_TUS | {"Upload-Length": str(length)})
-    path = begun["location"]
-    offset, deadline = 0, time.monotonic() + patience_seconds
-    while offset < length:
-        stream.seek(offset)
-        headers = _TUS | {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+    upload_id = _begin(transport, length)
+    outage = transport.outage(is_wait=True)
+    furthest, offset = 0, 0
+    while furthest < length:
         try:
-            answer = transport.exchange("PATCH", path, headers=headers, content=stream.read(part_bytes))
-            offset, deadline = int(answer["upload-offset"]), time.monotonic() + patience_seconds
+            if offset == _UNKNOWN:
+                offset = _ask(transport, upload_id)
+            else:
+                offset = _send_part(transport, upload_id, stream, offset, part_bytes)
         except (ApiError, ServiceUnreachableError) as error:
-            offset = _find_offset(transport, path, error, deadline, sleep)
-    return path.rsplit("/", 1)[-1]
+            outage.wait(error)
+            offset = _UNKNOWN
+        if offset > furthest:
+            furthest = offset
+            outage.is_over()
+    return upload_id
 
 
-def _find_offset(
-    transport: Transport, path: str, error: Exception, deadline: float, sleep: Callable[[float], None]
-) -> int:
-    """Return where the service is after a part got lost, or raise what went wrong once patience is over."""
-    while True:
-        if isinstance(error, ApiError) and error.code not in (_OFFSET_MISMATCH, _BUSY):
-            raise error
-        if time.monotonic() > deadline:
-            raise error
-        sleep(0.5)
-        try:
-            return int(transport.exchange("HEAD", path, headers=_TUS)["upload-offset"])
-        except ServiceUnreachableError as again:
-            error = again
+def _begin(transport: Transport, length: int) -> str:
+    """Return the id of a new upload; one whose answer was lost expires."""
+    headers = _TUS | {"Upload-Length": str(length)}
+    outage = transport.outage(is_wait=False)
+    begun = transport.persist(lambda: transport.exchange("POST", "/v1/uploads", headers=headers), outage)
+    return begun["location"].rsplit("/", 1)[-1]
+
+
+def _send_part(transport: Transport, upload_id: str, stream: IO[bytes], offset: int, part_bytes: int) -> int:
+    """Return where the upload is after another part."""
+    stream.seek(offset)
+    headers = _TUS | {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+    answer = transport.exchange("PATCH", _path(upload_id), headers=headers, content=stream.read(part_bytes))
+    return int(answer["upload-offset"])
+
+
+def _ask(transport: Transport, upload_id: str) -> int:
+    """Return where the upload is."""
+    return int(transport.exchange("HEAD", _path(upload_id), headers=_TUS)["upload-offset"])
+
+
+def _path(upload_id: str) -> str:
+    return f"/v1/uploads/{upload_id}"

@@ -1,22 +1,24 @@
-"""Sends requests, retries those that are safe to repeat, and turns refusals into `ApiError`."""
+"""Sends requests, tries those again that may be repeated, and turns refusals into `ApiError`."""
 
 from __future__ import annotations
 
 import ipaddress
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import httpx2
 
-from paintbox_client.errors import ApiError, ServiceUnreachableError
+from paintbox_client.errors import ApiError, InputError, ServiceUnreachableError
+from paintbox_client.outages import NOT_OURS, Outage, Patience, parse_retry_after
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
-_CONNECT_SECONDS = 5.0
+_CONNECT_SECONDS = 10.0
 _NO_CONTENT = 204
-_RETRY_DELAYS_SECONDS = (0.1, 0.3, 0.9)
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
+
+_T = TypeVar("_T")
 
 
 class Transport:
@@ -27,15 +29,27 @@ class Transport:
         api_key: Sent as a bearer token, if given.
         transport: Carries the requests; tests pass one that reaches an application in the same process.
         timeout: Seconds that the service may be silent.
+        patience: How long to try again what may be repeated.
+        find_url: Tells where the service of this machine is now, which another port may be after a restart; None: it
+            stays where it is.
 
     Raises:
         ServiceUnreachableError: The address is no HTTP address.
     """
 
     def __init__(
-        self, url: str, api_key: str | None, transport: httpx2.BaseTransport | None, timeout: float | None
+        self,
+        url: str,
+        api_key: str | None,
+        transport: httpx2.BaseTransport | None,
+        timeout: float | None,
+        patience: Patience | None = None,
+        find_url: Callable[[], str | None] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
+        self._patience = patience or Patience()
+        self._find_url = find_url
+        self._has_answered = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         try:
             base = httpx2.URL(self.url)
@@ -56,25 +70,62 @@ class Transport:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the JSON answer of a GET, which is sent again if the connection fails."""
-        for delay in _RETRY_DELAYS_SECONDS:
-            try:
-                return self.send("GET", path, params=query)
-            except ServiceUnreachableError as error:
-                if isinstance(error.__cause__, httpx2.TimeoutException):  # we have waited long enough
-                    raise
-                time.sleep(delay)
-        return self.send("GET", path, params=query)
+        """Return the JSON answer of a GET."""
+        return self.send("GET", path, may_repeat=True, params=query)
 
-    def events(self, path: str, last_id: int) -> Iterator[httpx2.ServerSentEvent]:
-        """Yield the server-sent events of one connection, until either side closes it.
+    def outage(self, *, is_wait: bool, may_repeat: bool = True, limit_seconds: float | None = None) -> Outage:
+        """Return what decides how long one operation is tried; arguments as for `Outage`."""
+        return Outage(
+            self._patience,
+            is_wait=is_wait,
+            may_repeat=may_repeat,
+            is_known=self._is_known,
+            before_retry=self._move,
+            limit_seconds=limit_seconds,
+        )
+
+    def persist(self, attempt: Callable[[], _T], outage: Outage) -> _T:
+        """Return what an attempt returns, made until one succeeds or patience is over.
+
+        Args:
+            attempt: Sends a request once.
+            outage: Decides how long.
+
+        Returns:
+            Its result.
+
+        Raises:
+            ApiError: The service refused.
+            ServiceUnreachableError: Nothing answered, or not in time.
+        """
+        while True:
+            try:
+                result = attempt()
+            except (ApiError, ServiceUnreachableError) as error:
+                outage.wait(error)
+            else:
+                outage.is_over()
+                return result
+
+    def _move(self) -> None:
+        """Go where the service of this machine is now, if it says so."""
+        found = self._find_url() if self._find_url is not None else None
+        if found is not None and found.rstrip("/") != self.url:
+            self.url = found.rstrip("/")
+            self._http.base_url = httpx2.URL(self.url)
+
+    def _is_known(self) -> bool:
+        return self._has_answered or (self._find_url is not None and self._find_url() is not None)
+
+    def events(self, path: str, last_id: int) -> Iterator[Any]:
+        """Yield the data of the server-sent events of one connection, parsed, until either side closes it.
 
         Args:
             path: Path below the service's address.
             last_id: The last event that is known already.
 
         Yields:
-            httpx2.ServerSentEvent: In the order in which they came; none if the service says that there will be none.
+            Any: In the order in which they came; none if the service says that there will be none.
 
         Raises:
             ApiError: The service refused.
@@ -82,17 +133,21 @@ class Transport:
         """
         try:
             with self._http.sse(path, headers={"Last-Event-ID": str(last_id)}) as source:
-                if source.response.is_error:
-                    source.response.read()
-                    raise _refusal(source.response)
-                if source.response.status_code != _NO_CONTENT:
-                    yield from source
-        except httpx2.TransportError as error:
-            raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
+                if source.response.status_code == _NO_CONTENT:
+                    return
+                if source.response.status_code != httpx2.codes.OK:
+                    raise self._refusal(source.response)
+                for event in source:
+                    if event.data:
+                        parsed = _parse_event(event, source.response)
+                        self._has_answered = True
+                        yield parsed
+        except httpx2.RequestError as error:
+            raise self._unreachable(error) from error
 
     @contextmanager
     def download(self, path: str, timeout: float) -> Iterator[IO[bytes]]:
-        """Yield what a GET answers with, as a file that is spooled to disk.
+        """Yield what a GET answers with, as a file that is spooled to disk; a broken download begins again.
 
         Args:
             path: Path below the service's address.
@@ -106,24 +161,31 @@ class Transport:
             ServiceUnreachableError: Nothing answered, or the connection broke.
         """
         with tempfile.TemporaryFile() as file:
-            try:
-                with self._http.stream("GET", path, timeout=timeout) as response:
-                    if response.is_error:
-                        response.read()
-                        raise _refusal(response)
-                    for chunk in response.iter_bytes():
-                        file.write(chunk)
-            except httpx2.TransportError as error:
-                raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
+            self.persist(lambda: self._download_once(path, timeout, file), self.outage(is_wait=True))
             file.seek(0)
             yield file
 
-    def send(self, method: str, path: str, **options: Any) -> Any:
-        """Return the JSON answer of one request, sent once.
+    def _download_once(self, path: str, timeout: float, file: IO[bytes]) -> None:
+        file.seek(0)
+        file.truncate()
+        try:
+            with self._http.stream("GET", path, timeout=timeout) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise self._refusal(response)
+                self._has_answered = True
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+        except httpx2.RequestError as error:
+            raise self._unreachable(error) from error
+
+    def send(self, method: str, path: str, *, may_repeat: bool = False, **options: Any) -> Any:
+        """Return the JSON answer of a request.
 
         Args:
             method: HTTP method.
             path: Path below the service's address.
+            may_repeat: Whether the service may be asked twice. If not, it is asked again only if the first request
+                cannot have been carried out.
             **options: As `httpx2.Client.request` takes them.
 
         Returns:
@@ -133,21 +195,42 @@ class Transport:
             ApiError: The service refused.
             ServiceUnreachableError: Nothing answered, or not in time.
         """
+        outage = self.outage(is_wait=False, may_repeat=may_repeat)
+        return self.persist(lambda: self.send_once(method, path, **options), outage)
+
+    def send_once(self, method: str, path: str, **options: Any) -> Any:
+        """Return the JSON answer of one request, sent once; arguments and errors as for `send`."""
         response = self._request(method, path, **options)
-        return None if response.status_code == _NO_CONTENT else _parse(response)
+        answer = None if response.status_code == _NO_CONTENT else _parse(response)
+        self._has_answered = True
+        return answer
 
     def exchange(self, method: str, path: str, **options: Any) -> Mapping[str, str]:
-        """Return the headers of the answer to one request; arguments and errors as for `send`."""
+        """Return the headers of the answer to a request, sent once; arguments and errors as for `send`."""
         return self._request(method, path, **options).headers
 
     def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:
         try:
             response = self._http.request(method, path, **options)
-        except httpx2.TransportError as error:
-            raise ServiceUnreachableError(self.url, str(error) or type(error).__name__) from error
+        except httpx2.RequestError as error:
+            raise self._unreachable(error) from error
+        except httpx2.InvalidURL as error:
+            raise InputError(f"{path!r} cannot be asked for: {error}.", "Look whether the id is right.") from error
         if response.is_error:
-            raise _refusal(response)
+            raise self._refusal(response)
         return response
+
+    def _unreachable(self, error: httpx2.RequestError) -> ServiceUnreachableError:
+        was_sent = not isinstance(error, _NOT_SENT)
+        timed_out = was_sent and isinstance(error, httpx2.TimeoutException)
+        cause = str(error) or type(error).__name__
+        return ServiceUnreachableError(self.url, cause, was_sent=was_sent, timed_out=timed_out)
+
+    def _refusal(self, response: httpx2.Response) -> ApiError:
+        response.read()
+        refusal = _read_refusal(response)
+        self._has_answered = self._has_answered or refusal.code != NOT_OURS
+        return refusal
 
 
 def _parse(response: httpx2.Response) -> Any:
@@ -157,11 +240,26 @@ def _parse(response: httpx2.Response) -> Any:
         raise _not_ours(response) from error
 
 
-def _refusal(response: httpx2.Response) -> ApiError:
+def _parse_event(event: httpx2.ServerSentEvent, response: httpx2.Response) -> Any:
+    try:
+        return event.json()
+    except ValueError as error:
+        raise _not_ours(response) from error
+
+
+def _read_refusal(response: httpx2.Response) -> ApiError:
+    retry_after = parse_retry_after(response.headers.get("retry-after"))
+    if response.request.method == "HEAD":  # whose answers have no body
+        advice = "Begin again." if response.status_code in (404, 410) else ""
+        return ApiError(
+            response.status_code, "head_refused", _describe(response) + ".", advice, retry_after_seconds=retry_after
+        )
     try:
         problem = response.json()
         fields = [f"{item['location']}: {item['message']}" for item in problem.get("errors") or ()]
-        return ApiError(response.status_code, problem["code"], problem["detail"], problem.get("next", ""), fields)
+        return ApiError(
+            response.status_code, problem["code"], problem["detail"], problem.get("next", ""), fields, retry_after
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         return _not_ours(response)
 
@@ -169,10 +267,15 @@ def _refusal(response: httpx2.Response) -> ApiError:
 def _not_ours(response: httpx2.Response) -> ApiError:
     return ApiError(
         response.status_code,
-        "unexpected_answer",
-        f"{response.url} answered {response.status_code} in a form that is not Paintbox's.",
+        NOT_OURS,
+        f"{_describe(response)} in a form that is not Paintbox's.",
         "Check that the address is that of a Paintbox service and not of something before it.",
+        retry_after_seconds=parse_retry_after(response.headers.get("retry-after")),
     )
+
+
+def _describe(response: httpx2.Response) -> str:
+    return f"{response.url} answered {response.status_code}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from paintbox_client.transport import Transport
 
 JsonObject = dict[str, Any]
 _MIX_SECONDS = 600.0  # the service answers once the version is mixed
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class VersionCalls:
@@ -43,7 +45,7 @@ class VersionCalls:
 
     def verify(self, version: int) -> JsonObject:
         """Return whether the version is still what was registered: `matches`, and each of the `checks`."""
-        return self._call("POST", version, "/verify", timeout=_MIX_SECONDS)
+        return self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS)
 
     def collect_garbage(self, dry_run: bool = False) -> JsonObject:
         """Return what was purged of the trash, or with `dry_run` what would be."""
@@ -84,14 +86,23 @@ class VersionCalls:
 def _unpack(stream: IO[bytes], folder: Path) -> list[Path]:
     """Write the plain files of a tar, each by its last name alone, so that none lands outside the folder."""
     written = []
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
-            content = archive.extractfile(member) if member.isreg() else None
-            name = PurePosixPath(member.name).name
-            if content is None or name in ("", ".."):
-                raise InputError(f"The export holds {member.name!r}, which is no plain file.", "Ask another service.")
-            path = folder / name
-            with path.open("xb") as target:
-                shutil.copyfileobj(content, target)
-            written.append(path)
+    try:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                path = folder / _file_name(member)
+                content = archive.extractfile(member)
+                assert content is not None
+                with path.open("xb") as target:
+                    shutil.copyfileobj(content, target)
+                written.append(path)
+    except (tarfile.TarError, EOFError) as error:
+        raise InputError(f"The export cannot be read: {error}.", "Ask again, or another service.") from error
     return written
+
+
+def _file_name(member: tarfile.TarInfo) -> str:
+    """Return the name of a plain file with a plain name: no link, no file with holes, no path of any system."""
+    name = PurePosixPath(member.name).name
+    if not member.isreg() or member.issparse() or not _FILE_NAME.fullmatch(name):
+        raise InputError(f"The export holds {member.name[:100]!r}, which is no plain file.", "Ask another service.")
+    return name

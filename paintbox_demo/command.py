@@ -12,13 +12,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from paint_core.starter import anchors_archive, supported_archives
 from paintbox_client.archives import write_archive
 from paintbox_client.client import Client
 from paintbox_client.connection import Connection
 from paintbox_client.discovery import default_data_dir
-from paintbox_client.display import watch_job
+from paintbox_client.display import clean, watch_job
 from paintbox_demo.digits import DISPLAY_NAMES, Scan, archive_members, held_out
 from paintbox_demo.frontier import save_frontier
 from paintbox_demo.service import connect
@@ -136,7 +137,7 @@ def _classify(client: Client, dataset: str, scans: list[Scan]) -> dict[str, Any]
 def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
     seconds = sum(report["timings_seconds"].values())
     console.print(
-        f"{kind.capitalize()}: alpha = {report['alpha']:g}, {report['reason']}. "
+        f"{kind.capitalize()}: alpha = {report['alpha']:g}, {escape(clean(report['reason']))}. "
         f"Version {report['version_id']}, made in {seconds:.0f} s."
     )
     digits = tasks_of(report, "patching")
@@ -147,11 +148,13 @@ def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
     )
 
 
+def _named(prediction: dict[str, Any]) -> str:
+    return f"{escape(clean(prediction['label']))} ({prediction['score']:.2f})"
+
+
 def _print_change(console: Console, scans: list[Scan], before: dict[str, Any], after: dict[str, Any]) -> None:
     console.print(f"Three held-out scans, version {before['version']} → version {after['version']}:")
     for index, scan in enumerate(scans):
         was, now = (answer["results"][index]["predictions"][0] for answer in (before, after))
         mark = "[green]✓[/]" if now["label"] == scan.label else "[red]✗[/]"
-        console.print(
-            f"  {scan.label:<12} {was['label']} ({was['score']:.2f}) → {now['label']} ({now['score']:.2f}) {mark}"
-        )
+        console.print(f"  {scan.label:<12} {_named(was)} → {_named(now)} {mark}")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from paintbox_client.client import Client
 from paintbox_client.discovery import DEFAULT_URL, find_service
+from paintbox_client.display import print_notice
 from paintbox_client.errors import ClientError, ServiceUnreachableError
 
 _START_SECONDS = 120.0
@@ -36,11 +37,11 @@ def connect(url: str | None, api_key: str | None, data_dir: Path) -> Iterator[tu
     """
     running = url or find_service(data_dir)
     if running:
-        with Client(running, api_key) as client:
+        with Client(running, api_key, on_outage=print_notice) as client:
             client.ready()
             yield client, False
         return
-    with _start(data_dir) as started, Client(started, api_key) as client:
+    with _start(data_dir) as started, Client(started, api_key, on_outage=print_notice) as client:
         yield client, True
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
+
+from paintbox_client.display import clean
 
 COLUMNS = ("zero_shot", "fine_tuned", "patched")
 _TITLES = ("Zero-shot", "Fine-tuned", "Patched", "Anchored and patched")
@@ -53,4 +56,4 @@ def supported_change(report: dict[str, Any], column: str) -> float:
 def _row(plain: dict[str, Any], anchored: dict[str, Any]) -> list[str]:
     scores = [plain["test"][column] for column in COLUMNS] + [anchored["test"]["patched"]]
     accuracies = [f"{100 * score['accuracy']:.1f}" for score in scores]
-    return [plain["name"], plain["role"], str(scores[-1]["total"]), *accuracies]
+    return [escape(clean(plain["name"])), plain["role"], str(scores[-1]["total"]), *accuracies]

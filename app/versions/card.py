@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import yaml
@@ -9,6 +11,7 @@ import yaml
 from app.versions.schemas import Version
 
 _HUB = "hf-hub:"
+_MARKUP = re.compile(r"([\\`*_\[\]#|~])")
 _LOADING = """```python
 import open_clip
 
@@ -83,7 +86,7 @@ def _describe_results(evaluation: dict[str, Any] | None) -> str:
     if evaluation is None:
         return "Nobody has measured this mix."
     rows = [
-        f"| {_in_cell(task['name'])} | {task['role']} | {task['zero_shot']['accuracy']:.1%} "
+        f"| {_in_line(task['name'])} | {task['role']} | {task['zero_shot']['accuracy']:.1%} "
         f"| {task['patched']['accuracy']:.1%} | {task['patched']['total']} |"
         for task in evaluation["tasks"]
     ]
@@ -92,11 +95,9 @@ def _describe_results(evaluation: dict[str, Any] | None) -> str:
 
 
 def _in_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _in_cell(text: str) -> str:
-    return _in_line(text).replace("|", "\\|")
+    """Return a name as Markdown that shows it, and is neither markup nor HTML."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return _MARKUP.sub(r"\\\1", html.escape(" ".join(printable.split()), quote=False))
 
 
 def _dump(value: Any) -> str:

@@ -10,10 +10,12 @@ import open_clip
 import pytest
 import torch
 import yaml
+from sqlalchemy import update
 
 from paint_core.evaluation import encode
 from paint_core.models import load_base
 from paint_core.probe import probe_images
+from registry.tables import VersionRow
 from tests.app.patched import add_patch
 from tests.app.world import World, add_version, check_problem, mixed_tower, open_world, random_task_vector
 
@@ -100,6 +102,15 @@ def test_a_name_cannot_break_out_of_the_card(world: World, tmp_path: Path) -> No
     metadata, _ = _card(_export(world, version, tmp_path))
     assert metadata["paintbox"]["name"] == name
     assert "license" not in metadata
+
+
+def test_a_name_is_neither_markup_nor_html_in_the_card(world: World, tmp_path: Path) -> None:
+    version, _ = add_version(world.services, world.base, seed=5)
+    with world.services.database.write() as session:
+        name = "<img src=x onerror=alert(1)> [a](javascript:x) *b* `c` \u202ed\x1b"
+        session.execute(update(VersionRow).where(VersionRow.id == version).values(name=name))
+    (heading,) = [line for line in _card(_export(world, version, tmp_path))[1].splitlines() if line.startswith("# ")]
+    assert heading == r"# &lt;img src=x onerror=alert(1)&gt; \[a\](javascript:x) \*b\* \`c\` d"
 
 
 def test_what_cannot_be_exported_says_so(world: World) -> None:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from paintbox_client.errors import ApiError, ServiceUnreachableError
+from paintbox_client.outages import Patience
 from paintbox_client.resumable import send_in_parts
 from paintbox_client.transport import Transport
 from tests.paintbox_client.conftest import Served
@@ -28,6 +29,8 @@ class Flaky(httpx2.BaseTransport):
         word = next(self._words, "send")
         if word == "lose":
             raise httpx2.ConnectError("lost on the way", request=request)
+        if word.isdecimal():
+            return httpx2.Response(int(word), headers={"Retry-After": "0"}, text="something in front", request=request)
         response = self._inner.handle_request(request)
         if word == "drop":
             response.read()
@@ -39,12 +42,13 @@ class Flaky(httpx2.BaseTransport):
         self._inner.close()
 
 
-def send(served: Served, words: list[str], **options: float) -> tuple[bytes, int]:
+def send(served: Served, words: list[str], wait_seconds: float = 60.0) -> tuple[bytes, int]:
     """What the service holds in the end, and how many requests it took."""
     flaky = Flaky(iter(words))
-    transport = Transport(served.url, None, flaky, 10)
+    patience = Patience(wait_seconds, min(wait_seconds, 30.0), sleep=lambda _: None)
+    transport = Transport(served.url, None, flaky, 10, patience)
     try:
-        identifier = send_in_parts(transport, io.BytesIO(DATA), 1000, sleep=lambda _: None, **options)
+        identifier = send_in_parts(transport, io.BytesIO(DATA), 1000)
     finally:
         transport.close()
     (path,) = served.world.services.settings.upload_dir.glob(f"{identifier}.*")
@@ -58,7 +62,7 @@ def test_a_file_arrives_in_parts(served: Served) -> None:
 
 
 def test_lost_requests_and_lost_answers_are_made_good(served: Served) -> None:
-    words = random.Random(1).choices(["send", "lose", "drop"], k=60)
+    words = random.Random(1).choices(["send", "lose", "drop", "502", "503", "429", "408"], k=60)
     content, num_requests = send(served, ["send", *words])
     assert content == DATA
     assert num_requests > 11
@@ -66,7 +70,7 @@ def test_lost_requests_and_lost_answers_are_made_good(served: Served) -> None:
 
 def test_a_service_that_stays_away_is_given_up(served: Served) -> None:
     with pytest.raises(ServiceUnreachableError):
-        send(served, ["send", "send"] + ["lose"] * 100_000, patience_seconds=0.05)
+        send(served, ["send", "send"] + ["lose"] * 100_000, wait_seconds=0.5)
 
 
 def test_a_refusal_ends_it_at_once(served: Served) -> None:

@@ -10,7 +10,7 @@ from tests.project.variables import settings_variables
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 OPENAPI = ROOT / "docs" / "openapi.json"
-CLIENT_VARIABLES = {"PAINTBOX_URL"}
+CLIENT_VARIABLES = {"PAINTBOX_URL", "PAINTBOX_TIMEOUT_SECONDS", "PAINTBOX_PATIENCE_SECONDS"}
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
