@@ -9,13 +9,15 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
+from app.connections.limits import raise_open_files
+from app.connections.protocol import GuardedProtocol
 from app.logs import LateStream, set_up_logging
-from app.one_write import OneWriteProtocol
 from app.settings import AppSettings
 from paint_core.allocator import keep_freed_memory
 from registry.errors import ConfigurationError
@@ -26,6 +28,7 @@ _DRAIN_LOOK_SECONDS = 0.05
 def main() -> int:
     """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
     keep_freed_memory()
+    raise_open_files()
     log = LateStream(sys.stderr)
     try:
         settings = AppSettings.load()
@@ -55,7 +58,7 @@ def _serve(settings: AppSettings) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop",
-        http=OneWriteProtocol,
+        http=partial(GuardedProtocol, app.state.connections),  # type: ignore[arg-type]
         ws="none",
         lifespan="on",
         server_header=False,

@@ -20,6 +20,8 @@ from app.bases import load_bases, register_bases
 from app.classify.endpoints import router as classify_router
 from app.companions import Companions
 from app.composer import Composer
+from app.connections.limits import ConnectionLimits, choose_max_connections
+from app.connections.table import Connections
 from app.datasets.endpoints import router as datasets_router
 from app.direct import add_direct_routes
 from app.embed.endpoints import router as embed_router
@@ -28,6 +30,7 @@ from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
 from app.labelsets.cache import StoredLabels
 from app.labelsets.endpoints import router as label_sets_router
+from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
@@ -95,6 +98,13 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
         redoc_url=None,
     )
     app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
+    app.state.connections = Connections(
+        ConnectionLimits(
+            max_connections=choose_max_connections(settings.max_connections),
+            keep_alive_seconds=settings.keep_alive_seconds,
+        )
+    )
+    metrics.registry.register(ConnectionCollector(app.state.connections))
     app.openapi = document(app)  # type: ignore[method-assign]
     add_problem_handlers(app)
     for router in _DIRECT_ROUTERS:  # routes are tried one after the other: what is asked most comes first

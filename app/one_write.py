@@ -1,4 +1,4 @@
-"""HTTP/1.1 with the head and the body of an answer in one write, where both are there.
+"""A transport that writes the head and the body of an answer at once, where both are there.
 
 Each write to a socket is a system call, for which the event loop lets go of Python's lock and stands in line for it
 again, and wakes the client. uvicorn writes the head of an answer by itself, a moment before its body.
@@ -7,19 +7,10 @@ again, and wakes the client. uvicorn writes the head of an answer by itself, a m
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
 _HEAD = b"HTTP/1.1 "
-
-
-class OneWriteProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which writes through `OneWrite`."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Called by the event loop."""
-        super().connection_made(OneWrite(transport, self.loop))  # type: ignore[arg-type]
 
 
 class OneWrite:
@@ -28,18 +19,30 @@ class OneWrite:
     Args:
         transport: What writes.
         loop: The event loop.
+        is_unread: Asked before the connection is closed: whether the peer is still sending. To close then would reset
+            the connection, and the peer might never read its answer.
+
+    Attributes:
+        num_written: Bytes, those that wait to be sent included.
+        is_lingering: Nothing more will be written, but what the peer still sends is read.
     """
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, is_unread: Callable[[], bool] = bool
+    ) -> None:
         self._transport = transport
         self._loop = loop
+        self._is_unread = is_unread
         self._head = b""
+        self.num_written = 0
+        self.is_lingering = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
         """Write, after what was held back."""
+        self.num_written += len(data)
         if self._head:
             head, self._head = self._head, b""
             self._transport.write(head + data)
@@ -49,10 +52,26 @@ class OneWrite:
         else:
             self._transport.write(data)
 
+    def is_closing(self) -> bool:
+        """Return whether nothing more can be written."""
+        return self.is_lingering or self._transport.is_closing()
+
     def close(self) -> None:
-        """Write what was held back, and close."""
+        """Write what was held back, and close, or go on reading if the peer is still sending."""
+        if self.is_lingering:
+            return
+        if self._is_unread():
+            self.linger()
+        else:
+            self._flush()
+            self._transport.close()
+
+    def linger(self) -> None:
+        """Write what was held back, then say that nothing more comes, but go on reading."""
         self._flush()
-        self._transport.close()
+        self.is_lingering = True
+        if self._transport.can_write_eof():  # not over TLS
+            self._transport.write_eof()
 
     def _flush(self) -> None:
         if self._head:

@@ -35,6 +35,8 @@ class AppSettings(StorageSettings):
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
+        max_connections: Most connections at once; None: as many as there are open files for, at most 4,096.
+        keep_alive_seconds: How long a connection may be idle between two requests; more than a proxy keeps its own.
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
@@ -72,6 +74,8 @@ class AppSettings(StorageSettings):
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
+    max_connections: int | None = Field(default=None, ge=1)
+    keep_alive_seconds: float = Field(default=75.0, ge=1, le=3600)
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 from torch import Tensor
 
+from app.connections.limits import ConnectionLimits
+from app.connections.protocol import GuardedProtocol
+from app.connections.table import Connections
 from app.main import create_app
-from app.one_write import OneWriteProtocol
 from app.queue import MemoryDoorbell
 from app.services import Services
 from app.settings import AppSettings
@@ -75,11 +78,25 @@ def open_world(root: Path, **settings: Any) -> Iterator[World]:
 
 
 @contextmanager
-def serve(world: World) -> Iterator[str]:
+def serve(world: World, limits: ConnectionLimits | None = None) -> Iterator[str]:
     """The address of a real server on a real socket in front of a running application."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    with listen(world.client.app, Connections(limits or ConnectionLimits())) as (host, port):
+        yield f"http://{host}:{port}"
+
+
+@contextmanager
+def listen(app: Any, connections: Connections, listener: socket.socket | None = None, **options: Any) -> Iterator[Any]:
+    """The socket address of a real server, as the process has it, in front of any application."""
+    listener = listener or socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        world.client.app, loop="uvloop", http=OneWriteProtocol, ws="none", lifespan="off", log_config=None
+        app,
+        loop="uvloop",
+        http=partial(GuardedProtocol, connections),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        server_header=False,
+        **options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -87,7 +104,7 @@ def serve(world: World) -> Iterator[str]:
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield listener.getsockname()
     finally:
         server.should_exit = True
         thread.join()
