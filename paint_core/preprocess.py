@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Resize
 from torchvision.transforms.functional import pil_modes_mapping
 
 from paint_core.errors import ImageDecodeError, ModelRefError
-from paint_core.pictures import DEFAULT_MAX_PIXELS, open_picture
+from paint_core.pictures import DEFAULT_MAX_PIXELS, as_eight_bits, open_picture
 
 _LEAST_REDUCED = 1.5
 """Sides that a JPEG decoded at reduced scale keeps for the model's own resize, as a multiple of the model's. Over 120
@@ -69,7 +69,7 @@ class Preprocess:
         """The picture as the model sees it, before normalisation.
 
         The first frame counts. Like open_clip, it neither applies the EXIF orientation nor blends transparency: alpha
-        is dropped.
+        is dropped. Of channels of 16 bits the higher eight are kept.
 
         Args:
             image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -88,7 +88,7 @@ class Preprocess:
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)
             square = self._reduce(image) if reduced else None
-            return np.array(square if square is not None else self._to_square_rgb(image), dtype=np.uint8)
+            return np.array(square if square is not None else self._to_square_rgb(as_eight_bits(image)), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32

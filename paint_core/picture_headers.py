@@ -1,0 +1,178 @@
+"""What a picture file's header says about the cost of decoding it, read without a decoder.
+
+The size and the number of scans are known in microseconds, so a request can be refused, counted and put in order before
+any of its pictures is decoded. `paint_core.pictures` checks again what Pillow finds.
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_SCAN_SHARE = 1 / 25
+"""What a scan of a JPEG costs, as a share of decoding and resizing as many pixels of a PNG."""
+
+SCAN = b"\xff\xda"
+"""With which each scan of a JPEG begins, and nothing else in it but its metadata."""
+
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither stuffing, nor fill bytes, nor a restart marker
+_MARK, _START_OF_SCAN, _END_OF_IMAGE = 0xFF, 0xDA, 0xD9
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
+_ARITHMETIC = frozenset({0xC9, 0xCA})
+_METADATA = frozenset({0xFE, *range(0xE1, 0xEE), 0xEF})  # APP0 and APP14 say which colours the picture is in
+_MAX_SEGMENTS, _MOST_FILL_BYTES = 1000, 1 << 12
+_MAX_TIFF_ENTRIES = 1000
+_TIFF_SIDES = (256, 257)
+_TIFF_BYTES, _TIFF_NUMBERS = frozenset({1, 2, 6, 7}), {3: "H", 4: "L", 16: "Q"}
+_USUAL_SCANS, _LOOKED_AT_BYTES = 10, 1 << 14
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a picture's header says.
+
+    Attributes:
+        width: in pixels.
+        height: in pixels.
+        work: megapixels of a PNG whose decoding costs as much, about.
+        scans: how often a decoder goes through the picture, at a guess if it is more than once.
+        num_values: numbers in the directory of a TIFF, such as where its strips begin; Pillow reads them one by one.
+    """
+
+    width: int
+    height: int
+    work: float
+    scans: int = 1
+    num_values: int = 0
+
+    @property
+    def pixels(self) -> int:
+        """Pixels to decode."""
+        return self.width * self.height
+
+
+def read_header(data: bytes) -> Header | None:
+    """What the header of a picture file says.
+
+    Args:
+        data: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+
+    Returns:
+        The header; None if it cannot be read, and then most likely the picture cannot be, either.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _read_jpeg(data)
+        if data.startswith((b"II", b"MM")):
+            return _read_tiff(data)
+        size = _read_size(data)
+    except (struct.error, IndexError, OverflowError):
+        return None
+    return Header(*size, work=size[0] * size[1] / 1e6) if size is not None else None
+
+
+def without_metadata(data: bytes) -> bytes:
+    """A JPEG without comments, EXIF, colour profiles and previews, which Pillow would parse and nobody reads.
+
+    Args:
+        data: a JPEG file.
+
+    Returns:
+        A file with the same picture; the very same bytes if the header cannot be read.
+    """
+    kept = [data[:2]]
+    try:
+        for marker, begin, end in _segments(data):
+            if marker == _START_OF_SCAN:
+                return b"".join((*kept, data[begin:]))
+            if marker not in _METADATA:
+                kept.append(data[begin:end])
+    except IndexError:
+        pass
+    return data
+
+
+def _read_size(data: bytes) -> tuple[int, int] | None:
+    if data.startswith(b"\x89PNG"):
+        return struct.unpack_from(">II", data, 16)
+    if data.startswith(b"GIF8"):
+        return struct.unpack_from("<HH", data, 6)
+    if data.startswith(b"BM"):
+        if struct.unpack_from("<I", data, 14)[0] == 12:  # OS/2
+            return struct.unpack_from("<HH", data, 18)
+        width, height = struct.unpack_from("<ii", data, 18)
+        return abs(width), abs(height)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return _read_webp_size(data)
+    return None
+
+
+def _read_webp_size(data: bytes) -> tuple[int, int] | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", data, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
+
+
+def _read_tiff(data: bytes) -> Header | None:
+    order = "<" if data.startswith(b"II") else ">"
+    counts, entry, place = ("H", "HHL4s", 4) if struct.unpack_from(order + "H", data, 2)[0] == 42 else ("Q", "HHQ8s", 8)
+    start = struct.unpack_from(order + ("L" if place == 4 else "Q"), data, place)[0]
+    num_entries = struct.unpack_from(order + counts, data, start)[0]
+    start += struct.calcsize(order + counts)
+    sides: dict[int, int] = {}
+    num_values = 0
+    for index in range(min(num_entries, _MAX_TIFF_ENTRIES)):
+        tag, kind, count, value = struct.unpack_from(
+            order + entry, data, start + index * struct.calcsize(order + entry)
+        )
+        num_values += 0 if kind in _TIFF_BYTES else count
+        if tag in _TIFF_SIDES:
+            sides.setdefault(tag, struct.unpack_from(order + _TIFF_NUMBERS.get(kind, "L"), value)[0])
+    if len(sides) < len(_TIFF_SIDES):
+        return None
+    width, height = (sides[tag] for tag in _TIFF_SIDES)
+    return Header(width, height, width * height / 1e6, num_values=num_values)
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """The first segments of a JPEG file: marker, where the segment begins, where it ends."""
+    position = 2
+    for _ in range(_MAX_SEGMENTS):
+        begin = position
+        if data[begin] != _MARK or not 0 < data[begin + 1] < _MARK:  # fill bytes, or junk
+            found = _MARKER.search(data, begin, begin + _MOST_FILL_BYTES)
+            if found is None:
+                return
+            begin = found.start()
+        marker = data[begin + 1]
+        if marker == _END_OF_IMAGE:
+            return
+        position = begin + 2
+        if marker not in _WITHOUT_LENGTH:
+            position += max(2, data[position] << 8 | data[position + 1])
+        yield marker, begin, position
+
+
+def _read_jpeg(data: bytes) -> Header | None:
+    frame = width = height = num_components = 0
+    for marker, begin, _ in _segments(data):
+        if marker in _FRAMES:
+            frame = marker
+            height, width, num_components = struct.unpack_from(">HHB", data, begin + 5)
+        elif marker == _START_OF_SCAN:
+            if not frame:
+                return None
+            is_single = frame in _SEQUENTIAL and data[begin + 4] == num_components
+            scans = 1 if is_single else max(_USUAL_SCANS, data.count(SCAN, begin, begin + _LOOKED_AT_BYTES))
+            cost = scans * _SCAN_SHARE * (2 if frame in _ARITHMETIC else 1)
+            return Header(width, height, cost * width * height / 1e6, scans)
+    return None
