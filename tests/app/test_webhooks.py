@@ -7,9 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,69 +15,14 @@ from sqlalchemy import update
 
 from app.settings import AppSettings
 from app.webhooks.sender import WebhookSender
-from app.webhooks.signing import parse_secret, sign
+from app.webhooks.signing import sign
 from app.webhooks.targets import check_target
-from registry.contract import JobKind
 from registry.database import Database
-from registry.deliveries import Deliveries
 from registry.errors import ConfigurationError, RequestRefusedError
-from registry.jobs import Jobs
 from registry.tables import WebhookDeliveryRow
+from tests.app.receivers import KEY, SECRET, Receiver, end_job, state_of
 from tests.app.world import World, add_ready_dataset, check_problem, open_world
 from tests.builders import digit_members, write_zip
-
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-KEY = parse_secret(SECRET)
-
-
-@dataclass
-class Receiver:
-    """A real HTTP server; `answers` are the statuses of the next requests, 200 once they are used up."""
-
-    port: int = 0
-    answers: list[int] = field(default_factory=list)
-    requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def ids(self) -> list[str]:
-        return [headers["webhook-id"] for _, headers, _ in self.requests]
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    state = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            state.requests.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            self.send_response(state.answers.pop(0) if state.answers else 200)
-            self.send_header("location", f"{state.origin}/elsewhere")
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield state
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'jobs.db'}")
-    made.migrate()
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -93,21 +36,6 @@ def open_sender(database: Database, receiver: Receiver) -> Iterator[Callable[[],
     yield make
     for sender in senders:
         sender.close()
-
-
-def end_job(database: Database, url: str) -> str:
-    with database.write() as session:
-        jobs = Jobs(session)
-        job = jobs.create(JobKind.PATCH, "pt_1", webhook_url=url)
-        jobs.request_cancel(job.id)
-    return job.id
-
-
-def state_of(database: Database, job_id: str) -> tuple[str, int, str | None]:
-    with database.read() as session:
-        row = Deliveries(session).newest_of(job_id)
-    assert row is not None
-    return row.state, row.num_tries, row.last_error
 
 
 def make_due(database: Database) -> None:

@@ -1,13 +1,14 @@
 """Messages about finished jobs are made with the end, claimed by one, and never forgotten; on both engines."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import pytest
 from sqlalchemy.orm import Session
 
 from registry.contract import JobKind
 from registry.database import Database
-from registry.deliveries import RETRY_SECONDS, Deliveries
+from registry.deliveries import RETRY_SECONDS, Deliveries, Delivery
 from registry.jobs import Jobs
 from registry.tables import WebhookDeliveryRow
 from tests.registry.clock import Clock
@@ -40,6 +41,11 @@ def newest(deliveries: Deliveries, job_id: str) -> WebhookDeliveryRow:
     row = deliveries.newest_of(job_id)
     assert row is not None
     return row
+
+
+def claim(deliveries: Deliveries, most: int = 8) -> list[Delivery]:
+    """What a process claims that takes the first ones that are due."""
+    return deliveries.claim([each.id for each in islice(deliveries.due(), most)], 60)
 
 
 def test_a_message_is_made_in_the_transaction_that_ends_the_job(
@@ -80,11 +86,11 @@ def test_a_claimed_message_is_nobody_elses_until_its_claimer_must_be_dead(
     session: Session, deliveries: Deliveries, clock: Clock
 ) -> None:
     job_id = ended_job(session, clock)
-    (first,) = deliveries.claim(8, 60)
+    (first,) = claim(deliveries)
     assert (first.job_id, first.num_tries) == (job_id, 1)
-    assert deliveries.claim(8, 60) == []
+    assert claim(deliveries) == []
     clock.advance(61)
-    (second,) = deliveries.claim(8, 60)
+    (second,) = claim(deliveries)
     assert (second.id, second.num_tries) == (first.id, 2)
     deliveries.note(first, None)  # the first was only slow; the second decides
     assert newest(deliveries, job_id).state == "waiting"
@@ -92,13 +98,13 @@ def test_a_claimed_message_is_nobody_elses_until_its_claimer_must_be_dead(
     row = newest(deliveries, job_id)
     assert (row.state, row.due_at, row.last_error) == ("delivered", None, None)
     clock.advance(3600)
-    assert deliveries.claim(8, 60) == []
+    assert claim(deliveries) == []
 
 
 def test_tries_come_ever_more_rarely_and_end(session: Session, deliveries: Deliveries, clock: Clock) -> None:
     job_id = ended_job(session, clock)
     waits = []
-    while claimed := deliveries.claim(8, 60):
+    while claimed := claim(deliveries):
         deliveries.note(claimed[0], "answered 500" + "!" * 1000)
         due = newest(deliveries, job_id).due_at
         if due is not None:
@@ -111,7 +117,7 @@ def test_tries_come_ever_more_rarely_and_end(session: Session, deliveries: Deliv
 
 def test_what_cannot_help_is_not_tried_again(session: Session, deliveries: Deliveries, clock: Clock) -> None:
     job_id = ended_job(session, clock)
-    deliveries.note(deliveries.claim(8, 60)[0], "answered 410", try_again=False)
+    deliveries.note(claim(deliveries)[0], "answered 410", try_again=False)
     assert newest(deliveries, job_id).state == "given_up"
 
 
@@ -122,5 +128,35 @@ def test_no_more_are_claimed_than_asked_for_the_longest_due_first(
     for _ in range(3):
         jobs.append(ended_job(session, clock))
         clock.advance(1)
-    assert [each.job_id for each in deliveries.claim(2, 60)] == jobs[:2]
-    assert [each.job_id for each in deliveries.claim(2, 60)] == jobs[2:]
+    assert [each.job_id for each in claim(deliveries, 2)] == jobs[:2]
+    assert [each.job_id for each in claim(deliveries, 2)] == jobs[2:]
+
+
+def test_those_to_receivers_that_are_busy_are_left_out(session: Session, deliveries: Deliveries, clock: Clock) -> None:
+    for url in (URL, f"{URL}/y", "https://hooks.example.com_/x", "https://other.example.com/x"):
+        ended_job(session, clock, url)
+        clock.advance(1)
+    assert [each.url for each in deliveries.due([URL])][:1] == [f"{URL}/y"]
+    left = [each.url for each in deliveries.due([], ["https://hooks.example.com"])]
+    assert left == ["https://hooks.example.com_/x", "https://other.example.com/x"]
+
+
+def test_a_claim_that_is_given_back_does_not_count(session: Session, deliveries: Deliveries, clock: Clock) -> None:
+    job_id = ended_job(session, clock)
+    (first,) = claim(deliveries)
+    deliveries.give_back(first)
+    assert (newest(deliveries, job_id).num_tries, newest(deliveries, job_id).due_at) == (0, clock.moment)
+    (again,) = claim(deliveries)
+    assert again == first
+
+
+def test_the_backlog_is_how_many_wait_and_how_long_the_oldest_has(
+    session: Session, deliveries: Deliveries, clock: Clock
+) -> None:
+    assert deliveries.backlog() == (0, 0.0)
+    ended_job(session, clock)
+    clock.advance(10)
+    ended_job(session, clock)
+    assert deliveries.backlog() == (2, 10.0)
+    deliveries.note(claim(deliveries)[0], None)
+    assert deliveries.backlog() == (1, 0.0)

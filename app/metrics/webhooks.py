@@ -1,0 +1,39 @@
+"""Metrics of the messages about finished jobs, whose truth is in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import structlog
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.database import Database
+from registry.deliveries import Deliveries
+
+_log = structlog.get_logger(__name__)
+
+
+class WebhookCollector(Collector):
+    """Reads the messages that wait when it is asked. Every API process sees all of them, so do not add them up.
+
+    Args:
+        database: Holds the messages.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the metrics as they are now; none while the database does not answer."""
+        try:
+            with self._database.read() as session:
+                num_waiting, oldest_seconds = Deliveries(session).backlog()
+        except SQLAlchemyError as error:
+            _log.warning("webhooks not counted", error=type(error).__name__)
+            return
+        yield GaugeMetricFamily("paintbox_webhooks_waiting", "Messages that wait to be delivered.", num_waiting)
+        yield GaugeMetricFamily(
+            "paintbox_webhooks_oldest_seconds", "Age of the message that waits longest.", oldest_seconds
+        )
