@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from app.access.control import AccessControl
 from app.access.keyring import RELOAD_SECONDS, Keyring
 from app.access.limits import RateLimits
+from app.access.origins import allow_origins
 from app.access.policies import Policies
 from app.activation import Activator
 from app.bases import load_bases, register_bases
@@ -24,12 +25,15 @@ from app.connections.limits import ConnectionLimits, choose_max_connections
 from app.connections.table import Connections
 from app.datasets.endpoints import router as datasets_router
 from app.direct import add_direct_routes
+from app.docs_page import add_docs_page
 from app.embed.endpoints import router as embed_router
+from app.held_bodies import HeldBodies
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
 from app.labelsets.cache import StoredLabels
 from app.labelsets.endpoints import router as label_sets_router
+from app.links import RootPath
 from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
@@ -96,6 +100,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers without making them forget.",
         lifespan=_lifespan(settings, metrics, doorbell),
+        docs_url=None,
         redoc_url=None,
     )
     app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
@@ -106,16 +111,23 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
         )
     )
     metrics.registry.register(ConnectionCollector(app.state.connections))
-    app.openapi = document(app)  # type: ignore[method-assign]
+    app.openapi = document(app, settings.root_path)  # type: ignore[method-assign]
     add_problem_handlers(app)
     for router in _DIRECT_ROUTERS:  # routes are tried one after the other: what is asked most comes first
         add_direct_routes(app, router)
     for router in _ROUTERS:
         app.include_router(router)
-    app.add_middleware(BodyLimit, settings=settings)  # the last one added is the outermost
+    add_docs_page(app)
+    # the last one added is the outermost
+    app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 4 * settings.max_request_bytes)
+    app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(RequestContext, metrics=metrics)
     app.add_middleware(PlainErrors)
+    if settings.root_path:
+        app.add_middleware(RootPath, prefix=settings.root_path)
+    if settings.allowed_origins:
+        allow_origins(app, settings.allowed_origins)
     return app
 
 

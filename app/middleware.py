@@ -1,7 +1,7 @@
 """What happens around every request: its id, its log line and its metrics, and how much may be sent.
 
 Plain ASGI, outermost first: `app.protocols.plain_errors.PlainErrors`, `RequestContext`,
-`app.access.control.AccessControl`, `BodyLimit`.
+`app.access.control.AccessControl`, `BodyLimit`, `app.held_bodies.HeldBodies`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import random
 import re
 import time
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -57,6 +59,8 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if status == HTTPStatus.TEMPORARY_REDIRECT:  # to a path with or without a slash at its end
+                    headers["Location"] = _without_host(headers["Location"])
             await send(message)
 
         start = time.perf_counter()
@@ -130,6 +134,13 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_counted, send)
+
+
+def _without_host(url: str) -> str:
+    """Return a URL without the host, which the client named and a proxy may have changed."""
+    parts = urlsplit(url)
+    path = "/" + parts.path.lstrip("/")
+    return f"{path}?{parts.query}" if parts.query else path
 
 
 def _too_large(limit: int) -> str:

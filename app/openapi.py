@@ -27,12 +27,22 @@ _NAMED = (
 _REF = "#/components/schemas/{model}"
 
 
-def document(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """Return what `app.openapi` is to be: it builds the document once, with the schemas that routes name."""
+def document(app: FastAPI, root_path: str = "") -> Callable[[], dict[str, Any]]:
+    """Return what `app.openapi` is to be: it builds the document once, with the schemas that routes name.
+
+    Args:
+        app: Whose routes are described.
+        root_path: Prefix below which they are published.
+
+    Returns:
+        A function that returns the document.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _build(app)
+            if root_path:
+                app.openapi_schema["servers"] = [{"url": root_path}]
         return app.openapi_schema
 
     return openapi
@@ -54,7 +64,7 @@ def _build(app: FastAPI) -> dict[str, Any]:
             operation["security"] = []
             _add_responses(operation, 403)  # without keys: a foreign Host or Origin
             if "requestBody" in operation:
-                _add_responses(operation, 400, 413)  # no JSON or multipart at all; more than the route reads
+                _add_responses(operation, 400, 413, 415)  # no JSON or multipart at all; too large; compressed
     for policy in Policies.of(app):
         for method in policy.methods:
             operation = schema["paths"][policy.path][method.lower()]

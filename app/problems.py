@@ -24,6 +24,7 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
     405: ("method_not_allowed", "The header Allow lists the methods of this route."),
     413: ("body_too_large", "Send less in one request."),
     415: ("unsupported_media_type", _SEE_DOCS),
+    429: ("bodies_full", "Send this again in a second, or send less at once."),
 }
 
 

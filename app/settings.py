@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 
 from limits import parse_many
@@ -14,6 +15,8 @@ from app.webhooks.targets import parse_origin
 from registry.settings import StorageSettings
 
 _MIN_KEY_LENGTH = 16
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", re.ASCII)
+_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
 
 
 def num_cores() -> int:
@@ -35,8 +38,12 @@ class AppSettings(StorageSettings):
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
+        max_held_bytes: Bodies of unfinished requests that may be in memory at once, archives not counted; None: four of
+            `max_request_bytes`.
         max_connections: Most connections at once; None: as many as there are open files for, at most 4,096.
         keep_alive_seconds: How long a connection may be idle between two requests; more than a proxy keeps its own.
+        root_path: Prefix below which a proxy publishes the service, such as `/paint`.
+        allowed_origins: Web pages of these origins may use the service; `*`: those of any, with a key.
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
@@ -74,8 +81,11 @@ class AppSettings(StorageSettings):
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)
+    max_held_bytes: int | None = Field(default=None, gt=0)
     max_connections: int | None = Field(default=None, ge=1)
     keep_alive_seconds: float = Field(default=75.0, ge=1, le=3600)
+    root_path: str = ""
+    allowed_origins: tuple[str, ...] = ()
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
@@ -125,6 +135,22 @@ class AppSettings(StorageSettings):
             raise ValueError("write it as 600/minute, or leave it empty for no limit")
         return value
 
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_prefix(cls, value: str) -> str:
+        value = value.rstrip("/")
+        if not _ROOT_PATH.fullmatch(value):
+            raise ValueError("write it as /paint: a slash before each part, letters, digits and . _ ~ -")
+        return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_web_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        wrong = [origin for origin in value if origin != "*" and not _ORIGIN.fullmatch(origin)]
+        if wrong:
+            raise ValueError(f"{wrong[0][:100]!r} is no origin: write https://app.example.com, without a path, or *")
+        return value
+
     @field_validator("webhook_hosts")
     @classmethod
     def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,6 +165,13 @@ class AppSettings(StorageSettings):
         if text or info.data.get("webhook_hosts"):
             parse_secret(text)
         return value if text else None
+
+    @field_validator("max_held_bytes")
+    @classmethod
+    def _holds_a_body(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value * 3 // 4 < info.data.get("max_request_bytes", 0):
+            raise ValueError("three quarters of it must hold a body of max_request_bytes")
+        return value
 
     @field_validator("max_queue_images")
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+import re
 
 import structlog
 from starlette.datastructures import Headers
@@ -16,7 +16,10 @@ from app.problems import known_problem
 from app.services import Services
 from app.settings import AppSettings
 
-_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", re.ASCII)
+_FOREIGN = frozenset({"cross-site", "same-site"})
+"""What `Sec-Fetch-Site` says where a page of another origin made the browser send a request."""
 
 
 class AccessControl:
@@ -34,7 +37,8 @@ class AccessControl:
 
     def __init__(self, app: ASGIApp, settings: AppSettings, policies: Policies) -> None:
         self._app = app
-        self._names = _LOCAL_NAMES | {settings.host}
+        self._names = _LOCAL_NAMES | {f"[{settings.host}]" if ":" in settings.host else settings.host.lower()}
+        self._origins = frozenset(settings.allowed_origins) - {"*"}  # not of any page, while anybody may do anything
         self._policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,9 +50,9 @@ class AccessControl:
         headers = Headers(scope=scope)
         try:
             if services.keyring.is_open:
-                self._check_local(headers)
+                self._check_local(headers, scope["path"])
             if is_protected(scope["path"]):
-                state["caller"] = services.keyring.identify(headers.get("authorization", ""))
+                state["caller"] = services.keyring.identify(_only_authorization(headers))
                 await self._admit(state["caller"], scope, services.rate_limits)
         except (AccessRefusedError, RateLimitedError) as error:
             return await known_problem(state["request_id"], error)(scope, receive, send)
@@ -62,21 +66,31 @@ class AccessControl:
         if guard is not None:  # else the router answers that there is no such route
             caller.require(guard.scope)
 
-    def _check_local(self, headers: Headers) -> None:
-        host = headers.get("host", "")
-        if _hostname(host) not in self._names:
+    def _check_local(self, headers: Headers, path: str) -> None:
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        host = hosts[0].lower() if len(hosts) == 1 else ""
+        read = _HOST.fullmatch(host)
+        if read is None or read[1] not in self._names:
             raise AccessRefusedError(
-                "host_refused", f"Host {host[:100]!r} is not this machine.", "Ask for http://127.0.0.1, or set a key."
+                "host_refused",
+                f"Host {', '.join(hosts)[:100]!r} is not this machine.",
+                "Ask for http://127.0.0.1, or set a key.",
             )
-        origin = headers.get("origin")
-        if origin is not None and origin.lower().partition("://")[2] != host.lower():
+        allowed = self._origins | {f"http://{host}", f"https://{host}"}
+        foreign = [origin for origin in origins if origin.lower() not in allowed]
+        if not origins and headers.get("sec-fetch-site") in _FOREIGN and is_protected(path):
+            foreign = ["another site"]
+        if foreign:
             raise AccessRefusedError(
-                "origin_refused", f"Pages of {origin[:100]!r} may not use this service.", "Set a key to allow others."
+                "origin_refused",
+                f"Pages of {foreign[0][:100]!r} may not use this service.",
+                "Name their origin in PAINTBOX_ALLOWED_ORIGINS to allow them.",
             )
 
 
-def _hostname(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
+def _only_authorization(headers: Headers) -> str:
+    """Return the header `Authorization`, or an empty text if there is none; a proxy may have looked at another one."""
+    given = headers.getlist("authorization")
+    if len(given) > 1:
+        raise AccessRefusedError("unauthorised", "There are several Authorization headers.", "Send one.")
+    return given[0] if given else ""

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
+from app.links import link_to
 from app.paging import Listed
 from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
 from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
@@ -73,7 +74,7 @@ class Job(BaseModel):
     @classmethod
     def of(cls, row: JobRow) -> Job:
         """Return the resource of a row."""
-        path = f"/v1/jobs/{row.id}"
+        path = link_to(f"/v1/jobs/{row.id}")
         noun = "datasets" if row.kind == JobKind.INGEST else "patches"
         return cls(
             id=row.id,
@@ -98,7 +99,7 @@ class Job(BaseModel):
                 events=f"{path}/events",
                 cancel=f"{path}/cancel",
                 retry=f"{path}/retry",
-                subject=f"/v1/{noun}/{row.subject_id}",
+                subject=link_to(f"/v1/{noun}/{row.subject_id}"),
             ),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import needs
@@ -17,12 +17,13 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.A
 
 
 @router.post("", status_code=201, responses=problem_responses(409))
-def create_key(services: ServicesDep, caller: CallerDep, body: KeyRequest) -> NewKey:
+def create_key(services: ServicesDep, caller: CallerDep, response: Response, body: KeyRequest) -> NewKey:
     """Make a key. Its token is in this answer and nowhere else.
 
     The first key needs scope `admin`, unless the service was started with `PAINTBOX_API_KEY`: from then on every `/v1`
     request needs a key.
     """
+    response.headers["Cache-Control"] = "no-store"
     return service.create_key(services, body, caller)
 
 

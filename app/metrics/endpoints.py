@@ -12,6 +12,7 @@ from app.services import ServicesDep
 router = APIRouter(tags=["system"])
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get(
     "/metrics",
     response_class=Response,

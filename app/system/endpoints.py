@@ -14,12 +14,14 @@ from registry.contract import Scope
 router = APIRouter(tags=["system"])
 
 
+@router.head("/livez", include_in_schema=False)
 @router.get("/livez", responses=problem_responses())
 async def live() -> Live:
     """The process answers."""
     return Live()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problem_responses(503))
 def ready(services: ServicesDep) -> Ready:
     """Classify requests are answered; 503 with the cause if not, or if the process is about to stop."""

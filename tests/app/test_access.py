@@ -54,7 +54,20 @@ def test_without_a_key_local_names_are_answered(client: TestClient, host: str) -
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example.org", "127.0.0.1.evil.example.org", "localhost@evil", "", "[::1", "0.0.0.0"]
+    "host",
+    [
+        *("evil.example.org", "127.0.0.1.evil.example.org", "localhost@evil", "", "[::1", "0.0.0.0"),
+        *(
+            "user@127.0.0.1",
+            "127.0.0.1#evil",
+            "127.0.0.1/evil",
+            "127.0.0.1?x",
+            "127.0.0.1:",
+            "127.0.0.1:x",
+            "127.0.0.1 ",
+        ),
+        *("::1", "localhost.", "127.0.0.1:80:80", "127.0.0.1,evil", "[127.0.0.1]"),
+    ],
 )
 def test_without_a_key_other_names_are_refused_on_every_route(client: TestClient, host: str) -> None:
     for path in ("/v1/system", "/livez", "/nothing"):
@@ -62,11 +75,38 @@ def test_without_a_key_other_names_are_refused_on_every_route(client: TestClient
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example.org", "null", "http://127.0.0.1:1", "http://127.0.0.1:8321.evil", "http://["]
+    "origin",
+    [
+        *("http://evil.example.org", "null", "http://127.0.0.1:1", "http://127.0.0.1:8321.evil", "http://["),
+        *("chrome-extension://127.0.0.1:8321", "file://127.0.0.1:8321", "127.0.0.1:8321", ""),
+    ],
 )
 def test_without_a_key_pages_of_others_are_refused(client: TestClient, origin: str) -> None:
     response = client.post("/v1/jobs/x/cancel", headers={"origin": origin})
     check_problem(response, 403, "origin_refused")
+
+
+def test_of_two_headers_that_must_be_one_neither_counts(client: TestClient, locked: World) -> None:
+    hosts = [("host", "127.0.0.1:8321"), ("host", "evil.example.org")]
+    for headers in (hosts, hosts[::-1]):
+        check_problem(client.get("/v1/system", headers=headers), 403, "host_refused")
+    origins = [("origin", LOCAL), ("origin", "http://evil.example.org")]
+    for headers in (origins, origins[::-1]):
+        check_problem(client.get("/v1/system", headers=headers), 403, "origin_refused")
+    keys = [("authorization", f"Bearer {KEY}"), ("authorization", "Bearer x")]
+    for headers in (keys, keys[::-1], [keys[0], keys[0]]):
+        problem = check_problem(locked.client.get("/v1/system", headers=headers), 401, "unauthorised")
+        assert "several" in problem["detail"]
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_without_a_key_pages_of_others_start_nothing_by_an_image_or_a_link(client: TestClient, site: str) -> None:
+    for path in ("/v1/versions/1/export", "/v1/system", "/v2", "/hf/x"):
+        response = client.get(path, headers={"sec-fetch-site": site})
+        assert response.status_code == 403
+    assert client.get("/docs", headers={"sec-fetch-site": site}).status_code == 200
+    assert client.get("/v1/system", headers={"sec-fetch-site": "same-origin"}).status_code == 200
+    assert client.get("/v1/system", headers={"sec-fetch-site": "none"}).status_code == 200
 
 
 def test_its_own_pages_may_ask(client: TestClient) -> None:

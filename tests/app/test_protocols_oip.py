@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import gzip
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -369,12 +368,6 @@ def test_errors_of_the_engine_keep_their_status(world: World) -> None:
     assert "twice" in check_plain_error(world.client.post(INFER, json={"inputs": [IMAGE, twice]}), 422)
     body = {"inputs": [IMAGE], "parameters": {"dataset": "ds_unknown"}}
     assert "ds_unknown" in check_plain_error(world.client.post(INFER, json=body), 404)
-
-
-def test_a_compressed_body_is_refused_with_the_reason(world: World) -> None:
-    content = gzip.compress(json.dumps({"inputs": [IMAGE, NAMES]}).encode())
-    response = world.client.post(INFER, content=content, headers={"content-encoding": "gzip"})
-    assert "compressed" in check_plain_error(response, 400)
 
 
 def test_routes_that_are_not_there_answer_in_the_protocols_words(world: World) -> None:

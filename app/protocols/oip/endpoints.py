@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.policies import needs
-from app.errors import InferRefusedError
 from app.image_requests import VersionName
 from app.problems import problem_responses
 from app.protocols.asking import Asker, AskerDep
@@ -66,12 +65,14 @@ HeaderLength = Annotated[
 ]
 
 
+@_health.head("/live", include_in_schema=False)
 @_health.get("/live", responses=problem_responses())
 async def server_live() -> ServerLive:
     """The process answers. As `/livez`, this needs no key."""
     return ServerLive()
 
 
+@_health.head("/ready", include_in_schema=False)
 @_health.get("/ready", responses=problem_responses(503))
 async def server_ready(services: ServicesDep) -> ServerReady:
     """Infer requests are answered; 503 with the cause if not, or if the process is about to stop.
@@ -133,8 +134,6 @@ async def infer_with_version(
 
 async def _infer(request: Request, asker: Asker, header_length: int | None, version: int | str | None) -> Response:
     started = time.monotonic()
-    if "content-encoding" in request.headers:
-        raise InferRefusedError("The body is compressed.", "Send it as it is: images are compressed already.")
     question = await run_in_threadpool(read_question, await request.body(), header_length, version)
     classified = await asker.ask(question.images, question.options, started)
     return await run_in_threadpool(render, classified, question)

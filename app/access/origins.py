@@ -1,0 +1,33 @@
+"""Web pages of other origins that may use the service (CORS, as the Fetch Standard has it)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_EXPOSED = (
+    *("Location", "Retry-After", "X-Request-Id", "Idempotent-Replayed", "WWW-Authenticate", "Content-Disposition"),
+    *("ETag", "Paintbox-Version"),
+    *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires", "Inference-Header-Content-Length"),
+)
+"""Headers of answers that scripts may read."""
+
+
+def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
+    """Answer preflights, which carry no key, before anything else, and mark every answer, errors too.
+
+    Args:
+        app: Its other middleware has been added.
+        origins: Such as `https://app.example.com`; `*`: any.
+    """
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=_METHODS,
+        allow_headers=("*",),
+        allow_private_network=True,  # pages of the internet may ask a service on loopback that names them
+        expose_headers=_EXPOSED,
+    )

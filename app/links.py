@@ -1,0 +1,56 @@
+"""Paths below which a proxy publishes the service, in links that it gives and in requests that it gets."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_prefix: ContextVar[str] = ContextVar("prefix", default="")
+
+
+def link_to(path: str) -> str:
+    """Return a path of this service as clients have to ask for it."""
+    return _prefix.get() + path
+
+
+class RootPath:
+    """Takes requests with and without the prefix, and gives links and `Location` headers with it.
+
+    Inside, no path has a prefix, so that what is protected is told by the same path as what is routed.
+
+    Args:
+        app: What to call.
+        prefix: Such as `/paint`.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on without its prefix."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+
+        async def send_prefixed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                if headers.get("location", "").startswith("/"):
+                    headers["location"] = self._prefix + headers["location"]
+            await send(message)
+
+        token = _prefix.set(self._prefix)
+        try:
+            await self._app(self._without_prefix(scope), receive, send_prefixed)
+        finally:
+            _prefix.reset(token)
+
+    def _without_prefix(self, scope: Scope) -> Scope:
+        if not f"{scope['path']}/".startswith(f"{self._prefix}/"):
+            return scope
+        raw = scope.get("raw_path") or b""
+        is_raw = raw.startswith(self._prefix.encode())
+        size = len(self._prefix)
+        return {**scope, "path": scope["path"][size:] or "/", "raw_path": raw[size:] or b"/" if is_raw else raw}
