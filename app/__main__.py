@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -11,6 +12,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,27 +22,30 @@ from app.connections.protocol import GuardedProtocol
 from app.logs import LateStream, set_up_logging
 from app.settings import AppSettings
 from paint_core.allocator import keep_freed_memory
-from registry.errors import ConfigurationError
+from registry.errors import ConfigurationError, RegistryError
+from registry.private_files import make_files_private
 
 _DRAIN_LOOK_SECONDS = 0.05
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit status, 2 if a setting is wrong."""
+    """Serve until told to stop; return the exit status: 2 if a setting is wrong, 1 if the database does not answer."""
+    make_files_private()
+    if not sys.stdin or not sys.stdin.isatty():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no terminal hangs up: it comes from a program that rotates logs
     keep_freed_memory()
     raise_open_files()
     log = LateStream(sys.stderr)
     try:
         settings = AppSettings.load()
-        _make_directories(settings)
+        settings.make_directories()
         set_up_logging(settings.log_level, log)
         return _serve(settings)
-    except ConfigurationError as error:
+    except RegistryError as error:
         sys.stderr.write(f"paintbox api: {error}\n")
-        return 2
+        return 2 if isinstance(error, ConfigurationError) else 1
     finally:
         log.close()
-        gc.unfreeze()  # libraries complain of what is still there when the interpreter ends
 
 
 def _serve(settings: AppSettings) -> int:
@@ -52,7 +57,7 @@ def _serve(settings: AppSettings) -> int:
     torch.set_num_threads(1)  # of this thread, and of those that do not say otherwise: see `app.serving.cores`
     gc.freeze()
     gc.enable()
-    app = create_app(settings)
+    app = create_app(settings, listens_first=True)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -67,18 +72,17 @@ def _serve(settings: AppSettings) -> int:
         timeout_graceful_shutdown=10,
     )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server takes it over, and sends it again once it has ended
-    try:
-        with suppress(KeyboardInterrupt):
-            Server(config, app, settings.drain_seconds).run()
-    except SystemExit:
-        if app.state.refusal is not None:
-            raise app.state.refusal from None
-        raise
+    with suppress(KeyboardInterrupt):
+        Server(config, app, settings.drain_seconds).run()
+    if app.state.refusal is not None:
+        raise app.state.refusal
     return 0
 
 
 class Server(uvicorn.Server):
     """A server that says that it is about to stop before it does, and whose event streams end then.
+
+    It stops by itself if the services behind it could not be opened.
 
     Args:
         config: Of uvicorn.
@@ -90,20 +94,24 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
+        self._is_open = False
         self._drain_seconds = drain_seconds
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and take what is in memory then out of the garbage collector's rounds.
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop: told to, or the services could not be opened.
 
-        Libraries and models are some hundred thousand objects that stay. To look through them takes the collector 400
-        ms on two cores, during which nobody is answered.
+        Once they are open, what is in memory is taken out of the garbage collector's rounds. Libraries and models are
+        some hundred thousand objects that stay. To look through them takes the collector 400 ms on two cores, during
+        which nobody is answered.
         """
-        await super().startup(sockets)
-        gc.freeze()
+        if not self._is_open and self._app.state.services is not None:
+            self._is_open = True
+            gc.freeze()
+        return await super().on_tick(counter) or self._app.state.refusal is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop, having told the streams and whoever asks whether the process is ready; a second signal hurries."""
-        services = getattr(self._app.state, "services", None)
+        services = self._app.state.services
         if services is not None:
             services.streams.stop()
             services.engine.drain()
@@ -119,12 +127,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _make_directories(settings: AppSettings) -> None:
-    try:
-        settings.make_directories()
-    except OSError as error:
-        raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
+def leave(status: int) -> NoReturn:
+    """End the process at once: taking the interpreter's objects apart takes seconds and changes nothing.
+
+    Args:
+        status: Exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

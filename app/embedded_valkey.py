@@ -72,6 +72,7 @@ class EmbeddedValkey:
             environment=environment,
             log_path=log_path,
             grace_seconds=5.0,
+            serves_others=True,
             prepare=partial(prepare_folder, self),
         )
 

@@ -13,6 +13,7 @@ EdgeError
 ├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
 ├── ModelNotLoadedError         no version is being served
+├── StartingError               the process is still loading what it needs
 ├── DrainingError               the process is about to stop
 ├── ActivationInProgressError   another activation has not ended yet
 ├── VersionNotLoadedError       a version could not be loaded
@@ -41,9 +42,12 @@ from registry.errors import (
     ArchiveRefusedError,
     BlobStoreUnreachableError,
     ConflictError,
+    DatabaseDamagedError,
+    DatabaseUnavailableError,
     NotFoundError,
     RegistryError,
     RequestRefusedError,
+    StorageFullError,
 )
 
 
@@ -177,6 +181,16 @@ class ModelNotLoadedError(EdgeError):
         )
 
 
+class StartingError(EdgeError):
+    """The process is still loading what it needs."""
+
+    code = "starting"
+    retry_after_seconds = 2
+
+    def __init__(self) -> None:
+        super().__init__("This process is starting: it loads its base models.", "Ask again in some seconds.")
+
+
 class DrainingError(EdgeError):
     """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
 
@@ -286,8 +300,12 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StartingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DrainingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (DatabaseDamagedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StorageFullError, HTTPStatus.INSUFFICIENT_STORAGE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (VersionNotLoadedError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),

@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 
 from rich.console import Console
 
@@ -25,6 +27,9 @@ SERVICE_FILE = "service.json"
 _POLL_SECONDS = 0.1
 _FAILURES_BEFORE_GIVING_UP = 3
 _TAIL_LINES = 5
+_PATIENCE_SECONDS = 8.0
+_START_SECONDS = 30.0  # before the API answers at all
+_MAX_PROBLEM_BYTES = 1 << 16
 _SECRETS_OF_THE_API = frozenset({"PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"})  # a trainer reads strangers' files
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached from here
 
@@ -57,6 +62,8 @@ class Installation:
         self._console = console
         self._stop = stop
         self._supervisor = Supervisor(on_event=console.print)
+        self._service_file = settings.data_dir / SERVICE_FILE
+        self._hindrances = Hindrances()
         self.url = address(settings.host, settings.port)
 
     def run(self) -> None:
@@ -66,16 +73,14 @@ class Installation:
             ConfigurationError: A process says that a setting is wrong.
             StartError: A process ends again and again before the service is ready.
         """
-        service_file = self._settings.data_dir / SERVICE_FILE
         try:
             if self._start():
-                _write_atomically(service_file, {"url": self.url, "pid": os.getpid()})
                 self._announce()
                 self._keep_running()
         except ChildGaveUpError as error:
             raise ConfigurationError(_tail(error.log_path, 1) or str(error)) from error
         finally:
-            service_file.unlink(missing_ok=True)
+            self._service_file.unlink(missing_ok=True)
             self._console.print("Stopping …")
             self._supervisor.stop(self._stop.in_a_hurry)
 
@@ -91,7 +96,17 @@ class Installation:
                 return False
         for spec in self._python_children(environment):
             self._supervisor.start(spec)
-        return self._wait_until(lambda: is_ready(self.url), "api", "worker")
+        return self._wait_until(self._is_ready, "api", "worker")
+
+    def _is_ready(self) -> bool:
+        """Return whether the API is ready; once it answers others find it, and what keeps it from that is printed."""
+        hindrance = find_hindrance(self.url)
+        if hindrance != NOT_ANSWERING and not self._service_file.exists():
+            _write_atomically(self._service_file, {"url": self.url, "pid": os.getpid()})
+        told = self._hindrances.tell(hindrance, time.monotonic())
+        if told:
+            self._console.print(f"Not ready yet: {told}")
+        return hindrance is None
 
     def _python_children(self, environment: dict[str, str]) -> tuple[ChildSpec, ChildSpec]:
         without_secrets = {name: value for name, value in environment.items() if name not in _SECRETS_OF_THE_API}
@@ -158,14 +173,56 @@ def address(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def is_ready(url: str) -> bool:
-    """Return whether the service answers classify requests."""
+NOT_ANSWERING = "the API does not answer."
+
+
+def find_hindrance(url: str) -> str | None:
+    """Return why the service does not answer classify requests, and what to do; None: it does."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach our loopback
     try:
         with opener.open(f"{url}/readyz", timeout=2.0) as response:
-            return bool(response.status == 200)
-    except (URLError, OSError):
-        return False
+            return None if response.status == HTTPStatus.OK else f"it answers {response.status}."
+    except HTTPError as error:
+        with error:
+            return _describe_problem(url, error)
+    except (URLError, OSError, HTTPException):
+        return NOT_ANSWERING
+
+
+def _describe_problem(url: str, error: HTTPError) -> str:
+    try:
+        problem = json.loads(error.read(_MAX_PROBLEM_BYTES))
+        detail, code = str(problem["detail"]), problem["code"]
+    except (ValueError, KeyError, TypeError, OSError, HTTPException):
+        return f"it answers {error.code}."
+    if code != "model_not_loaded":
+        return detail
+    return f"{detail} Repair that, or serve another version: `paintbox --url {url} rollback` or `… activate VERSION`."
+
+
+class Hindrances:
+    """Decides when to tell why the service is not ready: after a while, and then whenever that changes."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._told: str | None = None
+
+    def tell(self, hindrance: str | None, now: float) -> str | None:
+        """Return what to print.
+
+        Args:
+            hindrance: From `find_hindrance`.
+            now: Seconds; never goes back.
+
+        Returns:
+            The hindrance; None: nothing, since it was told already, or the service has only just been started.
+        """
+        self._since = now if self._since is None else self._since
+        patience = _PATIENCE_SECONDS if hindrance != NOT_ANSWERING else _START_SECONDS
+        if hindrance is None or hindrance == self._told or now - self._since < patience:
+            return None
+        self._told = hindrance
+        return hindrance
 
 
 def is_free(host: str, port: int) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +13,20 @@ from typing import Annotated
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.embedded_valkey import free_port
 from app.installation import Installation, StartError, is_free
 from app.settings import AppSettings
 from app.supervision import CONFIGURATION_STATUS, signal_at_parents_death
-from registry.database import Database
-from registry.errors import ConfigurationError
+from registry.errors import BlobStoreUnreachableError, ConfigurationError, DatabaseUnavailableError
+from registry.keys import are_keys_required
+from registry.private_files import make_files_private
+from registry.startup import open_database, prepare_database
+
+_OPEN = (
+    "No API key is needed: every user of this machine can use and administer this service. To change that, make one: "
+    "paintbox keys create --name ops --scope admin"
+)
 
 
 def up(
@@ -32,10 +40,12 @@ def up(
     """Run the service on this machine until Ctrl-C: API, worker and an embedded Valkey."""
     if stop_with_parent:
         signal_at_parents_death(signal.SIGTERM)
+    make_files_private()
+    print_what_can_be_printed()
     errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     try:
         run(_load_settings(data_dir, host, port), Console(highlight=False, markup=False, soft_wrap=True))
-    except ConfigurationError as error:
+    except (ConfigurationError, DatabaseUnavailableError, BlobStoreUnreachableError) as error:
         errors.print(f"Error: {error}")
         raise typer.Exit(CONFIGURATION_STATUS) from error
     except StartError as error:
@@ -52,6 +62,8 @@ def run(settings: AppSettings, console: Console) -> None:
 
     Raises:
         ConfigurationError: A setting cannot be used, or another `paintbox up` runs on the data directory.
+        DatabaseUnavailableError: The database does not answer.
+        BlobStoreUnreachableError: The bucket does not answer.
         StartError: A process ends again and again before the service is ready.
     """
     stop = StopSignals()
@@ -61,17 +73,22 @@ def run(settings: AppSettings, console: Console) -> None:
                 f"PAINTBOX_PORT: something listens on {settings.host} port {settings.port} already.",
                 "Stop it, or choose another port with --port; --port 0 takes a free one.",
             )
-        _migrate(settings)
+        _prepare(settings, console)
         Installation(settings, console, stop).run()
 
 
 class StopSignals:
-    """Remembers SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second one to hurry."""
+    """Remembers SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second one to hurry.
+
+    SIGHUP is left alone if whoever started this process ignores it, as `nohup` does.
+    """
 
     def __init__(self) -> None:
         self._num_received = 0
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._remember)
 
     def requested(self) -> bool:
         """Return whether to stop."""
@@ -85,18 +102,22 @@ class StopSignals:
         self._num_received += 1
 
 
+def print_what_can_be_printed() -> None:
+    """Print a question mark for each character that the terminal's encoding does not have, rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _load_settings(data_dir: Path | None, host: str | None, port: int | None) -> AppSettings:
     given = {"data_dir": data_dir, "host": host, "port": port}
     chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     settings = AppSettings.load(**chosen)
-    chosen["data_dir"] = settings.data_dir.expanduser().absolute()
+    chosen["data_dir"] = settings.data_dir.absolute()
     if settings.port == 0:
         chosen["port"] = free_port(settings.host)
     settings = AppSettings.load(**chosen)
-    try:
-        settings.make_directories()
-    except OSError as error:
-        raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
+    settings.make_directories()
     return settings
 
 
@@ -117,15 +138,12 @@ def _exclusive(settings: AppSettings) -> Iterator[None]:
         lock.release()
 
 
-def _migrate(settings: AppSettings) -> None:
-    database = Database(settings.resolved_database_url)
+def _prepare(settings: AppSettings, console: Console) -> None:
+    database = open_database(settings.resolved_database_url)
     try:
-        database.migrate()
-    except SQLAlchemyError as error:
-        cause = getattr(error, "orig", None) or error
-        raise ConfigurationError(
-            f"PAINTBOX_DATABASE_URL: the database cannot be used: {cause}.", "Correct it and start again."
-        ) from error
+        prepare_database(database, settings, say=console.print)
+        if settings.api_key is None and not are_keys_required(database, settings.keys_file):
+            console.print(_OPEN)
     finally:
         database.close()
 

@@ -9,6 +9,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import structlog
 from fastapi import FastAPI
 
 from app.access.control import AccessControl
@@ -42,6 +43,7 @@ from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
 from app.middleware import BodyLimit, RequestContext
 from app.openapi import document
+from app.opening import OpenServices, StartGate, opened_behind
 from app.patches.endpoints import router as patches_router
 from app.periodic import PeriodicThread
 from app.problems import add_problem_handlers
@@ -65,9 +67,10 @@ from app.webhooks.sender import WebhookSender, WebhookThread
 from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
 from registry.database import Database
-from registry.errors import ConfigurationError
 from registry.retention import collect_garbage
+from registry.startup import open_database, prepare_database
 
+_log = structlog.get_logger(__name__)
 _DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
     datasets_router,
@@ -84,12 +87,13 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastAPI:
+def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, listens_first: bool = False) -> FastAPI:
     """Return the application. Nothing is opened, loaded or started before its lifespan begins.
 
     Args:
         settings: The process's settings.
         doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
+        listens_first: Whether the lifespan begins before everything is loaded; see `app.opening`.
 
     Returns:
         An ASGI application.
@@ -99,11 +103,12 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
         title="Paintbox",
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers without making them forget.",
-        lifespan=_lifespan(settings, metrics, doorbell),
+        lifespan=_lifespan(partial(open_services, settings, metrics, doorbell), listens_first),
         docs_url=None,
         redoc_url=None,
     )
-    app.state.refusal = None  # why the lifespan refused to begin, for `__main__`
+    app.state.services = None
+    app.state.refusal = None  # why the services could not be opened, for `__main__`
     app.state.connections = Connections(
         ConnectionLimits(
             max_connections=choose_max_connections(settings.max_connections),
@@ -122,6 +127,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 4 * settings.max_request_bytes)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
+    app.add_middleware(StartGate)
     app.add_middleware(RequestContext, metrics=metrics)
     app.add_middleware(PlainErrors)
     if settings.root_path:
@@ -131,18 +137,16 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None) -> FastA
     return app
 
 
-def _lifespan(
-    settings: AppSettings, metrics: Metrics, doorbell: Doorbell | None
-) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(open_all: OpenServices, listens_first: bool) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        try:
-            with open_services(settings, metrics, doorbell) as services:
+        if listens_first:
+            async with opened_behind(app, open_all):
+                yield
+        else:
+            with open_all() as services:
                 app.state.services = services
                 yield
-        except ConfigurationError as error:
-            app.state.refusal = error
-            raise
 
     return lifespan
 
@@ -160,14 +164,14 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         Services: Everything is stopped and closed when the context ends.
 
     Raises:
-        ConfigurationError: A base cannot be loaded, or the blob store's address cannot be used.
+        ConfigurationError: A base cannot be loaded, the blob store's address cannot be used, or the database is not
+            the one that belongs to it.
+        DatabaseUnavailableError: The database does not answer.
     """
     settings.make_directories()
     with ExitStack() as stack:
         stack.enter_context(_temporary_files_in(settings.scratch_dir))
-        database = Database(settings.resolved_database_url)
-        stack.callback(database.close)
-        database.migrate()
+        database = _open_database(settings, stack)
         device = choose_device(settings.device)
         bases = load_bases(settings.bases, device)
         register_bases(database, bases)
@@ -195,7 +199,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(shadow.close)
         composer = Composer(database, blobs, bases)
         streams = EventStreams(database, settings.max_event_streams)
-        keyring = Keyring(database, settings.api_key.get_secret_value() if settings.api_key else None)
+        bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
+        keyring = Keyring(database, bootstrap, settings.keys_file)
         limits = RateLimits(settings.rate_limit, broker_url)
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
@@ -227,6 +232,13 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             thread.start()
             stack.callback(thread.stop)
         yield services
+
+
+def _open_database(settings: AppSettings, stack: ExitStack) -> Database:
+    database = open_database(settings.resolved_database_url)
+    stack.callback(database.close)
+    prepare_database(database, settings, say=_log.warning)
+    return database
 
 
 def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:

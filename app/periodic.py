@@ -6,12 +6,18 @@ import threading
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.errors import RegistryError
+from registry.faults import classify_fault
 
 _log = structlog.get_logger(__name__)
 
 
 class PeriodicThread:
     """A named thread that calls `action` every `interval_seconds`; what the action raises is logged, not fatal.
+
+    A fault of the installation, such as a database that is away, is one line when it begins and one when it is over.
 
     Args:
         name: Of the thread, for logs and stack dumps.
@@ -23,6 +29,7 @@ class PeriodicThread:
         self._action = action
         self._interval_seconds = interval_seconds
         self._stopping = threading.Event()
+        self._fault: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -38,5 +45,19 @@ class PeriodicThread:
         while not self._stopping.wait(self._interval_seconds):
             try:
                 self._action()
-            except Exception:  # an edge: the next round tries again
-                _log.exception("periodic action failed", thread=self._thread.name)
+                self._tell(None)
+            except Exception as error:  # an edge: the next round tries again
+                fault = classify_fault(error) if isinstance(error, SQLAlchemyError) else error
+                if isinstance(fault, RegistryError):
+                    self._tell(fault.detail)
+                else:
+                    _log.exception("periodic action failed", thread=self._thread.name)
+
+    def _tell(self, fault: str | None) -> None:
+        if fault == self._fault:
+            return
+        self._fault = fault
+        if fault is None:
+            _log.info("periodic action works again", thread=self._thread.name)
+        else:
+            _log.warning("periodic action fails", thread=self._thread.name, reason=fault)

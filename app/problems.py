@@ -6,17 +6,38 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from app.errors import EdgeError, JobQuotaError, QueueFullError, RateLimitedError, TooManyStreamsError, status_of
+from app.errors import (
+    EdgeError,
+    JobQuotaError,
+    QueueFullError,
+    RateLimitedError,
+    StartingError,
+    TooManyStreamsError,
+    status_of,
+)
 from paint_core.errors import PaintCoreError
-from registry.errors import RegistryError
+from registry.errors import DatabaseUnavailableError, RegistryError, StorageFullError
+from registry.faults import classify_fault
 
+_log = structlog.get_logger(__name__)
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+_MAY_PASS = (
+    JobQuotaError,
+    QueueFullError,
+    RateLimitedError,
+    StartingError,
+    TooManyStreamsError,
+    DatabaseUnavailableError,
+    StorageFullError,
+)
 _SEE_DOCS = "See the routes and schemas at /docs."
 _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what to do next
     400: ("bad_request", "Correct the body; its format is described at /docs."),
@@ -99,7 +120,7 @@ def internal_problem(request_id: str) -> JSONResponse:
 def known_problem(request_id: str, error: RegistryError | EdgeError | PaintCoreError) -> JSONResponse:
     """Return the response for an error of the registry, the edge or the core."""
     headers = {}
-    if isinstance(error, JobQuotaError | QueueFullError | RateLimitedError | TooManyStreamsError):
+    if isinstance(error, _MAY_PASS):
         headers["Retry-After"] = str(error.retry_after_seconds)
     status = status_of(error)
     if status == HTTPStatus.UNAUTHORIZED:
@@ -119,6 +140,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     for kind in (RegistryError, EdgeError, PaintCoreError):
         app.add_exception_handler(kind, _on_known_error)
+    app.add_exception_handler(SQLAlchemyError, _on_database_error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
@@ -158,3 +180,13 @@ def _encodable(text: str) -> str:
 async def _on_known_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RegistryError | EdgeError | PaintCoreError)
     return known_problem(request.state.request_id, error)
+
+
+async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer a fault of the database as such; anything else that SQLAlchemy raises is a bug of ours."""
+    assert isinstance(error, SQLAlchemyError)
+    fault = classify_fault(error)
+    if fault is None:
+        raise error
+    _log.warning("database failed", code=fault.code, reason=fault.detail)
+    return known_problem(request.state.request_id, fault)

@@ -1,19 +1,21 @@
 """Keeps child processes running and surely ends them. Knows nothing of what they do.
 
 Each child leads a session of its own, so that a Ctrl-C in the terminal reaches the supervisor alone, which stops the
-children in order. Whatever a child leaves in its process group is killed after it. Where the system can (Linux), a
+children. Whatever a child leaves in its process group is killed after it. Where the system can (Linux), a
 child is signalled when its supervisor dies, so that even a SIGKILLed supervisor leaves nothing behind.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +23,8 @@ from typing import BinaryIO
 
 CONFIGURATION_STATUS = 2
 _LOG_LIMIT_BYTES = 64 << 20
+_LOG_LOOK_SECONDS = 10.0
+_COPY_BYTES = 1 << 20
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
 
@@ -45,6 +49,7 @@ class ChildSpec:
         log_path: What it writes is appended to this file.
         grace_seconds: How long it may take to end after SIGTERM.
         death_signal: What it gets when its supervisor dies.
+        serves_others: Others need it until they have ended, so it is stopped after them.
         prepare: Called before each start with the number of failures in a row.
     """
 
@@ -54,6 +59,7 @@ class ChildSpec:
     log_path: Path
     grace_seconds: float = 10.0
     death_signal: signal.Signals = signal.SIGKILL
+    serves_others: bool = False
     prepare: Callable[[int], None] = lambda _: None
 
 
@@ -149,10 +155,11 @@ class Supervisor:
         self._on_event = on_event
         self._backoff = backoff
         self._clock = clock
+        self._logs_looked_at = -math.inf
         self._slots: dict[str, _Slot] = {}
 
     def start(self, spec: ChildSpec) -> None:
-        """Start a child. Children are stopped in the reverse order."""
+        """Start a child."""
         self._slots[spec.name] = slot = _Slot(spec)
         self._launch(slot)
 
@@ -171,6 +178,7 @@ class Supervisor:
         Raises:
             ChildGaveUpError: A child says that its configuration is wrong.
         """
+        self._limit_logs()
         for slot in self._slots.values():
             if slot.child is not None and slot.child.has_ended():
                 self._bury(slot, slot.child)
@@ -178,15 +186,26 @@ class Supervisor:
                 self._launch(slot)
 
     def stop(self, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop all children, one after the other, the last started first.
+        """Stop all children at the same time, those that serve others after the rest.
 
         Args:
             in_a_hurry: Asked again and again; once it says yes, the rest is killed at once.
         """
-        for slot in reversed(self._slots.values()):
-            if slot.child is not None:
-                self._stop(slot.child, in_a_hurry)
+        for serves_others in (False, True):
+            stopping = [slot for slot in self._slots.values() if slot.spec.serves_others is serves_others]
+            self._stop([slot.child for slot in stopping if slot.child is not None], in_a_hurry)
+            for slot in stopping:
                 slot.child = None
+
+    def _limit_logs(self) -> None:
+        if self._clock() - self._logs_looked_at < _LOG_LOOK_SECONDS:
+            return
+        self._logs_looked_at = self._clock()
+        for slot in self._slots.values():
+            try:
+                put_log_aside(slot.spec.log_path)
+            except OSError as error:  # such as a full disk
+                self._on_event(f"{slot.spec.log_path} cannot be put aside: {error}")
 
     def _launch(self, slot: _Slot) -> None:
         slot.started_at = self._clock()
@@ -211,14 +230,20 @@ class Supervisor:
         slot.start_at = self._clock() + delay
         self._on_event(f"{slot.spec.name} {what}; starting it again in {delay:g} s. Its log: {slot.spec.log_path}")
 
-    def _stop(self, child: Child, in_a_hurry: Callable[[], bool]) -> None:
-        child.terminate()
-        deadline = self._clock() + child.spec.grace_seconds
-        while not child.has_ended() and self._clock() < deadline and not in_a_hurry():
-            time.sleep(_POLL_SECONDS)
-        if not child.has_ended():
-            self._on_event(f"{child.spec.name} does not stop; killing it")
-        child.finish()
+    def _stop(self, children: Sequence[Child], in_a_hurry: Callable[[], bool]) -> None:
+        started = self._clock()
+        for child in children:
+            child.terminate()
+        waiting = list(children)
+        while waiting:
+            over, hurries = self._clock() - started, in_a_hurry()
+            for child in [each for each in waiting if each.has_ended() or hurries or over >= each.spec.grace_seconds]:
+                if not child.has_ended():
+                    self._on_event(f"{child.spec.name} does not stop; killing it")
+                child.finish()
+                waiting.remove(child)
+            if waiting:
+                time.sleep(_POLL_SECONDS)
 
 
 def signal_at_parents_death(number: signal.Signals) -> None:
@@ -240,10 +265,41 @@ def _dies_with_parent(number: signal.Signals) -> Callable[[], None]:
     return in_child
 
 
+def put_log_aside(path: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> bool:
+    """Move what a log holds to a file beside it, in place of what was put there before, if it has grown large.
+
+    A process that writes into it has it open for appending, so it is copied and truncated; what is written next stands
+    at its beginning. Lines that are written between the two, some microseconds, are lost.
+
+    Args:
+        path: The log; it need not be there.
+        limit_bytes: How large it may be.
+
+    Returns:
+        Whether it was.
+    """
+    if not path.exists() or path.stat().st_size <= limit_bytes:
+        return False
+    partial = path.with_name(path.name + ".new")
+    with (
+        path.open("r+b") as log,
+        os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as copy,
+    ):
+        shutil.copyfileobj(log, copy, _COPY_BYTES)
+        shutil.copyfileobj(log, copy, _COPY_BYTES)  # what came meanwhile
+        log.truncate(0)
+    partial.replace(_aside(path))
+    return True
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(path.name + ".1")
+
+
 def _open_log(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
-        path.replace(path.with_name(path.name + ".1"))
+    if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:  # nobody writes into it now
+        path.replace(_aside(path))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")
 
 

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import VersionNotLoadedError
@@ -78,7 +79,13 @@ class VersionCache:
         beside = self._engine.beside(name) if isinstance(name, str) else None
         if beside is not None:
             return beside
-        version_id = await run_in_threadpool(self._require_kept, name)
+        try:
+            version_id = await run_in_threadpool(self._require_kept, name)
+        except SQLAlchemyError:  # the database is away: what is in memory was there a moment ago
+            held = self.held(int(name)) if _is_number(str(name)) else None
+            if held is None:
+                raise
+            return held
         held = self.held(version_id)
         if held is not None:
             return held

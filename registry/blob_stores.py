@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.blobs import BlobStore, FileBlobStore
-from registry.object_blobs import ObjectBlobStore, open_bucket
+from registry.object_blobs import ObjectBlobStore, has_objects, open_bucket
 from registry.settings import StorageSettings
 
 
@@ -23,3 +23,21 @@ def open_blobs(settings: StorageSettings) -> BlobStore:
         limit = int(settings.blob_cache_gigabytes * 1e9)
         return ObjectBlobStore(open_bucket(settings.blob_url), settings.blob_dir, limit)
     return FileBlobStore(settings.blob_dir)
+
+
+def has_blobs(settings: StorageSettings) -> bool:
+    """Return whether anything was ever stored.
+
+    Args:
+        settings: Of the installation.
+
+    Returns:
+        Whether there is an object.
+
+    Raises:
+        ConfigurationError: The address cannot be used.
+        BlobStoreUnreachableError: The bucket does not answer or refuses.
+    """
+    if settings.is_bucket:
+        return has_objects(open_bucket(settings.blob_url))
+    return any((settings.blob_dir / "sha256").glob("*/*"))

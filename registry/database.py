@@ -12,15 +12,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.orm import Session
 
 LOCK_WAIT_SECONDS = 30
 _RETRY_SECONDS = 0.02
+_POOL_WAIT_SECONDS = 10
+_POSTGRES_WAITS = {  # of libpq; what the URL says itself counts. A server that has gone is noticed within seconds
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
 _MIGRATION_LOCK = 7_216_083  # any constant; Postgres advisory locks are numbers
 _START_LOCK = 7_216_084
 
@@ -42,6 +53,13 @@ class Database:
         self._reading = self.engine
         if self.engine.dialect.name == "postgresql":  # whose default lets each statement see newer rows than the last
             self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ")
+
+    @property
+    def sqlite_path(self) -> Path | None:
+        """The file of an SQLite database; None: it is a server's, or lies in memory."""
+        url = self.engine.url
+        is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+        return Path(str(url.database)) if is_file else None
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -66,27 +84,54 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision; safe when several processes start at once."""
-        config = Config()
-        config.set_main_option("script_location", str(files("registry") / "migrations"))
+        config = _alembic_config()
         writing = self.engine.execution_options(paintbox_write=True)
         with writing.connect() as connection, connection.begin():
             if connection.dialect.name == "postgresql":
+                connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process may be at it
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def unknown_revision(self) -> str | None:
+        """Return the schema's revision if this release does not know it, because a newer one made it."""
+        with self.engine.connect() as connection:
+            heads = MigrationContext.configure(connection).get_current_heads()
+        known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+        return next((revision for revision in heads if revision not in known), None)
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
 
 
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(files("registry") / "migrations"))
+    return config
+
+
 def _create_engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_SECONDS, "check_same_thread": False})
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        given = {name: value for name, value in _POSTGRES_WAITS.items() if name not in parsed.query}
+        engine = create_engine(
+            parsed, pool_pre_ping=True, pool_timeout=_POOL_WAIT_SECONDS, hide_parameters=True, connect_args=given
+        )
+        event.listen(engine, "connect", _prepare_postgres)
+        return engine
+    waits = {"timeout": LOCK_WAIT_SECONDS, "check_same_thread": False}
+    engine = create_engine(parsed, hide_parameters=True, connect_args=waits)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:
+    """Let no statement wait for a lock without end, as SQLite does not."""
+    connection.autocommit = True  # else the setting would end with the first transaction that is rolled back
+    connection.execute(f"SET lock_timeout = '{LOCK_WAIT_SECONDS}s'")
+    connection.autocommit = False
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

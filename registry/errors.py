@@ -11,6 +11,9 @@ RegistryError
 ├── BlobMissingError         the blob store has no object of this hash
 ├── BlobCorruptError         an object's bytes no longer match their hash
 ├── BlobStoreUnreachableError  the blob store does not answer or refuses us
+├── DatabaseUnavailableError  the database does not answer, is locked or cannot be written
+├── DatabaseDamagedError     the database's pages cannot be read
+├── StorageFullError         a disk of the service is full
 └── ConfigurationError       a setting is wrong; the process must not start
 """
 
@@ -130,6 +133,38 @@ class BlobStoreUnreachableError(RegistryError):
         super().__init__(
             f"The blob store cannot be reached: {reason}.", "Try again later; its operator should look at the bucket."
         )
+
+
+class DatabaseUnavailableError(RegistryError):
+    """The database does not answer, is locked or cannot be written; that may pass."""
+
+    code = "database_unavailable"
+    retry_after_seconds = 5
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The database is not available: {reason}.",
+            f"Send this again in {self.retry_after_seconds} s. If it stays, its operator should look at the database.",
+        )
+
+
+class DatabaseDamagedError(RegistryError):
+    """The database's pages cannot be read."""
+
+    code = "database_damaged"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"The database is damaged: {reason}.", "Stop the service and restore it from a backup.")
+
+
+class StorageFullError(RegistryError):
+    """A disk of the service is full."""
+
+    code = "storage_full"
+    retry_after_seconds = 60
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"There is no room: {reason}.", "Its operator has to free space or make the disk larger.")
 
 
 class ConfigurationError(RegistryError):

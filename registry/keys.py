@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import select
 
 from registry.contract import Scope
-from registry.errors import ConflictError, NotFoundError
+from registry.database import Database
+from registry.errors import ConfigurationError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import ApiKeyRow
@@ -32,6 +35,44 @@ def key_id_of(token: str) -> str | None:
     """Return the public id of the key that a token claims to be, or None if it does not look like one of ours."""
     found = token.removeprefix(_TOKEN_PREFIX).partition("_")
     return f"{_ID_PREFIX}{found[0]}" if token.startswith(_TOKEN_PREFIX) and found[2] else None
+
+
+def are_keys_required(database: Database, keys_file: Path) -> bool:
+    """Return whether requests need a key, because one was made at some time.
+
+    That keys were made is kept in a file beside the database, too: one that is lost, or replaced by another, must not
+    open the door to everybody.
+
+    Args:
+        database: Holds the keys.
+        keys_file: `StorageSettings.keys_file`; made here once there is a key.
+
+    Returns:
+        Whether the database holds a key, be it revoked or expired.
+
+    Raises:
+        ConfigurationError: It holds none, although the file says that some were made.
+    """
+    with database.read() as session:
+        is_required = session.scalar(select(ApiKeyRow.id).limit(1)) is not None
+    if is_required:
+        remember_keys(keys_file)
+    elif keys_file.exists():
+        raise ConfigurationError(
+            f"PAINTBOX_DATABASE_URL: the database holds no API keys, but {keys_file} says that keys were made: the "
+            "database was lost, or is another one.",
+            "Restore it from a backup, or start with PAINTBOX_API_KEY and make new keys. To let everybody on this "
+            "machine use the service without a key, remove that file.",
+        )
+    return is_required
+
+
+def remember_keys(keys_file: Path) -> None:
+    """Keep in a file that keys were made; a disk that takes nothing is tried again the next time."""
+    if not keys_file.exists():
+        with suppress(OSError):
+            keys_file.write_text("API keys were made: see docs/operations.md, Keys.\n", encoding="utf-8")
+            keys_file.chmod(0o600)
 
 
 class ApiKeys(Repository):

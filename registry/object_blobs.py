@@ -55,6 +55,22 @@ def open_bucket(url: str) -> ObjectStore:
         ) from error
 
 
+def has_objects(bucket: ObjectStore) -> bool:
+    """Return whether the bucket holds an object of ours.
+
+    Args:
+        bucket: Holds the objects under `sha256/`.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        BlobStoreUnreachableError: The bucket does not answer or refuses.
+    """
+    with _reached():
+        return any(bucket.list("sha256/", chunk_size=1))
+
+
 class ObjectBlobStore:
     """A blob store in a bucket, with a local cache.
 

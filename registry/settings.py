@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import quote
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from registry.errors import ConfigurationError
+from registry.private_files import close_to_others
 
 _QUOTED = re.compile('"([a-z_]+)"')
 
@@ -34,7 +36,9 @@ class StorageSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="PAINTBOX_", frozen=True, extra="ignore")
 
-    data_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("paintbox", appauthor=False)))
+    data_dir: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("paintbox", appauthor=False)), validate_default=True
+    )
     database_url: str = ""
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     blob_url: str = ""
@@ -42,6 +46,14 @@ class StorageSettings(BaseSettings):
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("data_dir")
+    @classmethod
+    def _has_a_home(cls, value: Path) -> Path:
+        try:
+            return value.expanduser()
+        except RuntimeError as error:
+            raise ValueError("this user has no home directory, so a folder must be named") from error
 
     @classmethod
     def load(cls, **values: object) -> Self:
@@ -68,7 +80,8 @@ class StorageSettings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         """The database URL, with the embedded default filled in."""
-        return self.database_url or f"sqlite:///{self.data_dir / 'paintbox.db'}"
+        path = quote(str(self.data_dir / "paintbox.db"))  # such as one with a question mark
+        return self.database_url or f"sqlite:///{path}"
 
     @property
     def is_bucket(self) -> bool:
@@ -104,11 +117,24 @@ class StorageSettings(BaseSettings):
         """Folder of temporary files; safe to empty while nothing runs."""
         return self.data_dir / "scratch"
 
+    @property
+    def keys_file(self) -> Path:
+        """File that says that API keys were made, so that a database that is lost does not open the door."""
+        return self.data_dir / "keys.required"
+
     def make_directories(self) -> None:
-        """Create the data directory's folders, readable by their owner only."""
-        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for folder in (self.blob_dir, self.log_dir, self.scratch_dir):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Create the data directory's folders, readable by their owner only; those that are there are closed to others.
+
+        Raises:
+            ConfigurationError: A folder cannot be made, or others can read one and its mode cannot be changed.
+        """
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.blob_dir, self.log_dir, self.scratch_dir):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            close_to_others(self.data_dir)
+        except OSError as error:
+            raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
 
 
 def _wrong(field: str, reason: str) -> ConfigurationError:

@@ -6,12 +6,13 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from app.access.callers import LOCAL_CALLER, Caller
 from app.errors import AccessRefusedError
 from registry.contract import Scope
 from registry.database import Database, utc_now
-from registry.keys import ApiKeys, hash_token, key_id_of
+from registry.keys import ApiKeys, are_keys_required, hash_token, key_id_of, remember_keys
 from registry.tables import ApiKeyRow
 
 RELOAD_SECONDS = 1.0
@@ -36,14 +37,22 @@ class Keyring:
     Args:
         database: Holds the keys.
         bootstrap: A key that is always there and may do everything; None: there is none.
+        keys_file: Keeps, beside the database, that keys were made.
         now: Clock; tests pass their own.
+
+    Raises:
+        ConfigurationError: There is no key at all, although some were made.
     """
 
-    def __init__(self, database: Database, bootstrap: str | None, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, database: Database, bootstrap: str | None, keys_file: Path, now: Callable[[], datetime] = utc_now
+    ) -> None:
         self._database = database
         self._bootstrap = bootstrap.encode() if bootstrap else None
+        self._keys_file = keys_file
         self._now = now
         self._known: dict[str, _Known] = {}
+        self._were_made = self._bootstrap is None and are_keys_required(database, keys_file)
         self.reload()
 
     @property
@@ -53,13 +62,16 @@ class Keyring:
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is needed, since none was ever made; one that was revoked keeps the door shut."""
-        return self._bootstrap is None and not self._known
+        """Whether no key is needed, since none was ever made; one that was revoked or is lost keeps the door shut."""
+        return self._bootstrap is None and not self._were_made
 
     def reload(self) -> None:
         """Read the keys from the database."""
         with self._database.read() as session:
             self._known = {row.id: _read(row) for row in ApiKeys(session).all()}
+        if self._known:
+            self._were_made = True
+            remember_keys(self._keys_file)
 
     def identify(self, authorization: str) -> Caller:
         """Return who sends a header.

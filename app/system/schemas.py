@@ -45,12 +45,12 @@ class Replica(BaseModel):
     shadow_version: int | None
 
     @classmethod
-    def of(cls, row: ReplicaRow, *, is_this: bool, is_alive: bool) -> Self:
-        """Return the resource of a row."""
+    def of(cls, row: ReplicaRow, *, is_alive: bool) -> Self:
+        """Return the resource of another process's row."""
         return cls(
             id=row.id,
             host=row.host,
-            is_this=is_this,
+            is_this=False,
             is_alive=is_alive,
             started_at=row.started_at,
             last_seen_at=row.seen_at,
@@ -97,3 +97,6 @@ class System(BaseModel):
     comparison: Comparison | None
     replica: str = Field(description="Id of this process, new at each start")
     replicas: list[Replica] = Field(description="All API processes of the installation, the oldest first")
+    database_fault: str | None = Field(
+        default=None, description="Why the database is not available; what it knows is missing then"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from datetime import timedelta
 from importlib.metadata import version
 
@@ -15,8 +16,9 @@ from app.serving.model import ServedModel
 from app.serving.shadow import Tally
 from app.system.schemas import Check, Companion, Comparison, Ready, Replica, System
 from registry.aliases import Aliases
-from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
+from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import utc_now
+from registry.faults import classify_fault
 from registry.replicas import Replicas
 
 
@@ -62,12 +64,9 @@ def require_serving(services: Services) -> ServedModel:
 
 
 def describe_system(services: Services) -> System:
-    """Return what runs here, and beside it."""
-    services.replica.announce()  # so that what is told of this process is true at this moment
-    with services.database.read() as session:
-        active_version = Aliases(session).active_version_id()
-        rows = Replicas(session).all()
-    own, alive_since = services.replica.identity.id, utc_now() - timedelta(seconds=services.replica.alive_seconds)
+    """Return what runs here, and beside it; what the database knows is left out while that is not available."""
+    active_version, named, others, fault = _read_system(services)
+    own = _describe_own(services)
     served = services.engine.served
     device = next(iter(services.bases.values())).device
     return System(
@@ -80,18 +79,54 @@ def describe_system(services: Services) -> System:
         active_version=active_version,
         serving_version=served.version_id if served else None,
         queued_images=services.engine.admission.num_images,
-        canary=_describe_companion(services, CANARY_ALIAS, services.settings.canary_share),
-        shadow=_describe_companion(services, SHADOW_ALIAS, services.settings.shadow_share),
+        canary=_describe_companion(services, CANARY_ALIAS, named, services.settings.canary_share),
+        shadow=_describe_companion(services, SHADOW_ALIAS, named, services.settings.shadow_share),
         comparison=_describe_comparison(services.shadow.tally),
-        replica=own,
-        replicas=[Replica.of(row, is_this=row.id == own, is_alive=row.seen_at >= alive_since) for row in rows],
+        replica=own.id,
+        replicas=sorted([*others, own], key=lambda each: (each.started_at, each.id)),
+        database_fault=fault,
     )
 
 
-def _describe_companion(services: Services, alias: str, share: float) -> Companion:
+def _describe_own(services: Services) -> Replica:
+    who, serving = services.replica.identity, services.replica.serving
+    return Replica(
+        id=who.id,
+        host=who.host,
+        is_this=True,
+        is_alive=True,
+        started_at=who.started_at,
+        last_seen_at=utc_now(),
+        serving_version=serving.active,
+        canary_version=serving.canary,
+        shadow_version=serving.shadow,
+    )
+
+
+def _read_system(services: Services) -> tuple[int | None, Mapping[str, int], list[Replica], str | None]:
+    """What the database tells: the active version, the versions beside it, the other processes; else why it does not.
+
+    Nothing is written, so that a disk that is full does not keep anybody from looking.
+    """
+    alive_since = utc_now() - timedelta(seconds=services.replica.alive_seconds)
+    try:
+        with services.database.read() as session:
+            named = {row.name: row.version_id for row in Aliases(session).all()}
+            rows = Replicas(session).all()
+    except SQLAlchemyError as error:
+        fault = classify_fault(error)
+        if fault is None:
+            raise
+        return None, {}, [], fault.detail
+    others = [row for row in rows if row.id != services.replica.identity.id]
+    described = [Replica.of(row, is_alive=row.seen_at >= alive_since) for row in others]
+    return named.get(ACTIVE_ALIAS), named, described, None
+
+
+def _describe_companion(services: Services, alias: str, named: Mapping[str, int], share: float) -> Companion:
     held = services.engine.beside(alias)
     return Companion(
-        version=services.companions.named().get(alias),
+        version=named.get(alias),
         serving_version=held.version_id if held else None,
         share=share,
         trouble=services.companions.trouble(alias),
@@ -116,7 +151,9 @@ def _check_database(services: Services, serving: int) -> dict[str, Check]:
         with services.database.read() as session:
             active = Aliases(session).active_version_id()
     except SQLAlchemyError as error:
-        detail = f"does not answer ({type(error).__name__}); classification goes on"
+        fault = classify_fault(error)
+        reason = fault.detail if fault is not None else f"It does not answer ({type(error).__name__})."
+        detail = f"{reason} Classification goes on."
         return {"database": Check(ok=False, required=False, detail=detail)}
     agrees = active == serving
     detail = f"names version {active}" + ("" if agrees else ", which is not loaded here")

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from app.access.callers import Caller
 from app.access.keyring import Keyring
 from app.errors import AccessRefusedError
 from registry.contract import Scope
 from registry.database import Database
+from registry.errors import ConfigurationError
 from registry.keys import ApiKeys
+from registry.tables import ApiKeyRow
 from tests.app.world import World, check_problem, open_world
 from tests.registry.clock import Clock
 
@@ -139,17 +142,22 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    return tmp_path / "keys.required"
+
+
 def identify(keyring: Keyring, token: str) -> Caller:
     return keyring.identify(f"Bearer {token}")
 
 
-def test_a_key_ends_at_its_hour(database: Database) -> None:
+def test_a_key_ends_at_its_hour(database: Database, keys_file: Path) -> None:
     clock = Clock()
     with database.write() as session:
         keys = ApiKeys(session, clock)
         ends = clock() + timedelta(days=1)
         _, token = keys.create(name="x", scopes=[Scope.READ], expires_at=ends, created_by="a test")
-    keyring = Keyring(database, None, clock)
+    keyring = Keyring(database, None, keys_file, clock)
     clock.advance(86_399)
     assert identify(keyring, token).scopes == {Scope.READ}
     clock.advance(1)
@@ -159,13 +167,13 @@ def test_a_key_ends_at_its_hour(database: Database) -> None:
     assert not keyring.is_open
 
 
-def test_a_token_with_another_secret_or_id_is_wrong(database: Database) -> None:
+def test_a_token_with_another_secret_or_id_is_wrong(database: Database, keys_file: Path) -> None:
     with database.write() as session:
         made = [
             ApiKeys(session).create(name="x", scopes=[Scope.READ], expires_at=None, created_by="a test")[1]
             for _ in range(2)
         ]
-    keyring = Keyring(database, None)
+    keyring = Keyring(database, None, keys_file)
     ids, secrets = zip(*((token.split("_", 2)[1], token.split("_", 2)[2]) for token in made), strict=True)
     for wrong in (f"paintbox_{ids[0]}_{secrets[1]}", made[0][:-1], made[0] + "x", made[0].upper(), "", "é"):
         with pytest.raises(AccessRefusedError) as refused:
@@ -173,8 +181,8 @@ def test_a_token_with_another_secret_or_id_is_wrong(database: Database) -> None:
         assert refused.value.code == "unauthorised"
 
 
-def test_another_process_takes_and_refuses_keys_after_its_next_look(database: Database) -> None:
-    elsewhere = Keyring(database, None)
+def test_another_process_takes_and_refuses_keys_after_its_next_look(database: Database, keys_file: Path) -> None:
+    elsewhere = Keyring(database, None, keys_file)
     assert elsewhere.is_open
     with database.write() as session:
         row, token = ApiKeys(session).create(name="x", scopes=[Scope.ADMIN], expires_at=None, created_by="a test")
@@ -188,11 +196,40 @@ def test_another_process_takes_and_refuses_keys_after_its_next_look(database: Da
         identify(elsewhere, token)
 
 
-def test_keys_are_known_while_the_database_is_away(database: Database, tmp_path: Path) -> None:
+def test_keys_are_known_while_the_database_is_away(database: Database, keys_file: Path, tmp_path: Path) -> None:
     with database.write() as session:
         _, token = ApiKeys(session).create(name="x", scopes=[Scope.READ], expires_at=None, created_by="a test")
-    keyring = Keyring(database, None)
+    keyring = Keyring(database, None, keys_file)
     database.close()
     for path in tmp_path.iterdir():
         path.unlink()
     assert identify(keyring, token).owner == "x"
+
+
+def test_a_database_that_lost_its_keys_does_not_open_the_door(tmp_path: Path) -> None:
+    with open_world(tmp_path) as before:
+        make(before, "admin")
+        with before.services.database.write() as session:  # as another process does that puts an empty one in its place
+            session.execute(delete(ApiKeyRow))
+        before.services.keyring.reload()
+        check_problem(before.client.get("/v1/keys"), 401, "unauthorised")
+    keys_file = tmp_path / "data" / "keys.required"
+    with pytest.raises(ConfigurationError) as refused, open_world(tmp_path):
+        pass
+    assert str(keys_file) in str(refused.value)
+    assert "start with PAINTBOX_API_KEY" in str(refused.value)
+    with open_world(tmp_path, api_key=BOOTSTRAP) as rescued:
+        check_problem(rescued.client.get("/v1/keys"), 401, "unauthorised")
+        assert rescued.client.get("/v1/keys", headers=bearer(BOOTSTRAP)).status_code == 200
+    keys_file.unlink()  # as it says
+    with open_world(tmp_path) as anew:
+        assert anew.client.get("/v1/keys").status_code == 200
+
+
+def test_an_installation_whose_keys_are_older_than_the_file_gets_it_at_its_next_start(tmp_path: Path) -> None:
+    with open_world(tmp_path) as world:
+        make(world, "admin")
+    keys_file = tmp_path / "data" / "keys.required"
+    keys_file.unlink()
+    with open_world(tmp_path):
+        assert keys_file.stat().st_mode & 0o777 == 0o600

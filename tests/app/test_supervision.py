@@ -12,12 +12,21 @@ from typing import Any
 import psutil
 import pytest
 
-from app.supervision import Backoff, ChildGaveUpError, ChildSpec, Supervisor
+from app.supervision import Backoff, ChildGaveUpError, ChildSpec, Supervisor, put_log_aside
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('set', flush=True); time.sleep(600)"
 )
+WRITER = """
+import os, time
+for number in range(1, 201):
+    if number == 101:
+        while not os.path.exists({go!r}):
+            time.sleep(0.01)
+    print("line", number, flush=True)
+time.sleep(600)
+"""
 PARENT = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])
@@ -135,23 +144,29 @@ def test_a_child_with_a_wrong_configuration_is_not_started_again(world: World) -
     assert caught.value.log_path == world.folder / "refusing.log"
 
 
-def test_children_are_stopped_one_by_one_the_last_started_first(world: World) -> None:
+def test_children_are_stopped_together_and_those_that_serve_others_last(world: World) -> None:
     order = world.folder / "order"
     code = """
 import signal, sys, time
 def leave(*_):
-    time.sleep(0.2)
-    open({order!r}, 'a').write({name!r} + ' ')
+    open({order!r}, 'a').write({name!r} + '-told ')
+    while {friend!r} not in open({order!r}).read():
+        time.sleep(0.01)
+    open({order!r}, 'a').write({name!r} + '-ends ')
     sys.exit(0)
 signal.signal(signal.SIGTERM, leave)
 print('set', flush=True)
 time.sleep(600)
 """
-    for name in ("first", "second", "third"):
-        world.start(name, code.format(order=str(order), name=name))
-    poll_until(world.supervisor, lambda: all(world.log(name) for name in ("first", "second", "third")))
+    for name, friend in (("broker", "broker"), ("first", "second-told"), ("second", "first-told")):
+        options = {"serves_others": name == "broker", "grace_seconds": 30.0}
+        world.start(name, code.format(order=str(order), name=name, friend=friend), **options)
+    poll_until(world.supervisor, lambda: all(world.log(name) for name in ("broker", "first", "second")))
     world.supervisor.stop()
-    assert order.read_text() == "third second first "
+    steps = order.read_text().split()
+    assert set(steps[:2]) == {"first-told", "second-told"}  # neither ends before the other is told
+    assert steps[4:] == ["broker-told", "broker-ends"]
+    assert world.events == []
 
 
 def test_a_child_that_ignores_sigterm_is_killed_after_its_grace_time(world: World) -> None:
@@ -199,6 +214,21 @@ def test_a_log_that_grew_large_is_put_aside(world: World) -> None:
     poll_until(world.supervisor, lambda: world.log("sleeper") == "new\n")
     assert (world.folder / "sleeper.log.1").exists()
     assert large.stat().st_mode & 0o077 == 0
+
+
+def test_a_log_is_put_aside_while_its_child_goes_on_writing(world: World) -> None:
+    """Nothing is lost, and what the child writes next stands at the file's beginning, not after a hole."""
+    world.start("writer", WRITER.format(go=str(world.folder / "go")))
+    poll_until(world.supervisor, lambda: "line 100\n" in world.log("writer"))
+    path = world.folder / "writer.log"
+    assert put_log_aside(path, limit_bytes=100)
+    (world.folder / "go").touch()
+    poll_until(world.supervisor, lambda: "line 200\n" in world.log("writer"))
+    aside = path.with_name("writer.log.1")
+    assert aside.read_text() + path.read_text() == "".join(f"line {number}\n" for number in range(1, 201))
+    assert path.read_text().startswith("line 101\n")
+    assert aside.stat().st_mode & 0o077 == 0
+    assert not put_log_aside(path, limit_bytes=1 << 20)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")

@@ -1,0 +1,81 @@
+"""What a failing database means: which faults may pass, which need an operator, and how both are told."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from registry.errors import DatabaseDamagedError, DatabaseUnavailableError, RegistryError, StorageFullError
+
+_SQLITE_AWAY = {
+    5: "it is locked by another program",  # SQLITE_BUSY
+    6: "it is locked by another program",  # SQLITE_LOCKED
+    8: "it cannot be written to",  # SQLITE_READONLY
+    10: "its disk reports an error",  # SQLITE_IOERR
+    14: "its file cannot be opened",  # SQLITE_CANTOPEN
+}
+_SQLITE_FULL, _SQLITE_DAMAGED = 13, frozenset({11, 26})  # SQLITE_FULL; SQLITE_CORRUPT, SQLITE_NOTADB
+_POSTGRES_FULL = "53100"
+_POSTGRES_AWAY = {
+    "08": "the connection failed",
+    "40": "other transactions were in the way",  # serialisation failure, deadlock
+    "53": "it has no resources left, such as connections",
+    "55": "a lock was not free in time",
+    "57": "it is stopping or starting",
+    "58": "its disk reports an error",
+}
+_POSTGRES_STANDBY = "25006"  # read-only transaction: a standby that was not promoted
+_POSTGRES_DAMAGED = frozenset({"XX001", "XX002"})
+
+
+def classify_fault(error: SQLAlchemyError) -> RegistryError | None:
+    """Return what a database error means for whoever asked.
+
+    Args:
+        error: As SQLAlchemy raised it, perhaps while it cleaned up after another.
+
+    Returns:
+        An error that names the cause without the statement or its parameters; None: our own mistake, such as a
+        constraint that does not hold.
+    """
+    raised: BaseException | None = error
+    while raised is not None:
+        fault = _classify(raised) if isinstance(raised, SQLAlchemyError) else None
+        if fault is not None:
+            return fault
+        raised = raised.__cause__ or raised.__context__
+    return None
+
+
+def _classify(error: SQLAlchemyError) -> RegistryError | None:
+    if isinstance(error, PoolTimeoutError):
+        return DatabaseUnavailableError("all of this process's connections are in use")
+    if not isinstance(error, DBAPIError):
+        return None
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return _classify_sqlite(code & 0xFF)
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return _classify_postgres(state)
+    is_away = error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "InterfaceError")
+    return DatabaseUnavailableError("it does not answer") if is_away else None
+
+
+def _classify_sqlite(code: int) -> RegistryError | None:
+    if code == _SQLITE_FULL:
+        return StorageFullError("the disk that holds the database is full")
+    if code in _SQLITE_DAMAGED:
+        return DatabaseDamagedError("its pages cannot be read")
+    return DatabaseUnavailableError(_SQLITE_AWAY[code]) if code in _SQLITE_AWAY else None
+
+
+def _classify_postgres(state: str) -> RegistryError | None:
+    if state == _POSTGRES_FULL:
+        return StorageFullError("the disk that holds the database is full")
+    if state == _POSTGRES_STANDBY:
+        return DatabaseUnavailableError("it is a standby that takes no writes")
+    if state in _POSTGRES_DAMAGED:
+        return DatabaseDamagedError("the server reports damaged data or indexes")
+    cause = _POSTGRES_AWAY.get(state[:2])
+    return DatabaseUnavailableError(cause) if cause else None

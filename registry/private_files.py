@@ -1,0 +1,65 @@
+"""Files that only their owner may read: everything in a data directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from registry.errors import ConfigurationError
+
+_OURS = frozenset(
+    {
+        *("blobs", "blob-cache", "cache", "logs", "scratch", "uploads", "valkey"),
+        *("paintbox.db", "paintbox.db-wal", "paintbox.db-shm", "paintbox.db-journal"),
+        *("up.lock", "service.json", "keys.required"),
+    }
+)
+
+
+def make_files_private() -> None:
+    """Let files and folders that this process and its children make be readable by their owner only."""
+    os.umask(0o077)
+
+
+def close_to_others(data_dir: Path) -> None:
+    """Take the rights of others away from what is in a data directory, whoever made it and how.
+
+    The directory itself keeps its mode if something else is in it, too: it may be somebody's home.
+
+    Args:
+        data_dir: The data directory.
+
+    Raises:
+        ConfigurationError: Everybody can read something in it, and it belongs to another user.
+    """
+    entries = list(data_dir.iterdir())
+    for path in entries:
+        if path.name in _OURS:
+            close_path(path)
+    if all(path.name in _OURS for path in entries) and data_dir.stat().st_uid == os.geteuid():
+        close_path(data_dir)
+
+
+def close_path(path: Path) -> None:
+    """Take the rights of others away from a file or folder that is there.
+
+    Args:
+        path: File or folder; what a symbolic link names is closed in its place.
+
+    Raises:
+        ConfigurationError: Everybody can read it, and it belongs to another user.
+    """
+    with suppress(FileNotFoundError):  # another process removed it just now
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if not mode & 0o077:
+            return
+        try:
+            path.chmod(mode & ~0o077)
+        except PermissionError as error:
+            if mode & 0o007:
+                raise ConfigurationError(
+                    f"PAINTBOX_DATA_DIR: other users of this machine can read {path}, and its mode cannot be changed.",
+                    "Let its owner run `chmod -R go-rwx` on it, or name another folder.",
+                ) from error
