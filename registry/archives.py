@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from registry.errors import ArchiveRefusedError
+from registry.names import shorten
 from registry.zip_directory import DirectoryFile, header_bytes
 
 _LOCAL_HEADER_BYTES = 30
@@ -40,6 +41,7 @@ class ArchiveLimits:
         max_shard_bytes: Size of one WebDataset or Parquet shard within an archive.
         max_table_bytes: Size of a table of labels: metadata, a manifest, classnames.
         max_classes: Different labels.
+        max_classname_characters: Of all classes' names together, which each answer about the data set repeats.
     """
 
     max_members: int = 500_000
@@ -50,6 +52,7 @@ class ArchiveLimits:
     max_shard_bytes: int = 8 << 30
     max_table_bytes: int = 256 << 20
     max_classes: int = 30_000
+    max_classname_characters: int = 1 << 20
 
 
 def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> list[zipfile.ZipInfo]:
@@ -186,6 +189,14 @@ def refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
     """Return the error of an archive with a member that must not be there."""
     return ArchiveRefusedError(
         code, f"Entry {quote_name(name)} {what}.", "Pack plain folders and image files only, with relative names."
+    )
+
+
+def refuse_table(name: str, reason: str) -> ArchiveRefusedError:
+    """Return the error of a table that cannot be read."""
+    reason = shorten(" ".join(reason[:1000].split()), _MAX_REASON_CHARACTERS)
+    return ArchiveRefusedError(
+        "bad_table", f"{quote_name(name)} cannot be read ({reason}).", "Write it anew, as UTF-8."
     )
 
 

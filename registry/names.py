@@ -93,7 +93,12 @@ def check_texts(texts: Sequence[str], limit: int = MAX_NAME) -> None:
         NameRefusedError: One of them is refused; the message names its place.
     """
     joined = "".join(texts)
-    if joined.isascii() and joined.isprintable() and all(map(str.strip, texts)) and len(max(texts, key=len)) <= limit:
+    if (
+        joined.isascii()
+        and joined.isprintable()
+        and all(map(str.strip, texts))
+        and len(max(texts, key=len, default="")) <= limit
+    ):
         return
     for index, text in enumerate(texts):
         try:

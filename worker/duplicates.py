@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry.intake.plan import Image
+from registry.names import MAX_NAME, shorten
 
 MAX_EXAMPLES = 10
 _FILES_PER_EXAMPLE = 4
@@ -56,5 +57,7 @@ def _tell(found: Sequence[tuple[str, Image]]) -> dict[str, Any]:
     ordered += [(split, image) for split, image in found if first[split] is not image]
     return {
         "num_files": len(found),
-        "files": [{"split": split, "file": image.name} for split, image in ordered[:_FILES_PER_EXAMPLE]],
+        "files": [
+            {"split": split, "file": shorten(image.name, MAX_NAME)} for split, image in ordered[:_FILES_PER_EXAMPLE]
+        ],
     }

@@ -31,10 +31,11 @@ class Split(BaseModel):
 
 
 class RejectedFile(BaseModel):
-    """A file of the archive that was left out."""
+    """A file of the archive that was left out; beyond the first 100, one entry for each kind of reason."""
 
     file: str
     reason: str
+    count: int = Field(default=1, description="How many files this stands for; `file` is the first of them")
 
 
 class DuplicateFile(BaseModel):

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from registry.errors import RequestRefusedError
+from registry.names import shorten
 
 
 def name_classes(
@@ -29,7 +30,7 @@ def name_classes(
     if unknown:
         raise RequestRefusedError(
             "unknown_class",
-            f"`classnames` names {unknown[0]!r}, but the {what} has no such class.",
+            f"`classnames` names {shorten(unknown[0])!r}, but the {what} has no such class.",
             f"Its classes are {_shown(classes)}.",
         )
     own = [told.get(each, each) for each in classes]
@@ -39,11 +40,11 @@ def name_classes(
         same = [each for each, name in zip(classes, names, strict=True) if name == twice[0]]
         raise RequestRefusedError(
             "duplicate_classname",
-            f"Classes {_shown(same)} are both called {twice[0]!r}.",
+            f"Classes {_shown(same)} are both called {shorten(twice[0])!r}.",
             "Give every class another name with `classnames`.",
         )
     return names
 
 
 def _shown(classes: Sequence[str]) -> str:
-    return ", ".join(repr(each) for each in classes[:5]) + (" and more" if len(classes) > 5 else "")
+    return ", ".join(repr(shorten(each)) for each in classes[:5]) + (" and more" if len(classes) > 5 else "")

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from registry.errors import ArchiveRefusedError
 from registry.intake.formats import ACCEPTED
 from registry.intake.names import SPLITS, Entry, Parts, are_splits, is_image
-from registry.intake.plan import Image, Plan, Upload, reject
+from registry.intake.plan import Image, Plan, Upload, check_classes
+from registry.intake.rejects import Rejects
+from registry.names import shorten
 
 
 class ImageFolder:
@@ -36,18 +38,19 @@ class ImageFolder:
             The plan, with images ordered by their names.
 
         Raises:
-            ArchiveRefusedError: It has no class folders, or a class has no image.
+            ArchiveRefusedError: It has no class folders, or a class has no image or a name that cannot be used.
         """
         layout = recognise_folders([parts for _, parts in upload.images])
-        images, rejected = _sort_files(upload.files, layout)
+        images, rejects = _sort_files(upload.files, layout)
         classes = {image.label for image in images}
         if not classes:
             raise ArchiveRefusedError("no_images", "It holds no image in a class folder.", ACCEPTED)
         inside = [(parts, 1) for _, parts in upload.files] + [(parts, 0) for parts in upload.folders]
         declared = {within[0] for parts, own in inside if len(within := layout.within(parts)) > own}
         _refuse_empty(sorted(declared - classes))
+        check_classes(sorted(classes), upload.limits)
         images.sort(key=lambda image: image.name)
-        return Plan(self.name, tuple(images), tuple(sorted(classes)), tuple(rejected), upload.container)
+        return Plan(self.name, tuple(images), tuple(sorted(classes)), rejects, upload.container)
 
 
 @dataclass(frozen=True)
@@ -83,23 +86,23 @@ def recognise_folders(images: Sequence[Parts]) -> Folders:
     return Folders(root, by_split)
 
 
-def _sort_files(files: Sequence[tuple[Entry, Parts]], layout: Folders) -> tuple[list[Image], list[dict[str, str]]]:
+def _sort_files(files: Sequence[tuple[Entry, Parts]], layout: Folders) -> tuple[list[Image], Rejects]:
     images: list[Image] = []
-    rejected: list[dict[str, str]] = []
+    rejects = Rejects()
     for entry, parts in files:
         within = layout.within(parts)
         if len(within) < 2:
-            rejected.append(reject(entry.name, "not in a class folder"))
+            rejects.add(entry.name, "not in a class folder")
         elif not is_image(parts):
-            rejected.append(reject(entry.name, "not named like an image"))
+            rejects.add(entry.name, "not named like an image")
         else:
             images.append(Image(entry.name, layout.split(parts), within[0]))
-    return images, rejected
+    return images, rejects
 
 
 def _refuse_empty(folders: list[str]) -> None:
     if folders:
-        shown = ", ".join(repr(folder) for folder in folders[:5]) + (" and more" if len(folders) > 5 else "")
+        shown = ", ".join(repr(shorten(folder)) for folder in folders[:5]) + (" and more" if len(folders) > 5 else "")
         raise ArchiveRefusedError(
             "empty_class",
             f"{len(folders)} class folder(s) hold no image: {shown}.",

@@ -8,10 +8,12 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import Any
 
+from registry.archives import quote_name, refuse_table
 from registry.errors import ArchiveRefusedError
 from registry.intake.names import SPLITS, Entry, Parts, are_splits, is_image
-from registry.intake.plan import Image, Plan, Upload, make_plan, read_label, reject
-from registry.intake.tables import Row, read_csv, read_json_lines, read_parquet, refuse_table
+from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
+from registry.intake.rejects import Rejects
+from registry.intake.tables import Row, read_csv, read_json_lines, read_parquet
 
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_COLUMNS, _LABEL_COLUMNS = ("file_name", "image_file_name"), ("label",)
@@ -43,12 +45,18 @@ class MetadataFolder:
     def read(self, upload: Upload) -> Plan | None:
         """Return the images by their rows; None if no table has both columns."""
         tables = [(entry, parts) for entry, parts in upload.files if parts[-1] in _METADATA]
+        num_bytes = sum(entry.num_bytes for entry, _ in tables)
+        if num_bytes > upload.limits.max_table_bytes:
+            raise refuse_table(
+                "metadata", f"its tables have {num_bytes} bytes; {upload.limits.max_table_bytes} is the limit"
+            )
         found: list[tuple[Parts, _Listing]] = []
         labelled: list[Entry] = []
         for entry, parts in tables:
             rows = _read_rows(upload, entry, _FILE_COLUMNS, _LABEL_COLUMNS, is_certain=True)
             if rows is not None:
                 labelled.append(entry)
+                _check_rows(upload, entry, len(found) + len(rows))
                 found += [(parts[:-1], row) for row in rows]
         if not labelled:
             return None
@@ -102,7 +110,7 @@ def refuse_manifest(name: str) -> ArchiveRefusedError:
     """Return the error of a manifest that the user names and that cannot be used."""
     return ArchiveRefusedError(
         "bad_manifest",
-        f"There is no CSV file {name!r} with the columns filepath and title or label, beside images.",
+        f"There is no CSV file {quote_name(name)} with the columns filepath and title or label, beside images.",
         "Name it by its path in the archive.",
     )
 
@@ -123,8 +131,7 @@ def _read_rows(
             raise
         return None
     for number, row in chain([] if first is None else [first], table_rows):
-        if len(rows) == upload.limits.max_members:
-            raise refuse_table(table.name, f"more than {upload.limits.max_members} rows")
+        _check_rows(upload, table, len(rows) + 1)
         path_column = next((column for column in path_columns if column in row), None)
         label_column = next((column for column in label_columns if column in row), None)
         if path_column is None or label_column is None:
@@ -137,34 +144,40 @@ def _read_rows(
     return rows or None
 
 
+def _check_rows(upload: Upload, table: Entry, num_rows: int) -> None:
+    if num_rows > upload.limits.max_members:
+        raise refuse_table(table.name, f"more than {upload.limits.max_members} rows")
+
+
 def _open_table(upload: Upload, table: Entry, columns: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
     path = upload.take_out(table.name, upload.limits.max_table_bytes)
     kind = PurePosixPath(table.name).suffix.lower()
     if kind == ".jsonl":
-        return read_json_lines(path, table.name)
+        return read_json_lines(path, table.name, columns)
     if kind == ".parquet":
-        return read_parquet(path, table.name, columns)
-    return read_csv(path, table.name)
+        return read_parquet(path, table.name, columns, upload.limits)
+    return read_csv(path, table.name, columns)
 
 
 def _match(layout: str, upload: Upload, rows: Iterable[tuple[Parts, _Listing]], tables: set[str], listing: str) -> Plan:
     """Return the plan of rows, each with the folder that its path is relative to, and the files that they name."""
     by_parts = {parts: entry.name for entry, parts in upload.files}
-    rejected: list[dict[str, str]] = []
+    rejects = Rejects()
     images: dict[str, Image] = {}
     paths: dict[str, Parts] = {}
     for folder, row in rows:
         image, parts, reason = _match_row(folder, row, by_parts)
         if image is None:
-            rejected.append(reject(row.where, reason))
+            rejects.add(row.where, reason)
         elif image.name in images:
-            rejected.append(reject(row.where, f"names {image.name!r}, which another row has named"))
+            rejects.add(row.where, f"names {quote_name(image.name)}, which another row has named")
         else:
             images[image.name], paths[image.name] = image, parts
     seen = images.keys() | tables
-    unused = [(entry.name, parts) for entry, parts in upload.files if entry.name not in seen]
-    rejected += [reject(name, _why_unused(parts, listing)) for name, parts in unused]
-    return make_plan(layout, upload.container, _with_folder_splits(images, paths), rejected, upload.limits)
+    for entry, parts in upload.files:
+        if entry.name not in seen:
+            rejects.add(entry.name, _why_unused(parts, listing))
+    return make_plan(layout, upload.container, _with_folder_splits(images, paths), rejects, upload.limits)
 
 
 def _match_row(folder: Parts, row: _Listing, by_parts: dict[Parts, str]) -> tuple[Image | None, Parts, str]:
@@ -173,7 +186,7 @@ def _match_row(folder: Parts, row: _Listing, by_parts: dict[Parts, str]) -> tupl
     parts = Entry(row.path.strip().replace("\\", "/")).parts
     found = next((each for each in ((*folder, *parts), parts) if each in by_parts), None)
     if found is None:
-        return None, (), f"names {row.path.strip()[:200]!r}, which is not in the archive"
+        return None, (), f"names {quote_name(row.path.strip())}, which is not in the archive"
     label, reason = read_label(row.label)
     if reason is not None:
         return None, found, reason

@@ -10,26 +10,28 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from registry.archives import ArchiveLimits, refuse_bomb
+from registry.archives import ArchiveLimits, quote_name
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import Stretch, StretchContainer
-from registry.intake.plan import Image, Plan, Upload, make_plan, read_label, reject
+from registry.intake.parquet_pages import ParquetTable, size_of
+from registry.intake.plan import Image, Plan, Upload, check_classes, make_plan, read_label
+from registry.intake.rejects import Rejects
 from registry.intake.shards import Shard, Stretches, find_shards
-from registry.intake.tables import open_parquet, refuse_table
+from registry.names import shorten
 
 _IMAGE_COLUMNS, _LABEL_COLUMNS = ("image", "img"), ("label", "labels")
-_ROWS_PER_BATCH = 8  # each may be as large as one file may be
+_MAX_LABEL_BYTES = 4096
+_NAMED_IN_ERROR = 20
 _METADATA = "metadata.parquet"
 
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns that matter, and the names of the labels if the schema tells them."""
+    """The columns that matter, the first as the path of its bytes, and the names of the labels if the schema tells."""
 
     image: str
     label: str
@@ -60,51 +62,52 @@ class ParquetShards:
             ArchiveRefusedError: A file cannot be read, lacks a column, or names other classes than the rest.
         """
         shards = find_shards(upload.files, ".parquet")
-        stretches, images = Stretches(upload), list[Image]()
+        stretches, images, rejects = Stretches(upload), list[Image](), Rejects()
         known = {shard.entry.name for shard in shards}
-        rejected = [reject(entry.name, "is no Parquet file") for entry, _ in upload.files if entry.name not in known]
+        rejects.add_all((entry.name for entry, _ in upload.files if entry.name not in known), "is no Parquet file")
         names: set[tuple[str, ...] | None] = set()
         path = upload.scratch / "images"
         with path.open("wb") as target:
             for shard in shards:
                 source = stretches.take_out(upload, shard.entry)
-                with closing(open_parquet(source, shard.entry.name)) as file:
-                    columns = _find_columns(file, shard.entry.name)
+                with closing(ParquetTable(source, shard.entry.name, upload.limits)) as table:
+                    columns = _find_columns(table, shard.entry.name, upload.limits)
                     names.add(columns.names)
-                    _check_size(file, columns, source.stat().st_size, upload.limits)
-                    for name, data, label in _read_rows(file, columns, shard, rejected):
-                        stretches.put(name, Stretch(path, _append(target, data), len(data)))
+                    for name, data, label in _read_rows(table, columns, shard, rejects):
+                        stretches.put(name, Stretch(path, target.tell(), data.size))
+                        target.write(data)
                         images.append(Image(name, shard.split, label))
                 source.unlink()
         if len(names) > 1:
             raise ArchiveRefusedError("bad_table", "Its Parquet files name different classes.", "Write them together.")
         container = StretchContainer(stretches, upload.limits)
-        return make_plan(self.name, container, images, rejected, upload.limits, declared=names.pop())
+        return make_plan(self.name, container, images, rejects, upload.limits, declared=names.pop())
 
 
-def _append(target: BinaryIO, data: bytes) -> int:
-    offset = target.tell()
-    target.write(data)
-    return offset
-
-
-def _find_columns(file: pq.ParquetFile, name: str) -> _Columns:
-    schema = file.schema_arrow
+def _find_columns(table: ParquetTable, name: str, limits: ArchiveLimits) -> _Columns:
+    schema = table.schema
     features = _features(schema)
-    pictures = [field.name for field in schema if _holds_pictures(field.type)]
+    pictures = [field.name for field in schema if _path_of_pictures(field) is not None]
     classes = [column for column, each in features.items() if each.get("_type") == "ClassLabel"]
     image = _choose(_IMAGE_COLUMNS, pictures)
-    label = _choose(_LABEL_COLUMNS, [field.name for field in schema], classes)
+    label = _choose(_LABEL_COLUMNS, table.plain_columns, [each for each in classes if each in table.plain_columns])
     if image is None or label is None:
-        missing = "no column of images ({bytes, path})" if image is None else "no column `label`"
+        missing = "no column of images ({bytes, path})" if image is None else "no column `label` of numbers or text"
+        present = ", ".join(quote_name(shorten(each, 40)) for each in schema.names[:_NAMED_IN_ERROR])
         raise ArchiveRefusedError(
-            "bad_table", f"{name!r} has {missing}; it has {', '.join(schema.names[:20])}.", "Name them image and label."
+            "bad_table", f"{quote_name(name)} has {missing}; it has {present}.", "Name them image and label."
         )
     names = features.get(label, {}).get("names")
     known = isinstance(names, list) and all(isinstance(each, str) for each in names)
+    if known:
+        check_classes(names, limits)
     if known and len(set(names)) < len(names):
-        raise ArchiveRefusedError("duplicate_classname", f"{name!r} names a class twice.", "Name each class once.")
-    return _Columns(image, label, tuple(names) if known else None)
+        raise ArchiveRefusedError(
+            "duplicate_classname", f"{quote_name(name)} names a class twice.", "Name each class once."
+        )
+    path = _path_of_pictures(schema.field(image))
+    assert path is not None
+    return _Columns(path, label, tuple(names) if known else None)
 
 
 def _choose(preferred: Sequence[str], present: Sequence[str], otherwise: Sequence[str] | None = None) -> str | None:
@@ -114,10 +117,12 @@ def _choose(preferred: Sequence[str], present: Sequence[str], otherwise: Sequenc
     return named if named is not None else (candidates[0] if len(candidates) == 1 else None)
 
 
-def _holds_pictures(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
-    return _is_binary(kind)
+def _path_of_pictures(field: pa.Field) -> str | None:
+    """Return the path of the bytes in a column of pictures; None if it is none."""
+    if not pa.types.is_struct(field.type):
+        return field.name if _is_binary(field.type) else None
+    inner = next((each for each in field.type if each.name == "bytes" and _is_binary(each.type)), None)
+    return None if inner is None else f"{field.name}.bytes"
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -133,40 +138,29 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
         return {}
 
 
-def _check_size(file: pq.ParquetFile, columns: _Columns, packed: int, limits: ArchiveLimits) -> None:
-    """Refuse what declares to unpack to too much; what lies is caught by the budgets while it is read."""
-    metadata = file.metadata
-    total = sum(metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups))
-    if metadata.num_rows > limits.max_members or total > limits.max_total_bytes:
-        raise refuse_bomb(f"It holds {metadata.num_rows} rows and {total} bytes.")
-    if total > limits.ratio_floor_bytes and total > limits.max_ratio * packed:
-        raise refuse_bomb(f"It unpacks to {total} bytes from {packed}; images do not compress like that.")
-
-
 def _read_rows(
-    file: pq.ParquetFile, columns: _Columns, shard: Shard, rejected: list[dict[str, str]]
-) -> Iterator[tuple[str, bytes, str]]:
+    table: ParquetTable, columns: _Columns, shard: Shard, rejects: Rejects
+) -> Iterator[tuple[str, pa.Buffer, str]]:
     """Yield `(name, bytes, label)` of the rows that have both."""
-    number = 0
-    try:
-        for batch in file.iter_batches(batch_size=_ROWS_PER_BATCH, columns=[columns.image, columns.label]):
-            for row in batch.to_pylist():
-                name = f"{shard.entry.name}#{number}"
-                number += 1
-                data = row[columns.image]
-                data = data.get("bytes") if isinstance(data, dict) else data
-                label, reason = _label_of(row[columns.label], columns.names)
-                if data and reason is None:
-                    yield name, data, label
-                else:
-                    rejected.append(reject(name, reason if data and reason else "has no image bytes"))
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise refuse_table(shard.entry.name, str(error)) from error
+    indices = frozenset(columns.names or ())
+    for number, (image, value) in enumerate(table.read_rows([columns.image, columns.label])):
+        name = f"{shard.entry.name}#{number}"
+        if not size_of(image):
+            rejects.add(name, "has no image bytes")
+            continue
+        label, reason = _label_of(value, columns.names, indices)
+        if reason is None:
+            yield name, image.as_buffer(), label
+        else:
+            rejects.add(name, reason)
 
 
-def _label_of(value: Any, names: tuple[str, ...] | None) -> tuple[str, str | None]:
-    if names is None or not isinstance(value, int):
-        label, reason = read_label(value)
-        known = names is None or label in names
-        return label, reason if reason or known else f"has the unknown label {label!r}"
-    return (names[value], None) if 0 <= value < len(names) else ("", f"has the label {value} of {len(names)}")
+def _label_of(value: pa.Scalar, names: tuple[str, ...] | None, known: frozenset[str]) -> tuple[str, str | None]:
+    if size_of(value) > _MAX_LABEL_BYTES:
+        return "", "has a label that is too long"
+    plain = value.as_py()
+    if names is None or not isinstance(plain, int) or isinstance(plain, bool):
+        label, reason = read_label(plain)
+        is_known = names is None or label in known
+        return label, reason if reason or is_known else f"has the unknown label {label!r}"
+    return (names[plain], None) if 0 <= plain < len(names) else ("", f"has the label {plain} of {len(names)}")

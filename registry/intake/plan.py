@@ -13,8 +13,8 @@ from registry.archives import ArchiveLimits
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import Container
 from registry.intake.names import Entry, Parts, is_image, is_junk
-
-_MAX_LABEL_CHARACTERS = 200
+from registry.intake.rejects import Rejects
+from registry.names import NameRefusedError, check_text, check_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Plan:
         layout: Name of the layout that it is in.
         images: Images to read, in a stable order.
         classes: What labels name, in label order: folders, names or numbers.
-        rejected: What is left out, as `{"file", "reason"}`.
+        rejects: What is left out, and why.
         container: Where the images' bytes are.
         display_names: From class to the name that prompts use, where the upload tells one.
         templates: Prompts with `{}` that the upload brings.
@@ -44,11 +44,16 @@ class Plan:
     layout: str
     images: tuple[Image, ...]
     classes: tuple[str, ...]
-    rejected: tuple[dict[str, str], ...]
+    rejects: Rejects = field(compare=False)
     container: Container = field(compare=False)
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
     is_declared: bool = False
+
+    @property
+    def rejected(self) -> tuple[dict[str, Any], ...]:
+        """What is left out, as `{"file", "reason"}`."""
+        return tuple(self.rejects.as_json())
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ def make_plan(
     layout: str,
     container: Container,
     images: Iterable[Image],
-    rejected: Iterable[dict[str, str]],
+    rejects: Rejects,
     limits: ArchiveLimits,
     *,
     declared: Sequence[str] | None = None,
@@ -132,7 +137,7 @@ def make_plan(
         layout: Its name.
         container: Where the images' bytes are.
         images: What was found.
-        rejected: What was left out so far.
+        rejects: What was left out so far; images without a split are added if others have one.
         limits: The budgets.
         declared: The classes in label order, if the upload names them; left out: sorted, numbers by value.
         display_names: Names for prompts.
@@ -142,32 +147,27 @@ def make_plan(
         The plan.
 
     Raises:
-        ArchiveRefusedError: It holds no labelled image, or too many classes.
+        ArchiveRefusedError: It holds no labelled image, too many classes, or one whose name cannot be used.
     """
-    left_out = list(rejected)
     kept = list(images)
     if any(image.split is not None for image in kept):
-        left_out += [reject(image.name, "names no split, while others do") for image in kept if image.split is None]
+        rejects.add_all((image.name for image in kept if image.split is None), "names no split, while others do")
         kept = [image for image in kept if image.split is not None]
     if not kept:
-        reasons = "; ".join(f"{each['file']}: {each['reason']}" for each in left_out[:3])
+        reasons = rejects.tell()
         raise ArchiveRefusedError(
             "no_images",
             f"It holds no labelled image ({layout} layout{': ' if reasons else ''}{reasons}).",
             "Correct the labels, or arrange the images in another of the layouts that are read.",
         )
     classes = tuple(declared) if declared is not None else sort_labels({image.label for image in kept})
-    if len(classes) > limits.max_classes:
-        raise ArchiveRefusedError(
-            "too_many_classes",
-            f"It has {len(classes)} classes; {limits.max_classes} is the limit.",
-            "Give each image the name of its class, not a description of its own.",
-        )
+    check_classes(classes, limits)
+    check_classes([name for _, name in display_names], limits)
     return Plan(
         layout=layout,
         images=tuple(kept),
         classes=classes,
-        rejected=tuple(left_out),
+        rejects=rejects,
         container=container,
         display_names=tuple(display_names),
         templates=tuple(templates),
@@ -175,9 +175,30 @@ def make_plan(
     )
 
 
-def reject(file: str, reason: str) -> dict[str, str]:
-    """Return an entry of what was left out."""
-    return {"file": file, "reason": reason}
+def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
+    """Refuse what cannot be classes, in whatever layout they are.
+
+    Args:
+        names: Of the classes, or what they are called in prompts.
+        limits: The budgets.
+
+    Raises:
+        ArchiveRefusedError: There are too many, they are too long, or one holds a character that names may not have.
+    """
+    total = sum(map(len, names))
+    if len(names) > limits.max_classes or total > limits.max_classname_characters:
+        raise ArchiveRefusedError(
+            "too_many_classes",
+            f"It has {len(names)} classes, whose names have {total} characters; {limits.max_classes} classes and "
+            f"{limits.max_classname_characters} characters are the limits.",
+            "Give each image the name of its class, not a description of its own.",
+        )
+    try:
+        check_texts(names)
+    except NameRefusedError as error:
+        raise ArchiveRefusedError(
+            "bad_classname", f"The name of a class cannot be used: {error}.", "Rename the class, and upload it again."
+        ) from error
 
 
 def read_label(value: Any) -> tuple[str, str | None]:
@@ -187,9 +208,11 @@ def read_label(value: Any) -> tuple[str, str | None]:
     label = str(value).strip()
     if not label:
         return "", "has no label"
-    if len(label) > _MAX_LABEL_CHARACTERS:
-        return "", f"has a label of more than {_MAX_LABEL_CHARACTERS} characters"
-    return (label, None) if label.isprintable() else ("", "has a label with a line break or control character")
+    try:
+        check_text(label)
+    except NameRefusedError as error:
+        return "", f"has a label that {error}"
+    return label, None
 
 
 def sort_labels(labels: set[str]) -> tuple[str, ...]:

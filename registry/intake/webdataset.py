@@ -13,18 +13,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from registry.archives import quote_name, refuse_table
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import Container, StretchContainer
 from registry.intake.names import EXTENSIONS, SPLITS, Entry, Parts, are_splits, is_image
-from registry.intake.plan import Image, Plan, Upload, make_plan, read_label, reject
+from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
+from registry.intake.rejects import Rejects
 from registry.intake.shards import Stretches, find_shards
-from registry.intake.tables import refuse_table
+from registry.names import NameRefusedError, check_texts, shorten
 
 CLASSNAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 _BESIDE = (CLASSNAMES, TEMPLATES, "nshards.txt", "dataset_type.txt")
 _LABELS = ("cls", "json", "txt")  # the first that tells a label counts: a `txt` beside them is often a caption
 _JSON_KEYS = ("label", "cls", "class")
 _MAX_LABEL_FILE_BYTES = 1 << 16
+_MAX_LINES_BYTES = 8 << 20
+_MAX_TEMPLATES, _MAX_TEMPLATE_CHARACTERS = 200, 500  # as many and as long as those in a request
 _KEY = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")  # webdataset's own: the key ends at the first dot of the file's name
 
 
@@ -67,17 +71,18 @@ class WebDataset:
         Raises:
             ArchiveRefusedError: A shard or a table is damaged, or there is no labelled image.
         """
-        container, files, rejected = _open_shards(upload)
-        samples = _group(files, rejected)
-        classnames = _tell_apart(_read_lines(upload, CLASSNAMES), rejected)
-        templates = tuple(line.replace("{c}", "{}") for line in _read_lines(upload, TEMPLATES))
+        rejects = Rejects()
+        container, files = _open_shards(upload, rejects)
+        samples = _group(files, rejects)
+        classnames = _tell_apart(_read_lines(upload, CLASSNAMES, upload.limits.max_classes), rejects)
+        templates = tuple(line.replace("{c}", "{}") for line in _read_lines(upload, TEMPLATES, _MAX_TEMPLATES))
         _check_templates(templates)
-        images = list(_label(container, samples, classnames, rejected))
+        images = list(_label(container, samples, classnames, rejects))
         return make_plan(
             self.name,
             container,
             images,
-            rejected,
+            rejects,
             upload.limits,
             declared=[str(index) for index in range(len(classnames))] if classnames else None,
             display_names=[(str(index), name) for index, name in enumerate(classnames)],
@@ -96,59 +101,60 @@ def _without_class_folders(upload: Upload) -> bool:
     return all(not folder for folder in folders) or all(len(each) == 1 and are_splits({each[0]}) for each in folders)
 
 
-def _open_shards(upload: Upload) -> tuple[Container, list[tuple[Entry, str | None]], list[dict[str, str]]]:
-    """Return where to read from, the files of all shards with their splits, and what is no shard."""
+def _open_shards(upload: Upload, rejects: Rejects) -> tuple[Container, list[tuple[Entry, str | None]]]:
+    """Return where to read from and the files of all shards with their splits; add what is no shard to `rejects`."""
     if upload.images:
         by_split = _without_class_folders(upload) and all(len(parts) > 1 for _, parts in upload.images)
         visible = [(entry, parts) for entry, parts in upload.files if parts[-1] not in _BESIDE]
-        return upload.container, [(entry, _folder_split(parts) if by_split else None) for entry, parts in visible], []
+        return upload.container, [(entry, _folder_split(parts) if by_split else None) for entry, parts in visible]
     shards = find_shards(upload.files, ".tar")
     stretches = Stretches(upload)
     files = [(file, shard.split) for shard in shards for file in stretches.put_tar(upload, shard.entry)]
     known = {shard.entry.name for shard in shards}
-    others = [entry.name for entry, parts in upload.files if entry.name not in known and parts[-1] not in _BESIDE]
-    return StretchContainer(stretches, upload.limits), files, [reject(name, "is no shard") for name in others]
+    others = (entry.name for entry, parts in upload.files if entry.name not in known and parts[-1] not in _BESIDE)
+    rejects.add_all(others, "is no shard")
+    return StretchContainer(stretches, upload.limits), files
 
 
 def _folder_split(parts: Parts) -> str | None:
     return next((SPLITS[part.lower()] for part in parts[:-1] if part.lower() in SPLITS), None)
 
 
-def _group(files: Iterable[tuple[Entry, str | None]], rejected: list[dict[str, str]]) -> list[_Sample]:
+def _group(files: Iterable[tuple[Entry, str | None]], rejects: Rejects) -> list[_Sample]:
     samples: dict[str, _Sample] = {}
     for entry, split in files:
         key, extension = _key_of(entry.name)
         if f".{extension}" in EXTENSIONS:
             sample = samples.setdefault(key, _Sample(split, "", {}))
             if sample.image:
-                rejected.append(reject(entry.name, f"is a second image of sample {key!r}"))
+                rejects.add(entry.name, f"is a second image of sample {quote_name(key)}")
             else:
                 sample.image = entry.name
         elif extension in _LABELS and entry.num_bytes <= _MAX_LABEL_FILE_BYTES:
             samples.setdefault(key, _Sample(split, "", {})).labels[extension] = entry.name
         elif not any(part.startswith(".") for part in entry.parts):
-            rejected.append(reject(entry.name, "is neither an image nor a label"))
+            rejects.add(entry.name, "is neither an image nor a label")
     for sample in samples.values():
         if not sample.image:
-            rejected += [reject(name, "belongs to no image") for name in sample.labels.values()]
+            rejects.add_all(sample.labels.values(), "belongs to no image")
     return [sample for sample in samples.values() if sample.image]
 
 
 def _label(
-    container: Container, samples: Sequence[_Sample], classnames: Sequence[str], rejected: list[dict[str, str]]
+    container: Container, samples: Sequence[_Sample], classnames: Sequence[str], rejects: Rejects
 ) -> Iterator[Image]:
     labels, reasons = _read_labels(container, samples)
     indices = {name: str(index) for index, name in enumerate(classnames)}
     for sample in samples:
         label = labels.get(sample.image)
         if label is None:
-            rejected.append(reject(sample.image, reasons.get(sample.image, "has no .cls, .json or .txt beside it")))
+            rejects.add(sample.image, reasons.get(sample.image, "has no .cls, .json or .txt beside it"))
             continue
         if classnames:
             label = str(int(label)) if label.isascii() and label.isdigit() else indices.get(label, "-1")
             if not 0 <= int(label) < len(classnames):
                 reason = f"has a label that is not in {CLASSNAMES}, which names {len(classnames)} classes"
-                rejected.append(reject(sample.image, reason))
+                rejects.add(sample.image, reason)
                 continue
         yield Image(sample.image, sample.split, label)
 
@@ -181,32 +187,34 @@ def _parse_json(data: bytes) -> Any:
     return next((value[key] for key in _JSON_KEYS if key in value), None) if isinstance(value, dict) else value
 
 
-def _read_lines(upload: Upload, name: str) -> list[str]:
-    """Return the lines of a text file beside the shards; none if it is not there."""
+def _read_lines(upload: Upload, name: str, most: int) -> list[str]:
+    """Return the lines of a text file beside the shards, at most so many; none if it is not there."""
     found = sorted((parts for _, parts in upload.files if parts[-1] == name), key=lambda parts: (len(parts), parts))
     if not found:
         return []
     entry = next(entry for entry, parts in upload.files if parts == found[0])
-    path = upload.take_out(entry.name, upload.limits.max_table_bytes)
+    path = upload.take_out(entry.name, _MAX_LINES_BYTES)
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
     except UnicodeDecodeError as error:
         raise refuse_table(entry.name, str(error)) from error
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if any(not line.strip() for line in lines):
+    if len(lines) > most:
+        raise refuse_table(entry.name, f"it has {len(lines)} lines; {most} is the limit")
+    if any(not line.strip() for line in lines) and lines != [""]:
         raise refuse_table(entry.name, "it has an empty line, so that later lines would name other classes")
-    return [line.strip() for line in lines]
+    return [line.strip() for line in lines if line]
 
 
-def _tell_apart(names: Sequence[str], rejected: list[dict[str, str]]) -> list[str]:
+def _tell_apart(names: Sequence[str], rejects: Rejects) -> list[str]:
     """Return the names, a repeated one with its number: ImageNet as CLIP was tested on it has two classes "missile"."""
     seen: set[str] = set()
     apart = []
     for index, name in enumerate(names):
         apart.append(name if name not in seen else f"{name} ({index})")
         if name in seen:
-            rejected.append(reject(f"{CLASSNAMES}:{index + 1}", f"repeats {name!r}, so this class is {apart[-1]!r}"))
+            rejects.add(
+                f"{CLASSNAMES}:{index + 1}", f"repeats {shorten(name)!r}, so this class is {shorten(apart[-1])!r}"
+            )
         seen.add(name)
     return apart
 
@@ -214,6 +222,10 @@ def _tell_apart(names: Sequence[str], rejected: list[dict[str, str]]) -> list[st
 def _check_templates(templates: Sequence[str]) -> None:
     bad = next((line for line in templates if "{}" not in line), None)
     if bad is not None:
-        raise ArchiveRefusedError(
-            "bad_template", f"{TEMPLATES} has a line without {{c}}: {bad[:100]!r}.", "Write {c} where the class goes."
-        )
+        what = f"{TEMPLATES} has a line without {{c}}: {shorten(bad)!r}."
+        raise ArchiveRefusedError("bad_template", what, "Write {c} where the class goes.")
+    try:
+        check_texts(templates, _MAX_TEMPLATE_CHARACTERS)
+    except NameRefusedError as error:
+        what = f"A line of {TEMPLATES} cannot be used: {error}."
+        raise ArchiveRefusedError("bad_template", what, "Correct it, and upload it again.") from error

@@ -16,16 +16,15 @@ from paint_core.pictures import check_picture
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
 from registry.intake.classnames import name_classes
-from registry.intake.plan import Image, Plan, reject
+from registry.intake.plan import Image, Plan
 from registry.intake.reading import read_upload
 from registry.jobs import Jobs
+from registry.names import shorten
 from registry.shards import write_shard
 from worker.duplicates import find_duplicates
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.splits import assign_splits
-
-_NAMED_IN_ERROR = 3
 
 
 def ingest(run: Run) -> None:
@@ -48,8 +47,8 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
     classnames = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
     meter = ProgressMeter(run.channel.send, total=2 * len(plan.images))
     meter.enter("decode")
-    accepted, rejected = _decode(plan, meter, run.settings.max_image_pixels)
-    _refuse_emptied(plan, accepted, rejected)
+    accepted = _decode(plan, meter, run.settings.max_image_pixels)
+    _refuse_emptied(plan, accepted)
     splits = assign_splits(list(accepted))
     meter.enter("store")
     shards = _store(run, scratch, plan, splits, classnames, meter)
@@ -59,37 +58,35 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
         templates=options.templates or plan.templates,
         shards=shards,
         counts={split: dict(Counter(display[image.label] for image in images)) for split, images in splits.items()},
-        rejected=rejected,
+        rejected=plan.rejects.as_json(),
         layout=plan.layout,
         duplicates=find_duplicates(splits, {image.name: digest for image, digest in accepted.items()}),
     )
 
 
-def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> tuple[dict[Image, bytes], list[dict[str, str]]]:
-    """Return the images that can be used, in order, with digests of what they show; and the others with reasons."""
-    rejected = list(plan.rejected)
+def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, bytes]:
+    """Return the images that can be used, in order, with digests of what they show; reject the others."""
     accepted: dict[Image, bytes] = {}
     files = plan.container.read(image.name for image in plan.images)
     for image, (name, data) in zip(plan.images, files, strict=True):
         if isinstance(data, str):
-            rejected.append(reject(name, data))
+            plan.rejects.add(name, data)
         else:
             try:
                 accepted[image] = check_picture(data, max_pixels=max_pixels)
             except ImageDecodeError as error:
-                rejected.append(reject(name, str(error)))
+                plan.rejects.add(name, str(error))
         meter.advance(1)
-    return accepted, rejected
+    return accepted
 
 
-def _refuse_emptied(plan: Plan, accepted: Collection[Image], rejected: list[dict[str, str]]) -> None:
+def _refuse_emptied(plan: Plan, accepted: Collection[Image]) -> None:
     """Refuse an upload of which a class has lost all its images; one that it named itself may have had none."""
     emptied = sorted({image.label for image in plan.images} - {image.label for image in accepted})
     if emptied and (not accepted or not plan.is_declared):
-        reasons = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in rejected[:_NAMED_IN_ERROR])
         raise ArchiveRefusedError(
             "empty_class",
-            f"No image of class {emptied[0]!r} could be read ({reasons}).",
+            f"No image of class {shorten(emptied[0])!r} could be read ({plan.rejects.tell()}).",
             "Replace the files that were rejected, or leave the class out.",
         )
 
