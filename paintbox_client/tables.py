@@ -22,7 +22,8 @@ def print_datasets(items: Iterable[JsonObject]) -> None:
 def print_dataset(item: JsonObject) -> None:
     """Write one data set, and what its owner should know of it: files left out, pictures in more than one split."""
     for rejected in item["rejected"]:
-        print_note(f"Left out: {rejected['file']}: {rejected['reason']}")
+        more = rejected.get("count", 1) - 1
+        print_note(f"Left out: {rejected['file']}{f' and {more:,} more' if more else ''}: {rejected['reason']}")
     found = item.get("duplicates")
     if found and found["across_splits"]:
         where = "; ".join(f"{splits}: {count:,}" for splits, count in found["by_splits"].items())
