@@ -17,7 +17,7 @@ from app.errors import ActivationFailedError, ActivationInProgressError, Version
 from app.serving.engine import Engine
 from app.serving.model import ServedModel
 from app.version_cache import VersionCache
-from registry.aliases import Aliases
+from registry.aliases import Aliases, MoveFacts
 from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 
@@ -49,6 +49,7 @@ class Activator:
         reason: str,
         expected: Collection[int] | None = None,
         forced: bool = False,
+        restores: int | None = None,
     ) -> None:
         """Make the version active: it answers every request that starts after this returns.
 
@@ -58,6 +59,7 @@ class Activator:
             reason: Why, for the history.
             expected: Revisions of which the alias must have one, before and after the version is loaded; None: any.
             forced: For the history: whether it was asked for whatever it costs the supported tasks.
+            restores: For the history: the move that a rollback goes back to.
 
         Raises:
             NotFoundError: There is no such version.
@@ -76,7 +78,14 @@ class Activator:
             with self._database.write() as session:
                 aliases = Aliases(session)
                 if aliases.active_version_id() != version_id:
-                    aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, expected=expected, forced=forced)
+                    facts: MoveFacts = {
+                        "actor": actor,
+                        "reason": reason,
+                        "expected": expected,
+                        "forced": forced,
+                        "restores": restores,
+                    }
+                    aliases.move(ACTIVE_ALIAS, version_id, **facts)
             self._swap(model)
             _log.info("version activated", version=version_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -23,6 +24,9 @@ from registry.versions import Versions
 
 MODULE_BYTES = 1 << 20
 """What a version takes at least, whatever it shares with its base: the tower's modules."""
+
+CHECK_SECONDS = 60.0
+"""How long what was found out about a version's parts is believed."""
 
 _MAX_ID = (1 << 31) - 1
 _log = structlog.get_logger(__name__)
@@ -51,6 +55,8 @@ class VersionCache:
         self._coming: dict[int, Future[ServedModel]] = {}
         self._changing = threading.Lock()  # held for moments: the event loop takes it, too
         self._loading = threading.Lock()  # held for as long as a load lasts
+        self._checking = threading.Lock()
+        self._checked: dict[int, tuple[float, str | None]] = {}  # until when, and what is wrong
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="paintbox-version")
 
     @property
@@ -102,6 +108,30 @@ class VersionCache:
             self._kept.move_to_end(version_id)
             return self._kept[version_id][0]
 
+    def require_loadable(self, version_id: int) -> None:
+        """Refuse a version that is not in memory and whose parts are missing or damaged; it is not loaded for that.
+
+        What was found out is believed for a while, so that a probe that asks again and again costs nothing.
+
+        Args:
+            version_id: The version.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+            VersionNotLoadedError: It could not be built.
+        """
+        if self.held(version_id) is not None:
+            return
+        with self._checking:
+            until, cause = self._checked.get(version_id, (0.0, None))
+            if time.monotonic() >= until:
+                cause = self._loader.find_damage(version_id)
+                self._checked = {known: found for known, found in self._checked.items() if found[0] > time.monotonic()}
+                self._checked[version_id] = (time.monotonic() + CHECK_SECONDS, cause)
+        if cause is not None:
+            raise VersionNotLoadedError(version_id, cause)
+
     def obtain(self, version_id: int) -> ServedModel:
         """Return the version, loaded now unless it is in memory; whoever calls this keeps it.
 
@@ -125,6 +155,9 @@ class VersionCache:
             try:
                 return self._loader.load(version_id)
             except VersionNotLoadedError as error:
+                if not error.no_room:
+                    with self._checking:
+                        self._checked[version_id] = (time.monotonic() + CHECK_SECONDS, error.cause)
                 if not error.no_room or not self.forget_all():
                     raise
             return self._loader.load(version_id)

@@ -14,7 +14,7 @@ from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
 from registry.database import Database
-from registry.errors import RegistryError
+from registry.errors import BlobCorruptError, BlobMissingError, RegistryError
 from registry.versions import Versions
 
 _OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
@@ -62,14 +62,36 @@ class VersionLoader:
         recipe = self._recipe(version_id)
         base = self._bases.get(recipe.base_fingerprint)
         if base is None:
-            cause = f"its base {recipe.base_fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
-            raise VersionNotLoadedError(version_id, cause)
+            raise VersionNotLoadedError(version_id, _no_base(recipe.base_fingerprint))
         try:
             return build_served_model(recipe, base, self._blobs, Breather(self._is_pressed))
         except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
             _log.exception("version not loaded", version=version_id)
             no_room = _is_out_of_memory(error)
             raise VersionNotLoadedError(version_id, _cause(error, no_room), no_room=no_room) from error
+
+    def find_damage(self, version_id: int) -> str | None:
+        """Return why the version cannot be built, as far as its base and the hashes of its task vectors tell.
+
+        Args:
+            version_id: The version.
+
+        Returns:
+            The cause; None: nothing is missing or damaged.
+
+        Raises:
+            NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
+        """
+        recipe = self._recipe(version_id)
+        if recipe.base_fingerprint not in self._bases:
+            return _no_base(recipe.base_fingerprint)
+        try:
+            for sha256 in {term.task_vector_sha256 for term in recipe.terms}:
+                self._blobs.fetch(sha256)
+        except (BlobMissingError, BlobCorruptError) as error:
+            return error.detail
+        return None
 
     def _recipe(self, version_id: int) -> VersionRecipe:
         with self._database.read() as session:
@@ -78,6 +100,10 @@ class VersionLoader:
             terms = tuple(versions.terms(version_id))
         probe = tuple(tuple(float(value) for value in features) for features in row.probe)
         return VersionRecipe(version_id, row.base_fingerprint, terms, probe)
+
+
+def _no_base(fingerprint: str) -> str:
+    return f"its base {fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
 
 
 def _is_out_of_memory(error: Exception) -> bool:

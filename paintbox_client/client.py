@@ -313,7 +313,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         return self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS)
 
     def roll_back(self, reason: str = "", alias: str = "active") -> JsonObject:
-        """Return the alias, moved to the version that it named before its last move.
+        """Return the alias, moved to the version that it named before; again, to the one before that.
 
         Args:
             reason: For the history.

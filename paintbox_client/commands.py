@@ -98,7 +98,7 @@ def activate(
 
 
 def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
-    """Go back to the version that answered before the last move; a second rollback undoes the first."""
+    """Go back to the version that answered before the last move; a second rollback goes one move further back."""
     with open_client(ctx) as client:
         _print_alias(client.roll_back(reason, alias), as_json)
 

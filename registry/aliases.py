@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypedDict
 
 from sqlalchemy import exists, func, select
 
@@ -15,6 +16,16 @@ from registry.versions import Versions
 
 ANY_REVISION: Collection[int] = range(1, 2**63)
 """What `If-Match: *` allows: whatever the alias names, but it must be there (RFC 9110, 13.1.1)."""
+
+
+class MoveFacts(TypedDict):
+    """What is told with a move of an alias; see `Aliases.move`."""
+
+    actor: str
+    reason: str
+    expected: Collection[int] | None
+    forced: bool
+    restores: int | None
 
 
 class Aliases(Repository):
@@ -55,24 +66,39 @@ class Aliases(Repository):
             return 0
         return self._session.scalar(select(func.max(AliasHistoryRow.id)).where(AliasHistoryRow.alias == name)) or 0
 
-    def before(self, name: str) -> int:
-        """Return the id of the version that the alias named before its last move.
+    def earlier(self, name: str) -> AliasHistoryRow:
+        """Return the move that a rollback goes back to.
+
+        Moves are a stack: a rollback takes the last one off, and a second rollback the one below it. So two people who
+        both roll back a bad version do not bring it back. The history keeps all of it.
 
         Args:
             name: Name such as `active`.
 
         Returns:
-            The version's id.
+            The move, of which `to_version_id` is the version that the alias named before, and another one than now.
 
         Raises:
             NotFoundError: There is no such alias.
-            ConflictError: It has named one version only.
+            ConflictError: It has named no other version before.
         """
-        self.get(name)
-        moves = self.history(name, limit=1)
-        if not moves or moves[0].from_version_id is None:
-            raise ConflictError(f"Alias {name!r} has named one version only.", "Move it to a version by number.")
-        return moves[0].from_version_id
+        current, moves = self.get(name).version_id, self.history(name, limit=1)
+        state = self._restored(moves[0]) if moves else None
+        while state is not None:
+            below = self._below(state)
+            state = self._restored(below) if below is not None else None
+            if state is not None and state.to_version_id not in (current, None):
+                return state
+            if state is not None and state.to_version_id is None:  # the alias was deleted, and began anew
+                break
+        raise ConflictError(f"Alias {name!r} has named no other version before.", "Move it to a version by number.")
+
+    def _restored(self, move: AliasHistoryRow) -> AliasHistoryRow:
+        return move if move.restores_id is None else self._session.get_one(AliasHistoryRow, move.restores_id)
+
+    def _below(self, move: AliasHistoryRow) -> AliasHistoryRow | None:
+        older = select(AliasHistoryRow).where(AliasHistoryRow.alias == move.alias, AliasHistoryRow.id < move.id)
+        return self._session.scalar(older.order_by(AliasHistoryRow.id.desc()).limit(1))
 
     def require_revision(self, name: str, expected: Collection[int] | None) -> None:
         """Refuse to go on if the alias has moved.
@@ -96,6 +122,7 @@ class Aliases(Repository):
         reason: str,
         expected: Collection[int] | None = None,
         forced: bool = False,
+        restores: int | None = None,
     ) -> AliasRow:
         """Return the alias, now naming this version; the move is added to the history.
 
@@ -106,6 +133,7 @@ class Aliases(Repository):
             reason: Why.
             expected: As for `require_revision`.
             forced: Whether the guard was told to let it pass.
+            restores: Of a rollback: the move from `earlier`.
 
         Returns:
             The row, attached to the session.
@@ -122,7 +150,8 @@ class Aliases(Repository):
             row = AliasRow(name=name)
             self._session.add(row)
         row.version_id, row.updated_at = version_id, self._now()
-        self._remember(name, previous, version_id, actor=actor, reason=reason, forced=forced)
+        move = AliasHistoryRow(from_version_id=previous, to_version_id=version_id, forced=forced, restores_id=restores)
+        self._remember(name, move, actor, reason)
         return row
 
     def delete(self, name: str, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
@@ -145,27 +174,17 @@ class Aliases(Repository):
         if row is None:
             raise NotFoundError("alias", name)
         self._session.delete(row)
-        self._remember(name, row.version_id, None, actor=actor, reason=reason, forced=False)
+        move = AliasHistoryRow(from_version_id=row.version_id, to_version_id=None, forced=False)
+        self._remember(name, move, actor, reason)
 
     def _locked(self, name: str, expected: Collection[int] | None) -> AliasRow | None:
         row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
         self.require_revision(name, expected)
         return row
 
-    def _remember(
-        self, name: str, before: int | None, after: int | None, *, actor: str, reason: str, forced: bool
-    ) -> None:
-        self._session.add(
-            AliasHistoryRow(
-                alias=name,
-                from_version_id=before,
-                to_version_id=after,
-                actor=actor,
-                reason=reason,
-                forced=forced,
-                at=self._now(),
-            )
-        )
+    def _remember(self, name: str, move: AliasHistoryRow, actor: str, reason: str) -> None:
+        move.alias, move.actor, move.reason, move.at = name, actor, reason, self._now()
+        self._session.add(move)
         self._session.flush()
 
     def has_been(self, name: str) -> bool:

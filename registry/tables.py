@@ -180,6 +180,7 @@ class AliasHistoryRow(Base):
     actor: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str] = mapped_column(String(1000))
     forced: Mapped[bool] = mapped_column(default=False)  # although the guard would have refused
+    restores_id: Mapped[int | None]  # of a rollback: the move whose state it goes back to, itself no rollback
     at: Mapped[datetime]
 
 

@@ -10,7 +10,7 @@ from app.errors import SupportedDropError
 from app.services import Services
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
 from registry.acceptance import supported_drops, too_much
-from registry.aliases import Aliases
+from registry.aliases import Aliases, MoveFacts
 from registry.contract import ACTIVE_ALIAS
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import Versions
@@ -59,6 +59,7 @@ def move_alias(
         SupportedDropError: It is to be active, and costs a supported task more than its limit.
         AliasMovedError: The alias has another revision.
         ConflictError: The version is in the trash, or somebody else makes the same new alias at this moment.
+        VersionNotLoadedError: Something that it is made of is missing or damaged.
     """
     if name == ACTIVE_ALIAS and not move.force:
         _refuse_large_drop(services, move.version)
@@ -68,7 +69,7 @@ def move_alias(
 def roll_back(
     services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str
 ) -> tuple[Alias, int]:
-    """Return the alias and its revision, moved to the version that it named before its last move.
+    """Return the alias and its revision, moved to the version that it named before; see `Aliases.earlier`.
 
     What it costs the supported tasks is not asked again: the version has answered before.
 
@@ -85,14 +86,16 @@ def roll_back(
     Raises:
         NotFoundError: There is no such alias, or the version has been purged.
         AliasMovedError: The alias has another revision.
-        ConflictError: It has named one version only, or the version is in the trash.
+        ConflictError: It has named no other version before, or the version is in the trash.
     """
     with services.database.read() as session:
         aliases = Aliases(session)
-        previous, revision = aliases.before(name), aliases.revision(name)
+        earlier, revision = aliases.earlier(name), aliases.revision(name)
         aliases.require_revision(name, expected)
+    assert earlier.to_version_id is not None
+    move = AliasMove(version=earlier.to_version_id, reason=reason or "rollback")
     # What "before" means must not change while the version is loaded.
-    return _move(services, name, AliasMove(version=previous, reason=reason or "rollback"), [revision], actor)
+    return _move(services, name, move, [revision], actor, restores=earlier.id)
 
 
 def delete_alias(services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:
@@ -102,16 +105,27 @@ def delete_alias(services: Services, name: str, reason: str, expected: Collectio
 
 
 def _move(
-    services: Services, name: str, move: AliasMove, expected: Collection[int] | None, actor: str
+    services: Services,
+    name: str,
+    move: AliasMove,
+    expected: Collection[int] | None,
+    actor: str,
+    restores: int | None = None,
 ) -> tuple[Alias, int]:
+    facts: MoveFacts = {
+        "actor": actor,
+        "reason": move.reason,
+        "expected": expected,
+        "forced": move.force,
+        "restores": restores,
+    }
     if name == ACTIVE_ALIAS:
-        services.activator.activate(move.version, actor=actor, reason=move.reason, expected=expected, forced=move.force)
+        services.activator.activate(move.version, **facts)
     else:
+        services.versions.require_loadable(move.version)
         try:
             with services.database.write() as session:
-                Aliases(session).move(
-                    name, move.version, actor=actor, reason=move.reason, expected=expected, forced=move.force
-                )
+                Aliases(session).move(name, move.version, **facts)
         except IntegrityError as error:  # two made the same new alias at the same moment
             raise ConflictError(f"Alias {name!r} is being made by somebody else.", "Look at it, then go on.") from error
     return get_alias(services, name)

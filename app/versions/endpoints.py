@@ -192,7 +192,10 @@ def roll_back_alias(
     body: Rollback | None = None,
     if_match: IfMatch = None,
 ) -> Alias:
-    """Undo an alias's last move: it names the version from before again. A second rollback undoes the first."""
+    """Undo an alias's last move: it names the version from before again. A second rollback goes one move further back.
+
+    With `If-Match` it is refused if the alias has moved since that tag was read, such as by somebody else's rollback.
+    """
     reason = body.reason if body else ""
     return _tagged(response, aliases.roll_back(services, alias, reason, _revisions(if_match), caller.actor))
 

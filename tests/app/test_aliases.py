@@ -6,7 +6,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from tests.app.world import World, add_version, check_problem
+from tests.app.world import World, add_version, check_plain_error, check_problem
 
 
 @pytest.fixture(scope="module")
@@ -69,23 +69,59 @@ def test_going_away_and_back_is_another_state(world: World, versions: list[int])
 
 
 @pytest.mark.parametrize("alias", ["active", "turned"])
-def test_a_rollback_undoes_the_last_move_and_another_one_undoes_that(
+def test_a_rollback_undoes_the_last_move_and_the_next_one_the_move_before(
     world: World, versions: list[int], alias: str
 ) -> None:
     first, second = versions
-    move(world.client, alias, first)
-    move(world.client, alias, second)
+    third, _ = add_version(world.services, world.base, seed=30)
+    for version in (first, second, third):
+        move(world.client, alias, version)
     back = world.client.post(f"/v1/aliases/{alias}/rollback", json={"reason": "it was worse"})
     assert back.status_code == 200, back.text
-    assert back.json()["version"] == first
-    assert history(world.client, alias)[0] == (second, first, "it was worse")
-    again = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": back.headers["etag"]})
-    assert again.json()["version"] == second
-    assert history(world.client, alias)[0] == (first, second, "rollback")
-    if alias == "active":
-        assert world.client.get("/v1/system").json()["serving_version"] == second
-    stale = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": back.headers["etag"]})
+    assert back.json()["version"] == second
+    assert history(world.client, alias)[0] == (third, second, "it was worse")
+    stale = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": '"1"'})
     check_problem(stale, 412, "alias_moved")
+
+    again = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": back.headers["etag"]})
+    assert again.json()["version"] == first
+    assert history(world.client, alias)[0] == (second, first, "rollback")
+    if alias == "active":
+        assert world.client.get("/v1/system").json()["serving_version"] == first
+
+    move(world.client, alias, third)  # what was rolled back from does not come back below it
+    assert world.client.post(f"/v1/aliases/{alias}/rollback").json()["version"] == first
+    steps = [(third, first, "rollback"), (first, third, f"to {third}"), (second, first, "rollback")]
+    assert history(world.client, alias)[:3] == steps
+
+
+def test_the_end_of_the_stack_is_told_and_a_move_to_the_same_version_is_no_step(
+    world: World, versions: list[int]
+) -> None:
+    first, second = versions
+    for version in (first, first, second, second):
+        move(world.client, "short", version)
+    assert world.client.post("/v1/aliases/short/rollback").json()["version"] == first
+    for _ in range(2):
+        problem = check_problem(world.client.post("/v1/aliases/short/rollback"), 409, "conflict")
+        assert "no other version before" in problem["detail"]
+    assert world.client.get("/v1/aliases/short").json()["version"] == first
+
+
+@pytest.mark.parametrize("alias", ["canary", "shadow", "mine"])
+def test_an_alias_is_not_moved_to_a_version_whose_parts_are_damaged(world: World, alias: str) -> None:
+    version, sha256 = add_version(world.services, world.base, seed=31)
+    path = world.services.blobs.fetch(sha256)
+    path.write_bytes(path.read_bytes()[:-1] + b"\0\1")
+    before = world.client.get("/v1/aliases").json()
+    problem = check_problem(
+        world.client.put(f"/v1/aliases/{alias}", json={"version": version}), 409, "version_not_loaded"
+    )
+    assert sha256 in problem["detail"]
+    assert world.client.get("/v1/aliases").json() == before
+    ready = world.client.get(f"/v2/models/paintbox/versions/{version}/ready")
+    assert sha256 in check_plain_error(ready, 409)
+    assert world.client.get("/v2/models/paintbox/versions/1/ready").status_code == 200
 
 
 def test_what_never_moved_cannot_go_back(world: World, versions: list[int]) -> None:

@@ -98,8 +98,9 @@ def test_the_canary_answers_the_same_askers_every_time_and_the_answer_tells(open
 
 def test_a_canary_that_cannot_be_loaded_is_told_and_active_answers_for_it(opened: World) -> None:
     version, sha256 = add_version(opened.services, opened.base, seed=2)
+    assert opened.client.put("/v1/aliases/canary", json={"version": version}).status_code == 200
     opened.services.blobs.delete(sha256)
-    name(opened, "canary", version)
+    opened.services.companions.follow()
     described = system(opened)["canary"]
     assert (described["version"], described["serving_version"]) == (version, None)
     assert sha256 in described["trouble"]

@@ -119,8 +119,11 @@ def describe_version(services: ServicesDep, model_version: VersionName) -> Model
 
 @_model.get("/versions/{model_version}/ready", responses=_LOOKED_UP)
 def version_ready(services: ServicesDep, model_version: VersionName) -> ModelReady:
-    """Infer requests of this version are answered: the first of them may wait until it is loaded."""
-    metadata.find_version(services, model_version)
+    """Infer requests of this version are answered: the first of them may wait until it is loaded.
+
+    409 with the cause if something that it is made of is missing or damaged.
+    """
+    services.versions.require_loadable(metadata.find_version(services, model_version))
     return ModelReady()
 
 
