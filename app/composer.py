@@ -134,7 +134,7 @@ class Composer:
     def _register(self, draft: Draft, mixed: _Mixed, owner: str | None) -> int:
         with self._database.write() as session:
             versions = Versions(session)
-            versions.hold_for_mix(draft.terms, draft.parents)
+            versions.hold_for_mix(draft.terms, draft.parents, draft.patch_id)
             row = versions.register(
                 name=draft.name,
                 base_fingerprint=draft.base_fingerprint,

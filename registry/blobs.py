@@ -10,14 +10,30 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from registry.errors import BlobCorruptError, BlobMissingError
 
 _CHUNK_BYTES = 1 << 20
+_RENEWED_AFTER_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class BlobInfo:
+    """What is known of an object without reading it.
+
+    Attributes:
+        num_bytes: Its size.
+        stored_at: When its bytes were last handed to the store, in seconds since the epoch.
+    """
+
+    num_bytes: int
+    stored_at: float
 
 
 class BlobStore(Protocol):
@@ -37,6 +53,13 @@ class BlobStore(Protocol):
 
     def delete(self, sha256: str) -> None:
         """Remove the object if it is there."""
+
+    def stat(self, sha256: str) -> BlobInfo | None:
+        """Return the object's size and age, or None if it is not there.
+
+        Storing bytes that are there already makes an object that is older than ten minutes young again: whoever did so
+        is about to name it, so nobody may delete it as unused.
+        """
 
 
 class FileBlobStore:
@@ -101,6 +124,14 @@ class FileBlobStore:
         """Remove the object if it is there."""
         self._path(sha256).unlink(missing_ok=True)
 
+    def stat(self, sha256: str) -> BlobInfo | None:
+        """Return the object's size and when it was last stored, or None if it is not there."""
+        try:
+            status = self._path(sha256).stat()
+        except FileNotFoundError:
+            return None
+        return BlobInfo(status.st_size, status.st_mtime)
+
     @contextmanager
     def incoming(self) -> Iterator[Path]:
         """Give a new name beside the objects for something unfinished; what is left there afterwards is removed."""
@@ -146,7 +177,7 @@ class FileBlobStore:
 
     def _put(self, write: Callable[[BinaryIO], object], sha256: str) -> str:
         path = self._path(sha256)
-        if _is_intact(path, sha256):
+        if _is_intact(path, sha256) and _renew(path):
             return sha256
         with self.incoming() as incoming:
             with incoming.open("wb") as target:
@@ -170,6 +201,18 @@ def _is_intact(path: Path, sha256: str) -> bool:
         return _hash_file(path) == sha256
     except FileNotFoundError:
         return False
+
+
+def _renew(path: Path) -> bool:
+    """Make the object young, unless it is; return False if it has just been deleted."""
+    try:
+        if path.stat().st_mtime < time.time() - _RENEWED_AFTER_SECONDS:
+            os.utime(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a folder of somebody else, or read-only: then nobody deletes from it either
+        return True
+    return True
 
 
 def _hash_file(path: Path) -> str:

@@ -56,6 +56,7 @@ class DatasetContent:
         rejected: Files that were left out, as `{"file", "reason"}`.
         layout: How the upload was arranged.
         duplicates: Pictures that are there more than once.
+        blob_bytes: Size of each shard by SHA-256; None: not known.
     """
 
     classnames: tuple[str, ...]
@@ -65,6 +66,7 @@ class DatasetContent:
     rejected: list[Any]
     layout: str | None = None
     duplicates: dict[str, Any] | None = None
+    blob_bytes: dict[str, int] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -103,6 +105,12 @@ class Datasets(Repository):
             raise NotFoundError("dataset", identifier)
         return row
 
+    def hold(self, identifier: str) -> DatasetRow:
+        """Return the data set, which cannot be deleted before the transaction ends; errors as for `get`."""
+        query = select(DatasetRow).where(DatasetRow.id == identifier)
+        row = self._session.scalar(query.with_for_update(read=True, key_share=True))
+        return self.get(identifier) if row is None else row
+
     def newest(self, limit: int = 100, cursor: str | None = None) -> Page[DatasetRow]:
         """Return a page of data sets, newest first; errors as for `read_page`."""
         keys = (DatasetRow.created_at, DatasetRow.id)
@@ -115,11 +123,23 @@ class Datasets(Repository):
         options: DatasetOptions,
         owner: str | None = None,
         webhook_url: str | None = None,
+        archive_bytes: int | None = None,
     ) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.
 
         The same archive and options give the data set that is already there, whoever owns it; one that failed is tried
         again, and belongs to who tries.
+
+        Args:
+            name: For people.
+            archive_sha256: Of the upload.
+            options: What the user said about it.
+            owner: Who asks, as their key names them.
+            webhook_url: Told when the job has ended.
+            archive_bytes: Size of the upload, which counts as stored until the job has ended.
+
+        Returns:
+            The row, attached to the session, and whether a job was made.
         """
         identifier = dataset_id(archive_sha256, options)
         row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
@@ -129,6 +149,7 @@ class Datasets(Repository):
             row = DatasetRow(
                 id=identifier, archive_sha256=archive_sha256, options=options.as_json(), created_at=self._now()
             )
+        row.blob_bytes = None if archive_bytes is None else {archive_sha256: archive_bytes}
         try:
             with self._session.begin_nested():
                 self._start(row, name, owner, webhook_url)
@@ -196,5 +217,5 @@ class Datasets(Repository):
     def _fill(self, row: DatasetRow, content: DatasetContent) -> None:
         row.classnames, row.templates = list(content.classnames), list(content.templates)
         row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
-        row.layout, row.duplicates = content.layout, content.duplicates
+        row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
         row.content_sha256 = content.sha256()

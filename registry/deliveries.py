@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, delete, func, literal, select, tuple_, update
 
 from registry.contract import DeliveryState
 from registry.repository import Repository
@@ -145,6 +145,13 @@ class Deliveries(Repository):
         else:
             values["due_at"] = self._now() + timedelta(seconds=RETRY_SECONDS[delivery.num_tries - 1])
         self._session.execute(update(WebhookDeliveryRow).where(*_claimed(delivery)).values(**values))
+
+    def purge(self, older_seconds: float) -> int:
+        """Delete the messages that were delivered or given up and were made longer ago, and return how many."""
+        is_over = WebhookDeliveryRow.due_at.is_(None)
+        is_old = WebhookDeliveryRow.created_at < self._now() - timedelta(seconds=older_seconds)
+        gone = self._session.execute(delete(WebhookDeliveryRow).where(is_over, is_old).returning(WebhookDeliveryRow.id))
+        return len(gone.all())
 
     def newest_of(self, job_id: str) -> WebhookDeliveryRow | None:
         """Return the message about a job's last end, if there is one."""

@@ -3,7 +3,9 @@
 RegistryError
 ├── NotFoundError            no such data set, job, patch, version or alias
 ├── ConflictError            the thing is in a state that forbids this
-│   └── VersionInUseError    … a version that is needed cannot go
+│   ├── VersionInUseError    … a version that is needed cannot go
+│   ├── DatasetInUseError    … nor a data set that patches name
+│   └── PatchInUseError      … nor a patch that has versions
 ├── AliasMovedError          the alias has moved since the caller looked at it
 ├── ArchiveRefusedError      an uploaded archive is hostile, damaged or not in a layout we read
 ├── RequestRefusedError      a request that is well-formed but cannot be started
@@ -13,11 +15,14 @@ RegistryError
 ├── BlobStoreUnreachableError  the blob store does not answer or refuses us
 ├── DatabaseUnavailableError  the database does not answer, is locked or cannot be written
 ├── DatabaseDamagedError     the database's pages cannot be read
-├── StorageFullError         a disk of the service is full
+├── StorageFullError         the disk has too little room left for anything to be added
+├── StorageQuotaError        an owner stores as many bytes as they may
 └── ConfigurationError       a setting is wrong; the process must not start
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class RegistryError(Exception):
@@ -55,6 +60,42 @@ class VersionInUseError(ConflictError):
     """A version that something needs cannot be deleted."""
 
     code = "version_in_use"
+
+
+_MAX_NAMED_USERS = 10
+
+
+def name_some(users: Sequence[object]) -> str:
+    """Return the first few of what uses something, and how many more there are."""
+    named = ", ".join(str(user) for user in users[:_MAX_NAMED_USERS])
+    num_more = len(users) - _MAX_NAMED_USERS
+    return named if num_more <= 0 else f"{named} and {num_more} more"
+
+
+class DatasetInUseError(ConflictError):
+    """A data set that patches name cannot be deleted, unless that is forced."""
+
+    code = "dataset_in_use"
+
+    def __init__(self, identifier: str, patch_ids: Sequence[str]) -> None:
+        super().__init__(
+            f"Data set {identifier} is in use. Patches that name it: {name_some(patch_ids)}.",
+            "Delete them first, or send force=true: then they keep their reports and versions, but cannot be retried.",
+        )
+        self.patch_ids = tuple(patch_ids)
+
+
+class PatchInUseError(ConflictError):
+    """A patch that has versions cannot be deleted."""
+
+    code = "patch_in_use"
+
+    def __init__(self, identifier: str, version_ids: Sequence[int]) -> None:
+        super().__init__(
+            f"Patch {identifier} is in use. Versions of it: {name_some(version_ids)}.",
+            "Delete them first; one in the trash goes when it is purged (POST /v1/gc).",
+        )
+        self.version_ids = tuple(version_ids)
 
 
 class AliasMovedError(RegistryError):
@@ -158,13 +199,31 @@ class DatabaseDamagedError(RegistryError):
 
 
 class StorageFullError(RegistryError):
-    """A disk of the service is full."""
+    """The disk has too little room left, so nothing may be added. What is there can still be read and deleted."""
 
     code = "storage_full"
     retry_after_seconds = 60
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"There is no room: {reason}.", "Its operator has to free space or make the disk larger.")
+    def __init__(self, reason: str = "the disk is full") -> None:
+        super().__init__(
+            f"There is no room: {reason}.",
+            "Delete data sets, patches or uploads and run `paintbox gc`; else its operator has to free space or make the "
+            "disk larger.",
+        )
+
+
+class StorageQuotaError(RegistryError):
+    """An owner stores as many bytes as they may."""
+
+    code = "storage_quota"
+
+    def __init__(self, owner: str, stored_bytes: int, num_bytes: int, limit: int) -> None:
+        more = f", and {num_bytes:,} more are to come" if num_bytes else ""
+        super().__init__(
+            f"{owner!r} stores {stored_bytes:,} bytes{more}; {limit:,} is the limit.",
+            "Delete data sets, patches, label sets or unfinished uploads of yours, or ask the operator for more "
+            "(PAINTBOX_MAX_STORED_BYTES).",
+        )
 
 
 class ConfigurationError(RegistryError):

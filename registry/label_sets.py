@@ -22,6 +22,11 @@ def label_set_id(labels: Sequence[str], templates: Sequence[str]) -> str:
     return "ls_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
+def num_bytes(labels: Sequence[str], templates: Sequence[str]) -> int:
+    """Return how many bytes these labels and templates take in the database, about."""
+    return len(json.dumps([list(labels), list(templates)]))
+
+
 class LabelSets(Repository):
     """Label sets within one transaction. They never change; another content is another label set."""
 
@@ -73,6 +78,7 @@ class LabelSets(Repository):
             name=name,
             labels=list(labels),
             num_labels=len(labels),
+            num_bytes=num_bytes(labels, templates),
             templates=list(templates),
             owner=owner,
             created_at=self._now(),

@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.blobs import FileBlobStore
+from registry.blobs import BlobInfo, FileBlobStore
 from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -163,6 +163,25 @@ class ObjectBlobStore:
         self._cache.delete(sha256)
         with _reached(), suppress(FileNotFoundError):
             self._bucket.delete(_key(sha256))
+
+    def stat(self, sha256: str) -> BlobInfo | None:
+        """Return the object's size and when it was last stored, or None if it is not there.
+
+        Args:
+            sha256: The object's name, 64 hex digits.
+
+        Returns:
+            What the bucket says of it.
+
+        Raises:
+            BlobStoreUnreachableError: The bucket does not answer or refuses.
+        """
+        try:
+            with _reached():
+                found = self._bucket.head(_key(sha256))
+        except FileNotFoundError:
+            return None
+        return BlobInfo(found["size"], found["last_modified"].timestamp())
 
     def _upload(self, sha256: str) -> str:
         with _reached():

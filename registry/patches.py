@@ -83,17 +83,29 @@ class Patches(Repository):
         self._session.flush()
         return row
 
+    def require_datasets(self, patch_id: str) -> None:
+        """Refuse to try a patch again whose data sets have been deleted.
+
+        Args:
+            patch_id: Id such as `pt_…`.
+
+        Raises:
+            NotFoundError: There is no such patch, or one of its data sets is gone.
+            RequestRefusedError: A data set is not ready.
+        """
+        self._require_datasets(PatchRequest.model_validate(self.get(patch_id).request))
+
     def _require_datasets(self, request: PatchRequest) -> None:
         datasets = Datasets(self._session, self._now)
         for identifier in request.tasks:
-            _require_splits(datasets.get(identifier), ("train", "validation", "test"), "a patching task")
-        supported = [datasets.get(identifier) for identifier in request.supported]
+            _require_splits(datasets.hold(identifier), ("train", "validation", "test"), "a patching task")
+        supported = [datasets.hold(identifier) for identifier in request.supported]
         for row in supported:
             _require_splits(row, ("validation", "test"), "a supported task")
         if request.anchors is None:
             return
         if request.anchors.dataset is not None:
-            _require_splits(datasets.get(request.anchors.dataset), ("train",), "an anchor pool")
+            _require_splits(datasets.hold(request.anchors.dataset), ("train",), "an anchor pool")
         if request.anchors.supported and not any((row.shards or {}).get("train") for row in supported):
             raise RequestRefusedError(
                 "no_anchor_images",

@@ -1,9 +1,9 @@
-"""Emptying the trash: versions that nothing needs any more, and the task vectors that then no version needs."""
+"""Emptying the trash: versions that nothing needs any more, and the blobs that then nothing needs."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from registry.tables import (
     VersionTagRow,
     VersionTermRow,
 )
+from registry.unused_blobs import UnusedBlobs, measure_unused
 
 GRACE_SECONDS = 3600.0
 """A task vector this young is kept: whoever made it may be about to use it."""
@@ -41,16 +42,18 @@ class Garbage:
         versions: Of the trash, whose time is over and which nothing needs.
         kept: Of the trash, whose time is over but which an alias or another version needs: and why, by version.
         task_vectors: Bytes by hash, of those that no version needs then.
+        blobs: Bytes by hash of what deleted data sets and patches, failed uploads and patches that were given up left.
     """
 
     versions: tuple[int, ...]
     kept: dict[int, str]
     task_vectors: dict[str, int]
+    blobs: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """What the blobs take."""
-        return sum(self.task_vectors.values())
+        return sum(self.task_vectors.values()) + sum(self.blobs.values())
 
 
 class Retention(Repository):
@@ -149,12 +152,13 @@ def collect_garbage(
 
     The rows go first, in the same transaction: whoever refers to them at that moment either is seen or is refused. A
     crash before the commit leaves rows of task vectors that nobody needs; the next collection deletes them again.
+    Other blobs go after the commit, and are remembered until they are gone.
 
     Args:
         database: Holds the rows.
-        blobs: Holds the task vectors.
-        retention_seconds: How long a version stays in the trash.
-        grace_seconds: How old a task vector must be.
+        blobs: Holds the blobs.
+        retention_seconds: How long a version stays in the trash, and a patch that failed can be retried.
+        grace_seconds: How old a blob must be.
         dry_run: Only tell what would go.
 
     Returns:
@@ -165,17 +169,31 @@ def collect_garbage(
     """
     if dry_run:
         with database.read() as session:
-            return Retention(session).find(retention_seconds, grace_seconds)
+            garbage = Retention(session).find(retention_seconds, grace_seconds)
+            unused = UnusedBlobs(session).find(retention_seconds)
+        return replace(garbage, blobs=measure_unused(blobs, unused, grace_seconds))
     try:
         with database.write() as session:
             retention = Retention(session)
             garbage = retention.find(retention_seconds, grace_seconds)
             retention.remove(garbage)
+            unused = _collect_unused(UnusedBlobs(session), retention_seconds)
             for sha256 in garbage.task_vectors:
                 blobs.delete(sha256)
     except IntegrityError as error:
         raise ConflictError("Something that was to go is used again.", "Nothing has gone; ask again.") from error
-    return garbage
+    freed = measure_unused(blobs, unused, grace_seconds)
+    for sha256 in freed:
+        blobs.delete(sha256)
+    with database.write() as session:
+        UnusedBlobs(session).drop(freed)
+    return replace(garbage, blobs=freed)
+
+
+def _collect_unused(candidates: UnusedBlobs, retention_seconds: float) -> list[str]:
+    candidates.collect_leavings(retention_seconds)
+    candidates.drop_named()
+    return candidates.find(retention_seconds)
 
 
 def _chunks(values: Iterable[_Value]) -> Iterable[list[_Value]]:

@@ -45,7 +45,7 @@ class DatasetRow(Base):
     """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index("ix_datasets_created", "created_at", "id"),)
+    __table_args__ = (Index("ix_datasets_created", "created_at", "id"), Index("ix_datasets_owner", "owner"))
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -61,6 +61,7 @@ class DatasetRow(Base):
     content_sha256: Mapped[str | None] = mapped_column(String(64))
     layout: Mapped[str | None] = mapped_column(String(32))
     duplicates: Mapped[dict[str, Any] | None]
+    blob_bytes: Mapped[dict[str, Any] | None]  # size of each blob that it needs, by SHA-256; null: not known
     derived_from: Mapped[str | None] = mapped_column(String(40))
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
@@ -70,14 +71,27 @@ class LabelSetRow(Base):
     """Labels and templates that requests name by id, which is the hash of both. Immutable."""
 
     __tablename__ = "label_sets"
-    __table_args__ = (Index("ix_label_sets_created", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_label_sets_created", "created_at", "id"),
+        Index("ix_label_sets_owner", "owner", "num_bytes"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str | None] = mapped_column(String(200))
     labels: Mapped[list[Any]]
     num_labels: Mapped[int]  # so that a list need not read the labels
+    num_bytes: Mapped[int] = mapped_column(default=0, server_default="0")  # of labels and templates
     templates: Mapped[list[Any]]
     owner: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+
+
+class UnusedBlobRow(Base):
+    """A blob that something named which has been deleted. The next collection deletes it unless it is named again."""
+
+    __tablename__ = "unused_blobs"
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[datetime]
 
 

@@ -18,6 +18,7 @@ from registry.repository import Repository
 from registry.tables import (
     AliasRow,
     BaseModelRow,
+    PatchRow,
     TaskVectorRow,
     VersionParentRow,
     VersionRow,
@@ -165,20 +166,25 @@ class Versions(Repository):
         jobs = select(TaskVectorRow.job_id).where(TaskVectorRow.sha256.in_(sha256s))
         return self._session.scalars(select(VersionRow.id).where(VersionRow.job_id.in_(jobs))).all()
 
-    def hold_for_mix(self, terms: Sequence[TermSpec], parents: Collection[int]) -> None:
+    def hold_for_mix(self, terms: Sequence[TermSpec], parents: Collection[int], patch_id: str | None = None) -> None:
         """Make sure that what a mix was read from is still there, and keep it there until the transaction ends.
 
         Args:
             terms: Of the mix.
             parents: Versions that it names.
+            patch_id: The patch that it is another mix of.
 
         Raises:
-            NotFoundError: A task vector or a version has been purged meanwhile.
+            NotFoundError: A task vector, a version or the patch is gone meanwhile.
             ConflictError: A version is in the trash.
         """
-        for sha256 in sorted({term.task_vector_sha256 for term in terms}):
-            query = select(TaskVectorRow.sha256).where(TaskVectorRow.sha256 == sha256)
+        if patch_id is not None:
+            query = select(PatchRow.id).where(PatchRow.id == patch_id)
             if self._session.scalar(query.with_for_update(read=True, key_share=True)) is None:
+                raise NotFoundError("patch", patch_id)
+        for sha256 in sorted({term.task_vector_sha256 for term in terms}):
+            vector = select(TaskVectorRow.sha256).where(TaskVectorRow.sha256 == sha256)
+            if self._session.scalar(vector.with_for_update(read=True, key_share=True)) is None:
                 self.task_vector(sha256)
         for parent_id in sorted(parents):
             self.get_kept(parent_id, lock=True)

@@ -12,6 +12,7 @@ from registry.contract import JobKind, JobStatus
 from registry.deliveries import Deliveries
 from registry.jobs import Jobs
 from registry.paging import Page
+from registry.patches import Patches
 from registry.tables import JobEventRow, JobRow
 
 
@@ -44,6 +45,7 @@ def retry_job(services: Services, job_id: str) -> JobRow:
         jobs = Jobs(session)
         check_quota(session, jobs.get(job_id).owner, services.settings.max_unfinished_jobs)
         job = jobs.retry(job_id)
+        Patches(session).require_datasets(job.subject_id)
         to_ring = jobs.to_ring(job_id)
         for each in to_ring:
             jobs.mark_rung(each)

@@ -189,3 +189,20 @@ def test_a_killed_writer_never_leaves_half_an_object_under_a_name(blobs: FileBlo
         if kills_in_mid_write >= 4:
             return
     pytest.fail(f"{MAX_KILLS} kills hit a write only {kills_in_mid_write} times")
+
+
+def test_storing_what_is_there_makes_it_young_and_writes_nothing(blobs: FileBlobStore) -> None:
+    name = blobs.put_bytes(b"abc")
+    path = blobs.fetch(name)
+    os.utime(path, (1000, 1000))
+    inode = path.stat().st_ino
+    found = blobs.stat(name)
+    assert found is not None
+    assert (found.num_bytes, found.stored_at) == (3, 1000)
+    assert blobs.put_bytes(b"abc") == name
+    again = blobs.stat(name)
+    assert again is not None
+    assert again.stored_at > time.time() - 3600
+    assert path.stat().st_ino == inode
+    blobs.delete(name)
+    assert blobs.stat(name) is None

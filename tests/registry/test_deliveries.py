@@ -160,3 +160,18 @@ def test_the_backlog_is_how_many_wait_and_how_long_the_oldest_has(
     assert deliveries.backlog() == (2, 10.0)
     deliveries.note(claim(deliveries)[0], None)
     assert deliveries.backlog() == (1, 0.0)
+
+
+def test_messages_that_are_over_are_purged_after_a_while_and_those_that_wait_are_not(
+    session: Session, deliveries: Deliveries, clock: Clock
+) -> None:
+    over, waiting = ended_job(session, clock), ended_job(session, clock)
+    for each in claim(deliveries, 8):
+        if each.job_id == over:
+            deliveries.note(each, None)
+    clock.advance(999)
+    assert deliveries.purge(1000) == 0
+    clock.advance(2)
+    assert deliveries.purge(1000) == 1
+    assert deliveries.newest_of(over) is None
+    assert newest(deliveries, waiting).state == "waiting"

@@ -73,6 +73,20 @@ def test_what_is_not_there_is_missing_everywhere_after_it_was_deleted(
             each.read(name)
 
 
+def test_storing_what_is_in_the_bucket_makes_it_young(store: ObjectBlobStore, elsewhere: ObjectBlobStore) -> None:
+    name = store.put_bytes(b"abc")
+    first = store.stat(name)
+    time.sleep(1.1)  # the bucket tells whole seconds
+    elsewhere.put_bytes(b"abc")
+    second = store.stat(name)
+    assert first is not None
+    assert second is not None
+    assert (first.num_bytes, second.num_bytes) == (3, 3)
+    assert second.stored_at > first.stored_at
+    store.delete(name)
+    assert elsewhere.stat(name) is None
+
+
 def test_bytes_that_changed_in_the_bucket_are_refused_and_not_kept(
     store: ObjectBlobStore, elsewhere: ObjectBlobStore, url: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,72 @@
+"""Room on the disks that an installation writes to."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.errors import StorageFullError
+
+_DEFAULT_FLOOR_BYTES = 1 << 30
+_DEFAULT_FLOOR_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Room:
+    """What is free on a disk.
+
+    Attributes:
+        free_bytes: That this process may still write.
+        min_free_bytes: That have to stay free: below it nothing is added.
+    """
+
+    free_bytes: int
+    min_free_bytes: int
+
+    @property
+    def spare_bytes(self) -> int:
+        """How many bytes may be added; negative: too few are free."""
+        return self.free_bytes - self.min_free_bytes
+
+
+class Disks:
+    """The disks below some folders.
+
+    Args:
+        folders: Where bytes are added; several may be on one disk.
+        min_free_bytes: What has to stay free on each; None: 1 GiB, or a twentieth of a small disk.
+    """
+
+    def __init__(self, folders: Sequence[Path], min_free_bytes: int | None) -> None:
+        self._folders = tuple(folders)
+        self._min_free_bytes = min_free_bytes
+
+    def room(self) -> Room:
+        """Return the room on the disk that has the least to spare."""
+        return min(map(self._measure, self._folders), key=lambda room: room.spare_bytes)
+
+    def require(self, num_bytes: int = 0) -> None:
+        """Refuse to add bytes if too few would stay free.
+
+        Args:
+            num_bytes: That are about to be written, as far as that is known.
+
+        Raises:
+            StorageFullError: They do not fit.
+        """
+        room = self.room()
+        if room.spare_bytes < num_bytes:
+            needed = f" {num_bytes:,} more do not fit:" if room.spare_bytes >= 0 else ""
+            raise StorageFullError(
+                f"The disk has {room.free_bytes:,} bytes free;{needed} {room.min_free_bytes:,} have to stay free."
+            )
+
+    def _measure(self, folder: Path) -> Room:
+        usage = shutil.disk_usage(folder)
+        if self._min_free_bytes is None:
+            floor = min(_DEFAULT_FLOOR_BYTES, int(_DEFAULT_FLOOR_SHARE * usage.total))
+        else:
+            floor = self._min_free_bytes
+        return Room(usage.free, floor)

@@ -1,0 +1,108 @@
+"""Deleting data sets and patches. What still needs them is told; their blobs are free once nothing else names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Text, cast, delete, exists, select
+
+from registry.contract import JobStatus
+from registry.errors import ConflictError, DatasetInUseError, NotFoundError, PatchInUseError, name_some
+from registry.repository import Repository
+from registry.tables import (
+    DatasetRow,
+    IdempotencyKeyRow,
+    JobAttemptRow,
+    JobEventRow,
+    JobRow,
+    PatchRow,
+    VersionRow,
+    WebhookDeliveryRow,
+)
+from registry.unused_blobs import UnusedBlobs, blobs_of_dataset, blobs_of_patch
+
+
+class Removal(Repository):
+    """Deletions within one transaction."""
+
+    def delete_dataset(self, identifier: str, *, force: bool = False) -> None:
+        """Delete a data set. The same upload makes it anew.
+
+        Args:
+            identifier: Id such as `ds_…`.
+            force: Whether patches that have ended may go on naming it.
+
+        Raises:
+            NotFoundError: There is no such data set.
+            ConflictError: Its upload is still being read, or a job that has not ended needs it.
+            DatasetInUseError: Patches name it, and nobody insists.
+        """
+        row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
+        if row is None:
+            raise NotFoundError("dataset", identifier)
+        jobs = self._jobs_of(identifier)
+        self._require_ended(f"Data set {identifier}", jobs)
+        patches = self._patches_with(identifier)
+        self._require_ended(f"Data set {identifier}", [job for each in patches for job in self._jobs_of(each.id)])
+        if patches and not force:
+            raise DatasetInUseError(identifier, [each.id for each in patches])
+        UnusedBlobs(self._session, self._now).add(blobs_of_dataset(row))
+        self._session.delete(row)
+        self._session.flush()
+        self._delete_jobs([job for job in jobs if not self._is_named(job)])
+
+    def delete_patch(self, patch_id: str) -> None:
+        """Delete a patch with its report and its jobs.
+
+        Args:
+            patch_id: Id such as `pt_…`.
+
+        Raises:
+            NotFoundError: There is no such patch.
+            ConflictError: Its job has not ended.
+            PatchInUseError: Versions of it are there, perhaps in the trash.
+        """
+        jobs = self._jobs_of(patch_id)  # before the patch: whoever ends a job locks in this order
+        row = self._session.get(PatchRow, patch_id, with_for_update=True, populate_existing=True)
+        if row is None:
+            raise NotFoundError("patch", patch_id)
+        self._require_ended(f"Patch {patch_id}", jobs)
+        versions = select(VersionRow.id).where(VersionRow.patch_id == patch_id).order_by(VersionRow.id)
+        version_ids = self._session.scalars(versions).all()
+        if version_ids:
+            raise PatchInUseError(patch_id, version_ids)
+        UnusedBlobs(self._session, self._now).add(blobs_of_patch(row, jobs))
+        self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.subject_id == patch_id))
+        self._session.delete(row)
+        self._session.flush()
+        self._delete_jobs(jobs)
+
+    def _jobs_of(self, subject_id: str) -> Sequence[JobRow]:
+        """Return all jobs about something, locked, each after the one that it does a part of."""
+        query = select(JobRow).where(JobRow.subject_id == subject_id)
+        query = query.order_by(JobRow.parent_id.is_not(None), JobRow.id).with_for_update()
+        return self._session.scalars(query, execution_options={"populate_existing": True}).all()
+
+    def _require_ended(self, what: str, jobs: Sequence[JobRow]) -> None:
+        running = [job.id for job in jobs if not JobStatus(job.status).ended and job.parent_id is None]
+        if running:
+            raise ConflictError(
+                f"{what} is in use. Unfinished jobs that need it: {name_some(running)}.",
+                "Wait until they have ended, or cancel them: POST /v1/jobs/{id}/cancel.",
+            )
+
+    def _patches_with(self, identifier: str) -> list[PatchRow]:
+        """Return the patches whose request names a data set, oldest first."""
+        query = select(PatchRow).where(cast(PatchRow.request, Text).contains(f'"{identifier}"', autoescape=True))
+        return list(self._session.scalars(query.order_by(PatchRow.created_at, PatchRow.id)))
+
+    def _is_named(self, job: JobRow) -> bool:
+        """Return whether another data set, derived from the one that goes, still tells of the job."""
+        return bool(self._session.scalar(select(exists().where(DatasetRow.job_id == job.id))))
+
+    def _delete_jobs(self, jobs: Sequence[JobRow]) -> None:
+        for job in jobs:
+            for column in (JobAttemptRow.job_id, JobEventRow.job_id, WebhookDeliveryRow.job_id):
+                self._session.execute(delete(column.class_).where(column == job.id))
+            self._session.delete(job)
+        self._session.flush()

@@ -1,0 +1,26 @@
+"""How many bytes an owner's things take."""
+
+from __future__ import annotations
+
+from sqlalchemy import func, select
+
+from registry.repository import Repository
+from registry.tables import DatasetRow, JobRow, LabelSetRow, TaskVectorRow
+
+
+class Usage(Repository):
+    """Stored bytes within one transaction."""
+
+    def stored_bytes(self, owner: str) -> int:
+        """Return what an owner's data sets, label sets and task vectors take.
+
+        Data sets that share blobs, such as one that is derived from another, are counted once.
+        """
+        blobs: dict[str, int] = {}
+        sizes = select(DatasetRow.blob_bytes).where(DatasetRow.owner == owner, DatasetRow.blob_bytes.is_not(None))
+        for each in self._session.scalars(sizes):
+            blobs |= each or {}
+        vectors = select(func.sum(TaskVectorRow.num_bytes)).join(JobRow, JobRow.id == TaskVectorRow.job_id)
+        labels = select(func.sum(LabelSetRow.num_bytes)).where(LabelSetRow.owner == owner)
+        others = (vectors.where(JobRow.owner == owner), labels)
+        return sum(blobs.values()) + sum(int(self._session.scalar(query) or 0) for query in others)
