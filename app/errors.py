@@ -9,6 +9,7 @@ EdgeError
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
 ├── JobQuotaError               an owner has as many unfinished jobs as they may
 ├── UploadRefusedError          a part of a resumable upload that does not fit it
+├── StorageUnavailableError     the disk or the database's file cannot be used
 ├── QueueFullError              too many images are waiting
 ├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
@@ -48,6 +49,7 @@ from registry.errors import (
     RegistryError,
     RequestRefusedError,
     StorageFullError,
+    StorageQuotaError,
 )
 
 
@@ -134,6 +136,18 @@ class UploadRefusedError(EdgeError):
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
         self.code = code
+
+
+class StorageUnavailableError(EdgeError):
+    """The disk or the database's file cannot be used: read-only, broken, or nothing can be opened any more."""
+
+    code = "storage_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The storage cannot be used: {reason}.",
+            "Classification goes on. The operator should look at the disks of the data directory; try again then.",
+        )
 
 
 class QueueFullError(EdgeError):
@@ -275,6 +289,8 @@ _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "key_revoked": HTTPStatus.UNAUTHORIZED,
     "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "upload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "upload_stalled": HTTPStatus.REQUEST_TIMEOUT,
+    "too_many_uploads": HTTPStatus.TOO_MANY_REQUESTS,
     "tus_version": HTTPStatus.PRECONDITION_FAILED,
 }
 _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -305,7 +321,9 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseDamagedError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (StorageUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StorageFullError, HTTPStatus.INSUFFICIENT_STORAGE),
+    (StorageQuotaError, HTTPStatus.REQUEST_ENTITY_TOO_LARGE),
     (ActivationInProgressError, HTTPStatus.CONFLICT),
     (VersionNotLoadedError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),

@@ -20,6 +20,7 @@ from app.settings import AppSettings
 from app.supervision import CONFIGURATION_STATUS, signal_at_parents_death
 from registry.errors import BlobStoreUnreachableError, ConfigurationError, DatabaseUnavailableError
 from registry.keys import are_keys_required
+from registry.leftovers import sweep
 from registry.private_files import make_files_private
 from registry.startup import open_database, prepare_database
 
@@ -74,6 +75,7 @@ def run(settings: AppSettings, console: Console) -> None:
                 "Stop it, or choose another port with --port; --port 0 takes a free one.",
             )
         _prepare(settings, console)
+        sweep(settings)
         Installation(settings, console, stop).run()
 
 

@@ -58,8 +58,12 @@ from app.serving.engine import Engine, choose_pace
 from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
+from app.storage.cleaning import clean_up
+from app.storage.guard import StorageGuard
+from app.storage.service import Storage
 from app.system.endpoints import router as system_router
 from app.uploads.endpoints import router as uploads_router
+from app.uploads.service import Uploads
 from app.version_cache import VersionCache
 from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
@@ -67,7 +71,8 @@ from app.webhooks.sender import WebhookSender, WebhookThread
 from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
 from registry.database import Database
-from registry.retention import collect_garbage
+from registry.disk import Disks
+from registry.leftovers import hold, sweep
 from registry.startup import open_database, prepare_database
 
 _log = structlog.get_logger(__name__)
@@ -126,6 +131,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
     # the last one added is the outermost
     app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 4 * settings.max_request_bytes)
     app.add_middleware(BodyLimit, settings=settings)
+    app.add_middleware(StorageGuard, policies=Policies.of(app))
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(StartGate)
     app.add_middleware(RequestContext, metrics=metrics)
@@ -172,6 +178,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
     with ExitStack() as stack:
         stack.enter_context(_temporary_files_in(settings.scratch_dir))
         database = _open_database(settings, stack)
+        sweep(settings, database)
+        stack.enter_context(hold(settings))
         device = choose_device(settings.device)
         bases = load_bases(settings.bases, device)
         register_bases(database, bases)
@@ -198,17 +206,18 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
         composer = Composer(database, blobs, bases)
+        replica = Replica(database, engine, settings.replica_interval_seconds)
+        replica.announce()
+        stack.callback(replica.withdraw)
+        uploads, storage = _open_storage(settings, database, replica)
         streams = EventStreams(database, settings.max_event_streams)
         bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
         keyring = Keyring(database, bootstrap, settings.keys_file)
         limits = RateLimits(settings.rate_limit, broker_url)
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
-        metrics.registry.register(StateCollector(engine, versions, bases, shadow))
+        metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
         metrics.registry.register(WebhookCollector(database))
-        replica = Replica(database, engine, settings.replica_interval_seconds)
-        replica.announce()
-        stack.callback(replica.withdraw)
         services = Services(
             settings,
             database,
@@ -226,6 +235,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             replica,
             companions,
             shadow,
+            uploads,
+            storage,
             StoredLabels(database),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
@@ -241,9 +252,23 @@ def _open_database(settings: AppSettings, stack: ExitStack) -> Database:
     return database
 
 
+def _open_storage(settings: AppSettings, database: Database, replica: Replica) -> tuple[Uploads, Storage]:
+    folders = (settings.data_dir, settings.blob_dir, settings.upload_dir)
+    settings.upload_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    disks = Disks(folders, settings.min_free_bytes)
+    is_shared = "upload_dir" in settings.model_fields_set
+    uploads = Uploads(
+        settings.upload_dir,
+        disks,
+        max_bytes=settings.max_upload_bytes,
+        max_per_owner=settings.max_uploads,
+        is_alone=(lambda: True) if is_shared else replica.is_alone,
+    )
+    return uploads, Storage(database, uploads, disks, settings.max_stored_bytes)
+
+
 def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:
     settings = services.settings
-    purging = partial(collect_garbage, services.database, services.blobs, settings.trash_retention_seconds)
 
     def reap_jobs() -> None:
         job_metrics.count_lapses()
@@ -258,7 +283,7 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, follow_aliases),
         PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
-        PeriodicThread("paintbox-trash", settings.trash_interval_seconds, purging),
+        PeriodicThread("paintbox-trash", settings.trash_interval_seconds, partial(clean_up, services)),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.access.policies import SCHEME_NAME, Policies
+from app.access.policies import SCHEME_NAME, Policies, Stores
 from app.classify.schemas import ClassifyBody
 from app.embed.schemas import EmbedBody
 from app.problems import InvalidField, Problem, problem_responses
@@ -70,6 +70,8 @@ def _build(app: FastAPI) -> dict[str, Any]:
             operation = schema["paths"][policy.path][method.lower()]
             operation["security"] = [{}, {SCHEME_NAME: [policy.guard.scope.value]}]  # {}: while there is no key
             _add_responses(operation, 401, 403, 429)
+            if policy.guard.stores is not Stores.NOTHING:
+                _add_responses(operation, 413, 507)  # the owner's quota; the disk
             if policy.guard.own is not None:
                 operation["x-paintbox-owned"] = policy.guard.own.value
     rewrite_documented(schema["paths"])

@@ -23,6 +23,7 @@ from app.errors import (
     TooManyStreamsError,
     status_of,
 )
+from app.storage.faults import storage_fault
 from paint_core.errors import PaintCoreError
 from registry.errors import DatabaseUnavailableError, RegistryError, StorageFullError
 from registry.faults import classify_fault
@@ -141,10 +142,21 @@ def add_problem_handlers(app: FastAPI) -> None:
     for kind in (RegistryError, EdgeError, PaintCoreError):
         app.add_exception_handler(kind, _on_known_error)
     app.add_exception_handler(SQLAlchemyError, _on_database_error)
+    app.add_exception_handler(OSError, _on_storage_fault)
+
+
+async def _on_storage_fault(request: Request, error: Exception) -> JSONResponse:
+    fault = storage_fault(error)
+    if fault is None:
+        raise error
+    _log.error("storage fault", error=str(error))
+    return known_problem(request.state.request_id, fault)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while a form was taken in
+        return await _on_storage_fault(request, error.__cause__)
     code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
     detail = {
         404: f"There is no route {request.url.path}.",

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -64,6 +65,16 @@ class Replica:
             with self._database.write() as session:
                 Replicas(session).announce(self.identity, serving)
             self._told, self._told_at = serving, time.monotonic()
+
+    def is_alone(self) -> bool:
+        """Return whether no other API process of the installation was heard of lately."""
+        since = utc_now() - timedelta(seconds=self.alive_seconds)
+        try:
+            with self._database.read() as session:
+                rows = Replicas(session).all()
+        except SQLAlchemyError:
+            return True
+        return all(row.id == self.identity.id or row.seen_at < since for row in rows)
 
     def withdraw(self) -> None:
         """Tell that this process stops; a database that is away learns it from the silence."""

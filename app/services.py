@@ -21,6 +21,8 @@ from app.replica import Replica
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
+from app.storage.service import Storage
+from app.uploads.service import Uploads
 from app.version_cache import VersionCache
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
@@ -48,6 +50,8 @@ class Services:
         replica: This process among the others.
         companions: Keep the versions of `canary` and `shadow` loaded.
         shadow: Asks the second of them.
+        uploads: Arrive in parts.
+        storage: Tells whether there is room for more.
         labels: Of label sets and data sets, kept in memory.
     """
 
@@ -67,6 +71,8 @@ class Services:
     replica: Replica
     companions: Companions
     shadow: Shadow
+    uploads: Uploads
+    storage: Storage
     labels: StoredLabels
 
 

@@ -32,6 +32,8 @@ class AppSettings(StorageSettings):
         port: TCP port; 0 lets the system choose.
         api_key: Bearer token that every `/v1`, `/v2` and `/hf` request must carry; empty means none, on loopback only.
         max_upload_bytes: Largest archive.
+        max_uploads: Most resumable uploads that one owner may have begun; ten times as many in all.
+        upload_dir: Folder of uploads that arrive in parts; API processes may share it. Left out: in the data directory.
         max_image_bytes: Largest encoded image in a classify request.
         max_images_per_request: Most images in a classify request.
         max_request_bytes: Largest body of any request that is no archive; it is held in memory.
@@ -75,6 +77,8 @@ class AppSettings(StorageSettings):
     port: int = Field(default=8321, ge=0, le=65_535)
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     max_upload_bytes: int = Field(default=10 << 30, gt=0)
+    max_uploads: int = Field(default=100, gt=0)
+    upload_dir: Path = Field(default=Path(), validate_default=True)
     max_image_bytes: int = Field(default=20_000_000, gt=0)
     max_images_per_request: int = Field(default=64, gt=0)
     max_request_bytes: int = Field(default=128 << 20, gt=0)
@@ -108,10 +112,10 @@ class AppSettings(StorageSettings):
     webhook_secret: SecretStr | None = Field(default=None, validate_default=True)
     webhook_interval_seconds: float = Field(default=1.0, gt=0)
 
-    @property
-    def upload_dir(self) -> Path:
-        """Folder of uploads that arrive in parts."""
-        return self.data_dir / "uploads"
+    @field_validator("upload_dir")
+    @classmethod
+    def _is_in_the_data_directory(cls, value: Path, info: ValidationInfo) -> Path:
+        return value if value != Path() else Path(info.data.get("data_dir", Path())) / "uploads"
 
     @field_validator("api_key")
     @classmethod

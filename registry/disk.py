@@ -58,9 +58,9 @@ class Disks:
         """
         room = self.room()
         if room.spare_bytes < num_bytes:
-            needed = f" {num_bytes:,} more do not fit:" if room.spare_bytes >= 0 else ""
+            needed = f" for {num_bytes:,} bytes" if room.spare_bytes >= 0 else ""
             raise StorageFullError(
-                f"The disk has {room.free_bytes:,} bytes free;{needed} {room.min_free_bytes:,} have to stay free."
+                f"the disk has {room.free_bytes:,} bytes free{needed}, of which {room.min_free_bytes:,} have to stay free"
             )
 
     def _measure(self, folder: Path) -> Room:

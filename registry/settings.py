@@ -29,6 +29,10 @@ class StorageSettings(BaseSettings):
         broker_url: Redis or Valkey URL that carries the doorbell messages.
         blob_url: `file://` URL of the blob folder or `s3://bucket/prefix`; empty means `blobs/` in the data directory.
         blob_cache_gigabytes: With a bucket, what is kept of it on this machine, in units of 1e9 bytes.
+        min_free_bytes: What has to stay free on each disk that is written to: below it nothing is added. None: 1 GiB,
+            or a twentieth of a small disk.
+        max_stored_bytes: What one owner's data sets, label sets, task vectors and unfinished uploads may take together;
+            without keys nobody is counted.
         bases: Base models that patches may start from; the first is the default.
         device: `auto` takes CUDA where there is a device, else the CPU.
         log_level: Lowest level that is logged.
@@ -43,6 +47,8 @@ class StorageSettings(BaseSettings):
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
     blob_url: str = ""
     blob_cache_gigabytes: float = Field(default=20.0, gt=0, le=1e6)
+    min_free_bytes: int | None = Field(default=None, ge=0)
+    max_stored_bytes: int = Field(default=100 << 30, gt=0)
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -7,6 +7,7 @@ import sys
 import structlog
 
 from registry.errors import ConfigurationError, RegistryError
+from registry.leftovers import sweep
 from registry.private_files import make_files_private
 from registry.startup import open_database, prepare_database
 from worker.logs import set_up_logging
@@ -37,6 +38,7 @@ def _prepare_database(settings: WorkerSettings) -> None:
     database = open_database(settings.resolved_database_url)
     try:
         prepare_database(database, settings, say=structlog.get_logger().warning)
+        sweep(settings, database)
     finally:
         database.close()  # pool processes open their own
 

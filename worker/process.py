@@ -108,7 +108,8 @@ class TrainerProcess:
 
 def environment_of(settings: WorkerSettings) -> dict[str, str]:
     """Return the environment variables that make another process read these very settings."""
-    values = settings.model_dump(mode="json", exclude={"broker_url"})  # the trainer rings no doorbell
+    without = {"broker_url"}  # the trainer rings no doorbell
+    values = settings.model_dump(mode="json", exclude=without, exclude_none=True)
     return {
         f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()

@@ -24,6 +24,7 @@ from registry.contract import AttemptCause, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import LeaseLostError
 from registry.jobs import Jobs, Lease
+from registry.leftovers import hold
 from worker.messages import Checkpoint, Failure, Message, Note, Progress
 from worker.process import TRAINER_COMMAND, TrainerProcess
 from worker.run import remove_scratch
@@ -71,9 +72,10 @@ class Supervisor:
 
     def _work(self, take: Callable[[Jobs], Lease | None]) -> None:
         try:
-            while not self._is_stopping() and (lease := self._lease(take)):
-                with structlog.contextvars.bound_contextvars(job_id=lease.job_id):
-                    self._attempt(lease)
+            with hold(self._settings):
+                while not self._is_stopping() and (lease := self._lease(take)):
+                    with structlog.contextvars.bound_contextvars(job_id=lease.job_id):
+                        self._attempt(lease)
         finally:
             self._database.close()
 

@@ -8,6 +8,7 @@ with a protected route that declares nothing does not start.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from re import Pattern
 
@@ -31,6 +32,17 @@ _OPEN = "/v2/health/"
 SCHEME_NAME = "key"
 
 
+class Stores(StrEnum):
+    """What a route adds to what is stored."""
+
+    NOTHING = "nothing"
+    """Nothing, or so little that it must not be refused while the disk is nearly full."""
+    UNCOUNTED = "uncounted"
+    """Bytes for which the disk must have room, but which do not count for their owner, or have been counted before."""
+    COUNTED = "counted"
+    """Bytes that count for their owner from now on."""
+
+
 def is_protected(path: str) -> bool:
     """Return whether, once there is a key, requests for a path must carry one."""
     return path.startswith(_PROTECTED) and not path.startswith(_OPEN)
@@ -42,13 +54,15 @@ class Guard(SecurityBase):
     Args:
         scope: What the caller's key needs.
         own: What the path names that has to be the caller's own, unless they are an admin; None: nothing.
+        stores: What the route stores; `app.storage.guard` looks whether there is room for it.
     """
 
-    def __init__(self, scope: Scope, own: Owned | None) -> None:
+    def __init__(self, scope: Scope, own: Owned | None, stores: Stores = Stores.NOTHING) -> None:
         self.model = HTTPBearer()
         self.scheme_name = SCHEME_NAME
         self.scope = scope
         self.own = own
+        self.stores = stores
 
     async def __call__(self, request: Request) -> None:
         """Refuse who may not use the route.
@@ -66,17 +80,18 @@ class Guard(SecurityBase):
             await run_in_threadpool(_require_own, services_of(request), caller, self.own, identifier)
 
 
-def needs(scope: Scope, own: Owned | None = None) -> DependsMarker:
+def needs(scope: Scope, own: Owned | None = None, stores: Stores = Stores.NOTHING) -> DependsMarker:
     """Return the dependency that declares what a route needs.
 
     Args:
         scope: Scope of the key; `admin` includes all.
         own: What the path names, as in `{job_id}`, that has to belong to the caller, unless they are an admin.
+        stores: What the route stores, for which there must be room.
 
     Returns:
         For the route's or router's `dependencies`.
     """
-    marker = Security(Guard(scope, own), scopes=[scope.value])
+    marker = Security(Guard(scope, own, stores), scopes=[scope.value])
     assert isinstance(marker, DependsMarker)
     return marker
 

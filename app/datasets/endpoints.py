@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Response, UploadFile
 
 from app.access.callers import CallerDep
-from app.access.policies import needs
+from app.access.policies import Stores, needs
 from app.datasets import service
 from app.datasets.schemas import Dataset, DatasetList, Derivation, parse_options
 from app.paging import Cursor, Limit
@@ -16,6 +16,9 @@ from app.services import ServicesDep
 from registry.contract import Scope
 from registry.errors import RequestRefusedError
 from registry.names import Name
+from registry.owners import Owned
+
+Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 
@@ -24,7 +27,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
     "",
     status_code=202,
     responses={200: {"model": Dataset}, **problem_responses(400, 404, 409, 413, 429)},
-    dependencies=[needs(Scope.WRITE)],
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def upload_dataset(
     services: ServicesDep,
@@ -82,7 +85,7 @@ def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
     "/{dataset_id}/derive",
     status_code=201,
     responses={200: {"model": Dataset}, **problem_responses(404, 409)},
-    dependencies=[needs(Scope.WRITE)],
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def derive_dataset(
     services: ServicesDep, caller: CallerDep, response: Response, dataset_id: str, body: Derivation
@@ -95,3 +98,19 @@ def derive_dataset(
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
+
+
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    responses=problem_responses(404, 409),
+    dependencies=[needs(Scope.WRITE, own=Owned.DATASET)],
+)
+def delete_dataset(services: ServicesDep, dataset_id: str, force: Force = False) -> None:
+    """Delete a data set, at once and for good. The same upload makes it anew.
+
+    Refused while a job that has not ended needs it, and with `dataset_in_use` while patches name it; `force` overrules
+    the second. Versions stay. The next `POST /v1/gc`, or the service within the hour, frees the bytes that nothing else
+    needs.
+    """
+    service.delete_dataset(services, dataset_id, force=force)

@@ -16,7 +16,6 @@ import structlog
 from app.datasets.schemas import Dataset, DatasetList, Derivation
 from app.jobs.quota import check_quota
 from app.services import Services
-from app.uploads.service import Uploads
 from app.webhooks.targets import check_target
 from registry.contract import DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
@@ -24,6 +23,7 @@ from registry.errors import NotFoundError, RequestRefusedError
 from registry.intake.classnames import name_classes
 from registry.intake.reading import look
 from registry.jobs import Jobs
+from registry.removal import Removal
 from registry.tables import DatasetRow
 
 _COPY_BYTES = 1 << 20
@@ -64,6 +64,24 @@ def get_dataset(services: Services, identifier: str) -> Dataset:
         return Dataset.of(row, Jobs(session).get(row.job_id))
 
 
+def delete_dataset(services: Services, identifier: str, *, force: bool) -> None:
+    """Delete the data set, here at once and in what other processes keep of it soon.
+
+    Args:
+        services: The application's services.
+        identifier: The data set.
+        force: Whether patches that have ended may go on naming it.
+
+    Raises:
+        NotFoundError: There is no such data set.
+        ConflictError: Something needs it.
+    """
+    with services.database.write() as session:
+        Removal(session).delete_dataset(identifier, force=force)
+    services.labels.forget(identifier)
+    _log.info("data set deleted", dataset=identifier, force=force)
+
+
 def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Dataset, bool]:
     """Return the data set of this archive and whether a job was started for it.
 
@@ -86,6 +104,7 @@ def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Da
         shutil.copyfileobj(archive, file, _COPY_BYTES)
         archive.close()
         file.flush()
+        services.storage.require_quota(asked.owner, file.tell())  # a body in chunks has not told its length before
         return _submit_file(services, Path(file.name), asked)
 
 
@@ -106,7 +125,7 @@ def submit_upload(services: Services, upload_id: str, asked: Submission) -> tupl
         ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
         RequestRefusedError: The options do not fit it; the upload stays.
     """
-    uploads = Uploads(services.settings)
+    uploads = services.uploads
     found = _submit_file(services, uploads.get_complete(upload_id).path, asked)
     with suppress(NotFoundError):  # somebody else has just sent the same request
         uploads.remove(upload_id)
@@ -147,7 +166,7 @@ def derive(services: Services, identifier: str, body: Derivation, owner: str | N
     """
     with services.database.write() as session:
         datasets = Datasets(session)
-        source = datasets.get(identifier)
+        source = datasets.hold(identifier)
         if source.state != DatasetState.READY:
             raise RequestRefusedError(
                 "dataset_not_ready", f"Data set {identifier} is {source.state}.", f"Job {source.job_id} tells more."
@@ -170,6 +189,7 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         rejected=source.rejected or [],
         layout=source.layout,
         duplicates=source.duplicates,
+        blob_bytes=source.blob_bytes,
     )
 
 
@@ -178,7 +198,14 @@ def _start(services: Services, path: Path, asked: Submission) -> tuple[Dataset, 
     with services.database.write() as session:
         check_quota(session, asked.owner, services.settings.max_unfinished_jobs)
         datasets = Datasets(session)
-        row, created = datasets.submit(asked.name, archive_sha256, asked.options, asked.owner, asked.webhook_url)
+        row, created = datasets.submit(
+            asked.name,
+            archive_sha256,
+            asked.options,
+            asked.owner,
+            asked.webhook_url,
+            archive_bytes=path.stat().st_size,
+        )
         jobs = Jobs(session)
         if created:
             jobs.mark_rung(row.job_id)

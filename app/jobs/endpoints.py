@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from app.access.policies import needs
+from app.access.policies import Stores, needs
 from app.jobs import service
 from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
 from app.paging import Cursor, Limit
@@ -89,7 +89,12 @@ def cancel_job(services: ServicesDep, job_id: str) -> Job:
     return Job.of(service.cancel_job(services, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, responses=problem_responses(404, 409, 429), dependencies=[_OWN])
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    responses=problem_responses(404, 409, 429),
+    dependencies=[needs(Scope.WRITE, own=Owned.JOB, stores=Stores.UNCOUNTED)],
+)
 def retry_job(services: ServicesDep, job_id: str) -> Job:
     """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
     return Job.of(service.retry_job(services, job_id))

@@ -100,8 +100,9 @@ class StoredLabels:
             return labels
 
     def forget(self, identifier: str) -> None:
-        """Let go of a label set, because it has been removed."""
-        self._drop((LabelSource.LABEL_SET, identifier))
+        """Let go of a label set or data set, because it has been removed."""
+        for source in LabelSource:
+            self._drop((source, identifier))
 
     def _drop(self, key: _Key) -> None:
         with self._lock:

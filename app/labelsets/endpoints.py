@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
-from app.access.policies import needs
+from app.access.policies import Stores, needs
 from app.labelsets import service
 from app.labelsets.schemas import LabelSet, LabelSetList, LabelSetRequest
 from app.paging import Cursor, Limit
@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
     "",
     status_code=201,
     responses={200: {"model": LabelSet}, **problem_responses()},
-    dependencies=[needs(Scope.WRITE)],
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def create_label_set(services: ServicesDep, caller: CallerDep, response: Response, body: LabelSetRequest) -> LabelSet:
     """Store labels and templates, to be named by id in classify requests.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 
 import torch
@@ -12,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
+from app.storage.service import Storage
 from app.version_cache import VersionCache
 from paint_core.models import BaseModel
 from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
@@ -25,12 +27,21 @@ class StateCollector(Collector):
         versions: Keeps others in memory.
         bases: Loaded base models by fingerprint.
         shadow: Compares versions.
+        storage: Tells what is free on the disks.
     """
 
-    def __init__(self, engine: Engine, versions: VersionCache, bases: Mapping[str, BaseModel], shadow: Shadow) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        versions: VersionCache,
+        bases: Mapping[str, BaseModel],
+        shadow: Shadow,
+        storage: Storage,
+    ) -> None:
         self._engine = engine
         self._versions = versions
         self._shadow = shadow
+        self._storage = storage
         self._device = next(iter(bases.values())).device
 
     def collect(self) -> Iterable[Metric]:
@@ -57,6 +68,12 @@ class StateCollector(Collector):
         kept.add_metric(("heads",), self._engine.heads.num_bytes)
         kept.add_metric(("versions",), self._versions.num_bytes)
         yield kept
+        with suppress(OSError):  # a disk that is gone: no figure is better than none of all
+            yield GaugeMetricFamily(
+                "paintbox_data_free_bytes",
+                "Bytes free on the disk of the data that has the least to spare.",
+                self._storage.room().free_bytes,
+            )
         if self._device.type == "cuda":
             yield from self._read_device()
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from app.access.callers import CallerDep
-from app.access.policies import needs
+from app.access.policies import Stores, needs
 from app.paging import Cursor, Limit
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
@@ -25,7 +25,12 @@ IdempotencyKey = Annotated[
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
-@router.post("", status_code=202, responses=problem_responses(404, 409, 429), dependencies=[needs(Scope.WRITE)])
+@router.post(
+    "",
+    status_code=202,
+    responses=problem_responses(404, 409, 429),
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
 def start_patch(
     services: ServicesDep,
     caller: CallerDep,
@@ -63,7 +68,7 @@ def get_patch(services: ServicesDep, patch_id: str) -> Patch:
     "/{patch_id}/reselect",
     status_code=201,
     responses={200: {"model": Reselected, "description": "Known already"}, **problem_responses(404, 409)},
-    dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
+    dependencies=[needs(Scope.WRITE, own=Owned.PATCH, stores=Stores.UNCOUNTED)],
 )
 def reselect(
     services: ServicesDep, caller: CallerDep, response: Response, patch_id: str, body: ReselectRequest
@@ -74,3 +79,18 @@ def reselect(
     if not reselected.is_new:
         response.status_code = 200
     return reselected
+
+
+@router.delete(
+    "/{patch_id}",
+    status_code=204,
+    responses=problem_responses(404, 409),
+    dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
+)
+def delete_patch(services: ServicesDep, patch_id: str) -> None:
+    """Delete a patch with its report and its jobs, at once and for good.
+
+    Refused while its job has not ended, and with `patch_in_use` while versions of it are there, in the trash too. The
+    next `POST /v1/gc`, or the service within the hour, frees the bytes that nothing else needs.
+    """
+    service.delete_patch(services, patch_id)

@@ -24,6 +24,7 @@ from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
 from registry.patches import Patches
+from registry.removal import Removal
 from registry.tables import BaseModelRow, PatchRow
 from registry.versions import Versions
 
@@ -43,6 +44,22 @@ def get_patch(services: Services, patch_id: str) -> Patch:
     """Return the patch."""
     with services.database.read() as session:
         return _resource(session, Patches(session).get(patch_id))
+
+
+def delete_patch(services: Services, patch_id: str) -> None:
+    """Delete the patch.
+
+    Args:
+        services: The application's services.
+        patch_id: The patch.
+
+    Raises:
+        NotFoundError: There is no such patch.
+        ConflictError: Its job has not ended, or it has versions.
+    """
+    with services.database.write() as session:
+        Removal(session).delete_patch(patch_id)
+    _log.info("patch deleted", patch=patch_id)
 
 
 def start_patch(

@@ -80,6 +80,14 @@ class Comparison(BaseModel):
     dropped_images: int = Field(description="Not compared, because the shadow was busy or failed")
 
 
+class StorageRoom(BaseModel):
+    """The disk of the data that has the least to spare."""
+
+    free_bytes: int
+    min_free_bytes: int = Field(description="Below it nothing is added: 507 `storage_full`")
+    max_stored_bytes: int = Field(description="What one owner may store, where there are keys")
+
+
 class System(BaseModel):
     """What runs here."""
 
@@ -95,6 +103,7 @@ class System(BaseModel):
     canary: Companion
     shadow: Companion
     comparison: Comparison | None
+    storage: StorageRoom
     replica: str = Field(description="Id of this process, new at each start")
     replicas: list[Replica] = Field(description="All API processes of the installation, the oldest first")
     database_fault: str | None = Field(

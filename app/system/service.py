@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Mapping
 from datetime import timedelta
@@ -40,6 +41,7 @@ def check_ready(services: Services) -> Ready:
         "model": Check(ok=True, required=True, detail=f"serving version {served.version_id}"),
         **_check_database(services, served.version_id),
         "broker": _check_broker(services),
+        "storage": _check_storage(services),
     }
     status = "ok" if all(check.ok for check in checks.values()) else "degraded"
     return Ready(status=status, checks=checks)  # type: ignore[arg-type]
@@ -82,6 +84,7 @@ def describe_system(services: Services) -> System:
         canary=_describe_companion(services, CANARY_ALIAS, named, services.settings.canary_share),
         shadow=_describe_companion(services, SHADOW_ALIAS, named, services.settings.shadow_share),
         comparison=_describe_comparison(services.shadow.tally),
+        storage=_describe_storage(services),
         replica=own.id,
         replicas=sorted([*others, own], key=lambda each: (each.started_at, each.id)),
         database_fault=fault,
@@ -161,6 +164,18 @@ def _check_database(services: Services, serving: int) -> dict[str, Check]:
         "database": Check(ok=True, required=False, detail="answers"),
         "alias": Check(ok=agrees, required=False, detail=detail),
     }
+
+
+def _check_storage(services: Services) -> Check:
+    try:
+        room = services.storage.room()
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+        return Check(ok=False, required=False, detail=f"cannot be looked at ({reason}); classification goes on")
+    detail = f"{room.free_bytes:,} bytes free"
+    if room.spare_bytes < 0:
+        detail += f", fewer than {room.min_free_bytes:,}; nothing is added, classification goes on"
+    return Check(ok=room.spare_bytes >= 0, required=False, detail=detail)
 
 
 def _check_broker(services: Services) -> Check:

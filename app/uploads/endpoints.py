@@ -7,11 +7,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 
-from app.access.policies import needs
+from app.access.callers import CallerDep
+from app.access.policies import Stores, needs
 from app.errors import UnsupportedMediaTypeError, UploadRefusedError
 from app.problems import problem_responses
 from app.services import ServicesDep
-from app.uploads.service import Upload, Uploads
+from app.uploads.service import Upload
 from registry.contract import Scope
 
 TUS_VERSION = "1.0.0"
@@ -43,27 +44,31 @@ def _answer(status: int, upload: Upload | None = None, **headers: str) -> Respon
     status_code=201,
     response_class=Response,
     responses=problem_responses(412, 413),
-    dependencies=[needs(Scope.WRITE)],
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
-def begin_upload(services: ServicesDep, upload_length: NumBytes) -> Response:
+def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumBytes) -> Response:
     """Begin an upload that may be sent in parts and continued after an interruption (tus 1.0.0).
 
     The header `Location` names it. Once it is complete, `POST /v1/datasets` with its id as `upload` makes a data set
-    of it. It is removed when nothing came for a day.
+    of it. It is removed when nothing came for a day. The length counts as stored from now on.
     """
-    upload = Uploads(services.settings).create(upload_length)
+    services.storage.require_quota(caller.owner, upload_length)
+    upload = services.uploads.create(upload_length, caller.owner)
     return _answer(201, upload, Location=f"/v1/uploads/{upload.id}")
 
 
 @router.head(
     "/{upload_id}",
     response_class=Response,
-    responses=problem_responses(404, 412),
+    responses=problem_responses(404, 409, 412),
     dependencies=[needs(Scope.WRITE)],
 )
-def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
-    """Tell how much of an upload is there: `Upload-Offset` of `Upload-Length` bytes."""
-    upload = Uploads(services.settings).get(upload_id)
+async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
+    """Tell how much of an upload is there: `Upload-Offset` of `Upload-Length` bytes.
+
+    A request that adds to it, but whose sender has fallen silent, is ended before.
+    """
+    upload = await services.uploads.find_offset(upload_id)
     return _answer(200, upload, **{"Upload-Length": str(upload.num_bytes)})
 
 
@@ -71,17 +76,21 @@ def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
     "/{upload_id}",
     status_code=204,
     response_class=Response,
-    responses=problem_responses(404, 409, 412, 413, 415),
-    dependencies=[needs(Scope.WRITE)],
+    responses=problem_responses(404, 408, 409, 412, 413, 415),
+    dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 async def append_to_upload(
     services: ServicesDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
 ) -> Response:
-    """Append the body to an upload. What came before a broken connection stays; HEAD tells how much that is."""
+    """Append the body to an upload. What came before a broken connection stays; HEAD tells how much that is.
+
+    A request takes over from an older one that still adds to the same upload. One whose sender sends nothing for 20
+    seconds is ended.
+    """
     media_type = request.headers.get("content-type", "")
     if media_type != PART_MEDIA_TYPE:
         raise UnsupportedMediaTypeError(media_type, (PART_MEDIA_TYPE,))
-    upload = await Uploads(services.settings).append(upload_id, upload_offset, request.stream())
+    upload = await services.uploads.append(upload_id, upload_offset, request.stream())
     return _answer(204, upload)
 
 
@@ -89,10 +98,10 @@ async def append_to_upload(
     "/{upload_id}",
     status_code=204,
     response_class=Response,
-    responses=problem_responses(404, 412),
+    responses=problem_responses(404, 409, 412),
     dependencies=[needs(Scope.WRITE)],
 )
 def remove_upload(services: ServicesDep, upload_id: UploadId) -> Response:
     """Remove an upload that will not be finished."""
-    Uploads(services.settings).remove(upload_id)
+    services.uploads.remove(upload_id)
     return _answer(204)

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
-from app.access.policies import needs
+from app.access.policies import Stores, needs
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
@@ -61,7 +61,12 @@ def list_versions(
     return service.list_versions(services, limit, cursor, tag, trashed)
 
 
-@router.post("/versions", status_code=201, responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+@router.post(
+    "/versions",
+    status_code=201,
+    responses=problem_responses(404, 409),
+    dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
+)
 def make_version(services: ServicesDep, caller: CallerDep, response: Response, body: VersionRequest) -> Version:
     """Compose a version of task vectors, patches and versions, or remove a patch from one. No training: seconds."""
     version = service.make_version(services, body, caller.owner)
@@ -119,7 +124,7 @@ def verify(services: ServicesDep, version_id: VersionId) -> Verification:
     "/versions/{version_id}/export",
     response_class=StreamingResponse,
     responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409)},
-    dependencies=[needs(Scope.READ)],
+    dependencies=[needs(Scope.READ, stores=Stores.UNCOUNTED)],
 )
 def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
     """A tar of a folder that open_clip loads: weights, configuration, `README.md` and, if measured, results."""
@@ -128,9 +133,11 @@ def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
 
 @router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])
 def collect_garbage(services: ServicesDep, dry_run: DryRun = False) -> Collected:
-    """Purge versions that have been in the trash for long, and the task vectors that then no version needs.
+    """Purge versions that have been in the trash for long, and free the bytes that nothing needs any more.
 
-    What an alias names, or another version was made from, stays. The service does the same by itself every hour.
+    What an alias names, or another version was made from, stays. Freed are task vectors that no version needs then, and
+    what deleted data sets and patches, failed uploads and patches that failed or were cancelled long ago have left;
+    nothing that was stored within the last hour. The service does the same by itself every hour.
     """
     return service.empty_trash(services, dry_run)
 

@@ -27,7 +27,7 @@ class Verification(BaseModel):
 
 
 class FreedBlob(BaseModel):
-    """A task vector that no version needs."""
+    """A blob that nothing needs."""
 
     sha256: str
     num_bytes: int
@@ -46,8 +46,9 @@ class Collected(BaseModel):
     dry_run: bool
     versions: list[int] = Field(description="Purged")
     kept: list[KeptVersion]
-    task_vectors: list[FreedBlob]
-    num_bytes: int
+    task_vectors: list[FreedBlob] = Field(description="That no version needs")
+    blobs: list[FreedBlob] = Field(description="Left by deleted data sets and patches and by failed jobs")
+    num_bytes: int = Field(description="Of all of them")
 
     @classmethod
     def of(cls, garbage: Garbage, dry_run: bool) -> Collected:
@@ -57,5 +58,6 @@ class Collected(BaseModel):
             versions=list(garbage.versions),
             kept=[KeptVersion(version=version, reason=reason) for version, reason in garbage.kept.items()],
             task_vectors=[FreedBlob(sha256=sha, num_bytes=size) for sha, size in garbage.task_vectors.items()],
+            blobs=[FreedBlob(sha256=sha, num_bytes=size) for sha, size in garbage.blobs.items()],
             num_bytes=garbage.num_bytes,
         )

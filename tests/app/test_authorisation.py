@@ -26,7 +26,7 @@ from registry.label_sets import LabelSets, label_set_id
 from registry.patches import Patches
 from registry.versions import Versions
 from tests.app.patched import add_patch
-from tests.app.world import World, add_ready_dataset, check_plain_error, check_problem, open_world
+from tests.app.world import World, check_plain_error, check_problem, open_world
 
 OWNER, OTHER = "owner", "other"
 DOCUMENT = create_app(AppSettings()).openapi()
@@ -92,7 +92,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
     keyed.client.headers["authorization"] = f"Bearer {tokens[Scope.ADMIN, OWNER]}"
     patch = add_patch(keyed)
     del keyed.client.headers["authorization"]
-    dataset_id = add_ready_dataset(keyed.services, ["a"])
+    dataset_id = patch.task  # in use, as the patch is by its version: neither goes, whoever asks
     with keyed.services.database.write() as session:
         dataset, row = Datasets(session).get(dataset_id), Patches(session).get(patch.id)
         version = Versions(session).get(patch.version)
@@ -149,7 +149,9 @@ def test_the_document_names_the_policy_of_every_protected_route() -> None:
     assert {str(route) for route in ROUTES if route.scope is None} == OPEN
     assert {str(route) for route in ROUTES if route.scope is Scope.CLASSIFY} == CLASSIFY
     assert {str(route): route.owned for route in ROUTES if route.owned} == {
+        "DELETE /v1/datasets/{dataset_id}": "dataset",
         "POST /v1/patches/{patch_id}/reselect": "patch",
+        "DELETE /v1/patches/{patch_id}": "patch",
         "POST /v1/jobs/{job_id}/cancel": "job",
         "POST /v1/jobs/{job_id}/retry": "job",
         "PATCH /v1/versions/{version_id}": "version",

@@ -1,9 +1,12 @@
 """Uploads in parts: tus 1.0.0, interrupted, continued, and made into a data set."""
 
+import asyncio
 import fcntl
 import os
 import socket
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,12 +14,21 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.uploads.service import EXPIRES_SECONDS
+from app.errors import UploadRefusedError
+from app.storage.cleaning import clean_up
+from app.uploads.service import EXPIRES_SECONDS, Upload, Uploads
+from registry.disk import Disks
 from tests.app.world import World, check_problem, open_world, serve
 from tests.registry.uploads import FOLDERS, pack
 
 TUS = {"Tus-Resumable": "1.0.0"}
 PART = "application/offset+octet-stream"
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Uploads:
+    """Uploads whose senders may be silent for a moment only."""
+    return Uploads(tmp_path / "u", Disks([tmp_path], 0), max_bytes=100, max_per_owner=9, silent_seconds=0.3)
 
 
 def begin(client: TestClient, num_bytes: int) -> str:
@@ -103,6 +115,160 @@ def test_two_who_add_to_one_upload_do_not_mix(world: World) -> None:
         check_problem(append(world.client, path, 0, b"12345"), 409, "upload_busy")
     assert append(world.client, path, 0, b"12345").status_code == 204
     world.client.delete(path, headers=TUS)
+
+
+@contextmanager
+def stalled(world: World, path: str, sent: bytes, num_bytes: int) -> Iterator[socket.socket]:
+    """A connection over which half a part has come, and that stays open without a word."""
+    with serve(world) as address:
+        host, port = urlsplit(address).hostname, urlsplit(address).port
+        with socket.create_connection((host, port), timeout=30) as connection:
+            lines = [f"PATCH {path} HTTP/1.1", f"Host: {host}", "Tus-Resumable: 1.0.0", "Upload-Offset: 0"]
+            lines += [f"Content-Type: {PART}", f"Content-Length: {num_bytes}", "", ""]
+            connection.sendall("\r\n".join(lines).encode() + sent)
+            until(lambda: bool(world.services.uploads._turns))
+            yield connection
+
+
+def until(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_sender_who_comes_back_takes_over_from_the_request_that_hangs(world: World) -> None:
+    path = begin(world.client, 1000)
+    with stalled(world, path, b"x" * 600, 1000) as connection:
+        until(lambda: append(world.client, path, 0, b"").status_code in (204, 409))
+        assert b" 409 " in connection.recv(4096).partition(b"\r\n")[0]
+    assert offset(world.client, path) == (600, 1000), "what the old request brought is kept"
+    assert append(world.client, path, 600, b"y" * 400).headers["upload-offset"] == "1000"
+    world.client.delete(path, headers=TUS)
+
+
+def test_asking_for_the_offset_ends_a_request_whose_sender_has_fallen_silent(world: World) -> None:
+    path = begin(world.client, 1000)
+    with stalled(world, path, b"x" * 600, 1000):
+        until(lambda: offset(world.client, path) == (600, 1000))
+        assert world.services.uploads._turns == {}
+        assert append(world.client, path, 600, b"y" * 400).status_code == 204
+    world.client.delete(path, headers=TUS)
+
+
+def test_a_sender_who_is_heard_of_goes_on_while_somebody_asks_for_the_offset(uploads: Uploads) -> None:
+    async def send() -> Upload:
+        upload = uploads.create(30)
+
+        async def parts() -> AsyncIterator[bytes]:
+            for part in (b"a" * 10, b"b" * 10, b"c" * 10):
+                yield part
+                await uploads.find_offset(upload.id)
+
+        return await uploads.append(upload.id, 0, parts())
+
+    assert asyncio.run(send()).offset == 30
+
+
+def test_a_sender_who_says_nothing_for_long_is_ended_and_what_came_is_kept(uploads: Uploads) -> None:
+    async def send() -> None:
+        upload = uploads.create(30)
+
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"a" * 10
+            await asyncio.sleep(60)
+
+        with pytest.raises(UploadRefusedError, match="Nothing came") as caught:
+            await uploads.append(upload.id, 0, parts())
+        assert caught.value.code == "upload_stalled"
+        assert (await uploads.find_offset(upload.id)).offset == 10
+
+    asyncio.run(send())
+
+
+def test_the_newest_of_many_senders_wins_and_no_byte_is_mixed(uploads: Uploads) -> None:
+    async def race() -> bytes:
+        upload = uploads.create(40)
+
+        async def slow(letter: bytes) -> AsyncIterator[bytes]:
+            for _ in range(4):
+                yield letter * 10
+                await asyncio.sleep(0.05)
+
+        async def send(letter: bytes) -> str:
+            try:
+                at = (await uploads.find_offset(upload.id)).offset
+                await uploads.append(upload.id, at, slow(letter))
+            except UploadRefusedError as error:
+                return error.code
+            return "done"
+
+        codes = await asyncio.gather(*(send(letter) for letter in (b"a", b"b", b"c")))
+        assert set(codes) <= {"done", "upload_taken_over", "offset_mismatch", "upload_too_large"}
+        return upload.path.read_bytes()
+
+    content = asyncio.run(race())
+    assert len(content) % 10 == 0
+    assert all(len(set(content[start : start + 10])) == 1 for start in range(0, len(content), 10))
+
+
+def test_the_number_of_uploads_has_a_bound_for_an_owner_and_for_all(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path / "uploads", Disks([tmp_path], 0), max_bytes=100, max_per_owner=2)
+    for owner in ("alice", "alice", "bob"):
+        uploads.create(0, owner)
+    with pytest.raises(UploadRefusedError, match="DELETE") as caught:
+        uploads.create(0, "alice")
+    assert caught.value.code == "too_many_uploads"
+    for _ in range(17):
+        uploads.create(0)
+    with pytest.raises(UploadRefusedError, match="20 uploads"):
+        uploads.create(0)
+
+
+def test_too_many_uploads_are_told_over_http(tmp_path: Path) -> None:
+    with open_world(tmp_path, max_uploads=1) as world:
+        paths = [begin(world.client, 5) for _ in range(10)]
+        check_problem(world.client.post("/v1/uploads", headers=TUS | {"Upload-Length": "5"}), 429, "too_many_uploads")
+        world.client.delete(paths[0], headers=TUS)
+        begin(world.client, 5)
+
+
+def test_processes_that_share_a_folder_share_the_uploads(tmp_path: Path) -> None:
+    shared = {"upload_dir": tmp_path / "shared", "database_url": f"sqlite:///{tmp_path / 'paintbox.db'}"}
+    with (
+        open_world(tmp_path / "first", **shared) as first,
+        open_world(tmp_path / "second", **shared) as second,
+    ):
+        path = begin(first.client, 10)
+        assert append(second.client, path, 0, b"12345").status_code == 204
+        assert append(first.client, path, 5, b"67890").status_code == 204
+        assert offset(second.client, path) == (10, 10)
+        gone = append(second.client, "/v1/uploads/" + "0" * 32, 0, b"x")
+        check_problem(gone, 404, "not_found")
+
+
+def test_an_upload_that_another_process_may_have_is_told_with_what_to_do(tmp_path: Path) -> None:
+    shared = {"database_url": f"sqlite:///{tmp_path / 'paintbox.db'}"}
+    with (
+        open_world(tmp_path / "first", **shared) as first,
+        open_world(tmp_path / "second", **shared) as second,
+    ):
+        path = begin(first.client, 10)
+        problem = check_problem(append(second.client, path, 0, b"12345"), 409, "upload_elsewhere")
+        assert "PAINTBOX_UPLOAD_DIR" in problem["next"]
+        form = {"name": "x", "upload": path.rpartition("/")[2]}
+        check_problem(second.client.post("/v1/datasets", data=form), 409, "upload_elsewhere")
+        assert offset(first.client, path) == (0, 10)
+
+
+def test_expired_uploads_go_without_anybody_beginning_another(world: World) -> None:
+    path = begin(world.client, 10)
+    (file,) = stored(world)
+    past = time.time() - EXPIRES_SECONDS - 1
+    os.utime(file, (past, past))
+    clean_up(world.services)
+    assert stored(world) == []
+    assert world.client.head(path, headers=TUS).status_code == 404
 
 
 def test_an_upload_that_nobody_goes_on_with_is_removed(world: World) -> None:

@@ -29,10 +29,13 @@ class Installation:
     database: Database
     blobs: FileBlobStore
 
-    def submit_dataset(self, archive: Path, options: DatasetOptions | None = None) -> DatasetRow:
+    def submit_dataset(
+        self, archive: Path, options: DatasetOptions | None = None, owner: str | None = None
+    ) -> DatasetRow:
         with self.database.write() as session:
-            sha256 = self.blobs.put_file(archive)
-            return Datasets(session).submit(archive.stem, sha256, options or DatasetOptions())[0]
+            sha256, size = self.blobs.put_file(archive), archive.stat().st_size
+            chosen = options or DatasetOptions()
+            return Datasets(session).submit(archive.stem, sha256, chosen, owner, archive_bytes=size)[0]
 
     def ingest(self, archive: Path, options: DatasetOptions | None = None) -> DatasetRow:
         row = self.submit_dataset(archive, options)

@@ -1,18 +1,20 @@
 """Ingest of every kind of upload, in a real trainer process: what is stored is what anybody's tools read."""
 
 import io
+import random
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from paint_core.models import BaseModel
 from registry.contract import JobStatus
 from registry.datasets import DatasetOptions
 from registry.shards import read_shard
 from registry.tables import DatasetRow
 from tests.builders import WORDS, digit_pngs
 from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
-from tests.worker.conftest import Installation
+from tests.worker.conftest import Installation, install
 from worker.supervisor import Supervisor
 
 
@@ -132,3 +134,37 @@ def test_what_only_unpacking_shows_fails_the_job_with_its_code(
     dataset = installation.ingest(pack(tmp_path / "x", members, "tar.gz"))
     job = installation.job(dataset.job_id)
     assert (dataset.state, job.status, job.error_code) == ("failed", JobStatus.FAILED, code)
+
+
+def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is_too_much(
+    tmp_path: Path, starter: BaseModel
+) -> None:
+    small = install(tmp_path / "data", starter, max_stored_bytes=100_000)
+    noise = random.Random(0)
+    members = {}
+    for number in range(20):
+        picture = io.BytesIO()
+        Image.frombytes("RGB", (64, 64), noise.randbytes(3 * 64 * 64)).save(picture, "BMP")
+        members[f"{'ab'[number % 2]}/{number}.bmp"] = picture.getvalue()
+    archive = pack(tmp_path / "x", members)
+    row = small.submit_dataset(archive, owner="alice")
+    Supervisor(small.settings).run(row.job_id)
+    failed = small.job(row.job_id)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, "storage_quota")
+    assert "'alice'" in (failed.error_detail or "")
+    assert not list(small.settings.scratch_dir.iterdir())
+    nobodys = small.submit_dataset(pack(tmp_path / "y", {**members, "a/20.bmp": members["a/0.bmp"]}))
+    Supervisor(small.settings).run(nobodys.job_id)
+    made = small.dataset(nobodys.id)
+    assert made.state == "ready"
+    sizes = {shard["sha256"]: small.blobs.fetch(shard["sha256"]).stat().st_size for shard in made.shards.values()}
+    assert made.blob_bytes == sizes
+    small.database.close()
+
+
+def test_an_upload_that_would_fill_the_disk_fails_and_says_why(tmp_path: Path, starter: BaseModel) -> None:
+    low = install(tmp_path / "data", starter, min_free_bytes=1 << 60)
+    dataset = low.ingest(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
+    job = low.job(dataset.job_id)
+    assert (dataset.state, job.error_code) == ("failed", "storage_full")
+    low.database.close()

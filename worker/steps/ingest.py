@@ -21,6 +21,7 @@ from registry.intake.reading import read_upload
 from registry.jobs import Jobs
 from registry.names import shorten
 from registry.shards import write_shard
+from worker.allowance import Allowance
 from worker.duplicates import find_duplicates
 from worker.progress import ProgressMeter
 from worker.run import Run
@@ -51,7 +52,7 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
     _refuse_emptied(plan, accepted)
     splits = assign_splits(list(accepted))
     meter.enter("store")
-    shards = _store(run, scratch, plan, splits, classnames, meter)
+    shards, blob_bytes = _store(run, scratch, plan, splits, classnames, meter)
     display = dict(zip(plan.classes, classnames, strict=True))
     return DatasetContent(
         classnames=classnames,
@@ -61,6 +62,7 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
         rejected=plan.rejects.as_json(),
         layout=plan.layout,
         duplicates=find_duplicates(splits, {image.name: digest for image, digest in accepted.items()}),
+        blob_bytes=blob_bytes,
     )
 
 
@@ -98,16 +100,19 @@ def _store(
     splits: Mapping[str, Sequence[Image]],
     classnames: tuple[str, ...],
     meter: ProgressMeter,
-) -> dict[str, Any]:
-    """Return the shards by split."""
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return the shards by split, and their sizes by hash."""
     labels = {name: label for label, name in enumerate(plan.classes)}
+    allowance = Allowance.of(run)
     shards: dict[str, Any] = {}
+    blob_bytes: dict[str, int] = {}
     for split, images in splits.items():
         path = scratch / f"{split}.parquet"
-        num_images = write_shard(path, _rows(plan, images, labels, meter), classnames)
+        num_images = write_shard(path, allowance.spend(_rows(plan, images, labels, meter)), classnames)
         shards[split] = {"sha256": run.blobs.put_file(path), "num_images": num_images}
+        blob_bytes[shards[split]["sha256"]] = path.stat().st_size
         path.unlink()
-    return shards
+    return shards, blob_bytes
 
 
 def _rows(

@@ -1,0 +1,65 @@
+"""Refuses requests that would store something for which there is no room, before their bodies are read."""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access.callers import Caller
+from app.access.policies import Policies, Stores
+from app.problems import known_problem
+from app.services import Services
+from app.storage.service import Storage
+from registry.errors import StorageFullError, StorageQuotaError
+
+_LOOK_BYTES = 32 << 20
+"""How much of a body is taken in before the disk is looked at again: others fill it meanwhile."""
+
+
+class StorageGuard:
+    """Looks at disk and quota before a request that stores something, and at the disk while its body comes in.
+
+    Args:
+        app: What to call.
+        policies: What each route needs, and whether it stores something.
+    """
+
+    def __init__(self, app: ASGIApp, policies: Policies) -> None:
+        self._app = app
+        self._policies = policies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        guard = self._policies.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if guard is None or guard.stores is Stores.NOTHING:
+            return await self._app(scope, receive, send)
+        services: Services = scope["app"].state.services
+        stated = Headers(scope=scope).get("content-length", "")
+        num_bytes = int(stated) if stated.isdecimal() and len(stated) < 20 else 0
+        try:
+            await run_in_threadpool(_require, services.storage, guard.stores, scope["state"]["caller"], num_bytes)
+        except (StorageFullError, StorageQuotaError) as error:
+            return await known_problem(scope["state"]["request_id"], error)(scope, receive, send)
+        num_unseen = 0
+
+        async def receive_watched() -> Message:
+            nonlocal num_unseen
+            message = await receive()
+            num_unseen += len(message.get("body", b""))
+            if num_unseen > _LOOK_BYTES:
+                num_unseen = 0
+                await run_in_threadpool(services.storage.require_room)
+            return message
+
+        await self._app(scope, receive_watched, send)
+
+
+def _require(storage: Storage, stores: Stores, caller: Caller, num_bytes: int) -> None:
+    storage.require_room(num_bytes)
+    if stores is Stores.COUNTED:
+        try:
+            storage.require_quota(caller.owner, num_bytes)
+        except SQLAlchemyError:  # the route needs the database, too, and says what is wrong with it
+            return

@@ -1,0 +1,55 @@
+"""Whether there is room for what a request would store: on the disk, and within its owner's quota."""
+
+from __future__ import annotations
+
+from app.uploads.service import Uploads
+from registry.database import Database
+from registry.disk import Disks, Room
+from registry.errors import StorageQuotaError
+from registry.usage import Usage
+
+_FORM_BYTES = 1 << 20
+"""What a body may hold beside the bytes that are stored: the fields of a form."""
+
+
+class Storage:
+    """Answers before anything is written.
+
+    Args:
+        database: Knows what owners store.
+        uploads: Are stored, too, with the length that they were announced with.
+        disks: Where bytes are added.
+        max_stored_bytes: Of one owner.
+    """
+
+    def __init__(self, database: Database, uploads: Uploads, disks: Disks, max_stored_bytes: int) -> None:
+        self._database = database
+        self._uploads = uploads
+        self._disks = disks
+        self._max_stored_bytes = max_stored_bytes
+
+    def room(self) -> Room:
+        """Return the room on the disk that has the least to spare."""
+        return self._disks.room()
+
+    def require_room(self, num_bytes: int = 0) -> None:
+        """Refuse to store bytes for which the disk has no room; `StorageFullError` tells how much there is."""
+        self._disks.require(num_bytes)
+
+    def require_quota(self, owner: str | None, num_bytes: int) -> None:
+        """Refuse to store more for an owner who stores enough; requests at the very same moment may both get in.
+
+        Args:
+            owner: Who asks, as their key names them; without keys nobody is counted.
+            num_bytes: That are about to be stored, as far as that is known.
+
+        Raises:
+            StorageQuotaError: They store too much.
+        """
+        if owner is None:
+            return
+        with self._database.read() as session:
+            stored = Usage(session).stored_bytes(owner)
+        stored += self._uploads.announced_bytes(owner)
+        if stored + max(0, num_bytes - _FORM_BYTES) > self._max_stored_bytes:
+            raise StorageQuotaError(owner, stored, num_bytes, self._max_stored_bytes)
