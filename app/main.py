@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
+import torch
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.access.control import AccessControl
 from app.access.keyring import RELOAD_SECONDS, Keyring
@@ -187,14 +189,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         broker_url = None if doorbell else settings.broker_url.get_secret_value()
         bell = doorbell or CeleryDoorbell(settings.broker_url.get_secret_value())
         stack.callback(bell.close)
-        engine = Engine(
-            decode_threads=settings.decode_threads,
-            max_queue_images=settings.max_queue_images,
-            max_queue_texts=2 * settings.max_prompts,
-            on_batch=metrics.observe_batch,
-            pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
-            head_cache_bytes=settings.head_cache_bytes,
-        )
+        engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
         loader = VersionLoader(database, blobs, bases, lambda: engine.is_pressed)
         versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
@@ -207,7 +202,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(shadow.close)
         composer = Composer(database, blobs, bases)
         replica = Replica(database, engine, settings.replica_interval_seconds)
-        replica.announce()
+        with suppress(SQLAlchemyError):  # on a disk that is full, classification starts all the same
+            replica.announce()
         stack.callback(replica.withdraw)
         uploads, storage = _open_storage(settings, database, replica)
         streams = EventStreams(database, settings.max_event_streams)
@@ -250,6 +246,17 @@ def _open_database(settings: AppSettings, stack: ExitStack) -> Database:
     stack.callback(database.close)
     prepare_database(database, settings, say=_log.warning)
     return database
+
+
+def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) -> Engine:
+    return Engine(
+        decode_threads=settings.decode_threads,
+        max_queue_images=settings.max_queue_images,
+        max_queue_texts=2 * settings.max_prompts,
+        on_batch=metrics.observe_batch,
+        pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
+        head_cache_bytes=settings.head_cache_bytes,
+    )
 
 
 def _open_storage(settings: AppSettings, database: Database, replica: Replica) -> tuple[Uploads, Storage]:

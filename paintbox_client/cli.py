@@ -13,12 +13,14 @@ import typer
 
 from paintbox_client.commands import COMMANDS
 from paintbox_client.connection import Connection
+from paintbox_client.dataset_commands import datasets
 from paintbox_client.display import escape_unencodable, print_error, print_text
 from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
 from paintbox_client.extensions import ExtensibleGroup
 from paintbox_client.key_commands import keys
 from paintbox_client.label_set_commands import label_sets
 from paintbox_client.outages import WAIT_SECONDS
+from paintbox_client.patch_list_commands import patches
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
@@ -32,6 +34,8 @@ app = typer.Typer(
 )
 for _command in COMMANDS:
     app.command()(_command)
+app.add_typer(datasets, name="datasets")
+app.add_typer(patches, name="patches")
 app.add_typer(keys, name="keys")
 app.add_typer(label_sets, name="label-sets")
 

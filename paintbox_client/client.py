@@ -108,6 +108,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         """Return a patch, with its report once it is done."""
         return self._get(f"/v1/patches/{patch_id}")
 
+    def delete_patch(self, patch_id: str) -> None:
+        """Delete a patch with its report and its jobs, at once and for good; it must have no versions."""
+        self._send("DELETE", f"/v1/patches/{patch_id}")
+
     def reselect(self, patch_id: str, **request: Any) -> JsonObject:
         """Return the version of a finished patch at another alpha, and what validation images say about it.
 

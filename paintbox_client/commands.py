@@ -11,7 +11,7 @@ import typer
 
 from paintbox_client.client import JsonObject
 from paintbox_client.connection import AsJson, open_client
-from paintbox_client.dataset_commands import dataset, datasets, derive, upload
+from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.patch_commands import compose, patch, reselect
@@ -160,7 +160,6 @@ def version(as_json: AsJson = False) -> None:
 
 COMMANDS = (
     upload,
-    datasets,
     dataset,
     derive,
     patch,

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from paintbox_client.archives import open_archive
+from paintbox_client.errors import ApiError
 from paintbox_client.resumable import PART_BYTES, send_in_parts
 from paintbox_client.transport import Transport
 
 JsonObject = dict[str, Any]
 _SENT_AT_ONCE_BYTES = 2 * PART_BYTES  # larger files go in parts, which survive a broken connection
+_ELSEWHERE = "upload_elsewhere"
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
 
 
@@ -55,21 +57,31 @@ class DatasetCalls:
             form["manifest"] = manifest
         if webhook_url is not None:
             form["webhook_url"] = webhook_url
-        headers = {"Idempotency-Key": secrets.token_hex(16)}
-        options: Any = {"data": form, "headers": headers, "timeout": _UPLOAD_SECONDS}
         with open_archive(path) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
-                form["upload"] = send_in_parts(self._transport, stream)
-            else:
-                stream.seek(0)
-                options["files"] = {"archive": (file_name, stream, "application/octet-stream")}
-            answer: JsonObject = self._transport.send("POST", "/v1/datasets", may_repeat=True, **options)
-        return answer
+                try:
+                    return self._submit(form | {"upload": send_in_parts(self._transport, stream)})
+                except (
+                    ApiError
+                ) as error:  # several API processes without a common folder: whole files go to any of them
+                    if error.code != _ELSEWHERE:
+                        raise
+            stream.seek(0)
+            return self._submit(form, files={"archive": (file_name, stream, "application/octet-stream")})
 
     def dataset(self, dataset_id: str) -> JsonObject:
         """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
         answer: JsonObject = self._transport.get(f"/v1/datasets/{dataset_id}")
         return answer
+
+    def delete_dataset(self, dataset_id: str, force: bool = False) -> None:
+        """Delete a data set, at once and for good.
+
+        Args:
+            dataset_id: The data set.
+            force: Also if patches that have ended name it; they cannot be retried then.
+        """
+        self._transport.send("DELETE", f"/v1/datasets/{dataset_id}", params={"force": force})
 
     def derive_dataset(
         self,
@@ -94,4 +106,11 @@ class DatasetCalls:
             body["templates"] = list(templates)
         path = f"/v1/datasets/{dataset_id}/derive"
         answer: JsonObject = self._transport.send("POST", path, may_repeat=True, json=body)
+        return answer
+
+    def _submit(self, form: JsonObject, **options: Any) -> JsonObject:
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        answer: JsonObject = self._transport.send(
+            "POST", "/v1/datasets", may_repeat=True, data=form, headers=headers, timeout=_UPLOAD_SECONDS, **options
+        )
         return answer

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from paintbox_client.connection import AsJson, NoWait, open_client
-from paintbox_client.display import print_json, watch_job
+from paintbox_client.display import print_json, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.tables import print_dataset, print_datasets
 
@@ -41,11 +41,29 @@ def upload(
         print_dataset(dataset)
 
 
-def datasets(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the data sets, newest first."""
+datasets = typer.Typer()
+
+
+@datasets.callback(invoke_without_command=True)
+def list_datasets(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the data sets, newest first, or delete one."""
+    if ctx.invoked_subcommand is not None:
+        return
     with open_client(ctx) as client:
         items = client.datasets()
     print_json(items) if as_json else print_datasets(items)
+
+
+@datasets.command("delete")
+def delete_dataset(
+    ctx: typer.Context,
+    dataset_id: Annotated[str, typer.Argument(metavar="ID")],
+    force: Annotated[bool, typer.Option("--force", help="Also if patches that have ended name it.")] = False,
+) -> None:
+    """Delete a data set for good; `paintbox gc` frees its bytes."""
+    with open_client(ctx) as client:
+        client.delete_dataset(dataset_id, force)
+    print_text(f"{dataset_id} is deleted.")
 
 
 def dataset(

@@ -31,7 +31,7 @@ NOT_OURS = "unexpected_answer"
 """Code of an answer that is not in Paintbox's form: something in front of the service gave it."""
 
 _LASTING = frozenset({501, 505, 507, 511})
-_LASTING_CODES = frozenset({"job_quota", "storage_full", "model_not_loaded", "deadline_exceeded"})
+_LASTING_CODES = frozenset({"job_quota", "too_many_uploads", "storage_full", "model_not_loaded", "deadline_exceeded"})
 """Refusals that waiting alone does not lift, whatever their status."""
 
 _PASSING_CODES = frozenset({"upload_busy", "offset_mismatch"})  # a part that was lost is still being read, or was not

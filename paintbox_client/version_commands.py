@@ -59,7 +59,7 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Purge what has been in the trash for long, with the task vectors that then no version needs."""
+    """Purge what has been in the trash for long, and free the bytes that nothing needs any more."""
     with open_client(ctx) as client:
         answer = client.collect_garbage(dry_run)
     if as_json:
@@ -67,10 +67,8 @@ def gc(
     for kept in answer["kept"]:
         print_note(f"Version {kept['version']} stays: {kept['reason']}.")
     verb = "Would purge" if dry_run else "Purged"
-    num_vectors = len(answer["task_vectors"])
-    print_text(
-        f"{verb} {len(answer['versions'])} versions and {num_vectors} task vectors, {answer['num_bytes']:,} bytes."
-    )
+    counts = f"{len(answer['versions'])} versions, {len(answer['task_vectors'])} task vectors"
+    print_text(f"{verb} {counts} and {len(answer['blobs'])} other blobs: {answer['num_bytes']:,} bytes.")
 
 
 def export(

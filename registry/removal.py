@@ -47,6 +47,7 @@ class Removal(Repository):
         if patches and not force:
             raise DatasetInUseError(identifier, [each.id for each in patches])
         UnusedBlobs(self._session, self._now).add(blobs_of_dataset(row))
+        self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.subject_id == identifier))
         self._session.delete(row)
         self._session.flush()
         self._delete_jobs([job for job in jobs if not self._is_named(job)])

@@ -126,6 +126,15 @@ def _read_system(services: Services) -> tuple[int | None, Mapping[str, int], lis
     return named.get(ACTIVE_ALIAS), named, described, None
 
 
+def _describe_storage(services: Services) -> StorageRoom:
+    room = services.storage.room()
+    return StorageRoom(
+        free_bytes=room.free_bytes,
+        min_free_bytes=room.min_free_bytes,
+        max_stored_bytes=services.settings.max_stored_bytes,
+    )
+
+
 def _describe_companion(services: Services, alias: str, named: Mapping[str, int], share: float) -> Companion:
     held = services.engine.beside(alias)
     return Companion(

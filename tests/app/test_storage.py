@@ -284,8 +284,7 @@ def test_what_the_system_says_of_a_disk_is_told_from_other_errors() -> None:
         assert "secret" not in str(fault)
     for other in (FileNotFoundError(errno.ENOENT, "x"), ConnectionRefusedError(errno.ECONNREFUSED, "x"), OSError("x")):
         assert storage_fault(other) is None
-    try:
-        raise ValueError("x") from OSError(errno.ENOSPC, "x")
-    except ValueError as wrapped:
-        assert isinstance(storage_fault(wrapped), StorageFullError)
+    caused = ValueError("x")
+    caused.__cause__ = OSError(errno.ENOSPC, "x")
+    assert isinstance(storage_fault(caused), StorageFullError)
     assert storage_fault(ValueError("x")) is None

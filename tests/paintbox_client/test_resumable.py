@@ -3,14 +3,17 @@
 import io
 import random
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from paintbox_client.client import Client
 from paintbox_client.errors import ApiError, ServiceUnreachableError
 from paintbox_client.outages import Patience
 from paintbox_client.resumable import send_in_parts
 from paintbox_client.transport import Transport
+from tests.builders import digit_pngs, write_zip
 from tests.paintbox_client.conftest import Served
 
 DATA = random.Random(0).randbytes(10_000)
@@ -83,3 +86,35 @@ def test_a_refusal_ends_it_at_once(served: Served) -> None:
     with pytest.raises(ApiError, match="limit"):
         send_in_parts(transport, Endless())
     transport.close()
+
+
+class Elsewhere(httpx2.BaseTransport):
+    """Parts reach another API process than the one that the upload was begun at."""
+
+    def __init__(self) -> None:
+        self._inner = httpx2.HTTPTransport()
+        self.paths: list[str] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.paths.append(f"{request.method} {request.url.path}")
+        if request.method == "PATCH":
+            problem = {"code": "upload_elsewhere", "detail": "Another process may have it.", "next": "Share a folder."}
+            return httpx2.Response(409, json=problem, request=request)
+        return self._inner.handle_request(request)
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def test_where_parts_reach_several_processes_the_file_is_sent_at_once(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paintbox_client.dataset_calls._SENT_AT_ONCE_BYTES", 100)
+    members = {f"{name}/{number}.png": digit_pngs(number)[0] for name in "ab" for number in range(2)}
+    archive = write_zip(tmp_path / "x.zip", members)
+    transport = Elsewhere()
+    with Client(served.url, transport=transport) as client:
+        made = client.upload_dataset(archive, "at once")
+    assert made["state"] == "ingesting"
+    assert transport.paths[0] == "POST /v1/uploads"
+    assert transport.paths[-1] == "POST /v1/datasets"

@@ -10,6 +10,7 @@ import pytest
 from paint_core.models import load_base
 from paintbox_client.errors import ApiError, InputError
 from paintbox_client.version_calls import _unpack
+from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.test_cli import paintbox
 
@@ -104,3 +105,23 @@ def test_an_alias_is_removed_and_force_needs_a_reason(served: Served) -> None:
     assert paintbox(*url, "activate", version, "--force").returncode == 2
     assert paintbox(*url, "activate", version, "--force", "--reason", "a test").returncode == 0
     assert served.client.alias_history()[0]["forced"] is True
+
+
+def test_data_sets_and_patches_are_listed_and_deleted(served: Served) -> None:
+    url = ("--url", served.url)
+    task = add_ready_dataset(served.world.services, ["a"], splits=("train", "validation", "test"))
+    patch = served.client.create_patch(name="p", tasks=[task])["patch"]
+    refused = paintbox(*url, "datasets", "delete", task)
+    assert (refused.returncode, patch["job_id"] in refused.stderr) == (1, True)
+    served.client.cancel_job(patch["job_id"])
+    assert patch["id"] in paintbox(*url, "datasets", "delete", task).stderr
+    assert patch["id"] in paintbox(*url, "patches").stdout
+    assert patch["id"] in [each["id"] for each in json.loads(paintbox(*url, "patches", "--json").stdout)]
+    assert "is deleted" in paintbox(*url, "patches", "delete", patch["id"]).stdout
+    assert task in paintbox(*url, "datasets").stdout
+    assert "is deleted" in paintbox(*url, "datasets", "delete", task).stdout
+    assert task not in [each["id"] for each in json.loads(paintbox(*url, "datasets", "--json").stdout)]
+    other = add_ready_dataset(served.world.services, ["a"])
+    assert paintbox(*url, "datasets", "delete", "--force", other).returncode == 0
+    with pytest.raises(ApiError, match="no dataset"):
+        served.client.dataset(other)
