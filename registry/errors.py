@@ -207,8 +207,8 @@ class StorageFullError(RegistryError):
     def __init__(self, reason: str = "the disk is full") -> None:
         super().__init__(
             f"There is no room: {reason}.",
-            "Delete data sets, patches or uploads and run `paintbox gc`, or let the operator free space or make the disk "
-            "larger.",
+            "Delete data sets, patches or uploads and run `paintbox gc`; or the operator has to free space or make the "
+            "disk larger.",
         )
 
 

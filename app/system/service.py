@@ -15,7 +15,7 @@ from app.errors import DrainingError
 from app.services import Services
 from app.serving.model import ServedModel
 from app.serving.shadow import Tally
-from app.system.schemas import Check, Companion, Comparison, Ready, Replica, System
+from app.system.schemas import Check, Companion, Comparison, Ready, Replica, StorageRoom, System
 from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import utc_now
