@@ -91,9 +91,11 @@ class Patches(Repository):
 
         Raises:
             NotFoundError: There is no such patch, or one of its data sets is gone.
-            RequestRefusedError: A data set is not ready.
         """
-        self._require_datasets(PatchRequest.model_validate(self.get(patch_id).request))
+        request = self.get(patch_id).request
+        anchors = (request.get("anchors") or {}).get("dataset")
+        for identifier in (*request["tasks"], *request["supported"], *([anchors] if anchors else ())):
+            Datasets(self._session, self._now).hold(identifier)
 
     def _require_datasets(self, request: PatchRequest) -> None:
         datasets = Datasets(self._session, self._now)

@@ -37,13 +37,13 @@ class Removal(Repository):
             ConflictError: Its upload is still being read, or a job that has not ended needs it.
             DatasetInUseError: Patches name it, and nobody insists.
         """
+        jobs = self._locked_jobs(identifier)  # before the data set: whoever ends a job locks in this order
         row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
         if row is None:
             raise NotFoundError("dataset", identifier)
-        jobs = self._jobs_of(identifier)
         self._require_ended(f"Data set {identifier}", jobs)
-        patches = self._patches_with(identifier)
-        self._require_ended(f"Data set {identifier}", [job for each in patches for job in self._jobs_of(each.id)])
+        patches = self._patches_with(identifier)  # whoever makes or retries one holds the data set
+        self._require_ended(f"Data set {identifier}", self._jobs_of_patches(patches))
         if patches and not force:
             raise DatasetInUseError(identifier, [each.id for each in patches])
         UnusedBlobs(self._session, self._now).add(blobs_of_dataset(row))
@@ -63,7 +63,7 @@ class Removal(Repository):
             ConflictError: Its job has not ended.
             PatchInUseError: Versions of it are there, perhaps in the trash.
         """
-        jobs = self._jobs_of(patch_id)  # before the patch: whoever ends a job locks in this order
+        jobs = self._locked_jobs(patch_id)  # before the patch, as above
         row = self._session.get(PatchRow, patch_id, with_for_update=True, populate_existing=True)
         if row is None:
             raise NotFoundError("patch", patch_id)
@@ -78,10 +78,14 @@ class Removal(Repository):
         self._session.flush()
         self._delete_jobs(jobs)
 
-    def _jobs_of(self, subject_id: str) -> Sequence[JobRow]:
+    def _locked_jobs(self, subject_id: str) -> Sequence[JobRow]:
         """Return all jobs about something, locked, each after the one that it does a part of."""
         query = select(JobRow).where(JobRow.subject_id == subject_id)
         query = query.order_by(JobRow.parent_id.is_not(None), JobRow.id).with_for_update()
+        return self._session.scalars(query, execution_options={"populate_existing": True}).all()
+
+    def _jobs_of_patches(self, patches: Sequence[PatchRow]) -> Sequence[JobRow]:
+        query = select(JobRow).where(JobRow.id.in_([each.job_id for each in patches])).order_by(JobRow.id)
         return self._session.scalars(query, execution_options={"populate_existing": True}).all()
 
     def _require_ended(self, what: str, jobs: Sequence[JobRow]) -> None:
