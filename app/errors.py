@@ -21,7 +21,8 @@ EdgeError
 ├── ActivationFailedError       … so the old one goes on serving
 ├── SupportedDropError          a version costs a supported task more than its limit
 ├── BaseNotLoadedError          a version's base is not loaded in this process
-└── CompositionInProgressError  another version is being mixed
+├── CompositionInProgressError  another version is being mixed
+└── VerificationInProgressError everything is being verified already
 """
 
 from __future__ import annotations
@@ -282,6 +283,15 @@ class CompositionInProgressError(EdgeError):
         super().__init__("Another version is being mixed.", "That takes seconds: ask again then.")
 
 
+class VerificationInProgressError(EdgeError):
+    """Everything is being verified already."""
+
+    code = "verification_in_progress"
+
+    def __init__(self) -> None:
+        super().__init__("Everything is being verified already.", "Wait until that has ended, then ask again.")
+
+
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "dataset_not_ready": HTTPStatus.CONFLICT,
     "unauthorised": HTTPStatus.UNAUTHORIZED,
@@ -330,6 +340,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (SupportedDropError, HTTPStatus.CONFLICT),
     (BaseNotLoadedError, HTTPStatus.CONFLICT),
     (CompositionInProgressError, HTTPStatus.CONFLICT),
+    (VerificationInProgressError, HTTPStatus.CONFLICT),
 )
 
 

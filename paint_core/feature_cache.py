@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -114,12 +114,27 @@ def features_key(base: BaseModel, images: Tensor, precision: Precision, device: 
     return digest.hexdigest()
 
 
+def find_damaged_files(folder: Path) -> Iterator[Path]:
+    """The files of a cache that it would not use, one after the other; none if there is no such folder."""
+    for path in sorted(folder.glob("[!.]*.safetensors")):
+        if _load(path, path.stem) is None and path.exists():
+            yield path
+
+
 def _read(path: Path, key: str) -> Tensor | None:
-    """The features in a file, if they are those that were kept there under this key."""
+    """The features in a file, which has been used now, if they are those that were kept there under this key."""
+    found = _load(path, key)
+    try:
+        _touch(path)
+    except OSError:  # it is not there
+        return None
+    return found
+
+
+def _load(path: Path, key: str) -> Tensor | None:
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             stated, found = (file.metadata() or {}).get(_DIGEST), file.get_tensor(_NAME).clone()
-        _touch(path)
     except (OSError, safetensors.SafetensorError):
         return None
     return found if stated == _digest(key, found) and is_finite(found) else None

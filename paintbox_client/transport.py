@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -175,6 +176,30 @@ class Transport:
                 self._has_answered = True
                 for chunk in response.iter_bytes():
                     file.write(chunk)
+        except httpx2.RequestError as error:
+            raise self._unreachable(error) from error
+
+    def lines(self, method: str, path: str, timeout: float) -> Iterator[Any]:
+        """Yield the JSON values of an answer that has one a line, as they come; it is asked for once.
+
+        Args:
+            method: HTTP method.
+            path: Path below the service's address.
+            timeout: Seconds that the service may be silent.
+
+        Yields:
+            Any: The parsed lines.
+
+        Raises:
+            ApiError: The service refused.
+            ServiceUnreachableError: Nothing answered, or the connection broke.
+        """
+        try:
+            with self._http.stream(method, path, timeout=timeout) as response:
+                if response.status_code != httpx2.codes.OK:
+                    raise self._refusal(response)
+                for line in response.iter_lines():
+                    yield json.loads(line)
         except httpx2.RequestError as error:
             raise self._unreachable(error) from error
 

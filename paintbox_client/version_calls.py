@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -46,6 +47,18 @@ class VersionCalls:
     def verify(self, version: int) -> JsonObject:
         """Return whether the version is still what was registered: `matches`, and each of the `checks`."""
         return self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS)
+
+    def verify_all(self) -> Iterator[JsonObject]:
+        """Yield what the service looked at, as it goes: `what`, `name`, `ok` (None: it could not), `detail`.
+
+        Yields:
+            JsonObject: The last one has `what` "summary"; its `ok` tells of all.
+
+        Raises:
+            ApiError: The service refused.
+            ServiceUnreachableError: Nothing answered, or the connection broke.
+        """
+        yield from self._transport.lines("POST", "/v1/verify", _MIX_SECONDS)
 
     def collect_garbage(self, dry_run: bool = False) -> JsonObject:
         """Return what was purged of the trash, or with `dry_run` what would be."""

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.client import JsonObject
+from paintbox_client.client import Client, JsonObject
 from paintbox_client.connection import AsJson, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text
+from paintbox_client.errors import InputError
 from paintbox_client.tables import print_versions
 
 VersionId = Annotated[int, typer.Argument(metavar="VERSION")]
@@ -27,9 +28,18 @@ def tag(
         _print_version(client.relabel(version_id, name, tags or []), as_json)
 
 
-def verify(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
-    """Compute a version's hashes again and compare; status 1 if something differs."""
+def verify(
+    ctx: typer.Context,
+    version_id: Annotated[int | None, typer.Argument(metavar="[VERSION]")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="The database and all that it names.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute a version's hashes again and compare, or with --all everything's; status 1 if something differs."""
+    if everything == (version_id is not None):
+        raise InputError("Name a version, or say --all.", "`paintbox versions` lists them.")
     with open_client(ctx) as client:
+        if version_id is None:
+            return _verify_all(client, as_json)
         answer = client.verify(version_id)
     if as_json:
         print_json(answer)
@@ -38,6 +48,22 @@ def verify(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -
         rows = [(each["what"], each["name"], words[each["matches"]], each["detail"]) for each in answer["checks"]]
         print_table(("WHAT", "NAME", "", "DETAIL"), rows)
     if not answer["matches"]:
+        raise typer.Exit(1)
+
+
+def _verify_all(client: Client, as_json: bool) -> None:
+    """Print what is not as it should be, then how much was looked at."""
+    findings = []
+    for finding in client.verify_all():
+        findings.append(finding)
+        if not as_json and finding["ok"] is not True and finding["what"] != "summary":
+            word = "DAMAGED" if finding["ok"] is False else "unknown"
+            print_text(f"{word}  {finding['what']} {finding['name']}: {finding['detail']}")
+    if as_json:
+        print_json(findings)
+    elif findings:
+        print_text(f"{findings[-1]['detail']}.")
+    if not findings or findings[-1]["what"] != "summary" or not findings[-1]["ok"]:
         raise typer.Exit(1)
 
 

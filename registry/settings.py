@@ -124,6 +124,11 @@ class StorageSettings(BaseSettings):
         return self.data_dir / "scratch"
 
     @property
+    def feature_cache_dir(self) -> Path:
+        """Folder of the features of unpatched bases; safe to empty at any time."""
+        return self.data_dir / "cache" / "features"
+
+    @property
     def keys_file(self) -> Path:
         """File that says that API keys were made, so that a database that is lost does not open the door."""
         return self.data_dir / "keys.required"

@@ -282,6 +282,10 @@ class Versions(Repository):
         kept = VersionRow.deleted_at.is_(None) & VersionRow.base_fingerprint.in_(fingerprints)
         return self._session.scalars(select(VersionRow.id).where(kept).order_by(VersionRow.id)).all()
 
+    def all_ids(self) -> Sequence[int]:
+        """Return the ids of all versions, those in the trash too, oldest first."""
+        return self._session.scalars(select(VersionRow.id).order_by(VersionRow.id)).all()
+
     def tags_of(self, version_ids: Sequence[int]) -> dict[int, list[str]]:
         """Return the tags of these versions, by version, sorted."""
         query = select(VersionTagRow).where(VersionTagRow.version_id.in_(version_ids)).order_by(VersionTagRow.tag)

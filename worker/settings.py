@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field
 
 from registry.jobs import LEASE_SECONDS
@@ -32,8 +30,3 @@ class WorkerSettings(StorageSettings):
     max_image_pixels: int = Field(default=50_000_000, gt=0)
     decoded_memory_bytes: int = Field(default=2 << 30, ge=0)
     feature_cache_bytes: int = Field(default=1 << 30, ge=0)
-
-    @property
-    def feature_cache_dir(self) -> Path:
-        """Folder of the features of unpatched bases; safe to empty at any time."""
-        return self.data_dir / "cache" / "features"

@@ -8,7 +8,8 @@ from app.access.policies import needs
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.system import service
-from app.system.schemas import Live, Ready, System
+from app.system.schemas import Finding, Live, Ready, System
+from app.system.verification import LinesResponse, VerificationResponse
 from registry.contract import Scope
 
 router = APIRouter(tags=["system"])
@@ -32,3 +33,18 @@ def ready(services: ServicesDep) -> Ready:
 def describe_system(services: ServicesDep) -> System:
     """Versions of the software, the device, and which model version answers."""
     return service.describe_system(services)
+
+
+@router.post(
+    "/v1/verify",
+    response_class=LinesResponse,
+    responses={200: {"model": Finding}, **problem_responses(409)},
+    dependencies=[needs(Scope.ADMIN)],
+)
+def verify(services: ServicesDep) -> VerificationResponse:
+    """Check that what is stored has not changed: the database, every blob that a row names, and every version.
+
+    The answer is one JSON object a line, as each thing has been checked; the last one is a summary. It takes as long as
+    reading everything, and longer while requests need the cores.
+    """
+    return VerificationResponse(services)

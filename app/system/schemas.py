@@ -109,3 +109,12 @@ class System(BaseModel):
     database_fault: str | None = Field(
         default=None, description="Why the database is not available; what it knows is missing then"
     )
+
+
+class Finding(BaseModel):
+    """One thing that a verification of everything looked at; the answer is one of these a line, the last a summary."""
+
+    what: Literal["database", "blob", "version", "feature_cache", "summary"]
+    name: str = Field(description="Which of them: a table, a blob's hash, a version's number, a file")
+    ok: bool | None = Field(description="Null: it could not be looked at")
+    detail: str

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from app.services import Services
+from app.serving.breather import Breather
 from app.serving.model import mix_tower
 from app.versions.upkeep_schemas import Check, Verification
 from paint_core.errors import PaintCoreError
@@ -70,7 +71,7 @@ def _check_vector(services: Services, sha256: str) -> Check:
 
 def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], base: BaseModel) -> list[Check]:
     try:
-        visual = mix_tower(base, terms, services.blobs)
+        visual = mix_tower(base, terms, services.blobs, Breather(lambda: services.engine.is_pressed))
     except PaintCoreError as error:
         return [_check(what, _MIX, False, str(error)) for what in ("weights", "probe")]
     actual = fingerprint(visual.state_dict())

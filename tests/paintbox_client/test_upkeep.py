@@ -125,3 +125,24 @@ def test_data_sets_and_patches_are_listed_and_deleted(served: Served) -> None:
     assert paintbox(*url, "datasets", "delete", "--force", other).returncode == 0
     with pytest.raises(ApiError, match="no dataset"):
         served.client.dataset(other)
+
+
+def test_verify_all_lists_what_is_damaged_and_tells_it_by_its_exit_status(served: Served) -> None:
+    version = served.add_version()
+    url = ("--url", served.url)
+    sound = paintbox(*url, "verify", "--all")
+    assert sound.returncode == 0, sound.stdout
+    assert "0 damaged" in sound.stdout
+    sha256 = served.client.version(version)["terms"][0]["task_vector_sha256"]
+    path = served.world.services.blobs.fetch(sha256)
+    content = path.read_bytes()
+    path.unlink()
+    try:
+        damaged = paintbox(*url, "verify", "--all")
+    finally:
+        path.write_bytes(content)
+    assert damaged.returncode == 1
+    assert f"DAMAGED  blob {sha256}" in damaged.stdout
+    assert f"DAMAGED  version {version}" in damaged.stdout
+    for wrong in ((), ("--all", version)):
+        assert paintbox(*url, "verify", *wrong).returncode == 2

@@ -1,0 +1,173 @@
+"""Whether everything that is stored is still what was stored: the database, every blob, every version, the caches.
+
+What is looked at is told one by one, so that a client sees how far it is and a connection through a proxy stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import TypeVar
+
+import structlog
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from app.errors import CompositionInProgressError, VerificationInProgressError
+from app.services import Services
+from app.system.schemas import Finding
+from app.versions.upkeep_schemas import Verification
+from app.versions.verification import verify_version
+from paint_core.feature_cache import find_damaged_files
+from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, NotFoundError
+from registry.integrity import check_database, find_named_blobs
+from registry.versions import Versions
+
+_REST_PER_SECOND = 4.0  # of work, while requests need the cores
+_MOST_REST_SECONDS = 10.0
+_REST_LOOK_SECONDS = 0.02
+_SEND_SECONDS = 60.0
+_TURN_SECONDS, _TURN_LOOK_SECONDS = 60.0, 0.5
+_log = structlog.get_logger(__name__)
+_running = threading.Lock()
+_Found = TypeVar("_Found")
+
+
+class LinesResponse(StreamingResponse):
+    """JSON values, one a line."""
+
+    media_type = "application/x-ndjson"
+
+
+class VerificationResponse(LinesResponse):
+    """Findings, one JSON object a line; only one such answer is given at a time.
+
+    Args:
+        services: The application's services.
+    """
+
+    def __init__(self, services: Services) -> None:
+        lines = (finding.model_dump_json().encode() + b"\n" for finding in verify_everything(services))
+        super().__init__(lines)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them; a client that does not read is not waited for.
+
+        Raises:
+            VerificationInProgressError: Another one has not ended.
+        """
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await send(message)
+
+        if not _running.acquire(blocking=False):
+            raise VerificationInProgressError()
+        try:
+            await super().__call__(scope, receive, send_in_time)
+        finally:
+            _running.release()
+
+
+def verify_everything(services: Services) -> Iterator[Finding]:
+    """Yield what was looked at, and whether it is as it should be.
+
+    Args:
+        services: The application's services.
+
+    Yields:
+        Finding: In the order database, blobs, versions, feature cache; the last one is about all of them.
+    """
+    counts: Counter[bool | None] = Counter()
+    for finding in _look(services):
+        counts[finding.ok] += 1
+        if finding.ok is False:
+            _log.error("damage found", what=finding.what, name=finding.name, detail=finding.detail)
+        yield finding
+    detail = f"{counts.total()} looked at, {counts[False]} damaged, {counts[None]} could not be looked at"
+    yield Finding(what="summary", name="all", ok=not counts[False], detail=detail)
+
+
+def _look(services: Services) -> Iterator[Finding]:
+    for name, problem in check_database(services.database):
+        yield Finding(what="database", name=name, ok=problem is None, detail=problem or "can be read")
+    for sha256, user in _named_blobs(services).items():
+        found = _unhurried(services, partial(_look_at_blob, services, sha256, user))
+        if found is not None:
+            yield found
+    with services.database.read() as session:
+        version_ids = Versions(session).all_ids()
+    for version_id in version_ids:
+        with suppress(NotFoundError):  # purged meanwhile
+            yield _unhurried(services, partial(_look_at_version, services, version_id))
+    for path in find_damaged_files(services.settings.feature_cache_dir):
+        detail = "damaged; its features are computed again when they are needed, and it can be removed"
+        yield Finding(what="feature_cache", name=path.name, ok=False, detail=detail)
+
+
+def _look_at_blob(services: Services, sha256: str, user: str) -> Finding | None:
+    ok: bool | None = True
+    detail = user
+    try:
+        services.blobs.fetch(sha256)
+    except BlobCorruptError as error:
+        ok, detail = False, f"{user}: it now hashes to {error.actual}"
+    except BlobMissingError:
+        if sha256 not in _named_blobs(services):  # it has been freed meanwhile
+            return None
+        ok, detail = False, f"{user}: it is missing"
+    except BlobStoreUnreachableError as error:
+        ok, detail = None, error.detail
+    return Finding(what="blob", name=sha256, ok=ok, detail=detail)
+
+
+def _named_blobs(services: Services) -> Mapping[str, str]:
+    with services.database.read() as session:
+        return find_named_blobs(session)
+
+
+def _look_at_version(services: Services, version_id: int) -> Finding:
+    try:
+        verified = _verify_in_turn(services, version_id)
+    except CompositionInProgressError:
+        return _finding(version_id, None, "not looked at: other versions were being mixed all the time")
+    except BlobStoreUnreachableError as error:
+        return _finding(version_id, None, error.detail)
+    wrong = [f"{check.what} {check.name}: {check.detail}" for check in verified.checks if check.matches is False]
+    if wrong:
+        return _finding(version_id, False, "; ".join(wrong)[:2000])
+    if not verified.matches:
+        unknown = [f"{check.what}: {check.detail}" for check in verified.checks if check.matches is None]
+        return _finding(version_id, None, "; ".join(unknown)[:2000])
+    return _finding(version_id, True, "mixed again: its weights and its probe are what they were")
+
+
+def _finding(version_id: int, ok: bool | None, detail: str) -> Finding:
+    return Finding(what="version", name=str(version_id), ok=ok, detail=detail)
+
+
+def _verify_in_turn(services: Services, version_id: int) -> Verification:
+    """Verify once nobody else mixes a version: whoever works with the service goes first."""
+    deadline = time.monotonic() + _TURN_SECONDS
+    while True:
+        try:
+            return verify_version(services, version_id)
+        except CompositionInProgressError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_TURN_LOOK_SECONDS)
+
+
+def _unhurried(services: Services, look: Callable[[], _Found]) -> _Found:
+    """Return what a look finds; after it, while requests need the cores, rest for longer than it took."""
+    started = time.monotonic()
+    found = look()
+    until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)
+    while services.engine.is_pressed and time.monotonic() < until:
+        time.sleep(_REST_LOOK_SECONDS)
+    return found
