@@ -56,11 +56,7 @@ class VerificationResponse(LinesResponse):
         super().__init__(lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them; a client that does not read is not waited for.
-
-        Raises:
-            VerificationInProgressError: Another one has not ended.
-        """
+        """Send them, unless others are being sent; a client that does not read is not waited for."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(_SEND_SECONDS):

@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,33 @@ def test_a_network_file_system_is_found_out(tmp_path: Path) -> None:
     assert find_file_system(Path("/mnt/my home/me/paintbox.db"), mounts) == "nfs4"
     assert find_file_system(Path("/mnt/x"), mounts) == "cifs"
     assert find_file_system(Path("/mnt/x"), tmp_path / "nothing") is None
+
+
+def test_a_backup_that_is_made_while_others_write_starts_elsewhere(settings: StorageSettings, tmp_path: Path) -> None:
+    """As docs/operations.md has it: the database by SQLite's own copy, then the blobs."""
+    path = use(settings)
+    database, stop = Database(settings.resolved_database_url), threading.Event()
+
+    def go_on_writing() -> None:
+        while not stop.is_set():
+            with database.write() as session:
+                session.execute(text("UPDATE filler SET value = value || '.'"))
+
+    writer = threading.Thread(target=go_on_writing)
+    writer.start()
+    restored = StorageSettings.load(data_dir=tmp_path / "restored")
+    restored.make_directories()
+    try:
+        with (
+            closing(sqlite3.connect(path)) as source,
+            closing(sqlite3.connect(restored.data_dir / "paintbox.db")) as copy,
+        ):
+            source.backup(copy)
+    finally:
+        stop.set()
+        writer.join()
+        database.close()
+    shutil.copytree(settings.blob_dir, restored.blob_dir, dirs_exist_ok=True)
+    prepare(restored)
+    moved = settings.data_dir.rename(tmp_path / "moved")
+    prepare(StorageSettings.load(data_dir=moved))

@@ -84,6 +84,14 @@ def test_no_password_is_on_a_command_line_and_no_file_is_for_others(service: Ser
     assert [path for path in readable if path.parent == service.data_dir] == []
 
 
+def test_a_hang_up_does_not_end_the_api(service: Service) -> None:
+    api = children(service)["api"]
+    api.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert children(service)["api"].pid == api.pid
+    assert service.client.ready()["status"] == "ok"
+
+
 def test_others_find_the_service_through_its_data_directory(service: Service) -> None:
     assert find_service(service.data_dir) == service.client.url
     assert json.loads((service.data_dir / "service.json").read_text())["pid"] == service.process.pid
