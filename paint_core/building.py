@@ -10,8 +10,10 @@ who have the old one open. A file that is written over or cut off changes what t
 files are never changed in place, as nothing of a registry of immutable versions is.
 """
 
+import copy
 import json
 import logging
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,12 +26,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from paint_core.checkpoints import Checkpoint
-from paint_core.errors import ModelRefError, WeightsMismatchError
+from paint_core.errors import ModelRefError, PaintCoreError, WeightsMismatchError
+from paint_core.model_config import one_line
 
 _INITIALISERS = frozenset(
     {"normal_", "uniform_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_", "copy_"}
     | {"kaiming_uniform_", "constant_"}  # of torch.nn.init, which hands these to a mode as a whole
 )
+_FACTORIES = frozenset({"empty", "zeros", "ones", "rand", "randn", "full"})
+_SPARE_NUMBERS = 1 << 25  # for buffers, such as masks, which no file holds
 
 
 def build_model(checkpoint: Checkpoint) -> nn.Module:
@@ -47,14 +52,17 @@ def build_model(checkpoint: Checkpoint) -> nn.Module:
     """
     try:
         model = _without_weights(checkpoint)
+    except PaintCoreError:
+        raise
+    except Exception as error:  # of any class: a configuration may ask three libraries for nearly anything
+        raise ModelRefError(f"open_clip cannot build this model ({one_line(error)}): correct `model_cfg`") from error
+    try:
         open_clip.load_checkpoint(_Adopting(model), str(checkpoint.weights))
-    except (RuntimeError, safetensors.SafetensorError) as error:
+    except Exception as error:
         raise WeightsMismatchError(
-            f"{checkpoint.weights.name} does not fit the model's configuration: {str(error)[:500]}; "
+            f"{checkpoint.weights.name} does not fit the model's configuration ({one_line(error)}): "
             "use weights that were exported with this configuration"
         ) from error
-    except (TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError) as error:
-        raise ModelRefError(f"open_clip cannot build this model ({error!r}): correct `model_cfg`") from error
     _require_stored_shapes(model, checkpoint.weights)
     return model.float().eval().requires_grad_(False)
 
@@ -74,19 +82,48 @@ def is_mappable(weights: Path) -> bool:
 
 def _without_weights(checkpoint: Checkpoint) -> nn.Module:
     """The model from a folder that holds nothing but the chosen file; its parameters hold no values yet."""
-    with tempfile.TemporaryDirectory(prefix="paint-core-") as folder, _Uninitialised(), _no_word_of_missing_weights():
-        (Path(folder) / "open_clip_config.json").write_text(json.dumps(checkpoint.config), encoding="utf-8")
+    budget = _SPARE_NUMBERS + 4 * _num_stored(checkpoint.weights)
+    with (
+        tempfile.TemporaryDirectory(prefix="paint-core-") as folder,
+        _Uninitialised(budget),
+        _no_word_of_missing_weights(),
+    ):
+        (Path(folder) / "open_clip_config.json").write_text(json.dumps(_local_config(checkpoint)), encoding="utf-8")
         (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
         model: nn.Module = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     return model
+
+
+def _local_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The configuration, its text model named by the folder that it is in."""
+    config = copy.deepcopy(dict(checkpoint.config))
+    if checkpoint.text_folder is not None:
+        config["model_cfg"]["text_cfg"]["hf_model_name"] = str(checkpoint.text_folder)
+    return config
+
+
+def _num_stored(weights: Path) -> int:
+    """How many numbers the file holds, by its header."""
+    with safetensors.safe_open(str(weights), framework="pt") as stored:
+        return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())  # noqa: SIM118
 
 
 class _Uninitialised(TorchFunctionMode):
     """Leaves parameters as they are allocated while a model is built: all of them come from the file.
 
     Filling them with random numbers takes seconds for a large model, and memory that stays untouched otherwise.
-    Buffers and everything else are made as always. Holds for this thread only.
+    Buffers and everything else are made as always. What a configuration asks for is counted before it is allocated, for
+    the file does not hold more. Holds for this thread only.
     """
+
+    def __init__(self, budget: int) -> None:
+        """Counts from nothing.
+
+        Args:
+            budget: numbers that may be allocated; more raise `ModelRefError`.
+        """
+        super().__init__()
+        self._left = budget
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -95,7 +132,19 @@ class _Uninitialised(TorchFunctionMode):
         target = args[0] if args else kwargs.get("tensor")
         if isinstance(target, nn.Parameter) and getattr(func, "__name__", "") in _INITIALISERS:
             return target
+        if getattr(func, "__name__", "") in _FACTORIES:
+            self._left -= _num_asked(args, kwargs)
+            if self._left < 0:
+                raise ModelRefError("the configuration asks for a larger model than the weights are of: correct it")
         return func(*args, **kwargs)
+
+
+def _num_asked(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
+    """How many numbers the arguments of `torch.empty` and its kin ask for."""
+    shape = kwargs.get("size", args)
+    if len(shape) and isinstance(shape[0], list | tuple):
+        shape = shape[0]
+    return math.prod(side for side in shape if isinstance(side, int))
 
 
 class _Adopting:

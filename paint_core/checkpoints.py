@@ -4,7 +4,6 @@ open_clip itself falls back to pickles (`.bin`, `.pt`, `.pth`) in several places
 folder whose pickle has a more usual name than its safetensors file. So the file is chosen here.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +11,12 @@ from typing import Any
 
 import open_clip
 import safetensors
-from huggingface_hub import hf_hub_download
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from paint_core.errors import ModelRefError, UnsafeWeightsError
+from paint_core.model_config import check_config, names_of_tokenizers, one_line, read_json
 
 WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 _CONFIG_NAME = "open_clip_config.json"
@@ -30,12 +30,14 @@ class Checkpoint:
     Attributes:
         config: `model_cfg` and `preprocess_cfg`, as in `open_clip_config.json`.
         weights: the safetensors file.
-        tokenizer_name: what `open_clip.get_tokenizer` takes.
+        tokenizer_source: the folder, or the repository, of the tokenizer that the configuration names; "" if none.
+        text_folder: holds the `config.json` of the text model that the configuration names; None if it names none.
     """
 
     config: Mapping[str, Any]
     weights: Path
-    tokenizer_name: str
+    tokenizer_source: Path | str
+    text_folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Hub:
             ModelRefError: the repository's name is wrong, or it cannot be reached.
         """
         try:
-            return Path(hf_hub_download(repo, filename, cache_dir=self.cache_dir, local_files_only=True))
-        except LocalEntryNotFoundError:
+            # Not `hf_hub_download` with `local_files_only`, which asks the network for names of programs nevertheless.
+            cached = try_to_load_from_cache(repo, filename, cache_dir=self.cache_dir)
+            if isinstance(cached, str):
+                return Path(cached)
             if self.offline:
                 return None
         except HFValidationError as error:
@@ -88,13 +92,15 @@ def find_in_dir(folder: Path) -> Checkpoint:
         The checkpoint.
 
     Raises:
-        ModelRefError: no folder, no configuration, no weights, or several candidates.
+        ModelRefError: no folder, no configuration, one that asks for too much, no weights, or several candidates.
         UnsafeWeightsError: only pickles.
     """
     if not folder.is_dir():
         raise ModelRefError(f"there is no folder {folder}: check the path")
+    _require_plain_files(folder)
     weights = _pick([folder / name for name in WEIGHT_NAMES if (folder / name).is_file()][:1] or _all_safe(folder))
-    return Checkpoint(_read_config(folder / _CONFIG_NAME), require_safetensors(weights), f"local-dir:{folder}")
+    config = _read_config(folder / _CONFIG_NAME)
+    return Checkpoint(config, require_safetensors(weights), folder, _find_text_model(config, Hub(offline=True)))
 
 
 def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
@@ -117,10 +123,10 @@ def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
             f"{repo} has no {_CONFIG_NAME}: use an open_clip repository, or go online if it is not cached"
         )
     config = _read_config(config_path)
-    # open_clip's own tokenizer needs nothing but the configuration; asking for it by repository would go online.
-    own_tokenizer = not config["model_cfg"]["text_cfg"].get("hf_tokenizer_name")
-    tokenizer_name = f"local-dir:{config_path.parent}" if own_tokenizer else f"hf-hub:{repo}"
-    return Checkpoint(config, _fetch_weights(repo, WEIGHT_NAMES, hub), tokenizer_name)
+    tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name", "")
+    if tokenizer not in ("", repo, *names_of_tokenizers()):
+        raise ModelRefError(f"{repo} names the tokenizer of {tokenizer!r}: use a repository that brings its own")
+    return Checkpoint(config, _fetch_weights(repo, WEIGHT_NAMES, hub), tokenizer, _find_text_model(config, hub))
 
 
 def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
@@ -152,15 +158,16 @@ def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     if tag_cfg.get("quick_gelu"):
         model_cfg = {**model_cfg, "quick_gelu": True}
     config = _config(model_cfg, {key: value for key, value in tag_cfg.items() if key != "size"})
-    return Checkpoint(config, _fetch_weights(repo, names, hub), name)
+    return Checkpoint(config, _fetch_weights(repo, names, hub), _tokenizer_of(config), _find_text_model(config, hub))
 
 
-def find_by_file(name: str, path: Path) -> Checkpoint:
+def find_by_file(name: str, path: Path, hub: Hub) -> Checkpoint:
     """The checkpoint of an open_clip model name and a local weights file.
 
     Args:
         name: one of `open_clip.list_models()`.
         path: a safetensors file.
+        hub: how to reach a text model that the name stands for.
 
     Returns:
         The checkpoint, with open_clip's default preprocessing.
@@ -171,7 +178,8 @@ def find_by_file(name: str, path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise ModelRefError(f"there is no file {path}: check the path")
-    return Checkpoint(_config(_builtin_model_cfg(name), {}), require_safetensors(path), name)
+    config = _config(_builtin_model_cfg(name), {})
+    return Checkpoint(config, require_safetensors(path), _tokenizer_of(config), _find_text_model(config, hub))
 
 
 def require_safetensors(path: Path) -> Path:
@@ -192,7 +200,7 @@ def require_safetensors(path: Path) -> Path:
         with safetensors.safe_open(str(path), framework="pt"):
             return path
     except (safetensors.SafetensorError, OSError) as error:
-        raise UnsafeWeightsError(f"{path.name} is no safetensors file ({error}): convert it") from error
+        raise UnsafeWeightsError(f"{path.name} is no safetensors file ({one_line(error)}): convert it") from error
 
 
 def _builtin_model_cfg(name: str) -> dict[str, Any]:
@@ -206,21 +214,44 @@ def _config(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any]) -> 
     return {"model_cfg": dict(model_cfg), "preprocess_cfg": merged}
 
 
+def _tokenizer_of(config: Mapping[str, Any]) -> str:
+    return str(config["model_cfg"]["text_cfg"].get("hf_tokenizer_name", ""))
+
+
+def _find_text_model(config: Mapping[str, Any], hub: Hub) -> Path | None:
+    """The folder of the text model that a configuration names: by its name, transformers would look on the network."""
+    name = config["model_cfg"]["text_cfg"].get("hf_model_name")
+    if not name:
+        return None
+    found = hub.fetch(name, "config.json")
+    if found is None:
+        raise ModelRefError(f"the text model {name} is not in the cache: load it once by an open_clip name and tag")
+    return found.parent
+
+
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config["model_cfg"])
-        if missing:
-            raise KeyError(f"model_cfg without {sorted(missing)}")
-        return _config(config["model_cfg"], config.get("preprocess_cfg", {}))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelRefError(
-            f"{path} is no open_clip configuration with a `model_cfg`: export the model again"
-        ) from error
+    config = read_json(path)
+    if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
+        raise ModelRefError(f"{path} is no open_clip configuration with a `model_cfg`: export the model again")
+    model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg", {})
+    if "multimodal_cfg" in model_cfg:
+        raise ModelRefError(f"{path} is of a CoCa model: use one with an image and a text tower only")
+    if not isinstance(preprocess_cfg, dict):
+        raise ModelRefError(f"preprocess_cfg of {path} is no object: export the model again")
+    merged = _config(model_cfg, preprocess_cfg)
+    check_config(merged["model_cfg"], merged["preprocess_cfg"])
+    return merged
+
+
+def _require_plain_files(folder: Path) -> None:
+    """Refuses a folder with what is no file: reading a pipe or a device may never end. Links to files are fine."""
+    strange = next((path for path in folder.iterdir() if not path.is_file() and not path.is_dir()), None)
+    if strange is not None:
+        raise ModelRefError(f"{strange.name} in {folder} is neither a file nor a folder: remove it")
 
 
 def _all_safe(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.safetensors"))
+    found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if not found and pickles:
         raise UnsafeWeightsError(f"{folder} holds only {pickles[0]}, which is not read: convert it to safetensors")

@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import open_clip
 import torch
 from torch import Tensor, nn
 
 from paint_core import prompts, starter
 from paint_core.building import build_model, is_mappable
 from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, find_in_dir, find_on_hub
-from paint_core.errors import ModelRefError, NonFiniteWeightsError
+from paint_core.errors import ModelRefError, NonFiniteWeightsError, PaintCoreError
 from paint_core.finetune_config import FinetuneConfig
+from paint_core.model_config import one_line
 from paint_core.preprocess import Preprocess
 from paint_core.presets import finetune_preset
+from paint_core.tokenizers import build_tokenizer
 from paint_core.weights import fingerprint
 from paint_core.weights.checks import is_finite
 
@@ -138,10 +139,11 @@ class BaseModel:
 def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: Hub = _ONLINE) -> BaseModel:
     """The base model that a reference means, ready to encode.
 
-    Only safetensors is read; anything else is refused before it is opened. Every tensor of the model must be in the
-    file. On the CPU, float32 weights stay in the file, mapped into memory (see `building`): it must not be changed
-    while the model lives. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not yet in its
-    cache.
+    Only safetensors is read; anything else is refused before it is opened. A configuration is read as data of strangers
+    (`model_config.py`): nothing in a folder runs, and a folder never reaches the network. Every tensor of the model
+    must be in the file. On the CPU, float32 weights stay in the file, mapped into memory (see `building`): it must not
+    be changed while the model lives. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not
+    yet in its cache.
 
     Args:
         ref: the reference, or its text.
@@ -158,17 +160,29 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: H
         NonFiniteWeightsError: the weights hold a NaN or an infinity.
     """
     parsed = ModelRef.parse(ref) if isinstance(ref, str) else ref
-    checkpoint = _find(parsed, hub)
+    try:
+        return _load(parsed, device, hub)
+    except PaintCoreError:
+        raise
+    except Exception as error:  # what open_clip, timm and transformers raise of a strange model is anything
+        raise ModelRefError(f"{parsed} cannot be loaded ({one_line(error)}): use another model") from error
+
+
+def _load(ref: ModelRef, device: torch.device | str, hub: Hub) -> BaseModel:
+    checkpoint = _find(ref, hub)
     if "multimodal_cfg" in checkpoint.config["model_cfg"]:
-        raise ModelRefError(f"{parsed} is a CoCa model: use one with an image and a text tower only")
+        raise ModelRefError(f"{ref} is a CoCa model: use one with an image and a text tower only")
     model = build_model(checkpoint)
     _require_finite(model)
     preprocess = Preprocess(_submodule(model, "visual").preprocess_cfg)  # type: ignore[arg-type]
     identity = base_fingerprint(model, preprocess)
     config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
     is_mapped = torch.device(device).type == "cpu" and is_mappable(checkpoint.weights)
-    tokenizer = _tokenizer(checkpoint, hub)
-    return BaseModel(str(parsed), model.to(device), tokenizer, preprocess, identity, config, is_mapped)
+    tokenizer = build_tokenizer(config["model_cfg"]["text_cfg"], checkpoint.tokenizer_source, hub)
+    base = BaseModel(str(ref), model.to(device), tokenizer, preprocess, identity, config, is_mapped)
+    if ref.kind in ("dir", "hub"):
+        _require_usable(base)
+    return base
 
 
 def base_fingerprint(model: nn.Module, preprocess: Preprocess) -> str:
@@ -191,23 +205,24 @@ def _find(ref: ModelRef, hub: Hub) -> Checkpoint:
         case "tag":
             return find_by_tag(ref.name, ref.source, hub)
         case "file":
-            return find_by_file(ref.name, Path(ref.source))
+            return find_by_file(ref.name, Path(ref.source), hub)
         case "hub":
             return find_on_hub(ref.source, hub)
         case "dir":
             return find_in_dir(Path(ref.source))
 
 
-def _tokenizer(checkpoint: Checkpoint, hub: Hub) -> Callable[[list[str]], Tensor]:
-    try:
-        tokenizer: Callable[[list[str]], Tensor] = open_clip.get_tokenizer(
-            checkpoint.tokenizer_name, cache_dir=hub.cache_dir
-        )
-    except (ImportError, OSError, ValueError) as error:
-        raise ModelRefError(
-            f"the tokenizer cannot be loaded ({error}): install `transformers`, or use a model with CLIP's tokenizer"
-        ) from error
-    return tokenizer
+def _require_usable(base: BaseModel) -> None:
+    """Refuses a configuration that builds, but whose towers do not give one feature of the model's width each."""
+    size = base.image_size
+    pixels = base.preprocess.normalise(torch.zeros(1, size, size, 3, dtype=torch.uint8), base.device)
+    with torch.inference_mode():
+        features = base.visual(pixels), base.model.encode_text(base.tokenizer(["a"]).to(base.device))  # type: ignore[operator]
+    for tower, found in zip(("image", "text"), features, strict=True):
+        if not isinstance(found, Tensor) or list(found.shape) != [1, base.embed_dim] or not is_finite(found):
+            raise ModelRefError(
+                f"the {tower} tower of {base.ref} gives no feature of {base.embed_dim} numbers: correct it"
+            )
 
 
 def _require_finite(model: nn.Module) -> None:
