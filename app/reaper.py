@@ -13,8 +13,9 @@ from registry.jobs import Jobs
 def reap(database: Database, doorbell: Doorbell, quiet_seconds: float) -> list[str]:
     """Return the ids of the jobs that were rung for.
 
-    Nothing is rung while messages still wait in the broker, so that a busy worker does not pile up duplicates, nor
-    while the broker cannot be reached.
+    There are never more messages in the broker than jobs that wait, so that a busy worker does not pile up duplicates.
+    Nothing is rung while the broker cannot be reached. A worker that is deaf to the broker looks into the database by
+    itself.
 
     Args:
         database: Holds the jobs.
@@ -26,10 +27,12 @@ def reap(database: Database, doorbell: Doorbell, quiet_seconds: float) -> list[s
     """
     with database.write() as session:
         due = Jobs(session).reap(quiet_seconds)
-    if not due or doorbell.depth() != 0:
+    depth = doorbell.depth() if due else None
+    if depth is None:
         return []
-    for job_id in due:
+    missing = due[: max(len(due) - depth, 0)]
+    for job_id in missing:
         with database.write() as session:  # one each: whoever holds a part's row must not wait for another's
             Jobs(session).mark_rung(job_id)
         doorbell.ring(job_id)
-    return due
+    return missing

@@ -7,20 +7,29 @@ from collections.abc import Sequence
 from sqlalchemy import select
 
 from registry.contract import MAX_ATTEMPTS, AttemptCause
+from registry.plain_text import clean_tail, clean_text
 from registry.repository import Repository
 from registry.tables import JobAttemptRow, JobRow
 
-_BLAMED = (AttemptCause.TRAINER_EXITED, AttemptCause.TRAINER_KILLED, AttemptCause.LEASE_LAPSED)
+_BLAMED = (
+    AttemptCause.TRAINER_EXITED,
+    AttemptCause.TRAINER_KILLED,
+    AttemptCause.TRAINER_STALLED,
+    AttemptCause.LEASE_LAPSED,
+)
 """Ends that use up one of a job's attempts and leave it to be tried again."""
+
+_MOST_LISTED = 100
+_MOST_QUOTED = 500  # characters of each attempt's cause, in the cause of the job's failure
 
 
 class Attempts(Repository):
     """Attempts within one transaction, which has written or locked the job's row."""
 
     def all(self, job_id: str) -> Sequence[JobAttemptRow]:
-        """Return the job's attempts, oldest first."""
+        """Return the job's attempts, oldest first; of very many, the newest ones."""
         query = select(JobAttemptRow).where(JobAttemptRow.job_id == job_id)
-        return self._session.scalars(query.order_by(JobAttemptRow.token)).all()
+        return self._session.scalars(query.order_by(JobAttemptRow.token.desc()).limit(_MOST_LISTED)).all()[::-1]
 
     def begin(self, job: JobRow, worker: str) -> None:
         """Note that a worker starts on a job that it has just leased.
@@ -47,8 +56,8 @@ class Attempts(Repository):
         still_open = (JobAttemptRow.job_id == job.id, JobAttemptRow.ended_at.is_(None))
         for row in self._session.scalars(select(JobAttemptRow).where(*still_open)):
             row.ended_at, row.cause, row.stage = self._now(), cause, job.stage
-            row.detail = detail or _describe(row, cause)
-            row.log_tail = log_tail or None
+            row.detail = clean_text(detail or _describe(row, cause))
+            row.log_tail = clean_tail(log_tail or "") or None
 
     def describe_blamed(self, job_id: str) -> str:
         """Return why the last attempts of a job ended that has used them all up, for people."""
@@ -59,7 +68,7 @@ class Attempts(Repository):
             .limit(MAX_ATTEMPTS)
         )
         rows = reversed(self._session.scalars(query).all())
-        return "; ".join(f"attempt {row.attempt}: {row.detail}" for row in rows)
+        return "; ".join(f"attempt {row.token}: {clean_text(row.detail or '', _MOST_QUOTED)}" for row in rows)
 
 
 def _describe(row: JobAttemptRow, cause: AttemptCause) -> str:

@@ -42,12 +42,15 @@ class JobKind(StrEnum):
 
 
 class AttemptCause(StrEnum):
-    """Why an attempt at a job ended. The first four leave the job to be tried again, as often as it may be."""
+    """Why an attempt at a job ended. All but the last four leave the job to be tried again, as often as it may be."""
 
     TRAINER_EXITED = "trainer_exited"
     TRAINER_KILLED = "trainer_killed"
+    TRAINER_STALLED = "trainer_stalled"
     LEASE_LAPSED = "lease_lapsed"
     WORKER_STOPPED = "worker_stopped"
+    DISK_FULL = "disk_full"
+    STORE_UNAVAILABLE = "store_unavailable"
     OUT_OF_MEMORY = "out_of_memory"
     FAILED = "failed"
     CANCELLED = "cancelled"

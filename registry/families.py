@@ -13,17 +13,21 @@ moment exactly one is the last, and nobody waits for somebody who waits for them
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from registry.contract import JobKind, JobStatus
+from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.errors import ConflictError, NotFoundError
 from registry.job_lists import JobLists
+from registry.leases import has_lapsed
+from registry.plain_text import MAX_MESSAGE, clean_data, clean_text
 from registry.tables import JobEventRow, JobRow
 
+_LEVELS = ("info", "warn", "error")
 _OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 _PARTS_SHARE = 0.75
 """What the parts are taken for of the whole work, for the parent's progress while they are done."""
@@ -42,7 +46,9 @@ class Families(JobLists, ABC):
         Whoever calls this has written or locked the job's row in the same transaction, or has just made it: so events
         of one job become visible in the order of their ids, and a reader that goes on after the last one misses none.
         """
-        self._session.add(JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=data))
+        level, message = (level if level in _LEVELS else "info"), clean_text(message, MAX_MESSAGE)
+        event = JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=clean_data(data))
+        self._session.add(event)
 
     def parts(self, job_id: str) -> Sequence[JobRow]:
         """Return the jobs that do the parts of this one, in the order in which they were made."""
@@ -65,6 +71,38 @@ class Families(JobLists, ABC):
         done = self._session.scalar(select(func.avg(JobRow.progress)).where(JobRow.parent_id == parent_id)) or 0.0
         waits = and_(JobRow.id == parent_id, JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at.is_(None))
         self._session.execute(update(JobRow).where(waits).values(progress=_PARTS_SHARE * done))
+
+    def has_free(self, kinds: Collection[JobKind] = tuple(JobKind)) -> bool:
+        """Return whether a job of these kinds waits for somebody who does it."""
+        waiting = select(JobRow.id).where(is_free(self._now()), JobRow.kind.in_([str(kind) for kind in kinds]))
+        return self._session.scalar(waiting.limit(1)) is not None
+
+    def retry(self, job_id: str) -> JobRow:
+        """Return a patch's job that failed or was cancelled, queued again with all its attempts and its checkpoint.
+
+        Args:
+            job_id: The job; nobody has been told of it yet.
+
+        Returns:
+            The row as it is now.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set.
+        """
+        job = self._locked(job_id)
+        if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+            raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
+        self._require_whole(job, "Retry")
+        if job.kind != JobKind.PATCH:
+            raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
+        again = [part for part in self.parts(job_id) if part.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
+        for each in (job, *again):
+            each.status, each.attempt, each.cancel_requested, each.progress = JobStatus.QUEUED, 0, False, 0.0
+            each.error_code = each.error_detail = each.finished_at = each.stage = each.rung_at = None
+            each.queued_at, each.paused_until, each.num_setbacks = self._now(), None, 0
+            self.add_event(each.id, "retried")
+        return job
 
     # -- inside -------------------------------------------------------------------------------------------------
 
@@ -129,7 +167,7 @@ class Families(JobLists, ABC):
             detail = f"Its part {first.part} failed (job {first.id}): {first.error_detail}"
             self._end(parent, JobStatus.FAILED, first.error_code, detail)
         else:
-            parent.status, parent.rung_at = JobStatus.QUEUED, None
+            parent.status, parent.rung_at, parent.queued_at = JobStatus.QUEUED, None, self._now()
             self.add_event(parent.id, "all parts ended")
 
     def _stop_parts(self, parent: JobRow) -> int:
@@ -152,3 +190,14 @@ def has_open_parts() -> ColumnElement[bool]:
     """Return the condition that a part of the job has not ended."""
     part = aliased(JobRow)
     return exists().where(part.parent_id == JobRow.id, part.status.in_(_OPEN)).correlate(JobRow)
+
+
+def is_queued(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that the job waits and may be taken at this moment."""
+    return and_(JobRow.status == JobStatus.QUEUED, or_(JobRow.paused_until.is_(None), JobRow.paused_until <= now))
+
+
+def is_free(now: datetime) -> ColumnElement[bool]:
+    """Return the condition that a worker may lease the job at this moment."""
+    may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS, ~has_open_parts())
+    return and_(or_(is_queued(now), has_lapsed(now)), may_be_tried)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 
 from registry.contract import JobStatus
+from registry.families import has_open_parts, is_queued
+from registry.leases import has_lapsed
 from registry.repository import Repository
-from registry.tables import JobRow, PatchRow
+from registry.tables import JobRow, PatchRow, UtcDateTime
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,25 @@ class JobFigures(Repository):
 
     def lapsed_leases(self) -> frozenset[tuple[str, int]]:
         """Return job and token of every lease that its holder let lapse and nobody has taken over yet."""
-        query = select(JobRow.id, JobRow.lease_token).where(
-            JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._now()
-        )
+        query = select(JobRow.id, JobRow.lease_token).where(has_lapsed(self._now()))
         return frozenset((job_id, token) for job_id, token in self._session.execute(query))
+
+    def longest_wait_seconds(self) -> float:
+        """Return how long the job has waited that a worker could have taken first; 0 if none waits."""
+        now, since = self._now(), func.coalesce(JobRow.queued_at, JobRow.created_at, type_=UtcDateTime())
+        waiting = and_(is_queued(now), ~has_open_parts())
+        return _age(self._session.scalar(select(func.min(since, type_=UtcDateTime())).where(waiting)), now)
+
+    def longest_silence_seconds(self) -> float:
+        """Return the longest time for which the trainer of a running job has told nothing; 0 if none runs."""
+        held = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at.is_not(None))
+        return _age(self._session.scalar(select(func.min(JobRow.progress_at)).where(held)), self._now())
+
+    def num_held(self) -> int:
+        """Return how many jobs workers hold."""
+        now = self._now()
+        held = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at >= now)
+        return self._session.scalar(select(func.count()).where(held)) or 0
 
     def ended_since(self, moment: datetime) -> Sequence[EndedJob]:
         """Return the jobs that ended at this moment or later."""
@@ -62,3 +79,7 @@ class JobFigures(Repository):
 def _ended(job_id: str, kind: str, status: str, finished: datetime | None, started: datetime | None) -> EndedJob:
     assert finished is not None
     return EndedJob(job_id, kind, status, finished, None if started is None else (finished - started).total_seconds())
+
+
+def _age(moment: datetime | None, now: datetime) -> float:
+    return 0.0 if moment is None else max((now - moment).total_seconds(), 0.0)

@@ -15,34 +15,22 @@ two workers that both believe they own a job still produce one result (Kleppmann
 
 from __future__ import annotations
 
+import math
 import secrets
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, CursorResult, and_, or_, select, update
+from sqlalchemy import CursorResult, and_, or_, select, update
 
 from registry.attempts import Attempts
 from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus, Priority
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError
-from registry.families import Families, has_open_parts
+from registry.families import Families, has_open_parts, is_free, is_queued
+from registry.leases import LEASE_SECONDS, Lease, has_lapsed
+from registry.plain_text import clean_text
 from registry.tables import DatasetRow, JobRow
-
-LEASE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Proof that a worker holds a job.
-
-    Attributes:
-        job_id: The job.
-        token: Fencing token; larger than that of any earlier lease on this job.
-    """
-
-    job_id: str
-    token: int
 
 
 class Jobs(Families):
@@ -89,6 +77,7 @@ class Jobs(Families):
             priority=priority,
             webhook_url=webhook_url,
             owner=owner,
+            num_setbacks=0,
             created_at=self._now(),
         )
         self._session.add(job)
@@ -123,32 +112,6 @@ class Jobs(Families):
             self._end(job, JobStatus.CANCELLED)  # nobody is there who would have to stop first
         return job
 
-    def retry(self, job_id: str) -> JobRow:
-        """Return a patch's job that failed or was cancelled, queued again with all its attempts and its checkpoint.
-
-        Args:
-            job_id: The job; nobody has been told of it yet.
-
-        Returns:
-            The row as it is now.
-
-        Raises:
-            NotFoundError: There is no such job.
-            ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set.
-        """
-        job = self._locked(job_id)
-        if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-            raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
-        self._require_whole(job, "Retry")
-        if job.kind != JobKind.PATCH:
-            raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
-        again = [part for part in self.parts(job_id) if part.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
-        for each in (job, *again):
-            each.status, each.attempt, each.cancel_requested, each.progress = JobStatus.QUEUED, 0, False, 0.0
-            each.error_code = each.error_detail = each.finished_at = each.stage = each.rung_at = None
-            self.add_event(each.id, "retried")
-        return job
-
     # -- ringing ------------------------------------------------------------------------------------------------
 
     def reap(self, quiet_seconds: float) -> list[str]:
@@ -158,21 +121,33 @@ class Jobs(Families):
         whose lease ran out is cancelled if that was asked for, and failed once it used up its attempts.
         """
         now = self._now()
-        lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < now)
+        lapsed = has_lapsed(now)
         for job in self._each_locked(lapsed):
             if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
                 self._attempts.end(job, AttemptCause.LEASE_LAPSED)
                 self._give_up(job)
         self._session.flush()
         quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
-        waiting = and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), ~has_open_parts())
+        waiting = and_(or_(is_queued(now), lapsed), ~has_open_parts())
         return list(self._session.scalars(select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)))
 
     # -- working ------------------------------------------------------------------------------------------------
 
-    def lease_best(self, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-        """Return a lease on the waiting job of the highest priority, the oldest of those, or None if none waits."""
-        query = select(JobRow.id).where(self._is_free()).order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+    def lease_best(
+        self, owner: str, seconds: float = LEASE_SECONDS, kinds: Collection[JobKind] = tuple(JobKind)
+    ) -> Lease | None:
+        """Return a lease on the waiting job of the highest priority, the oldest of those.
+
+        Args:
+            owner: Who takes it.
+            seconds: How long the lease holds.
+            kinds: Which jobs to look at.
+
+        Returns:
+            The lease, or None if none waits.
+        """
+        query = select(JobRow.id).where(is_free(self._now()), JobRow.kind.in_([str(kind) for kind in kinds]))
+        query = query.order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
         while job_id := self._session.scalar(query.limit(1)):  # not locked: a part's parent has to be locked before it
             with self._session.begin_nested() as taking:
                 if lease := self.lease(job_id, owner, seconds):
@@ -185,13 +160,16 @@ class Jobs(Families):
         now, parent = self._now(), self._locked_parent(job_id)
         statement = (
             update(JobRow)
-            .where(JobRow.id == job_id, self._is_free())
+            .where(JobRow.id == job_id, is_free(self._now()))
             .values(
                 status=JobStatus.RUNNING,
                 attempt=JobRow.attempt + 1,
                 lease_owner=owner,
                 lease_token=JobRow.lease_token + 1,
                 lease_expires_at=now + timedelta(seconds=seconds),
+                lease_renewed_at=now,
+                progress_at=now,
+                paused_until=None,
             )
         )
         if self._rows(statement) == 0:
@@ -205,12 +183,13 @@ class Jobs(Families):
             self._part_started(parent)
         return Lease(job_id, job.lease_token)
 
-    def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS) -> bool:
+    def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS, *, heard: bool = False) -> bool:
         """Push the lease's expiry on and return whether somebody asked to cancel the job.
 
         Args:
             lease: Proof that the caller holds the job.
             seconds: How long the lease holds from now on.
+            heard: Whether the trainer has told anything since the last one.
 
         Returns:
             True if the holder should stop and call `cancel`.
@@ -218,7 +197,9 @@ class Jobs(Families):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._write(lease, lease_expires_at=self._now() + timedelta(seconds=seconds))
+        now = self._now()
+        heard_at = {"progress_at": now} if heard else {}
+        self._write(lease, lease_expires_at=now + timedelta(seconds=seconds), lease_renewed_at=now, **heard_at)
         return bool(self._session.scalar(select(JobRow.cancel_requested).where(JobRow.id == lease.job_id)))
 
     def report(self, lease: Lease, *, stage: str, progress: float, eta_seconds: float | None) -> None:
@@ -233,7 +214,9 @@ class Jobs(Families):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._write(lease, stage=stage, progress=progress, eta_seconds=eta_seconds)
+        progress = min(max(progress, 0.0), 1.0) if math.isfinite(progress) else 0.0
+        eta_seconds = eta_seconds if eta_seconds is not None and math.isfinite(eta_seconds) else None
+        self._write(lease, stage=clean_text(stage, 32), progress=progress, eta_seconds=eta_seconds)
 
     def save_checkpoint(self, lease: Lease, checkpoint: dict[str, Any]) -> None:
         """Record where a later attempt can go on from.
@@ -245,7 +228,7 @@ class Jobs(Families):
         Raises:
             LeaseLostError: The lease is not held any more.
         """
-        self._write(lease, checkpoint=checkpoint)
+        self._write(lease, checkpoint=checkpoint, num_setbacks=0)
 
     def note(self, lease: Lease, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Append an event on behalf of the lease's holder.
@@ -270,6 +253,7 @@ class Jobs(Families):
         counts_as_attempt: bool,
         cause: AttemptCause | None = None,
         log_tail: str | None = None,
+        pause_seconds: float | None = None,
     ) -> None:
         """Give the job back to the queue, for another worker or a later start.
 
@@ -281,6 +265,7 @@ class Jobs(Families):
             counts_as_attempt: False when the job is not to blame, such as when the worker was told to stop.
             cause: Why, for programs; left out: the worker stops, or, if it counts, the trainer ended.
             log_tail: The end of what the trainer printed.
+            pause_seconds: How long nobody may take it, after a setback.
 
         Raises:
             LeaseLostError: The lease is not held any more.
@@ -292,7 +277,10 @@ class Jobs(Families):
         if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
             return self._give_up(job)
         self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
-        self.add_event(lease.job_id, "given back", "warn", {"reason": reason})
+        job.queued_at = now = self._now()
+        if pause_seconds is not None:
+            job.paused_until, job.num_setbacks = now + timedelta(seconds=pause_seconds), job.num_setbacks + 1
+        self.add_event(lease.job_id, "given back", "warn", {"reason": clean_text(reason)})
 
     def succeed(self, lease: Lease, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
         """End the job well; call it in the transaction that writes its result, and before that is written.
@@ -345,11 +333,6 @@ class Jobs(Families):
 
     # -- inside -------------------------------------------------------------------------------------------------
 
-    def _is_free(self) -> ColumnElement[bool]:
-        lapsed = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at < self._now())
-        may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS, ~has_open_parts())
-        return and_(or_(JobRow.status == JobStatus.QUEUED, lapsed), may_be_tried)
-
     def _rows(self, statement: Any) -> int:
         self._session.flush()
         result = self._session.execute(statement, execution_options={"synchronize_session": False})
@@ -382,7 +365,7 @@ class Jobs(Families):
         self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
 
     def _end(self, job: JobRow, status: JobStatus, code: str | None = None, detail: str | None = None) -> None:
-        job.status = status
+        job.status, detail = status, None if detail is None else clean_text(detail)
         job.error_code, job.error_detail = code, detail
         job.finished_at = self._now()
         job.lease_owner = job.lease_expires_at = job.eta_seconds = None

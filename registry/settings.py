@@ -12,11 +12,14 @@ from urllib.parse import quote
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from registry.errors import ConfigurationError
 from registry.private_files import close_to_others
 
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+_BROKERS = ("redis://", "rediss://")
 _QUOTED = re.compile('"([a-z_]+)"')
 
 
@@ -34,7 +37,7 @@ class StorageSettings(BaseSettings):
         max_stored_bytes: What one owner's data sets, label sets, task vectors and unfinished uploads may take together;
             without keys nobody is counted.
         bases: Base models that patches may start from; the first is the default.
-        device: `auto` takes CUDA where there is a device, else the CPU.
+        device: `auto` takes CUDA where there is a device, else the CPU; `cuda:1` is the second device.
         log_level: Lowest level that is logged.
     """
 
@@ -50,7 +53,7 @@ class StorageSettings(BaseSettings):
     min_free_bytes: int | None = Field(default=None, ge=0)
     max_stored_bytes: int = Field(default=100 << 30, gt=0)
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: str = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("data_dir")
@@ -60,6 +63,20 @@ class StorageSettings(BaseSettings):
             return value.expanduser()
         except RuntimeError as error:
             raise ValueError("this user has no home directory, so a folder must be named") from error
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise PydanticCustomError("device", "It must be auto, cpu, cuda or cuda:N")
+        return device
+
+    @field_validator("broker_url")
+    @classmethod
+    def _check_broker(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(_BROKERS):
+            raise PydanticCustomError("broker_url", "It must begin with redis:// or rediss:// (Redis or Valkey)")
+        return url
 
     @classmethod
     def load(cls, **values: object) -> Self:

@@ -242,7 +242,12 @@ class JobRow(Base):
     lease_owner: Mapped[str | None] = mapped_column(String(200))
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_expires_at: Mapped[datetime | None]
+    lease_renewed_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    queued_at: Mapped[datetime | None]  # None: when it was created
+    progress_at: Mapped[datetime | None]  # when its trainer last told anything
+    paused_until: Mapped[datetime | None]  # nobody takes it before
+    num_setbacks: Mapped[int] = mapped_column(default=0, server_default="0")  # pauses since it last got anywhere
     priority: Mapped[int] = mapped_column(default=1, server_default="1")  # a `Priority`
     webhook_url: Mapped[str | None] = mapped_column(String(2000))
     owner: Mapped[str | None] = mapped_column(String(64))

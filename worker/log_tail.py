@@ -9,15 +9,15 @@ from pathlib import Path
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from registry.plain_text import MAX_LOG_TAIL_BYTES, clean_tail
+
 MAX_LINES = 100
-MAX_BYTES = 16_384
+MAX_BYTES = MAX_LOG_TAIL_BYTES
 _HIDDEN = "***"
 _SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 _LEAST_SECRET = 6  # shorter values are in every log by chance
 # A log holds text of strangers: each part matches in one way only, so that time grows with the text and no faster.
 _USER_INFO = re.compile(r"(?<!\w)(\w++://)[^/\s@:]*+:[^/\s]*@")
-# PostgreSQL takes no NUL, terminals obey the others: C0 and C1 but tab and line feed, separators, text direction.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
@@ -34,14 +34,13 @@ def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         begin = file.seek(max(start, size - 4 * MAX_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
+        text = file.read(4 * MAX_BYTES).decode("utf-8", errors="replace")
     if begin > start and "\n" in text:
         text = text.partition("\n")[2]  # half a line may be half a secret, which nothing would recognise
     for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
         text = text.replace(secret, _HIDDEN)
-    text = _CONTROLS.sub("", _USER_INFO.sub(rf"\1{_HIDDEN}@", text))
-    tail = "\n".join(text.splitlines()[-MAX_LINES:])
-    return tail.encode()[-MAX_BYTES:].decode("utf-8", errors="ignore")
+    text = _USER_INFO.sub(rf"\1{_HIDDEN}@", text)
+    return clean_tail("\n".join(text.splitlines()[-MAX_LINES:]), MAX_BYTES)
 
 
 def find_secrets(environment: Mapping[str, str], *urls: str) -> frozenset[str]:

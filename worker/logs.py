@@ -1,23 +1,75 @@
-"""Logging of a worker or trainer process: one JSON object a line on standard error."""
+"""Logging of a worker or trainer process: one JSON object a line on standard error, ours, Celery's and tracebacks."""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+import threading
+from contextlib import suppress
+from types import TracebackType
 
 import structlog
+from celery.apps import worker as celery_worker
+from celery.signals import celeryd_init, setup_logging
+
+from worker.settings import WorkerSettings
 
 
 def set_up_logging(level: str) -> None:
-    """Configure structlog for this process."""
+    """Configure structlog and the standard library's logging for this process."""
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+        )
+    )
+    logging.basicConfig(level=number, handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda hook: _log_uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _set_up_early(**_: object) -> None:
+    """Set up logging before Celery warns or says anything; what it says on a signal is written as it writes it."""
+    set_up_logging(WorkerSettings.load().log_level)
+    celery_worker.safe_say = _say
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _set_up_celerys_logging(loglevel: int | str | None = None, **_: object) -> None:
+    """Take the place of Celery's own set-up, which would wrap our lines in its format."""
+    level = WorkerSettings.load().log_level
+    if isinstance(loglevel, int):
+        level = logging.getLevelName(loglevel).lower()  # type: ignore[assignment]
+    set_up_logging(level if level.upper() in logging.getLevelNamesMapping() else "info")
+
+
+def _say(text: str, _stream: object = None) -> None:
+    """Write a line from within a signal handler: in one piece, and without a lock that the main thread may hold."""
+    with suppress(OSError):
+        os.write(2, (json.dumps({"event": text, "level": "info"}) + "\n").encode())
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger().error("uncaught exception", exc_info=(kind, error, traceback))

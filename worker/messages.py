@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import IO, Any
+from typing import IO, Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+MAX_LINE_BYTES = 16 << 20
+_KNOWN_FIELDS = ConfigDict(extra="forbid")
 
 
-@dataclass(frozen=True)
+class MessageError(ValueError):
+    """What a trainer sent is no message."""
+
+
+@checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Progress:
     """How far the work is: `progress` in [0, 1]; `eta_seconds` until the end, once the speed is known."""
 
@@ -17,14 +28,14 @@ class Progress:
     eta_seconds: float | None
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Checkpoint:
     """Where a later attempt can go on from; `value` is plain data whose blobs are already stored."""
 
     value: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Note:
     """Something worth an event in the job's history."""
 
@@ -34,6 +45,11 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """The trainer is at work, though it has nothing to tell."""
+
+
+@checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Failure:
     """Why the work cannot be done; trying again would not help."""
 
@@ -41,8 +57,18 @@ class Failure:
     detail: str
 
 
-Message = Progress | Checkpoint | Note | Failure
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (Progress, Checkpoint, Note, Failure)}
+@checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
+class Setback:
+    """What the work needs is not there for now; it is tried again after a pause."""
+
+    cause: Literal["disk_full", "store_unavailable"]
+    detail: str
+
+
+Message = Progress | Checkpoint | Note | Alive | Failure | Setback
+_KINDS: Mapping[str, TypeAdapter[Any]] = {
+    kind.__name__: TypeAdapter(kind) for kind in (Progress, Checkpoint, Note, Alive, Failure, Setback)
+}
 
 
 class Channel:
@@ -64,7 +90,21 @@ class Channel:
             self._pipe.flush()
 
 
-def parse_message(line: str) -> Message:
-    """Return the message that a line holds."""
-    kind, fields = json.loads(line)
-    return _KINDS[kind](**fields)
+def parse_message(line: str | bytes) -> Message:
+    """Return the message that a line holds.
+
+    Args:
+        line: A line, without its end.
+
+    Returns:
+        The message.
+
+    Raises:
+        MessageError: It holds none.
+    """
+    try:
+        kind, fields = json.loads(line)
+        message: Message = _KINDS[kind].validate_python(fields)
+    except (ValueError, TypeError, KeyError, RecursionError, ValidationError) as error:
+        raise MessageError(f"{type(error).__name__} in a line of {len(line)} bytes") from error
+    return message

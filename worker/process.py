@@ -15,15 +15,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Self
 
-from registry.jobs import Lease
+from registry.leases import Lease
 from worker.log_tail import find_secrets, read_tail
-from worker.messages import Message, parse_message
+from worker.messages import MAX_LINE_BYTES, Message, MessageError, parse_message
 from worker.settings import WorkerSettings
 
 TRAINER_COMMAND = (sys.executable, "-m", "worker.trainer")
+MAX_LOG_BYTES = 16 << 20
+"""A job's log that has grown larger is begun anew; what it held until then stays beside it, as `.log.1`."""
+
+KEEP_LOGS_SECONDS = 30 * 24 * 3600.0
 _READ_BYTES = 1 << 16
+_NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
 
 
 class TrainerProcess:
@@ -33,29 +39,41 @@ class TrainerProcess:
         settings: Handed over through the environment, so that the trainer sees what its worker sees.
         lease: Names the job, and the token that the trainer's writes carry.
         command: Program that speaks as `worker.trainer` does; job and token are added to its arguments.
+        max_log_bytes: A log that is larger is begun anew.
     """
 
-    def __init__(self, settings: WorkerSettings, lease: Lease, command: tuple[str, ...] = TRAINER_COMMAND) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        lease: Lease,
+        command: tuple[str, ...] = TRAINER_COMMAND,
+        max_log_bytes: int = MAX_LOG_BYTES,
+    ) -> None:
         self._settings = settings
         self._lease = lease
         self._command = command
-        self._rest = b""
+        self._max_log_bytes = max_log_bytes
+        self._rest = bytearray()
         self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> Self:
         log_dir = self._settings.log_dir / "jobs"
-        log_dir.mkdir(parents=True, exist_ok=True)
+        log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log_path = log_dir / f"{self._lease.job_id}.log"
         self._log: IO[bytes] = self._log_path.open("ab")
         self._log_start = self._log.tell()
-        self._process = subprocess.Popen(
-            [*self._command, self._lease.job_id, str(self._lease.token)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=os.environ | environment_of(self._settings),
-            start_new_session=True,
-        )
+        try:
+            self._process = subprocess.Popen(
+                [*self._command, self._lease.job_id, str(self._lease.token)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env=trainer_environment(self._settings),
+                start_new_session=True,
+            )
+        except OSError:
+            self._log.close()
+            raise
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
         self._selector.register(self._process.stdout, selectors.EVENT_READ)
@@ -83,14 +101,41 @@ class TrainerProcess:
         assert status is not None
         return status
 
+    def ask_to_stop(self) -> None:
+        """Ask the trainer to save what it has and exit."""
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+
     def log_tail(self) -> str:
-        """Return the end of what this attempt printed, without secrets."""
+        """Return the end of what this attempt printed, without secrets; nothing if the log cannot be read."""
         broker_url = self._settings.broker_url.get_secret_value()
         secrets = find_secrets(os.environ, self._settings.resolved_database_url, broker_url)
-        return read_tail(self._log_path, self._log_start, secrets)
+        with suppress(OSError):
+            return read_tail(self._log_path, self._log_start, secrets)
+        return ""
+
+    def bound_log(self) -> None:
+        """Begin the log anew if it has grown too large, so that a trainer that prints endlessly fills no disk."""
+        if os.fstat(self._log.fileno()).st_size <= self._max_log_bytes:
+            return
+        with suppress(OSError), self._log_path.open("rb") as full:  # a full disk must not keep the log from being cut
+            full.seek(-self._max_log_bytes, os.SEEK_END)
+            self._log_path.with_suffix(".log.1").write_bytes(full.read(self._max_log_bytes))
+        os.truncate(self._log_path, 0)  # it is appended to, so the trainer goes on at its new end
+        self._log_start = 0
 
     def messages(self, timeout_seconds: float) -> Iterator[Message]:
-        """Yield what the trainer has said, waiting up to the timeout for it to say something."""
+        """Yield what the trainer has said.
+
+        Args:
+            timeout_seconds: How long to wait for it to say something.
+
+        Yields:
+            Messages in the order in which they were sent.
+
+        Raises:
+            MessageError: It sent what is no message.
+        """
         if not self._selector.get_map():  # it closed its end and is about to exit
             time.sleep(min(timeout_seconds, 0.05))
             return
@@ -101,9 +146,20 @@ class TrainerProcess:
         data = os.read(stream.fileno(), _READ_BYTES)
         if not data:
             self._selector.unregister(stream)
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            yield parse_message(line.decode())
+        self._rest += data
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise MessageError(f"a line of more than {MAX_LINE_BYTES} bytes")
+        if b"\n" in data:
+            *lines, rest = self._rest.split(b"\n")
+            self._rest = bytearray(rest)
+            for line in lines:
+                yield parse_message(bytes(line))
+
+
+def trainer_environment(settings: WorkerSettings) -> dict[str, str]:
+    """Return a trainer's environment: the worker's, without secrets, since a trainer reads strangers' files."""
+    inherited = {name: value for name, value in os.environ.items() if name not in _NOT_FOR_TRAINERS}
+    return inherited | environment_of(settings)
 
 
 def environment_of(settings: WorkerSettings) -> dict[str, str]:
@@ -114,3 +170,12 @@ def environment_of(settings: WorkerSettings) -> dict[str, str]:
         f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
+
+
+def remove_old_logs(log_dir: Path, keep_seconds: float = KEEP_LOGS_SECONDS) -> None:
+    """Remove the logs of jobs into which nobody has written for long."""
+    oldest = time.time() - keep_seconds
+    for path in (log_dir / "jobs").glob("*.log*"):
+        with suppress(OSError):
+            if path.stat().st_mtime < oldest:
+                path.unlink()

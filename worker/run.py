@@ -12,7 +12,7 @@ from typing import Any
 
 from registry.blobs import BlobStore
 from registry.database import Database
-from registry.jobs import Lease
+from registry.leases import Lease
 from worker.messages import Channel
 from worker.settings import WorkerSettings
 
@@ -50,5 +50,6 @@ class Run:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """Yield a folder for temporary files, removed afterwards."""
+        self.settings.scratch_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with TemporaryDirectory(dir=self.settings.scratch_dir, prefix=f"{self.lease.job_id}-") as folder:
             yield Path(folder)

@@ -2,31 +2,67 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import json
+from typing import Annotated, Any
 
-from registry.jobs import LEASE_SECONDS
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from registry.contract import JobKind
+from registry.leases import LEASE_SECONDS
 from registry.settings import StorageSettings
+
+ALL_KINDS = tuple(JobKind)
 
 
 class WorkerSettings(StorageSettings):
     """What a worker needs beyond where state lives.
 
     Attributes:
+        worker_name: Tells the workers of one machine apart, for Celery's commands; empty takes the process id.
+        worker_kinds: Kinds of jobs that this worker takes, as a JSON list or separated by commas.
+        poll_seconds: How often an idle worker looks into the database although the broker has told nothing.
         lease_seconds: How long a silent worker keeps a job before another may take it.
         heartbeat_seconds: How often the lease is renewed and a cancel is looked for.
         checkpoint_seconds: Least time between two checkpoints of a fine-tune; 0 saves after every step.
         ingest_limit_seconds: An ingest job that runs longer is stopped and fails.
         patch_limit_seconds: A patch job that runs longer is stopped and fails.
+        stall_limit_seconds: A trainer that gives no sign of work for longer is stopped, and the job is tried again.
+        ingest_memory_bytes: Memory that the trainer of an ingest job may take; 0 sets no limit.
         max_image_pixels: Larger images are rejected at ingest.
         decoded_memory_bytes: A split whose decoded images take more lies in a scratch file instead of in memory.
         feature_cache_bytes: Room for features of unpatched bases, which later patches read; 0 keeps none.
     """
 
+    worker_name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    worker_kinds: Annotated[tuple[JobKind, ...], NoDecode] = Field(default=ALL_KINDS, min_length=1)
+    poll_seconds: float = Field(default=30.0, gt=0)
     lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
     heartbeat_seconds: float = Field(default=1.0, gt=0)
     checkpoint_seconds: float = Field(default=20.0, ge=0)
     ingest_limit_seconds: float = Field(default=3600.0, gt=0)
     patch_limit_seconds: float = Field(default=48 * 3600.0, gt=0)
+    stall_limit_seconds: float = Field(default=900.0, gt=0)
+    ingest_memory_bytes: int = Field(default=8 << 30, ge=0)
     max_image_pixels: int = Field(default=50_000_000, gt=0)
     decoded_memory_bytes: int = Field(default=2 << 30, ge=0)
     feature_cache_bytes: int = Field(default=1 << 30, ge=0)
+
+    @field_validator("worker_kinds", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Take `ingest,patch` as well as `["ingest", "patch"]`."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip().startswith("[") else [each.strip() for each in value.split(",")]
+        except json.JSONDecodeError as error:
+            raise PydanticCustomError(
+                "worker_kinds", "Name kinds separated by commas, such as patch,finetune"
+            ) from error
+
+    @property
+    def takes_all_kinds(self) -> bool:
+        """Whether any job is one for this worker."""
+        return set(ALL_KINDS) <= set(self.worker_kinds)

@@ -1,23 +1,42 @@
-"""How the supervisor in a pool process learns that its worker is shutting down.
+"""How a thread that watches over a trainer learns that its worker stops, or takes no other job.
 
-Celery's warm shutdown waits for the running task and tells it nothing, which for a patch job means hours. So the main
-process sets an event that its forked pool processes share, and the supervisor gives the job back within a second.
+Celery's warm shutdown waits for running tasks and tells them nothing, which for a patch job means hours. There are
+three ways to ask for it: a signal, `control shutdown` (Flower's "Shut down"), and a broker that ends the worker. All of
+them leave the worker's state changed, so that is what is looked at. `control cancel_consumer` drains a worker: it
+finishes the job in work and takes no other one.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import threading
+from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.bootsteps import CLOSE, TERMINATE
+from celery.signals import worker_init, worker_shutting_down
+from celery.worker import state
 
-_stopping = multiprocessing.get_context("fork").Event()
+from registry.contract import QUEUE_NAME
+
+_stopping = threading.Event()
+_workers: list[Any] = []
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _remember_worker(sender: Any, **_: object) -> None:
+    _workers.append(sender)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _remember(**_: object) -> None:
+def _remember_signal(**_: object) -> None:
     _stopping.set()
 
 
 def is_stopping() -> bool:
     """Return whether this worker was asked to shut down."""
-    return _stopping.is_set()
+    asked = any(each is not None and each is not False for each in (state.should_stop, state.should_terminate))
+    return _stopping.is_set() or asked or any(each.blueprint.state in (CLOSE, TERMINATE) for each in _workers)
+
+
+def is_draining() -> bool:
+    """Return whether this worker was told to take no more jobs, by cancelling its consumption of the queue."""
+    return any(QUEUE_NAME not in each.app.amqp.queues.consume_from for each in _workers)

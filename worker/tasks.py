@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from registry.contract import TASK_NAME
+import structlog
+from kombu.exceptions import OperationalError as BrokerError
+
+from registry.contract import TASK_NAME, JobKind
+from registry.database import Database
+from registry.errors import NotFoundError
+from registry.jobs import Jobs
 from worker.celery_app import celery_app
-from worker.logs import set_up_logging
+from worker.faults import DATABASE_AWAY
 from worker.settings import WorkerSettings
-from worker.stopping import is_stopping
+from worker.stopping import is_draining, is_stopping
 from worker.supervisor import Supervisor
+
+_MOST_HOPS = 8
+_log = structlog.get_logger()
 
 
 @celery_app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
-def run_job(job_id: str) -> None:
+def run_job(job_id: str, hops: int = 0) -> None:
     """Work on what waits; the job that the ring was for is among it, unless somebody else was quicker."""
     settings = WorkerSettings.load()
-    set_up_logging(settings.log_level)
-    Supervisor(settings, is_stopping=is_stopping).answer()
+    if not settings.takes_all_kinds and is_for_others(settings, job_id):
+        return _pass_on(job_id, hops)
+    Supervisor(settings, is_stopping=is_stopping, is_draining=is_draining).answer()
+
+
+def is_for_others(settings: WorkerSettings, job_id: str) -> bool:
+    """Return whether a job is of a kind that this worker does not take; one that is not known is not."""
+    database = Database(settings.resolved_database_url)
+    try:
+        with database.read() as session:
+            return JobKind(Jobs(session).get(job_id).kind) not in settings.worker_kinds
+    except (NotFoundError, *DATABASE_AWAY):
+        return False
+    finally:
+        database.close()
+
+
+def _pass_on(job_id: str, hops: int) -> None:
+    """Ring again for another worker: the one that has waited longest is told. After many tries the reaper goes on."""
+    if hops >= _MOST_HOPS:
+        return
+    try:
+        run_job.apply_async(args=[job_id], kwargs={"hops": hops + 1})
+    except (BrokerError, OSError) as error:
+        _log.warning("ring not passed on, the reaper rings again", job_id=job_id, error=type(error).__name__)

@@ -16,16 +16,18 @@ from importlib import import_module
 import structlog
 
 from paint_core.allocator import keep_freed_memory
-from paint_core.errors import PaintCoreError
 from registry.blob_stores import open_blobs
 from registry.contract import JobKind
 from registry.database import Database
-from registry.errors import LeaseLostError, RegistryError
-from registry.jobs import Jobs, Lease
+from registry.errors import LeaseLostError
+from registry.jobs import Jobs
+from registry.leases import Lease
+from worker.faults import describe_fault
 from worker.logs import set_up_logging
-from worker.messages import Channel, Failure
+from worker.messages import Channel, Failure, Setback
 from worker.run import Run
 from worker.settings import WorkerSettings
+from worker.vitals import be_ended_first, limit_memory, tell_signs_of_work
 
 ORPHANED = 70
 FAILED = 1
@@ -51,15 +53,45 @@ def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
         0, or 1 if the work cannot be done, of which the supervisor has been told.
     """
     channel = _take_standard_output()
+    be_ended_first()
     keep_freed_memory()
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
+    tell_signs_of_work(channel)
     settings = WorkerSettings.load()
     set_up_logging(settings.log_level)
     structlog.contextvars.bind_contextvars(job_id=job_id, token=token)
+    fault = _attempt(steps, Lease(job_id, token), channel, settings)
+    if fault is None:
+        return 0
+    channel.send(fault)
+    return FAILED
+
+
+def _attempt(
+    steps: Mapping[JobKind, str], lease: Lease, channel: Channel, settings: WorkerSettings
+) -> Failure | Setback | None:
+    """Run the job's step; the one place where every error of a job is caught, logged and given a code."""
+    kind = JobKind.PATCH
+    try:
+        run, kind = _prepare(lease, channel, settings)
+        if kind is JobKind.INGEST:
+            limit_memory(settings.ingest_memory_bytes)
+        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
+        step(run)
+        run.database.close()
+    except LeaseLostError as error:
+        log.warning("lease lost; the result was refused", token=error.token)
+    except Exception as error:
+        log.exception("job failed")
+        return describe_fault(error, kind)
+    return None
+
+
+def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[Run, JobKind]:
+    """Return what the step of the job is handed, and the job's kind."""
     database = Database(settings.resolved_database_url)
-    lease = Lease(job_id, token)
     with database.read() as session:
-        job = Jobs(session).get(job_id)
+        job = Jobs(session).get(lease.job_id)
     run = Run(
         subject_id=job.subject_id,
         checkpoint=job.checkpoint or {},
@@ -70,33 +102,7 @@ def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
         settings=settings,
         part=job.part,
     )
-    failure = _attempt(steps, JobKind(job.kind), run)
-    database.close()
-    if failure is None:
-        return 0
-    channel.send(failure)
-    return FAILED
-
-
-def _attempt(steps: Mapping[JobKind, str], kind: JobKind, run: Run) -> Failure | None:
-    """Run the job's step; the one place where every error of a job is caught, logged and given a code."""
-    try:
-        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
-        step(run)
-    except LeaseLostError as error:
-        log.warning("lease lost; the result was refused", token=error.token)
-    except (PaintCoreError, RegistryError) as error:
-        log.exception("job failed")
-        return Failure(error.code, str(error))
-    except MemoryError:
-        log.exception("job failed")
-        return Failure("out_of_memory", "Memory ran out. Use a smaller batch_size or a machine with more memory.")
-    except Exception as error:
-        log.exception("job failed")
-        if type(error).__name__ == "OutOfMemoryError":  # torch's; on a device
-            return Failure("out_of_memory", "The device's memory ran out. Use a smaller batch_size.")
-        return Failure("internal_error", f"{type(error).__name__}: {error}. The job's log has the details.")
-    return None
+    return run, JobKind(job.kind)
 
 
 def _take_standard_output() -> Channel:

@@ -61,13 +61,15 @@ class Job(BaseModel):
     stage: str | None
     progress: float = Field(ge=0, le=1)
     eta_seconds: float | None
-    attempt: int
+    attempt: int = Field(description="Attempts that count: a stop of the worker and a setback do not")
     cancel_requested: bool
     priority: PriorityName
     error: JobError | None
     owner: Owner
     created_at: datetime
     started_at: datetime | None
+    progress_at: datetime | None = Field(description="When its trainer last reported something")
+    paused_until: datetime | None = Field(description="After a setback, such as a full disk: when it is tried again")
     finished_at: datetime | None
     links: JobLinks
 
@@ -93,6 +95,8 @@ class Job(BaseModel):
             owner=row.owner,
             created_at=row.created_at,
             started_at=row.started_at,
+            progress_at=row.progress_at,
+            paused_until=row.paused_until,
             finished_at=row.finished_at,
             links=JobLinks(
                 self=path,
@@ -107,7 +111,7 @@ class Job(BaseModel):
 class JobAttempt(BaseModel):
     """One worker's try at a job."""
 
-    attempt: int = Field(description="1, 2, 3; a stop of the worker does not count, and a retry starts anew")
+    attempt: int = Field(description="1, 2, 3 …, of all that there were, also those that do not count")
     started_at: datetime
     ended_at: datetime | None = Field(description="Of a lease that lapsed: when that was noticed")
     stage: str | None = Field(description="The stage in which it ended")
@@ -118,7 +122,7 @@ class JobAttempt(BaseModel):
     def of(cls, row: JobAttemptRow) -> JobAttempt:
         """Return the resource of a row."""
         return cls(
-            attempt=row.attempt,
+            attempt=row.token,
             started_at=row.started_at,
             ended_at=row.ended_at,
             stage=row.stage,
@@ -153,7 +157,7 @@ class JobWebhook(BaseModel):
 class JobDetail(Job):
     """A job with what was tried."""
 
-    attempts: list[JobAttempt] = Field(description="Oldest first")
+    attempts: list[JobAttempt] = Field(description="Oldest first; of very many, the last 100")
     log_tail: str | None = Field(description="Last lines that the trainer of the last failed attempt printed")
 
     webhook: JobWebhook | None = Field(description="The message about its end, if one was asked for and it has ended")

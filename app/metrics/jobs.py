@@ -63,20 +63,32 @@ class JobCollector(Collector):
         """Yield the metrics as they are now."""
         up = GaugeMetricFamily("paintbox_database_up", "Whether the database answered: 1, or 0.")
         jobs = GaugeMetricFamily("paintbox_jobs", "Jobs by kind and status.", labels=("kind", "status"))
+        wait = GaugeMetricFamily(
+            "paintbox_job_longest_wait_seconds",
+            "How long the job has waited that could start first; 0: none waits.",
+        )
+        silence = GaugeMetricFamily(
+            "paintbox_job_longest_silence_seconds",
+            "Longest time that a running job has reported nothing; 0: none runs.",
+        )
         try:
             self.count_lapses()
             self._count_ended()
             with self._database.read() as session:
-                counts = JobFigures(session).counts()
+                figures = JobFigures(session)
+                counts, waited = figures.counts(), figures.longest_wait_seconds()
+                silent = figures.longest_silence_seconds()
         except SQLAlchemyError as error:
             _log.warning("jobs not counted", error=type(error).__name__)
             up.add_metric((), 0)
         else:
             up.add_metric((), 1)
+            wait.add_metric((), waited)
+            silence.add_metric((), silent)
             for kind in JobKind:
                 for status in JobStatus:
                     jobs.add_metric((kind, status), counts.get((kind, status), 0))
-        yield from (up, jobs)
+        yield from (up, jobs, wait, silence)
         for metric in (self._lease_losses, self._job_seconds, self._stage_seconds):
             yield from metric.collect()
 

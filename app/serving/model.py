@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
 
 
-def choose_device(setting: Literal["auto", "cpu", "cuda"]) -> torch.device:
+def choose_device(setting: str) -> torch.device:
     """Return the device to serve on; `auto` takes CUDA where there is a device."""
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

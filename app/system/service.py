@@ -20,7 +20,10 @@ from registry.aliases import Aliases
 from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import utc_now
 from registry.faults import classify_fault
+from registry.figures import JobFigures
 from registry.replicas import Replicas
+
+_LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, even if the broker tells it nothing
 
 
 def check_ready(services: Services) -> Ready:
@@ -161,7 +164,8 @@ def _describe_comparison(tally: Tally | None) -> Comparison | None:
 def _check_database(services: Services, serving: int) -> dict[str, Check]:
     try:
         with services.database.read() as session:
-            active = Aliases(session).active_version_id()
+            active, figures = Aliases(session).active_version_id(), JobFigures(session)
+            waited, num_held = figures.longest_wait_seconds(), figures.num_held()
     except SQLAlchemyError as error:
         fault = classify_fault(error)
         reason = fault.detail if fault is not None else f"It does not answer ({type(error).__name__})."
@@ -172,6 +176,7 @@ def _check_database(services: Services, serving: int) -> dict[str, Check]:
     return {
         "database": Check(ok=True, required=False, detail="answers"),
         "alias": Check(ok=agrees, required=False, detail=detail),
+        "jobs": _check_jobs(waited, num_held),
     }
 
 
@@ -185,6 +190,16 @@ def _check_storage(services: Services) -> Check:
     if room.spare_bytes < 0:
         detail += f", fewer than {room.min_free_bytes:,}; nothing is added, classification goes on"
     return Check(ok=room.spare_bytes >= 0, required=False, detail=detail)
+
+
+def _check_jobs(waited_seconds: float, num_held: int) -> Check:
+    """Say whether workers take jobs: one that waits while others run is in order, one that waits alone is not."""
+    if waited_seconds == 0:
+        return Check(ok=True, required=False, detail=f"none waits, {num_held} running")
+    detail = f"the longest wait is {waited_seconds:.0f} s, {num_held} running"
+    if num_held or waited_seconds < _LONG_WAIT_SECONDS:
+        return Check(ok=True, required=False, detail=detail)
+    return Check(ok=False, required=False, detail=f"{detail}: no worker takes jobs; look whether any runs")
 
 
 def _check_broker(services: Services) -> Check:

@@ -21,7 +21,8 @@ from app.__main__ import Server
 from app.errors import TooManyStreamsError
 from app.jobs.streaming import EventStreams
 from registry.contract import JobKind
-from registry.jobs import Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import Lease
 from registry.tables import JobRow
 from tests.app.world import World, check_problem, serve
 

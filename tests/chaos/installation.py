@@ -56,6 +56,8 @@ class Installation:
 
     def stop(self) -> None:
         """Stop everything; no trainer outlives its worker."""
+        for name in WORKERS:
+            self.resume(name)
         self.supervisor.stop()
         self.database.close()
 
@@ -76,10 +78,18 @@ class Installation:
         """The trainers that run now."""
         return [each for each in self._descendants() if "tests.chaos.trainer" in _command(each)]
 
-    def pool_processes(self) -> list[psutil.Process]:
-        """The processes of workers that supervise a job or wait for one."""
-        mains = {self.supervisor.pid(name) for name in WORKERS}
-        return [each for each in self._descendants() if _parent(each) in mains]
+    def pause(self, name: str) -> bool:
+        """SIGSTOP a worker, whose trainer goes on, and return whether it was running."""
+        pid = self.supervisor.pid(name)
+        if pid is not None:
+            os.kill(pid, signal.SIGSTOP)
+        return pid is not None
+
+    def resume(self, name: str) -> None:
+        """Let a worker go on that was paused, unless it was killed meanwhile."""
+        pid = self.supervisor.pid(name)
+        if pid is not None:
+            os.kill(pid, signal.SIGCONT)
 
     def _descendants(self) -> list[psutil.Process]:
         found = []
@@ -111,10 +121,3 @@ def _command(process: psutil.Process) -> list[str]:
         return list(process.cmdline()) if process.status() != psutil.STATUS_ZOMBIE else []
     except psutil.Error:
         return []
-
-
-def _parent(process: psutil.Process) -> int | None:
-    try:
-        return int(process.ppid())
-    except psutil.Error:
-        return None

@@ -7,7 +7,7 @@ from tests.chaos.stub import TRAINER
 from worker.celery_app import build_celery, consume
 from worker.logs import set_up_logging
 from worker.settings import WorkerSettings
-from worker.stopping import is_stopping
+from worker.stopping import is_draining, is_stopping
 from worker.supervisor import Supervisor
 
 settings = WorkerSettings.load()
@@ -15,9 +15,8 @@ celery_app = build_celery(settings, tasks="tests.chaos.worker")
 
 
 @celery_app.task(name=TASK_NAME)
-def run_job(job_id: str) -> None:
-    set_up_logging(settings.log_level)
-    Supervisor(settings, is_stopping=is_stopping, trainer=TRAINER).answer()
+def run_job(job_id: str, hops: int = 0) -> None:
+    Supervisor(settings, is_stopping=is_stopping, is_draining=is_draining, trainer=TRAINER).answer()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from paintbox_client.client import Client
-from registry.jobs import Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import Lease
 from registry.patches import Patches
 from registry.versions import Versions
 from tests.app.world import World, add_version, open_world, serve

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from registry.attempts import Attempts
 from registry.contract import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus
 from registry.database import Database
-from registry.jobs import LEASE_SECONDS, Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import LEASE_SECONDS, Lease
 from registry.tables import JobAttemptRow
 from tests.registry.clock import Clock
 

@@ -12,7 +12,8 @@ from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus, Priority
 from registry.database import Database
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError
-from registry.jobs import LEASE_SECONDS, Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import LEASE_SECONDS, Lease
 from registry.tables import JobRow
 from tests.registry.clock import Clock
 

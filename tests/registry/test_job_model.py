@@ -21,7 +21,8 @@ from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.errors import ConflictError, LeaseLostError
-from registry.jobs import Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import Lease
 from registry.tables import Base
 from tests.registry.clock import Clock
 from tests.registry.test_jobs import ENDS, WRITES, row

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import ConflictError, LeaseLostError
-from registry.jobs import LEASE_SECONDS, Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import LEASE_SECONDS, Lease
 from tests.registry.clock import Clock
 
 Step = Callable[[Session], object]

@@ -9,7 +9,8 @@ from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.errors import ConflictError, LeaseLostError, NotFoundError
-from registry.jobs import LEASE_SECONDS, Jobs, Lease
+from registry.jobs import Jobs
+from registry.leases import LEASE_SECONDS, Lease
 from registry.tables import JobRow
 from tests.registry.clock import Clock
 

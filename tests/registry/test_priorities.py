@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 from registry.contract import MAX_ATTEMPTS, JobKind, Priority
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
-from registry.jobs import LEASE_SECONDS, Jobs
+from registry.jobs import Jobs
+from registry.leases import LEASE_SECONDS
 from registry.tables import JobRow
 from tests.registry.clock import Clock
 

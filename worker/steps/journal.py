@@ -15,6 +15,7 @@ from paint_core.train_state import TrainState
 from paint_core.weights import TaskVector, load_task_vector, save_task_vector
 from registry.errors import BlobCorruptError, BlobMissingError
 from worker.messages import Note
+from worker.parting import Parting
 from worker.run import Run
 from worker.steps.state import PatchState
 
@@ -45,6 +46,7 @@ class JobJournal:
         self._on_skipped = on_skipped
         self._final_loss = final_loss
         self._last_saved = time.monotonic()
+        self._parting = Parting()
 
     @property
     def task_vectors(self) -> dict[str, str]:
@@ -65,7 +67,8 @@ class JobJournal:
         if resumed is not None:
             self._on_skipped(resumed.step)
         self._last_saved = time.monotonic()
-        tau = make(Resume(resumed, self._checkpoint_due, lambda training: self._save_training(key, training)))
+        with self._parting:
+            tau = make(Resume(resumed, self._checkpoint_due, lambda training: self._save_training(key, training)))
         sha256 = self._run.blobs.put_bytes(save_task_vector(tau, {"base": self._base.fingerprint}))
         self._state.save(
             task_vectors=self.task_vectors | {key: sha256},
@@ -93,12 +96,14 @@ class JobJournal:
         return self._state.stage(name)
 
     def _checkpoint_due(self, _step: int) -> bool:
-        return time.monotonic() - self._last_saved >= self._run.settings.checkpoint_seconds
+        return self._parting.asked or time.monotonic() - self._last_saved >= self._run.settings.checkpoint_seconds
 
     def _save_training(self, key: str, training: TrainState) -> None:
         sha256 = self._run.blobs.put_bytes(training.to_bytes())
         self._state.save(state_sha256=sha256, state_key=key, step=training.step)
         self._last_saved = time.monotonic()
+        if self._parting.asked:
+            raise SystemExit(0)  # the worker gives the job back, and the next attempt goes on here
 
     def _training_state(self, key: str) -> TrainState | None:
         """Return the last checkpoint of this fine-tune; one that is gone or damaged means starting over."""

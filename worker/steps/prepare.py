@@ -119,10 +119,28 @@ def resolve_config(
 
 
 def choose_device(setting: str) -> torch.device:
-    """Return the device that the setting names; `auto` takes CUDA where there is one."""
+    """Return the device that the setting names.
+
+    Args:
+        setting: `auto` takes CUDA where there is one.
+
+    Returns:
+        The device.
+
+    Raises:
+        RequestRefusedError: This machine has no such device.
+    """
     if setting == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(setting)
+    device = torch.device(setting)
+    num_devices = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= num_devices:
+        raise RequestRefusedError(
+            "device_missing",
+            f"PAINTBOX_DEVICE is {setting}, and the worker sees {num_devices} CUDA devices.",
+            "Its operator should correct PAINTBOX_DEVICE or CUDA_VISIBLE_DEVICES; then retry the job.",
+        )
+    return device
 
 
 def load_tasks(

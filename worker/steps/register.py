@@ -71,10 +71,12 @@ def register(
     evaluation, asked = build_evaluation(job, report), job.request.activate
     decision = judge(evaluation, base, terms, probe, run.blobs) if asked == "if_accepted" else None
     report["activation"] = None if decision is None else {"asked": asked, **asdict(decision)}
-    with run.database.write() as session:
+    vectors = _describe_task_vectors(run, base, result, journal.task_vectors)
+    with run.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(run.lease)
         versions = Versions(session)
-        _add_task_vectors(run, versions, base, result, journal.task_vectors)
+        for each in vectors:
+            versions.add_task_vector(**each)
         version = versions.register(
             name=job.request.name,
             base_fingerprint=base.fingerprint,
@@ -99,18 +101,21 @@ def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:
     return visual
 
 
-def _add_task_vectors(
-    run: Run, versions: Versions, base: BaseModel, result: PatchResult, hashes: Mapping[str, str]
-) -> None:
+def _describe_task_vectors(
+    run: Run, base: BaseModel, result: PatchResult, hashes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return what the registry keeps of each task vector: they are read and hashed before anything is written."""
     theta_0 = {name: tensor.cpu() for name, tensor in base.visual.state_dict().items()}
-    for key, tau in result.vectors.items():
-        versions.add_task_vector(
-            sha256=hashes[key],
-            base_fingerprint=base.fingerprint,
-            num_bytes=run.blobs.fetch(hashes[key]).stat().st_size,
-            relative_norm=relative_norm(tau, theta_0),
-            job_id=run.lease.job_id,
-        )
+    return [
+        {
+            "sha256": hashes[key],
+            "base_fingerprint": base.fingerprint,
+            "num_bytes": run.blobs.fetch(hashes[key]).stat().st_size,
+            "relative_norm": relative_norm(tau, theta_0),
+            "job_id": run.lease.job_id,
+        }
+        for key, tau in result.vectors.items()
+    ]
 
 
 def _lineage(

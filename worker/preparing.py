@@ -1,0 +1,61 @@
+"""What a worker needs before it takes jobs, whichever command starts it: folders, and a database fit for use."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+from celery.signals import worker_init
+
+from registry.contract import QUEUE_NAME
+from registry.errors import ConfigurationError, RegistryError
+from registry.leftovers import sweep
+from registry.private_files import make_files_private
+from registry.startup import open_database, prepare_database
+from worker.process import remove_old_logs
+from worker.settings import WorkerSettings
+
+_log = structlog.get_logger()
+
+
+def prepare(settings: WorkerSettings) -> None:
+    """Make the folders, prepare the database, and remove old logs of jobs and what killed processes left.
+
+    Args:
+        settings: Say where they are.
+
+    Raises:
+        ConfigurationError: A folder cannot be made, or the database cannot be used.
+        DatabaseUnavailableError: The database does not answer.
+    """
+    make_files_private()
+    settings.make_directories()
+    remove_old_logs(settings.log_dir)
+    database = open_database(settings.resolved_database_url)
+    try:
+        prepare_database(database, settings, say=_log.warning)
+        sweep(settings, database)
+    finally:
+        database.close()
+
+
+def exit_status(error: RegistryError) -> int:
+    """Return the exit status of a worker that cannot start: 2 means that trying again is of no use."""
+    return 2 if isinstance(error, ConfigurationError) else 1
+
+
+@worker_init.connect  # type: ignore[untyped-decorator]
+def _prepare_worker(sender: Any, **_: object) -> None:
+    """Prepare a worker that Celery's own command starts, and keep its banner out of the log."""
+    sender.quiet = True
+    try:
+        if QUEUE_NAME not in sender.app.amqp.queues.consume_from:
+            raise ConfigurationError(
+                f"-Q: jobs are told of in the queue {QUEUE_NAME} only.",
+                "Leave -Q out; PAINTBOX_WORKER_KINDS says which jobs a worker takes.",
+            )
+        prepare(WorkerSettings.load())
+    except RegistryError as error:
+        sys.stderr.write(f"paintbox worker: {error}\n")
+        raise SystemExit(exit_status(error)) from error

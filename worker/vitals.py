@@ -1,0 +1,76 @@
+"""Signs of work of a trainer that has nothing to tell for long, and what it may take of the machine."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from worker.messages import Alive, Channel
+
+_LOOK_SECONDS = 10.0
+_LEAST_CPU_SECONDS = 0.2
+_LEAST_BYTES = 64 << 10
+_OOM_SCORE = 500  # of 1000: the system ends a trainer before the service, which can start it again
+
+
+def tell_signs_of_work(channel: Channel, look_seconds: float = _LOOK_SECONDS) -> None:
+    """Let a thread tell, again and again, that the process works, as long as it does.
+
+    Some stages have nothing to report for minutes: a download, an unpacked archive, a large head. What shows that they
+    go on is that the process computes, reads or writes. One that hangs does neither.
+
+    Args:
+        channel: To the supervisor.
+        look_seconds: How often to look.
+    """
+    threading.Thread(target=_tell, args=(channel, look_seconds, measure_work), daemon=True).start()
+
+
+def measure_work() -> tuple[float, int]:
+    """Return the processor seconds that the process has taken, and the bytes that it has read and written."""
+    return time.process_time(), _num_bytes()
+
+
+def has_worked(before: tuple[float, int], after: tuple[float, int]) -> bool:
+    """Return whether a process has worked between two measures."""
+    return after[0] - before[0] >= _LEAST_CPU_SECONDS or after[1] - before[1] >= _LEAST_BYTES
+
+
+def be_ended_first() -> None:
+    """Let the system end this process before others when memory runs out."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Limit the memory that this process may write to; what only maps files is not counted. 0 sets no limit."""
+    if num_bytes and sys.platform.startswith("linux"):
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _tell(channel: Channel, look_seconds: float, measure: Callable[[], tuple[float, int]]) -> None:
+    before = measure()
+    while True:
+        time.sleep(look_seconds)
+        after = measure()
+        if has_worked(before, after):
+            try:
+                channel.send(Alive())
+            except (OSError, ValueError):  # the pipe is closed: the work is over
+                return
+        before = after
+
+
+def _num_bytes() -> int:
+    try:
+        lines = Path("/proc/self/io").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.partition(": ")[2]) for line in lines if line.startswith(("rchar", "wchar")))
