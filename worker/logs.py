@@ -58,9 +58,11 @@ def _set_up_early(**_: object) -> None:
 def _set_up_celerys_logging(loglevel: int | str | None = None, **_: object) -> None:
     """Take the place of Celery's own set-up, which would wrap our lines in its format."""
     level = WorkerSettings.load().log_level
-    if isinstance(loglevel, int):
-        level = logging.getLevelName(loglevel).lower()  # type: ignore[assignment]
-    set_up_logging(level if level.upper() in logging.getLevelNamesMapping() else "info")
+    # Celery's default level cannot be told from one that was asked for, so a command can only ask for more lines.
+    asked = loglevel if isinstance(loglevel, int) else logging.CRITICAL
+    if asked < logging.getLevelNamesMapping()[level.upper()]:
+        level = "debug" if asked <= logging.DEBUG else "info"
+    set_up_logging(level)
 
 
 def _say(text: str, _stream: object = None) -> None:

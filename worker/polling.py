@@ -68,6 +68,8 @@ class Poller:
 
     def _request(self) -> None:
         app = self._worker.app
+        if app.tasks[TASK_NAME].__trace__ is None:  # it is made with the first connection, and there was none yet
+            self._worker.consumer.update_strategies()
         told = app.amqp.as_task_v2(uuid(), TASK_NAME, args=[""])
         message = Message(  # type: ignore[no-untyped-call]
             body=json.dumps(told.body),

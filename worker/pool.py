@@ -7,13 +7,25 @@ connection to the database.
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from typing import Any
+
+import structlog
 from celery.concurrency.thread import TaskPool
+
+_log = structlog.get_logger()
 
 
 class SupervisorPool(TaskPool):  # type: ignore[misc]
     """Celery's pool of threads, which `--autoscale` and `control pool_grow` can grow and shrink, too."""
 
     limit: int
+
+    def on_apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Start a task in a thread; an error that Celery itself makes there would go unseen otherwise."""
+        result = super().on_apply(*args, **kwargs)
+        result.f.add_done_callback(_log_error)
+        return result
 
     def grow(self, n: int = 1) -> None:
         """Let so many more jobs be in work at once."""
@@ -24,3 +36,9 @@ class SupervisorPool(TaskPool):  # type: ignore[misc]
         """Let so many fewer jobs be in work at once; those in work go on."""
         self.limit = max(self.limit - n, 1)
         self.executor._max_workers = self.limit
+
+
+def _log_error(future: Future[Any]) -> None:
+    error = None if future.cancelled() else future.exception()
+    if error is not None:
+        _log.error("task not started", exc_info=error)

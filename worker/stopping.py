@@ -8,7 +8,9 @@ finishes the job in work and takes no other one.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from typing import Any
 
 from celery.bootsteps import CLOSE, TERMINATE
@@ -16,7 +18,10 @@ from celery.signals import worker_init, worker_shutting_down
 from celery.worker import state
 
 from registry.contract import QUEUE_NAME
+from worker.in_work import jobs_in_work
 
+_GIVING_BACK_SECONDS = 13.0  # a trainer may take ten to save its checkpoint
+_FAREWELL_SECONDS = 3.0
 _stopping = threading.Event()
 _workers: list[Any] = []
 
@@ -28,7 +33,18 @@ def _remember_worker(sender: Any, **_: object) -> None:
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
 def _remember_signal(**_: object) -> None:
-    _stopping.set()
+    if not _stopping.is_set():
+        _stopping.set()
+        threading.Thread(target=_leave_in_time, name="paintbox-leaving", daemon=True).start()
+
+
+def _leave_in_time() -> None:
+    """Exit although Celery still waits for a broker that does not answer: the jobs are given back, that is enough."""
+    deadline = time.monotonic() + _GIVING_BACK_SECONDS
+    while jobs_in_work() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(_FAREWELL_SECONDS)
+    os._exit(0)
 
 
 def is_stopping() -> bool:

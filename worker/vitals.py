@@ -6,14 +6,14 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.messages import Alive, Channel
 
 _LOOK_SECONDS = 10.0
-_LEAST_CPU_SECONDS = 0.2
+_LEAST_CPU_SHARE = 0.02  # of one core
 _LEAST_BYTES = 64 << 10
 _OOM_SCORE = 500  # of 1000: the system ends a trainer before the service, which can start it again
 
@@ -28,17 +28,27 @@ def tell_signs_of_work(channel: Channel, look_seconds: float = _LOOK_SECONDS) ->
         channel: To the supervisor.
         look_seconds: How often to look.
     """
-    threading.Thread(target=_tell, args=(channel, look_seconds, measure_work), daemon=True).start()
+    threading.Thread(target=_tell, args=(channel, look_seconds), daemon=True).start()
 
 
-def measure_work() -> tuple[float, int]:
-    """Return the processor seconds that the process has taken, and the bytes that it has read and written."""
-    return time.process_time(), _num_bytes()
+@dataclass(frozen=True)
+class Work:
+    """What a process has done up to a moment: processor seconds, and bytes read and written."""
+
+    at: float
+    cpu_seconds: float
+    num_bytes: int
 
 
-def has_worked(before: tuple[float, int], after: tuple[float, int]) -> bool:
+def measure_work() -> Work:
+    """Return what this process has done until now."""
+    return Work(time.monotonic(), time.process_time(), _num_bytes())
+
+
+def has_worked(before: Work, after: Work) -> bool:
     """Return whether a process has worked between two measures."""
-    return after[0] - before[0] >= _LEAST_CPU_SECONDS or after[1] - before[1] >= _LEAST_BYTES
+    computed = after.cpu_seconds - before.cpu_seconds >= _LEAST_CPU_SHARE * (after.at - before.at)
+    return computed or after.num_bytes - before.num_bytes >= _LEAST_BYTES
 
 
 def be_ended_first() -> None:
@@ -55,11 +65,11 @@ def limit_memory(num_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
 
 
-def _tell(channel: Channel, look_seconds: float, measure: Callable[[], tuple[float, int]]) -> None:
-    before = measure()
+def _tell(channel: Channel, look_seconds: float) -> None:
+    before = measure_work()
     while True:
         time.sleep(look_seconds)
-        after = measure()
+        after = measure_work()
         if has_worked(before, after):
             try:
                 channel.send(Alive())

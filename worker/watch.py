@@ -61,6 +61,7 @@ class Watch:
         settings: Limits and intervals.
         lease: Proof that this worker holds the job.
         is_stopping: Tells whether the worker is shutting down.
+        most_notes: Notes that become events.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Watch:
         settings: WorkerSettings,
         lease: Lease,
         is_stopping: Callable[[], bool],
+        most_notes: int = MOST_NOTES,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._settings = settings
         self._lease = lease
         self._is_stopping = is_stopping
+        self._most_notes = most_notes
         with database.read() as session:
             job = Jobs(session).get(lease.job_id)
         is_ingest = job.kind == JobKind.INGEST
@@ -177,9 +180,9 @@ class Watch:
                 pass
 
     def _write_note(self, note: Note) -> None:
-        if self._num_notes > MOST_NOTES:
+        if self._num_notes > self._most_notes:
             return
-        if self._num_notes == MOST_NOTES:
+        if self._num_notes == self._most_notes:
             note = Note("further events of this attempt are left out", "warn")
         with self._database.write() as session:
             Jobs(session).note(self._lease, note.message, note.level, note.data)
