@@ -40,7 +40,8 @@ def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
     for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
         text = text.replace(secret, _HIDDEN)
     text = _USER_INFO.sub(rf"\1{_HIDDEN}@", text)
-    return clean_tail("\n".join(text.splitlines()[-MAX_LINES:]), MAX_BYTES)
+    lines = clean_tail(text, 4 * MAX_BYTES).split("\n")  # cleaned first: some controls end a line, too
+    return clean_tail("\n".join(lines[-MAX_LINES:]).rstrip("\n"), MAX_BYTES)
 
 
 def find_secrets(environment: Mapping[str, str], *urls: str) -> frozenset[str]:

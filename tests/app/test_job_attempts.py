@@ -1,8 +1,10 @@
 """What a job tells of its attempts, over HTTP."""
 
+from datetime import timedelta
 from typing import Any
 
 from registry.contract import AttemptCause, JobKind
+from registry.database import utc_now
 from registry.jobs import Jobs
 from tests.app.world import World
 
@@ -46,3 +48,35 @@ def test_a_list_of_jobs_leaves_attempts_and_logs_out(world: World) -> None:
     _poisoned(world)
     item = world.client.get("/v1/jobs?limit=1").json()["items"][0]
     assert not {"attempts", "log_tail"} & item.keys()
+
+
+def test_a_job_tells_when_its_trainer_last_reported_and_until_when_it_pauses(world: World) -> None:
+    with world.services.database.write() as session:
+        jobs = Jobs(session)
+        job_id = jobs.create(JobKind.PATCH, "pt_test").id
+        lease = jobs.lease(job_id, "a test")
+        assert lease is not None
+        jobs.heartbeat(lease, heard=True)
+        cause = AttemptCause.DISK_FULL
+        jobs.release(lease, "The disk is full.", counts_as_attempt=False, cause=cause, pause_seconds=3_600)
+    job = world.client.get(f"/v1/jobs/{job_id}").json()
+    assert job["progress_at"] > job["created_at"]
+    assert job["paused_until"] > job["attempts"][0]["ended_at"]
+    assert (job["status"], job["attempts"][0]["cause"], job["error"]) == ("queued", "disk_full", None)
+    world.client.post(f"/v1/jobs/{job_id}/cancel")
+
+
+def test_readiness_says_when_jobs_wait_and_no_worker_takes_any(world: World) -> None:
+    def check() -> dict[str, Any]:
+        answer: dict[str, Any] = world.client.get("/readyz").json()["checks"]["jobs"]
+        return answer
+
+    assert check()["ok"] is True
+    long_ago = utc_now() - timedelta(minutes=5)
+    with world.services.database.write() as session:
+        job_id = Jobs(session, lambda: long_ago).create(JobKind.PATCH, "pt_test").id
+    assert check()["ok"] is False
+    assert "no worker takes jobs" in check()["detail"]
+    with world.services.database.write() as session:
+        assert Jobs(session).lease(job_id, "a worker") is not None
+    assert check()["ok"] is True

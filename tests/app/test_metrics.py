@@ -1,6 +1,7 @@
 """What Prometheus reads: it counts what happens, it lints, and its labels have few values."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,15 @@ def test_a_job_that_was_retried_counts_again_and_earlier_ones_do_not(database: D
         assert sample(collector, "paintbox_job_duration_seconds_count", **labels) == number
         assert sample(collector, "paintbox_job_duration_seconds_count", **labels) == number
         clock.advance(3600)
+
+
+def test_how_long_jobs_wait_and_are_silent_is_told(database: Database) -> None:
+    moment = datetime.now(UTC) - timedelta(minutes=10)
+    with database.write() as session:
+        jobs = Jobs(session, lambda: moment)
+        held = jobs.create(JobKind.PATCH, "pt_1").id
+        jobs.create(JobKind.PATCH, "pt_2")
+        assert jobs.lease(held, "a worker", seconds=3_600) is not None
+    collector = JobCollector(database)
+    assert 600 <= (sample(collector, "paintbox_job_longest_wait_seconds") or 0) < 660
+    assert 600 <= (sample(collector, "paintbox_job_longest_silence_seconds") or 0) < 660

@@ -56,12 +56,21 @@ def test_a_ring_that_got_lost_is_repeated_once_it_was_quiet_long_enough(database
     assert reap(database, doorbell, quiet_seconds=0) == [job_id]
 
 
-def test_nothing_is_added_to_a_queue_that_is_not_empty(database: Database) -> None:
+def test_nothing_is_added_while_there_are_as_many_messages_as_jobs_that_wait(database: Database) -> None:
     doorbell = MemoryDoorbell()
     doorbell.ring("job_before")
     _create(database, rung=False)
     assert reap(database, doorbell, quiet_seconds=0) == []
     assert doorbell.rung == ["job_before"]
+
+
+def test_one_message_that_nobody_reads_does_not_stop_the_rings_for_other_jobs(database: Database) -> None:
+    doorbell = MemoryDoorbell()
+    jobs = [_create(database, rung=False) for _ in range(3)]
+    doorbell.ring("job_before")
+    assert reap(database, doorbell, quiet_seconds=0) == jobs[:2]
+    assert reap(database, doorbell, quiet_seconds=0) == []
+    assert len(doorbell.rung) == 3
 
 
 def test_a_broker_that_is_down_is_not_rung_and_the_job_stays_due(database: Database) -> None:

@@ -121,3 +121,22 @@ def test_the_folders_are_made_for_their_owner_only(tmp_path: Path) -> None:
     settings.make_directories()
     folders = (settings.data_dir, settings.blob_dir, settings.log_dir, settings.scratch_dir)
     assert [folder.stat().st_mode & 0o777 for folder in folders] == [0o700] * 4
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:7"])
+def test_one_of_several_devices_can_be_named(device: str) -> None:
+    assert load(PAINTBOX_DEVICE=device).device == device
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:1", ""])
+def test_a_device_of_another_form_is_refused(device: str) -> None:
+    assert "PAINTBOX_DEVICE: It must be auto, cpu, cuda or cuda:N" in refusal(PAINTBOX_DEVICE=device)
+
+
+@pytest.mark.parametrize(
+    "url", ["sentinel://:hunter22@a:26379", "amqp://:hunter22@host", "unix:///run/x", "host:6379", ""]
+)
+def test_a_broker_that_is_neither_redis_nor_valkey_is_refused_without_telling_its_password(url: str) -> None:
+    message = refusal(PAINTBOX_BROKER_URL=url)
+    assert "PAINTBOX_BROKER_URL: It must begin with redis:// or rediss://" in message
+    assert "hunter22" not in message

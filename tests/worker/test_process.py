@@ -1,8 +1,11 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from worker.process import environment_of
+from registry.contract import JobKind
+from registry.errors import ConfigurationError
+from worker.process import environment_of, remove_old_logs, trainer_environment
 from worker.settings import WorkerSettings
 
 
@@ -18,3 +21,39 @@ def test_a_trainer_reads_the_very_settings_of_its_worker(tmp_path: Path, monkeyp
 def test_the_brokers_password_is_not_handed_to_a_trainer(tmp_path: Path) -> None:
     settings = WorkerSettings.load(data_dir=tmp_path, broker_url="redis://:secret@127.0.0.1:6379/0")
     assert "secret" not in str(environment_of(settings))
+
+
+def test_a_trainer_gets_no_secret_that_it_has_no_use_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"):
+        monkeypatch.setenv(name, "redis://:hunter22@127.0.0.1:6379/0")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    given = trainer_environment(WorkerSettings.load(data_dir=tmp_path))
+    assert "hunter22" not in str(given)
+    assert given["AWS_REGION"] == "eu-central-1"
+
+
+def test_logs_of_jobs_go_when_nobody_has_written_into_them_for_long(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    old, kept = tmp_path / "jobs" / "job_1.log", tmp_path / "jobs" / "job_2.log.1"
+    for path in (old, kept):
+        path.write_text("a line")
+    os.utime(old, (1_000_000, 1_000_000))
+    remove_old_logs(tmp_path)
+    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [kept.name]
+    remove_old_logs(tmp_path / "not there")
+
+
+@pytest.mark.parametrize("kinds", ["ingest, patch", '["ingest", "patch"]'])
+def test_kinds_of_jobs_are_named_as_a_list_or_by_commas(kinds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAINTBOX_WORKER_KINDS", kinds)
+    settings = WorkerSettings.load()
+    assert settings.worker_kinds == (JobKind.INGEST, JobKind.PATCH)
+    assert not settings.takes_all_kinds
+    assert WorkerSettings.load(worker_kinds=("patch", "finetune", "ingest")).takes_all_kinds
+
+
+@pytest.mark.parametrize("kinds", ["gpu", "[ingest", "", "ingest;patch"])
+def test_a_kind_that_there_is_not_stops_the_start(kinds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAINTBOX_WORKER_KINDS", kinds)
+    with pytest.raises(ConfigurationError, match="PAINTBOX_WORKER_KINDS"):
+        WorkerSettings.load()
