@@ -131,7 +131,7 @@ class TrainerProcess:
             timeout_seconds: How long to wait for it to say something.
 
         Yields:
-            Messages in the order in which they were sent.
+            Message: What was sent, in that order.
 
         Raises:
             MessageError: It sent what is no message.
