@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from app.embedded_valkey import EmbeddedValkey, free_port
-from app.installation import is_ready
+from app.installation import find_hindrance
 from app.supervision import Backoff, ChildSpec, Supervisor
 from registry.database import Database
 from tests.project.paths import ROOT
@@ -49,7 +49,7 @@ class Installation:
         for name in WORKERS:
             self._start(name, "tests.chaos.worker", name)
         deadline = time.monotonic() + START_SECONDS
-        while not is_ready(self.url):
+        while find_hindrance(self.url) is not None:
             assert time.monotonic() < deadline, self._log("api").read_text()
             self.supervisor.poll()
             time.sleep(0.1)
