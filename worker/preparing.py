@@ -13,7 +13,6 @@ from registry.errors import ConfigurationError, RegistryError
 from registry.leftovers import sweep
 from registry.private_files import make_files_private
 from registry.startup import open_database, prepare_database
-from worker.process import remove_old_logs
 from worker.settings import WorkerSettings
 
 _log = structlog.get_logger()
@@ -31,7 +30,6 @@ def prepare(settings: WorkerSettings) -> None:
     """
     make_files_private()
     settings.make_directories()
-    remove_old_logs(settings.log_dir)
     database = open_database(settings.resolved_database_url)
     try:
         prepare_database(database, settings, say=_log.warning)

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Self
 
 from registry.leases import Lease
@@ -27,7 +26,6 @@ TRAINER_COMMAND = (sys.executable, "-m", "worker.trainer")
 MAX_LOG_BYTES = 16 << 20
 """A job's log that has grown larger is begun anew; what it held until then stays beside it, as `.log.1`."""
 
-KEEP_LOGS_SECONDS = 30 * 24 * 3600.0
 _READ_BYTES = 1 << 16
 _NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
 
@@ -170,12 +168,3 @@ def environment_of(settings: WorkerSettings) -> dict[str, str]:
         f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
         for name, value in values.items()
     }
-
-
-def remove_old_logs(log_dir: Path, keep_seconds: float = KEEP_LOGS_SECONDS) -> None:
-    """Remove the logs of jobs into which nobody has written for long."""
-    oldest = time.time() - keep_seconds
-    for path in (log_dir / "jobs").glob("*.log*"):
-        with suppress(OSError):
-            if path.stat().st_mtime < oldest:
-                path.unlink()

@@ -1,11 +1,10 @@
-import os
 from pathlib import Path
 
 import pytest
 
 from registry.contract import JobKind
 from registry.errors import ConfigurationError
-from worker.process import environment_of, remove_old_logs, trainer_environment
+from worker.process import environment_of, trainer_environment
 from worker.settings import WorkerSettings
 
 
@@ -30,17 +29,6 @@ def test_a_trainer_gets_no_secret_that_it_has_no_use_for(tmp_path: Path, monkeyp
     given = trainer_environment(WorkerSettings.load(data_dir=tmp_path))
     assert "hunter22" not in str(given)
     assert given["AWS_REGION"] == "eu-central-1"
-
-
-def test_logs_of_jobs_go_when_nobody_has_written_into_them_for_long(tmp_path: Path) -> None:
-    (tmp_path / "jobs").mkdir()
-    old, kept = tmp_path / "jobs" / "job_1.log", tmp_path / "jobs" / "job_2.log.1"
-    for path in (old, kept):
-        path.write_text("a line")
-    os.utime(old, (1_000_000, 1_000_000))
-    remove_old_logs(tmp_path)
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [kept.name]
-    remove_old_logs(tmp_path / "not there")
 
 
 @pytest.mark.parametrize("kinds", ["ingest, patch", '["ingest", "patch"]'])
