@@ -21,7 +21,8 @@ class ConnectionLimits:
     """Limits of a connection.
 
     Attributes:
-        max_connections: Most connections at once. Beyond it, the one that has waited longest for a request is closed.
+        max_connections: Most connections at once. Beyond it, of those with no request or half of one the connection
+            that was silent longest is closed.
         keep_alive_seconds: How long a connection may be idle between two requests.
         head_seconds: Time for the head of a request, from its first byte; of a new connection, from its beginning.
         body_seconds: How long nothing of a body may come.

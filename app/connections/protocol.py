@@ -89,6 +89,8 @@ class GuardedProtocol(HttpToolsProtocol):
                 now, limits = self.loop.time(), self._limits
                 more = len(data) / limits.min_bytes_per_second
                 self._read_by = min(now + limits.body_seconds, self._read_by + more)
+                if self in self._connections.waiting:
+                    self._connections.waiting.move_to_end(self)
         self._feed(data)
         if self._phase is _IDLE:
             self._overhead = 0
@@ -145,7 +147,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._phase = _BODY
         self._overhead = self._drained = 0
         self._read_by = self.loop.time() + self._limits.body_seconds
-        self._connections.waiting.pop(self, None)
 
     def on_body(self, body: bytes) -> None:
         """Called by the parser."""
@@ -162,6 +163,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._await_request()
         else:
             self._read_by = math.inf
+            self._connections.waiting.pop(self, None)
 
     def on_response_complete(self) -> None:
         """Called by the request, once it has been answered."""
@@ -196,7 +198,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._send_by += seconds
 
     def crowd_out(self) -> None:
-        """End the connection, which waits for a request, because others need its place."""
+        """End the connection, whose request is not complete, because others need its place."""
         self._end("crowded_out")
 
     def turn_away(self) -> None:

@@ -35,7 +35,7 @@ class Connections:
 
     Attributes:
         limits: The same.
-        waiting: Those that wait for a request, the longest first.
+        waiting: Those with no request or half of one; first the one that was silent longest.
         ended: How many were ended, by reason.
     """
 
@@ -51,22 +51,22 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a new connection in, in the place of the one that has waited longest if all are taken.
+        """Take a new connection in, in the place of the first that waits if all are taken.
 
         Args:
             connection: The connection.
             loop: Its event loop.
         """
-        longest = next(iter(self.waiting), None)
+        first = next(iter(self.waiting), None)
         self._open.add(connection)
         self.waiting[connection] = None
         if self._timer is None:
             self._wait(loop)
         if len(self._open) > self.limits.max_connections:
-            if longest is None:
+            if first is None:
                 connection.turn_away()
             else:
-                longest.crowd_out()
+                first.crowd_out()
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
