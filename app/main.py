@@ -131,7 +131,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
         app.include_router(router)
     add_docs_page(app)
     # the last one added is the outermost
-    app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 4 * settings.max_request_bytes)
+    app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 6 * settings.max_request_bytes)
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(StorageGuard, policies=Policies.of(app))
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))

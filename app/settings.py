@@ -40,7 +40,7 @@ class AppSettings(StorageSettings):
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
-        max_held_bytes: Bodies of unfinished requests that may be in memory at once, archives not counted; None: four of
+        max_held_bytes: Bodies of unfinished requests that may be in memory at once, archives not counted; None: six of
             `max_request_bytes`.
         max_connections: Most connections at once; None: as many as there are open files for, at most 4,096.
         keep_alive_seconds: How long a connection may be idle between two requests; more than a proxy keeps its own.

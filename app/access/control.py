@@ -76,16 +76,18 @@ class AccessControl:
                 f"Host {', '.join(hosts)[:100]!r} is not this machine.",
                 "Ask for http://127.0.0.1, or set a key.",
             )
-        allowed = self._origins | {f"http://{host}", f"https://{host}"}
-        foreign = [origin for origin in origins if origin.lower() not in allowed]
+        foreign = [repr(each[:100]) for each in origins if not self._may_ask(each.lower(), host)]
         if not origins and headers.get("sec-fetch-site") in _FOREIGN and is_protected(path):
-            foreign = ["another site"]
+            foreign = ["other sites"]
         if foreign:
             raise AccessRefusedError(
                 "origin_refused",
-                f"Pages of {foreign[0][:100]!r} may not use this service.",
+                f"Pages of {foreign[0]} may not use this service.",
                 "Name their origin in PAINTBOX_ALLOWED_ORIGINS to allow them.",
             )
+
+    def _may_ask(self, origin: str, host: str) -> bool:
+        return origin in self._origins or origin in (f"http://{host}", f"https://{host}")
 
 
 def _only_authorization(headers: Headers) -> str:

@@ -83,7 +83,7 @@ def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     with (tmp_path / "api.out").open("wb") as output:
         running = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        wait_for(lambda: status_of(port, "/livez") == 200, 60)
+        wait_for(lambda: status_of(port, "/readyz") == 200, 60)
         yield running, port
     finally:
         running.kill()

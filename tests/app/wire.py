@@ -30,7 +30,9 @@ class SmallApp:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        body = b"" if scope["path"] != "/read" else await self._read(receive)
+        if scope["path"] == "/later":
+            await asyncio.sleep(1.0)
+        body = await self._read(receive) if scope["path"] in ("/read", "/later") else b""
         if body is None:
             return
         if scope["path"] == "/wait":
