@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +10,9 @@ import structlog
 import torch
 from sqlalchemy.orm import Session
 
-from app.errors import BaseNotLoadedError, CompositionInProgressError
+from app.errors import BaseNotLoadedError
 from app.serving.model import mix_tower
+from app.turns import Turns
 from paint_core.errors import NonFiniteWeightsError
 from paint_core.models import BaseModel
 from paint_core.probe import probe_features
@@ -78,13 +77,16 @@ class Composer:
         database: Holds versions.
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
+
+    Attributes:
+        turns: Who makes a version now, and who does next.
     """
 
     def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel]) -> None:
         self._database = database
         self._blobs = blobs
         self._bases = bases
-        self._lock = threading.Lock()
+        self.turns = Turns()
 
     def make(self, draft: Draft, owner: str | None = None) -> Made:
         """Return the version of a draft; a patch that has a version of this mix already keeps that one.
@@ -100,12 +102,12 @@ class Composer:
             RequestRefusedError: Nothing is added to the base, or too much.
             NotFoundError: What it is mixed from has been purged meanwhile.
             ConflictError: The base is not loaded in this process, or a version that it is made from is in the trash.
-            CompositionInProgressError: Another version is being made.
+            CompositionInProgressError: Other versions are being made, and this one's turn does not come soon.
             BlobMissingError: A task vector is gone.
             BlobCorruptError: A task vector's bytes have changed.
             WeightsError: A task vector does not fit the base, or the mix is not finite.
         """
-        with self.busy():
+        with self.turns.take(owner):
             self._refuse_wrong_number_of_terms(draft)
             known = self._find(draft)
             if known is not None:
@@ -113,23 +115,6 @@ class Composer:
             made = Made(self._register(draft, self._mix(draft), owner), is_new=True)
             _log.info("version composed", version=made.version_id, terms=len(draft.terms), patch=draft.patch_id)
             return made
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Hold every other composition off while the context lasts.
-
-        Yields:
-            None: Versions are mixed only here.
-
-        Raises:
-            CompositionInProgressError: Another version is being made.
-        """
-        if not self._lock.acquire(blocking=False):
-            raise CompositionInProgressError()
-        try:
-            yield
-        finally:
-            self._lock.release()
 
     def _register(self, draft: Draft, mixed: _Mixed, owner: str | None) -> int:
         with self._database.write() as session:

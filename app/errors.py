@@ -13,6 +13,7 @@ EdgeError
 ├── QueueFullError              too many images are waiting
 ├── DeadlineExceededError       a request's time is over before its answer is there
 ├── TooManyStreamsError         too many event streams are open
+├── TooManyExportsError         too many versions are being exported
 ├── ModelNotLoadedError         no version is being served
 ├── StartingError               the process is still loading what it needs
 ├── DrainingError               the process is about to stop
@@ -182,7 +183,23 @@ class TooManyStreamsError(EdgeError):
     retry_after_seconds = 5
 
     def __init__(self, num_open: int) -> None:
-        super().__init__(f"{num_open} event streams are open already.", "Ask for pages of events, or try again later.")
+        super().__init__(
+            f"{num_open} event streams are open already, as many as may be in all or by you.",
+            "Ask for pages of events, or try again later.",
+        )
+
+
+class TooManyExportsError(EdgeError):
+    """As many versions are being exported as may be, in all or by one owner."""
+
+    code = "too_many_exports"
+    retry_after_seconds = 10
+
+    def __init__(self, num_open: int) -> None:
+        super().__init__(
+            f"{num_open} versions are being exported already, as many as may be in all or by you.",
+            "Read those that you have asked for to their end, then ask again.",
+        )
 
 
 class ModelNotLoadedError(EdgeError):
@@ -324,6 +341,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (JobQuotaError, HTTPStatus.TOO_MANY_REQUESTS),
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
+    (TooManyExportsError, HTTPStatus.TOO_MANY_REQUESTS),
     (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StartingError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -69,6 +69,7 @@ from app.uploads.service import Uploads
 from app.version_cache import VersionCache
 from app.version_loader import VersionLoader
 from app.versions.endpoints import router as versions_router
+from app.versions.exports import Exports
 from app.webhooks.sender import WebhookSender, WebhookThread
 from app.webhooks.signing import parse_secret
 from registry.blob_stores import open_blobs
@@ -206,7 +207,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             replica.announce()
         stack.callback(replica.withdraw)
         uploads, storage = _open_storage(settings, database, replica)
-        streams = EventStreams(database, settings.max_event_streams)
+        streams = EventStreams(database, settings.max_event_streams, settings.max_event_streams_per_owner)
+        stack.callback(streams.stop)
         bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
         keyring = Keyring(database, bootstrap, settings.keys_file)
         limits = RateLimits(settings.rate_limit, broker_url)
@@ -224,6 +226,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             versions,
             activator,
             composer,
+            Exports(settings.max_exports),
             streams,
             keyring,
             limits,

@@ -20,6 +20,8 @@ from app.errors import (
     QueueFullError,
     RateLimitedError,
     StartingError,
+    TooManyExportsError,
+    TooManyExportsError,
     TooManyStreamsError,
     status_of,
 )
@@ -35,6 +37,7 @@ _MAY_PASS = (
     QueueFullError,
     RateLimitedError,
     StartingError,
+    TooManyExportsError,
     TooManyStreamsError,
     DatabaseUnavailableError,
     StorageFullError,

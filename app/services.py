@@ -24,6 +24,7 @@ from app.settings import AppSettings
 from app.storage.service import Storage
 from app.uploads.service import Uploads
 from app.version_cache import VersionCache
+from app.versions.exports import Exports
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -43,6 +44,7 @@ class Services:
         versions: Finds a version in memory, or loads it.
         activator: Moves the alias and swaps the served version.
         composer: Makes versions out of stored task vectors.
+        exports: Which versions are being exported or verified.
         streams: Tell clients of jobs as things happen.
         keyring: Tells who sends a key.
         rate_limits: Count the requests of each key.
@@ -64,6 +66,7 @@ class Services:
     versions: VersionCache
     activator: Activator
     composer: Composer
+    exports: Exports
     streams: EventStreams
     keyring: Keyring
     rate_limits: RateLimits

@@ -49,6 +49,8 @@ class AppSettings(StorageSettings):
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
+        max_event_streams_per_owner: Most of one owner; without keys nobody is counted.
+        max_exports: Most versions that may be exported at once; one owner may have a quarter of them.
         version_cache_bytes: Memory for the image towers of versions that are asked for by id or were active before; 0
             keeps none of them.
         decode_threads: Threads that decode images, and on a CPU forward them, too; all cores if left out.
@@ -93,6 +95,8 @@ class AppSettings(StorageSettings):
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
+    max_event_streams_per_owner: int = Field(default=20, gt=0)
+    max_exports: int = Field(default=8, gt=0)
     version_cache_bytes: int = Field(default=2 << 30, ge=0)
     decode_threads: int = Field(default_factory=num_cores, gt=0)
     max_batch_images: int | None = Field(default=None, ge=1, le=64)

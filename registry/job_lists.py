@@ -13,6 +13,8 @@ from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import JobEventRow, JobRow
 
+_NOT_SHOWN = frozenset({"checkpoint", "lease_owner", "lease_token", "lease_expires_at", "rung_at", "webhook_url"})
+
 
 class JobLists(Repository):
     """Jobs to be looked at, within one transaction."""
@@ -72,6 +74,22 @@ class JobLists(Repository):
         """Return how many jobs of an owner wait or run; the parts of a job are not counted beside it."""
         unfinished = and_(JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)), JobRow.parent_id.is_(None))
         return self._session.scalar(select(func.count()).where(JobRow.owner == owner, unfinished)) or 0
+
+    def watch(self, ids: Collection[str]) -> dict[str, tuple[tuple[object, ...], int]]:
+        """Return for each of these jobs what changes whenever something that is shown of it does, and its last event.
+
+        One query for all, which reads no checkpoint and no lease.
+
+        Args:
+            ids: Of jobs; those that are not there are left out.
+
+        Returns:
+            By id: the columns that are shown, and the id of the last event, 0 if there is none.
+        """
+        last = select(func.max(JobEventRow.id)).where(JobEventRow.job_id == JobRow.id).scalar_subquery()
+        shown = [column for column in JobRow.__table__.c if column.name not in _NOT_SHOWN]
+        rows = self._session.execute(select(JobRow.id, last, *shown).where(JobRow.id.in_(ids)))
+        return {row[0]: (tuple(row[2:]), row[1] or 0) for row in rows}
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
         """Return the job's events with ids above `after`, oldest first."""

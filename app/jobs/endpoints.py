@@ -6,11 +6,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import StreamingResponse
 
+from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.jobs import service
 from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
+from app.jobs.streaming import EventStreamResponse
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
@@ -18,7 +19,6 @@ from registry.contract import JobKind, JobStatus, Scope
 from registry.owners import Owned
 
 _MAX_ID = 2**31 - 1
-_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 _OWN = needs(Scope.WRITE, own=Owned.JOB)
 
@@ -60,6 +60,7 @@ def get_job(services: ServicesDep, job_id: str) -> JobDetail:
 async def list_job_events(
     request: Request,
     services: ServicesDep,
+    caller: CallerDep,
     job_id: str,
     after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID)] = None,
@@ -73,8 +74,7 @@ async def list_job_events(
         after = max(after, last_event_id or 0)
         if await run_in_threadpool(services.streams.has_ended, job_id, after) and last_event_id is not None:
             return Response(status_code=204)
-        chunks = services.streams.open(job_id, after)
-        return StreamingResponse(chunks, media_type="text/event-stream", headers=_UNBUFFERED)
+        return EventStreamResponse(services.streams.open(job_id, after, caller.owner))
     return await run_in_threadpool(_page, services, job_id, after)
 
 

@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Self
 
-import anyio
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from app.errors import TooManyStreamsError
-from app.jobs.schemas import Job, JobEvent
+from app.jobs.feeds import PAGE, JobFeeds, write_events
+from app.timed_response import TimedResponse
 from registry.contract import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
-from registry.tables import JobEventRow, JobRow
 
-_LOOK_SECONDS = 0.25
 _KEEP_ALIVE_SECONDS = 15.0
 _MAX_SECONDS = 600.0
 """A stream ends then, and its client connects again: what a proxy forgot to close is not kept for ever."""
 
 _RETRY_MILLISECONDS = 1000
-_PAGE = 500
+_UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 
 class EventStreams:
@@ -37,17 +38,22 @@ class EventStreams:
     Args:
         database: Where jobs and events are.
         max_streams: Most that may be open at once.
+        max_streams_of_one: Most of one owner.
     """
 
-    def __init__(self, database: Database, max_streams: int) -> None:
+    def __init__(self, database: Database, max_streams: int, max_streams_of_one: int = 20) -> None:
         self._database = database
+        self._feeds = JobFeeds(database)
         self._max_streams = max_streams
-        self._num_open = 0
+        self._max_streams_of_one = max_streams_of_one
+        self._open: Counter[str | None] = Counter()
+        self._lock = threading.Lock()
         self._stopping = threading.Event()
 
     def stop(self) -> None:
         """Let every stream end soon; the clients come back, to whoever serves then."""
         self._stopping.set()
+        self._feeds.wake()
 
     def has_ended(self, job_id: str, after: int) -> bool:
         """Return whether nothing more will happen to a job than a client saw.
@@ -62,62 +68,117 @@ class EventStreams:
         Raises:
             NotFoundError: There is no such job.
         """
-        job, events = self._look(job_id, after)
-        return JobStatus(job.status).ended and not events
+        with self._database.read() as session:
+            jobs = Jobs(session)
+            return JobStatus(jobs.get(job_id).status).ended and not jobs.events(job_id, after, 1)
 
-    def open(self, job_id: str, after: int) -> AsyncIterator[bytes]:
-        """Return the bytes of a stream: events by their ids, the job in an event `job` whenever it changed.
+    def open(self, job_id: str, after: int, owner: str | None = None) -> EventStream:
+        """Return a stream: events by their ids, the job in an event `job` whenever it changed.
 
-        It closes once the job has ended and all of that was sent.
+        It ends once the job has ended and all of that was sent. It holds a place until it is closed.
 
         Args:
             job_id: A job that there is.
             after: The last event that the client saw.
+            owner: Who asks, as their key names them; None: no key is needed, and nobody is counted.
 
         Returns:
             What to send.
 
         Raises:
-            TooManyStreamsError: As many as there may be are open.
+            TooManyStreamsError: As many as there may be are open, in all or of this owner.
         """
-        if self._num_open >= self._max_streams:
-            raise TooManyStreamsError(self._max_streams)
-        return self._counted(job_id, after)
+        with self._lock:
+            num_open = self._open.total()
+            if num_open >= self._max_streams or (owner is not None and self._open[owner] >= self._max_streams_of_one):
+                raise TooManyStreamsError(num_open if owner is None else self._open[owner])
+            self._open[owner] += 1
+        return EventStream(self, job_id, after, owner)
 
-    async def _counted(self, job_id: str, after: int) -> AsyncIterator[bytes]:
-        self._num_open += 1  # the event loop's thread only
-        try:
-            async for chunk in self._chunks(job_id, after):
-                yield chunk
-        finally:
-            self._num_open -= 1
+    def leave(self, owner: str | None) -> None:
+        """Free a place."""
+        with self._lock:
+            self._open[owner] -= 1
+            if not self._open[owner]:
+                del self._open[owner]
 
-    async def _chunks(self, job_id: str, after: int) -> AsyncIterator[bytes]:
+    async def chunks(self, job_id: str, after: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of a stream."""
         yield format_sse_event(retry=_RETRY_MILLISECONDS)
-        shown, opened = "", time.monotonic()
+        shown, opened = b"", time.monotonic()
         last_sent = opened
-        while not self._stopping.is_set() and time.monotonic() - opened < _MAX_SECONDS:
-            job, events = await run_in_threadpool(self._look, job_id, after)
-            chunks = [format_sse_event(data_str=JobEvent.of(row).model_dump_json(), id=str(row.id)) for row in events]
-            after = events[-1].id if events else after
-            is_whole = len(events) < _PAGE
-            state = Job.of(job).model_dump_json()
-            if is_whole and state != shown:
-                chunks.append(format_sse_event(event="job", data_str=state))
-                shown = state
-            if chunks:
-                yield b"".join(chunks)
-                last_sent = time.monotonic()
-            elif time.monotonic() - last_sent > _KEEP_ALIVE_SECONDS:
-                yield KEEPALIVE_COMMENT
-                last_sent = time.monotonic()
-            if is_whole and JobStatus(job.status).ended:
-                return
-            if is_whole:
-                await anyio.sleep(_LOOK_SECONDS)
+        with self._feeds.follow(job_id) as feed:
+            while not self._stopping.is_set() and time.monotonic() - opened < _MAX_SECONDS:
+                view = feed.view(after)
+                events = view.events
+                if events is None:
+                    events = await run_in_threadpool(self._page, job_id, after)
+                    after = after if events else view.floor
+                after = events[-1][0] if events else after
+                chunks = [each for _, each in events]
+                if view.state not in (b"", shown):
+                    chunks.append(view.state)
+                    shown = view.state
+                if chunks:
+                    yield b"".join(chunks)
+                    last_sent = time.monotonic()
+                if view.has_ended:
+                    return
+                if view.events is not None:
+                    await feed.changed(view.number, max(0.0, last_sent + _KEEP_ALIVE_SECONDS - time.monotonic()))
+                if time.monotonic() - last_sent >= _KEEP_ALIVE_SECONDS:
+                    yield KEEPALIVE_COMMENT
+                    last_sent = time.monotonic()
 
-    def _look(self, job_id: str, after: int) -> tuple[JobRow, Sequence[JobEventRow]]:
-        """The job first: once it has ended, all its events are there to be read."""
+    def _page(self, job_id: str, after: int) -> list[tuple[int, bytes]]:
         with self._database.read() as session:
-            jobs = Jobs(session)
-            return jobs.get(job_id), jobs.events(job_id, after, _PAGE)
+            return write_events(Jobs(session).events(job_id, after, PAGE))
+
+
+class EventStream:
+    """An open stream.
+
+    Args:
+        streams: Where it holds a place.
+        job_id: The job.
+        after: The last event that the client saw.
+        owner: Whose it is.
+    """
+
+    def __init__(self, streams: EventStreams, job_id: str, after: int, owner: str | None) -> None:
+        self._streams = streams
+        self._owner = owner
+        self._chunks = streams.chunks(job_id, after)
+        self._is_open = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._chunks)
+
+    async def aclose(self) -> None:
+        """Send no more, and free the place."""
+        if self._is_open:
+            self._is_open = False
+            self._streams.leave(self._owner)
+            await self._chunks.aclose()  # type: ignore[attr-defined]
+
+
+class EventStreamResponse(TimedResponse):
+    """The answer that sends a stream, and closes it however the answer ends.
+
+    Args:
+        stream: What to send.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(stream, _MAX_SECONDS + _KEEP_ALIVE_SECONDS, "text/event-stream", _UNBUFFERED)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._stream.aclose()

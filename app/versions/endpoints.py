@@ -112,23 +112,23 @@ def restore_version(services: ServicesDep, version_id: VersionId) -> Version:
 
 
 @router.post("/versions/{version_id}/verify", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
-def verify(services: ServicesDep, version_id: VersionId) -> Verification:
+def verify(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> Verification:
     """Compute the hashes of a version's base and task vectors again, mix its weights again, and compare.
 
     What differs is an answer, not an error: see `matches`.
     """
-    return verify_version(services, version_id)
+    return verify_version(services, version_id, caller.owner)
 
 
 @router.get(
     "/versions/{version_id}/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409)},
+    responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409, 429)},
     dependencies=[needs(Scope.READ, stores=Stores.UNCOUNTED)],
 )
-def export(services: ServicesDep, version_id: VersionId) -> ExportResponse:
+def export(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> ExportResponse:
     """A tar of a folder that open_clip loads: weights, configuration, `README.md` and, if measured, results."""
-    return ExportResponse(export_version(services, version_id))
+    return ExportResponse(export_version(services, version_id, caller.owner))
 
 
 @router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])

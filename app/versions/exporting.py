@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.errors import BaseNotLoadedError
 from app.services import Services
 from app.serving.model import mix_tower
+from app.timed_response import TimedResponse
 from app.versions.card import eval_results, model_card
 from app.versions.schemas import Version
 from app.versions.service import describe
@@ -24,7 +24,10 @@ from registry.tables import VersionRow
 from registry.versions import Versions
 
 TAR_MEDIA_TYPE = "application/x-tar"
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 18
+_LEAST_SECONDS = 600.0
+_LEAST_BYTES_PER_SECOND = 1 << 18
+"""A reader has this long, and so much longer for a large file; the file cannot be freed before it has been sent."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Export:
     files: ExitStack
 
 
-class ExportResponse(StreamingResponse):
+class ExportResponse(TimedResponse):
     """The tar, after which its files are closed, also if the client goes away before.
 
     Args:
@@ -56,7 +59,8 @@ class ExportResponse(StreamingResponse):
             "Content-Length": str(export.num_bytes),
             "Content-Disposition": f'attachment; filename="{export.name}"',
         }
-        super().__init__(export.chunks, media_type=TAR_MEDIA_TYPE, headers=headers)
+        seconds = _LEAST_SECONDS + export.num_bytes / _LEAST_BYTES_PER_SECOND
+        super().__init__(export.chunks, seconds, TAR_MEDIA_TYPE, headers)
         self._files = export.files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,12 +69,13 @@ class ExportResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-def export_version(services: Services, version_id: int) -> Export:
+def export_version(services: Services, version_id: int, owner: str | None = None) -> Export:
     """Return the tar of a version; its files lie in the scratch folder without a name until they are sent.
 
     Args:
         services: The application's services.
         version_id: The version.
+        owner: Who asks, as their key names them.
 
     Returns:
         A tar of one folder.
@@ -78,7 +83,8 @@ def export_version(services: Services, version_id: int) -> Export:
     Raises:
         NotFoundError: There is no such version.
         BaseNotLoadedError: Its base is not loaded in this process.
-        CompositionInProgressError: Another version is being mixed.
+        TooManyExportsError: As many are being sent as may be, in all or to this owner.
+        CompositionInProgressError: Others are being exported or verified, and this one's turn does not come soon.
         BlobMissingError: A task vector is gone.
         BlobCorruptError: A task vector's bytes have changed.
     """
@@ -89,15 +95,16 @@ def export_version(services: Services, version_id: int) -> Export:
     base = services.bases.get(row.base_fingerprint)
     if base is None:
         raise BaseNotLoadedError(row.base_fingerprint)
-    with tempfile.TemporaryDirectory(dir=services.settings.scratch_dir, prefix="export-") as name:
-        folder = Path(name)
-        with services.composer.busy():
-            write_model(folder, base, mix_tower(base, terms, services.blobs))
-        _write_card(folder, described)
-        members = [_member(path, f"version-{version_id}", row) for path in sorted(folder.iterdir())]
-        with ExitStack() as stack:
+    with ExitStack() as stack:
+        stack.enter_context(services.exports.place(owner))
+        with tempfile.TemporaryDirectory(dir=services.settings.scratch_dir, prefix="export-") as name:
+            folder = Path(name)
+            with services.exports.turns.take(owner):
+                write_model(folder, base, mix_tower(base, terms, services.blobs))
+            _write_card(folder, described)
+            members = [_member(path, f"version-{version_id}", row) for path in sorted(folder.iterdir())]
             files = [stack.enter_context(path.open("rb")) for path in sorted(folder.iterdir())]
-            kept_open = stack.pop_all()
+        kept_open = stack.pop_all()
     num_bytes = sum(len(_header(member)) + _padded(member.size) for member in members) + 2 * tarfile.BLOCKSIZE
     return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files), kept_open)
 

@@ -22,26 +22,27 @@ from registry.versions import TermSpec, Versions
 _MIX = "the mix"
 
 
-def verify_version(services: Services, version_id: int) -> Verification:
+def verify_version(services: Services, version_id: int, owner: str | None = None) -> Verification:
     """Return what of a version was compared, and whether it is equal.
 
     Args:
         services: The application's services.
         version_id: The version; it may be in the trash.
+        owner: Who asks, as their key names them.
 
     Returns:
         A check for the base, for each task vector, for the mixed weights and for the probe.
 
     Raises:
         NotFoundError: There is no such version.
-        CompositionInProgressError: Another version is being mixed.
+        CompositionInProgressError: Others are being verified or exported, and this one's turn does not come soon.
     """
     with services.database.read() as session:
         versions = Versions(session)
         row, terms = versions.get(version_id), versions.terms(version_id)
         ref = versions.base(row.base_fingerprint).ref
     base = services.bases.get(row.base_fingerprint)
-    with services.composer.busy():
+    with services.exports.turns.take(owner):
         parts = [_check_base(ref, row.base_fingerprint, base)]
         parts += [_check_vector(services, sha) for sha in dict.fromkeys(term.task_vector_sha256 for term in terms)]
         if base is not None and all(part.matches for part in parts):

@@ -15,10 +15,13 @@ import httpx2
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import event
+from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app.__main__ import Server
 from app.errors import TooManyStreamsError
+from app.jobs.feeds import JobFeeds
 from app.jobs.streaming import EventStreams
 from registry.contract import JobKind
 from registry.jobs import Jobs
@@ -202,6 +205,100 @@ def test_there_are_no_more_streams_than_may_be_and_a_closed_one_frees_its_place(
         await anext(streams.open(work.lease.job_id, 0))
 
     anyio.run(run)
+
+
+def test_a_place_is_taken_as_soon_as_it_is_given_and_one_owner_has_only_so_many(world: World, work: Work) -> None:
+    streams = EventStreams(world.services.database, max_streams=5, max_streams_of_one=2)
+
+    async def run() -> None:
+        held = [streams.open(work.lease.job_id, 0, "alice") for _ in range(2)]  # none of them has begun
+        with pytest.raises(TooManyStreamsError):
+            streams.open(work.lease.job_id, 0, "alice")
+        others = [streams.open(work.lease.job_id, 0, f"owner {number}") for number in range(3)]
+        with pytest.raises(TooManyStreamsError):
+            streams.open(work.lease.job_id, 0, "bob")
+        for each in (*held, *others):
+            await each.aclose()
+            await each.aclose()
+        await streams.open(work.lease.job_id, 0, "alice").aclose()
+
+    anyio.run(run)
+    assert streams._open.total() == 0
+
+
+def test_many_streams_cost_the_database_as_much_as_one(world: World, work: Work) -> None:
+    streams, statements = EventStreams(world.services.database, max_streams=100), list[str]()
+    engine = world.services.database.engine
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    received = [list[bytes]() for _ in range(60)]
+
+    async def read_on(chunks: list[bytes]) -> None:
+        async for chunk in streams.open(work.lease.job_id, work.ids()[-1]):
+            chunks.append(chunk)
+
+    async def run() -> None:
+        async with anyio.create_task_group() as readers:
+            for chunks in received:
+                readers.start_soon(read_on, chunks)
+            await anyio.sleep(1)
+            statements.clear()
+            for number in range(5):
+                await anyio.to_thread.run_sync(work.note, f"event {number}")
+                await anyio.sleep(0.3)
+            looks = [each for each in statements if "max(job_events.id)" in each]
+            reads = [each for each in statements if "FROM job_events" in each and each not in looks]
+            assert len(looks) < 60
+            assert len(reads) < 60  # 5 events to 60 readers
+            await anyio.to_thread.run_sync(work.succeed)
+
+    anyio.run(run)
+    event.remove(engine, "before_cursor_execute", note)
+    told = [[each["data"] for each in read(iter(b"".join(chunks).decode().split("\n")))] for chunks in received]
+    assert all(len([data for data in each if '"event ' in data]) == 5 for each in told)
+    assert all('"succeeded"' in each[-1] for each in told)
+
+
+def test_a_reader_that_falls_behind_what_is_kept_reads_the_rest_by_itself(world: World, work: Work) -> None:
+    streams = EventStreams(world.services.database, max_streams=1)
+
+    async def run() -> bytes:
+        stream = streams.open(work.lease.job_id, 0)
+        received = await anext(stream) + await anext(stream)
+        await anyio.to_thread.run_sync(write_many)
+        await anyio.sleep(1)
+        return received + b"".join([chunk async for chunk in stream])
+
+    def write_many() -> None:
+        for number in range(700):
+            work.note(f"event {number}")
+        work.succeed()
+
+    told = read(iter(anyio.run(run).decode().split("\n")))
+    assert [int(each["id"]) for each in told if "id" in each and "event" not in each] == work.ids()
+    assert json.loads(told[-1]["data"])["status"] == "succeeded"
+
+
+def test_streams_go_on_when_the_database_was_away(world: World, work: Work) -> None:
+    streams = EventStreams(world.services.database, max_streams=1)
+    feeds = streams._feeds
+    looks = list[int]()
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) in (2, 3):
+            raise OperationalError("SELECT", {}, Exception("away"))
+        JobFeeds._look(feeds)
+        if len(looks) == 5:
+            work.succeed()
+
+    feeds._look = look  # type: ignore[method-assign]
+    sent, _ = collect(streams, work.lease.job_id, 30)
+    assert b'"succeeded"' in sent
+    assert len(looks) > 5
 
 
 def test_a_server_that_is_told_to_stop_ends_its_streams(world: World, work: Work) -> None:

@@ -249,8 +249,9 @@ def test_a_body_that_makes_no_sense_is_refused_with_the_reason(world: World, bod
     assert reason in " ".join(each["message"] for each in problem["errors"])
 
 
-def test_one_version_is_mixed_at_a_time(world: World) -> None:
+def test_one_version_is_mixed_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
     patched = add_patch(world)
-    with world.services.composer.busy():
+    with world.services.composer.turns.take(None):
         check_problem(reselect(world, patched, alpha=0.7), 409, "composition_in_progress")
     assert reselect(world, patched, alpha=0.7).status_code == 201
