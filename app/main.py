@@ -201,7 +201,6 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         companions.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
-        composer = Composer(database, blobs, bases)
         replica = Replica(database, engine, settings.replica_interval_seconds)
         with suppress(SQLAlchemyError):  # on a disk that is full, classification starts all the same
             replica.announce()
@@ -211,11 +210,10 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(streams.stop)
         bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
         keyring = Keyring(database, bootstrap, settings.keys_file)
-        limits = RateLimits(settings.rate_limit, broker_url)
         job_metrics = JobCollector(database)
-        metrics.registry.register(job_metrics)
-        metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
-        metrics.registry.register(WebhookCollector(database))
+        state = StateCollector(engine, versions, bases, shadow, storage)
+        for collector in (job_metrics, state, WebhookCollector(database)):
+            metrics.registry.register(collector)
         services = Services(
             settings,
             database,
@@ -225,11 +223,11 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             engine,
             versions,
             activator,
-            composer,
+            Composer(database, blobs, bases),
             Exports(settings.max_exports),
             streams,
             keyring,
-            limits,
+            RateLimits(settings.rate_limit, broker_url),
             metrics,
             replica,
             companions,

@@ -21,7 +21,6 @@ from app.errors import (
     RateLimitedError,
     StartingError,
     TooManyExportsError,
-    TooManyExportsError,
     TooManyStreamsError,
     status_of,
 )
