@@ -66,6 +66,12 @@ def test_once_there_is_a_key_every_request_needs_one(local: World) -> None:
     assert local.client.get("/livez", headers={"host": "patches.example.org"}).status_code == 200
 
 
+def test_no_cache_may_store_the_answer_that_holds_a_token(local: World) -> None:
+    made = local.client.post("/v1/keys", json={"name": "ops", "scopes": ["admin"]})
+    assert made.json()["token"]
+    assert made.headers["cache-control"] == "no-store"
+
+
 def test_the_last_admin_cannot_be_revoked_and_the_door_stays_shut(local: World) -> None:
     first = make(local, "admin")
     admin = bearer(first["token"])
