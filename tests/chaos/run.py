@@ -46,7 +46,7 @@ def run(folder: Path, num_jobs: int, seed: int, on_event: Callable[[str], None] 
         started = time.monotonic()
         asked = ask(installation.url, folder, datasets, num_jobs, seed)
         havoc = Havoc(installation, random.Random(seed), max(num_jobs // _JOBS_PER_STRIKE, 7), _MEAN_SECONDS)
-        _until_the_end(installation, asked, havoc, started + 60 + num_jobs)
+        _until_the_end(installation, asked, havoc, started + 120 + 2 * num_jobs)
         seconds = time.monotonic() - started
         jobs = {job: each for job, each in _count(installation.database).items() if job not in known}
         blobs = FileBlobStore(installation.data_dir / "blobs")
