@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import HTTPException, Request
-from fastapi.exceptions import RequestValidationError
 from multipart import (  # type: ignore[import-untyped]
     MultipartError,
     MultipartSegment,
@@ -25,8 +24,11 @@ from starlette.concurrency import run_in_threadpool
 
 from app.datasets.schemas import parse_list
 from app.errors import ImageRefusedError, UnsupportedMediaTypeError
+from app.invalid import invalid, refusal_of
 from app.labelsets.known import read_labels
 from app.settings import AppSettings
+from registry.bodies import ALIAS_PATTERN, MAX_VERSION_ID, VERSION_ID_PATTERN, parse_version_id
+from registry.names import shorten
 
 VERSION_HEADER = "Paintbox-Version"
 REQUEST_KEY_HEADER, MAX_REQUEST_KEY = "X-Request-Key", 200
@@ -44,30 +46,34 @@ _READ = {"candidate_labels": read_labels, "templates": parse_list}
 _PAYLOADS = frozenset({"images", "texts"})
 _MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
 _MAX_TIMEOUT_MS = 600_000
-_ALIAS = re.compile(r"[a-z][a-z0-9._-]{0,63}", re.ASCII)
-_NUMBER = re.compile(r"[0-9]{1,10}", re.ASCII)
-_MAX_VERSION = 2**31 - 1
+MOST_IMAGES = 100_000
+"""Most images that are looked at before the settings' own limit is."""
+
+MAX_VALUES = 200_000
+"""Most members and items in a JSON body: a million of tiny ones take a tenth of a second, in which nobody is served."""
+
+_ALIAS = re.compile(ALIAS_PATTERN, re.ASCII)
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def _read_version(value: Any) -> int | str:
     if isinstance(value, str) and _ALIAS.fullmatch(value):
         return value
-    number = int(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
-    if type(number) is int and 1 <= number <= _MAX_VERSION:
-        return number
-    raise ValueError("give the id of a version or the name of an alias")
+    try:
+        return parse_version_id(value)
+    except ValueError:
+        raise ValueError("is neither the id of a version nor the name of an alias") from None
 
 
 def _decode_base64(value: Any) -> Any:
     if isinstance(value, bytes):  # of a form or a raw body; JSON has none
         return value
     if not isinstance(value, str):
-        raise ValueError("an image is a base64 string")
+        raise ValueError("is not an image: these are base64 strings")
     try:
         return base64.b64decode(value, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"not base64 ({error})") from error
+        raise ValueError(f"is not base64 ({error})") from error
 
 
 VersionName = Annotated[
@@ -76,8 +82,8 @@ VersionName = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": _MAX_VERSION},
-                {"type": "string", "pattern": rf"^({_NUMBER.pattern}|{_ALIAS.pattern})$"},
+                {"type": "integer", "minimum": 1, "maximum": MAX_VERSION_ID},
+                {"type": "string", "pattern": f"^({VERSION_ID_PATTERN}|{ALIAS_PATTERN})$"},
             ]
         }
     ),
@@ -117,20 +123,53 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
         The model; images are bytes.
 
     Raises:
-        RequestValidationError: It is not what the model says.
+        RequestValidationError: It is not what the model says, or has options in the query that belong into the body.
         UnsupportedMediaTypeError: It is in another form.
         HTTPException: It is no such form as it says.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in (_JSON, _MULTIPART) and request.scope["query_string"]:
+        name = next(iter(request.query_params), "?")
+        raise invalid("belongs into the body: beside JSON or a form the query string is not read", "query", name)
     if media_type == _JSON:
-        return await run_in_threadpool(_validate, model.model_validate_json, await request.body(), "body")
+        return await run_in_threadpool(validate_json, model, await request.body())
     if media_type == _MULTIPART:
         images, fields = await _read_form(request)
-        return _validate(model.model_validate, _collect(fields) | {"images": images}, "body")
+        return _validate(model.model_validate, _collect(fields, "body") | {"images": images}, "body")
     if media_type == _BYTES or media_type.startswith("image/"):
-        options = _collect(request.query_params.multi_items())
+        options = _collect(request.query_params.multi_items(), "query")
         return _validate(model.model_validate, options | {"images": [await request.body()]}, "query")
     raise UnsupportedMediaTypeError(media_type, (_MULTIPART, _JSON, _ANY_IMAGE))
+
+
+def validate_json(model: type[_Model], body: bytes) -> _Model:
+    """Return what a JSON body says.
+
+    Args:
+        model: Of the body.
+        body: As it came; to read it takes at most some hundredths of a second beside its strings.
+
+    Returns:
+        The model.
+
+    Raises:
+        RequestValidationError: It is not what the model says, or has too many values.
+    """
+    refuse_many_values(body)
+    return _validate(model.model_validate_json, body, "body")
+
+
+def refuse_many_values(body: bytes) -> None:
+    """Refuse JSON with more values than any request needs, before it is parsed: each costs more than its bytes tell.
+
+    Args:
+        body: JSON. Between two values is a comma, so they are counted without parsing.
+
+    Raises:
+        RequestValidationError: There are too many.
+    """
+    if body.count(b",") > MAX_VALUES:
+        raise invalid(f"has more than {MAX_VALUES} values (commas are counted)", "body")
 
 
 def read_request_key(request: Request) -> str | None:
@@ -147,8 +186,7 @@ def read_request_key(request: Request) -> str | None:
     """
     key = request.headers.get(REQUEST_KEY_HEADER)
     if key is not None and len(key) > MAX_REQUEST_KEY:
-        message = f"String should have at most {MAX_REQUEST_KEY} characters"
-        raise RequestValidationError([{"loc": ("header", REQUEST_KEY_HEADER), "msg": message}])
+        raise invalid(f"must have at most {MAX_REQUEST_KEY} characters", "header", REQUEST_KEY_HEADER)
     return key or None
 
 
@@ -229,25 +267,27 @@ def _keep(segment: MultipartSegment, content: bytes, images: list[bytes], fields
     if name == "images":
         images.append(content)
     elif len(content) > _MAX_FIELD_BYTES:
-        raise MultipartError(f"field {name[:50]!r} is larger than {_MAX_FIELD_BYTES} bytes")
+        raise MultipartError(f"field {shorten(name, 50)!r} is larger than {_MAX_FIELD_BYTES} bytes")
     else:
         fields.append((name, content.decode(segment.charset or "utf-8")))
 
 
-def _collect(items: Iterable[tuple[str, str]]) -> dict[str, Any]:
-    """Return the options of form fields or a query string; lists are repeated or one JSON list."""
+def _collect(items: Iterable[tuple[str, str]], place: str) -> dict[str, Any]:
+    """Return the options of form fields or a query string; lists are repeated or one JSON list, others there once."""
     values: dict[str, list[str]] = {}
     for name, value in items:
         values.setdefault(name, []).append(value)
-    return {name: _READ[name](given) if name in _READ else given[-1] for name, given in values.items()}
+    twice = next((name for name, given in values.items() if len(given) > 1 and name not in _READ), None)
+    if twice is not None:
+        raise invalid("is there more than once", place, twice)
+    return {name: _READ[name](given) if name in _READ else given[0] for name, given in values.items()}
 
 
 def _validate(validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:
     try:
         return validate(data)
     except ValidationError as error:
-        items = error.errors(include_url=False, include_input=False)
-        raise RequestValidationError([{**item, "loc": (place, *item["loc"])} for item in items]) from error
+        raise refusal_of(error, place) from error
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,9 @@ from app.settings import AppSettings
 REQUEST_ID_HEADER = "X-Request-Id"
 UPLOAD_PATH = "/v1/datasets"
 PART_PREFIX = "/v1/uploads/"
+IMAGE_PREFIXES = ("/v1/classify", "/v1/embed", "/v2/", "/hf/")
+"""Beginnings of the paths whose requests may carry images."""
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ids = random.Random()  # to be told apart, not to be kept secret: no system call for each request
 _CLIENT_GONE = 499  # for the log only: nobody is left to be answered
@@ -108,10 +111,7 @@ class BodyLimit:
         """Pass the request on with its body counted, or refuse it."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        is_upload = (scope["method"], scope["path"].rstrip("/")) == ("POST", UPLOAD_PATH) or (
-            scope["method"] == "PATCH" and scope["path"].startswith(PART_PREFIX)
-        )
-        limit = self._settings.max_upload_bytes + (1 << 20) if is_upload else self._settings.max_request_bytes
+        limit = self._limit_of(scope["method"], scope["path"])
         stated = Headers(scope=scope).get("content-length", "")
         if stated.isdecimal() and int(stated) > limit:
             response = problem_response(
@@ -134,6 +134,14 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_counted, send)
+
+    def _limit_of(self, method: str, path: str) -> int:
+        """Return how much a route reads: an archive, images, or only JSON."""
+        if (method, path.rstrip("/")) == ("POST", UPLOAD_PATH) or (method == "PATCH" and path.startswith(PART_PREFIX)):
+            return self._settings.max_upload_bytes + (1 << 20)
+        if path.startswith(IMAGE_PREFIXES):
+            return self._settings.max_request_bytes
+        return min(self._settings.max_json_bytes, self._settings.max_request_bytes)
 
 
 def _without_host(url: str) -> str:

@@ -11,7 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from app.access.policies import SCHEME_NAME, Policies, Stores
 from app.classify.schemas import ClassifyBody
 from app.embed.schemas import EmbedBody
-from app.problems import InvalidField, Problem, problem_responses
+from app.invalid import InvalidField
+from app.problems import Problem, problem_responses
 from app.protocols.huggingface import ZeroShotParameters, ZeroShotRequest
 from app.protocols.oip.schemas import InferRequest, InputTensor, RequestedOutput
 from app.protocols.plain_errors import PlainError, rewrite_documented

@@ -24,10 +24,12 @@ from app.errors import (
     TooManyStreamsError,
     status_of,
 )
+from app.invalid import MAX_LISTED, InvalidField, describe_errors, drop_consequences
 from app.storage.faults import storage_fault
 from paint_core.errors import PaintCoreError
 from registry.errors import DatabaseUnavailableError, RegistryError, StorageFullError
 from registry.faults import classify_fault
+from registry.names import shorten
 
 _log = structlog.get_logger(__name__)
 PROBLEM_MEDIA_TYPE = "application/problem+json"
@@ -41,6 +43,9 @@ _MAY_PASS = (
     DatabaseUnavailableError,
     StorageFullError,
 )
+MAX_DETAIL, MAX_PATH = 2000, 200
+"""Most characters of what an answer says is wrong, and of the path that it quotes."""
+
 _SEE_DOCS = "See the routes and schemas at /docs."
 _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what to do next
     400: ("bad_request", "Correct the body; its format is described at /docs."),
@@ -50,13 +55,6 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
     415: ("unsupported_media_type", _SEE_DOCS),
     429: ("bodies_full", "Send this again in a second, or send less at once."),
 }
-
-
-class InvalidField(BaseModel):
-    """One part of a request that cannot be used."""
-
-    location: str = Field(description="Where it is, such as `body.tasks.0`", examples=["body.name"])
-    message: str
 
 
 class Problem(BaseModel):
@@ -69,7 +67,9 @@ class Problem(BaseModel):
     code: str = Field(description="Stable and machine-readable", examples=["not_found"])
     next: str = Field(description="What to do next")
     instance: str = Field(description="The request's id", examples=["urn:paintbox:request:4f0c"])
-    errors: list[InvalidField] | None = None
+    errors: list[InvalidField] | None = Field(
+        default=None, max_length=MAX_LISTED, description=f"The first {MAX_LISTED} at most; `detail` tells how many more"
+    )
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -99,9 +99,9 @@ def problem_response(
         type=f"urn:paintbox:error:{code}",
         title=HTTPStatus(status).phrase,
         status=status,
-        detail=detail,
+        detail=shorten(detail, MAX_DETAIL),
         code=code,
-        next=advice,
+        next=shorten(advice, MAX_DETAIL),
         instance=f"urn:paintbox:request:{request_id}",
         errors=errors,
     )
@@ -160,9 +160,10 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while a form was taken in
         return await _on_storage_fault(request, error.__cause__)
     code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
+    path = shorten(request.url.path, MAX_PATH)
     detail = {
-        404: f"There is no route {request.url.path}.",
-        405: f"{request.url.path} does not answer {request.method}.",
+        404: f"There is no route {path}.",
+        405: f"{path} does not answer {shorten(request.method, MAX_PATH)}.",
     }.get(error.status_code, error.detail)
     return problem_response(
         request.state.request_id, error.status_code, code=code, detail=detail, advice=advice, headers=error.headers
@@ -171,24 +172,22 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [
-        InvalidField(location=_encodable(".".join(str(part) for part in item["loc"])), message=_encodable(item["msg"]))
-        for item in error.errors()
-    ]
-    first = fields[0] if fields else InvalidField(location="body", message="invalid")
+    return invalid_problem(request.state.request_id, error)
+
+
+def invalid_problem(request_id: str, error: RequestValidationError) -> JSONResponse:
+    """Return the response for a request of which parts cannot be used."""
+    items = drop_consequences(error.errors())
+    fields = describe_errors(items) or [InvalidField(location="body", message="Input is not valid")]
+    more = f" There are {len(items) - len(fields)} errors more than are listed." if len(items) > len(fields) else ""
     return problem_response(
-        request.state.request_id,
+        request_id,
         422,
         code="invalid_request",
-        detail=f"{first.location}: {first.message}.",
+        detail=f"{fields[0].location}: {fields[0].message}.{more}",
         advice="Correct what `errors` lists; the schema is at /docs.",
         errors=fields,
     )
-
-
-def _encodable(text: str) -> str:
-    """Return the text without the lone surrogates that JSON can smuggle in and UTF-8 cannot carry out."""
-    return text.encode("utf-8", "replace").decode()
 
 
 async def _on_known_error(request: Request, error: Exception) -> JSONResponse:

@@ -36,7 +36,8 @@ class AppSettings(StorageSettings):
         upload_dir: Folder of uploads that arrive in parts; API processes may share it. Left out: in the data directory.
         max_image_bytes: Largest encoded image in a classify request.
         max_images_per_request: Most images in a classify request.
-        max_request_bytes: Largest body of any request that is no archive; it is held in memory.
+        max_request_bytes: Largest body of a request that carries images; it is held in memory.
+        max_json_bytes: Largest body of any other request that is no archive.
         max_labels: Most candidate labels in a classify request.
         max_prompts: Most prompts (labels times templates) in a classify request.
         max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
@@ -84,6 +85,7 @@ class AppSettings(StorageSettings):
     max_image_bytes: int = Field(default=20_000_000, gt=0)
     max_images_per_request: int = Field(default=64, gt=0)
     max_request_bytes: int = Field(default=128 << 20, gt=0)
+    max_json_bytes: int = Field(default=2 << 20, gt=0)
     max_labels: int = Field(default=5000, gt=0)
     max_prompts: int = Field(default=20_000, gt=0)
     max_queue_images: int = Field(default=512, gt=0, validate_default=True)

@@ -13,9 +13,7 @@ _JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
 
 def print_datasets(items: Iterable[JsonObject]) -> None:
     """Write a row for each data set."""
-    rows = [
-        (each["id"], each["name"], each["state"], len(each["classnames"]), _describe_splits(each)) for each in items
-    ]
+    rows = [(each["id"], each["name"], each["state"], each["num_classes"], _describe_splits(each)) for each in items]
     print_table(("DATA SET", "NAME", "STATE", "CLASSES", "IMAGES"), rows)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from registry.bodies import Matches
 
 TASK_NAME = "paintbox.run_job"
 QUEUE_NAME = "paintbox.jobs"
@@ -14,7 +14,13 @@ CANARY_ALIAS = "canary"
 SHADOW_ALIAS = "shadow"
 MAX_ATTEMPTS = 3
 
-Tag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$")]
+Tag = Annotated[
+    str,
+    Matches(
+        r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$",
+        "is not a tag: these have letters, digits and . _ : / -, at most 64, and begin with a letter or digit",
+    ),
+]
 """A word that people find a version by."""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import defer, undefer
 
 from registry.contract import DatasetState, JobKind, Priority
 from registry.errors import NotFoundError
@@ -85,6 +86,13 @@ def _derived_id(source_id: str, name: str, content: DatasetContent) -> str:
     return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
+_BULK = (
+    *(DatasetRow.classnames, DatasetRow.counts, DatasetRow.rejected),
+    *(DatasetRow.duplicates, DatasetRow.templates, DatasetRow.options),
+)
+"""Columns that lists do not read."""
+
+
 class Datasets(Repository):
     """Data sets within one transaction."""
 
@@ -112,9 +120,13 @@ class Datasets(Repository):
         return self.get(identifier) if row is None else row
 
     def newest(self, limit: int = 100, cursor: str | None = None) -> Page[DatasetRow]:
-        """Return a page of data sets, newest first; errors as for `read_page`."""
+        """Return a page of data sets, newest first, with the number of their classes; errors as for `read_page`."""
         keys = (DatasetRow.created_at, DatasetRow.id)
-        return read_page(self._session, select(DatasetRow), keys, limit, cursor)
+        query = select(DatasetRow).options(
+            *(defer(column, raiseload=True) for column in _BULK),
+            undefer(DatasetRow.num_classes),
+        )
+        return read_page(self._session, query, keys, limit, cursor)
 
     def submit(
         self,

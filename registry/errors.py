@@ -24,6 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from registry.names import shorten
+
 
 class RegistryError(Exception):
     """Base of all registry errors. `code` is stable and machine-readable; `advice` says what to do next."""
@@ -43,7 +45,7 @@ class NotFoundError(RegistryError):
 
     def __init__(self, kind: str, identifier: object, advice: str = "") -> None:
         super().__init__(
-            f"There is no {kind} {identifier!r}.",
+            f"There is no {kind} {shorten(identifier) if isinstance(identifier, str) else identifier!r}.",
             advice or f"List what there is and use one of those ids: a {kind} may have been removed.",
         )
         self.kind = kind

@@ -18,12 +18,13 @@ KEPT_FOR = timedelta(days=7)
 
 
 class IdempotencyKeys(Repository):
-    """Keys of requests that were carried out, within one transaction."""
+    """Keys of requests that were carried out, within one transaction. Each owner has keys of their own."""
 
-    def find(self, key: str, request_sha256: str) -> str | None:
-        """Return the id of what a request with this key made, or None if the key is new.
+    def find(self, owner: str | None, key: str, request_sha256: str) -> str | None:
+        """Return the id of what a request of this owner with this key made, or None if the key is new.
 
         Args:
+            owner: Who asks; None: nobody has a name here.
             key: The client's.
             request_sha256: Of what is asked for.
 
@@ -34,7 +35,7 @@ class IdempotencyKeys(Repository):
             RequestRefusedError: The key belongs to a request that asked for something else.
         """
         self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < self._now() - KEPT_FOR))
-        row = self._session.get(IdempotencyKeyRow, key)
+        row = self._session.get(IdempotencyKeyRow, (owner or "", key))
         if row is None:
             return None
         if row.request_sha256 != request_sha256:
@@ -45,8 +46,14 @@ class IdempotencyKeys(Repository):
             )
         return row.subject_id
 
-    def keep(self, key: str, request_sha256: str, subject_id: str) -> None:
-        """Remember what a request made; a key that is there already violates a constraint."""
-        row = IdempotencyKeyRow(key=key, request_sha256=request_sha256, subject_id=subject_id, created_at=self._now())
+    def keep(self, owner: str | None, key: str, request_sha256: str, subject_id: str) -> None:
+        """Remember what a request made; a key of this owner that is there already violates a constraint."""
+        row = IdempotencyKeyRow(
+            owner=owner or "",
+            key=key,
+            request_sha256=request_sha256,
+            subject_id=subject_id,
+            created_at=self._now(),
+        )
         self._session.add(row)
         self._session.flush()

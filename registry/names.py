@@ -34,6 +34,7 @@ _JOINED = rf"[^\x00-\x7f{_JOINERS}]"
 _REFUSED = re.compile(
     rf"[{_CONTROL}{_BIDIRECTIONAL}{_INVISIBLE}{_PRIVATE}]|(?<!{_JOINED})[{_JOINERS}]|[{_JOINERS}](?!{_JOINED})"
 )
+_LINE_BREAKS = re.compile(r"[\t\n\r]+")
 _VISIBLE = ("L", "N", "P", "S")
 
 
@@ -115,10 +116,11 @@ def shorten(text: str, limit: int = MAX_QUOTED) -> str:
         limit: Most characters of the result.
 
     Returns:
-        The text with characters replaced that names may not have, cut with an ellipsis if it is longer.
+        The text with spaces for line breaks and tabs, and other characters replaced that names may not have; cut, with
+        an ellipsis, if it is longer.
     """
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
-    return _REFUSED.sub("\N{REPLACEMENT CHARACTER}", cut)
+    return _REFUSED.sub("\N{REPLACEMENT CHARACTER}", _LINE_BREAKS.sub(" ", cut))
 
 
 Name = Annotated[

@@ -9,8 +9,6 @@ from sqlalchemy import select
 from registry.repository import Repository
 from registry.tables import DatasetRow, JobRow, LabelSetRow, PatchRow, VersionRow
 
-_MAX_VERSION_DIGITS = 10
-
 
 class Owned(StrEnum):
     """Kinds of things that have an owner."""
@@ -34,22 +32,22 @@ _TABLES: dict[Owned, type[DatasetRow | PatchRow | JobRow | VersionRow | LabelSet
 class Owners(Repository):
     """Owners of things within one transaction."""
 
-    def is_owned_by_another(self, kind: Owned, identifier: str, name: str | None) -> bool:
+    def is_owned_by_another(self, kind: Owned, identifier: int | str, name: str | None) -> bool:
         """Return whether there is such a thing and it belongs to somebody else or to nobody.
 
         Args:
             kind: What it is.
-            identifier: Its id, as a path holds it.
+            identifier: Its id, as its table has it: a number for a version, a text for all else.
             name: Who asks.
 
         Returns:
             False also where there is no such thing.
+
+        Raises:
+            TypeError: The id has not been read.
         """
         table = _TABLES[kind]
-        key: str | int = identifier
-        if kind is Owned.VERSION:
-            if not (identifier.isdecimal() and identifier.isascii() and len(identifier) <= _MAX_VERSION_DIGITS):
-                return False
-            key = int(identifier)
-        found = self._session.execute(select(table.owner).where(table.id == key)).first()
+        if type(identifier) is not (int if kind is Owned.VERSION else str):
+            raise TypeError(f"{identifier!r} is not the id of a {kind}")
+        found = self._session.execute(select(table.owner).where(table.id == identifier)).first()
         return found is not None and (found[0] is None or found[0] != name)

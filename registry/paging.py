@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
 from registry.errors import RequestRefusedError
+from registry.names import check_text
 
+_MAX_INT = 2**31 - 1  # of an INTEGER in PostgreSQL
 RowT = TypeVar("RowT", bound=DeclarativeBase)
 
 
@@ -86,12 +88,23 @@ def _decode(cursor: str, table: str, keys: tuple[InstrumentedAttribute[Any], ...
         ]
         if named != table or not all(type(value) is kind for value, kind in zip(values, kinds, strict=True)):
             raise ValueError
-        if not all(value.tzinfo for value in values if isinstance(value, datetime)):
-            raise ValueError
-    except (ValueError, TypeError) as error:
+        return [_storable(value) for value in values]
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RequestRefusedError(
             "bad_cursor",
             "The cursor is not one of this list.",
             "Take `next_cursor` of the page before, or leave it out.",
         ) from error
-    return values
+
+
+def _storable(value: Any) -> Any:
+    """Return a value that both databases can compare with; of a tampered cursor it may be one that they cannot."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError
+        return value.astimezone(UTC)
+    if isinstance(value, int) and abs(value) > _MAX_INT:
+        raise ValueError
+    if isinstance(value, str):
+        check_text(value)
+    return value

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from registry.bodies import BaseRef, Body, Id, WebhookUrl
 from registry.contract import PriorityName
-from registry.names import Name
+from registry.names import MAX_NAME, Name, shorten
 
 Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
-MAX_TASKS = 16
+MAX_TASKS, MAX_SUPPORTED = 16, 64
+
+
+def _has_few_members(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_SUPPORTED:
+        raise ValueError(f"must have at most {MAX_SUPPORTED} members")
+    return value
+
+
+Drops = Annotated[
+    Annotated[Points, Tag("number")]
+    | Annotated[dict[Id, Points], Field(max_length=MAX_SUPPORTED), BeforeValidator(_has_few_members), Tag("object")],
+    Discriminator(lambda value: "object" if isinstance(value, dict) else "number"),
+]
+"""Points that supported tasks may lose: one limit for all, or one each by data set id."""
+
 OF_THE_JOB = frozenset({"priority", "webhook_url"})
 """Fields that say how the job is done, not what the patch is: they are not part of what everybody may read of it."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FinetuneOptions(_Body):
+class FinetuneOptions(Body):
     """Fine-tuning settings; what is left out comes from the base's own defaults.
 
     Attributes:
@@ -45,7 +57,7 @@ class FinetuneOptions(_Body):
     iterations: int | None = Field(default=None, ge=1, le=1_000_000)
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
     learning_rate: float | None = Field(default=None, gt=0, le=1)
-    warmup_steps: int | None = Field(default=None, ge=0)
+    warmup_steps: int | None = Field(default=None, ge=0, le=1_000_000)
     weight_decay: float | None = Field(default=None, ge=0, le=10)
     max_grad_norm: float | None = Field(default=None, gt=0)
     seed: int | None = Field(default=None, ge=0, lt=2**31)
@@ -73,7 +85,7 @@ class FinetuneOptions(_Body):
         return self
 
 
-class AlphaOptions(_Body):
+class AlphaOptions(Body):
     """How alpha is chosen, on validation splits.
 
     Attributes:
@@ -92,7 +104,7 @@ class AlphaOptions(_Body):
     """
 
     rule: Literal["combined", "floor"] = "combined"
-    max_supported_drop: Points | dict[str, Points] | None = None
+    max_supported_drop: Drops | None = None
     strategy: Literal["grid", "interpolated"] = "grid"
     path: Literal["flat", "lines", "best"] = "flat"
     grid_step: float | None = Field(default=None, ge=0.001, le=0.5)  # a thousand evaluations are enough
@@ -117,7 +129,7 @@ class AlphaOptions(_Body):
         return self
 
 
-class AnchorOptions(_Body):
+class AnchorOptions(Body):
     """An unlabelled pool of images whose features are held in place while the head's task is learned.
 
     Attributes:
@@ -127,7 +139,7 @@ class AnchorOptions(_Body):
         batch_size: Anchor images in a step; left out: the library's default.
     """
 
-    dataset: str | None = Field(default=None, min_length=1, max_length=40)
+    dataset: Id | None = None
     supported: bool = False
     weight: float = Field(default=60.0, gt=0, le=10_000)
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
@@ -139,7 +151,7 @@ class AnchorOptions(_Body):
         return self
 
 
-class PatchRequest(_Body):
+class PatchRequest(Body):
     """Body of `POST /v1/patches`.
 
     Attributes:
@@ -163,10 +175,10 @@ class PatchRequest(_Body):
     """
 
     name: Name
-    base: str | None = Field(default=None, max_length=500)
+    base: BaseRef | None = None
     method: Literal["single", "joint", "sequential", "parallel"] = "single"
-    tasks: tuple[str, ...] = Field(min_length=1, max_length=MAX_TASKS)
-    supported: tuple[str, ...] = Field(default=(), max_length=64)
+    tasks: tuple[Id, ...] = Field(fail_fast=True, min_length=1, max_length=MAX_TASKS)
+    supported: tuple[Id, ...] = Field(fail_fast=True, default=(), max_length=MAX_SUPPORTED)
     sampling: Literal["proportional", "balanced"] = "proportional"
     merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso"] = "average"
     coefficients: Literal["scalar", "per_task"] = "scalar"
@@ -176,7 +188,12 @@ class PatchRequest(_Body):
     alpha: AlphaOptions = AlphaOptions()
     activate: Literal["never", "if_accepted"] = "never"
     priority: PriorityName = "normal"
-    webhook_url: str | None = Field(default=None, min_length=1, max_length=2000)
+    webhook_url: WebhookUrl | None = None
+
+    @classmethod
+    def of_stored(cls, fields: dict[str, Any]) -> Self:
+        """Return a request that was accepted before, perhaps by a release that allowed any character in names."""
+        return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME)})
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, func
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -53,7 +53,8 @@ class DatasetRow(Base):
     archive_sha256: Mapped[str] = mapped_column(String(64))
     options: Mapped[dict[str, Any]]
     job_id: Mapped[str] = mapped_column(String(40))
-    classnames: Mapped[list[Any] | None]
+    classnames: Mapped[list[Any] | None] = mapped_column()
+    num_classes: Mapped[int | None] = column_property(func.json_array_length(classnames), deferred=True)
     templates: Mapped[list[Any] | None]
     shards: Mapped[dict[str, Any] | None]
     counts: Mapped[dict[str, Any] | None]
@@ -304,10 +305,11 @@ class WebhookDeliveryRow(Base):
 
 
 class IdempotencyKeyRow(Base):
-    """A request that was carried out, by the key that its client gave it."""
+    """A request that was carried out, by who asked and the key that they gave it."""
 
     __tablename__ = "idempotency_keys"
 
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)  # empty: asked without a key of the API
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
     subject_id: Mapped[str] = mapped_column(String(40))

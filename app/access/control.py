@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 
 import structlog
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.access.callers import Caller, key_of
 from app.access.limits import RateLimits
-from app.access.policies import Policies, is_protected
+from app.access.policies import Policies, Policy, is_protected
 from app.errors import AccessRefusedError, RateLimitedError
-from app.problems import known_problem
+from app.problems import invalid_problem, known_problem
 from app.services import Services
 from app.settings import AppSettings
 
@@ -24,6 +25,8 @@ _FOREIGN = frozenset({"cross-site", "same-site"})
 
 class AccessControl:
     """Finds out who makes a request, counts it, and refuses it if its key does not allow it.
+
+    It also refuses what the route would not read: unknown query parameters, and bodies where none is expected.
 
     Once there is a key, every request for a protected path must carry one. While there is none, the service listens on
     loopback, and web pages are kept out: a foreign `Host` means DNS rebinding, a foreign `Origin` a page of somebody
@@ -53,18 +56,25 @@ class AccessControl:
                 self._check_local(headers, scope["path"])
             if is_protected(scope["path"]):
                 state["caller"] = services.keyring.identify(_only_authorization(headers))
-                await self._admit(state["caller"], scope, services.rate_limits)
+                policy = await self._admit(state["caller"], scope, services.rate_limits)
+                if policy is not None:  # else the router answers that there is no such route
+                    if scope["query_string"]:
+                        policy.inputs.check_query(scope["query_string"])
+                    receive = await policy.inputs.check_body(headers, receive)
         except (AccessRefusedError, RateLimitedError) as error:
             return await known_problem(state["request_id"], error)(scope, receive, send)
+        except RequestValidationError as error:
+            return await invalid_problem(state["request_id"], error)(scope, receive, send)
         with structlog.contextvars.bound_contextvars(**key_of(scope)):
             await self._app(scope, receive, send)
 
-    async def _admit(self, caller: Caller, scope: Scope, limits: RateLimits) -> None:
+    async def _admit(self, caller: Caller, scope: Scope, limits: RateLimits) -> Policy | None:
         if caller.key_id is not None:
             await limits.count(caller.key_id)
-        guard = self._policies.find(scope["method"], scope["path"])
-        if guard is not None:  # else the router answers that there is no such route
-            caller.require(guard.scope)
+        policy = self._policies.find(scope["method"], scope["path"])
+        if policy is not None:
+            caller.require(policy.guard.scope)
+        return policy
 
     def _check_local(self, headers: Headers, path: str) -> None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")

@@ -17,11 +17,15 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.params import Depends as DependsMarker
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.security.base import SecurityBase
+from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import Caller, caller_of
+from app.access.inputs import Inputs
 from app.errors import AccessRefusedError
+from app.invalid import refusal_of
 from app.services import Services, services_of
+from registry.bodies import Id, VersionId
 from registry.contract import Scope
 from registry.owners import Owned, Owners
 
@@ -30,6 +34,8 @@ _OPEN = "/v2/health/"
 """Probes of orchestrators carry no key, here as at `/livez` and `/readyz`."""
 
 SCHEME_NAME = "key"
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+_VERSION_ID: TypeAdapter[int] = TypeAdapter(VersionId)
 
 
 class Stores(StrEnum):
@@ -72,11 +78,12 @@ class Guard(SecurityBase):
 
         Raises:
             AccessRefusedError: The key lacks the scope, or the thing is somebody else's.
+            RequestValidationError: What the path names cannot be read as an id.
         """
         caller = caller_of(request)
         caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
-            identifier = request.path_params[f"{self.own}_id"]
+            identifier = _read_id(self.own, request.path_params[f"{self.own}_id"])
             await run_in_threadpool(_require_own, services_of(request), caller, self.own, identifier)
 
 
@@ -105,12 +112,14 @@ class Policy:
         pattern: Of the paths that lead to it.
         methods: That it answers.
         guard: Lets those through who may use it.
+        inputs: What it reads.
     """
 
     path: str
     pattern: Pattern[str]
     methods: frozenset[str]
     guard: Guard
+    inputs: Inputs
 
 
 class Policies(tuple[Policy, ...]):
@@ -131,34 +140,45 @@ class Policies(tuple[Policy, ...]):
         """
         return cls(_policy_of(each) for each in iter_route_contexts(app.routes) if is_protected(each.path or ""))
 
-    def find(self, method: str, path: str) -> Guard | None:
-        """Return the guard of the route that a request leads to; None where there is no such route."""
+    def find(self, method: str, path: str) -> Policy | None:
+        """Return the policy of the route that a request leads to; None where there is no such route."""
         return self._literal.get((method, path)) or self._search(method, path)
 
     @cached_property
-    def _literal(self) -> dict[tuple[str, str], Guard | None]:
-        """The guards of paths in which nothing varies: most requests name one of these."""
+    def _literal(self) -> dict[tuple[str, str], Policy | None]:
+        """The policies of paths in which nothing varies: most requests name one of these."""
         literal = [each for each in self if "{" not in each.path]
         return {(method, each.path): self._search(method, each.path) for each in literal for method in each.methods}
 
-    def _search(self, method: str, path: str) -> Guard | None:
+    def _search(self, method: str, path: str) -> Policy | None:
         matching = (each for each in self if method in each.methods and each.pattern.match(path))
-        return next((each.guard for each in matching), None)
+        return next(matching, None)
 
 
 def _policy_of(route: RouteContext) -> Policy:
     given = getattr(route, "dependencies", None) or ()
     guards = [each.dependency for each in given if isinstance(each.dependency, Guard)]
     assert len(guards) == 1, f"{route.path} declares {len(guards)} policies: give it dependencies=[needs(…)]"
-    return Policy(route.path_format or "", route.path_regex, frozenset(route.methods or ()), guards[0])
+    return Policy(
+        route.path_format or "", route.path_regex, frozenset(route.methods or ()), guards[0], Inputs.of(route)
+    )
 
 
-def _require_own(services: Services, caller: Caller, kind: Owned, identifier: str) -> None:
+def _read_id(kind: Owned, text: str) -> int | str:
+    """Return the id that the route will get: both read it by the same validators, so they mean the same thing."""
+    reader = _VERSION_ID if kind is Owned.VERSION else _ID
+    try:
+        return reader.validate_python(text)
+    except ValidationError as error:
+        raise refusal_of(error, "path", f"{kind}_id") from error
+
+
+def _require_own(services: Services, caller: Caller, kind: Owned, identifier: int | str) -> None:
     with services.database.read() as session:
         foreign = Owners(session).is_owned_by_another(kind, identifier, caller.owner)
     if foreign:
         raise AccessRefusedError(
             "not_owner",
-            f"{kind.replace('_', ' ').capitalize()} {identifier[:50]!r} does not belong to {caller.owner!r}.",
+            f"{kind.replace('_', ' ').capitalize()} {identifier!r} does not belong to {caller.owner!r}.",
             "Everybody may read it, but only its owner or an admin may do this.",
         )

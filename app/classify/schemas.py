@@ -7,22 +7,23 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, WrapValidator, model_validator
 
 from app.datasets.schemas import Template, Templates
-from app.image_requests import Base64Image, InferenceOptions
+from app.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
 from app.labelsets.known import keep_known
-from app.labelsets.schemas import Label
+from app.labelsets.schemas import Labels
+from registry.bodies import Id
 
 
 class ClassifyOptions(InferenceOptions):
     """What a classify request may say beside its images. The labels come from one of three places."""
 
-    candidate_labels: Annotated[tuple[Label, ...] | None, WrapValidator(keep_known)] = Field(
+    candidate_labels: Annotated[Labels | None, WrapValidator(keep_known)] = Field(
         default=None, description="What the images may show"
     )
-    label_set: str | None = Field(default=None, max_length=64, description="Id of a label set, in place of labels")
-    dataset: str | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
+    label_set: Id | None = Field(default=None, description="Id of a label set, in place of labels")
+    dataset: Id | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
     templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")
     hypothesis_template: Template | None = Field(default=None, description="One prompt with `{}`, for `templates`")
-    top_k: int | None = Field(default=None, ge=1, description="Most predictions per image; left out: all")
+    top_k: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Most predictions per image; left out: all")
     threshold: float | None = Field(
         default=None, ge=0, le=1, description="Predictions with a lower score are left out of the answer"
     )
@@ -47,7 +48,7 @@ class ClassifyOptions(InferenceOptions):
 class ClassifyBody(ClassifyOptions):
     """JSON body of `POST /v1/classify`."""
 
-    images: tuple[Base64Image, ...]
+    images: tuple[Base64Image, ...] = Field(fail_fast=True, max_length=MOST_IMAGES)
 
 
 class Prediction(BaseModel):
@@ -75,3 +76,8 @@ class Classification(BaseModel):
     templates: list[str]
     results: list[ImageResult]
     timing_ms: dict[str, float]
+    warnings: list[str] = Field(
+        default=[],
+        exclude_if=lambda value: not value,
+        description="Such as of labels that differ only in case; left out: none",
+    )

@@ -15,7 +15,7 @@ from app.deadlines import until
 from app.errors import EdgeError
 from app.image_requests import check_images
 from app.labelsets.cache import Labels, LabelSource
-from app.labelsets.checks import check_labels, check_size
+from app.labelsets.checks import check_given, check_size, warn_of
 from app.labelsets.known import KnownLabels
 from app.services import Services
 from app.serving.engine import Scored
@@ -182,7 +182,7 @@ async def _find_labels(services: Services, options: ClassifyOptions) -> Labels:
     """Return the labels, which have been checked, and the templates that come with them, if any do."""
     if options.candidate_labels is not None:
         if not isinstance(options.candidate_labels, KnownLabels):
-            check_labels(options.candidate_labels)
+            check_given(options.candidate_labels)
         return Labels(options.candidate_labels, ())
     if options.label_set is not None:
         return await services.labels.get(LabelSource.LABEL_SET, options.label_set)
@@ -202,12 +202,12 @@ def _render(classified: Classified, options: ClassifyOptions) -> bytes:
     cosines = scored.cosines.numpy()
     judged = scores(cosines, model.scale, model.bias, multi_label=options.multi_label)
     top_k, threshold = options.top_k, options.threshold
-    return to_json(
-        {
-            "version": model.version_id,
-            "alias": classified.alias,
-            "templates": labels.templates,
-            "results": rank(labels.classnames, judged, cosines, top_k=top_k, threshold=threshold),
-            "timing_ms": scored.timing_ms,
-        }
-    )
+    content = {
+        "version": model.version_id,
+        "alias": classified.alias,
+        "templates": labels.templates,
+        "results": rank(labels.classnames, judged, cosines, top_k=top_k, threshold=threshold),
+        "timing_ms": scored.timing_ms,
+    }
+    warnings = warn_of(labels.classnames)
+    return to_json(content | {"warnings": warnings} if warnings else content)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, File, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.datasets import service
 from app.datasets.schemas import Dataset, DatasetList, Derivation, parse_options
+from app.invalid import invalid
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.bodies import FilePath, Id, UploadId, WebhookUrl
 from registry.contract import Scope
 from registry.errors import RequestRefusedError
 from registry.names import Name
@@ -21,13 +23,26 @@ from registry.owners import Owned
 Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
+FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "manifest", "webhook_url"})
+"""Of the form that uploads a data set; only `templates` may be there more than once."""
+
+
+async def _refuse_unknown_fields(request: Request) -> None:
+    """Refuse fields that the route would not read."""
+    seen: set[str] = set()
+    for name, _ in (await request.form()).multi_items():
+        if name not in FIELDS:
+            raise invalid(f"is not a field of this form: known are {', '.join(sorted(FIELDS))}", "body", name)
+        if name in seen and name != "templates":
+            raise invalid("is there more than once", "body", name)
+        seen.add(name)
 
 
 @router.post(
     "",
     status_code=202,
     responses={200: {"model": Dataset}, **problem_responses(400, 404, 409, 413, 429)},
-    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED), Depends(_refuse_unknown_fields)],
 )
 def upload_dataset(
     services: ServicesDep,
@@ -35,17 +50,11 @@ def upload_dataset(
     response: Response,
     name: Annotated[Name, Form(description="For people; need not be unique")],
     archive: Annotated[UploadFile | None, File(description="The file; or give `upload`")] = None,
-    upload: Annotated[
-        str | None, Form(pattern="^[0-9a-f]{32}$", description="Id of a complete upload of `/v1/uploads`")
-    ] = None,
+    upload: Annotated[UploadId | None, Form(description="Id of a complete upload of `/v1/uploads`")] = None,
     templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
     classnames: Annotated[str | None, Form(description="JSON object from class to display name")] = None,
-    manifest: Annotated[
-        str | None, Form(max_length=1000, description="Path of the CSV manifest in the archive")
-    ] = None,
-    webhook_url: Annotated[
-        str | None, Form(min_length=1, max_length=2000, description="Told when the job has ended, as for a patch")
-    ] = None,
+    manifest: Annotated[FilePath | None, Form(description="Path of the CSV manifest in the archive")] = None,
+    webhook_url: Annotated[WebhookUrl | None, Form(description="Told when the job has ended, as for a patch")] = None,
 ) -> Dataset:
     """Upload labelled images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file.
 
@@ -76,7 +85,7 @@ def list_datasets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = No
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
+def get_dataset(services: ServicesDep, dataset_id: Id) -> Dataset:
     """One data set: its state, classes, images per split and class, and the files that were left out."""
     return service.get_dataset(services, dataset_id)
 
@@ -88,7 +97,7 @@ def get_dataset(services: ServicesDep, dataset_id: str) -> Dataset:
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def derive_dataset(
-    services: ServicesDep, caller: CallerDep, response: Response, dataset_id: str, body: Derivation
+    services: ServicesDep, caller: CallerDep, response: Response, dataset_id: Id, body: Derivation
 ) -> Dataset:
     """Make a data set of another's images with other display names or templates. Nothing is uploaded or copied.
 
@@ -106,7 +115,7 @@ def derive_dataset(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.DATASET)],
 )
-def delete_dataset(services: ServicesDep, dataset_id: str, force: Force = False) -> None:
+def delete_dataset(services: ServicesDep, dataset_id: Id, force: Force = False) -> None:
     """Delete a data set, at once and for good. The same upload makes it anew.
 
     Refused while a job that has not ended needs it, and with `dataset_in_use` while patches name it; `force` overrules

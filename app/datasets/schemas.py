@@ -2,25 +2,93 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    WrapValidator,
+)
+from pydantic_core import from_json
 
 from app.access.owner import Owner
+from app.invalid import invalid, refusal_of
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
+from registry.bodies import Body
 from registry.contract import DatasetState
 from registry.datasets import DatasetOptions
-from registry.names import Name
+from registry.intake.rejects import MAX_FILES, MAX_KINDS
+from registry.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
 from registry.tables import DatasetRow, JobRow
 
-Template = Annotated[str, StringConstraints(min_length=2, max_length=500, pattern=r"\{c?\}")]
-Templates = Annotated[tuple[Template, ...], Field(max_length=200)]
+MAX_REJECTED = MAX_FILES + MAX_KINDS
+"""Most entries of an answer about files that were left out; ingests of older releases stored one a file."""
+
+_MAX_TEMPLATE, _MAX_CLASSES, _MAX_FILE = 500, 30_000, 300
+
+
+def _check_template(text: str) -> str:
+    if "{}" not in text and "{c}" not in text:
+        raise ValueError("has no {} or {c} where the label goes")
+    check_text(text, _MAX_TEMPLATE)
+    return text
+
+
+def _stop_at_the_first(names: Any, validate: Callable[[Any], dict[str, str]]) -> dict[str, str]:
+    """Validate display names by class; the first that cannot be used ends it, since each is an error of its own."""
+    if isinstance(names, dict):
+        if len(names) > _MAX_CLASSES:
+            raise ValueError(f"has {len(names)} members, at most {_MAX_CLASSES} are allowed")
+        for classname, name in names.items():
+            if not _is_name(name):
+                validate({classname: name})
+    return validate(names)
+
+
+def _is_name(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and bool(clean_name(value))
+    except NameRefusedError:
+        return False
+
+
+def _check_classes(names: dict[str, str]) -> dict[str, str]:
+    for classname in names:
+        try:
+            check_text(classname)
+        except NameRefusedError as error:
+            raise ValueError(f"names class {shorten(classname, 40)!r}, which {error}") from error
+    return names
+
+
+Template = Annotated[
+    str,
+    StringConstraints(min_length=2, max_length=_MAX_TEMPLATE),
+    AfterValidator(_check_template),
+    WithJsonSchema({"type": "string", "minLength": 2, "maxLength": _MAX_TEMPLATE, "pattern": r"\{c?\}"}),
+]
+Templates = Annotated[tuple[Template, ...], Field(fail_fast=True, max_length=200)]
+DisplayNames = Annotated[
+    dict[str, Name],
+    WrapValidator(_stop_at_the_first),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": _MAX_CLASSES,
+            "additionalProperties": {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
+        }
+    ),
+]
 _templates = TypeAdapter(Templates)
-_display_names = TypeAdapter(dict[str, Name])
+_names_of_upload = TypeAdapter(Annotated[DisplayNames, AfterValidator(_check_classes)])
 
 
 class Split(BaseModel):
@@ -30,12 +98,24 @@ class Split(BaseModel):
     per_class: dict[str, int]
 
 
+class SplitBrief(BaseModel):
+    """What a split holds, without its classes."""
+
+    num_images: int
+
+
 class RejectedFile(BaseModel):
     """A file of the archive that was left out; beyond the first 100, one entry for each kind of reason."""
 
     file: str
     reason: str
     count: int = Field(default=1, description="How many files this stands for; `file` is the first of them")
+
+    @classmethod
+    def of(cls, stored: dict[str, Any]) -> RejectedFile:
+        """Return what a row tells of a file."""
+        file, reason = (shorten(stored[name], _MAX_FILE) for name in ("file", "reason"))
+        return cls(file=file, reason=reason, count=stored.get("count", 1))
 
 
 class DuplicateFile(BaseModel):
@@ -62,18 +142,15 @@ class Duplicates(BaseModel):
     examples: list[Duplicate]
 
 
-class Dataset(BaseModel):
-    """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
+class DatasetBrief(BaseModel):
+    """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
 
     id: str
     name: str
     state: DatasetState
-    classnames: list[str]
-    templates: list[str] = Field(description="Empty: the base model's own")
-    splits: dict[str, Split]
-    rejected: list[RejectedFile]
+    num_classes: int
+    splits: dict[str, SplitBrief]
     layout: str | None = Field(description="How the upload was arranged, such as `imagefolder`; null: not known yet")
-    duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
     derived_from: str | None = Field(description="The data set whose images these are")
     content_sha256: str | None
     job_id: str
@@ -83,36 +160,47 @@ class Dataset(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, row: DatasetRow, job: JobRow) -> Dataset:
-        """Return the resource of a row and its ingest job."""
+    def of(cls, row: DatasetRow, job: JobRow) -> DatasetBrief:
+        """Return the brief of a row of a list and its ingest job."""
         return cls(
-            id=row.id,
-            name=row.name,
-            state=DatasetState(row.state),
-            classnames=row.classnames or [],
-            templates=row.options["templates"] if row.templates is None else row.templates,
-            splits=_splits(row.shards or {}, row.counts or {}),
-            rejected=row.rejected or [],
-            layout=row.layout,
-            duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
-            derived_from=row.derived_from,
-            content_sha256=row.content_sha256,
-            job_id=row.job_id,
-            job=JobBrief.of(job),
-            error=JobError.of(job),
-            owner=row.owner,
-            created_at=row.created_at,
+            **_common(row, job),
+            num_classes=row.num_classes or 0,
+            splits={split: SplitBrief(num_images=each["num_images"]) for split, each in (row.shards or {}).items()},
         )
 
 
-class Derivation(BaseModel):
+class Dataset(DatasetBrief):
+    """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
+
+    classnames: list[str]
+    templates: list[str] = Field(description="Empty: the base model's own")
+    splits: dict[str, Split]  # type: ignore[assignment]
+    rejected: list[RejectedFile] = Field(description=f"The first {MAX_FILES} files, then more by reason")
+    num_rejected: int = Field(description="Files of the upload that were left out")
+    duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
+
+    @classmethod
+    def of(cls, row: DatasetRow, job: JobRow) -> Dataset:
+        """Return the resource of a row and its ingest job."""
+        classnames, rejected = row.classnames or [], row.rejected or []
+        return cls(
+            **_common(row, job),
+            classnames=classnames,
+            num_classes=len(classnames),
+            templates=row.options["templates"] if row.templates is None else row.templates,
+            splits=_splits(row.shards or {}, row.counts or {}),
+            rejected=[RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
+            num_rejected=sum(each.get("count", 1) for each in rejected),
+            duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
+        )
+
+
+class Derivation(Body):
     """Body of `POST /v1/datasets/{id}/derive`: the same images under other words."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: Name
-    classnames: dict[str, Name] = Field(
-        default={}, max_length=30_000, description="From the present name of a class to the new one; others stay"
+    classnames: DisplayNames = Field(
+        default={}, description="From the present name of a class to the new one; others stay"
     )
     templates: Templates | None = Field(
         default=None, description="Prompts with `{}`; left out: those of the source; empty: the base model's own"
@@ -122,7 +210,7 @@ class Derivation(BaseModel):
 class DatasetList(Listed):
     """Data sets, newest first."""
 
-    items: list[Dataset]
+    items: list[DatasetBrief]
 
 
 def parse_options(templates: list[str] | None, classnames: str | None, manifest: str | None = None) -> DatasetOptions:
@@ -141,7 +229,7 @@ def parse_options(templates: list[str] | None, classnames: str | None, manifest:
     """
     given = [value for value in templates or [] if value]
     chosen = _read("templates", _templates, parse_list(given))
-    names = _read("classnames", _display_names, _from_json("classnames", classnames) if classnames else {})
+    names = _read("classnames", _names_of_upload, _from_json("classnames", classnames) if classnames else {})
     return DatasetOptions(tuple(sorted(names.items())), chosen, manifest or None)
 
 
@@ -150,7 +238,7 @@ def parse_list(values: list[str]) -> list[Any]:
     if len(values) != 1 or not values[0].lstrip().startswith("["):
         return values
     try:
-        parsed = json.loads(values[0])
+        parsed = from_json(values[0], allow_inf_nan=False)
     except ValueError:  # a text that happens to start with a bracket
         return values
     return parsed if isinstance(parsed, list) else values
@@ -160,20 +248,33 @@ def _read(field: str, adapter: TypeAdapter[Any], value: Any) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as error:
-        raise RequestValidationError(
-            [{**item, "loc": ("body", field, *item["loc"])} for item in error.errors(include_url=False)]
-        ) from error
+        raise refusal_of(error, "body", field) from error
 
 
 def _from_json(field: str, text: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        item = {"type": "json_invalid", "loc": ("body", field), "msg": f"Not JSON: {error}", "input": text[:100]}
-        raise RequestValidationError([item]) from error
+        raise invalid(f"is not valid JSON: {error}", "body", field) from error
 
 
 def _splits(shards: dict[str, Any], counts: dict[str, Any]) -> dict[str, Split]:
     return {
         split: Split(num_images=shard["num_images"], per_class=counts.get(split, {})) for split, shard in shards.items()
+    }
+
+
+def _common(row: DatasetRow, job: JobRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": DatasetState(row.state),
+        "layout": row.layout,
+        "derived_from": row.derived_from,
+        "content_sha256": row.content_sha256,
+        "job_id": row.job_id,
+        "job": JobBrief.of(job),
+        "error": JobError.of(job),
+        "owner": row.owner,
+        "created_at": row.created_at,
     }

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import structlog
 
-from app.datasets.schemas import Dataset, DatasetList, Derivation
+from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetList, Derivation
 from app.jobs.quota import check_quota
 from app.services import Services
 from app.webhooks.targets import check_target
@@ -54,7 +54,7 @@ def list_datasets(services: Services, limit: int, cursor: str | None) -> Dataset
     with services.database.read() as session:
         page = Datasets(session).newest(limit, cursor)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
-        return DatasetList(items=[Dataset.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
+        return DatasetList(items=[DatasetBrief.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
 
 
 def get_dataset(services: Services, identifier: str) -> Dataset:
@@ -186,7 +186,7 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         templates=tuple(source.templates or ()) if body.templates is None else body.templates,
         shards=source.shards or {},
         counts={split: {renamed[name]: count for name, count in each.items()} for split, each in counts.items()},
-        rejected=source.rejected or [],
+        rejected=(source.rejected or [])[:MAX_REJECTED],
         layout=source.layout,
         duplicates=source.duplicates,
         blob_bytes=source.blob_bytes,

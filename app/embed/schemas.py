@@ -6,7 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
-from app.image_requests import Base64Image, InferenceOptions
+from app.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
+from app.labelsets.schemas import MOST_LABELS
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 
@@ -22,8 +23,12 @@ class EmbedOptions(InferenceOptions):
 class EmbedBody(EmbedOptions):
     """JSON body of `POST /v1/embed`."""
 
-    images: tuple[Base64Image, ...] | None = Field(default=None, description="To be embedded; or give texts")
-    texts: tuple[Text, ...] | None = Field(default=None, description="Embedded as they are, without a template")
+    images: tuple[Base64Image, ...] | None = Field(
+        fail_fast=True, default=None, max_length=MOST_IMAGES, description="To be embedded; or give texts"
+    )
+    texts: tuple[Text, ...] | None = Field(
+        fail_fast=True, default=None, max_length=MOST_LABELS, description="Embedded as they are, without a template"
+    )
 
     @model_validator(mode="after")
     def _holds_one_kind(self) -> Self:

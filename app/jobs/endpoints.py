@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import CallerDep
@@ -15,6 +16,7 @@ from app.jobs.streaming import EventStreamResponse
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
+from registry.bodies import Id
 from registry.contract import JobKind, JobStatus, Scope
 from registry.owners import Owned
 
@@ -30,7 +32,10 @@ def list_jobs(
     services: ServicesDep,
     limit: Limit = 100,
     cursor: Cursor = None,
-    status: Annotated[list[JobStatus] | None, Query(max_length=5, description="Only these; repeat it")] = None,
+    status: Annotated[
+        Annotated[list[JobStatus], Field(fail_fast=True)] | None,
+        Query(max_length=5, description="Only these; repeat it"),
+    ] = None,
     kind: JobKind | None = None,
 ) -> JobList:
     """Jobs, newest first."""
@@ -39,7 +44,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_job(services: ServicesDep, job_id: str) -> JobDetail:
+def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
     """One job: its status, stage, progress from 0 to 1, seconds to go, and what was tried.
 
     Once failed it names the cause and has the last lines that its trainer printed.
@@ -61,7 +66,7 @@ async def list_job_events(
     request: Request,
     services: ServicesDep,
     caller: CallerDep,
-    job_id: str,
+    job_id: Id,
     after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID)] = None,
 ) -> JobEventList | Response:
@@ -78,13 +83,13 @@ async def list_job_events(
     return await run_in_threadpool(_page, services, job_id, after)
 
 
-def _page(services: Services, job_id: str, after: int) -> JobEventList:
+def _page(services: Services, job_id: Id, after: int) -> JobEventList:
     events = [JobEvent.of(row) for row in service.list_events(services, job_id, after)]
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404, 409), dependencies=[_OWN])
-def cancel_job(services: ServicesDep, job_id: str) -> Job:
+def cancel_job(services: ServicesDep, job_id: Id) -> Job:
     """Cancel a job: at once if it still waits, else as soon as its worker notices."""
     return Job.of(service.cancel_job(services, job_id))
 
@@ -95,7 +100,7 @@ def cancel_job(services: ServicesDep, job_id: str) -> Job:
     responses=problem_responses(404, 409, 429),
     dependencies=[needs(Scope.WRITE, own=Owned.JOB, stores=Stores.UNCOUNTED)],
 )
-def retry_job(services: ServicesDep, job_id: str) -> Job:
+def retry_job(services: ServicesDep, job_id: Id) -> Job:
     """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
     return Job.of(service.retry_job(services, job_id))
 

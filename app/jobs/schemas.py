@@ -12,7 +12,11 @@ from app.access.owner import Owner
 from app.links import link_to
 from app.paging import Listed
 from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
+from registry.names import shorten
 from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
+
+MAX_DETAIL = 2000
+"""Most characters of why something failed."""
 
 
 class JobBrief(BaseModel):
@@ -36,7 +40,7 @@ class JobError(BaseModel):
     @classmethod
     def of(cls, row: JobRow) -> JobError | None:
         """Return a row's error, if it has one."""
-        return cls(code=row.error_code, detail=row.error_detail or "") if row.error_code else None
+        return cls(code=row.error_code, detail=shorten(row.error_detail or "", MAX_DETAIL)) if row.error_code else None
 
 
 class JobLinks(BaseModel):
@@ -127,7 +131,7 @@ class JobAttempt(BaseModel):
             ended_at=row.ended_at,
             stage=row.stage,
             cause=AttemptCause(row.cause) if row.cause else None,
-            detail=row.detail,
+            detail=None if row.detail is None else shorten(row.detail, MAX_DETAIL),
         )
 
 

@@ -11,6 +11,7 @@ from app.keys.schemas import Key, KeyList, KeyRequest, NewKey
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.bodies import Id
 from registry.contract import Scope
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
@@ -34,6 +35,6 @@ def list_keys(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) 
 
 
 @router.delete("/{key_id}", responses=problem_responses(404, 409))
-def revoke_key(services: ServicesDep, key_id: str) -> Key:
+def revoke_key(services: ServicesDep, key_id: Id) -> Key:
     """Revoke a key, for good: here at once, in other processes of the API within a second. What it made stays."""
     return service.revoke_key(services, key_id)

@@ -5,27 +5,35 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from app.paging import Listed
+from registry.bodies import Body, Matches
 from registry.contract import Scope
 from registry.tables import ApiKeyRow
 
-KeyName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$")]
+KeyName = Annotated[
+    str,
+    Matches(
+        r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$",
+        "is not the name of a key: these have letters, digits, spaces and . _ @ -, at most 64, and begin with a letter "
+        "or digit",
+    ),
+]
 _MOST_DAYS = 3650
 
 
-class KeyRequest(BaseModel):
+class KeyRequest(Body):
     """Body of `POST /v1/keys`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: KeyName = Field(
         description="Who it is for. What a key makes belongs to its name: keys of one name share it, so that a new one "
         "can replace an old one",
         examples=["nightly-training"],
     )
-    scopes: frozenset[Scope] = Field(min_length=1, description="What it allows; `admin` includes the others")
+    scopes: frozenset[Scope] = Field(
+        fail_fast=True, min_length=1, max_length=len(Scope), description="What it allows; `admin` includes the others"
+    )
     expires_in_days: int | None = Field(default=None, ge=1, le=_MOST_DAYS, description="Left out: it does not expire")
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from unicodedata import normalize
 
 from app.errors import LabelsRefusedError
 from app.settings import AppSettings
+
+_TWICE = "Send each label once."
 
 
 def check_labels(classnames: tuple[str, ...]) -> None:
@@ -21,7 +26,48 @@ def check_labels(classnames: tuple[str, ...]) -> None:
         raise LabelsRefusedError("no_labels", "There are no labels.", "Send one or more as `candidate_labels`.")
     if len(set(classnames)) < len(classnames):
         twice = Counter(classnames).most_common(1)[0][0]
-        raise LabelsRefusedError("duplicate_label", f"The label {twice!r} is there twice.", "Send each label once.")
+        raise LabelsRefusedError("duplicate_label", f"The label {twice!r} is there twice.", _TWICE)
+
+
+def check_given(classnames: tuple[str, ...]) -> None:
+    """Refuse labels that a client sends and no head can be built from, or that are twice the same in two spellings.
+
+    Args:
+        classnames: What images may show; none has a line break.
+
+    Raises:
+        LabelsRefusedError: There are none, or two differ only in white space or in how accents are encoded.
+    """
+    check_labels(classnames)
+    joined = "\n".join(classnames)
+    if joined.isascii() and "  " not in joined:
+        return
+    pair = _find_pair(classnames, [" ".join(normalize("NFC", label).split()) for label in classnames])
+    if pair is not None:
+        raise LabelsRefusedError(
+            "duplicate_label", f"The labels {pair[0]!r} and {pair[1]!r} are the same in two spellings.", _TWICE
+        )
+
+
+@lru_cache(maxsize=64)
+def warn_of(classnames: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what whoever sends these labels should know: which two most text towers do not tell apart."""
+    pair = _find_pair(classnames, [label.lower() for label in classnames])
+    if pair is None:
+        return ()
+    return (f"The labels {pair[0]!r} and {pair[1]!r} differ only in case: most models give each half of their score.",)
+
+
+def _find_pair(labels: Sequence[str], keys: Sequence[str]) -> tuple[str, str] | None:
+    """Return the first two labels of the same key."""
+    if len(set(keys)) == len(keys):
+        return None
+    seen: dict[str, str] = {}
+    for label, key in zip(labels, keys, strict=True):
+        if key in seen:
+            return seen[key], label
+        seen[key] = label
+    return None
 
 
 def check_size(num_labels: int, num_templates: int, settings: AppSettings) -> None:

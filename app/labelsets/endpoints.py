@@ -11,6 +11,7 @@ from app.labelsets.schemas import LabelSet, LabelSetList, LabelSetRequest
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.bodies import Id
 from registry.contract import Scope
 from registry.owners import Owned
 
@@ -41,7 +42,7 @@ def list_label_sets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = 
 
 
 @router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_label_set(services: ServicesDep, label_set_id: str) -> LabelSet:
+def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
     """One label set with its labels."""
     return service.get_label_set(services, label_set_id)
 
@@ -52,6 +53,6 @@ def get_label_set(services: ServicesDep, label_set_id: str) -> LabelSet:
     responses=problem_responses(404),
     dependencies=[needs(Scope.WRITE, own=Owned.LABEL_SET)],
 )
-def delete_label_set(services: ServicesDep, label_set_id: str) -> None:
+def delete_label_set(services: ServicesDep, label_set_id: Id) -> None:
     """Remove a label set: requests that name it are refused, here at once, by other processes within ten seconds."""
     service.remove_label_set(services, label_set_id)

@@ -13,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.datasets.schemas import parse_list
 from app.errors import LabelsRefusedError
-from app.labelsets.checks import check_labels
-from app.labelsets.schemas import Label
+from app.labelsets.checks import check_given
+from app.labelsets.schemas import Labels
 
 _MAX_TEXT, _MOST_TEXTS = 128 << 10, 32
-_LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(tuple[Label, ...])
+_LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(Labels)
 
 
 class KnownLabels(tuple[str, ...]):
@@ -54,5 +54,5 @@ def keep_known(value: Any, validate: Any) -> Any:
 @lru_cache(maxsize=_MOST_TEXTS)
 def _read(text: str) -> KnownLabels:
     labels = KnownLabels(_LABELS.validate_json(text))
-    check_labels(labels)
+    check_given(labels)
     return labels

@@ -5,24 +5,35 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 
 from app.access.owner import Owner
 from app.datasets.schemas import Templates
 from app.paging import Listed
-from registry.names import Name
+from registry.bodies import Body
+from registry.names import Name, check_texts
 from registry.tables import LabelSetRow
 
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+MAX_LABEL, MOST_LABELS = 500, 1_000_000
+"""Most characters of a label; most labels that are looked at before the settings' own limit is."""
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL)]
 
 
-class LabelSetRequest(BaseModel):
+def _check(labels: tuple[str, ...]) -> tuple[str, ...]:
+    check_texts(labels, MAX_LABEL)
+    return labels
+
+
+Labels = Annotated[tuple[Label, ...], Field(fail_fast=True, max_length=MOST_LABELS), AfterValidator(_check)]
+"""What images may show: visible text, and the first that is none ends the check."""
+
+
+class LabelSetRequest(Body):
     """Body of `POST /v1/label-sets`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: Name | None = Field(default=None, description="For people; need not be unique")
-    labels: tuple[Label, ...] = Field(min_length=1, description="What images may show, each once")
+    labels: Labels = Field(min_length=1, description="What images may show, each once")
     templates: Templates = Field(default=(), description="Prompts with `{}`; left out: the base model's own")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.labelsets.checks import check_labels, check_size
+from app.labelsets.checks import check_given, check_size
 from app.labelsets.schemas import LabelSet, LabelSetBrief, LabelSetList, LabelSetRequest
 from app.services import Services
 from registry.label_sets import LabelSets
@@ -22,7 +22,7 @@ def create_label_set(services: Services, request: LabelSetRequest, owner: str | 
     Raises:
         LabelsRefusedError: A label is there twice, or they are too many.
     """
-    check_labels(request.labels)
+    check_given(request.labels)
     check_size(len(request.labels), len(request.templates) or 1, services.settings)
     with services.database.write() as session:
         row, is_new = LabelSets(session).add(request.labels, request.templates, request.name, owner)

@@ -13,14 +13,16 @@ from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
 from app.services import ServicesDep
+from registry.bodies import Id, Matches
 from registry.contract import Scope
 from registry.owners import Owned
 from registry.patch_request import PatchRequest
 
+_Printable = Matches("^[!-~]([ -~]{0,253}[!-~])?$", "must have 1 to 255 printable ASCII characters")
 IdempotencyKey = Annotated[
-    str | None,
-    Header(min_length=1, max_length=255, description="Of your choice, such as a UUID; kept for a week"),
+    Annotated[str, _Printable] | None, Header(description="Of your choice, such as a UUID; kept for a week")
 ]
+"""Known by its owner: others may use the same one."""
 
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
@@ -59,7 +61,7 @@ def list_patches(services: ServicesDep, limit: Limit = 100, cursor: Cursor = Non
 
 
 @router.get("/{patch_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_patch(services: ServicesDep, patch_id: str) -> Patch:
+def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
     """One patch: what was asked, its job, and, once done, the report and the version."""
     return service.get_patch(services, patch_id)
 
@@ -71,7 +73,7 @@ def get_patch(services: ServicesDep, patch_id: str) -> Patch:
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH, stores=Stores.UNCOUNTED)],
 )
 def reselect(
-    services: ServicesDep, caller: CallerDep, response: Response, patch_id: str, body: ReselectRequest
+    services: ServicesDep, caller: CallerDep, response: Response, patch_id: Id, body: ReselectRequest
 ) -> Reselected:
     """Choose another alpha of a finished patch, by rule or by name: a new version in seconds, without training."""
     reselected = service.reselect(services, patch_id, body, caller.owner)
@@ -87,7 +89,7 @@ def reselect(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
 )
-def delete_patch(services: ServicesDep, patch_id: str) -> None:
+def delete_patch(services: ServicesDep, patch_id: Id) -> None:
     """Delete a patch with its report and its jobs, at once and for good.
 
     Refused while its job has not ended, and with `patch_in_use` while versions of it are there, in the trash too. The

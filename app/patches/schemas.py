@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from app.access.owner import Owner
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
+from registry.bodies import Body
 from registry.names import Name
-from registry.patch_request import Points
+from registry.patch_request import Drops
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
@@ -64,14 +65,12 @@ class PatchStarted(BaseModel):
     job: Job
 
 
-class ReselectRequest(BaseModel):
+class ReselectRequest(Body):
     """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name | None = Field(default=None, description="Of the version; left out: the patch's, and the alpha")
     rule: Literal["combined", "floor"] | None = None
-    max_supported_drop: Points | dict[str, Points] | None = Field(
+    max_supported_drop: Drops | None = Field(
         default=None, description="With `floor`: points that a supported task may lose, for all or by data set id"
     )
     alpha: float | None = Field(default=None, ge=0, le=3, description="In [0, 1], or up to 3 with profile `lines`")

@@ -97,14 +97,14 @@ def _start(services: Services, request: PatchRequest, key: str | None, owner: st
     digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
     with services.database.write() as session:
         keys = IdempotencyKeys(session)
-        known = keys.find(key, digest) if key else None
+        known = keys.find(owner, key, digest) if key else None
         if known is not None:
             row = Patches(session).get(known)
             return PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id))), False
         check_quota(session, owner, services.settings.max_unfinished_jobs)
         row = Patches(session).submit(request, default_base=services.settings.bases[0], owner=owner)
         if key:
-            keys.keep(key, digest, row.id)
+            keys.keep(owner, key, digest, row.id)
         base = services.bases.get(row.base_fingerprint)
         if base is not None:  # another API of the installation may have loaded it instead
             refuse_what_the_base_cannot(base, request)

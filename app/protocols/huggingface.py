@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
@@ -16,8 +15,8 @@ from app.classify.ranking import rank
 from app.classify.schemas import ClassifyOptions
 from app.classify.service import Classified
 from app.datasets.schemas import Template
-from app.image_requests import VERSION_HEADER, Base64Image, VersionName
-from app.labelsets.schemas import Label
+from app.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
+from app.labelsets.schemas import Labels
 from app.problems import problem_responses
 from app.protocols.asking import AskerDep
 from app.serving.scoring import scores
@@ -31,7 +30,7 @@ class ZeroShotParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidate_labels: tuple[Label, ...]
+    candidate_labels: Labels
     hypothesis_template: Template | None = Field(
         default=None, description="One prompt with `{}`; left out: the templates of the model that answers"
     )
@@ -82,20 +81,12 @@ async def classify_zero_shot(
     images at once, and takes more options.
     """
     started = time.monotonic()
-    body = await run_in_threadpool(_read, await request.body())
+    body = await run_in_threadpool(validate_json, ZeroShotRequest, await request.body())
     options = ClassifyOptions(**body.parameters.model_dump(), version=version)
     classified = await asker.ask((body.inputs,), options, started)
     answer = await run_in_threadpool(_render, classified)
     headers = {VERSION_HEADER: str(classified.model.version_id)}
     return Response(answer, headers=headers, media_type="application/json")
-
-
-def _read(body: bytes) -> ZeroShotRequest:
-    try:
-        return ZeroShotRequest.model_validate_json(body)
-    except ValidationError as error:
-        items: list[dict[str, Any]] = [dict(item) for item in error.errors(include_url=False, include_input=False)]
-        raise RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in items]) from error
 
 
 def _render(classified: Classified) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from email.utils import formatdate
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
@@ -13,12 +13,12 @@ from app.errors import UnsupportedMediaTypeError, UploadRefusedError
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.uploads.service import Upload
+from registry.bodies import UploadId
 from registry.contract import Scope
 
 TUS_VERSION = "1.0.0"
 PART_MEDIA_TYPE = "application/offset+octet-stream"
 
-UploadId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 NumBytes = Annotated[int, Header(ge=0, le=2**53)]
 
 
@@ -77,6 +77,7 @@ async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
     status_code=204,
     response_class=Response,
     responses=problem_responses(404, 408, 409, 412, 413, 415),
+    openapi_extra={"requestBody": {"required": True, "content": {PART_MEDIA_TYPE: {"schema": {"type": "string"}}}}},
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 async def append_to_upload(

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
@@ -30,23 +31,22 @@ from app.versions.schemas import (
 from app.versions.upkeep_schemas import Collected, Verification
 from app.versions.verification import verify_version
 from registry.aliases import ANY_REVISION
+from registry.bodies import AliasName, Reason, VersionId
 from registry.contract import Scope, Tag
 from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
-AliasName = Annotated[str, Path(pattern=r"^[a-z][a-z0-9._-]{0,63}$", description="Such as `active`, `canary`")]
 IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias as it was looked at")]
 _TAG = re.compile(r'(?:^|,)\s*"([1-9][0-9]{0,17})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
 
-Reason = Annotated[str, Query(max_length=1000, description="For the history")]
-WithTag = Annotated[list[Tag], Query(max_length=16, description="Only versions with this tag; repeatable: all of them")]
+WithTag = Annotated[
+    list[Tag],
+    Field(fail_fast=True),
+    Query(max_length=16, description="Only versions with this tag; repeatable: all of them"),
+]
 Trashed = Annotated[bool, Query(description="Those in the trash instead")]
 DryRun = Annotated[bool, Query(description="Only tell what would go")]
-VersionId = Annotated[int, Path(ge=1, le=2**31 - 1)]
-
-
-_OWN = [needs(Scope.WRITE, own=Owned.VERSION)]
 
 
 @router.get("/versions", responses=problem_responses(), dependencies=[needs(Scope.READ)])

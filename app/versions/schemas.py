@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.access.owner import Owner
 from app.paging import Listed
+from registry.bodies import BaseRef, Body, Id, Matches, Reason, VersionNumber
 from registry.contract import Tag
 from registry.names import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
@@ -17,7 +18,8 @@ from registry.versions import TermSpec
 Profile = Literal["flat", "lines"]
 """How a coefficient varies with depth."""
 
-Tags = Annotated[frozenset[Tag], Field(max_length=16)]
+Tags = Annotated[frozenset[Tag], Field(fail_fast=True, max_length=16)]
+Sha256 = Annotated[str, Matches("^[0-9a-f]{64}$", "is not a hash: these have 64 characters of 0-9 and a-f")]
 
 
 class BaseBrief(BaseModel):
@@ -90,10 +92,8 @@ class Version(BaseModel):
         )
 
 
-class VersionLabels(BaseModel):
+class VersionLabels(Body):
     """Body of `PATCH /v1/versions/{id}`: what is left out stays."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name | None = None
     tags: Tags | None = Field(default=None, description="All the tags that it is to have")
@@ -105,14 +105,12 @@ class VersionLabels(BaseModel):
         return self
 
 
-class TermRequest(BaseModel):
+class TermRequest(Body):
     """Something to add: one task vector, or all that a patch or another version adds to its base."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    task_vector_sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    patch: str | None = Field(default=None, max_length=40, description="A patch's id: the terms of its version")
-    version: int | None = Field(default=None, ge=1, le=2**31 - 1, description="A version's id: its terms")
+    task_vector_sha256: Sha256 | None = None
+    patch: Id | None = Field(default=None, description="A patch's id: the terms of its version")
+    version: VersionNumber | None = Field(default=None, description="A version's id: its terms")
     coefficient: float = Field(
         default=1.0, ge=-10, le=10, description="Factor of the task vector, or of all the patch's or version's terms"
     )
@@ -127,18 +125,20 @@ class TermRequest(BaseModel):
         return self
 
 
-class VersionRequest(BaseModel):
+class VersionRequest(Body):
     """Body of `POST /v1/versions`: `terms` to add to the base, or a version to remove something from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Name
     tags: Tags = frozenset()
-    base: str | None = Field(default=None, max_length=500, description="If given, all terms must be of this base")
-    terms: tuple[TermRequest, ...] | None = Field(default=None, min_length=1, max_length=64)
-    from_version: int | None = Field(default=None, ge=1, le=2**31 - 1)
-    remove: tuple[Annotated[str, Field(max_length=64)], ...] | None = Field(
-        default=None, min_length=1, max_length=64, description="Ids of patches, or hashes of task vectors"
+    base: BaseRef | None = Field(default=None, description="If given, all terms must be of this base")
+    terms: tuple[TermRequest, ...] | None = Field(fail_fast=True, default=None, min_length=1, max_length=64)
+    from_version: VersionNumber | None = None
+    remove: tuple[Id, ...] | None = Field(
+        fail_fast=True,
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="Ids of patches, or hashes of task vectors",
     )
 
     @model_validator(mode="after")
@@ -175,14 +175,12 @@ class AliasList(BaseModel):
     items: list[Alias]
 
 
-class AliasMove(BaseModel):
+class AliasMove(Body):
     """Body of `PUT /v1/aliases/{alias}`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    version: int = Field(ge=1, le=2**31 - 1)
-    reason: str = Field(default="", max_length=1000, description="For the history")
-    force: bool = Field(default=False, description="Whatever it costs the supported tasks; needs a reason")
+    version: VersionNumber
+    reason: Reason = ""
+    force: StrictBool = Field(default=False, description="Whatever it costs the supported tasks; needs a reason")
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:
@@ -191,12 +189,10 @@ class AliasMove(BaseModel):
         return self
 
 
-class Rollback(BaseModel):
+class Rollback(Body):
     """Body of `POST /v1/aliases/{alias}/rollback`."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    reason: str = Field(default="", max_length=1000, description="For the history")
+    reason: Reason = ""
 
 
 class AliasChange(BaseModel):

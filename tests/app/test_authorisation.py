@@ -258,9 +258,9 @@ def test_a_router_of_others_is_guarded_where_it_is_included() -> None:
 
     app = FastAPI()
     app.include_router(router, prefix="/v1", dependencies=[needs(Scope.WRITE)])
-    guard = Policies.of(app).find("PATCH", "/v1/upload/x")
-    assert guard is not None
-    assert guard.scope is Scope.WRITE
+    policy = Policies.of(app).find("PATCH", "/v1/upload/x")
+    assert policy is not None
+    assert policy.guard.scope is Scope.WRITE
 
 
 def test_every_resource_tells_its_owner(

@@ -23,6 +23,15 @@ def _upload(client: TestClient, path: Path, **form: Any) -> Response:
         return client.post("/v1/datasets", files={"archive": file}, data={"name": "digits", **form})
 
 
+def brief_of(dataset: dict[str, Any]) -> dict[str, Any]:
+    """What a list tells of a data set."""
+    brief = {
+        key: dataset[key]
+        for key in dataset.keys() - {"classnames", "templates", "rejected", "num_rejected", "duplicates"}
+    }
+    return brief | {"splits": {name: {"num_images": each["num_images"]} for name, each in dataset["splits"].items()}}
+
+
 @pytest.fixture
 def archive(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     members = digit_members(range(3), train=3, val=1, test=1)
@@ -39,7 +48,7 @@ def test_an_upload_is_accepted_with_a_job_that_somebody_is_told_of(world: World,
     assert dataset["job"] == {"id": dataset["job_id"], "status": "queued"}
     assert world.doorbell.rung.count(dataset["job_id"]) == 1
     assert world.client.get(response.headers["location"]).json() == dataset
-    assert dataset in world.client.get("/v1/datasets").json()["items"]
+    assert brief_of(dataset) in world.client.get("/v1/datasets").json()["items"]
 
 
 def test_the_archive_is_kept_for_the_worker_and_nothing_else_stays(world: World, archive: Path) -> None:
@@ -203,7 +212,7 @@ def test_a_derived_data_set_has_other_words_for_the_same_images(world: World) ->
         assert rows[0].shards == rows[1].shards
         assert rows[0].content_sha256 != rows[1].content_sha256
     assert world.client.get(f"/v1/datasets/{source}").json() == before
-    assert derived in world.client.get("/v1/datasets").json()["items"]
+    assert brief_of(derived) in world.client.get("/v1/datasets").json()["items"]
 
 
 def test_the_same_derivation_gives_the_same_data_set_and_may_go_on_from_there(world: World) -> None:

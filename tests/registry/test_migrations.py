@@ -17,6 +17,7 @@ from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, Table,
 
 from registry.aliases import Aliases
 from registry.database import Database
+from registry.idempotency import IdempotencyKeys
 from registry.tables import Base
 from registry.versions import Versions
 
@@ -154,4 +155,33 @@ def test_versions_of_an_older_release_get_their_parents_and_keep_their_history(u
         assert (move.to_version_id, move.reason, move.forced) == (2, "r", False)
         Aliases(session).move("old", 3, actor="a", reason="again")
         assert Aliases(session).revision("old") == move.id + 1
+    unmigrated.close()
+
+
+def test_idempotency_keys_of_an_older_release_belong_to_who_owns_the_patch(unmigrated: Database) -> None:
+    _move_to(unmigrated, command.upgrade, "0010")
+    base, now = "f" * 64, "2026-01-01 00:00:00"
+    with unmigrated.engine.begin() as connection:
+        insert = "INSERT INTO base_models VALUES (:base, 'starter', 8, 32, :now)"
+        connection.execute(text(insert), {"base": base, "now": now})
+        for patch, owner in (("pt_1", "me"), ("pt_2", None)):
+            connection.execute(
+                text(
+                    "INSERT INTO patches (id, name, request, base_fingerprint, job_id, owner, created_at) "
+                    "VALUES (:id, 'p', '{}', :base, 'job', :owner, :now)"
+                ),
+                {"id": patch, "base": base, "owner": owner, "now": now},
+            )
+            insert = (
+                "INSERT INTO idempotency_keys (key, request_sha256, subject_id, created_at) VALUES (:k, :h, :id, :t)"
+            )
+            fresh = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+            connection.execute(text(insert), {"k": patch, "h": "a" * 64, "id": patch, "t": fresh})
+    unmigrated.migrate()
+    with unmigrated.write() as session:
+        keys = IdempotencyKeys(session)
+        assert keys.find("me", "pt_1", "a" * 64) == "pt_1"
+        assert keys.find("you", "pt_1", "a" * 64) is None
+        assert keys.find(None, "pt_2", "a" * 64) == "pt_2"
+    downgrade(unmigrated)
     unmigrated.close()

@@ -116,3 +116,32 @@ def test_a_cursor_of_another_list_or_of_nobody_is_refused(sqlite_database: Datab
     with sqlite_database.read() as session, pytest.raises(RequestRefusedError) as caught:
         Jobs(session).newest(2, cursor)
     assert caught.value.code == "bad_cursor"
+
+
+TAMPERED = {
+    "jobs": [
+        ["0001-01-01T00:00:00+23:59", "job_1"],
+        ["9999-12-31T23:59:59-23:59", "job_1"],
+        ["2026-01-01T00:00:00+00:00", "job\ud800"],
+        ["2026-01-01T00:00:00+00:00", "job\x00"],
+        ["2026-01-01T00:00:00+00:00", ""],
+        ["2026-01-01T00:00:00+00:00", "x" * 1000],
+    ],
+    "versions": [[10**30], [-(10**30)], [2**31], [True], [3.0], [float("nan")], ["3"], [None]],
+}
+
+
+@pytest.mark.parametrize(("table", "values"), [(table, each) for table, rows in TAMPERED.items() for each in rows])
+def test_a_tampered_cursor_is_refused_before_the_database_sees_it(
+    database: Database, table: str, values: list[object]
+) -> None:
+    newest = {"jobs": Jobs, "versions": Versions}[table]
+    with database.read() as session, pytest.raises(RequestRefusedError) as caught:
+        newest(session).newest(2, encoded([table, *values]))
+    assert caught.value.code == "bad_cursor"
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+00:00", "9999-12-31T23:59:59.999999+00:00"])
+def test_a_cursor_at_the_end_of_time_gives_a_page(database: Database, moment: str) -> None:
+    with database.read() as session:
+        assert Jobs(session).newest(2, encoded(["jobs", moment, "job_1"])) == []

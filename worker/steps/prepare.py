@@ -73,7 +73,7 @@ def load_job(run: Run) -> PatchJob:
     """Return what the database says about the patch."""
     with run.database.read() as session:
         row = Patches(session).get(run.subject_id)
-        request = PatchRequest.model_validate(row.request)
+        request = PatchRequest.of_stored(row.request)
         datasets = {name: Datasets(session).get(name) for name in (*request.tasks, *request.supported)}
         pools = tuple(_anchor_pools(Datasets(session), request))
         base_ref = Versions(session).base(row.base_fingerprint).ref

@@ -14,8 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from app.classify.schemas import ClassifyOptions
 from app.errors import InferRefusedError
+from app.image_requests import refuse_many_values
+from app.invalid import describe_first
 from app.protocols.oip.schemas import InferRequest, RequestedOutput
 from app.protocols.oip.tensors import read_elements, take_binary
+from registry.names import shorten
 
 _IMAGES, _LABELS, _TEMPLATES = "images", "labels", "templates"
 _INPUTS = (_IMAGES, _LABELS, _TEMPLATES)
@@ -80,6 +83,7 @@ def read_question(body: bytes, header_length: int | None, version: int | str | N
 
     Raises:
         InferRefusedError: The body is not what the protocol says, or names things that there are not.
+        RequestValidationError: It has too many values.
     """
     view = memoryview(body)
     length = len(view) if header_length is None else header_length
@@ -87,7 +91,9 @@ def read_question(body: bytes, header_length: int | None, version: int | str | N
         raise InferRefusedError(
             f"Inference-Header-Content-Length is {length}, and the body has {len(view)} bytes.", "Send all of it."
         )
-    request = _validate(InferRequest, bytes(view[:length]))
+    header = bytes(view[:length])
+    refuse_many_values(header)
+    request = _validate(InferRequest, header)
     tensors = _read_tensors(request, view[length:])
     if _IMAGES not in tensors:
         raise InferRefusedError(f"The input {_IMAGES!r} is missing.", "Send encoded image files: BYTES of shape [N].")
@@ -122,7 +128,7 @@ def _read_options(
     unknown = given.keys() - _OPTIONS - {_TIMEOUT, _ALL_BINARY}
     if unknown:
         known = ", ".join(sorted(_OPTIONS | {_TIMEOUT, _ALL_BINARY}))
-        raise InferRefusedError(f"There is no parameter {min(unknown)!r}.", f"There are {known}.")
+        raise InferRefusedError(f"There is no parameter {shorten(min(unknown))!r}.", f"There are {known}.")
     given.pop(_ALL_BINARY, None)
     if _TIMEOUT in given:
         given["timeout_ms"] = _milliseconds(given.pop(_TIMEOUT))
@@ -174,7 +180,5 @@ def _validate(model: type[_Model], data: bytes | dict[str, Any]) -> _Model:
     try:
         return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"]).replace("candidate_labels", _LABELS)
-        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        reason = describe_first(error).replace("candidate_labels", _LABELS)
         raise InferRefusedError(f"The request cannot be read: {reason}.", "See the schemas at /docs.") from error

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
 MODEL_NAME = "paintbox"
 """The one model; its versions are those of the registry."""
 
-Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
+_MAX_INT, _MAX_TEXT, _MAX_TENSORS = 2**64 - 1, 1000, 16
+
+
+def _read_parameter(value: Any) -> bool | int | float | str:
+    if type(value) is int and abs(value) <= _MAX_INT:
+        return value
+    if type(value) is bool or (type(value) is float and math.isfinite(value)):
+        return value
+    if type(value) is str and len(value) <= _MAX_TEXT:
+        return value
+    raise ValueError(f"must be true or false, a number, or a text of at most {_MAX_TEXT} characters")
+
+
+Parameter = Annotated[
+    bool | int | float | str,
+    PlainValidator(_read_parameter),
+    WithJsonSchema({"anyOf": [{"type": kind} for kind in ("boolean", "integer", "number", "string")]}),
+]
 Parameters = Annotated[dict[str, Parameter], Field(max_length=100)]
 Size = Annotated[int, Field(ge=0, le=2**31 - 1)]
+TensorName = Annotated[str, Field(max_length=200)]
 
 
 class _Sent(BaseModel):
@@ -21,9 +40,9 @@ class _Sent(BaseModel):
 class InputTensor(_Sent):
     """A tensor of a request. Its data are here, or in binary after the JSON."""
 
-    name: str
-    shape: tuple[Size, ...]
-    datatype: str = Field(examples=["BYTES"])
+    name: TensorName
+    shape: tuple[Size, ...] = Field(fail_fast=True, max_length=8)
+    datatype: str = Field(max_length=20, examples=["BYTES"])
     parameters: Parameters = Field(default={}, description="`binary_data_size`: bytes that it has after the JSON")
     data: list[Any] | None = Field(default=None, description="Texts; images as base64")
 
@@ -31,7 +50,7 @@ class InputTensor(_Sent):
 class RequestedOutput(_Sent):
     """A tensor that the answer is to have."""
 
-    name: str
+    name: TensorName
     parameters: Parameters = Field(
         default={}, description="`binary_data`: after the JSON, not in it; `classification`: so many of the best labels"
     )
@@ -44,9 +63,16 @@ class InferRequest(_Sent):
     parameters: Parameters = Field(
         default={}, description="`label_set`, `dataset`, `hypothesis_template`, `multi_label`, `timeout` (microseconds)"
     )
-    inputs: tuple[InputTensor, ...] = Field(description="`images` and, without a label set, `labels`; or `templates`")
+    inputs: tuple[InputTensor, ...] = Field(
+        fail_fast=True,
+        max_length=_MAX_TENSORS,
+        description="`images` and, without a label set, `labels`; or `templates`",
+    )
     outputs: tuple[RequestedOutput, ...] | None = Field(
-        default=None, description="Of `scores`, `cosines`, `labels` and `embedding`; left out: the first two"
+        fail_fast=True,
+        default=None,
+        max_length=_MAX_TENSORS,
+        description="Of `scores`, `cosines`, `labels` and `embedding`; left out: the first two",
     )
 
 
