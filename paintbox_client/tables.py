@@ -13,7 +13,7 @@ _JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
 
 def print_datasets(items: Iterable[JsonObject]) -> None:
     """Write a row for each data set."""
-    rows = [(each["id"], each["name"], each["state"], each["num_classes"], _describe_splits(each)) for each in items]
+    rows = [(each["id"], each["name"], each["state"], _count_classes(each), _describe_splits(each)) for each in items]
     print_table(("DATA SET", "NAME", "STATE", "CLASSES", "IMAGES"), rows)
 
 
@@ -115,6 +115,11 @@ def _describe_subject(job: JsonObject) -> str:
     """Return what the job is about, and which part of that it does, if not all of it."""
     part = job.get("part")
     return job["subject_id"] if part is None else f"{job['subject_id']}: {part}"
+
+
+def _count_classes(dataset: JsonObject) -> int:
+    """Return the number of classes, which services of older releases tell by naming them."""
+    return int(dataset["num_classes"] if "num_classes" in dataset else len(dataset["classnames"]))
 
 
 def _describe_splits(dataset: JsonObject) -> str:

@@ -1,10 +1,15 @@
 """Lists over HTTP: pages and filters."""
 
+import json
+
 import pytest
+from sqlalchemy import update
 from starlette.testclient import TestClient
 
+from app.datasets.schemas import MAX_REJECTED
 from registry.contract import JobKind
 from registry.jobs import Jobs
+from registry.tables import DatasetRow, JobRow
 from tests.app.world import World, add_ready_dataset, add_version, check_problem
 
 LISTS = ("/v1/datasets", "/v1/jobs", "/v1/versions", "/v1/aliases/active/history", "/v1/patches", "/v1/label-sets")
@@ -68,3 +73,31 @@ def test_a_patch_in_a_list_leaves_out_what_it_is_asked_for_alone(client: TestCli
     brief = client.get("/v1/patches").json()["items"][0]
     whole = client.get(f"/v1/patches/{brief['id']}").json()
     assert brief == {key: value for key, value in whole.items() if key not in ("request", "report")}
+
+
+def test_a_list_of_data_sets_is_short_whatever_they_hold(world: World) -> None:
+    identifier = add_ready_dataset(world.services, [f"class {index:05}" for index in range(5000)], splits=("train",))
+    with world.services.database.write() as session:
+        rejected = [{"file": "x" * 1000, "reason": "is\x1b no picture"} for _ in range(50_000)]
+        session.execute(update(DatasetRow).where(DatasetRow.id == identifier).values(rejected=rejected))
+    (item,) = [each for each in world.client.get("/v1/datasets").json()["items"] if each["id"] == identifier]
+    assert len(json.dumps(item)) < 1000
+    assert item["num_classes"] == 5000
+    assert item["splits"] == {"train": {"num_images": 5000}}
+    whole = world.client.get(f"/v1/datasets/{identifier}")
+    assert len(whole.content) < 500_000
+    assert len(whole.json()["rejected"]) == MAX_REJECTED
+    assert whole.json()["num_rejected"] == 50_000
+    assert "\\u001b" not in whole.text
+
+
+def test_a_job_with_a_long_error_is_short_in_a_list(world: World) -> None:
+    with world.services.database.write() as session:
+        jobs = Jobs(session)
+        lease = jobs.lease(jobs.create(JobKind.PATCH, "pt_long").id, "a test")
+        assert lease is not None
+        jobs.fail(lease, "bad_table", "x")
+        session.execute(update(JobRow).where(JobRow.id == lease.job_id).values(error_detail="\x1b" * 1_000_000))
+    (item,) = [each for each in world.client.get("/v1/jobs").json()["items"] if each["id"] == lease.job_id]
+    assert len(item["error"]["detail"]) == 2000
+    assert "\x1b" not in item["error"]["detail"]
