@@ -32,14 +32,16 @@ class StorageGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        guard = self._policies.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        if guard is None or guard.stores is Stores.NOTHING:
+        policy = self._policies.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        if policy is None or policy.guard.stores is Stores.NOTHING:
             return await self._app(scope, receive, send)
         services: Services = scope["app"].state.services
         stated = Headers(scope=scope).get("content-length", "")
         num_bytes = int(stated) if stated.isdecimal() and len(stated) < 20 else 0
         try:
-            await run_in_threadpool(_require, services.storage, guard.stores, scope["state"]["caller"], num_bytes)
+            await run_in_threadpool(
+                _require, services.storage, policy.guard.stores, scope["state"]["caller"], num_bytes
+            )
         except (StorageFullError, StorageQuotaError) as error:
             return await known_problem(scope["state"]["request_id"], error)(scope, receive, send)
         num_unseen = 0
