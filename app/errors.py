@@ -16,6 +16,8 @@ EdgeError
 ├── TooManyExportsError         too many versions are being exported
 ├── ModelNotLoadedError         no version is being served
 ├── StartingError               the process is still loading what it needs
+├── ModelFailingError           the version that is served fails
+├── OutOfMemoryError            the device had no memory left for a request
 ├── DrainingError               the process is about to stop
 ├── ActivationInProgressError   another activation has not ended yet
 ├── VersionNotLoadedError       a version could not be loaded
@@ -223,6 +225,28 @@ class StartingError(EdgeError):
         super().__init__("This process is starting: it loads its base models.", "Ask again in some seconds.")
 
 
+class ModelFailingError(EdgeError):
+    """The version that is served fails. Said to whoever asks whether the process is ready; requests are still tried."""
+
+    code = "model_failing"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"Requests fail: {reason}.", "See the API's log; move the alias `active` to another version, or restart."
+        )
+
+
+class OutOfMemoryError(EdgeError):
+    """The device had no memory left for a request."""
+
+    code = "out_of_memory"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There was not enough memory to answer this request.", "Send less at once, or ask again in a moment."
+        )
+
+
 class DrainingError(EdgeError):
     """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
 
@@ -345,6 +369,8 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StartingError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (ModelFailingError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (OutOfMemoryError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DrainingError, HTTPStatus.SERVICE_UNAVAILABLE),
     (BlobStoreUnreachableError, HTTPStatus.SERVICE_UNAVAILABLE),
     (DatabaseUnavailableError, HTTPStatus.SERVICE_UNAVAILABLE),

@@ -30,6 +30,7 @@ from app.datasets.endpoints import router as datasets_router
 from app.direct import add_direct_routes
 from app.docs_page import add_docs_page
 from app.embed.endpoints import router as embed_router
+from app.fatal import end_process
 from app.held_bodies import HeldBodies
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.streaming import EventStreams
@@ -254,9 +255,12 @@ def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) 
         decode_threads=settings.decode_threads,
         max_queue_images=settings.max_queue_images,
         max_queue_texts=2 * settings.max_prompts,
+        max_queue_megapixels=settings.max_queue_megapixels,
+        max_image_pixels=settings.max_served_pixels,
         on_batch=metrics.observe_batch,
         pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
         head_cache_bytes=settings.head_cache_bytes,
+        on_fatal=end_process,
     )
 
 

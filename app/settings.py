@@ -35,6 +35,7 @@ class AppSettings(StorageSettings):
         max_uploads: Most resumable uploads that one owner may have begun; ten times as many in all.
         upload_dir: Folder of uploads that arrive in parts; API processes may share it. Left out: in the data directory.
         max_image_bytes: Largest encoded image in a classify request.
+        max_served_pixels: Largest image in a classify request, in pixels.
         max_images_per_request: Most images in a classify request.
         max_request_bytes: Largest body of a request that carries images; it is held in memory.
         max_json_bytes: Largest body of any other request that is no archive.
@@ -47,6 +48,7 @@ class AppSettings(StorageSettings):
         keep_alive_seconds: How long a connection may be idle between two requests; more than a proxy keeps its own.
         root_path: Prefix below which a proxy publishes the service, such as `/paint`.
         allowed_origins: Web pages of these origins may use the service; `*`: those of any, with a key.
+        max_queue_megapixels: What the images that wait may cost to decode, as megapixels of PNG; beyond it, 429.
         rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
         max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
         max_event_streams: Most streams of job events that may be open at once.
@@ -83,6 +85,7 @@ class AppSettings(StorageSettings):
     max_uploads: int = Field(default=100, gt=0)
     upload_dir: Path = Field(default=Path(), validate_default=True)
     max_image_bytes: int = Field(default=20_000_000, gt=0)
+    max_served_pixels: int = Field(default=25_000_000, gt=0)
     max_images_per_request: int = Field(default=64, gt=0)
     max_request_bytes: int = Field(default=128 << 20, gt=0)
     max_json_bytes: int = Field(default=2 << 20, gt=0)
@@ -94,6 +97,7 @@ class AppSettings(StorageSettings):
     keep_alive_seconds: float = Field(default=75.0, ge=1, le=3600)
     root_path: str = ""
     allowed_origins: tuple[str, ...] = ()
+    max_queue_megapixels: int = Field(default=2_000, gt=0)
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)

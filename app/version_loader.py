@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import structlog
-import torch
 
 from app.errors import VersionNotLoadedError
 from app.serving.breather import Breather
+from app.serving.health import is_out_of_memory
 from app.serving.model import ServedModel, VersionRecipe, build_served_model
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
@@ -16,9 +16,6 @@ from registry.blobs import BlobStore
 from registry.database import Database
 from registry.errors import BlobCorruptError, BlobMissingError, RegistryError
 from registry.versions import Versions
-
-_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
-"""How torch says it on a CPU, in a plain RuntimeError; the system, where a file cannot be mapped; and CUDA."""
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +64,7 @@ class VersionLoader:
             return build_served_model(recipe, base, self._blobs, Breather(self._is_pressed))
         except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
             _log.exception("version not loaded", version=version_id)
-            no_room = _is_out_of_memory(error)
+            no_room = is_out_of_memory(error)
             raise VersionNotLoadedError(version_id, _cause(error, no_room), no_room=no_room) from error
 
     def find_damage(self, version_id: int) -> str | None:
@@ -104,11 +101,6 @@ class VersionLoader:
 
 def _no_base(fingerprint: str) -> str:
     return f"its base {fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    told = any(words in str(error) for words in _OUT_OF_MEMORY)
-    return told or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _cause(error: Exception, no_room: bool) -> str:

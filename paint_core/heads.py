@@ -33,9 +33,38 @@ def build_head(base: BaseModel, classnames: Sequence[str], templates: Sequence[s
     Raises:
         HeadError: no or duplicate classnames, no templates, a template without a placeholder.
     """
+    return pool_prompts(encode_texts(base, make_prompts(classnames, templates)), len(templates))
+
+
+def make_prompts(classnames: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """The prompts of a head: those of the first class, one a template, then those of the next.
+
+    Args:
+        classnames: C different names; braces in them mean nothing.
+        templates: T texts, each with `{}` (or `{c}`) where the name goes.
+
+    Returns:
+        C * T texts.
+
+    Raises:
+        HeadError: no or duplicate classnames, no templates, a template without a placeholder.
+    """
     _require_valid(classnames, templates)
-    prompts = [fill(template, name) for name in classnames for template in templates]
-    per_class = encode_texts(base, prompts).view(len(classnames), len(templates), -1)
+    return [fill(template, name) for name in classnames for template in templates]
+
+
+@torch.no_grad()
+def pool_prompts(embeddings: Tensor, num_templates: int) -> Tensor:
+    """The head of prompts that are encoded: `build_head` in parts, for whoever encodes a few at a time.
+
+    Args:
+        embeddings: [C * T, D], unit rows, in the order of `make_prompts`.
+        num_templates: T.
+
+    Returns:
+        [C, D], rows of unit length.
+    """
+    per_class = embeddings.view(-1, num_templates, embeddings.shape[1])
     return F.normalize(per_class.mean(dim=1), dim=-1)
 
 

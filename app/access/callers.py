@@ -75,6 +75,11 @@ def asker_of(request: Request, request_key: str | None) -> str:
     return request_key or caller_of(request).key_id or (request.client.host if request.client else "")
 
 
+def turn_of(request: Request) -> str:
+    """Return in whose turns a request is answered: its API key's, or its address's; not what it names itself."""
+    return caller_of(request).key_id or (request.client.host if request.client else "")
+
+
 def key_of(scope: Mapping[str, Any]) -> dict[str, str]:
     """Return what a log may tell of who makes a request: the public id of their key, if they have one."""
     caller = scope["state"].get("caller")

@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 
-from app.access.callers import asker_of
+from app.access.callers import asker_of, turn_of
 from app.access.policies import needs
 from app.classify import service
 from app.classify.schemas import Classification, ClassifyBody
@@ -41,7 +41,7 @@ async def classify(request: Request) -> Response:
     key = asker_of(request, read_request_key(request))
     body = await read_request(request, ClassifyBody)
     async with cancelled_when_gone(request):
-        answer = await service.answer(services, body.images, body, key, started)
+        answer = await service.answer(services, body.images, body, key, turn_of(request), started)
     later = BackgroundTask(services.shadow.offer, answer.offer) if answer.offer is not None else None
     headers = {VERSION_HEADER: str(answer.version_id)}
     return Response(answer.json, headers=headers, media_type="application/json", background=later)

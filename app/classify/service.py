@@ -12,7 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.classify.ranking import rank
 from app.classify.schemas import ClassifyOptions
 from app.deadlines import until
-from app.errors import EdgeError
+from app.errors import EdgeError, OutOfMemoryError
 from app.image_requests import check_images
 from app.labelsets.cache import Labels, LabelSource
 from app.labelsets.checks import check_given, check_size, warn_of
@@ -62,7 +62,7 @@ class Answer:
 
 
 async def answer(
-    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str, started: float
+    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str, caller: str, started: float
 ) -> Answer:
     """Return the answer to a request.
 
@@ -71,12 +71,13 @@ async def answer(
         images: Encoded images.
         options: Labels and the rest.
         key: Who asks; the same one is answered by the same of `active` and the canary.
+        caller: Whose turn it takes.
         started: When the request came, by `time.monotonic()`.
 
     Returns:
         What is sent, and what may be done afterwards. Errors as for `classify`.
     """
-    classified = await classify(services, images, options, key, options.deadline(started))
+    classified = await classify(services, images, options, key, caller, options.deadline(started))
     if _is_quick(classified, options):
         body = _render(classified, options)
     else:
@@ -89,6 +90,7 @@ async def classify(
     images: Sequence[bytes],
     options: ClassifyOptions,
     key: str = "",
+    caller: str = "",
     deadline: float | None = None,
 ) -> Classified:
     """Return what one version says of every image: the one that the request names, the served one, or the canary.
@@ -98,6 +100,7 @@ async def classify(
         images: Encoded images.
         options: Labels and the rest.
         key: Who asks; the same one is answered by the same of `active` and the canary.
+        caller: Whose turn it takes.
         deadline: When the answer is worth nothing any more, by `time.monotonic()`; None: never.
 
     Returns:
@@ -108,7 +111,8 @@ async def classify(
         NotFoundError: There is no such version, label set or data set.
         ImageRefusedError: An image cannot be used; the first such is named.
         LabelsRefusedError: The labels cannot be used.
-        QueueFullError: Too many images are waiting.
+        QueueFullError: Too many images or texts are waiting.
+        OutOfMemoryError: The device had no memory left.
         DeadlineExceededError: The deadline has passed.
     """
     check_images(images, services.settings)
@@ -118,10 +122,12 @@ async def classify(
     check_size(len(labels.classnames), len(labels.templates), services.settings)
     started = time.perf_counter()
     try:
-        scored = await services.engine.score(model, images, labels.classnames, labels.templates, deadline=deadline)
-    except (EdgeError, PaintCoreError):  # what was asked is to blame, or the queue is full
-        raise
-    except Exception:
+        scored = await services.engine.score(
+            model, images, labels.classnames, labels.templates, caller=caller, deadline=deadline
+        )
+    except Exception as error:
+        if isinstance(error, EdgeError | PaintCoreError) and not isinstance(error, OutOfMemoryError):
+            raise  # what was asked is to blame, or the queue is full
         services.metrics.count_failure(model.version_id)
         raise
     services.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)

@@ -6,6 +6,7 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
+from app.access.callers import turn_of
 from app.access.policies import needs
 from app.direct import DirectRoute
 from app.disconnects import cancelled_when_gone
@@ -35,5 +36,5 @@ async def embed(request: Request) -> Response:
     started = time.monotonic()
     body = await read_request(request, EmbedBody)
     async with cancelled_when_gone(request):
-        version_id, answer = await service.embed(services_of(request), body, started)
+        version_id, answer = await service.embed(services_of(request), body, turn_of(request), started)
     return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")

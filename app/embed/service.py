@@ -22,7 +22,7 @@ from app.settings import AppSettings
 from registry.errors import RequestRefusedError
 
 
-async def embed(services: Services, asked: EmbedBody, started: float) -> tuple[int, bytes]:
+async def embed(services: Services, asked: EmbedBody, caller: str, started: float) -> tuple[int, bytes]:
     """Return the version that answered, and the answer: unit embeddings of every image or text.
 
     The canary never answers unless it is named: embeddings that are kept together have to be of one version.
@@ -30,6 +30,7 @@ async def embed(services: Services, asked: EmbedBody, started: float) -> tuple[i
     Args:
         services: The application's services.
         asked: Images or texts, and the rest.
+        caller: Whose turn it takes.
         started: When the request came, by `time.monotonic()`.
 
     Returns:
@@ -41,22 +42,25 @@ async def embed(services: Services, asked: EmbedBody, started: float) -> tuple[i
         ImageRefusedError: An image cannot be used; the first such is named.
         RequestRefusedError: There are no texts, or too many.
         QueueFullError: Too many images or texts are waiting.
+        OutOfMemoryError: The device had no memory left.
         DeadlineExceededError: The deadline has passed.
     """
     _check(asked, services.settings)
     deadline = asked.deadline(started)
     model, alias = await choose(services, asked.version, None, deadline)
-    features = await _features(services, model, asked, deadline)
+    features = await _features(services, model, asked, caller, deadline)
     timing_ms = {"total": round(1000 * (time.monotonic() - started), 3)}
     told = {"version": model.version_id, "alias": alias, "dim": features.shape[1]}
     return model.version_id, await run_in_threadpool(_render, told, features, asked.encoding_format, timing_ms)
 
 
-async def _features(services: Services, model: ServedModel, asked: EmbedBody, deadline: float | None) -> Tensor:
+async def _features(
+    services: Services, model: ServedModel, asked: EmbedBody, caller: str, deadline: float | None
+) -> Tensor:
     if asked.texts is not None:
-        return await services.engine.embed_texts(model, asked.texts, deadline=deadline)
+        return await services.engine.embed_texts(model, asked.texts, caller=caller, deadline=deadline)
     assert asked.images is not None
-    return await services.engine.embed_images(model, asked.images, deadline=deadline)
+    return await services.engine.embed_images(model, asked.images, caller=caller, deadline=deadline)
 
 
 def _check(asked: EmbedBody, settings: AppSettings) -> None:

@@ -9,7 +9,7 @@ from registry.label_sets import LabelSets
 
 
 def create_label_set(services: Services, request: LabelSetRequest, owner: str | None) -> tuple[LabelSet, bool]:
-    """Return the label set and whether it is new; its head for the served version is being built.
+    """Return the label set and whether it is new; its head is built ahead if the text tower is idle.
 
     Args:
         services: The application's services.
@@ -52,10 +52,10 @@ def remove_label_set(services: Services, identifier: str) -> None:
 
 
 def _build_ahead(services: Services, request: LabelSetRequest) -> None:
-    """Let the head be built that the first request wants, unless that request would be refused."""
+    """Let the head be built that the first request wants, if the text tower has nothing else to do."""
     model = services.engine.served
     if model is None:
         return
     templates = request.templates or model.base.default_templates
     if len(request.labels) * len(templates) <= services.settings.max_prompts:
-        services.engine.heads.get(model.base, request.labels, templates)
+        services.engine.heads.build_ahead(model.base, request.labels, templates)

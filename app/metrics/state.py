@@ -62,6 +62,11 @@ class StateCollector(Collector):
             "Images that are being classified or wait for it.",
             self._engine.admission.num_images,
         )
+        yield GaugeMetricFamily(
+            "paintbox_inference_queue_texts",
+            "Texts that are being encoded or wait for it, prompts of new labels with them.",
+            self._engine.texts.num_texts,
+        )
         kept = GaugeMetricFamily(
             "paintbox_cache_bytes", "Memory of what is kept for later, about.", labels=("cache",), unit="bytes"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, Header, Request
 
-from app.access.callers import asker_of
+from app.access.callers import asker_of, turn_of
 from app.classify import service
 from app.classify.schemas import ClassifyOptions
 from app.classify.service import Classified
@@ -45,7 +45,9 @@ class Asker:
             The version, the labels and the cosines; errors as for `app.classify.service.classify`.
         """
         async with cancelled_when_gone(self.request):
-            classified = await service.classify(self.services, images, options, self.key, options.deadline(started))
+            classified = await service.classify(
+                self.services, images, options, self.key, turn_of(self.request), options.deadline(started)
+            )
         offer = service.offer_to_shadow(self.services, images, options, classified)
         if offer is not None:
             self.background.add_task(self.services.shadow.offer, offer)

@@ -1,4 +1,4 @@
-"""How many images or texts may be in the engine at once, and when to come back if there are too many."""
+"""How much may be in the engine at once, and when to come back if there are too many."""
 
 from __future__ import annotations
 
@@ -41,17 +41,23 @@ class Rate:
 
 
 class Admission:
-    """A bound on the images, or the texts, that are in the engine at once.
+    """A bound on what is in the engine at once, such as images, with room for each caller.
+
+    One caller may fill all of it. Whoever comes then and has less in the engine than an equal share is still let in, up
+    to twice the bound, so that one caller does not keep the others out.
 
     Args:
         max_images: The bound.
         what: Is counted.
+        unit: How many of what is counted are one of what is told.
     """
 
-    def __init__(self, max_images: int, what: str = "images") -> None:
+    def __init__(self, max_images: int, what: str = "images", unit: int = 1) -> None:
         self._max_images = max_images
         self._what = what
+        self._unit = unit
         self._num_images = 0
+        self._held: dict[str, int] = {}  # by caller
         self._rate = Rate()
         self._lock = threading.Lock()
 
@@ -61,11 +67,12 @@ class Admission:
         return self._num_images
 
     @contextmanager
-    def hold(self, num_images: int) -> Iterator[None]:
+    def hold(self, num_images: int, caller: str = "") -> Iterator[None]:
         """Hold places for the images while the context lasts.
 
         Args:
             num_images: How many places.
+            caller: Who holds them; empty: nobody that others have to leave room for.
 
         Yields:
             None: The places are free again when the context ends.
@@ -73,19 +80,38 @@ class Admission:
         Raises:
             QueueFullError: There are not enough; it tells when those that wait will probably be done.
         """
-        with self._lock:
-            if self._num_images + num_images > self._max_images:
-                raise QueueFullError(self._num_images, self._retry_after_seconds(), self._what)
-            self._num_images += num_images
+        self.enter(num_images, caller)
         is_done = False
         try:
             yield
             is_done = True
         finally:
-            with self._lock:
-                self._num_images -= num_images
-                if is_done:  # what was cancelled or refused tells nothing of the speed
-                    self._rate.count(num_images, time.monotonic())
+            self.leave(num_images, caller, is_done=is_done)
+
+    def enter(self, num_images: int, caller: str) -> None:
+        """Take places, until `leave` is called; raises as `hold` does."""
+        with self._lock:
+            own = self._held.get(caller, 0) + num_images
+            if self._num_images + num_images > self._max_images and not self._has_share(own, caller, num_images):
+                raise QueueFullError(self._num_images // self._unit, self._retry_after_seconds(), self._what)
+            self._num_images += num_images
+            self._held[caller] = own
+
+    def leave(self, num_images: int, caller: str, *, is_done: bool) -> None:
+        """Give back places that `enter` took; what was cancelled or refused tells nothing of the speed."""
+        with self._lock:
+            self._num_images -= num_images
+            self._held[caller] -= num_images
+            if not self._held[caller]:
+                del self._held[caller]
+            if is_done:
+                self._rate.count(num_images, time.monotonic())
+
+    def _has_share(self, own: int, caller: str, num_images: int) -> bool:
+        """Return whether a caller would have no more than an equal share, although the bound is reached."""
+        num_others = len(self._held.keys() - {caller, ""})
+        is_shared = num_others > 0 and own * (num_others + 1) <= self._max_images
+        return is_shared and self._num_images + num_images <= 2 * self._max_images
 
     def _retry_after_seconds(self) -> int:
         rate = self._rate.per_second(time.monotonic())

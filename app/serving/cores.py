@@ -13,14 +13,8 @@ another one said for itself, and its sums would be of another order.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from typing import TypeVar, TypeVarTuple
 
 import torch
-
-_Arguments = TypeVarTuple("_Arguments")
-_Result = TypeVar("_Result")
 
 _one_at_a_time = threading.Lock()
 
@@ -50,29 +44,3 @@ def take_cores(num_cores: int) -> None:
         finally:
             said.set()
             thread.join()
-
-
-def compute_apart(num_cores: int, work: Callable[[*_Arguments], _Result], *args: *_Arguments) -> _Result:
-    """Return what a function returns, or raise what it raises, computed by a thread that ends with it.
-
-    Args:
-        num_cores: How many cores it takes.
-        work: The function.
-        *args: Of it.
-
-    Returns:
-        Its result.
-    """
-    result: Future[_Result] = Future()
-
-    def run() -> None:
-        try:
-            take_cores(num_cores)
-            result.set_result(work(*args))
-        except BaseException as error:  # an edge: it is raised where it is waited for
-            result.set_exception(error)
-
-    thread = threading.Thread(target=run, name="paintbox-compute", daemon=True)
-    thread.start()
-    thread.join()
-    return result.result()

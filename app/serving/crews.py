@@ -13,6 +13,7 @@ from typing import Protocol
 
 from app.serving.cores import take_cores
 from app.serving.forwarding import Flight, land, launch
+from app.serving.health import Health
 from app.serving.line import Decoding, Forwarding, Line
 
 
@@ -33,11 +34,15 @@ class CoreCrew:
         line: Where the works stand; its pace shares as many cores.
         num_cores: How many threads.
         on_batch: Told the number of images of each forward.
+        health: Told how each forward went.
     """
 
-    def __init__(self, line: Line, num_cores: int, on_batch: Callable[[int], object] = int) -> None:
+    def __init__(
+        self, line: Line, num_cores: int, on_batch: Callable[[int], object] = int, health: Health | None = None
+    ) -> None:
         self._line = line
         self._on_batch = on_batch
+        self._health = health or Health()
         self._shared = ThreadPoolExecutor(1, thread_name_prefix="paintbox-cores")
         self._threads = _start([self._run] * num_cores, "paintbox-core")
 
@@ -58,8 +63,8 @@ class CoreCrew:
             del step  # or an idle thread would keep the last request and its model in memory
 
     def _forward(self, step: Forwarding) -> None:
-        if (flight := launch(step.batch, self._on_batch)) is not None:
-            land(flight)
+        if (flight := launch(step.batch, self._on_batch, self._health)) is not None:
+            land(flight, self._health)
         self._line.forwarded(step)
 
     def _forward_shared(self, step: Forwarding) -> None:
@@ -78,11 +83,15 @@ class DeviceCrew:
         line: Where the works stand.
         decode_threads: How many threads decode.
         on_batch: Told the number of images of each forward.
+        health: Told how each forward went.
     """
 
-    def __init__(self, line: Line, decode_threads: int, on_batch: Callable[[int], object] = int) -> None:
+    def __init__(
+        self, line: Line, decode_threads: int, on_batch: Callable[[int], object] = int, health: Health | None = None
+    ) -> None:
         self._line = line
         self._on_batch = on_batch
+        self._health = health or Health()
         self._threads = [
             *_start([self._forward], "paintbox-forward"),
             *_start([self._decode] * decode_threads, "paintbox-decode"),
@@ -103,12 +112,12 @@ class DeviceCrew:
             batch = self._line.next_batch(wait=flight is None)
             if batch is None and flight is None:
                 return
-            started = launch(batch, self._on_batch) if batch is not None else None
+            started = launch(batch, self._on_batch, self._health) if batch is not None else None
             if flight is not None:
-                land(flight)
+                land(flight, self._health)
             flight = started
             if flight is not None and flight.batch[0][0].model.runner.depth == 1:
-                land(flight)
+                land(flight, self._health)
                 flight = None
             del batch, started  # or an idle thread would keep the last model in memory
 

@@ -8,23 +8,30 @@ and from there its answer comes back.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from app.deadlines import until
-from app.errors import ModelNotLoadedError
+from app.errors import ImageRefusedError, ModelNotLoadedError
 from app.serving.admission import Admission
 from app.serving.crews import CoreCrew, Crew, DeviceCrew
 from app.serving.heads import HeadCache
+from app.serving.health import Health
 from app.serving.line import Line, Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.postbox import Postbox
+from app.serving.texts import CPU_SLICE_TEXTS, DEVICE_SLICE_TEXTS, Build, TextQueue
 from app.serving.work import Answer, Work
+from paint_core.picture_headers import read_header
+from paint_core.pictures import DEFAULT_MAX_PIXELS
 
+_UNKNOWN_MEGAPIXELS = 1.0
 _CPU_BATCH_IMAGES, _CPU_ENOUGH_IMAGES = 32, 16
 _CPU_WAIT_SECONDS = 0.05
 _CPU_LINGER_SECONDS = 0.001
@@ -68,6 +75,7 @@ def choose_pace(
         wait_seconds=wait_ms / 1000 if wait_ms is not None else (_CPU_WAIT_SECONDS if is_cpu else 0.0),
         linger_seconds=_CPU_LINGER_SECONDS if is_cpu else 0.0,
         shared_cores=num_cores if is_cpu else 0,
+        max_large=max(1, num_cores // 2),
     )
 
 
@@ -77,10 +85,13 @@ class Engine:
     Args:
         decode_threads: Threads that decode images, and on a CPU forward them, too.
         max_queue_images: Images that may be in the engine at once.
-        max_queue_texts: Texts to be embedded that may be in it at once; those of heads are not counted.
+        max_queue_texts: Texts that may wait for the text tower at once, those of heads with them.
+        max_queue_megapixels: What the images that may be in the engine at once may cost to decode, together.
+        max_image_pixels: Of an image; a larger one is refused.
         on_batch: Told the number of images of each forward.
         pace: When a batch leaves; left out: as it suits a CPU.
         head_cache_bytes: What heads that are kept may take.
+        on_fatal: Told of an error after which the device answers nothing any more.
     """
 
     def __init__(
@@ -89,18 +100,27 @@ class Engine:
         decode_threads: int,
         max_queue_images: int,
         max_queue_texts: int = 40_000,
+        max_queue_megapixels: int = 2_000,
+        max_image_pixels: int = DEFAULT_MAX_PIXELS,
         on_batch: Callable[[int], object] = int,
         pace: Pace | None = None,
         head_cache_bytes: int = 256 << 20,
+        on_fatal: Callable[[Exception], object] = repr,
     ) -> None:
         self.admission = Admission(max_queue_images)
-        self._texts = Admission(max_queue_texts, "texts")
-        self.heads = HeadCache(head_cache_bytes, decode_threads)
+        self._max_kilopixels = 1000 * max_queue_megapixels
+        self._kilopixels = Admission(self._max_kilopixels, "megapixels", unit=1000)
+        self._max_image_pixels = max_image_pixels
+        self.health = Health(on_fatal)
         pace = pace or choose_pace(torch.device("cpu"), decode_threads)
         self._shares_cores = pace.shared_cores > 0
         crew = CoreCrew if self._shares_cores else DeviceCrew
         self.line = Line(pace)
-        self._crew: Crew = crew(self.line, pace.shared_cores or decode_threads, on_batch)
+        self._crew: Crew = crew(self.line, pace.shared_cores or decode_threads, on_batch, self.health)
+        slice_texts = CPU_SLICE_TEXTS if self._shares_cores else DEVICE_SLICE_TEXTS
+        self.texts = TextQueue(max_queue_texts, decode_threads, slice_texts, self.health.look_at)
+        self.heads = HeadCache(self.texts, head_cache_bytes)
+        self._probe: Work | None = None
         self._postbox: Postbox[Answer] | None = None
         self._served: ServedModel | None = None
         self._beside: dict[str, ServedModel] = {}
@@ -109,8 +129,8 @@ class Engine:
 
     @property
     def is_pressed(self) -> bool:
-        """Whether images need the cores now: whatever else takes them holds up their requests."""
-        return self._shares_cores and self.admission.num_images > 0
+        """Whether requests need the cores now: whatever else takes them holds them up."""
+        return self._shares_cores and (self.admission.num_images > 0 or self.texts.num_texts > 0)
 
     @property
     def is_draining(self) -> bool:
@@ -169,6 +189,7 @@ class Engine:
         classnames: tuple[str, ...],
         templates: tuple[str, ...],
         *,
+        caller: str = "",
         deadline: float | None = None,
     ) -> Scored:
         """Return features of every image and its cosine with every label.
@@ -178,32 +199,34 @@ class Engine:
             images: B encoded images.
             classnames: C labels.
             templates: Prompt templates.
+            caller: Who asks: callers take turns.
             deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
 
         Returns:
             One row an image, one column a label.
 
         Raises:
-            QueueFullError: Too many images are in the engine.
+            QueueFullError: Too many images are in the engine, or too many texts wait for the text tower.
             DeadlineExceededError: The deadline has passed.
             ImageRefusedError: An image cannot be decoded; the first such is named.
             HeadError: No head can be built from these labels and templates.
         """
         start = time.perf_counter()
-        with self.admission.hold(len(images)):
-            work = Work.of_images(model, images, self.heads.get(model.base, classnames, templates), deadline)
+        with self._admit(model, images, caller, deadline) as work:
+            work.head = self.heads.get(model.base, classnames, templates, work.answer, caller)
             answer = await self._answer(work)
         assert answer.cosines is not None
         return Scored(work.pixels, answer.features, answer.cosines, _timing(work, start))
 
     async def embed_images(
-        self, model: ServedModel, images: Sequence[bytes], *, deadline: float | None = None
+        self, model: ServedModel, images: Sequence[bytes], *, caller: str = "", deadline: float | None = None
     ) -> Tensor:
         """Return the features of images.
 
         Args:
             model: Whose features.
             images: B encoded images.
+            caller: Who asks: callers take turns.
             deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
 
         Returns:
@@ -214,16 +237,19 @@ class Engine:
             DeadlineExceededError: The deadline has passed.
             ImageRefusedError: An image cannot be decoded; the first such is named.
         """
-        with self.admission.hold(len(images)):
-            answer = await self._answer(Work.of_images(model, images, None, deadline))
+        with self._admit(model, images, caller, deadline) as work:
+            answer = await self._answer(work)
         return answer.features
 
-    async def embed_texts(self, model: ServedModel, texts: Sequence[str], *, deadline: float | None = None) -> Tensor:
+    async def embed_texts(
+        self, model: ServedModel, texts: Sequence[str], *, caller: str = "", deadline: float | None = None
+    ) -> Tensor:
         """Return the features of texts, as they are: no template is put around them.
 
         Args:
             model: Whose features.
             texts: B of them.
+            caller: Who asks: callers take turns.
             deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
 
         Returns:
@@ -233,9 +259,10 @@ class Engine:
             QueueFullError: Too many texts are waiting.
             DeadlineExceededError: The deadline has passed.
         """
-        with self._texts.hold(len(texts)):
-            async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
-                return await asyncio.wrap_future(self.heads.embed(model.base, texts))
+        build = Build(model.base, len(texts), lambda: texts, lambda embeddings: embeddings, caller)
+        self.texts.put(build, build.result)
+        async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
+            return await asyncio.wrap_future(build.result)  # cancelled with us, and then it is given up
 
     async def best_labels(
         self,
@@ -255,12 +282,11 @@ class Engine:
         Returns:
             int64 [B].
         """
-        head = self.heads.get(model.base, classnames, templates)
         if isinstance(images, Tensor):
-            work = Work(model, images, head=head)
+            work = Work(model, images, is_spare=True)
         else:
-            work = Work.of_images(model, images, head, None)
-        work.is_spare = True
+            work = Work.of_images(model, images, None, None, is_spare=True)
+        work.head = self.heads.get(model.base, classnames, templates, work.answer)
         answer = await self._answer(work)
         assert answer.cosines is not None
         return answer.cosines.argmax(dim=1)
@@ -269,9 +295,38 @@ class Engine:
         """Finish what is decoded and stop every thread."""
         self.line.close()
         self._crew.join()
-        self.heads.close()
+        self.texts.close()
         self._served = None
         self._beside = {}
+
+    def probe(self, model: ServedModel) -> None:
+        """Forward an empty image, unless one is under way: it heals a version that failed and is not asked any more."""
+        if self._probe is None or self._probe.answer.done():
+            side = model.base.image_size
+            self._probe = Work(model, torch.zeros((1, side, side, 3), dtype=torch.uint8))
+            self.line.put(self._probe)
+
+    @contextmanager
+    def _admit(
+        self, model: ServedModel, images: Sequence[bytes], caller: str, deadline: float | None
+    ) -> Iterator[Work]:
+        """Yield the work that images make, which hold their places while the context lasts."""
+        costs = [self._cost(index, image) for index, image in enumerate(images)]
+        kilopixels = min(math.ceil(1000 * sum(costs)), self._max_kilopixels)
+        with self.admission.hold(len(images), caller), self._kilopixels.hold(kilopixels, caller):
+            yield Work.of_images(
+                model, images, None, deadline, caller=caller, costs=costs, max_pixels=self._max_image_pixels
+            )
+
+    def _cost(self, index: int, image: bytes) -> float:
+        """Return what decoding an image costs, in megapixels; `ImageRefusedError` if it says that it is too large."""
+        header = read_header(image)
+        if header is None:
+            return _UNKNOWN_MEGAPIXELS
+        if header.pixels > self._max_image_pixels:
+            size = f"{header.width} x {header.height} is over {self._max_image_pixels:,} pixels"
+            raise ImageRefusedError("image_undecodable", index, f"cannot be decoded ({size})", "Shrink the picture.")
+        return header.work
 
     async def _answer(self, work: Work) -> Answer:
         loop = asyncio.get_running_loop()

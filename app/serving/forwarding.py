@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from app.serving.health import Health
 from app.serving.line import Batch
 from app.serving.runner import Landing
 from app.serving.work import Work, finish
@@ -20,12 +21,13 @@ class Flight(NamedTuple):
     landing: Landing
 
 
-def launch(batch: Batch, on_batch: Callable[[int], object]) -> Flight | None:
+def launch(batch: Batch, on_batch: Callable[[int], object], health: Health) -> Flight | None:
     """Start a forward.
 
     Args:
         batch: Images of one model.
         on_batch: Told how many they are.
+        health: Told if it failed.
 
     Returns:
         What `land` takes; None: it failed, and its works have been told.
@@ -38,16 +40,18 @@ def launch(batch: Batch, on_batch: Callable[[int], object]) -> Flight | None:
         _gather(batch, staged.numpy().data.cast("B"))
         return Flight(batch, runner.launch(staged))
     except Exception as error:  # an edge: whoever waits gets it, the thread lives on
-        _fail(batch, error)
+        _fail(batch, health.failed(batch[0][0].model, error))
         return None
 
 
-def land(flight: Flight) -> None:
-    """Wait for a forward, and answer the works of which it was the last."""
+def land(flight: Flight, health: Health) -> None:
+    """Wait for a forward, tell how it went, and answer the works of which it was the last."""
+    model = flight.batch[0][0].model
     try:
         features = flight.landing()
     except Exception as error:  # an edge, as above: a GPU tells of its errors late
-        return _fail(flight.batch, error)
+        return _fail(flight.batch, health.failed(model, error))
+    health.succeeded(model)
     finish(_scatter(flight.batch, features))
 
 

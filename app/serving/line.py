@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from app.serving.encoded import EncodedImages
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.turns import Turns
 from app.serving.work import Work
@@ -43,6 +44,7 @@ class Pace:
         linger_seconds: How long the device waits once nothing is being decoded, if its last batch was of several
             requests: their clients are likely to ask again at once, and a batch of one costs nearly as much as a few.
         shared_cores: Cores that decode and forward alike; 0: the device is apart from what decodes.
+        max_large: Large images that may be decoded at once while there are others.
     """
 
     max_images: int = MAX_BATCH_IMAGES
@@ -50,6 +52,7 @@ class Pace:
     wait_seconds: float = 0.0
     linger_seconds: float = 0.0
     shared_cores: int = 0
+    max_large: int = 1
 
     def most(self, model: ServedModel) -> int:
         """Return how many images of a model a batch has at most."""
@@ -79,6 +82,7 @@ class Decoding:
 
     work: Work
     index: int
+    is_large: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class _Lanes:
         """Let images wait."""
         lane = self._lanes.get(work.model)
         if lane is None:
-            lane = self._lanes[work.model] = Turns(self._pace.turn(work.model))
+            lane = self._lanes[work.model] = Turns(self._pace.turn(work.model), lambda each: each.caller)
         lane.add(work, indices)
 
     def take(self, most: int) -> Batch:
@@ -147,7 +151,7 @@ class Line:
         self._lock = threading.Lock()
         self._decodable = threading.Condition(self._lock)
         self._forwardable = self._decodable if pace.shared_cores else threading.Condition(self._lock)
-        self._encoded: Turns[Work] = Turns(pace.decoding_turn)
+        self._encoded = EncodedImages(pace.decoding_turn, pace.max_large)
         self._ready, self._spare = _Lanes(pace), _Lanes(pace)
         self._num_decoding = 0
         self._num_free_cores = pace.shared_cores
@@ -162,7 +166,7 @@ class Line:
             if self._is_closing:
                 raise RuntimeError("the engine is closed")
             if work.images:
-                self._encoded.add(work, range(len(work.images)))
+                self._encoded.add(work)
                 self._decodable.notify(1 if self._pace.shared_cores else len(work.images))
             else:
                 self._make_ready(work, range(len(work.pixels)))
@@ -223,6 +227,9 @@ class Line:
         with self._lock:
             self._num_decoding -= 1
             self._num_free_cores += 1
+            self._encoded.end(image.is_large)
+            if image.is_large and len(self._encoded):
+                self._decodable.notify()  # another one may be decoded now
             work.num_decoding -= 1
             if error is not None:
                 work.broken[image.index] = error
@@ -256,16 +263,17 @@ class Line:
             work.answer.cancel()
 
     def _take_image(self) -> Decoding | None:
-        while (taken := self._encoded.take(1)) is not None:
-            work, (index,) = taken
+        while (taken := self._encoded.take()) is not None:
+            work, index, is_large = taken
             if work.is_dead():
+                self._encoded.end(is_large)
                 self._encoded.drop(work)
                 self._look()
                 continue
             self._num_decoding += 1
             self._num_free_cores -= 1
             work.num_decoding += 1
-            return Decoding(work, index)
+            return Decoding(work, index, is_large)
         return None
 
     def _take_batch(self, most: int, now: float) -> Batch:

@@ -9,6 +9,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from app.errors import ImageRefusedError
 from app.serving.model import ServedModel
 from paint_core.errors import ImageDecodeError
+from paint_core.pictures import DEFAULT_MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,9 @@ class Work:
         head: Of the labels to compare with, once it is built.
         deadline: When the answer is worth nothing any more, as `time.monotonic()` tells time; None: never.
         is_spare: Whether nobody waits for it, so that it is done when nothing else is.
+        caller: Who asks, for fair turns; empty: nobody in particular.
+        costs: What decoding each image costs, in megapixels; empty: next to nothing.
+        max_pixels: Of an image.
         answer: What comes out. Whoever cancels it wants no more.
     """
 
@@ -53,6 +58,9 @@ class Work:
     head: Future[Tensor] | None = None
     deadline: float | None = None
     is_spare: bool = False
+    caller: str = ""
+    costs: Sequence[float] = ()
+    max_pixels: int = DEFAULT_MAX_PIXELS
     answer: Future[Answer] = field(default_factory=Future)
     started: float = field(default_factory=time.perf_counter)
     decoded: float = 0.0
@@ -73,13 +81,18 @@ class Work:
 
     @classmethod
     def of_images(
-        cls, model: ServedModel, images: Sequence[bytes], head: Future[Tensor] | None, deadline: float | None
-    ) -> Work:
-        """Return the work that encoded images make."""
+        cls,
+        model: ServedModel,
+        images: Sequence[bytes],
+        head: Future[Tensor] | None,
+        deadline: float | None,
+        **options: Any,
+    ) -> Self:
+        """Return the work that encoded images make; `options` are further fields."""
         side = model.base.image_size
         # Not torch.empty: that lets go of Python's lock, for which the event loop would stand in line again.
         pixels = torch.from_numpy(np.empty((len(images), side, side, 3), np.uint8))
-        return cls(model, pixels, images, head, deadline)
+        return cls(model, pixels, images, head, deadline, **options)
 
     def is_dead(self) -> bool:
         """Return whether nobody wants the answer any more."""
@@ -103,7 +116,7 @@ class Work:
         Raises:
             ImageDecodeError: It is no picture that can be used.
         """
-        decoded = self.model.base.preprocess.decode(self.images[index], reduced=True)
+        decoded = self.model.base.preprocess.decode(self.images[index], max_pixels=self.max_pixels, reduced=True)
         self._bytes[self._place(index)] = decoded.data.cast("B")
 
     def copy_rows(self, indices: Sequence[int], out: memoryview) -> memoryview:

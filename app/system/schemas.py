@@ -100,6 +100,7 @@ class System(BaseModel):
     active_version: int | None = Field(description="What the alias names")
     serving_version: int | None = Field(description="What this process answers with")
     queued_images: int
+    queued_texts: int = Field(description="Texts and prompts of new labels that wait for the text tower")
     canary: Companion
     shadow: Companion
     comparison: Comparison | None

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import DrainingError
+from app.errors import DrainingError, ModelFailingError
 from app.services import Services
 from app.serving.model import ServedModel
 from app.serving.shadow import Tally
@@ -38,6 +38,7 @@ def check_ready(services: Services) -> Ready:
     Raises:
         DrainingError: The process is about to stop.
         ModelNotLoadedError: No version is being served.
+        ModelFailingError: The version that is served failed several times in a row.
     """
     served = require_serving(services)
     checks = {
@@ -62,10 +63,16 @@ def require_serving(services: Services) -> ServedModel:
     Raises:
         DrainingError: The process is about to stop.
         ModelNotLoadedError: No version is being served.
+        ModelFailingError: The version that is served failed several times in a row.
     """
     if services.engine.is_draining:
         raise DrainingError()
-    return services.engine.require_served()
+    served = services.engine.require_served()
+    trouble = services.engine.health.trouble(served)
+    if trouble is not None:
+        services.engine.probe(served)  # nobody else may ask it any more, and one success heals
+        raise ModelFailingError(trouble)
+    return served
 
 
 def describe_system(services: Services) -> System:
@@ -84,6 +91,7 @@ def describe_system(services: Services) -> System:
         active_version=active_version,
         serving_version=served.version_id if served else None,
         queued_images=services.engine.admission.num_images,
+        queued_texts=services.engine.texts.num_texts,
         canary=_describe_companion(services, CANARY_ALIAS, named, services.settings.canary_share),
         shadow=_describe_companion(services, SHADOW_ALIAS, named, services.settings.shadow_share),
         comparison=_describe_comparison(services.shadow.tally),

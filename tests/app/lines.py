@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -22,12 +23,12 @@ def served(base: BaseModel, image_seconds: float = SHORT) -> ServedModel:
     return model
 
 
-def encoded(model: ServedModel, num_images: int, deadline: float | None = None) -> Work:
-    return Work.of_images(model, [b"an image"] * num_images, None, deadline)
+def encoded(model: ServedModel, num_images: int, deadline: float | None = None, **options: Any) -> Work:
+    return Work.of_images(model, [b"an image"] * num_images, None, deadline, **options)
 
 
-def ready(model: ServedModel, num_images: int) -> Work:
-    return Work(model, probe_images(model.base.image_size, num_images))
+def ready(model: ServedModel, num_images: int, caller: str = "") -> Work:
+    return Work(model, probe_images(model.base.image_size, num_images), caller=caller)
 
 
 def decoding(line: Line) -> Decoding:

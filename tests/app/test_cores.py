@@ -2,14 +2,16 @@
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import torch
 
-from app.serving.cores import compute_apart, take_cores
+from app.serving.cores import take_cores
 from app.serving.heads import HeadCache
 from app.serving.line import Pace
 from app.serving.model import ServedModel
+from app.serving.texts import TextQueue
 from paint_core.models import load_base
 from paint_core.probe import probe_images
 from tests.app.crewed import open_crew
@@ -56,7 +58,8 @@ def test_a_thread_takes_cores_for_itself_only(num_threads: int) -> None:
 
 def test_a_thread_may_take_cores_again(num_threads: int) -> None:
     for num_cores in (1, 2, num_threads, 1):
-        assert compute_apart(num_cores, _taken, 2, num_cores) == [2, num_cores]
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(_taken, 2, num_cores).result(30) == [2, num_cores]
     assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
 
 
@@ -68,21 +71,15 @@ def _taken(*numbers: int) -> list[int]:
     return found
 
 
-def test_what_is_computed_apart_comes_back_or_raises_and_changes_nothing(num_threads: int) -> None:
-    assert compute_apart(2, torch.get_num_threads) == 2
-    with pytest.raises(ZeroDivisionError):
-        compute_apart(2, lambda: 1 // 0)
-    assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
-
-
 def test_an_engine_at_work_leaves_torch_as_it_was(num_threads: int) -> None:
     base = load_base("starter")
-    heads = HeadCache(num_cores=2)
+    texts = TextQueue(100, num_cores=2)
+    heads = HeadCache(texts)
     with open_crew(Pace(max_images=8, shared_cores=2)) as crew:
         for image_seconds in (0.0, 60.0):  # on one core, and on both
             model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
             model.runner.image_seconds = image_seconds
             crew.submit(model, probe_images(base.image_size, num_images=3)).result(30)
-        assert len(heads.get(base, ("a", "b"), ("{}",)).result(30)) == 2
+        assert len(heads.get(base, ("a", "b"), ("{}",), Future()).result(30)) == 2
         assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
-    heads.close()
+    texts.close()

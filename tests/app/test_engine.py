@@ -1,12 +1,14 @@
 """From encoded images to features and cosines, and what is not done when nobody waits for it."""
 
 import asyncio
+import io
 import time
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
 import torch
+from PIL import Image
 
 from app.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
 from app.serving.admission import Admission, Rate
@@ -16,7 +18,7 @@ from app.serving.scoring import scores
 from paint_core.errors import HeadError
 from paint_core.heads import build_head, encode_texts
 from paint_core.models import BaseModel, load_base
-from tests.app.gate import Gate
+from tests.app.gate import Gate, TextGate
 from tests.app.world import expected_cosines
 from tests.builders import digit_pngs
 
@@ -198,3 +200,83 @@ def test_whoever_comes_to_a_full_engine_is_never_sent_away_for_long() -> None:
     with pytest.raises(QueueFullError) as full, admission.hold(1000), admission.hold(1):
         pass
     assert full.value.retry_after_seconds == 30
+
+
+def test_a_caller_who_fills_the_engine_leaves_others_their_share() -> None:
+    admission = Admission(100)
+    with admission.hold(100, "a"):
+        for caller, num_images in (("a", 1), ("b", 51)):
+            with pytest.raises(QueueFullError), admission.hold(num_images, caller):
+                pass
+        with admission.hold(50, "b"), admission.hold(33, "c"):
+            with pytest.raises(QueueFullError), admission.hold(1, "b"):
+                pass
+            with admission.hold(17, "d"), pytest.raises(QueueFullError), admission.hold(1, "e"):
+                pass  # twice as many as there may be: nobody else is let in
+            assert admission.num_images == 183
+    assert admission.num_images == 0
+    assert not admission._held
+
+
+def blank(side: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("1", (side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_an_image_of_too_many_pixels_is_refused_before_anything_waits(base: BaseModel) -> None:
+    engine = Engine(decode_threads=1, max_queue_images=128, max_image_pixels=1_000_000)
+    with pytest.raises(ImageRefusedError, match="1001 x 1001 is over 1,000,000 pixels") as refused:
+        run(engine.embed_images(served(base), [blank(1000), blank(1001)]))
+    assert (refused.value.index, refused.value.code) == (1, "image_undecodable")
+    run(engine.embed_images(served(base), [blank(1000)]))
+    engine.close()
+
+
+def test_images_that_take_long_to_decode_are_counted_by_their_pixels(base: BaseModel) -> None:
+    engine = Engine(decode_threads=2, max_queue_images=128, max_queue_megapixels=4)
+    gate = Gate(base.visual)
+    model, large, single = served(base, gate), [blank(1000)] * 3, [blank(1500)]
+
+    async def ask() -> None:
+        first = asyncio.create_task(engine.embed_images(model, large, caller="a"))
+        await until(gate.entered.is_set)
+        with pytest.raises(QueueFullError, match="3 megapixels are waiting"):
+            await engine.embed_images(model, single, caller="a")
+        assert engine.admission.num_images == 3
+        small = asyncio.create_task(engine.embed_images(model, IMAGES, caller="a"))
+        gate.opened.set()
+        assert [len(features) for features in await asyncio.gather(first, small)] == [3, 10]
+        assert len(await engine.embed_images(model, large * 2, caller="a")) == 6  # alone, as many as there are
+
+    run(ask())
+    engine.close()
+
+
+def test_labels_of_whoever_is_late_or_has_gone_are_not_encoded(base: BaseModel) -> None:
+    engine = Engine(decode_threads=1, max_queue_images=128)
+    gate = TextGate(base.tokenizer)
+    model = served(gate.before(base))
+
+    async def score(name: str, deadline: float | None = None) -> Any:
+        labels = tuple(f"{name} {number}" for number in range(100))
+        return await engine.score(model, IMAGES[:1], labels, ("{}",), deadline=deadline)
+
+    async def ask() -> None:
+        tasks = [asyncio.create_task(score(f"gone{number}")) for number in range(5)]
+        await until(lambda: gate.slices)
+        late = [score("late", time.monotonic() + 0.05), engine.embed_texts(model, ["late"], deadline=time.monotonic())]
+        told = await asyncio.gather(*late, return_exceptions=True)
+        assert [type(each) for each in told] == [DeadlineExceededError] * 2
+        assert engine.is_pressed
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        gate.open()
+        assert (await score("kept")).cosines.shape == (1, 100)
+        await until(lambda: engine.texts.num_texts == 0)
+
+    run(ask())
+    assert [texts[0] for texts in gate.slices] == ["gone0 0", *(f"kept {32 * index}" for index in range(4))]
+    assert len(engine.heads) == 1
+    engine.close()

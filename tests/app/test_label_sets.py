@@ -15,6 +15,7 @@ from registry.database import Database
 from registry.errors import NotFoundError
 from registry.label_sets import LabelSets
 from tests.app.asking import POSTS, post_json
+from tests.app.test_leaving import wait_for
 from tests.app.world import World, add_ready_dataset, check_problem
 from tests.builders import digit_pngs
 
@@ -88,7 +89,8 @@ def test_a_stored_set_is_answered_like_its_labels_in_every_form(client: TestClie
 
 
 def test_the_head_is_built_when_the_set_is_stored(world: World) -> None:
-    heads = world.services.engine.heads
+    heads, texts = world.services.engine.heads, world.services.engine.texts
+    wait_for(lambda: texts.is_idle)
     before = len(heads)
     identifier = store(world.client, ["a set that nobody asked for yet"])
     assert len(heads) == before + 1

@@ -1,5 +1,6 @@
 """Clients that go before they are answered, and a process that goes."""
 
+import dataclasses
 import http.client
 import io
 import os
@@ -10,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.app.conftest import free_port
+from tests.app.gate import TextGate
 from tests.app.world import World, open_world, serve
 from tests.builders import digit_pngs
 
@@ -33,8 +35,8 @@ def slow_image() -> bytes:
     return out.getvalue()
 
 
-def body(image: bytes, num_images: int, labels: str = "ab") -> tuple[bytes, dict[str, str]]:
-    """A form with so many images and labels of one letter."""
+def body(image: bytes, num_images: int, labels: Sequence[str] = "ab") -> tuple[bytes, dict[str, str]]:
+    """A form with so many images and labels, of one letter if they are a string."""
     parts = [f'--x\r\nContent-Disposition: form-data; name="candidate_labels"\r\n\r\n{label}\r\n' for label in labels]
     file = b'--x\r\nContent-Disposition: form-data; name="images"; filename="i.png"\r\n\r\n' + image + b"\r\n"
     data = "".join(parts).encode() + file * num_images + b"--x--\r\n"
@@ -72,6 +74,31 @@ def test_a_client_that_goes_frees_its_place_and_its_images_are_not_worked_on(
         assert num_batches(world) <= batches + 2
         text = world.client.get("/metrics").text
         assert f'paintbox_http_requests_total{{method="POST",route="{path}",status="499"}} 1.0' in text
+
+
+def test_labels_of_500_clients_who_have_gone_are_not_encoded(tmp_path: Path) -> None:
+    with open_world(tmp_path) as world, serve(world) as url:
+        engine = world.services.engine
+        gate, model = TextGate(world.base.tokenizer), engine.require_served()
+        engine.swap(dataclasses.replace(model, base=gate.before(model.base)))
+        address = ("127.0.0.1", urlsplit(url).port or 0)
+        for number in range(10):
+            with ExitStack() as stack:
+                for client in range(50):
+                    data, headers = body(SMALL, 1, [f"{number} {client} {label}" for label in range(10)])
+                    lines = [f"{name}: {value}\r\n" for name, value in {"Host": "127.0.0.1", **headers}.items()]
+                    head = f"POST /v1/classify HTTP/1.1\r\n{''.join(lines)}\r\n".encode()
+                    stack.enter_context(socket.create_connection(address)).sendall(head + data)
+                wait_for(lambda: engine.admission.num_images == 50)
+            wait_for(lambda: engine.admission.num_images == 0)
+        assert engine.texts.num_texts == 500 * 10 * 3
+        gate.open()
+        data, headers = body(SMALL, 1, ["new", "labels"])
+        assert world.client.post("/v1/classify", content=data, headers=headers).status_code == 200
+        wait_for(lambda: engine.texts.num_texts == 0)
+        assert sum(map(len, gate.slices)) <= 32 + 2 * 3
+        assert "paintbox_inference_queue_texts 0.0" in world.client.get("/metrics").text.splitlines()
+        assert world.client.get("/v1/system").json()["queued_texts"] == 0
 
 
 @pytest.fixture

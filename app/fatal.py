@@ -1,0 +1,23 @@
+"""The end of a process whose device is lost: whoever supervises it starts another one, which gets a new context."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import structlog
+
+STATUS = 70
+_LOG_SECONDS = 0.5
+_log = structlog.get_logger(__name__)
+
+
+def end_process(error: Exception) -> None:
+    """Log the error and end the process at once: after such an error every call of the device fails.
+
+    Args:
+        error: What the device said.
+    """
+    _log.critical("device lost; the process ends", error=f"{type(error).__name__}: {str(error)[:500]}")
+    time.sleep(_LOG_SECONDS)  # until the log is written by its own thread
+    os._exit(STATUS)
