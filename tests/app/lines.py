@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
 from app.serving.line import Batch, Decoding, Forwarding, Line
@@ -15,6 +16,20 @@ from paint_core.probe import probe_images
 
 SHORT, LONG = 0.0, 0.05
 """Seconds that an image costs a core: next to nothing, and as much as ViT-B/32's."""
+
+
+class Clock:
+    """What the line takes for `time`, and stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        for module in ("line", "encoded"):
+            monkeypatch.setattr(f"app.serving.{module}.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    perf_counter = monotonic
 
 
 def served(base: BaseModel, image_seconds: float = SHORT) -> ServedModel:
