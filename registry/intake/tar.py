@@ -57,17 +57,26 @@ class _Effort:
 
     def __init__(self, limits: ArchiveLimits, at_once: int | None) -> None:
         self._most = limits.max_members
-        self._at_once = limits.max_members if at_once is None else at_once
+        self._at_once = at_once
         self._num_headers = 0
+        self._num_members = 0
         self._num_bytes = 0
 
-    def add(self, num_bytes: int) -> None:
-        """Count a header, and the bytes of an extended one; raise if it is one too many."""
-        self._num_headers += 1
+    def add_extended(self, num_bytes: int) -> None:
+        """Count an extended header and its bytes; raise if it is one too many."""
         self._num_bytes += num_bytes
+        self._add_header()
+
+    def add_member(self) -> None:
+        """Count a member's own header; raise if it is one too many."""
+        self._num_members += 1
+        self._add_header()
+
+    def _add_header(self) -> None:
+        self._num_headers += 1
         if self._is_over(self._most):
             raise _too_many(self._most)
-        if self._is_over(self._at_once):
+        if self._at_once is not None and (self._num_members > self._at_once or self._is_over(self._at_once)):
             raise LargeArchiveError
 
     def _is_over(self, num_members: int) -> bool:
@@ -111,10 +120,10 @@ def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = No
         offset += BLOCK
         if kind in _EXTENDED:
             _read_extended(file, kind, offset, size, end, pending)
-            effort.add(size)
+            effort.add_extended(size)
             offset += _padded(size)
             continue
-        effort.add(0)
+        effort.add_member()
         member = _member(block, kind, offset, size if pending.num_bytes is None else pending.num_bytes, pending)
         pending = _Pending()
         _check_member(member, names, limits)
