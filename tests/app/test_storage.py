@@ -78,7 +78,8 @@ def test_below_the_floor_nothing_is_added_and_no_body_is_read(low: World, method
 
     headers = TUS | {"Upload-Length": "5", "Upload-Offset": "0", "Content-Type": PART}
     before = sorted(low.services.settings.data_dir.rglob("*"))
-    answer = low.client.request(method, path, content=body() if method != "GET" else None, headers=headers)
+    has_body = method != "GET" and not path.endswith(("/v1/uploads", "/retry"))  # others are refused a body at once
+    answer = low.client.request(method, path, content=body() if has_body else None, headers=headers)
     assert "Delete" in check_problem(answer, 507, "storage_full")["next"]
     assert read == []
     assert sorted(low.services.settings.data_dir.rglob("*")) == before
