@@ -136,7 +136,8 @@ def little_memory(more_bytes: int) -> Iterator[None]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_a_version_for_which_there_is_no_memory_is_refused_and_loads_once_there_is(tmp_path: Path) -> None:
-    wide = {**towers.VIT, "layers": 1, "mlp_ratio": 10_240.0}  # two tensors of 42 MB: malloc asks the system for each
+    # Two of its tensors take 50 MB: malloc asks the system for each.
+    wide = {**towers.VIT, "layers": 1, "width": 1024, "head_width": 64, "mlp_ratio": 12.0}
     towers.random_base(tmp_path / "model", wide)
     with open_world(tmp_path, bases=(f"local-dir:{tmp_path / 'model'}",)) as world:
         version, _ = add_version(world.services, world.base, seed=24, coefficient=0.01)
