@@ -18,7 +18,7 @@ from tests.mutations.consumers import CONSUMERS, empty
 from tests.mutations.guard import Guard
 
 HANG_SECONDS = 10.0
-_START_SECONDS = 120.0
+_START_SECONDS, _STOP_SECONDS = 120.0, 3.0
 _MEMORY_BYTES = 4 << 30
 
 
@@ -107,9 +107,10 @@ class _Reader:
 
     def close(self) -> None:
         """End the process."""
+        self._pipe.close()  # which tells it to end
+        self._process.join(_STOP_SECONDS)
         self._process.kill()
         self._process.join()
-        self._pipe.close()
 
 
 def _serve(kind: str, seed: int, root: Path, pipe: Connection) -> None:
