@@ -91,6 +91,11 @@ class JobLists(Repository):
         rows = self._session.execute(select(JobRow.id, last, *shown).where(JobRow.id.in_(ids)))
         return {row[0]: (tuple(row[2:]), row[1] or 0) for row in rows}
 
+    def request_id(self, job_id: str) -> str | None:
+        """Return the id of the request that queued a job, as the API's log has it; None if no request did."""
+        queued = next(iter(self.events(job_id, limit=1)), None)
+        return (queued.data or {}).get("request_id") if queued is not None else None
+
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
         """Return the job's events with ids above `after`, oldest first."""
         query = select(JobEventRow).where(JobEventRow.job_id == job_id, JobEventRow.id > after)

@@ -21,6 +21,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
+import structlog
 from sqlalchemy import CursorResult, and_, or_, select, update
 
 from registry.attempts import Attempts
@@ -82,7 +83,8 @@ class Jobs(Families):
         )
         self._session.add(job)
         self._session.flush()
-        self.add_event(job.id, "queued")
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        self.add_event(job.id, "queued", data={"request_id": request_id} if request_id else None)
         return job
 
     def request_cancel(self, job_id: str) -> JobRow:

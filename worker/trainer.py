@@ -91,7 +91,9 @@ def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[
     """Return what the step of the job is handed, and the job's kind."""
     database = Database(settings.resolved_database_url)
     with database.read() as session:
-        job = Jobs(session).get(lease.job_id)
+        job, request_id = Jobs(session).get(lease.job_id), Jobs(session).request_id(lease.job_id)
+    if request_id is not None:
+        structlog.contextvars.bind_contextvars(request_id=request_id)
     run = Run(
         subject_id=job.subject_id,
         checkpoint=job.checkpoint or {},

@@ -18,6 +18,7 @@ from app.logs import LateStream, set_up_logging
 from app.main import create_app
 from app.queue import MemoryDoorbell
 from app.settings import AppSettings
+from registry.jobs import Jobs
 from tests.app.world import LOCAL, add_ready_dataset
 
 BOOTSTRAP = "canary0123456789abcdef0123456789"
@@ -77,6 +78,8 @@ def test_whatever_is_logged_on_the_way_carries_both_ids(
     queued, request = lines(written, "asks")
     assert (queued["event"], queued["key_id"], queued["job_id"]) == ("patch queued", key["id"], job["id"])
     assert request["event"] == "request"
+    with services.database.read() as session:  # a trainer binds it to every line of its log
+        assert Jobs(session).request_id(job["id"]) == "asks"
 
 
 def test_a_request_without_a_key_says_nothing_of_one(client: TestClient, written: io.StringIO) -> None:
