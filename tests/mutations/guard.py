@@ -33,7 +33,7 @@ class Guard:
             self._seen.append(f"{event} {args[:2]!r:.200}")
         elif event == "open" and args[2] & _WRITING and self._is_outside(args[0]):
             self._seen.append(f"opens {args[0]!r:.200} to write")
-        elif event in _CHANGES and any(map(self._is_outside, _paths(args))):
+        elif event in _CHANGES and any(map(self._is_outside, _paths(args[event == "os.symlink" :]))):
             self._seen.append(f"{event} {args[:2]!r:.200}")
 
     def _is_outside(self, path: Any) -> bool:
