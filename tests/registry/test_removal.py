@@ -201,7 +201,7 @@ def test_a_deleted_patch_takes_its_jobs_its_key_and_what_they_stored(database: D
     task = _set(database, "task")
     patch_id, job_id = _patch(database, task)
     with database.write() as session:
-        IdempotencyKeys(session).keep("key", "0" * 64, patch_id)
+        IdempotencyKeys(session).keep("me", "key", "0" * 64, patch_id)
         with pytest.raises(ConflictError, match=f"{job_id}.*cancel"):
             Removal(session).delete_patch(patch_id)
     vector, curve = blobs.put_bytes(b"vector"), blobs.put_bytes(b"curve")
@@ -212,7 +212,7 @@ def test_a_deleted_patch_takes_its_jobs_its_key_and_what_they_stored(database: D
     with database.read() as session:
         assert session.get(PatchRow, patch_id) is None
         assert session.get(JobRow, job_id) is None
-        assert IdempotencyKeys(session).find("key", "0" * 64) is None
+        assert IdempotencyKeys(session).find("me", "key", "0" * 64) is None
     assert _collect(database, blobs).blobs == {vector: 6, curve: 5}
 
 

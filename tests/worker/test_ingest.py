@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from paint_core.models import BaseModel
 from registry.contract import JobStatus
 from registry.datasets import DatasetOptions
 from registry.shards import read_shard
-from registry.tables import DatasetRow
+from registry.tables import DatasetRow, JobAttemptRow
 from tests.builders import WORDS, digit_pngs
 from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
 from tests.worker.conftest import Installation, install
@@ -162,9 +163,11 @@ def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is
     small.database.close()
 
 
-def test_an_upload_that_would_fill_the_disk_fails_and_says_why(tmp_path: Path, starter: BaseModel) -> None:
+def test_an_upload_that_would_fill_the_disk_waits_for_room_and_says_why(tmp_path: Path, starter: BaseModel) -> None:
     low = install(tmp_path / "data", starter, min_free_bytes=1 << 60)
     dataset = low.ingest(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
-    job = low.job(dataset.job_id)
-    assert (dataset.state, job.error_code) == ("failed", "storage_full")
+    with low.database.read() as session:
+        causes = session.scalars(select(JobAttemptRow.cause).where(JobAttemptRow.job_id == dataset.job_id)).all()
+    assert (dataset.state, low.job(dataset.job_id).status) == ("ingesting", "queued")
+    assert causes == ["disk_full"]
     low.database.close()
