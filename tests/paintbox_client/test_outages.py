@@ -92,9 +92,11 @@ def test_the_command_follows_a_job_across_an_outage(served: Served, tmp_path: Pa
         relay.cut()
         until(lambda: not relay.answers)
         served.succeed(lease)
-        out, err = follower.communicate(timeout=60)
+        assert follower.stderr is not None
+        with follower:  # not `communicate`, which passes over what `readline` has read ahead
+            told += follower.stdout.readlines()
+            err = follower.stderr.read()
     assert follower.returncode == 0, err
-    told += out.splitlines()
     assert [line.split()[2] for line in told] == ["queued", "started", "succeeded"]
     assert err.count("trying again") == 1
     assert "No Paintbox service answers" not in err
