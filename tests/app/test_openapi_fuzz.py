@@ -25,7 +25,10 @@ CHECKS = (
     "unsupported_method",
 )
 # 504 is what a request that allows itself a millisecond deserves
-CONFIGURATION = 'checks.not_a_server_error.expected-statuses = ["2XX", "3XX", "4XX", 504]'
+CONFIGURATION = f"""
+hooks = {json.dumps(str(Path(__file__).with_name("fuzz_hooks.py")))}
+checks.not_a_server_error.expected-statuses = ["2XX", "3XX", "4XX", 504]
+"""
 
 
 def fill(world: World) -> None:
