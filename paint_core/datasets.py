@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from paint_core.errors import DatasetError, EmptySplitError, ImageDecodeError
 from paint_core.image_store import ImageStore, Scratch
+from paint_core.pictures import DECODER, DEFAULT_MAX_PIXELS
 from paint_core.preprocess import Preprocess
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_IMAGE_SUFFIXES = {
+    *{".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"},
+    *{".ppm", ".pgm", ".pbm", ".pnm"},
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +84,10 @@ def decode_all(
     classnames: Sequence[str],
     on_progress: Callable[[int], None] | None = None,
     scratch: Scratch | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    decoder: int = DECODER,
 ) -> LabelledImages:
     """The decoded pictures, in the order of the items.
 
@@ -88,6 +97,9 @@ def decode_all(
         classnames: C names that the labels index.
         on_progress: called in this thread with the number of pictures done; may raise to stop.
         scratch: where a split goes that is too large for memory; None keeps it there.
+        names: what errors call the items; None counts them.
+        max_pixels: limit on a picture's width times height.
+        decoder: of `Preprocess.decode`.
 
     Returns:
         The split.
@@ -99,7 +111,8 @@ def decode_all(
     """
     store = ImageStore(preprocess.size, operator.length_hint(items), scratch)
     labels: list[int] = []
-    for picture, label in _decode_in_order(items, preprocess):
+    decode = partial(preprocess.decode, max_pixels=max_pixels, decoder=decoder)
+    for picture, label in _decode_in_order(items, decode, names):
         store.append(picture)
         labels.append(label)
         if on_progress is not None:
@@ -108,7 +121,7 @@ def decode_all(
 
 
 def _decode_in_order(
-    items: Iterable[tuple[bytes, int]], preprocess: Preprocess
+    items: Iterable[tuple[bytes, int]], decode: Callable[[bytes], NDArray[np.uint8]], names: Sequence[str] | None
 ) -> Iterator[tuple[NDArray[np.uint8], int]]:
     num_threads = os.cpu_count() or 1
     waiting: deque[tuple[Future[NDArray[np.uint8]], int]] = deque()
@@ -120,13 +133,14 @@ def _decode_in_order(
         try:
             picture = future.result()
         except ImageDecodeError as error:
-            raise ImageDecodeError(f"item {num_done}: {error}") from error
+            name = f"item {num_done}" if names is None else names[num_done]
+            raise ImageDecodeError(f"{name}: {error}") from error
         num_done += 1
         return picture, label
 
     with ThreadPoolExecutor(num_threads, thread_name_prefix="decode") as pool:
         for image_bytes, label in items:
-            waiting.append((pool.submit(preprocess.decode, image_bytes), label))
+            waiting.append((pool.submit(decode, image_bytes), label))
             if len(waiting) >= 4 * num_threads:
                 yield take()
         while waiting:
@@ -189,4 +203,5 @@ def load_image_folder(path: Path | str, preprocess: Preprocess) -> LabelledImage
         if file.suffix.lower() in _IMAGE_SUFFIXES
     ]
     items = ((file.read_bytes(), label) for file, label in files)
-    return decode_all(items, preprocess, [folder.name for folder in folders])
+    names = [str(file.relative_to(root)) for file, _ in files]
+    return decode_all(items, preprocess, [folder.name for folder in folders], names=names)

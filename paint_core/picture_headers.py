@@ -21,12 +21,43 @@ _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
+_APP1, _APP2 = 0xE1, 0xE2
+_EXIF, _PROFILE = b"Exif\0\0", b"ICC_PROFILE\0"
 _METADATA = frozenset({0xFE, *range(0xE1, 0xEE), 0xEF})  # APP0 and APP14 say which colours the picture is in
 _MAX_SEGMENTS, _MOST_FILL_BYTES = 1000, 1 << 12
 _MAX_TIFF_ENTRIES = 1000
 _TIFF_SIDES = (256, 257)
 _TIFF_BYTES, _TIFF_NUMBERS = frozenset({1, 2, 6, 7}), {3: "H", 4: "L", 16: "Q"}
 _USUAL_SCANS, _LOOKED_AT_BYTES = 10, 1 << 14
+
+
+_PPM = re.compile(rb"P[1-6Ff](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+_MOST_PPM_BYTES = 1 << 12
+_OTHER_STARTS = {
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"\0\0\1\0": "ICO",
+    b"%!PS": "PostScript",
+    b"gimp xcf": "GIMP",
+    b"v/1\1": "OpenEXR",
+    b"SIMPLE  =": "FITS",
+    b"qoif": "QOI",
+    b"PK\3\4": "a zip archive",
+}
+_OTHER_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "Canon raw",
+}
+"""By the brand of a file of ISO's base media format."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +88,7 @@ def read_header(data: bytes) -> Header | None:
     """What the header of a picture file says.
 
     Args:
-        data: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        data: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
 
     Returns:
         The header; None if it cannot be read, and then most likely the picture cannot be, either.
@@ -73,25 +104,50 @@ def read_header(data: bytes) -> Header | None:
     return Header(*size, work=size[0] * size[1] / 1e6) if size is not None else None
 
 
-def without_metadata(data: bytes) -> bytes:
-    """A JPEG without comments, EXIF, colour profiles and previews, which Pillow would parse and nobody reads.
+def name_other_format(data: bytes) -> str | None:
+    """What a file is, if it is of a kind that people take for a picture and that is not read."""
+    if data[4:8] == b"ftyp":
+        return _OTHER_BRANDS.get(data[8:12], "a video")
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    start = data[:64].lstrip()
+    return next((kind for magic, kind in _OTHER_STARTS.items() if start.startswith(magic)), None)
+
+
+def split_metadata(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+    """A JPEG without comments, EXIF, colour profiles and previews, and what of these a viewer needs.
+
+    Pillow would parse all of them, in as many steps as the file has parts.
 
     Args:
         data: a JPEG file.
 
     Returns:
-        A file with the same picture; the very same bytes if the header cannot be read.
+        A file with the same picture, the very same bytes if the header cannot be read; and `exif` and `icc_profile`
+        where the file has them, as Pillow calls them.
     """
-    kept = [data[:2]]
+    kept, exif = [data[:2]], b""
+    profile: dict[int, bytes] = {}
     try:
         for marker, begin, end in _segments(data):
             if marker == _START_OF_SCAN:
-                return b"".join((*kept, data[begin:]))
+                return b"".join((*kept, data[begin:])), _metadata(exif, profile)
             if marker not in _METADATA:
                 kept.append(data[begin:end])
+            elif marker == _APP1 and not exif and data.startswith(_EXIF, begin + 4):
+                exif = data[begin + 4 : end]
+            elif marker == _APP2 and data.startswith(_PROFILE, begin + 4):
+                profile[data[begin + 16]] = data[begin + 18 : end]
     except IndexError:
         pass
-    return data
+    return data, {}
+
+
+def _metadata(exif: bytes, profile: dict[int, bytes]) -> dict[str, bytes]:
+    found = {"exif": exif} if exif else {}
+    if profile:
+        found["icc_profile"] = b"".join(part for _, part in sorted(profile.items()))
+    return found
 
 
 def _read_size(data: bytes) -> tuple[int, int] | None:
@@ -106,7 +162,8 @@ def _read_size(data: bytes) -> tuple[int, int] | None:
         return abs(width), abs(height)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _read_webp_size(data)
-    return None
+    found = _PPM.match(data, 0, _MOST_PPM_BYTES)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _read_webp_size(data: bytes) -> tuple[int, int] | None:

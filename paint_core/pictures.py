@@ -17,10 +17,14 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from paint_core.errors import ImageDecodeError
-from paint_core.picture_headers import SCAN, read_header, without_metadata
+from paint_core.picture_headers import SCAN, name_other_format, read_header, split_metadata
+from paint_core.shown import as_shown, find_transform
 
-ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 DEFAULT_MAX_PIXELS = 50_000_000
+DECODER = 2
+"""What pixels are read from a file: 2, those that a viewer shows (`paint_core.shown`); 1, as open_clip reads them. Data
+sets name theirs, since what was trained and measured with decoder 1 keeps its meaning."""
 MAX_ASPECT = 200
 """Longest side over shortest of a picture that any model's resize can take in reasonable memory."""
 
@@ -30,8 +34,13 @@ _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 1_000_000_000
 """Pixels times scans of a JPEG: about a second. An encoder's 10 scans are possible up to 100 megapixels."""
 
-_MAX_RLE_PIXELS = 2_000_000
-"""Pixels of a BMP whose runs Pillow decodes in Python, one by one."""
+_MAX_PYTHON_PIXELS = 2_000_000
+"""Pixels that Pillow decodes in Python, one by one."""
+_IN_PYTHON = {
+    "bmp_rle": "run-length encoded BMP: save it without compression",
+    "ppm": "PPM of unusual depth: save it with 8 bits a channel",
+    "ppm_plain": "PPM of text: save it as a binary one",
+}
 
 _MAX_PNG_PROFILES = 4  # one is allowed; others may be pixels that look like one
 _MAX_TIFF_VALUES = 250_000
@@ -70,7 +79,7 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     """The picture, still to be decoded; whatever goes wrong with it inside the context becomes one error.
 
     Args:
-        image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
+        image_bytes: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM (PGM, PBM) file.
         max_pixels: limit on width times height; never above Pillow's own limit (about 89 million).
 
     Yields:
@@ -80,8 +89,9 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         ImageDecodeError: not such a file, damaged, truncated, too large, or too much work to decode.
     """
     try:
-        data = _checked(image_bytes, max_pixels)
+        data, metadata = _checked(image_bytes, max_pixels)
         with _Metered(data) as file, Image.open(file, formats=ALLOWED_FORMATS) as image:
+            image.info.update(metadata)
             assert isinstance(image, ImageFile.ImageFile)
             _require_bounded(image, data, max_pixels)
             file.reads_left = _SPARE_READS + len(data) // _LEAST_PART_BYTES
@@ -89,13 +99,13 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     except ImageDecodeError:
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
-        raise ImageDecodeError(
-            f"not a readable picture ({type(error).__name__}): send a whole {', '.join(ALLOWED_FORMATS)} file"
-        ) from error
+        kind = name_other_format(image_bytes)
+        what = f"{kind}, which is not read" if kind else f"not a readable picture ({type(error).__name__})"
+        raise ImageDecodeError(f"{what}: send a whole {', '.join(ALLOWED_FORMATS)} file") from error
 
 
 def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
-    """The SHA-256 of what the whole picture shows, its size and RGB pixels, once it is known that it can be used.
+    """The SHA-256 of what the whole picture shows, its size, pixels and colours, once it is known that it can be used.
 
     Args:
         image_bytes: a picture file.
@@ -111,13 +121,16 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
         width, height = image.size
         if max(width, height) > MAX_ASPECT * min(width, height):
             raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
-        digest = hashlib.sha256(f"{width} {height} ".encode())
-        digest.update(as_eight_bits(image).convert("RGB").tobytes())
+        shown = as_shown(image)
+        digest = hashlib.sha256(f"{shown.width} {shown.height} ".encode())
+        digest.update(shown.convert("RGB").tobytes())
+        if find_transform(shown, image.info.get("icc_profile")) is not None:
+            digest.update(image.info["icc_profile"])
         return digest.digest()
 
 
 def as_eight_bits(image: Image.Image) -> Image.Image:
-    """The picture with eight bits a channel; Pillow by itself takes what is above 255 for white.
+    """The picture with eight bits a channel, as decoder 1 has it; Pillow by itself takes what is above 255 for white.
 
     As Pillow does with 16 bits of each colour, the higher eight are kept.
 
@@ -140,13 +153,14 @@ def as_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(255 - grey if is_negative else grey)
 
 
-def _checked(data: bytes, max_pixels: int) -> bytes:
-    """The file as Pillow may open it, if it does not show already that it is too much work."""
+def _checked(data: bytes, max_pixels: int) -> tuple[bytes, dict[str, bytes]]:
+    """The file as Pillow may open it and metadata that it shall not see, unless it is too much work already."""
     header = read_header(data)
+    metadata: dict[str, bytes] = {}
     if header is not None:
         _require_few_pixels(header.width, header.height, max_pixels)
     if data.startswith(b"\xff\xd8"):
-        data = without_metadata(data)
+        data, metadata = split_metadata(data)
         scans = data.count(SCAN) if header is not None and header.scans > 1 else 1
         if scans > _MAX_SCANS or (header is not None and scans * header.pixels > _MAX_SCANNED_PIXELS):
             raise ImageDecodeError(f"a JPEG of {scans} scans is too much work: save it as a baseline JPEG")
@@ -154,7 +168,7 @@ def _checked(data: bytes, max_pixels: int) -> bytes:
         raise ImageDecodeError("too many strips: save the picture in larger ones")
     elif data.count(b"iCCP") > _MAX_PNG_PROFILES:
         raise ImageDecodeError("several colour profiles: save the picture with one or none")
-    return data
+    return data, metadata
 
 
 def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
@@ -164,10 +178,9 @@ def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -
     boxes = [tile.extents for tile in image.tile if tile.extents is not None]
     if sum((right - left) * (lower - upper) for left, upper, right, lower in boxes) > _MAX_BANDS * width * height:
         raise ImageDecodeError("parts that overlap: save the picture again with another program")
-    if image.tile and image.tile[0].codec_name == "bmp_rle" and width * height > _MAX_RLE_PIXELS:
-        raise ImageDecodeError(
-            f"{width} x {height} is too large for a run-length encoded BMP: save it without compression"
-        )
+    codec = image.tile[0].codec_name if image.tile else ""
+    if codec in _IN_PYTHON and width * height > _MAX_PYTHON_PIXELS:
+        raise ImageDecodeError(f"{width} x {height} is too large for a {_IN_PYTHON[codec]}")
     if isinstance(image, TiffImageFile):
         _require_plain_parts(image, data, max_pixels)
         image.is_animated = True  # so that it does not parse directories of EXIF, which nobody reads
@@ -193,5 +206,6 @@ def _require_plain_parts(image: TiffImageFile, data: bytes, max_pixels: int) -> 
 
 
 def _require_few_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels):
-        raise ImageDecodeError(f"{width} x {height} is over {max_pixels:,} pixels: shrink the picture")
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    if width * height > limit:
+        raise ImageDecodeError(f"{width} x {height} is over {limit:,} pixels: shrink the picture")

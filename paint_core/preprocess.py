@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.transform import MaybeToTensor, PreprocessCfg, image_transform_v2
+from open_clip.transform import MaybeConvertMode, MaybeToTensor, PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, Resize
 from torchvision.transforms.functional import pil_modes_mapping
 
 from paint_core.errors import ImageDecodeError, ModelRefError
-from paint_core.pictures import DEFAULT_MAX_PIXELS, as_eight_bits, open_picture
+from paint_core.pictures import DECODER, DEFAULT_MAX_PIXELS, as_eight_bits, open_picture
+from paint_core.shown import as_shown, orientation_of, to_srgb
 
 _LEAST_REDUCED = 1.5
 """Sides that a JPEG decoded at reduced scale keeps for the model's own resize, as a multiple of the model's. Over 120
 photographs the starter's features had a cosine of at least 0.9997 with those of the plain path, and 0.9977 at 1.0."""
+_SWAPPED = 4
+"""EXIF orientations above it exchange the sides of the picture."""
+_FLIPPED = {2: (True, False), 3: (True, True), 4: (False, True), 6: (True, False), 7: (True, True), 8: (False, True)}
+"""Orientations that show the last column or row first."""
 
 
 class Preprocess:
@@ -49,7 +54,7 @@ class Preprocess:
         self._resize_mode = cfg.resize_mode
         steps = image_transform_v2(cfg, is_train=False).transforms
         border = next(index for index, step in enumerate(steps) if isinstance(step, MaybeToTensor))
-        self._to_square_rgb = Compose(steps[:border])
+        self._to_square = Compose([step for step in steps[:border] if not isinstance(step, MaybeConvertMode)])
         self._resize = next((step for step in steps[:border] if isinstance(step, Resize)), None)
 
     @cached_property
@@ -64,12 +69,16 @@ class Preprocess:
         return hash(self.config_json)
 
     def decode(
-        self, image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS, reduced: bool = False
+        self,
+        image_bytes: bytes,
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        reduced: bool = False,
+        decoder: int = DECODER,
     ) -> NDArray[np.uint8]:
         """The picture as the model sees it, before normalisation.
 
-        The first frame counts. Like open_clip, it neither applies the EXIF orientation nor blends transparency: alpha
-        is dropped. Of channels of 16 bits the higher eight are kept.
+        The first frame counts, as a viewer shows it: see `paint_core.shown`.
 
         Args:
             image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -78,6 +87,8 @@ class Preprocess:
             reduced: whether a JPEG that is much larger than the model's input may be decoded at a half, a quarter or an
                 eighth of its size, which costs less and moves features by a cosine of less than 0.001. For serving:
                 what is trained and measured with is decoded whole.
+            decoder: 1 reads pixels as open_clip does, of which earlier data sets are: neither turned nor on white, of
+                channels of 16 bits the higher eight.
 
         Returns:
             uint8 [S, S, 3].
@@ -87,8 +98,12 @@ class Preprocess:
         """
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)
+            if decoder != DECODER:
+                return np.array(self._to_square(as_eight_bits(image)).convert("RGB"), dtype=np.uint8)
             square = self._reduce(image) if reduced else None
-            return np.array(square if square is not None else self._to_square_rgb(as_eight_bits(image)), dtype=np.uint8)
+            if square is None:
+                square = self._to_square(as_shown(image))
+            return np.array(to_srgb(square, image.info.get("icc_profile")), dtype=np.uint8)
 
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
@@ -110,7 +125,7 @@ class Preprocess:
         return batch.sub_(mean).div_(std).to(dtype)
 
     def _reduce(self, image: Image.Image) -> Image.Image | None:
-        """What the model sees of a JPEG decoded at a fraction of its size; None: it is not to be, or is none."""
+        """The square of a JPEG decoded at a fraction of its size, in the colours of the file; None: it is not to be."""
         if self._resize is None or self._resize_mode != "shortest":
             return None
         size = image.size
@@ -120,10 +135,15 @@ class Preprocess:
             return None
         # The last row and column of a reduced JPEG may lie partly outside the picture: only the drafted box is inside.
         inside = drafted[1][2:]
+        shown, turn = as_shown(image), orientation_of(image)
+        swaps, flips = turn > _SWAPPED, _FLIPPED.get(turn, (False, False))
+        if swaps:
+            size, inside = size[::-1], inside[::-1]
+        outside = [whole - end if flip else 0.0 for whole, end, flip in zip(shown.size, inside, flips, strict=True)]
         spans = [self._span(side, min(size), end) for side, end in zip(size, inside, strict=True)]
-        box = (spans[0][0], spans[1][0], spans[0][1], spans[1][1])
-        square = image.resize((self.size, self.size), pil_modes_mapping[self._resize.interpolation], box=box)
-        return square if square.mode == "RGB" else square.convert("RGB")
+        (left, right), (top, bottom) = ((skip + a, skip + b) for skip, (a, b) in zip(outside, spans, strict=True))
+        box = (left, top, right, bottom)
+        return shown.resize((self.size, self.size), pil_modes_mapping[self._resize.interpolation], box=box)
 
     def _span(self, side: int, short: int, end: float) -> tuple[float, float]:
         """What torchvision's Resize and CenterCrop leave of a side, on a scale that goes up to `end`."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paint_core.errors import ImageDecodeError
-from paint_core.picture_headers import read_header, without_metadata
+from paint_core.picture_headers import read_header, split_metadata
 from paint_core.pictures import ALLOWED_FORMATS, check_picture, open_picture
 from paint_core.preprocess import Preprocess
 from tests.paint_core import hostile_pictures as hostile
@@ -35,6 +35,12 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "colour profiles": (lambda: hostile.png_of_chunks(PROFILE * 20), "several colour profiles"),
     "comments": (lambda: hostile.gif_of_blocks(5_000), PARTS),
     "runs": (lambda: hostile.bmp_of_runs(2_000, 1_100), "run-length"),
+    "a PPM of text": (
+        lambda: b"P2 # a comment\n2000 1100 255\n" + b"0 " * 9,
+        "2000 x 1100 is too large for a PPM of text",
+    ),
+    "a PPM of 16 bits": (lambda: b"P6 2000 1100 65535\n" + bytes(99), "too large for a PPM of unusual depth"),
+    "a large PPM": (lambda: b"P5\n9000 9000\n255\n", "9000 x 9000 is over 50,000,000 pixels"),
     "strips": (lambda: hostile.tiff_of_strips(130_000), STRIPS),
     "overlapping strips": (lambda: hostile.tiff_of_overlapping_strips(100, 64), "parts that overlap"),
     "a huge tile": (lambda: hostile.tiff_of_a_huge_tile(8_000), "over 50,000,000 pixels"),
@@ -56,7 +62,7 @@ def test_scans_of_a_preview_are_not_counted_and_a_progressive_jpeg_is_read_as_ev
     picture = tiny.noise((70, 50))
     file = tiny.png(picture, "JPEG", progressive=True)
     preview = b"\xff\xe1" + struct.pack(">H", 2 + 400) + b"\xff\xda" * 200
-    expected = np.array(PLAIN._to_square_rgb(Image.open(io.BytesIO(file))))
+    expected = np.array(PLAIN._to_square(Image.open(io.BytesIO(file))))
     assert (PLAIN.decode(file) == expected).all()
     assert (PLAIN.decode(file[:2] + preview + file[2:]) == expected).all()
 
@@ -67,15 +73,16 @@ def test_directories_of_metadata_are_not_read() -> None:
     exif[0x010F] = "a camera"
     file = tiny.png(tiny.noise((9, 9)), "JPEG", exif=exif, icc_profile=bytes(100), comment=b"hello")
     with open_picture(file) as picture:
-        assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
-    assert len(without_metadata(file)) < len(file) - 150
+        assert picture.info.keys() <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "exif", "icc_profile"}
+    assert len(split_metadata(file)[0]) < len(file) - 150
 
 
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_a_jpeg_that_is_cut_or_changed_is_a_jpeg_without_metadata_or_left_alone(junk: bytes, place: int) -> None:
     file = tiny.png(tiny.noise((20, 20)), "JPEG", comment=b"hello")
     changed = file[:2] + junk + file[min(place, len(file)) :]
-    assert without_metadata(changed) in changed or len(without_metadata(changed)) <= len(changed)
+    found, metadata = split_metadata(changed)
+    assert len(found) + sum(map(len, metadata.values())) <= len(changed)
     read_header(changed)
 
 
@@ -162,18 +169,43 @@ def test_the_same_picture_with_more_bits_is_a_duplicate() -> None:
     assert check_picture(exact) == check_picture(tiny.png(Image.fromarray(GREY)))
 
 
-@pytest.mark.parametrize(
-    "picture",
-    [
-        Image.fromarray(GREY.astype(np.float32) / 255),
-        Image.fromarray(np.full((8, 8), np.nan, np.float32)),
-        Image.fromarray(GREY.astype(np.int32) * 1000),
-    ],
-)
-def test_numbers_of_which_nobody_knows_what_is_white_are_refused(picture: Image.Image) -> None:
+OTHERS = {
+    b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "HEIC",
+    b"\0\0\0\x1cftypavif\0\0\0\0avifmif1": "AVIF",
+    b"\0\0\0\x18ftypisom\0\0\2\0": "a video",
+    b"\xff\x0a\xfa\x7f\x01": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b" \n<svg xmlns='http://www.w3.org/2000/svg'/>": "SVG",
+    bytes(128) + b"DICM": "DICOM",
+    b"<!DOCTYPE html>": "a web page",
+}
+
+
+@pytest.mark.parametrize("data", OTHERS, ids=OTHERS.values())
+def test_a_picture_of_another_format_is_refused_by_its_name(data: bytes) -> None:
     for refuse in (check_picture, PLAIN.decode):
-        with pytest.raises(ImageDecodeError, match="8 or 16 bits"):
-            refuse(tiny.png(picture, "TIFF"))
+        with pytest.raises(ImageDecodeError, match=f"^{OTHERS[data]}, which is not read: send a whole JPEG"):
+            refuse(data + bytes(100))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "I;16"])
+def test_a_portable_pixmap_is_read_and_tells_its_size(mode: str) -> None:
+    picture = tiny.noise((40, 30), "L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 257)
+    header = read_header(tiny.png(picture, "PPM"))
+    assert header is not None
+    assert (header.width, header.height) == (40, 30)
+    assert check_picture(tiny.png(picture, "PPM")) == check_picture(tiny.png(picture, "TIFF"))
+
+
+@pytest.mark.parametrize("file_format", ALLOWED_FORMATS)
+def test_a_picture_of_any_format_that_is_too_large_is_refused_with_its_size(file_format: str) -> None:
+    file = tiny.png(Image.new("L", (300, 200)), file_format)
+    for refuse in (check_picture, PLAIN.decode):
+        with pytest.raises(ImageDecodeError, match=r"300 x 200 is over 50,000 pixels"):
+            refuse(file, max_pixels=50_000)
 
 
 def test_separate_planes_of_16_bits_which_pillow_misreads_are_refused() -> None:
