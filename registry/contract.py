@@ -96,6 +96,13 @@ class DatasetState(StrEnum):
     FAILED = "failed"
 
 
+class DatasetKind(StrEnum):
+    """What a data set is for: `labelled` images make a task, those of a `pool` are anchors."""
+
+    LABELLED = "labelled"
+    POOL = "pool"
+
+
 class Scope(StrEnum):
     """What a key allows. Only `admin` includes others: all of them."""
 

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer, undefer
 
-from registry.contract import DatasetState, JobKind, Priority
+from registry.contract import DatasetKind, DatasetState, JobKind, Priority
 from registry.errors import NotFoundError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -27,22 +27,26 @@ class DatasetOptions:
         display_names: From class to the name that prompts use; classes left out keep their own name.
         templates: Prompt templates with `{}`; empty means those of the upload, else the base's own.
         manifest: Name of the CSV manifest in the archive, if it does not lie beside the images.
+        kind: `pool` for images without labels.
     """
 
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
     manifest: str | None = None
+    kind: DatasetKind = DatasetKind.LABELLED
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back; what was not said is left out, so that ids stay the same."""
         plain = {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
-        return plain | ({} if self.manifest is None else {"manifest": self.manifest})
+        plain |= {} if self.manifest is None else {"manifest": self.manifest}
+        return plain | ({} if self.kind is DatasetKind.LABELLED else {"kind": self.kind.value})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DatasetOptions:
         """Return the options that `as_json` wrote."""
         pairs = tuple((folder, name) for folder, name in data["display_names"])
-        return cls(pairs, tuple(data["templates"]), data.get("manifest"))
+        kind = DatasetKind(data.get("kind", DatasetKind.LABELLED))
+        return cls(pairs, tuple(data["templates"]), data.get("manifest"), kind)
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class DatasetContent:
         layout: How the upload was arranged.
         duplicates: Pictures that are there more than once.
         blob_bytes: Size of each shard by SHA-256; None: not known.
+        decoder: What the files' pixels are, as `paint_core.pictures.DECODER` counts.
+        taken_from: The split of the upload that a split's images were in, where it had another name.
     """
 
     classnames: tuple[str, ...]
@@ -68,6 +74,8 @@ class DatasetContent:
     layout: str | None = None
     duplicates: dict[str, Any] | None = None
     blob_bytes: dict[str, int] | None = None
+    decoder: int = 1
+    taken_from: dict[str, str] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -201,6 +209,7 @@ class Datasets(Repository):
             options=source.options,
             job_id=source.job_id,  # made the shards
             derived_from=source.id,
+            kind=source.kind,
             owner=owner,
             created_at=self._now(),
         )
@@ -224,10 +233,12 @@ class Datasets(Repository):
         # It takes seconds, and patches wait for it.
         job = jobs.create(JobKind.INGEST, row.id, owner, priority=Priority.HIGH, webhook_url=webhook_url)
         row.name, row.state, row.job_id, row.owner = name, DatasetState.INGESTING, job.id, owner
+        row.kind = row.options.get("kind", DatasetKind.LABELLED)
         self._session.add(row)
 
     def _fill(self, row: DatasetRow, content: DatasetContent) -> None:
         row.classnames, row.templates = list(content.classnames), list(content.templates)
         row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
         row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
+        row.decoder, row.taken_from = content.decoder, content.taken_from
         row.content_sha256 = content.sha256()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from registry.contract import DatasetState, JobKind, Priority
+from registry.contract import DatasetKind, DatasetState, JobKind, Priority
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
@@ -100,10 +100,10 @@ class Patches(Repository):
     def _require_datasets(self, request: PatchRequest) -> None:
         datasets = Datasets(self._session, self._now)
         for identifier in request.tasks:
-            _require_splits(datasets.hold(identifier), ("train", "validation", "test"), "a patching task")
+            _require_task(datasets.hold(identifier), ("train", "validation", "test"), "a patching task")
         supported = [datasets.hold(identifier) for identifier in request.supported]
         for row in supported:
-            _require_splits(row, ("validation", "test"), "a supported task")
+            _require_task(row, ("validation", "test"), "a supported task")
         if request.anchors is None:
             return
         if request.anchors.dataset is not None:
@@ -121,6 +121,16 @@ class Patches(Repository):
         row.version_id, row.report = version_id, report
 
 
+def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
+    if row.kind == DatasetKind.POOL:
+        raise RequestRefusedError(
+            "unlabelled_pool",
+            f"Data set {row.id} ({row.name!r}) is a pool of unlabelled images, which cannot be {role}.",
+            "Name it as anchors.dataset, or upload the images with labels.",
+        )
+    _require_splits(row, splits, role)
+
+
 def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
     if row.state != DatasetState.READY:
         wait = f"Wait until job {row.job_id} has succeeded, then ask again."
@@ -135,5 +145,5 @@ def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None
         raise RequestRefusedError(
             "empty_split",
             f"Data set {row.id} ({row.name!r}) has no images in {', '.join(missing)}, which {role} needs.",
-            "Upload it again with these splits; a data set without split folders is split for you.",
+            "Upload it again with these splits, or without named splits: then it is divided for you.",
         )

@@ -14,6 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+UNLABELLED = "unlabelled"
+"""The class of the images of a pool, of which no task is made."""
 _ROWS_PER_GROUP = 256
 _Row = tuple[bytes, str, int]
 
@@ -46,6 +48,12 @@ def read_shard(path: Path) -> Iterator[tuple[bytes, int]]:
         for batch in file.iter_batches(batch_size=_ROWS_PER_GROUP, columns=["image", "label"]):
             for row in batch.to_pylist():
                 yield row["image"]["bytes"], row["label"]
+
+
+def read_names(path: Path) -> list[str]:
+    """Return the names of a shard's images in the order they were written."""
+    with pq.ParquetFile(path) as file:
+        return [row["image"]["path"] for row in file.read(columns=["image.path"]).to_pylist()]
 
 
 def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:

@@ -42,7 +42,7 @@ class Base(DeclarativeBase):
 
 
 class DatasetRow(Base):
-    """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
+    """A set of images, labelled or a pool: `ingesting`, then `ready` and immutable, or `failed`."""
 
     __tablename__ = "datasets"
     __table_args__ = (Index("ix_datasets_created", "created_at", "id"), Index("ix_datasets_owner", "owner"))
@@ -64,6 +64,9 @@ class DatasetRow(Base):
     duplicates: Mapped[dict[str, Any] | None]
     blob_bytes: Mapped[dict[str, Any] | None]  # size of each blob that it needs, by SHA-256; null: not known
     derived_from: Mapped[str | None] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(16), default="labelled", server_default="labelled")  # a `DatasetKind`
+    decoder: Mapped[int] = mapped_column(default=1, server_default="1")  # what its files' pixels are: `DECODER`
+    taken_from: Mapped[dict[str, Any] | None]  # split of the upload by split of ours, where they differ
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 

@@ -1,67 +1,142 @@
-"""Which image goes into which split, where the uploader did not say."""
+"""Which image goes into which split, where the uploader did not say.
+
+What is divided is divided by content: pictures in the order of their digests, so that copies of a picture are on one
+side, and neither the names of files nor what else is in the upload decide where one goes.
+"""
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from registry.intake.plan import Image
 
 TEST_FRACTION = 0.1
 VALIDATION_FRACTION = 0.1
-_SEED = 0
+MAX_HELD_OUT = 5000
+"""Most images that are held out of a train split for validation, as in the paper."""
+_WHOLE = "all images"
 _ORDER = ("train", "validation", "test")
 
+Copies = list[Image]
+"""Files of one picture."""
 
-def assign_splits(images: Sequence[Image]) -> dict[str, list[Image]]:
-    """Return the images by split, splits in the order train, validation, test, empty ones left out.
 
-    An archive without split folders is divided 80 : 10 : 10 within each class. One with a train split but no
-    validation split gives the paper's validation split: 10 % of train, at most 5000 images, seed 0.
+@dataclass(frozen=True)
+class Division:
+    """Images by split, and where they come from.
+
+    Attributes:
+        splits: Every image once; splits in the order train, validation, test, empty ones left out.
+        taken_from: The split of the upload that a split was made of, if that has another name.
+    """
+
+    splits: dict[str, list[Image]]
+    taken_from: dict[str, str] = field(default_factory=dict)
+
+
+def assign_splits(digests: Mapping[Image, bytes]) -> Division:
+    """Return the images by split.
+
+    Without named splits, or with train alone, each class is divided 80 : 10 : 10. With train and test, a tenth of train
+    (at most 5000) becomes validation, as in the paper. With train and validation, validation becomes test, and a tenth
+    of train the new validation, as the paper does with ImageNet. Validation alone is halved. Named test images
+    are never anything else.
 
     Args:
-        images: Accepted images, in a stable order; either all or none name a split.
+        digests: Accepted images in a stable order, with digests of what they show; either all or none name a split.
 
     Returns:
-        Every image once, under the split that it goes into.
+        The division.
     """
-    splits: dict[str, list[Image]] = {name: [] for name in _ORDER}
-    if images[0].split is None:
-        _divide(images, splits)
-    else:
-        for image in images:
-            assert image.split is not None
-            splits[image.split].append(image)
-        if splits["train"] and not splits["validation"]:
-            _hold_out(splits)
-    return {name: members for name, members in splits.items() if members}
+    splits, taken_from = _choose(digests)
+    where = {image: name for name, pictures in splits.items() for copies in pictures for image in copies}
+    members: dict[str, list[Image]] = {name: [] for name in _ORDER}
+    for image in digests:
+        members[where[image]].append(image)
+    kept = {name: images for name, images in members.items() if images}
+    return Division(kept, {name: origin for name, origin in taken_from.items() if name in kept and name != origin})
 
 
-def _divide(images: Sequence[Image], splits: dict[str, list[Image]]) -> None:
-    by_class: dict[str, list[Image]] = defaultdict(list)
+def _choose(digests: Mapping[Image, bytes]) -> tuple[dict[str, list[Copies]], dict[str, str]]:
+    """Return the pictures by split, and what each split was made of."""
+    named: dict[str, list[Image]] = defaultdict(list)
+    for image in digests:
+        named[image.split or _WHOLE].append(image)
+    pictures = {split: _group(images, digests) for split, images in named.items()}
+    for whole in (_WHOLE, "train"):
+        if set(pictures) == {whole}:
+            return _divide(pictures[whole]), dict.fromkeys(_ORDER, whole)
+    if set(pictures) == {"validation"}:
+        test, validation = _take(pictures["validation"], len(named["validation"]) // 2)
+        return {"validation": validation, "test": test}, {"test": "validation"}
+    if "train" not in pictures or {"validation", "test"} <= set(pictures):
+        return pictures, {}
+    num_held_out = _num_held_out(len(named["train"]))
+    held_out, train = _take(pictures["train"], num_held_out)
+    if not held_out and len(pictures["train"]) > 1:  # classes of one picture: some of them are not trained on
+        held_out, train = pictures["train"][:num_held_out], pictures["train"][num_held_out:]
+    if not held_out:
+        return pictures, {}
+    origins = {"validation": "train"} | ({} if "test" in pictures else {"test": "validation"})
+    test = pictures.get("test", pictures.get("validation", []))
+    return {"train": train, "validation": held_out, "test": test}, origins
+
+
+def _group(images: Iterable[Image], digests: Mapping[Image, bytes]) -> list[Copies]:
+    """Return the pictures in the order of their digests, each with all its files."""
+    groups: dict[bytes, Copies] = defaultdict(list)
     for image in images:
-        by_class[image.label].append(image)
-    generator = random.Random(_SEED)
-    for folder in sorted(by_class):
-        members = by_class[folder]
-        generator.shuffle(members)
-        num_test = _share(len(members), TEST_FRACTION)
-        num_validation = _share(len(members), VALIDATION_FRACTION)
-        splits["test"] += members[:num_test]
-        splits["validation"] += members[num_test : num_test + num_validation]
-        splits["train"] += members[num_test + num_validation :]
+        groups[digests[image]].append(image)
+    return [groups[digest] for digest in sorted(groups)]
 
 
-def _share(num_images: int, fraction: float) -> int:
+def _divide(pictures: list[Copies]) -> dict[str, list[Copies]]:
+    by_class: dict[str, list[Copies]] = defaultdict(list)
+    for copies in pictures:
+        by_class[_label(copies)].append(copies)
+    splits: dict[str, list[Copies]] = {name: [] for name in _ORDER}
+    for members in by_class.values():
+        num_images = sum(map(len, members))
+        test, rest = _take(members, _share(len(members), num_images, TEST_FRACTION))
+        validation, train = _take(rest, _share(len(members), num_images, VALIDATION_FRACTION))
+        for name, taken in (("train", train), ("validation", validation), ("test", test)):
+            splits[name] += taken
+    if not splits["test"]:  # classes of one or two pictures: some of them are judged by none
+        num_images = sum(map(len, pictures))
+        splits["test"], splits["train"] = _take(pictures, _num_held_out(num_images))
+        splits["validation"], splits["train"] = _take(splits["train"], _num_held_out(num_images))
+    return splits
+
+
+def _share(num_pictures: int, num_images: int, fraction: float) -> int:
     """Return at least one image for the split, as long as train keeps one too."""
-    return max(round(num_images * fraction), 1) if num_images >= 3 else 0
+    return max(round(num_images * fraction), 1) if num_pictures >= 3 else 0
 
 
-def _hold_out(splits: dict[str, list[Image]]) -> None:
-    from paint_core.datasets import split_off_validation  # brings torch, which ingest rarely needs
+def _num_held_out(num_images: int) -> int:
+    return max(1, min(int(num_images * VALIDATION_FRACTION), MAX_HELD_OUT))
 
-    train = splits["train"]
-    kept, held_out = split_off_validation(len(train))
-    splits["train"] = [train[int(index)] for index in kept]
-    splits["validation"] = [train[int(index)] for index in held_out]
+
+def _take(pictures: list[Copies], num_images: int) -> tuple[list[Copies], list[Copies]]:
+    """Return pictures with about so many images, and the others, among which every class keeps a picture."""
+    left: dict[str, int] = defaultdict(int)
+    for copies in pictures:
+        left[_label(copies)] += 1
+    taken: set[int] = set()
+    for index, copies in enumerate(pictures):
+        if len(copies) <= num_images and left[_label(copies)] > 1:
+            left[_label(copies)] -= 1
+            num_images -= len(copies)
+            taken.add(index)
+    if not taken and num_images > 0:  # every picture has more copies than that
+        spare = (index for index, copies in enumerate(pictures) if left[_label(copies)] > 1)
+        taken.update(sorted(spare, key=lambda index: len(pictures[index]))[:1])
+    kept = [copies for index, copies in enumerate(pictures) if index not in taken]
+    return [pictures[index] for index in sorted(taken)], kept
+
+
+def _label(copies: Copies) -> str:
+    """Return the class that a picture counts for, whatever the order of its files."""
+    return min(image.label for image in copies)

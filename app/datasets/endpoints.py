@@ -15,7 +15,7 @@ from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.bodies import FilePath, Id, UploadId, WebhookUrl
-from registry.contract import Scope
+from registry.contract import DatasetKind, Scope
 from registry.errors import RequestRefusedError
 from registry.names import Name
 from registry.owners import Owned
@@ -23,7 +23,7 @@ from registry.owners import Owned
 Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
-FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "manifest", "webhook_url"})
+FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "manifest", "kind", "webhook_url"})
 """Of the form that uploads a data set; only `templates` may be there more than once."""
 
 
@@ -54,9 +54,13 @@ def upload_dataset(
     templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
     classnames: Annotated[str | None, Form(description="JSON object from class to display name")] = None,
     manifest: Annotated[FilePath | None, Form(description="Path of the CSV manifest in the archive")] = None,
+    kind: Annotated[
+        DatasetKind,
+        Form(description="`pool`: images without labels, in whatever folders, to name as `anchors.dataset`"),
+    ] = DatasetKind.LABELLED,
     webhook_url: Annotated[WebhookUrl | None, Form(description="Told when the job has ended, as for a patch")] = None,
 ) -> Dataset:
-    """Upload labelled images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file.
+    """Upload images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file of labelled ones.
 
     An archive holds class folders (`CLASS/image`, or `SPLIT/CLASS/image` with `train`, `val` and `test`), images with a
     `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, `label`), images with a CSV manifest (`filepath`, `title` or
@@ -66,7 +70,7 @@ def upload_dataset(
     Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
     there already.
     """
-    asked = service.Submission(name, parse_options(templates, classnames, manifest), caller.owner, webhook_url)
+    asked = service.Submission(name, parse_options(templates, classnames, manifest, kind), caller.owner, webhook_url)
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
     if archive is not None:

@@ -23,7 +23,7 @@ from app.invalid import invalid, refusal_of
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
 from registry.bodies import Body
-from registry.contract import DatasetState
+from registry.contract import DatasetKind, DatasetState
 from registry.datasets import DatasetOptions
 from registry.intake.rejects import MAX_FILES, MAX_KINDS
 from registry.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
@@ -96,6 +96,9 @@ class Split(BaseModel):
 
     num_images: int
     per_class: dict[str, int]
+    taken_from: str | None = Field(
+        default=None, description="The split of the upload that these images were in, if not one of this name"
+    )
 
 
 class SplitBrief(BaseModel):
@@ -147,6 +150,7 @@ class DatasetBrief(BaseModel):
 
     id: str
     name: str
+    kind: DatasetKind = Field(description="`labelled`, or `pool`: unlabelled images for `anchors.dataset`")
     state: DatasetState
     num_classes: int
     splits: dict[str, SplitBrief]
@@ -170,12 +174,19 @@ class DatasetBrief(BaseModel):
 
 
 class Dataset(DatasetBrief):
-    """A labelled set of images: `ingesting`, then `ready` and immutable, or `failed`."""
+    """A set of images: `ingesting`, then `ready` and immutable, or `failed`.
+
+    A pool has no classes, and all of its images are in `train`.
+    """
 
     classnames: list[str]
     templates: list[str] = Field(description="Empty: the base model's own")
     splits: dict[str, Split]  # type: ignore[assignment]
     rejected: list[RejectedFile] = Field(description=f"The first {MAX_FILES} files, then more by reason")
+    decoder: int = Field(
+        description="How pixels are read: 2, as a viewer shows them; 1, of earlier releases, without orientation, "
+        "transparency and colour profile"
+    )
     num_rejected: int = Field(description="Files of the upload that were left out")
     duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
 
@@ -188,7 +199,8 @@ class Dataset(DatasetBrief):
             classnames=classnames,
             num_classes=len(classnames),
             templates=row.options["templates"] if row.templates is None else row.templates,
-            splits=_splits(row.shards or {}, row.counts or {}),
+            splits=_splits(row.shards or {}, row.counts or {}, row.taken_from or {}),
+            decoder=row.decoder,
             rejected=[RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
             num_rejected=sum(each.get("count", 1) for each in rejected),
             duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
@@ -213,13 +225,19 @@ class DatasetList(Listed):
     items: list[DatasetBrief]
 
 
-def parse_options(templates: list[str] | None, classnames: str | None, manifest: str | None = None) -> DatasetOptions:
+def parse_options(
+    templates: list[str] | None,
+    classnames: str | None,
+    manifest: str | None = None,
+    kind: DatasetKind = DatasetKind.LABELLED,
+) -> DatasetOptions:
     """Return the options of an upload's form fields.
 
     Args:
         templates: The field's values: templates, or one JSON list of templates.
         classnames: JSON object from class to display name.
         manifest: Path of the CSV manifest.
+        kind: `pool` has none of them.
 
     Returns:
         The options in one canonical order, as they are part of the data set's identity.
@@ -227,10 +245,13 @@ def parse_options(templates: list[str] | None, classnames: str | None, manifest:
     Raises:
         RequestValidationError: A field cannot be read.
     """
+    told = {"templates": templates, "classnames": classnames, "manifest": manifest}
+    for field in (name for name, value in told.items() if value and kind is DatasetKind.POOL):
+        raise invalid("does not go with a pool, whose images have no labels", "body", field)
     given = [value for value in templates or [] if value]
     chosen = _read("templates", _templates, parse_list(given))
     names = _read("classnames", _names_of_upload, _from_json("classnames", classnames) if classnames else {})
-    return DatasetOptions(tuple(sorted(names.items())), chosen, manifest or None)
+    return DatasetOptions(tuple(sorted(names.items())), chosen, manifest or None, kind)
 
 
 def parse_list(values: list[str]) -> list[Any]:
@@ -258,9 +279,10 @@ def _from_json(field: str, text: str) -> Any:
         raise invalid(f"is not valid JSON: {error}", "body", field) from error
 
 
-def _splits(shards: dict[str, Any], counts: dict[str, Any]) -> dict[str, Split]:
+def _splits(shards: dict[str, Any], counts: dict[str, Any], taken_from: dict[str, str]) -> dict[str, Split]:
     return {
-        split: Split(num_images=shard["num_images"], per_class=counts.get(split, {})) for split, shard in shards.items()
+        split: Split(num_images=shard["num_images"], per_class=counts.get(split, {}), taken_from=taken_from.get(split))
+        for split, shard in shards.items()
     }
 
 
@@ -268,6 +290,7 @@ def _common(row: DatasetRow, job: JobRow) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
+        "kind": DatasetKind(row.kind),
         "state": DatasetState(row.state),
         "layout": row.layout,
         "derived_from": row.derived_from,

@@ -17,11 +17,11 @@ from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetLis
 from app.jobs.quota import check_quota
 from app.services import Services
 from app.webhooks.targets import check_target
-from registry.contract import DatasetState
+from registry.contract import DatasetKind, DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.intake.classnames import name_classes
-from registry.intake.reading import look
+from registry.intake.reading import look, look_at_pool
 from registry.jobs import Jobs
 from registry.removal import Removal
 from registry.tables import DatasetRow
@@ -137,7 +137,11 @@ def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dat
         check_target(asked.webhook_url, services.settings.webhook_hosts)
     options = asked.options
     with _looking:
-        classes = look(path, options.manifest)
+        if options.kind is DatasetKind.POOL:
+            look_at_pool(path)
+            classes = None
+        else:
+            classes = look(path, options.manifest)
     if classes is not None:
         name_classes(classes, {}, dict(options.display_names))
     with path.open("rb") as file:
@@ -190,6 +194,8 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         layout=source.layout,
         duplicates=source.duplicates,
         blob_bytes=source.blob_bytes,
+        decoder=source.decoder,
+        taken_from=source.taken_from,
     )
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from app.labelsets.checks import check_labels
-from registry.contract import DatasetState
+from registry.contract import DatasetKind, DatasetState
 from registry.database import Database
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
@@ -131,4 +131,10 @@ class StoredLabels:
         if row.state != DatasetState.READY:
             advice = f"Wait until job {row.job_id} has succeeded."
             raise RequestRefusedError("dataset_not_ready", f"Data set {identifier} is {row.state}.", advice)
+        if row.kind == DatasetKind.POOL:
+            raise RequestRefusedError(
+                "unlabelled_pool",
+                f"Data set {identifier} is a pool of unlabelled images, which has no classes.",
+                "Name a labelled data set, or give `labels`.",
+            )
         return Labels(tuple(row.classnames or ()), tuple(row.templates or ()))

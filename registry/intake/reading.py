@@ -6,6 +6,7 @@ in a process that can be killed, unpacks and reads.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from registry.archives import ArchiveLimits
@@ -16,6 +17,7 @@ from registry.intake.image_folder import ImageFolder
 from registry.intake.listed import Manifest, MetadataFolder, refuse_manifest
 from registry.intake.parquet import ParquetShards
 from registry.intake.plan import Layout, Plan, Upload
+from registry.intake.pool import read_pool
 from registry.intake.webdataset import WebDataset
 
 _LOOK_ENTRIES = 10_000
@@ -79,6 +81,23 @@ def read_upload(path: Path, scratch: Path, manifest: str | None = None, limits: 
             if plan is not None:
                 return plan
     return _read_folders(upload)
+
+
+def look_at_pool(path: Path, limits: ArchiveLimits | None = None) -> None:
+    """Refuse an upload that is no pool of images, as far as its names alone tell; errors as for `look`."""
+    limits = limits or ArchiveLimits()
+    kind = detect_format(path)
+    if kind not in (Format.ZIP, Format.TAR):
+        return
+    open_archive = ZipContainer if kind is Format.ZIP else open_tar
+    with suppress(LargeArchiveError):
+        read_pool(Upload(open_archive(path, limits, _LOOK_ENTRIES), path.parent, limits))
+
+
+def read_pool_upload(path: Path, scratch: Path, limits: ArchiveLimits | None = None) -> Plan:
+    """Return all images of an upload, unlabelled; arguments and errors as for `read_upload`."""
+    limits = limits or ArchiveLimits()
+    return read_pool(Upload(_open(path, scratch, limits), scratch, limits))
 
 
 def _read_folders(upload: Upload) -> Plan:

@@ -10,6 +10,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
+from registry.contract import DatasetKind
 from registry.datasets import Datasets
 from registry.jobs import Jobs
 from tests.app import hostile
@@ -27,7 +28,7 @@ def brief_of(dataset: dict[str, Any]) -> dict[str, Any]:
     """What a list tells of a data set."""
     brief = {
         key: dataset[key]
-        for key in dataset.keys() - {"classnames", "templates", "rejected", "num_rejected", "duplicates"}
+        for key in dataset.keys() - {"classnames", "templates", "rejected", "num_rejected", "duplicates", "decoder"}
     }
     return brief | {"splits": {name: {"num_images": each["num_images"]} for name, each in dataset["splits"].items()}}
 
@@ -100,8 +101,31 @@ def test_a_ready_data_set_tells_what_it_holds(world: World) -> None:
     dataset = world.client.get(f"/v1/datasets/{identifier}").json()
     assert dataset["state"] == "ready"
     assert dataset["classnames"] == ["zero", "one"]
-    assert dataset["splits"]["train"] == {"num_images": 2, "per_class": {"zero": 1, "one": 1}}
+    assert dataset["splits"]["train"] == {
+        "num_images": 2, "per_class": {"zero": 1, "one": 1}, "taken_from": None,
+    }  # fmt: skip
     assert len(dataset["content_sha256"]) == 64
+
+
+def test_a_flat_archive_is_a_pool_if_its_owner_says_so(world: World, tmp_path: Path) -> None:
+    flat = write_zip(tmp_path / "flat.zip", {f"{index}.png": data for index, data in enumerate(digit_pngs(3)[:4])})
+    check_problem(_upload(world.client, flat), 422, "no_images")
+    pool = _upload(world.client, flat, kind="pool")
+    assert (pool.status_code, pool.json()["kind"]) == (202, "pool")
+    assert _upload(world.client, flat, kind="pool").status_code == 200
+    named = _upload(world.client, flat, kind="pool", classnames='{"a": "b"}')
+    assert "classnames" in str(check_problem(named, 422, "invalid_request")["errors"][0])
+    check_problem(_upload(world.client, flat, kind="heap"), 422, "invalid_request")
+    empty = write_zip(tmp_path / "empty.zip", {"notes.txt": b"no picture"})
+    check_problem(_upload(world.client, empty, kind="pool"), 422, "no_images")
+
+
+def test_a_pool_names_no_labels(world: World) -> None:
+    identifier = add_ready_dataset(world.services, [], splits=["train"])
+    with world.services.database.write() as session:
+        Datasets(session).get(identifier).kind = DatasetKind.POOL
+    answer = world.client.post("/v1/classify", files={"images": digit_pngs(3)[0]}, data={"dataset": identifier})
+    check_problem(answer, 422, "unlabelled_pool")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +230,9 @@ def test_a_derived_data_set_has_other_words_for_the_same_images(world: World) ->
     assert (derived["state"], derived["derived_from"], derived["name"]) == ("ready", source, "digits, spelt out")
     assert derived["classnames"] == ["digit zero", "one"]
     assert derived["templates"] == ["the {}", "one {}"]
-    assert derived["splits"]["train"] == {"num_images": 2, "per_class": {"digit zero": 1, "one": 1}}
+    assert derived["splits"]["train"] == {
+        "num_images": 2, "per_class": {"digit zero": 1, "one": 1}, "taken_from": None,
+    }  # fmt: skip
     with world.services.database.read() as session:
         rows = [Datasets(session).get(each) for each in (source, derived["id"])]
         assert rows[0].shards == rows[1].shards

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import JobKind, Priority
+from registry.contract import DatasetKind, JobKind, Priority
 from registry.database import Database
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
@@ -121,6 +121,17 @@ def test_an_anchor_pool_needs_train_images_and_nothing_else(session: Session) ->
     task, pool = ready_dataset(session, "1"), ready_dataset(session, "2", ("train",))
     row = Patches(session).submit(with_anchors(task.id, dataset=pool.id), default_base="starter")
     assert row.request["anchors"]["dataset"] == pool.id
+
+
+@pytest.mark.parametrize("role", ["task", "supported"])
+def test_a_pool_of_unlabelled_images_is_no_task_but_gives_anchors(session: Session, role: str) -> None:
+    known, pool = ready_dataset(session, "1"), ready_dataset(session, "2")
+    pool.kind = DatasetKind.POOL
+    asked = request(pool.id) if role == "task" else request(known.id, supported=(pool.id,))
+    refused = refusal(session, asked)
+    assert (refused.code, "anchors.dataset" in refused.advice) == ("unlabelled_pool", True)
+    anchored = PatchRequest(name="p", tasks=(known.id,), anchors={"dataset": pool.id})
+    Patches(session).submit(anchored, default_base="starter")
 
 
 def test_an_anchor_pool_without_train_images_is_refused(session: Session) -> None:

@@ -9,11 +9,12 @@ from PIL import Image
 from sqlalchemy import select
 
 from paint_core.models import BaseModel
+from paint_core.pictures import DECODER
 from registry.contract import JobStatus
 from registry.datasets import DatasetOptions
 from registry.shards import read_shard
 from registry.tables import DatasetRow, JobAttemptRow
-from tests.builders import WORDS, digit_pngs
+from tests.builders import WORDS, digit_members, digit_pngs, write_zip
 from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
 from tests.worker.conftest import Installation, install
 from worker.supervisor import Supervisor
@@ -108,6 +109,21 @@ def test_pictures_in_two_splits_are_reported_and_kept(installation: Installation
     assert len(rows(installation, dataset)) == len(members)
 
 
+def test_a_data_set_without_a_test_split_can_be_a_task_and_says_which_images_judge(
+    installation: Installation, tmp_path: Path
+) -> None:
+    members = digit_members(range(2), train=10, val=3) | {"train/two/1.png": b"no picture"}
+    dataset = installation.ingest(write_zip(tmp_path / "digits.zip", members))
+    assert {name: each["num_images"] for name, each in (dataset.shards or {}).items()} == {
+        "train": 18, "validation": 2, "test": 6,
+    }  # fmt: skip
+    assert dataset.taken_from == {"validation": "train", "test": "validation"}
+    assert dataset.decoder == DECODER
+    assert dataset.classnames == ["one", "zero"], "no image of class two can be read"
+    assert [each["file"] for each in dataset.rejected or ()] == ["train/two/1.png", "two"]
+    installation.submit_patch(name="a patch", tasks=[dataset.id])
+
+
 def test_what_a_killed_attempt_left_is_removed(installation: Installation, tmp_path: Path) -> None:
     row = installation.submit_dataset(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
     left, others = (installation.settings.scratch_dir / f"{name}-abc" for name in (row.job_id, "job_other"))
@@ -127,6 +143,7 @@ def test_what_a_killed_attempt_left_is_removed(installation: Installation, tmp_p
         ({"a/1.png": ZERO[0], "../x.png": b""}, "path_traversal"),
         ({"metadata.csv": b"file_name,label\n\xff", "a.png": ZERO[0]}, "bad_table"),
         ({"1.png": ZERO[0]}, "no_images"),
+        ({"a/1.png": b"no picture", "b/1.png": b"no picture"}, "empty_class"),
     ],
 )
 def test_what_only_unpacking_shows_fails_the_job_with_its_code(

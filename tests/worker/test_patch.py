@@ -11,8 +11,11 @@ import torch
 from paint_core.alpha import FeatureCurve
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.models import BaseModel
+from paint_core.pictures import DECODER
 from paint_core.probe import check_probe, probe_features
 from paint_core.weights import Term, load_task_vector, mix_into
+from registry.contract import DatasetKind
+from registry.datasets import DatasetOptions
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
@@ -158,11 +161,14 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
     installation: Installation, digits: DatasetRow, kept: DatasetRow, food: dict[str, bytes], tmp_path: Path
 ) -> None:
     evaluated = [data for name, data in food.items() if name.startswith("val/")]
-    members = {f"train/pictures/{index}.png": data for index, data in enumerate(evaluated)}
-    members |= {f"val/pictures/{index}.png": picture for index, picture in enumerate(digit_pngs(8)[:2])}
-    members |= {f"train/pictures/scan {index}.png": picture for index, picture in enumerate(digit_pngs(9)[:8])}
-    pool = installation.ingest(write_zip(tmp_path / "pool.zip", members))
-    _, recorder = _patch(
+    members = {f"{index}.png": data for index, data in enumerate(evaluated)}
+    members |= {f"scans/nine/{index}.png": picture for index, picture in enumerate(digit_pngs(9)[:8])}
+    members |= {"scans/notes.txt": b"no picture", "scans/broken.png": b"no picture"}
+    pool = installation.ingest(write_zip(tmp_path / "pool.zip", members), DatasetOptions(kind=DatasetKind.POOL))
+    assert (pool.kind, pool.classnames, pool.counts, pool.decoder) == ("pool", [], {}, DECODER)
+    assert (pool.shards or {}).keys() == {"train"}, "nothing is held out of a pool"
+    assert {each["file"] for each in pool.rejected or ()} == {"scans/notes.txt", "scans/broken.png"}
+    row, recorder = _patch(
         installation,
         tasks=[digits.id],
         supported=[kept.id],
@@ -171,6 +177,9 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
     )
     (note,) = recorder.notes("anchor images that are evaluation images were left out")
     assert note.data == {"left_out": len(evaluated), "kept": 8}
+    task, other = (row.report or {})["tasks"]
+    assert (task["decoder"], task["images"]["test"]) == (DECODER, {"num_images": 20, "taken_from": None})
+    assert other["images"].keys() == {"validation", "test"}
 
 
 def test_a_floor_that_no_alpha_meets_registers_nothing(

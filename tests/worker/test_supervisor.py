@@ -88,16 +88,6 @@ def test_ingest_reports_a_text_file_named_png_and_keeps_the_rest(installation: I
     assert "readable" in (row.rejected or [])[0]["reason"]
 
 
-def test_ingest_fails_with_a_cause_when_no_image_of_a_class_can_be_read(
-    installation: Installation, tmp_path: Path
-) -> None:
-    members = digit_members(range(1), train=6) | {"train/one/a.png": b"text", "train/one/b.png": b"more text"}
-    row = installation.ingest(write_zip(tmp_path / "digits.zip", members))
-    job = installation.job(row.job_id)
-    assert (row.state, job.status, job.error_code) == ("failed", "failed", "empty_class")
-    assert "'one'" in (job.error_detail or "")
-
-
 def test_a_patch_yields_one_version_with_a_full_report(installation: Installation, undisturbed: PatchRow) -> None:
     patch, job = undisturbed, installation.job(undisturbed.job_id)
     assert (job.status, job.progress, job.error_code) == ("succeeded", 1.0, None)

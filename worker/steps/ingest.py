@@ -8,24 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from paint_core.errors import ImageDecodeError
-from paint_core.pictures import check_picture
+from paint_core.pictures import DECODER, check_picture
+from registry.contract import DatasetKind
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
 from registry.intake.classnames import name_classes
 from registry.intake.plan import Image, Plan
-from registry.intake.reading import read_upload
+from registry.intake.reading import read_pool_upload, read_upload
 from registry.jobs import Jobs
-from registry.names import shorten
 from registry.shards import write_shard
 from worker.allowance import Allowance
 from worker.duplicates import find_duplicates
 from worker.progress import ProgressMeter
 from worker.run import Run
-from worker.splits import assign_splits
+from worker.splits import Division, assign_splits
 
 
 def ingest(run: Run) -> None:
@@ -44,25 +45,30 @@ def ingest(run: Run) -> None:
 
 def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> DatasetContent:
     ProgressMeter(run.channel.send, total=1).enter("unpack")
-    plan = read_upload(archive, scratch, options.manifest)
-    classnames = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
+    is_pool = options.kind is DatasetKind.POOL
+    plan = read_pool_upload(archive, scratch) if is_pool else read_upload(archive, scratch, options.manifest)
+    names = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
+    display = dict(zip(plan.classes, names, strict=True))
     meter = ProgressMeter(run.channel.send, total=2 * len(plan.images))
     meter.enter("decode")
     accepted = _decode(plan, meter, run.settings.max_image_pixels)
-    _refuse_emptied(plan, accepted)
-    splits = assign_splits(list(accepted))
+    plan = _leave_out_emptied(plan, accepted)
+    classnames = tuple(display[label] for label in plan.classes)
+    division = Division({"train": list(accepted)}) if is_pool else assign_splits(accepted)
+    splits = division.splits
     meter.enter("store")
     shards, blob_bytes = _store(run, scratch, plan, splits, classnames, meter)
-    display = dict(zip(plan.classes, classnames, strict=True))
     return DatasetContent(
-        classnames=classnames,
+        classnames=() if is_pool else classnames,
         templates=options.templates or plan.templates,
         shards=shards,
-        counts={split: dict(Counter(display[image.label] for image in images)) for split, images in splits.items()},
+        counts={} if is_pool else {split: _count(images, display) for split, images in splits.items()},
         rejected=plan.rejects.as_json(),
         layout=plan.layout,
         duplicates=find_duplicates(splits, {image.name: digest for image, digest in accepted.items()}),
         blob_bytes=blob_bytes,
+        decoder=DECODER,
+        taken_from=division.taken_from,
     )
 
 
@@ -82,15 +88,37 @@ def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, by
     return accepted
 
 
-def _refuse_emptied(plan: Plan, accepted: Collection[Image]) -> None:
-    """Refuse an upload of which a class has lost all its images; one that it named itself may have had none."""
-    emptied = sorted({image.label for image in plan.images} - {image.label for image in accepted})
-    if emptied and (not accepted or not plan.is_declared):
+def _leave_out_emptied(plan: Plan, accepted: Collection[Image]) -> Plan:
+    """Return the plan without the classes that have lost all their images, unless the upload itself names its classes.
+
+    Args:
+        plan: What the upload holds.
+        accepted: The images that can be used.
+
+    Returns:
+        The plan; the classes that it has no more are told among what is left out.
+
+    Raises:
+        ArchiveRefusedError: No image can be used.
+    """
+    if not accepted:
         raise ArchiveRefusedError(
             "empty_class",
-            f"No image of class {shorten(emptied[0])!r} could be read ({plan.rejects.tell()}).",
-            "Replace the files that were rejected, or leave the class out.",
+            f"None of its {len(plan.images):,} images could be read ({plan.rejects.tell()}).",
+            "Replace the files that were rejected.",
         )
+    kept = {image.label for image in accepted}
+    emptied = {image.label for image in plan.images} - kept
+    if not emptied or plan.is_declared:
+        return plan
+    for label in sorted(emptied):
+        plan.rejects.add(label, "is a class of which no image could be read, so there is no such class")
+    return replace(plan, classes=tuple(label for label in plan.classes if label not in emptied))
+
+
+def _count(images: Sequence[Image], display: Mapping[str, str]) -> dict[str, int]:
+    """Return the number of images by the name of their class."""
+    return dict(Counter(display[image.label] for image in images))
 
 
 def _store(

@@ -18,7 +18,7 @@ from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
 from registry.patch_request import AnchorOptions, FinetuneOptions, PatchRequest
 from registry.patches import Patches
-from registry.shards import read_shard
+from registry.shards import UNLABELLED, read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
 from worker.messages import Note
@@ -227,7 +227,15 @@ def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_ima
 def _decode(run: Run, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]) -> LabelledImages:
     shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
     scratch = Scratch(run.settings.scratch_dir, run.settings.decoded_memory_bytes)
-    images = decode_all(read_shard(shard), base.preprocess, tuple(row.classnames or ()), scratch=scratch)
+    images = decode_all(
+        read_shard(shard),
+        base.preprocess,
+        tuple(row.classnames or (UNLABELLED,)),
+        scratch=scratch,
+        names=[f"{row.name}: {name}" for name in read_names(shard)],
+        max_pixels=run.settings.max_image_pixels,
+        decoder=row.decoder,
+    )
     on_images(len(images))
     return images
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +12,7 @@ from paint_core.datasets import Task
 from paint_core.evaluation import Score
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
 from paint_core.statistics import Difference
+from registry.tables import DatasetRow
 from worker.steps.prepare import PatchJob
 
 _MEANINGS = (
@@ -50,7 +51,7 @@ def build_report(
         "distance_to_optimal_points": result.distance_to_optimal,
         "distance_to_specialised_points": result.distance_to_specialised,
         "finetune": asdict(plan.finetune),
-        "notes": [*_MEANINGS, *result.notes],
+        "notes": [*_MEANINGS, *_origins(job), *result.notes],
     }
 
 
@@ -126,6 +127,8 @@ def _task(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
         "name": job.datasets[task.name].name,
         "role": "patching" if task.name in job.request.tasks else "supported",
         "num_classes": int(task.head.shape[0]),
+        "decoder": job.datasets[task.name].decoder,
+        "images": {split: _images(job.datasets[task.name], split) for split in job.splits_of(task.name)},
         "validation": _validation(task.name, result),
         "test": {
             "zero_shot": _score(result.zero_shot[task.name]),
@@ -135,6 +138,20 @@ def _task(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
         },
         "change": _change(result.changes[task.name]),
     }
+
+
+def _images(row: DatasetRow, split: str) -> dict[str, Any]:
+    """Return how many images a split has, and which split of the upload they were, if not the one of this name."""
+    return {"num_images": (row.shards or {})[split]["num_images"], "taken_from": (row.taken_from or {}).get(split)}
+
+
+def _origins(job: PatchJob) -> Iterator[str]:
+    """Yield a sentence for each task of which uploaded images judge under another name."""
+    for identifier, row in job.datasets.items():
+        told = {split: origin for split, origin in (row.taken_from or {}).items() if split != "train"}
+        if told and identifier in (*job.request.tasks, *job.request.supported):
+            parts = " and ".join(f"{split} images were taken from {origin}" for split, origin in told.items())
+            yield f"{row.name}: its {parts} of the upload."
 
 
 def _validation(name: str, result: PatchResult) -> dict[str, Any]:
