@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 from paintbox_client.errors import InputError
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
+_COPY_BYTES = 1 << 20
+_MAX_FILES = 500_000  # as many as the service takes
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029\udc80-\udcff]|(?<=^[A-Za-z]):")
+"""What a name in an archive may not hold: control characters, backslashes, bytes that are no UTF-8, and drives."""
+_SUFFIXES = re.compile(r"(?i)(\.tar)?\.(zip|tar|gz|tgz|zst|bz2|xz|parquet)$")
 
 
 def write_archive(target: Path | IO[bytes], members: Iterable[tuple[str, Path | bytes]]) -> int:
@@ -21,7 +30,7 @@ def write_archive(target: Path | IO[bytes], members: Iterable[tuple[str, Path | 
 
     Args:
         target: Where to write it.
-        members: Name within the archive, and the file or its bytes.
+        members: Name within the archive, and the file, which is copied in parts, or its bytes.
 
     Returns:
         The number of files.
@@ -29,17 +38,102 @@ def write_archive(target: Path | IO[bytes], members: Iterable[tuple[str, Path | 
     num_files = 0
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name, content in members:
-            archive.writestr(_entry(name), content.read_bytes() if isinstance(content, Path) else content)
+            entry = _entry(name)
+            if isinstance(content, bytes):
+                archive.writestr(entry, content)
+            else:
+                entry.file_size = content.stat().st_size  # decides on the format for large files
+                with content.open("rb") as source, archive.open(entry, "w") as file:
+                    shutil.copyfileobj(source, file, _COPY_BYTES)
             num_files += 1
     return num_files
 
 
-def walk_folder(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the name within an archive and the path of each file below `folder`, sorted; hidden ones are left out."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            yield relative.as_posix(), path
+class Folder:
+    """The files below a folder, links followed, hidden files left out.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._notes: dict[str, tuple[int, str]] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What its owner should know: how many files were not sent, or under another name, and why."""
+        return [f"{count:,} file(s) {reason}, such as {file!r}." for reason, (count, file) in self._notes.items()]
+
+    def members(self) -> Iterator[tuple[str, Path]]:
+        """Yield the name within an archive and the path of each file, sorted.
+
+        Yields:
+            tuple[str, Path]: Names are text that every archive can hold: where a name has something else, `%` and its
+                hexadecimal code stand for it.
+
+        Raises:
+            InputError: There are more files than the service takes.
+        """
+        found = sorted(islice(self._walk(), _MAX_FILES + 1))
+        if len(found) > _MAX_FILES:
+            raise InputError(f"{self._path} holds over {_MAX_FILES:,} files.", "Upload it in several parts.")
+        taken: set[str] = set()
+        for parts, path in found:
+            name = PurePosixPath(*map(plain_name, parts))
+            if name.parts != parts:
+                self._note("sent under another name, because an archive cannot hold its own", name.parts)
+            while str(name) in taken:
+                name = name.with_stem(f"{name.stem}~")
+            taken.add(str(name))
+            yield str(name), path
+
+    def _walk(self) -> Iterator[tuple[tuple[str, ...], Path]]:
+        waiting: list[tuple[Path, tuple[str, ...], frozenset[tuple[int, int]]]] = [(self._path, (), frozenset())]
+        while waiting:
+            folder, parts, above = waiting.pop()
+            try:
+                status = folder.stat()
+                entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            except OSError:
+                self._note("not sent: the folder cannot be read", parts)
+                continue
+            here = (status.st_dev, status.st_ino)
+            if here in above:
+                self._note("not sent: a link to a folder around it", parts)
+                continue
+            for entry in entries:
+                inside = (*parts, entry.name)
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append((Path(entry.path), inside, above | {here}))
+                elif self._is_sent(entry, inside):
+                    yield inside, Path(entry.path)
+
+    def _is_sent(self, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
+        if not entry.is_file():
+            self._note("not sent: a link to nothing" if entry.is_symlink() else "not sent: no regular file", parts)
+            return False
+        if not os.access(entry.path, os.R_OK):
+            self._note("not sent: it cannot be read", parts)
+            return False
+        return True
+
+    def _note(self, reason: str, parts: tuple[str, ...]) -> None:
+        count, file = self._notes.get(reason, (0, "/".join(map(plain_name, parts))))
+        self._notes[reason] = (count + 1, file)
+
+
+def plain_name(name: str) -> str:
+    """Return a file's name as an archive can hold it."""
+    return _UNSAFE.sub(lambda found: "".join(f"%{byte:02X}" for byte in os.fsencode(found[0])), name)
+
+
+def title_of(path: Path) -> str:
+    """Return what a data set of this archive or folder is called, if its owner says nothing."""
+    name = path.resolve().name
+    return plain_name(name if path.is_dir() else _SUFFIXES.sub("", name) or name)
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
@@ -50,11 +144,12 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 @contextmanager
-def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+def open_archive(path: Path, on_note: Callable[[str], None]) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield the name and the bytes of an archive; a folder is written as one first.
 
     Args:
         path: Of an archive or Parquet file, or of a folder.
+        on_note: Told which files of a folder were not sent.
 
     Yields:
         tuple[str, IO[bytes]]: Its name, and the open file.
@@ -63,14 +158,18 @@ def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         InputError: The folder holds no files.
     """
     if path.is_dir():
+        folder = Folder(path)
         with tempfile.TemporaryFile() as stream:
-            if write_archive(stream, walk_folder(path)) == 0:
-                raise InputError(f"{path} holds no files.", "Name a folder of labelled images.")
+            num_files = write_archive(stream, folder.members())
+            for note in folder.notes:
+                on_note(note)
+            if num_files == 0:
+                raise InputError(f"{path} holds no files.", "Name a folder of images.")
             stream.seek(0)
-            yield f"{path.resolve().name}.zip", stream
+            yield f"{title_of(path)}.zip", stream
     else:
         with path.open("rb") as file:
-            yield path.name, file
+            yield plain_name(path.name), file
 
 
 def read_image(index: int, image: bytes | Path) -> tuple[str, bytes]:

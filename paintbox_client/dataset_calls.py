@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ JsonObject = dict[str, Any]
 _SENT_AT_ONCE_BYTES = 2 * PART_BYTES  # larger files go in parts, which survive a broken connection
 _ELSEWHERE = "upload_elsewhere"
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=2)
 
 
 class DatasetCalls:
@@ -33,6 +38,9 @@ class DatasetCalls:
         classnames: Mapping[str, str] | None = None,
         manifest: str | None = None,
         webhook_url: str | None = None,
+        *,
+        unlabelled: bool = False,
+        on_note: Callable[[str], None] = _warn,
     ) -> JsonObject:
         """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
 
@@ -44,6 +52,8 @@ class DatasetCalls:
             classnames: From class to the name that prompts use.
             manifest: Path of the CSV manifest within it, if it does not lie beside the images.
             webhook_url: Told when the job has ended, at a host that the operator allows.
+            unlabelled: Whether it is a pool of images for `anchors`, in whatever folders they lie.
+            on_note: Told which files of a folder could not be sent; left out: it is a Python warning.
 
         Returns:
             The data set, `ingesting` or, if it was there already, in the state it is in.
@@ -55,9 +65,11 @@ class DatasetCalls:
             form["classnames"] = json.dumps(dict(classnames), sort_keys=True)
         if manifest is not None:
             form["manifest"] = manifest
+        if unlabelled:
+            form["kind"] = "pool"
         if webhook_url is not None:
             form["webhook_url"] = webhook_url
-        with open_archive(path) as (file_name, stream):
+        with open_archive(path, on_note) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
                 try:
                     return self._submit(form | {"upload": send_in_parts(self._transport, stream)})

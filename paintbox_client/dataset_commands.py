@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from paintbox_client.archives import title_of
 from paintbox_client.connection import AsJson, NoWait, open_client
-from paintbox_client.display import print_json, print_text, watch_job
+from paintbox_client.display import print_json, print_note, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.tables import print_dataset, print_datasets
 
@@ -17,6 +18,9 @@ def upload(
     ctx: typer.Context,
     path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Archive, Parquet file or folder.")],
     name: Annotated[str | None, typer.Option(help="For people. Default: the file's name.")] = None,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="A pool of images without classes, for the anchors of a patch.")
+    ] = False,
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
     classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
     manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
@@ -24,14 +28,22 @@ def upload(
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload labelled images and make them ready.
+    """Upload images and make them ready.
 
     A zip, tar, tar.gz or tar.zst archive, or a folder: of class folders, of images with metadata.csv, .jsonl or
-    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file.
+    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file. Links are
+    followed. With --unlabelled: any images, in whatever folders.
     """
     with open_client(ctx) as client:
         dataset = client.upload_dataset(
-            path, name or path.resolve().stem, template or (), _parse_names(classname), manifest, webhook
+            path,
+            name or title_of(path),
+            template or (),
+            _parse_names(classname),
+            manifest,
+            webhook,
+            unlabelled=unlabelled,
+            on_note=print_note,
         )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from paintbox_client.client import JsonObject
 from paintbox_client.display import describe_job, print_note, print_table, print_text
 
 _SHOWN_EXAMPLES = 3
+_PARTICULARS = re.compile(r"'[^']*'?|\"[^\"]*\"?|\d[\d,]*")  # of one file
 _JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
 
 
@@ -19,9 +22,11 @@ def print_datasets(items: Iterable[JsonObject]) -> None:
 
 def print_dataset(item: JsonObject) -> None:
     """Write one data set, and what its owner should know of it: files left out, pictures in more than one split."""
-    for rejected in item["rejected"]:
-        more = rejected.get("count", 1) - 1
-        print_note(f"Left out: {rejected['file']}{f' and {more:,} more' if more else ''}: {rejected['reason']}")
+    for line in _sum_up(item["rejected"]):
+        print_note(line)
+    for split, held in item["splits"].items():
+        if held.get("taken_from"):
+            print_note(f"{split}: {held['num_images']:,} images, taken from {held['taken_from']} of the upload.")
     found = item.get("duplicates")
     if found and found["across_splits"]:
         where = "; ".join(f"{splits}: {count:,}" for splits, count in found["by_splits"].items())
@@ -31,6 +36,18 @@ def print_dataset(item: JsonObject) -> None:
     if found and found["with_different_labels"]:
         print_note(f"{found['with_different_labels']:,} pictures are there under more than one class.")
     print_datasets([item])
+
+
+def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
+    """Yield a line for each kind of reason: how many files were left out, and some of them."""
+    kinds: dict[str, list[JsonObject]] = defaultdict(list)
+    for each in rejected:
+        kinds[_PARTICULARS.sub("…", each["reason"])].append(each)
+    for kind, found in kinds.items():
+        count = sum(each.get("count", 1) for each in found)
+        shown = ", ".join(each["file"] for each in found[:_SHOWN_EXAMPLES])
+        reason = found[0]["reason"] if len(found) == 1 else kind
+        yield f"Left out: {count:,} file(s): {reason}: {shown}{' …' if count > len(found[:_SHOWN_EXAMPLES]) else ''}"
 
 
 def print_jobs(items: Iterable[JsonObject]) -> None:
@@ -117,8 +134,10 @@ def _describe_subject(job: JsonObject) -> str:
     return job["subject_id"] if part is None else f"{job['subject_id']}: {part}"
 
 
-def _count_classes(dataset: JsonObject) -> int:
-    """Return the number of classes, which services of older releases tell by naming them."""
+def _count_classes(dataset: JsonObject) -> int | str:
+    """Return the number of classes, which services of older releases tell by naming them; of a pool, that it is one."""
+    if dataset.get("kind") == "pool":
+        return "pool"
     return int(dataset["num_classes"] if "num_classes" in dataset else len(dataset["classnames"]))
 
 

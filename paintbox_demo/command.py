@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,19 +11,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from paint_core.starter import anchors_archive, supported_archives
-from paintbox_client.archives import write_archive
+from paint_core.starter import supported_archives
 from paintbox_client.client import Client
 from paintbox_client.connection import Connection
 from paintbox_client.discovery import default_data_dir
 from paintbox_client.display import clean, watch_job
-from paintbox_demo.digits import DISPLAY_NAMES, Scan, archive_members, held_out
+from paintbox_demo.digits import Scan, held_out, load_scans
 from paintbox_demo.frontier import save_frontier
+from paintbox_demo.samples import ANCHORS, DIGITS, upload_sample
 from paintbox_demo.service import connect
 from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
 _SHOWN_DIGITS = (2, 5, 7)
-_TEMPLATES = ("{}", "a {} icon", "an icon of a {}")
 
 
 def demo(
@@ -86,28 +82,16 @@ class _Uploads:
 
 def _upload_all(client: Client, console: Console) -> _Uploads:
     """Upload the patching task, the supported ones and the anchors, and wait until they are ready."""
-    with tempfile.TemporaryDirectory() as folder:
-        digits, anchors = Path(folder) / "digits.zip", Path(folder) / "anchors.zip"
-        num_scans = write_archive(digits, archive_members())
-        num_anchors = write_archive(anchors, _anchor_members())
-        console.print(
-            f"Uploading {num_scans:,} scans of handwritten digits, {len(supported_archives())} supported tasks and "
-            f"{num_anchors:,} unlabelled pictures …"
-        )
-        task = client.upload_dataset(digits, "handwritten digits", _TEMPLATES, DISPLAY_NAMES)
-        pool = client.upload_dataset(anchors, "anchors", _TEMPLATES)
-    others = [client.upload_dataset(path, name, _TEMPLATES) for name, path in supported_archives().items()]
+    console.print(
+        f"Uploading {len(load_scans()):,} scans of handwritten digits, {len(supported_archives())} supported tasks and "
+        "a pool of unlabelled pictures …"
+    )
+    task = upload_sample(client, DIGITS, "handwritten digits")
+    pool = upload_sample(client, ANCHORS)
+    others = [upload_sample(client, name) for name in supported_archives()]
     for dataset in (task, pool, *others):
         client.wait_for_job(dataset["job"]["id"])
     return _Uploads(task["id"], [dataset["id"] for dataset in others], pool["id"])
-
-
-def _anchor_members() -> Iterator[tuple[str, bytes]]:
-    """Yield the bundled unlabelled pictures as one class of a training split."""
-    with zipfile.ZipFile(anchors_archive()) as archive:
-        for name in sorted(archive.namelist()):
-            if name.endswith(".png"):
-                yield f"train/pictogram/{Path(name).name}", archive.read(name)
 
 
 def _start_from_base(client: Client, console: Console) -> None:

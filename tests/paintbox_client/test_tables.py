@@ -92,3 +92,18 @@ def test_the_system_tells_what_is_there_a_line_each() -> None:
         "agreement": "98.7% of the images that the shadow was asked too",
         "replica a:1": "version 1, silent since noon",
     }
+
+
+def test_files_that_were_left_out_are_counted_by_reason_with_a_few_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    rejected = [{"file": f"{number}.txt", "reason": "not named like an image"} for number in range(100)]
+    rejected += [{"file": "100.txt", "reason": "not named like an image", "count": 59_900}]
+    rejected += [{"file": f"{side}.png", "reason": f"{side} x 1 is too long and thin"} for side in (300, 400)]
+    splits = {"train": {"num_images": 3}, "test": {"num_images": 1_000, "taken_from": "validation"}}
+    print_dataset({"id": "ds_1", "name": "x", "kind": "pool", "state": "ready", "splits": splits, "rejected": rejected})
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "Left out: 60,000 file(s): not named like an image: 0.txt, 1.txt, 2.txt …",
+        "Left out: 2 file(s): … x … is too long and thin: 300.png, 400.png",
+        "test: 1,000 images, taken from validation of the upload.",
+    ]
+    assert "pool" in shown.out

@@ -1,0 +1,117 @@
+"""The data sets that come with Paintbox, and the command that uploads them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paint_core.starter import anchors_archive, supported_archives
+from paintbox_client.archives import write_archive
+from paintbox_client.client import Client
+from paintbox_client.connection import AsJson, NoWait, open_client
+from paintbox_client.display import print_json, print_table, print_text, watch_job
+from paintbox_client.errors import InputError
+from paintbox_client.tables import print_datasets
+from paintbox_demo.digits import DISPLAY_NAMES, archive_members
+
+TEMPLATES = ("{}", "a {} icon", "an icon of a {}")
+DIGITS, ANCHORS = "digits", "anchors"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A bundled data set.
+
+    Attributes:
+        name: What it is called here, and in the service.
+        what: What it holds and what it is good for.
+    """
+
+    name: str
+    what: str
+
+
+def list_samples() -> dict[str, Sample]:
+    """Return the bundled data sets by name: the task to patch, those to support, the pool of anchors."""
+    supported = (Sample(name, f"pictograms of {name} in 30 classes; a supported task") for name in supported_archives())
+    digits = Sample(DIGITS, "1,797 scans of handwritten digits in 10 classes; a task to patch")
+    anchors = Sample(ANCHORS, "1,000 unlabelled pictograms; a pool of anchors")
+    return {each.name: each for each in (digits, *supported, anchors)}
+
+
+def upload_sample(client: Client, name: str, title: str | None = None) -> dict[str, Any]:
+    """Return the data set of a bundled one, which may still be ingested; the same service gives the same one.
+
+    Args:
+        client: Of the service.
+        name: One of `list_samples`.
+        title: What the service calls it; left out: its name here.
+
+    Returns:
+        The data set.
+    """
+    with _archive(name) as path:
+        if name == ANCHORS:
+            return client.upload_dataset(path, title or name, unlabelled=True)
+        names = DISPLAY_NAMES if name == DIGITS else None
+        return client.upload_dataset(path, title or name, TEMPLATES, names)
+
+
+@contextmanager
+def _archive(name: str) -> Iterator[Path]:
+    if name != DIGITS:
+        yield anchors_archive() if name == ANCHORS else supported_archives()[name]
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{DIGITS}.zip"
+        write_archive(path, archive_members())
+        yield path
+
+
+class Action(StrEnum):
+    """What to do with the bundled data sets."""
+
+    LIST = "list"
+    UPLOAD = "upload"
+
+
+def samples(
+    ctx: typer.Context,
+    action: Annotated[Action, typer.Argument(help="List them, or upload some.")] = Action.LIST,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; default: all.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the data sets that come with Paintbox, or upload them to try it."""
+    known = list_samples()
+    chosen = names or list(known)
+    for name in chosen:
+        if name not in known:
+            raise InputError(f"There is no sample {name!r}.", f"There are {', '.join(known)}.")
+    if action is Action.LIST:
+        return _show([known[name] for name in chosen], as_json=as_json)
+    with open_client(ctx) as client:
+        found = [upload_sample(client, name) for name in chosen]
+        if not no_wait:
+            found = [_wait(client, each) for each in found]
+    print_json(found) if as_json else print_datasets(found)
+
+
+def _show(found: Sequence[Sample], *, as_json: bool) -> None:
+    if as_json:
+        return print_json([{"name": each.name, "what": each.what} for each in found])
+    print_table(("SAMPLE", "HOLDS"), [(each.name, each.what) for each in found])
+    print_text("Upload them: paintbox samples upload [NAME]...")
+
+
+def _wait(client: Client, dataset: dict[str, Any]) -> dict[str, Any]:
+    if dataset["state"] != "ready":
+        watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
+    return client.dataset(dataset["id"])
