@@ -123,7 +123,7 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
             raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
         shown = as_shown(image)
         digest = hashlib.sha256(f"{shown.width} {shown.height} ".encode())
-        digest.update(shown.convert("RGB").tobytes())
+        digest.update((shown if shown.mode == "RGB" else shown.convert("RGB")).tobytes())
         if find_transform(shown, image.info.get("icc_profile")) is not None:
             digest.update(image.info["icc_profile"])
         return digest.digest()

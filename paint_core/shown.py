@@ -98,7 +98,9 @@ def read_orientation(exif: bytes) -> int:
 def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
     """What `as_shown` gave, or a part of it, in RGB, its colours converted from those of the file's profile to sRGB."""
     transform = find_transform(picture, profile)
-    return transform.apply(picture) if transform is not None else picture.convert("RGB")
+    if transform is not None:
+        return transform.apply(picture)
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def find_transform(picture: Image.Image, profile: object) -> ImageCms.ImageCmsTransform | None:
@@ -129,7 +131,7 @@ def _flatten(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _scale(image)
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
+        return _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     if image.mode == "1":
         return image.convert("L")
     return image.convert("RGB") if image.mode in ("P", "RGBX") else image

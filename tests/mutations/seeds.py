@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from tests.paint_core.profiles import profile
 from tests.paint_core.tiny import MODEL_CFG, PREPROCESS_CFG, SIGLIP_CFG, noise, state_dict
 from tests.registry.uploads import (
     CSV,
@@ -23,13 +24,20 @@ from tests.registry.uploads import (
 )
 
 _SIZE = (48, 40)
+_TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
 _SAVED: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("RGB", "JPEG", {}),
     ("L", "JPEG", {"progressive": True}),
     ("CMYK", "JPEG", {"progressive": True, "quality": 40}),
     ("RGB", "JPEG", {"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0", "comment": b"a comment", "dpi": (72, 72)}),
+    (
+        "RGB",
+        "JPEG",
+        {"exif": _TURNED, "icc_profile": profile()},
+    ),
     ("RGB", "PNG", {}),
-    ("RGBA", "PNG", {"optimize": True}),
+    ("RGBA", "PNG", {"optimize": True, "icc_profile": profile()}),
+    ("L", "PPM", {}),
     ("P", "PNG", {"transparency": 3}),
     ("1", "PNG", {"bits": 1}),
     ("RGB", "WEBP", {}),

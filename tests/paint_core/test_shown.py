@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 
 from paint_core.errors import ImageDecodeError
 from paint_core.pictures import check_picture
@@ -20,6 +20,7 @@ from paint_core.shown import as_shown, is_used_profile, read_orientation
 from paint_core.starter import anchors_archive, supported_archives
 from tests.paint_core import hostile_pictures as hostile
 from tests.paint_core import tiny
+from tests.paint_core.profiles import profile
 
 SIDE = 32
 OURS = Preprocess({"size": SIDE})
@@ -163,15 +164,6 @@ def test_numbers_that_are_none_are_black_and_a_picture_of_them_alone_is_refused(
 def test_a_palette_is_resized_by_its_colours() -> None:
     picture = smooth((301, 300)).quantize(256)
     assert differ(OURS.decode(tiny.png(picture, "GIF")), OURS.decode(tiny.png(picture.convert("RGB")))) == 0
-
-
-def profile(primaries: str = "wide") -> bytes:
-    """A profile of plain curves: of sRGB, or with its red and green exchanged, which nobody overlooks."""
-    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    if primaries == "wide":
-        red, green = data.index(b"rXYZ", 132), data.index(b"gXYZ", 132)
-        data[red + 4 : red + 8], data[green + 4 : green + 8] = data[green + 4 : green + 8], data[red + 4 : red + 8]
-    return bytes(data)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

@@ -111,6 +111,15 @@ def test_a_folder_is_uploaded_and_listed(served: Served, tmp_path: Path) -> None
     assert json.loads(cancelled.stdout)["status"] == "cancelled"
 
 
+def test_a_flat_folder_is_a_pool_if_it_is_said_to_be_unlabelled(served: Served, tmp_path: Path) -> None:
+    (tmp_path / "my photos.v2").mkdir()
+    (tmp_path / "my photos.v2" / "1.png").write_bytes(digit_pngs(4)[5])
+    url = ("--url", served.url)
+    uploaded = paintbox(*url, "upload", tmp_path / "my photos.v2", "--unlabelled", "--no-wait", "--json")
+    dataset = json.loads(uploaded.stdout)
+    assert (dataset["kind"], dataset["name"]) == ("pool", "my photos.v2")
+
+
 def test_a_data_set_is_derived_and_shown(served: Served) -> None:
     source = add_ready_dataset(served.world.services, ["zero", "one"], ["a {}"], ["train"])
     url = ("--url", served.url)
