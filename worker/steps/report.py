@@ -15,6 +15,7 @@ from paint_core.statistics import Difference
 from registry.tables import DatasetRow
 from worker.steps.prepare import PatchJob
 
+_SPLITS = ("train", "validation", "test")
 _MEANINGS = (
     "Accuracies under `test` are honest: test images chose nothing.",
     "Accuracies on validation data at the chosen alpha are slightly optimistic: they chose it.",
@@ -150,8 +151,11 @@ def _origins(job: PatchJob) -> Iterator[str]:
     for identifier, row in job.datasets.items():
         told = {split: origin for split, origin in (row.taken_from or {}).items() if split != "train"}
         if told and identifier in (*job.request.tasks, *job.request.supported):
-            parts = " and ".join(f"{split} images were taken from {origin}" for split, origin in told.items())
-            yield f"{row.name}: its {parts} of the upload."
+            places = {split: f"the {origin} split" if origin in _SPLITS else origin for split, origin in told.items()}
+            parts = "; ".join(
+                f"{split} images were taken from {place} of the upload" for split, place in places.items()
+            )
+            yield f"{row.name}: {parts}."
 
 
 def _validation(name: str, result: PatchResult) -> dict[str, Any]:
