@@ -31,8 +31,8 @@ _TIFF_BYTES, _TIFF_NUMBERS = frozenset({1, 2, 6, 7}), {3: "H", 4: "L", 16: "Q"}
 _USUAL_SCANS, _LOOKED_AT_BYTES = 10, 1 << 14
 
 
-_PPM = re.compile(rb"P[1-6Ff](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
-_MOST_PPM_BYTES = 1 << 12
+PPM_HEADER = re.compile(rb"P[1-6Ff](?:\s|#[^\n]*\n)+(\d{1,9})(?:\s|#[^\n]*\n)+(\d{1,9})\s")
+MOST_PPM_BYTES = 1 << 12
 _OTHER_STARTS = {
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
@@ -162,7 +162,7 @@ def _read_size(data: bytes) -> tuple[int, int] | None:
         return abs(width), abs(height)
     if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         return _read_webp_size(data)
-    found = _PPM.match(data, 0, _MOST_PPM_BYTES)
+    found = PPM_HEADER.match(data, 0, MOST_PPM_BYTES)
     return (int(found[1]), int(found[2])) if found else None
 
 

@@ -9,6 +9,7 @@ Kept apart from `preprocess`, and free of torch, so that checking an upload star
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from paint_core.errors import ImageDecodeError
-from paint_core.picture_headers import SCAN, name_other_format, read_header, split_metadata
+from paint_core.picture_headers import MOST_PPM_BYTES, PPM_HEADER, SCAN, name_other_format, read_header, split_metadata
 from paint_core.shown import as_shown, find_transform
 
 ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -34,13 +35,13 @@ _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 1_000_000_000
 """Pixels times scans of a JPEG: about a second. An encoder's 10 scans are possible up to 100 megapixels."""
 
-_MAX_PYTHON_PIXELS = 2_000_000
-"""Pixels that Pillow decodes in Python, one by one."""
 _IN_PYTHON = {
-    "bmp_rle": "run-length encoded BMP: save it without compression",
-    "ppm": "PPM of unusual depth: save it with 8 bits a channel",
-    "ppm_plain": "PPM of text: save it as a binary one",
+    "bmp_rle": (2_000_000, "run-length encoded BMP: save it without compression"),
+    "ppm_plain": (500_000, "PPM of text: save it as a binary one"),
 }
+"""What Pillow decodes in Python, one by one: most pixels, and what to do."""
+_TEXT_PPM, _MAX_COMMENTS = (b"P1", b"P2", b"P3"), 100
+_DEEP_PPM = re.compile(PPM_HEADER.pattern + rb"(?:\s|#[^\n]*\n)*(\d{1,5})\s")
 
 _MAX_PNG_PROFILES = 4  # one is allowed; others may be pixels that look like one
 _MAX_TIFF_VALUES = 250_000
@@ -57,6 +58,8 @@ _HEADER_READS = 2_000
 _LEAST_PART_BYTES = 256
 _SPARE_READS = 10_000
 _MAX_BANDS, _BYTE_BITS = 4, 8
+_DEEPEST = 65_535
+_CHUNK = 1 << 20
 _WIDE = {"I": "32-bit integers", "F": "floating-point numbers"}
 
 
@@ -166,9 +169,31 @@ def _checked(data: bytes, max_pixels: int) -> tuple[bytes, dict[str, bytes]]:
             raise ImageDecodeError(f"a JPEG of {scans} scans is too much work: save it as a baseline JPEG")
     elif header is not None and header.num_values > _MAX_TIFF_VALUES:
         raise ImageDecodeError("too many strips: save the picture in larger ones")
+    elif data.startswith((b"P5", b"P6")):
+        data = _in_eight_bits(data)
+    elif data.startswith(_TEXT_PPM) and data.count(b"#") > _MAX_COMMENTS:
+        raise ImageDecodeError("too many comments: save it as a binary PPM")
     elif data.count(b"iCCP") > _MAX_PNG_PROFILES:
         raise ImageDecodeError("several colour profiles: save the picture with one or none")
     return data, metadata
+
+
+def _in_eight_bits(data: bytes) -> bytes:
+    """A PPM or PGM with 8 bits a channel if it has another depth, which Pillow reads in Python, one by one.
+
+    A PGM of 65535 levels stays: Pillow reads it quickly, and many use fewer of them.
+    """
+    found = _DEEP_PPM.match(data, 0, MOST_PPM_BYTES)
+    if found is None or int(found[3]) in (0, 255) or (data.startswith(b"P5") and int(found[3]) == _DEEPEST):
+        return data
+    width, height, white = (int(number) for number in found.groups())
+    num_values = width * height * (3 if data.startswith(b"P6") else 1)
+    values = np.frombuffer(data, ">u2" if white > 255 else np.uint8, num_values, found.end())
+    levels = np.empty(num_values, np.uint8)
+    for start in range(0, num_values, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        levels[part] = np.rint(values[part] * np.float32(255 / white)).clip(0, 255)
+    return b"%b %d %d 255\n" % (data[:2], width, height) + levels.tobytes()
 
 
 def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
@@ -179,8 +204,9 @@ def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -
     if sum((right - left) * (lower - upper) for left, upper, right, lower in boxes) > _MAX_BANDS * width * height:
         raise ImageDecodeError("parts that overlap: save the picture again with another program")
     codec = image.tile[0].codec_name if image.tile else ""
-    if codec in _IN_PYTHON and width * height > _MAX_PYTHON_PIXELS:
-        raise ImageDecodeError(f"{width} x {height} is too large for a {_IN_PYTHON[codec]}")
+    most_pixels, advice = _IN_PYTHON.get(codec, (max_pixels, ""))
+    if width * height > most_pixels:
+        raise ImageDecodeError(f"{width} x {height} is too large for a {advice}")
     if isinstance(image, TiffImageFile):
         _require_plain_parts(image, data, max_pixels)
         image.is_animated = True  # so that it does not parse directories of EXIF, which nobody reads

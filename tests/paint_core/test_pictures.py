@@ -35,11 +35,10 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "colour profiles": (lambda: hostile.png_of_chunks(PROFILE * 20), "several colour profiles"),
     "comments": (lambda: hostile.gif_of_blocks(5_000), PARTS),
     "runs": (lambda: hostile.bmp_of_runs(2_000, 1_100), "run-length"),
-    "a PPM of text": (
-        lambda: b"P2 # a comment\n2000 1100 255\n" + b"0 " * 9,
-        "2000 x 1100 is too large for a PPM of text",
-    ),
-    "a PPM of 16 bits": (lambda: b"P6 2000 1100 65535\n" + bytes(99), "too large for a PPM of unusual depth"),
+    "a PPM of text": (lambda: b"P2 # a comment\n800 700 255\n" + b"0 " * 9, "800 x 700 is too large for a PPM of text"),
+    "comments of a PPM": (lambda: b"P2 8 8 255\n" + b"#\n" * 500_000, "too many comments"),
+    "a large PPM of 16 bits": (lambda: b"P6 9000 9000 65535\n" + bytes(99), "9000 x 9000 is over 50,000,000 pixels"),
+    "a short PPM of 16 bits": (lambda: b"P6 900 900 65535\n" + bytes(99), "not a readable picture"),
     "a large PPM": (lambda: b"P5\n9000 9000\n255\n", "9000 x 9000 is over 50,000,000 pixels"),
     "strips": (lambda: hostile.tiff_of_strips(130_000), STRIPS),
     "overlapping strips": (lambda: hostile.tiff_of_overlapping_strips(100, 64), "parts that overlap"),
@@ -198,6 +197,16 @@ def test_a_portable_pixmap_is_read_and_tells_its_size(mode: str) -> None:
     assert header is not None
     assert (header.width, header.height) == (40, 30)
     assert check_picture(tiny.png(picture, "PPM")) == check_picture(tiny.png(picture, "TIFF"))
+
+
+@pytest.mark.parametrize("white", [1, 15, 255, 1023, 4095, 65_535])
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+def test_a_portable_pixmap_of_any_depth_has_its_own_white(magic: bytes, white: int) -> None:
+    values = np.linspace(0, white, 32 * 32 * (3 if magic == b"P6" else 1))
+    body = values.round().astype(">u2" if white > 255 else np.uint8)
+    file = magic + b"\n# a comment\n32 32\n%d\n" % white + body.tobytes()
+    expected = (body.astype(float) * 255 / white).reshape(32, 32, -1)
+    assert abs(PLAIN.decode(file) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("file_format", ALLOWED_FORMATS)
