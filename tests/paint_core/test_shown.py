@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from paint_core.errors import ImageDecodeError
+from paint_core.picture_headers import read_header
 from paint_core.pictures import check_picture
 from paint_core.preprocess import Preprocess
 from paint_core.shown import as_shown, is_used_profile, read_orientation
@@ -184,6 +185,14 @@ def test_a_broken_profile_and_that_of_srgb_change_nothing(broken: bytes) -> None
     picture = smooth()
     file = tiny.png(picture, "PNG", icc_profile=broken)
     assert differ(OURS.decode(file), OURS.decode(tiny.png(picture))) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_profile_of_tables_counts_as_work_before_anything_is_decoded(kind: str) -> None:
+    plain, tables = (read_header(tiny.png(smooth(), kind, **told)) for told in ({}, {"icc_profile": b"A2B0" * 9}))
+    assert plain is not None
+    assert tables is not None
+    assert tables.work == pytest.approx(plain.work + 2.5)
 
 
 def test_a_profile_that_is_a_program_of_any_length_is_not_run() -> None:
