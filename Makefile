@@ -22,7 +22,7 @@ MINUTES ?= 150
 EXAMPLES ?= 300
 PROFILE ?= cpu
 JOBS ?= 200
-PROCESSES ?= 2
+PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up check test fuzz mutate attack chaos cluster-test bench docs starter constraints lock clean
@@ -45,8 +45,8 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 	$(BIN)/mypy
 	$(BIN)/pydoclint --quiet $(PACKAGES)
 
-test: $(STAMP) ## Run the tests, in two processes: make test PROCESSES=0 for one
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for one
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
 	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)

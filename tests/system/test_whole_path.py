@@ -15,7 +15,7 @@ from tests.system.conftest import Service
 
 pytestmark = pytest.mark.system
 DISPLAY_NAMES = {word: f"digit {word}" for word in WORDS[:5]}
-FINETUNE = {"iterations": 60, "batch_size": 32, "learning_rate": 3e-4}
+FINETUNE = {"iterations": 40, "batch_size": 32, "learning_rate": 3e-4}
 
 
 def _upload(service: Service, archive: Path, **options: Any) -> dict[str, Any]:

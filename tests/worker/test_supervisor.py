@@ -24,7 +24,7 @@ from worker.process import environment_of
 from worker.supervisor import Supervisor
 
 Found = TypeVar("Found")
-FINETUNE = {"iterations": 60, "batch_size": 16, "learning_rate": 1e-4}
+FINETUNE = {"iterations": 16, "batch_size": 16, "learning_rate": 1e-4}
 
 
 def _submit(installation: Installation, digits: DatasetRow, others: DatasetRow) -> PatchRow:
@@ -109,7 +109,7 @@ def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_versi
 ) -> None:
     disturbed = _submit(installation, digits, others)
     supervising = _in_background(lambda: Supervisor(installation.settings).run(disturbed.job_id))
-    step = _wait_for(lambda: _checkpointed_step(installation, disturbed.job_id, at_least=5))
+    step = _wait_for(lambda: _checkpointed_step(installation, disturbed.job_id, at_least=3))
     victim = _wait_for(lambda: _trainer(disturbed.job_id))
     victim.send_signal(signal.SIGKILL)
     supervising.join(timeout=120)
