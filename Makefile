@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 	$(BIN)/pydoclint --quiet $(PACKAGES)
 
 test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for one
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
 	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)

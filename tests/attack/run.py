@@ -188,7 +188,7 @@ def _watched_memory(pid: int, outcome: Outcome) -> Iterator[None]:
     stopped = threading.Event()
 
     def watch() -> None:
-        while not stopped.wait(0.25):
+        while not stopped.wait(0.5):
             outcome.peak_bytes = max(outcome.peak_bytes, _memory(pid))
 
     thread = threading.Thread(target=watch, daemon=True)

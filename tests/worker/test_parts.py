@@ -66,7 +66,7 @@ def _require_same(installation: Installation, row: PatchRow, other: PatchRow) ->
     assert versions[0].probe == versions[1].probe
 
 
-def test_one_worker_does_the_parts_and_joins_them_to_the_same_bits(
+def test_two_workers_do_the_parts_at_once_and_join_them_once_to_the_same_bits(
     installation: Installation, request_: dict[str, Any], in_one_process: PatchRow
 ) -> None:
     row = installation.submit_patch(name="parts", finetune=FINETUNE, **request_)
@@ -74,15 +74,18 @@ def test_one_worker_does_the_parts_and_joins_them_to_the_same_bits(
     assert [(part.kind, part.part, part.parent_id) for part in parts] == [
         ("finetune", dataset, row.job_id) for dataset in request_["tasks"]
     ]
-    supervisor = Supervisor(installation.settings)
-    supervisor.run(row.job_id)  # a message that comes too early changes nothing
+    Supervisor(installation.settings).run(row.job_id)  # a message that comes too early changes nothing
     assert installation.job(row.job_id).attempt == 0
-    supervisor.run(parts[0].id)
-    assert installation.job(row.job_id).status == "running"
-    supervisor.answer()  # a ring for the last part: once that has ended, the patch is what waits
+    workers = [threading.Thread(target=Supervisor(installation.settings).answer) for _ in parts]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(120)
     assert [installation.job(job_id).status for job_id in (row.job_id, *(part.id for part in parts))] == [
         "succeeded"
     ] * 3
+    started = [event for event in _events(installation, row.job_id) if event.message == "started"]
+    assert len(started) == 1
     assert installation.job(row.job_id).attempt == 1
     _require_same(installation, installation.patch(row.id), in_one_process)
     trained = [event.data for event in _events(installation, row.job_id) if event.message == "fine-tuning"]
@@ -93,21 +96,6 @@ def test_one_worker_does_the_parts_and_joins_them_to_the_same_bits(
 def _events(installation: Installation, job_id: str) -> list[JobEventRow]:
     with installation.database.read() as session:
         return list(Jobs(session).events(job_id))
-
-
-def test_two_workers_at_once_join_once(
-    installation: Installation, request_: dict[str, Any], in_one_process: PatchRow
-) -> None:
-    row = installation.submit_patch(name="two workers", finetune=FINETUNE, **request_)
-    workers = [threading.Thread(target=Supervisor(installation.settings).answer) for _ in _parts(installation, row)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-    assert installation.job(row.job_id).status == "succeeded"
-    started = [event for event in _events(installation, row.job_id) if event.message == "started"]
-    assert len(started) == 1
-    _require_same(installation, installation.patch(row.id), in_one_process)
 
 
 def test_a_part_that_cannot_be_trained_fails_the_patch_with_its_cause(

@@ -149,7 +149,7 @@ def test_a_worker_that_shuts_down_gives_the_job_back_with_its_checkpoint_and_its
     supervising = _in_background(lambda: Supervisor(installation.settings, is_stopping=stop.is_set).run(patch.job_id))
     _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
     stop.set()
-    supervising.join(timeout=3)
+    supervising.join(timeout=20)
     assert not supervising.is_alive()
     job = installation.job(patch.job_id)
     assert (job.status, job.attempt) == ("queued", 0)
