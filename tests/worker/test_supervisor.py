@@ -1,9 +1,6 @@
 """The supervisor with real trainer processes: what happens to a job whatever happens to its worker."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,15 +9,12 @@ from typing import TypeVar
 
 import psutil
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 
-from registry.contract import JobStatus
-from registry.jobs import Jobs
-from registry.tables import DatasetRow, JobEventRow, JobRow, PatchRow, VersionRow
+from registry.tables import DatasetRow, JobEventRow, PatchRow, VersionRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
 from tests.worker.conftest import Installation
-from worker.process import environment_of
 from worker.supervisor import Supervisor
 
 Found = TypeVar("Found")
@@ -125,57 +119,6 @@ def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_versi
     assert len(_versions(installation, disturbed.job_id)) == 1
 
 
-def test_a_cancelled_patch_stops_within_two_seconds_and_registers_nothing(
-    installation: Installation, digits: DatasetRow, others: DatasetRow
-) -> None:
-    patch = _submit(installation, digits, others)
-    supervising = _in_background(lambda: Supervisor(installation.settings).run(patch.job_id))
-    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
-    with installation.database.write() as session:
-        Jobs(session).request_cancel(patch.job_id)
-    supervising.join(timeout=2)
-    assert not supervising.is_alive()
-    assert installation.job(patch.job_id).status == JobStatus.CANCELLED
-    assert _trainer(patch.job_id) is None
-    assert _versions(installation, patch.job_id) == []
-    assert installation.patch(patch.id).report is None
-
-
-def test_a_worker_that_shuts_down_gives_the_job_back_with_its_checkpoint_and_its_attempts(
-    installation: Installation, digits: DatasetRow, others: DatasetRow
-) -> None:
-    patch = _submit(installation, digits, others)
-    stop = threading.Event()
-    supervising = _in_background(lambda: Supervisor(installation.settings, is_stopping=stop.is_set).run(patch.job_id))
-    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
-    stop.set()
-    supervising.join(timeout=20)
-    assert not supervising.is_alive()
-    job = installation.job(patch.job_id)
-    assert (job.status, job.attempt) == ("queued", 0)
-    assert (job.checkpoint or {})["step"] >= 1
-    with installation.database.write() as session:
-        next_one = Jobs(session).lease(patch.job_id, "another worker")
-        assert next_one is not None
-        Jobs(session).cancel(next_one)
-
-
-def test_a_supervisor_whose_lease_was_taken_ends_its_trainer_and_writes_nothing(
-    installation: Installation, digits: DatasetRow, others: DatasetRow
-) -> None:
-    patch = _submit(installation, digits, others)
-    supervising = _in_background(lambda: Supervisor(installation.settings).run(patch.job_id))
-    _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
-    with installation.database.write() as session:  # as if it had expired and another worker had leased it
-        taken = {"lease_token": JobRow.lease_token + 1, "lease_owner": "another"}
-        session.execute(update(JobRow).where(JobRow.id == patch.job_id).values(taken))
-    supervising.join(timeout=5)
-    assert not supervising.is_alive()
-    job = installation.job(patch.job_id)
-    assert (job.status, job.lease_owner) == ("running", "another")
-    assert _trainer(patch.job_id) is None
-
-
 def test_a_job_whose_trainer_always_dies_fails_after_three_attempts_with_the_cause(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -196,23 +139,3 @@ def test_a_job_whose_trainer_always_dies_fails_after_three_attempts_with_the_cau
     assert (job.status, job.attempt, job.error_code) == ("failed", 3, "attempts_exhausted")
     assert "signal 9" in (job.error_detail or "")
     assert installation.dataset(row.id).state == "failed"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks for the trainer in /proc")
-def test_a_killed_supervisor_leaves_no_trainer_behind(
-    installation: Installation, digits: DatasetRow, others: DatasetRow
-) -> None:
-    patch = _submit(installation, digits, others)
-    code = (
-        "import sys; from worker.settings import WorkerSettings; from worker.supervisor import Supervisor; "
-        "Supervisor(WorkerSettings.load()).run(sys.argv[1])"
-    )
-    environment = os.environ | environment_of(installation.settings)
-    supervisor = subprocess.Popen([sys.executable, "-c", code, patch.job_id], env=environment)
-    try:
-        _wait_for(lambda: _checkpointed_step(installation, patch.job_id, at_least=1))
-        assert _trainer(patch.job_id) is not None
-    finally:
-        supervisor.kill()
-        supervisor.wait()
-    _wait_for(lambda: True if _trainer(patch.job_id) is None else None, seconds=5)
