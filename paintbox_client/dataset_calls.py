@@ -41,6 +41,12 @@ class DatasetCalls:
         *,
         unlabelled: bool = False,
         on_note: Callable[[str], None] = _warn,
+        layout: str | None = None,
+        root: str | None = None,
+        class_level: int | None = None,
+        split_of: Mapping[str, str] | None = None,
+        path_column: str | None = None,
+        label_column: str | None = None,
     ) -> JsonObject:
         """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
 
@@ -54,6 +60,12 @@ class DatasetCalls:
             webhook_url: Told when the job has ended, at a host that the operator allows.
             unlabelled: Whether it is a pool of images for `anchors`, in whatever folders they lie.
             on_note: Told which files of a folder could not be sent; left out: it is a Python warning.
+            layout: Read it in this layout; left out: recognised.
+            root: Folder within it to read.
+            class_level: Which folder below the root names the class, from 1 on.
+            split_of: From folders or files to `train`, `validation`, `test` or `ignore`; empty: nothing names a split.
+            path_column: Column of a table that names the images.
+            label_column: Column of a table that names the classes.
 
         Returns:
             The data set, `ingesting` or, if it was there already, in the state it is in.
@@ -69,6 +81,10 @@ class DatasetCalls:
             form["kind"] = "pool"
         if webhook_url is not None:
             form["webhook_url"] = webhook_url
+        reading: JsonObject = {"layout": layout, "root": root, "class_level": class_level}
+        reading |= {"path_column": path_column, "label_column": label_column}
+        reading["split_of"] = None if split_of is None else json.dumps(dict(split_of), sort_keys=True)
+        form |= {field: value for field, value in reading.items() if value is not None}
         with open_archive(path, on_note) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
                 try:

@@ -13,6 +13,8 @@ from paintbox_client.display import print_json, print_note, print_text, watch_jo
 from paintbox_client.errors import InputError
 from paintbox_client.tables import print_dataset, print_datasets
 
+_SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder names a split."
+
 
 def upload(
     ctx: typer.Context,
@@ -24,6 +26,12 @@ def upload(
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
     classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
     manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout to read it in. Default: recognised.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder within it to read.")] = None,
+    class_level: Annotated[int | None, typer.Option(min=1, help="Folder below the root that names the class.")] = None,
+    split_of: Annotated[list[str] | None, typer.Option(help=_SPLIT_OF)] = None,
+    path_column: Annotated[str | None, typer.Option(help="Column of a table that names the images.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of a table that names the classes.")] = None,
     webhook: Annotated[str | None, typer.Option(help="URL that is told when the job has ended.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
@@ -44,6 +52,12 @@ def upload(
             webhook,
             unlabelled=unlabelled,
             on_note=print_note,
+            layout=layout,
+            root=root,
+            class_level=class_level,
+            split_of=_parse_splits(split_of),
+            path_column=path_column,
+            label_column=label_column,
         )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
@@ -109,3 +123,17 @@ def _parse_names(pairs: list[str] | None) -> dict[str, str]:
             raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "Write, say, --classname 0='digit zero'.")
         names[folder] = name
     return names
+
+
+def _parse_splits(pairs: list[str] | None) -> dict[str, str] | None:
+    if not pairs:
+        return None
+    splits = {}
+    for pair in pairs:
+        if pair == "none":
+            continue
+        folder, separator, split = pair.rpartition("=")
+        if not separator or not folder or not split:
+            raise InputError(f"--split-of {pair!r} is not FOLDER=SPLIT.", "Write, say, --split-of extra=ignore.")
+        splits[folder] = split
+    return splits

@@ -35,6 +35,7 @@ def print_dataset(item: JsonObject) -> None:
             print_note("  " + " = ".join(f"{each['split']}: {each['file']}" for each in example["files"]))
     if found and found["with_different_labels"]:
         print_note(f"{found['with_different_labels']:,} pictures are there under more than one class.")
+    _print_reading(item.get("reading"))
     print_datasets([item])
 
 
@@ -48,6 +49,18 @@ def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
         shown = ", ".join(each["file"] for each in found[:_SHOWN_EXAMPLES])
         reason = found[0]["reason"] if len(found) == 1 else kind
         yield f"Left out: {count:,} file(s): {reason}: {shown}{' …' if count > len(found[:_SHOWN_EXAMPLES]) else ''}"
+
+
+def _print_reading(reading: JsonObject | None) -> None:
+    """Write how an upload was read, some of its images and what to look at."""
+    if reading is None:
+        return
+    below = f", below {reading['root']}" if reading["root"] else ""
+    print_note(f"Read as {reading['summary']}{below}.")
+    for example in reading["examples"][:_SHOWN_EXAMPLES]:
+        print_note(f"  {example['file']}: {example['label']} ({example['split']})")
+    for warning in reading["warnings"]:
+        print_note(f"Warning: {warning['detail']}")
 
 
 def print_jobs(items: Iterable[JsonObject]) -> None:

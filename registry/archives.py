@@ -11,14 +11,14 @@ import re
 import stat
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from registry.errors import ArchiveRefusedError
 from registry.names import shorten
-from registry.zip_directory import DirectoryFile, header_bytes
+from registry.zip_directory import DirectoryFile, header_bytes, member_name
 
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
@@ -26,6 +26,9 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_REASON_CHARACTERS = 200  # an error may quote a header that the archive chose
 _DRIVE = re.compile(r"^[A-Za-z]:")
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError)
+"""What unpacking a damaged member raises."""
+IS_SYMLINK, IS_REPLACED = "is a symbolic link", "is replaced by a later entry of the same name"
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class ArchiveLimits:
         max_member_bytes: Unpacked size of one file.
         max_total_bytes: Unpacked size of all files together.
         max_ratio: Unpacked over packed size of the whole archive, once it unpacks to over `ratio_floor_bytes`.
-        ratio_floor_bytes: Archives that unpack to less than this may have any ratio.
+        ratio_floor_bytes: Tables that unpack to less than this may have any ratio.
+        drawings_bytes: Archives that unpack to less than this may have any ratio: drawings pack a thousand times.
         max_shard_bytes: Size of one WebDataset or Parquet shard within an archive.
         max_table_bytes: Size of a table of labels: metadata, a manifest, classnames.
         max_classes: Different labels.
@@ -49,13 +53,29 @@ class ArchiveLimits:
     max_total_bytes: int = 32 << 30
     max_ratio: float = 50.0
     ratio_floor_bytes: int = 64 << 20
+    drawings_bytes: int = 1 << 30
     max_shard_bytes: int = 8 << 30
     max_table_bytes: int = 256 << 20
     max_classes: int = 30_000
     max_classname_characters: int = 1 << 20
 
 
-def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> list[zipfile.ZipInfo]:
+@dataclass(frozen=True)
+class Inspection:
+    """What an archive's directory tells.
+
+    Attributes:
+        members: Regular files and folders in the directory's order; each `filename` is relative, plain and unique.
+        rejected: From the name of a member that is left out to the reason.
+        num_unsure: Names that are neither marked as UTF-8 nor valid UTF-8.
+    """
+
+    members: list[zipfile.ZipInfo]
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+    num_unsure: int = 0
+
+
+def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> Inspection:
     """Return the archive's regular files and folders, having checked all that its central directory tells.
 
     Args:
@@ -64,21 +84,37 @@ def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = Non
         at_once: How many entries to look at; left out: as many as the budgets allow.
 
     Returns:
-        The entries in the directory's order; every name is relative, plain and unique.
+        What there is. Links, and entries that a later one of the same name replaces, are rejected.
 
     Raises:
         ArchiveRefusedError: It is not a zip file, is damaged, encrypted, or hostile; `code` says which.
         LargeArchiveError: It has more than `at_once` entries, but is within the budgets.
     """
     members = _list_members(path, limits, limits.max_members if at_once is None else at_once)
+    num_unsure = 0
     for member in members:
-        check_name(member.orig_filename)
-        check_name(member.filename)  # newer Pythons take it from an extra field
+        member.filename, is_sure = member_name(member)
+        check_name(member.filename)
+        num_unsure += not is_sure
         _check_kind(member)
-    _check_unique(members)
     _check_size(members, path.stat().st_size, limits)
     _check_overlap(members, path.stat().st_size)
-    return members
+    kept, rejected = _sort_out(members)
+    return Inspection(kept, rejected, num_unsure)
+
+
+def _sort_out(members: list[zipfile.ZipInfo]) -> tuple[list[zipfile.ZipInfo], list[tuple[str, str]]]:
+    last = {member.filename: member for member in members}
+    kept: list[zipfile.ZipInfo] = []
+    rejected: list[tuple[str, str]] = []
+    for member in members:
+        if stat.S_ISLNK(member.external_attr >> 16):
+            rejected.append((member.filename, IS_SYMLINK))
+        elif last[member.filename] is not member:
+            rejected.append((member.filename, IS_REPLACED))
+        else:
+            kept.append(member)
+    return kept, rejected
 
 
 def _list_members(path: Path, limits: ArchiveLimits, at_once: int) -> list[zipfile.ZipInfo]:
@@ -95,15 +131,32 @@ def _list_members(path: Path, limits: ArchiveLimits, at_once: int) -> list[zipfi
         ) from error
 
 
+class OpenArchive:
+    """An archive that is read member by member, by the names that `inspect_members` gives.
+
+    Args:
+        path: An archive that `inspect_members` accepted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._archive = zipfile.ZipFile(path)
+        self._members = {member_name(member)[0]: member for member in self._archive.infolist()}
+
+    def open(self, name: str) -> IO[bytes]:
+        """Return the unpacked bytes of a member; raise one of `UNREADABLE` if it is damaged."""
+        return self._archive.open(self._members[name])
+
+
 def read_members(
-    path: Path, names: Iterator[str] | list[str], limits: ArchiveLimits
+    path: Path | OpenArchive, names: Iterable[str], limits: ArchiveLimits, most_bytes: int | None = None
 ) -> Iterator[tuple[str, bytes | str]]:
     """Yield `(name, bytes)` for each named member, or `(name, reason)` for one that cannot be read.
 
     Args:
-        path: An archive that `inspect_members` accepted.
+        path: An archive that `inspect_members` accepted, or the opened one.
         names: Names of regular files in it.
         limits: The budgets; here they hold against what is really unpacked, not what was declared.
+        most_bytes: Read only so many bytes of each member; left out: all.
 
     Yields:
         tuple[str, bytes | str]: One pair a name, in the order of `names`.
@@ -112,22 +165,24 @@ def read_members(
         ArchiveRefusedError: More bytes came out than the budget allows.
     """
     total = 0
-    with zipfile.ZipFile(path) as archive:
-        for name in names:
-            try:
-                with archive.open(name) as file:
-                    data = file.read(limits.max_member_bytes + 1)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
-                yield name, f"damaged in the archive ({str(error)[:_MAX_REASON_CHARACTERS]})"
-                continue
-            total += len(data)
-            if total > limits.max_total_bytes:
-                raise refuse_bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
-            yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
+    wanted = limits.max_member_bytes + 1 if most_bytes is None else most_bytes
+    archive = path if isinstance(path, OpenArchive) else OpenArchive(path)
+    for name in names:
+        try:
+            with archive.open(name) as file:
+                data = file.read(wanted)
+        except UNREADABLE as error:
+            yield name, f"damaged in the archive ({str(error)[:_MAX_REASON_CHARACTERS]})"
+            continue
+        total += len(data)
+        if total > limits.max_total_bytes:
+            raise refuse_bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
+        yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
 
 
 def check_name(name: str) -> None:
     """Raise `ArchiveRefusedError` if a member's name is not relative and plain; folders end with a slash."""
+    name = name.removesuffix("\r") if name.rpartition("/")[2] == "Icon\r" else name  # of a folder, on a Mac; ignored
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or _DRIVE.match(name):
         raise refuse_name("absolute_path", name, "is an absolute path")
@@ -143,20 +198,13 @@ def check_name(name: str) -> None:
 
 def _check_kind(member: zipfile.ZipInfo) -> None:
     mode = member.external_attr >> 16
-    if stat.S_ISLNK(mode):
-        raise refuse_name("symlink", member.filename, "is a symbolic link")
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
         raise refuse_name("special_file", member.filename, "is neither a file nor a folder")
     if member.flag_bits & _ENCRYPTED:
         raise refuse_name("encrypted", member.filename, "is encrypted")
     if member.compress_type not in _METHODS:
-        raise refuse_name("bad_compression", member.filename, "uses a compression other than deflate")
-
-
-def _check_unique(members: list[zipfile.ZipInfo]) -> None:
-    name, times = Counter(member.filename for member in members).most_common(1)[0] if members else ("", 1)
-    if times > 1:
-        raise refuse_name("duplicate_name", name, f"is there {times} times")
+        method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+        raise refuse_name("bad_compression", member.filename, f"is compressed with {method}")
 
 
 def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: ArchiveLimits) -> None:
@@ -164,9 +212,10 @@ def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Arch
     ratio = total / max(archive_bytes, 1)
     if total > limits.max_total_bytes:
         raise refuse_bomb(f"It unpacks to {total} bytes; {limits.max_total_bytes} is the limit.")
-    if total > limits.ratio_floor_bytes and ratio > limits.max_ratio:
+    is_large = total > limits.drawings_bytes or any(each.file_size > limits.max_member_bytes for each in members)
+    if is_large and ratio > limits.max_ratio:
         raise refuse_bomb(
-            f"It unpacks to {total} bytes, {ratio:.0f} times its own size; images do not compress like that."
+            f"It unpacks to {total} bytes, {ratio:.0f} times its own size; {limits.max_ratio:.0f} is the limit."
         )
 
 
@@ -182,21 +231,31 @@ def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
 
 def refuse_bomb(detail: str) -> ArchiveRefusedError:
     """Return the error of an archive that unpacks to too much."""
-    return ArchiveRefusedError("archive_bomb", detail, "Pack the images anew, without nesting archives.")
+    return ArchiveRefusedError(
+        "archive_bomb", detail, "Divide it into smaller uploads, or save drawings as PNG instead of BMP or TIFF."
+    )
+
+
+_REMEDIES = {
+    "encrypted": "Pack it again without a password.",
+    "bad_compression": "Pack it again with the compression `deflate`, as `zip -r` and Windows do by default.",
+    "sparse_file": "Pack it again without `--sparse`.",
+    "special_file": "Leave devices, pipes and sockets out.",
+    "bad_name": "Rename the file, and pack it again.",
+}
 
 
 def refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
     """Return the error of an archive with a member that must not be there."""
-    return ArchiveRefusedError(
-        code, f"Entry {quote_name(name)} {what}.", "Pack plain folders and image files only, with relative names."
-    )
+    advice = _REMEDIES.get(code, "Pack it again from within the folder, so that names are relative.")
+    return ArchiveRefusedError(code, f"Entry {quote_name(name)} {what}.", advice)
 
 
 def refuse_table(name: str, reason: str) -> ArchiveRefusedError:
     """Return the error of a table that cannot be read."""
     reason = shorten(" ".join(reason[:1000].split()), _MAX_REASON_CHARACTERS)
     return ArchiveRefusedError(
-        "bad_table", f"{quote_name(name)} cannot be read ({reason}).", "Write it anew, as UTF-8."
+        "bad_table", f"{quote_name(name)} cannot be read ({reason}).", "Correct or replace that file, or leave it out."
     )
 
 

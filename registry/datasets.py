@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select
@@ -13,6 +13,7 @@ from sqlalchemy.orm import defer, undefer
 
 from registry.contract import DatasetKind, DatasetState, JobKind, Priority
 from registry.errors import NotFoundError
+from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.repository import Repository
@@ -26,19 +27,19 @@ class DatasetOptions:
     Attributes:
         display_names: From class to the name that prompts use; classes left out keep their own name.
         templates: Prompt templates with `{}`; empty means those of the upload, else the base's own.
-        manifest: Name of the CSV manifest in the archive, if it does not lie beside the images.
+        choices: How the upload is to be read.
         kind: `pool` for images without labels.
     """
 
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
-    manifest: str | None = None
+    choices: Choices = field(default_factory=Choices)
     kind: DatasetKind = DatasetKind.LABELLED
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back; what was not said is left out, so that ids stay the same."""
         plain = {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
-        plain |= {} if self.manifest is None else {"manifest": self.manifest}
+        plain |= self.choices.as_json()
         return plain | ({} if self.kind is DatasetKind.LABELLED else {"kind": self.kind.value})
 
     @classmethod
@@ -46,7 +47,7 @@ class DatasetOptions:
         """Return the options that `as_json` wrote."""
         pairs = tuple((folder, name) for folder, name in data["display_names"])
         kind = DatasetKind(data.get("kind", DatasetKind.LABELLED))
-        return cls(pairs, tuple(data["templates"]), data.get("manifest"), kind)
+        return cls(pairs, tuple(data["templates"]), Choices.from_json(data), kind)
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class DatasetContent:
         blob_bytes: Size of each shard by SHA-256; None: not known.
         decoder: What the files' pixels are, as `paint_core.pictures.DECODER` counts.
         taken_from: The split of the upload that a split's images were in, where it had another name.
+        reading: How the upload was read, as `registry.intake.summary` tells it; None: not known.
     """
 
     classnames: tuple[str, ...]
@@ -76,6 +78,7 @@ class DatasetContent:
     blob_bytes: dict[str, int] | None = None
     decoder: int = 1
     taken_from: dict[str, str] | None = None
+    reading: dict[str, Any] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -84,8 +87,11 @@ class DatasetContent:
 
 
 def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
-    """Return the id of the data set that this archive and these options make; the same input gives the same id."""
-    identity = json.dumps([archive_sha256, options.as_json()], sort_keys=True)
+    """Return the id of the data set that this archive and these options make; the same input gives the same id.
+
+    The rules of reading are part of it, so that what an older release read otherwise stays as it is, and is read anew.
+    """
+    identity = json.dumps([archive_sha256, options.as_json(), READER_VERSION], sort_keys=True)
     return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
 
 
@@ -96,7 +102,7 @@ def _derived_id(source_id: str, name: str, content: DatasetContent) -> str:
 
 _BULK = (
     *(DatasetRow.classnames, DatasetRow.counts, DatasetRow.rejected),
-    *(DatasetRow.duplicates, DatasetRow.templates, DatasetRow.options),
+    *(DatasetRow.duplicates, DatasetRow.templates, DatasetRow.options, DatasetRow.reading),
 )
 """Columns that lists do not read."""
 
@@ -241,4 +247,4 @@ class Datasets(Repository):
         row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
         row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
         row.decoder, row.taken_from = content.decoder, content.taken_from
-        row.content_sha256 = content.sha256()
+        row.reading, row.content_sha256 = content.reading, content.sha256()

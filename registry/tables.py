@@ -62,6 +62,7 @@ class DatasetRow(Base):
     content_sha256: Mapped[str | None] = mapped_column(String(64))
     layout: Mapped[str | None] = mapped_column(String(32))
     duplicates: Mapped[dict[str, Any] | None]
+    reading: Mapped[dict[str, Any] | None]  # how the upload was read
     blob_bytes: Mapped[dict[str, Any] | None]  # size of each blob that it needs, by SHA-256; null: not known
     derived_from: Mapped[str | None] = mapped_column(String(40))
     kind: Mapped[str] = mapped_column(String(16), default="labelled", server_default="labelled")  # a `DatasetKind`

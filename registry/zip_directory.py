@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import struct
+import zipfile
+import zlib
 from pathlib import Path
 
 from registry.errors import ArchiveRefusedError, LargeArchiveError
@@ -19,6 +21,50 @@ _LENGTHS = struct.Struct("<3H")  # of name, extra field and comment
 _LENGTHS_OFFSET = 28
 _MAX_EXTRA_BYTES = 4096
 """Time stamps, owners, a Unicode name and zip64 sizes together take a few hundred."""
+
+
+_UTF8_FLAG = 0x800
+_UNICODE_PATH = 0x7075
+_WINDOWS_MAKERS = (0, 10, 11)  # MS-DOS, NTFS, and VFAT, of which the first also stands for .NET
+
+
+def member_name(member: zipfile.ZipInfo) -> tuple[str, bool]:
+    r"""Return the name of a member as the tools read it that people pack with, and whether it is certain.
+
+    Without the mark of UTF-8 (APPNOTE 6.3, appendix D) it is the name of the Unicode path field if its checksum fits,
+    else UTF-8 if it is valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1
+    divides folders with a backslash.
+
+    Args:
+        member: As `zipfile` lists it.
+
+    Returns:
+        The name, and False if it is of neither kind and may be misread.
+    """
+    name, is_sure = member.orig_filename, True
+    if not member.flag_bits & _UTF8_FLAG and not name.isascii():
+        raw = name.encode("cp437")
+        told = _unicode_path(member.extra, raw)
+        try:
+            name = raw.decode() if told is None else told
+        except UnicodeDecodeError:
+            is_sure = False
+    return name.replace("\\", "/") if member.create_system in _WINDOWS_MAKERS else name, is_sure
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> str | None:
+    """Return the name in Info-ZIP's Unicode path field, if there is one that belongs to the raw name."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        body, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == _UNICODE_PATH and len(body) > 5 and body[0] == 1:
+            if int.from_bytes(body[1:5], "little") != zlib.crc32(raw):
+                return None
+            try:
+                return body[5:].decode()
+            except UnicodeDecodeError:
+                return None
+    return None
 
 
 class DirectoryFile(io.BufferedReader):

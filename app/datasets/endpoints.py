@@ -9,7 +9,17 @@ from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, Up
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.datasets import service
-from app.datasets.schemas import Dataset, DatasetList, Derivation, parse_options
+from app.datasets.schemas import (
+    ClassLevel,
+    ColumnName,
+    Dataset,
+    DatasetList,
+    Derivation,
+    LayoutName,
+    clean_path,
+    parse_options,
+    parse_split_of,
+)
 from app.invalid import invalid
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
@@ -17,13 +27,19 @@ from app.services import ServicesDep
 from registry.bodies import FilePath, Id, UploadId, WebhookUrl
 from registry.contract import DatasetKind, Scope
 from registry.errors import RequestRefusedError
+from registry.intake.choices import Choices
 from registry.names import Name
 from registry.owners import Owned
 
 Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]
 
+_SPLIT_OF = (
+    "JSON object from the name of a folder or file to `train`, `validation`, `test` or `ignore`. It is all that names "
+    "splits then; `{}`: there are none"
+)
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
-FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "manifest", "kind", "webhook_url"})
+_OF_READING = ("manifest", "layout", "root", "class_level", "split_of", "path_column", "label_column")
+FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "kind", "webhook_url", *_OF_READING})
 """Of the form that uploads a data set; only `templates` may be there more than once."""
 
 
@@ -58,6 +74,12 @@ def upload_dataset(
         DatasetKind,
         Form(description="`pool`: images without labels, in whatever folders, to name as `anchors.dataset`"),
     ] = DatasetKind.LABELLED,
+    layout: Annotated[LayoutName | None, Form(description="Left out: recognised")] = None,
+    root: Annotated[FilePath | None, Form(description="Folder of the archive to read; others are left out")] = None,
+    class_level: Annotated[ClassLevel | None, Form(description="Folder below the root that names the class")] = None,
+    split_of: Annotated[str | None, Form(description=_SPLIT_OF, max_length=100_000)] = None,
+    path_column: Annotated[ColumnName | None, Form(description="Column of a table that names the images")] = None,
+    label_column: Annotated[ColumnName | None, Form(description="Column of a table that names the classes")] = None,
     webhook_url: Annotated[WebhookUrl | None, Form(description="Told when the job has ended, as for a patch")] = None,
 ) -> Dataset:
     """Upload images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file of labelled ones.
@@ -67,10 +89,23 @@ def upload_dataset(
     `label`), Parquet files (`image`, `label`) or WebDataset shards, such as a folder that CLIP_benchmark exports. The
     file's kind is told by its bytes, not by its name.
 
+    An archive that can be read in more than one way is refused with `ambiguous_layout` and those ways; `layout`,
+    `root`, `class_level`, `split_of`, `path_column` and `label_column` choose one. `reading` of the data set says how
+    it was read.
+
     Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
     there already.
     """
-    asked = service.Submission(name, parse_options(templates, classnames, manifest, kind), caller.owner, webhook_url)
+    choices = Choices(
+        layout=layout,
+        root=clean_path(root or "") or None,
+        class_level=class_level,
+        split_of=parse_split_of(split_of),
+        path_column=path_column or None,
+        label_column=label_column or None,
+        manifest=manifest or None,
+    )
+    asked = service.Submission(name, parse_options(templates, classnames, choices, kind), caller.owner, webhook_url)
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
     if archive is not None:

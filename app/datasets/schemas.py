@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -22,9 +23,10 @@ from app.access.owner import Owner
 from app.invalid import invalid, refusal_of
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
-from registry.bodies import Body
+from registry.bodies import Body, FilePath
 from registry.contract import DatasetKind, DatasetState
 from registry.datasets import DatasetOptions
+from registry.intake.choices import Choices
 from registry.intake.rejects import MAX_FILES, MAX_KINDS
 from registry.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
 from registry.tables import DatasetRow, JobRow
@@ -33,6 +35,7 @@ MAX_REJECTED = MAX_FILES + MAX_KINDS
 """Most entries of an answer about files that were left out; ingests of older releases stored one a file."""
 
 _MAX_TEMPLATE, _MAX_CLASSES, _MAX_FILE = 500, 30_000, 300
+_MAX_SPLIT_NAMES = 50
 
 
 def _check_template(text: str) -> str:
@@ -87,7 +90,23 @@ DisplayNames = Annotated[
         }
     ),
 ]
+
+
+def clean_path(path: str) -> str:
+    """Return a path in an archive in the one spelling that names are compared in."""
+    return unicodedata.normalize("NFC", path).replace("\\", "/").strip("/")
+
+
+ColumnName = Annotated[
+    str, StringConstraints(max_length=MAX_NAME), AfterValidator(lambda text: check_text(text) or text)
+]
+"""A column of a table, by its name or its number."""
+
+ClassLevel = Annotated[int, Field(ge=1, le=20)]
+LayoutName = Literal["imagefolder", "imagefolder-metadata", "csv-manifest", "parquet", "webdataset"]
+_SplitName = Literal["train", "validation", "test", "ignore"]
 _templates = TypeAdapter(Templates)
+_split_of = TypeAdapter(Annotated[dict[FilePath, _SplitName], Field(max_length=_MAX_SPLIT_NAMES)])
 _names_of_upload = TypeAdapter(Annotated[DisplayNames, AfterValidator(_check_classes)])
 
 
@@ -145,6 +164,35 @@ class Duplicates(BaseModel):
     examples: list[Duplicate]
 
 
+class Example(BaseModel):
+    """An image and what was read of it."""
+
+    file: str
+    label: str
+    split: str
+
+
+class ReadingWarning(BaseModel):
+    """Something about an upload that its owner should look at."""
+
+    code: str = Field(description="Stable, such as `one_class`, `unlabelled_folder`, `leakage` or `similar_classes`")
+    detail: str
+
+
+class Reading(BaseModel):
+    """How an upload was read."""
+
+    summary: str = Field(description="Such as `3 splits, 10 classes from folder level 2, 1 wrapper removed`")
+    root: str = Field(description="Folder in the upload below which levels count; empty: the top")
+    wrappers: int = Field(description="Folders that were removed because they hold everything")
+    class_level: int | None = Field(description="Which folder below the root names the class; null: none does")
+    split_of: dict[str, str] = Field(description="Folders that name splits; at most 20")
+    tables: list[str] = Field(description="Tables that name the images; at most 20")
+    named_splits: list[str] = Field(description="Splits that the upload names; empty: the images were divided")
+    examples: list[Example] = Field(description="Ten images of different classes, for a look at their labels")
+    warnings: list[ReadingWarning] = Field(description="At most 20")
+
+
 class DatasetBrief(BaseModel):
     """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
 
@@ -189,6 +237,7 @@ class Dataset(DatasetBrief):
     )
     num_rejected: int = Field(description="Files of the upload that were left out")
     duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
+    reading: Reading | None = Field(description="Null: not known yet, or ingested by an older release")
 
     @classmethod
     def of(cls, row: DatasetRow, job: JobRow) -> Dataset:
@@ -204,6 +253,7 @@ class Dataset(DatasetBrief):
             rejected=[RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
             num_rejected=sum(each.get("count", 1) for each in rejected),
             duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
+            reading=None if row.reading is None else Reading.model_validate(row.reading),
         )
 
 
@@ -228,7 +278,7 @@ class DatasetList(Listed):
 def parse_options(
     templates: list[str] | None,
     classnames: str | None,
-    manifest: str | None = None,
+    choices: Choices,
     kind: DatasetKind = DatasetKind.LABELLED,
 ) -> DatasetOptions:
     """Return the options of an upload's form fields.
@@ -236,7 +286,7 @@ def parse_options(
     Args:
         templates: The field's values: templates, or one JSON list of templates.
         classnames: JSON object from class to display name.
-        manifest: Path of the CSV manifest.
+        choices: How the upload is to be read.
         kind: `pool` has none of them.
 
     Returns:
@@ -251,7 +301,25 @@ def parse_options(
     given = [value for value in templates or [] if value]
     chosen = _read("templates", _templates, parse_list(given))
     names = _read("classnames", _names_of_upload, _from_json("classnames", classnames) if classnames else {})
-    return DatasetOptions(tuple(sorted(names.items())), chosen, manifest or None, kind)
+    return DatasetOptions(tuple(sorted(names.items())), chosen, choices, kind)
+
+
+def parse_split_of(text: str | None) -> tuple[tuple[str, str], ...] | None:
+    """Return the form field `split_of`, in one canonical order; None if it is not there.
+
+    Args:
+        text: JSON object from the name of a folder or file to its split.
+
+    Returns:
+        Pairs of a name and its split.
+
+    Raises:
+        RequestValidationError: It cannot be read.
+    """
+    if not text:
+        return None
+    found = _read("split_of", _split_of, _from_json("split_of", text))
+    return tuple(sorted((clean_path(name), split) for name, split in found.items()))
 
 
 def parse_list(values: list[str]) -> list[Any]:

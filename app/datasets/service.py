@@ -141,7 +141,7 @@ def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dat
             look_at_pool(path)
             classes = None
         else:
-            classes = look(path, options.manifest)
+            classes = look(path, options.choices)
     if classes is not None:
         name_classes(classes, {}, dict(options.display_names))
     with path.open("rb") as file:
@@ -196,6 +196,7 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         blob_bytes=source.blob_bytes,
         decoder=source.decoder,
         taken_from=source.taken_from,
+        reading=source.reading,
     )
 
 

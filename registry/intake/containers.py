@@ -6,19 +6,28 @@ any file at any time, in whatever order, and memory holds one file at a time.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from registry.archives import ArchiveLimits, inspect_members, quote_name, read_members, refuse_name
+from registry.archives import (
+    IS_REPLACED,
+    UNREADABLE,
+    ArchiveLimits,
+    OpenArchive,
+    inspect_members,
+    quote_name,
+    read_members,
+    refuse_name,
+)
 from registry.errors import ArchiveRefusedError
 from registry.intake.names import Entry
-from registry.intake.tar import read_headers
+from registry.intake.tar import RejectedMember, read_headers
 
 _COPY_BYTES = 1 << 20
+HEAD_BYTES = 32
 
 
 class Container(Protocol):
@@ -27,6 +36,17 @@ class Container(Protocol):
     @property
     def entries(self) -> Sequence[Entry]:
         """Regular files and folders, each once, with names that are relative and plain."""
+
+    @property
+    def rejected(self) -> Sequence[tuple[str, str]]:
+        """Members that are left out, such as links, with reasons."""
+
+    @property
+    def num_unsure(self) -> int:
+        """How many names may be misread, since nothing tells how they are encoded."""
+
+    def read_heads(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """As `read`, but only the first bytes of each file."""
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
         """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that cannot be read."""
@@ -51,20 +71,29 @@ class ZipContainer:
     def __init__(self, path: Path, limits: ArchiveLimits, at_once: int | None = None) -> None:
         self._path = path
         self._limits = limits
-        members = inspect_members(path, limits, at_once)
-        self.entries = [Entry(member.filename, member.file_size, member.is_dir()) for member in members]
+        found = inspect_members(path, limits, at_once)
+        self.entries = [Entry(each.filename, each.file_size, each.is_dir()) for each in found.members]
+        self.rejected, self.num_unsure = found.rejected, found.num_unsure
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
         """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that cannot be read."""
-        return read_members(self._path, iter(names), self._limits)
+        return read_members(self._archive, names, self._limits)
+
+    def read_heads(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """As `read`, but only the first bytes of each file."""
+        return read_members(self._archive, names, self._limits, HEAD_BYTES)
+
+    @cached_property
+    def _archive(self) -> OpenArchive:
+        return OpenArchive(self._path)
 
     def copy(self, name: str, target: Path, max_bytes: int) -> None:
         """Write one file to `target`; raise `ArchiveRefusedError` if it is damaged or over `max_bytes`."""
-        with zipfile.ZipFile(self._path) as archive, target.open("wb") as file:
+        with target.open("wb") as file:
             try:
-                with archive.open(name) as source:
+                with self._archive.open(name) as source:
                     copy_within(source, file, name, max_bytes)
-            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+            except UNREADABLE as error:
                 raise refuse_name("damaged_archive", name, "is damaged") from error
 
 
@@ -84,13 +113,29 @@ class StretchContainer:
         stretches: By name.
         limits: The budgets.
         folders: Names of folders, for layouts in which an empty one says something.
+        rejected: Members that are left out, with reasons.
+        num_unsure: Names that may be misread.
     """
 
-    def __init__(self, stretches: Mapping[str, Stretch], limits: ArchiveLimits, folders: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        stretches: Mapping[str, Stretch],
+        limits: ArchiveLimits,
+        folders: Sequence[str] = (),
+        rejected: Sequence[tuple[str, str]] = (),
+        num_unsure: int = 0,
+    ) -> None:
         self.stretches = stretches
         self._limits = limits
+        self.rejected, self.num_unsure = rejected, num_unsure
         self.entries = [Entry(name, each.num_bytes) for name, each in stretches.items()]
         self.entries += [Entry(name, 0, True) for name in folders]
+
+    def read_heads(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
+        """As `read`, but only the first bytes of each file."""
+        found = {name: self.stretches[name] for name in names}
+        heads = {name: replace(each, num_bytes=min(each.num_bytes, HEAD_BYTES)) for name, each in found.items()}
+        return StretchContainer(heads, self._limits).read(heads)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
         """Yield `(name, bytes)` for each named file, or `(name, reason)` for one that is too large."""
@@ -142,13 +187,21 @@ def open_tar(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> S
     """
     stretches: dict[str, Stretch] = {}
     folders: dict[str, None] = {}
+    rejected: list[tuple[str, str]] = []
+    num_unsure = 0
     with path.open("rb") as file:
         for member in read_headers(file, limits, at_once):
+            if isinstance(member, RejectedMember):
+                rejected.append((member.name, member.reason))
+                continue
+            num_unsure += not member.is_sure
             if member.entry.is_folder:
                 folders[member.entry.name] = None
             else:
+                if stretches.pop(member.entry.name, None) is not None:
+                    rejected.append((member.entry.name, IS_REPLACED))
                 stretches[member.entry.name] = Stretch(path, member.offset, member.entry.num_bytes)
-    return StretchContainer(stretches, limits, list(folders))
+    return StretchContainer(stretches, limits, list(folders), rejected, num_unsure)
 
 
 def copy_within(source: IO[bytes], target: BinaryIO, name: str, max_bytes: int) -> None:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import zlib
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, BinaryIO, Protocol, cast
 
 import zstandard
 
 from registry.archives import ArchiveLimits, refuse_bomb
 from registry.errors import ArchiveRefusedError
+from registry.intake.single_files import explain_file
 from registry.intake.tar import BLOCK, is_header
 
 _MAX_WINDOW_BYTES = 1 << 27  # what `zstd -d` allows without being asked
 _COPY_BYTES = 1 << 20
+_READ_BYTES = 1 << 14
 _LEAD_BYTES = (
     2 << 20
 )  # that unpacking may read ahead of what came out: a read of `_COPY_BYTES` and some blocks of 128 KiB
 _FIRST_LOOK_BYTES = 256 << 10
-_FAILURES = (gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError)
+_FIRST_LOOK_BZIP2_BYTES = 1 << 20  # one of its blocks
+_MAX_XZ_BYTES = 256 << 20  # of memory; `xz -9` asks for 65 MiB
+_FAILURES = (lzma.LZMAError, gzip.BadGzipFile, EOFError, zlib.error, zstandard.ZstdError)
 
 
 class Format(StrEnum):
@@ -30,6 +37,8 @@ class Format(StrEnum):
     TAR = "tar"
     TAR_GZ = "tar.gz"
     TAR_ZST = "tar.zst"
+    TAR_XZ = "tar.xz"
+    TAR_BZ2 = "tar.bz2"
     PARQUET = "Parquet"
 
 
@@ -38,12 +47,14 @@ _MAGIC = (
     (b"PK\x05\x06", Format.ZIP),  # an empty one
     (b"\x1f\x8b", Format.TAR_GZ),
     (b"\x28\xb5\x2f\xfd", Format.TAR_ZST),
+    (b"\xfd7zXZ\x00", Format.TAR_XZ),
+    (b"BZh", Format.TAR_BZ2),
     (b"PAR1", Format.PARQUET),
 )
 ACCEPTED = (
-    "Upload a zip, tar, tar.gz or tar.zst archive of class folders (CLASS/image or SPLIT/CLASS/image), of images with "
-    "metadata.csv, metadata.jsonl or metadata.parquet, of images with a CSV manifest (filepath, title or label), of "
-    "Parquet files or of WebDataset shards; or one Parquet file."
+    "Upload a zip, tar, tar.gz, tar.zst, tar.xz or tar.bz2 archive of class folders (CLASS/image or "
+    "SPLIT/CLASS/image), of images with metadata.csv, metadata.jsonl or metadata.parquet, of images with a CSV "
+    "manifest (filepath, title or label), of Parquet files or of WebDataset shards; or one Parquet file."
 )
 
 
@@ -64,9 +75,16 @@ def detect_format(path: Path) -> Format:
     if is_header(start):
         return Format.TAR
     found = next((kind for magic, kind in _MAGIC if start.startswith(magic)), None)
-    if found is None or (found in (Format.TAR_GZ, Format.TAR_ZST) and not _begins_as_tar(path, found)):
-        raise ArchiveRefusedError("unknown_format", "This is no file of a kind that we read.", ACCEPTED)
+    if found in COMPRESSED:
+        inside = _first_block(path, found)
+        if not is_header(inside):
+            raise explain_file(inside, f"a {found.removeprefix('tar.')} file, but not of a tar archive", ACCEPTED)
+    if found is None:
+        raise explain_file(start, "", ACCEPTED)
     return found
+
+
+COMPRESSED = (Format.TAR_GZ, Format.TAR_ZST, Format.TAR_XZ, Format.TAR_BZ2)
 
 
 def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) -> None:
@@ -74,7 +92,7 @@ def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) ->
 
     Args:
         path: The upload.
-        kind: `TAR_GZ` or `TAR_ZST`.
+        kind: One of a compressed tar archive.
         target: Where to write it.
         limits: Budgets, for all bytes that come out and for their ratio to those that went in.
 
@@ -100,8 +118,8 @@ def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) ->
 def _check_budget(total: int, packed: int, limits: ArchiveLimits) -> None:
     if total > limits.max_total_bytes:
         raise refuse_bomb(f"It unpacks to more than {limits.max_total_bytes} bytes, which is the limit.")
-    if total > limits.ratio_floor_bytes and total > limits.max_ratio * packed:
-        raise refuse_bomb(f"It unpacks to over {limits.max_ratio:.0f} times its own size; images do not compress so.")
+    if total > limits.drawings_bytes and total > limits.max_ratio * packed:
+        raise refuse_bomb(f"It unpacks to over {limits.max_ratio:.0f} times its own size, which is the limit.")
 
 
 class _Source:
@@ -132,17 +150,75 @@ class _Source:
         return data
 
 
-def _begins_as_tar(path: Path, kind: Format) -> bool:
+def _first_block(path: Path, kind: Format) -> bytes:
+    """Return the first bytes within a compressed file; none if it is damaged."""
     try:
         with path.open("rb") as file:
-            return is_header(_open_stream(_Source(file, _FIRST_LOOK_BYTES), kind).read(BLOCK))
+            lead = _FIRST_LOOK_BZIP2_BYTES if kind is Format.TAR_BZ2 else _FIRST_LOOK_BYTES
+            return _open_stream(_Source(file, lead), kind).read(BLOCK)
     except (*_FAILURES, ArchiveRefusedError):
-        return False
+        return b""
 
 
 def _open_stream(source: _Source, kind: Format) -> IO[bytes]:
-    file = cast(IO[bytes], source)  # neither asks for more than `read`
+    file = cast(IO[bytes], source)  # none asks for more than `read`
     if kind is Format.TAR_GZ:
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
+    if kind is Format.TAR_XZ:
+        return cast(IO[bytes], _Streams(source, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MAX_XZ_BYTES)))
+    if kind is Format.TAR_BZ2:
+        return cast(IO[bytes], _Streams(source, bz2.BZ2Decompressor))
     unpacker = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     return cast(IO[bytes], unpacker.stream_reader(file, read_across_frames=True, closefd=False))
+
+
+class _Decompressor(Protocol):
+    """What `bz2` and `lzma` have in common."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether its stream has ended."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing more comes out without more bytes."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows its stream."""
+
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+        """Return what the bytes unpack to, at most so much at a time."""
+
+
+class _Streams:
+    """The bytes of a bzip2 or xz file, which may hold several streams; `lzma.open` has no limit of memory.
+
+    Args:
+        source: The compressed bytes.
+        start: Makes a decompressor for the next stream.
+    """
+
+    def __init__(self, source: _Source, start: Callable[[], _Decompressor]) -> None:
+        self._source = source
+        self._start = start
+        self._current = start()
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most so many; none at the end."""
+        while True:
+            if self._current.eof:
+                rest = (self._current.unused_data or self._source.read(_READ_BYTES)).lstrip(b"\0")
+                if not rest and not self._source.read(1):
+                    return b""
+                self._current = self._start()
+            else:
+                rest = self._source.read(_READ_BYTES) if self._current.needs_input else b""
+                if not rest and self._current.needs_input:
+                    raise EOFError("it ends within a stream")
+            try:
+                data = self._current.decompress(rest, size)
+            except OSError as error:  # how `bz2` says that they are no such bytes
+                raise EOFError(str(error)) from error
+            if data:
+                return data

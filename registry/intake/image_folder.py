@@ -1,22 +1,20 @@
 """ImageFolder: one folder per class, with or without split folders around them.
 
-`SPLIT/CLASS/…/image` when every top-level folder with images is named after a split, else `CLASS/…/image`. Splits are
-recognised by whole folder names, so a class called "train station" is a class. One folder around all images is looked
-through. A README or a table beside them decides nothing. Labels follow the sorted class folders, as in torchvision's
-ImageFolder. Names alone tell all of it: nothing is unpacked.
+`levels` tells from the whole tree which folders are classes and which are splits. Labels follow the sorted class
+folders, as in torchvision's ImageFolder. Names alone tell all of it: nothing is unpacked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from registry.errors import ArchiveRefusedError
+from registry.intake.choices import IGNORE
 from registry.intake.formats import ACCEPTED
-from registry.intake.names import SPLITS, Entry, Parts, are_splits, is_image
-from registry.intake.plan import Image, Plan, Upload, check_classes
+from registry.intake.known import explain
+from registry.intake.levels import Arrangement, UnclassedError, arrange
+from registry.intake.names import NOT_CLASSES, SPLITS, Parts, find_split_word
+from registry.intake.notes import name_some
+from registry.intake.plan import Image, Plan, Upload, check_classes, make_plan
 from registry.intake.rejects import Rejects
-from registry.names import shorten
 
 
 class ImageFolder:
@@ -25,7 +23,7 @@ class ImageFolder:
     name = "imagefolder"
 
     def recognises(self, upload: Upload) -> bool:
-        """Return whether there is an image in a class folder."""
+        """Return whether there is an image in a folder."""
         return any(len(parts) > 1 for _, parts in upload.images)
 
     def read(self, upload: Upload) -> Plan:
@@ -38,73 +36,120 @@ class ImageFolder:
             The plan, with images ordered by their names.
 
         Raises:
-            ArchiveRefusedError: It has no class folders, or a class has no image or a name that cannot be used.
+            ArchiveRefusedError: It has no class folders, can be read in several ways, or a class has no image or a name
+                that cannot be used.
         """
-        layout = recognise_folders([parts for _, parts in upload.images])
-        images, rejects = _sort_files(upload.files, layout)
+        try:
+            found = arrange(upload.image_folders, upload.choices, upload.base, upload.notes)
+        except (UnclassedError, ArchiveRefusedError) as error:
+            known = next(iter(upload.recognised), None) or explain(upload)
+            if known is None and isinstance(error, ArchiveRefusedError):
+                raise
+            raise known or _no_classes(upload) from error
+        images, rejects = _sort_files(upload, found)
         classes = {image.label for image in images}
-        if not classes:
-            raise ArchiveRefusedError("no_images", "It holds no image in a class folder.", ACCEPTED)
-        inside = [(parts, 1) for _, parts in upload.files] + [(parts, 0) for parts in upload.folders]
-        declared = {within[0] for parts, own in inside if len(within := layout.within(parts)) > own}
-        _refuse_empty(sorted(declared - classes))
+        if len(classes) == 1:
+            _refuse_one(upload, classes)
+        _refuse_empty(_empty_classes(upload, found, classes))
         check_classes(sorted(classes), upload.limits)
         images.sort(key=lambda image: image.name)
-        return Plan(self.name, tuple(images), tuple(sorted(classes)), rejects, upload.container)
+        _note(upload, found)
+        return make_plan(self.name, upload, upload.container, images, rejects, classes=sorted(classes))
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where the class folders are: below `root`, and there below split folders if `by_split`."""
-
-    root: Parts
-    by_split: bool
-
-    def within(self, parts: Parts) -> Parts:
-        """Return the path from the class folder on; empty for what lies outside of the class folders."""
-        if parts[: len(self.root)] != self.root:
-            return ()
-        rest = parts[len(self.root) :]
-        if not self.by_split:
-            return rest
-        return rest[1:] if rest and rest[0].lower() in SPLITS else ()
-
-    def split(self, parts: Parts) -> str | None:
-        """Return the split of a path that has a class folder."""
-        return SPLITS[parts[len(self.root)].lower()] if self.by_split else None
+def _note(upload: Upload, found: Arrangement) -> None:
+    notes = upload.notes
+    notes.root, notes.wrappers = "/".join(found.root), len(found.root) - len(upload.base)
+    notes.class_level, notes.labels_from = found.class_level, f"folder level {found.class_level}"
+    notes.split_folders = {name: split for name, split in found.splits.items() if split != IGNORE}
+    lists = [entry.name for entry, parts in upload.files if parts[-1].lower().endswith(".txt") and _names_split(parts)]
+    if lists and not notes.split_folders:
+        detail = (
+            f"Lists such as {name_some(lists)} are not read: the images are divided anew. To keep the split that they "
+        )
+        notes.warn("unread_lists", detail + "name, arrange the images in folders train/CLASS and test/CLASS.")
 
 
-def recognise_folders(images: Sequence[Parts]) -> Folders:
-    """Return where the class folders are, by the images' paths; what else there is says nothing about it."""
-    deep = [parts for parts in images if len(parts) > 1]
-    tops = {parts[0] for parts in deep}
-    root: Parts = ()
-    if len(tops) == 1 and all(len(parts) >= 3 for parts in deep) and not are_splits(tops):
-        root = deep[0][:1]  # one folder wraps whole class folders
-    below = [parts[len(root) :] for parts in deep]
-    by_split = bool(deep) and all(len(parts) >= 3 for parts in below) and are_splits({parts[0] for parts in below})
-    return Folders(root, by_split)
+def _names_split(parts: Parts) -> bool:
+    """Return whether a text file seems to list the images of a split."""
+    stem = parts[-1].rpartition(".")[0]
+    return find_split_word(stem) is not None or "split" in stem.lower()
 
 
-def _sort_files(files: Sequence[tuple[Entry, Parts]], layout: Folders) -> tuple[list[Image], Rejects]:
+def _sort_files(upload: Upload, found: Arrangement) -> tuple[list[Image], Rejects]:
     images: list[Image] = []
     rejects = Rejects()
-    for entry, parts in files:
-        within = layout.within(parts)
-        if len(within) < 2:
-            rejects.add(entry.name, "not in a class folder")
-        elif not is_image(parts):
-            rejects.add(entry.name, "not named like an image")
+    names = upload.image_names
+    for entry, parts in upload.files:
+        if entry.name not in names:
+            rejects.add(entry.name, upload.unused_tables.get(entry.name, "not an image in a format that is read"))
+            continue
+        try:
+            split, label = found.place(parts)
+        except LookupError as error:
+            rejects.add(entry.name, str(error.args[0]))
         else:
-            images.append(Image(entry.name, layout.split(parts), within[0]))
+            images.append(Image(entry.name, split, label))
     return images, rejects
+
+
+def _no_classes(upload: Upload) -> ArchiveRefusedError:
+    """Return the error of an upload that has no class folders."""
+    tables = "; ".join([*upload.unused_tables.values()][:3])
+    if not upload.images:
+        detail = f"It holds no image in a format that is read, only {upload.tell_extensions() or 'nothing'}."
+        return ArchiveRefusedError("no_images", detail, ACCEPTED)
+    if tables:
+        return _bad_table(f"Its images lie in no class folders, and {tables}.")
+    folders = sorted({"/".join(folder) for folder in upload.image_folders if folder})
+    where = f"all {len(upload.images):,} images lie in {name_some(folders)}" if folders else "all lie at the top"
+    return ArchiveRefusedError("no_images", f"It holds no image in a class folder: {where}.", ACCEPTED)
+
+
+def _bad_table(detail: str) -> ArchiveRefusedError:
+    return ArchiveRefusedError(
+        "bad_table",
+        detail,
+        "Rename the columns to file_name and label, name them with `path_column` and `label_column`, or arrange the "
+        "images in a folder per class.",
+    )
+
+
+def _refuse_one(upload: Upload, classes: set[str]) -> None:
+    """Refuse a single class if something else seems to tell the classes."""
+    known = next(iter(upload.recognised), None) or explain(upload, by_names=False)
+    if known is not None:
+        raise known
+    if upload.unused_tables and upload.choices.layout is None:
+        tables = "; ".join([*upload.unused_tables.values()][:3])
+        raise _bad_table(f"Its folders make one class, {name_some(classes)}, and {tables}.")
+
+
+def _empty_classes(upload: Upload, found: Arrangement, classes: set[str]) -> list[str]:
+    """Return the folders beside the class folders that hold no image, though they may be meant as classes."""
+    if found.is_path:
+        return []
+    start, names = len(found.root), upload.image_names
+    others = [parts[:-1] for entry, parts in upload.files if entry.name not in names] + upload.folders
+    with_images = {path[start:][found.class_level - 1 : found.class_level] for path in upload.image_folders}
+    declared = set()
+    for path in {folder[start:] for folder in others if folder[:start] == found.root}:
+        if len(path) >= found.class_level and _may_hold_classes(path, found):
+            declared.add(path[found.class_level - 1])
+    return sorted(declared - classes - {name for each in with_images for name in each})
+
+
+def _may_hold_classes(path: Parts, found: Arrangement) -> bool:
+    """Return whether a folder is in a split, if there are splits, and neither it nor one above it is of other files."""
+    split = None if found.split_level is None else path[found.split_level - 1]
+    is_inside = split is None or split in found.splits or split.lower() in SPLITS
+    return is_inside and not any(part.lower() in NOT_CLASSES for part in path[: found.class_level])
 
 
 def _refuse_empty(folders: list[str]) -> None:
     if folders:
-        shown = ", ".join(repr(shorten(folder)) for folder in folders[:5]) + (" and more" if len(folders) > 5 else "")
         raise ArchiveRefusedError(
             "empty_class",
-            f"{len(folders)} class folder(s) hold no image: {shown}.",
+            f"{len(folders)} class folder(s) hold no image: {name_some(folders, 5)}.",
             "Add images to them or leave the folders out.",
         )

@@ -1,82 +1,79 @@
-"""Images whose labels stand in a table beside them: Hugging Face `imagefolder` with metadata, and CSV manifests."""
+"""Images whose labels stand in tables beside them: Hugging Face `imagefolder` with metadata, and CSV manifests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
-from pathlib import PurePosixPath
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from registry.archives import quote_name, refuse_table
 from registry.errors import ArchiveRefusedError
-from registry.intake.names import SPLITS, Entry, Parts, are_splits, is_image
+from registry.intake.annotations import CONVERT_BOXES, several_labels
+from registry.intake.choices import IGNORE
+from registry.intake.columns import Columns, UnusableTableError, choose_columns
+from registry.intake.levels import UnclassedError, arrange
+from registry.intake.matching import FileIndex
+from registry.intake.names import SPLITS, Entry, Parts, splits_of_files, splits_of_folders
+from registry.intake.notes import Notes, name_some
 from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
 from registry.intake.rejects import Rejects
-from registry.intake.tables import Row, read_csv, read_json_lines, read_parquet
+from registry.intake.tables import (
+    CsvForm,
+    Row,
+    inspect_csv,
+    json_columns,
+    parquet_columns,
+    read_csv,
+    read_json,
+    read_json_lines,
+    read_parquet,
+)
 
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_FILE_COLUMNS, _LABEL_COLUMNS = ("file_name", "image_file_name"), ("label",)
-_PATH_COLUMNS, _TITLE_COLUMNS = ("filepath",), ("label", "title")
+_EXTENSIONS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_METADATA = tuple(f"metadata{extension}" for extension in _EXTENSIONS)
+_MAX_JSON_TABLES, _MAX_TABLES = 20, 1000
+_FIRST_ROWS = 20
+_SUBMISSION = "submission"
+_LEAST_LISTED = 0.5
+_MOST_CONFLICTS = 0.05
 
 
 @dataclass(frozen=True)
-class _Listing:
-    """A row of a table: where it stands, the path that it names, its label and its split as they stand there."""
+class _Table:
+    """A table that labels images: where it is, a copy on disk, and how it is read."""
 
-    where: str
-    path: Any
-    label: Any
-    split: Any = None
+    entry: Entry
+    parts: Parts
+    path: Path
+    columns: Columns
+    form: CsvForm | None
+    split: str | None = None
+
+    def rows(self, upload: Upload) -> Iterator[tuple[int, Row]]:
+        """Yield all rows, with their numbers."""
+        return _read(self.path, self.entry, self.columns.all, self.form, upload)
 
 
-class MetadataFolder:
-    """Hugging Face's `imagefolder`: `metadata.csv`, `.jsonl` or `.parquet` with the columns `file_name` and `label`.
+class Listed:
+    """Images with tables: one reader for metadata of `imagefolder`, one for all other tables.
 
-    Paths are relative to the table's folder. Split folders are recognised as in ImageFolder, by whole names.
+    Args:
+        name: Of the layout.
+        is_metadata: Whether it reads tables called `metadata.…`, or the others.
     """
 
-    name = "imagefolder-metadata"
+    def __init__(self, name: str, *, is_metadata: bool) -> None:
+        self.name = name
+        self._is_metadata = is_metadata
 
     def recognises(self, upload: Upload) -> bool:
-        """Return whether there are images and a metadata table."""
-        return bool(upload.images) and any(parts[-1] in _METADATA for _, parts in upload.files)
+        """Return whether there are images and a table, or the one that the user names."""
+        return bool(self._candidates(upload)) and bool(upload.images)
 
     def read(self, upload: Upload) -> Plan | None:
-        """Return the images by their rows; None if no table has both columns."""
-        tables = [(entry, parts) for entry, parts in upload.files if parts[-1] in _METADATA]
-        num_bytes = sum(entry.num_bytes for entry, _ in tables)
-        if num_bytes > upload.limits.max_table_bytes:
-            raise refuse_table(
-                "metadata", f"its tables have {num_bytes} bytes; {upload.limits.max_table_bytes} is the limit"
-            )
-        found: list[tuple[Parts, _Listing]] = []
-        labelled: list[Entry] = []
-        for entry, parts in tables:
-            rows = _read_rows(upload, entry, _FILE_COLUMNS, _LABEL_COLUMNS, is_certain=True)
-            if rows is not None:
-                labelled.append(entry)
-                _check_rows(upload, entry, len(found) + len(rows))
-                found += [(parts[:-1], row) for row in rows]
-        if not labelled:
-            return None
-        return _match(self.name, upload, found, {entry.name for entry in labelled}, "metadata")
-
-
-class Manifest:
-    """A CSV file as open_clip trains from, with the columns `filepath` and `title` or `label`, and perhaps `split`.
-
-    It lies beside the images or is named by the user; paths are relative to it.
-    """
-
-    name = "csv-manifest"
-
-    def recognises(self, upload: Upload) -> bool:
-        """Return whether there are images and a CSV file beside them, or the one that the user names."""
-        return bool(upload.images) and bool(self._candidates(upload))
-
-    def read(self, upload: Upload) -> Plan | None:
-        """Return the images by their rows; None if no CSV file has the columns.
+        """Return the images by the rows of all tables that label them; None if no table does.
 
         Args:
             upload: The archive.
@@ -85,129 +82,277 @@ class Manifest:
             The plan.
 
         Raises:
-            ArchiveRefusedError: The table that the user names is not there or lacks a column.
+            ArchiveRefusedError: The table that the user names is of no use, a table of metadata cannot be read, or
+                tables give an image several labels.
         """
-        for entry, parts in self._candidates(upload):
-            rows = _read_rows(upload, entry, _PATH_COLUMNS, _TITLE_COLUMNS, is_certain=upload.manifest is not None)
-            if rows is not None:
-                return _match(self.name, upload, [(parts[:-1], row) for row in rows], {entry.name}, parts[-1])
-        if upload.manifest is None:
+        candidates = self._candidates(upload)
+        _check_bytes(upload, candidates)
+        index = FileIndex((parts for _, parts in upload.files), [parts for _, parts in upload.images])
+        tables = [table for entry, parts in candidates if (table := self._open(upload, entry, parts, index))]
+        if not tables:
+            if upload.choices.manifest is not None:
+                raise refuse_manifest(upload.choices.manifest, upload.unused_tables)
             return None
-        raise refuse_manifest(upload.manifest)
+        return _Reading(self.name, upload, _with_splits(upload, tables), index).plan()
 
     def _candidates(self, upload: Upload) -> list[tuple[Entry, Parts]]:
-        if upload.manifest is not None:
-            wanted = Entry(upload.manifest).parts
-            return [(entry, parts) for entry, parts in upload.files if parts == wanted]
-        return [
+        if upload.choices.manifest is not None:
+            wanted = Entry(upload.choices.manifest).parts
+            return [] if self._is_metadata else [each for each in upload.files if each[1] == wanted]
+        found = [
             (entry, parts)
             for entry, parts in upload.files
-            if parts[:-1] in ((), upload.root) and parts[-1].lower().endswith((".csv", ".tsv"))
+            if parts[-1].lower().endswith(_EXTENSIONS) and (parts[-1].lower() in _METADATA) == self._is_metadata
         ]
+        documents = [each for each in found if each[1][-1].lower().endswith(".json")]
+        if len(documents) > _MAX_JSON_TABLES:
+            found = [each for each in found if each not in documents]
+        return found[:_MAX_TABLES]
+
+    def _open(self, upload: Upload, entry: Entry, parts: Parts, index: FileIndex) -> _Table | None:
+        """Return a table if it labels images; note down why it does not."""
+        if _SUBMISSION in parts[-1].lower() and upload.choices.manifest is None:
+            upload.unused_tables[entry.name] = f"{quote_name(entry.name)} is a form for predictions"
+            return None
+        try:
+            path = upload.take_out(entry.name, upload.limits.max_table_bytes)
+            header, form = _inspect(path, entry, upload)
+            rows = [row for _, row in islice(_read(path, entry, header, form, upload), _FIRST_ROWS)]
+            has_header = form is None or form.has_header
+            columns = choose_columns(header, rows, index.names_file, upload.choices, has_header=has_header)
+        except UnusableTableError as error:
+            upload.unused_tables[entry.name] = f"{quote_name(entry.name)} {error}"
+            if error.is_boxes:
+                detail = f"{quote_name(entry.name)} {error}."
+                upload.recognised.append(ArchiveRefusedError("needs_conversion", detail, CONVERT_BOXES))
+            return None
+        except ArchiveRefusedError as error:
+            if self._is_metadata or upload.choices.manifest is not None:
+                raise
+            if error.code == "needs_conversion":
+                upload.recognised.append(error)
+            upload.unused_tables[entry.name] = error.detail.rstrip(".")
+            return None
+        if form is not None and not form.is_sure:
+            detail = f"{entry.name} is not UTF-8; it was read as Windows-1252 (Latin-1). Check the class names."
+            upload.notes.warn("unsure_encoding", detail, entry.name)
+        return _Table(entry, parts, path, columns, form)
 
 
-def refuse_manifest(name: str) -> ArchiveRefusedError:
-    """Return the error of a manifest that the user names and that cannot be used."""
+def refuse_manifest(name: str, unused: dict[str, str] | None = None) -> ArchiveRefusedError:
+    """Return the error of a table that the user names and that cannot be used."""
+    why = next(iter((unused or {}).values()), f"There is no table {quote_name(name)} beside images")
     return ArchiveRefusedError(
         "bad_manifest",
-        f"There is no CSV file {quote_name(name)} with the columns filepath and title or label, beside images.",
-        "Name it by its path in the archive.",
+        f"{why}.",
+        "Name it by its path in the archive, and its columns with `path_column` and `label_column`.",
     )
 
 
-def _read_rows(
-    upload: Upload, table: Entry, path_columns: tuple[str, ...], label_columns: tuple[str, ...], *, is_certain: bool
-) -> list[_Listing] | None:
-    """Return the rows of a table; None if it lacks a column or has no rows.
-
-    A file that only might be the table is also none if its first row cannot be read; any other is then refused.
-    """
-    rows: list[_Listing] = []
-    table_rows = _open_table(upload, table, (*path_columns, *label_columns, "split"))
-    try:
-        first = next(table_rows, None)
-    except ArchiveRefusedError:
-        if is_certain:
-            raise
-        return None
-    for number, row in chain([] if first is None else [first], table_rows):
-        _check_rows(upload, table, len(rows) + 1)
-        path_column = next((column for column in path_columns if column in row), None)
-        label_column = next((column for column in label_columns if column in row), None)
-        if path_column is None or label_column is None:
-            if not rows:
-                return None
-            rows.append(_Listing(f"{table.name}:{number}", None, None))
-            continue
-        where = f"{table.name}:{number}"
-        rows.append(_Listing(where, row[path_column], row[label_column], row.get("split")))
-    return rows or None
+def _check_bytes(upload: Upload, tables: list[tuple[Entry, Parts]]) -> None:
+    num_bytes = sum(entry.num_bytes for entry, _ in tables)
+    if num_bytes > upload.limits.max_table_bytes:
+        detail = f"its tables have {num_bytes} bytes; {upload.limits.max_table_bytes} is the limit"
+        raise refuse_table(tables[0][1][-1], detail)
 
 
-def _check_rows(upload: Upload, table: Entry, num_rows: int) -> None:
-    if num_rows > upload.limits.max_members:
-        raise refuse_table(table.name, f"more than {upload.limits.max_members} rows")
-
-
-def _open_table(upload: Upload, table: Entry, columns: tuple[str, ...]) -> Iterator[tuple[int, Row]]:
-    path = upload.take_out(table.name, upload.limits.max_table_bytes)
-    kind = PurePosixPath(table.name).suffix.lower()
-    if kind == ".jsonl":
-        return read_json_lines(path, table.name, columns)
+def _inspect(path: Path, entry: Entry, upload: Upload) -> tuple[tuple[str, ...], CsvForm | None]:
+    """Return the columns of a table, and its form if it is a CSV."""
+    kind = PurePosixPath(entry.name.lower()).suffix
+    if kind in (".jsonl", ".ndjson", ".json"):
+        return json_columns(path, entry.name, is_lines=kind != ".json"), None
     if kind == ".parquet":
-        return read_parquet(path, table.name, columns, upload.limits)
-    return read_csv(path, table.name, columns)
+        return parquet_columns(path, entry.name, upload.limits), None
+    form = inspect_csv(path, entry.name)
+    return form.header, form
 
 
-def _match(layout: str, upload: Upload, rows: Iterable[tuple[Parts, _Listing]], tables: set[str], listing: str) -> Plan:
-    """Return the plan of rows, each with the folder that its path is relative to, and the files that they name."""
-    by_parts = {parts: entry.name for entry, parts in upload.files}
-    rejects = Rejects()
-    images: dict[str, Image] = {}
-    paths: dict[str, Parts] = {}
-    for folder, row in rows:
-        image, parts, reason = _match_row(folder, row, by_parts)
-        if image is None:
-            rejects.add(row.where, reason)
-        elif image.name in images:
-            rejects.add(row.where, f"names {quote_name(image.name)}, which another row has named")
-        else:
-            images[image.name], paths[image.name] = image, parts
-    seen = images.keys() | tables
-    for entry, parts in upload.files:
-        if entry.name not in seen:
-            rejects.add(entry.name, _why_unused(parts, listing))
-    return make_plan(layout, upload.container, _with_folder_splits(images, paths), rejects, upload.limits)
+def _read(
+    path: Path, entry: Entry, columns: tuple[str, ...], form: CsvForm | None, upload: Upload
+) -> Iterator[tuple[int, Row]]:
+    kind = PurePosixPath(entry.name.lower()).suffix
+    if kind == ".json":
+        return read_json(path, entry.name, columns)
+    if kind in (".jsonl", ".ndjson"):
+        return read_json_lines(path, entry.name, columns)
+    if kind == ".parquet":
+        return read_parquet(path, entry.name, columns, upload.limits)
+    return read_csv(path, entry.name, columns, form)
 
 
-def _match_row(folder: Parts, row: _Listing, by_parts: dict[Parts, str]) -> tuple[Image | None, Parts, str]:
-    if not isinstance(row.path, str) or not row.path.strip():
-        return None, (), "names no file"
-    parts = Entry(row.path.strip().replace("\\", "/")).parts
-    found = next((each for each in ((*folder, *parts), parts) if each in by_parts), None)
-    if found is None:
-        return None, (), f"names {quote_name(row.path.strip())}, which is not in the archive"
-    label, reason = read_label(row.label)
-    if reason is not None:
-        return None, found, reason
-    split = SPLITS.get(str(row.split).strip().lower()) if row.split not in (None, "") else None
-    if row.split not in (None, "") and split is None:
-        return None, found, f"names a split {str(row.split)[:50]!r}, which is none of train, validation, test"
-    return Image(by_parts[found], split, label), found, ""
+def _with_splits(upload: Upload, tables: list[_Table]) -> list[_Table]:
+    """Return the tables with the splits that their names tell, if they tell several."""
+    paths = [table.parts for table in tables]
+    splits = [upload.choices.split_by_name(parts) for parts in paths]
+    if upload.choices.split_of is None:
+        splits, _ = splits_of_files(paths)
+        if len(set(splits) - {None}) < 2:
+            return tables
+    return [replace(table, split=split) for table, split in zip(tables, splits, strict=True) if split != IGNORE]
 
 
-def _with_folder_splits(images: dict[str, Image], paths: dict[str, Parts]) -> list[Image]:
-    """Return the images with the splits that their folders tell, unless the table tells some."""
-    listed = list(images.values())
-    if not listed or any(image.split for image in listed):
-        return listed
-    tops = {parts[0] for parts in paths.values()}
-    skip = 1 if len(tops) == 1 and not are_splits(tops) and all(len(parts) > 2 for parts in paths.values()) else 0
-    below = {name: parts[skip:] for name, parts in paths.items()}
-    if not all(len(parts) > 1 for parts in below.values()) or not are_splits({parts[0] for parts in below.values()}):
-        return listed
-    return [replace(image, split=SPLITS[below[image.name][0].lower()]) for image in listed]
+class _Reading:
+    """One pass over the rows of all tables.
+
+    Args:
+        layout: Its name.
+        upload: The archive.
+        tables: What to read.
+        index: The upload's files.
+    """
+
+    def __init__(self, layout: str, upload: Upload, tables: list[_Table], index: FileIndex) -> None:
+        self._layout = layout
+        self._upload = upload
+        self._tables = tables
+        self._index = index
+        self._names = {parts: entry.name for entry, parts in upload.files}
+        self._images: dict[str, Image] = {}
+        self._paths: dict[str, Parts] = {}
+        self._rejects = Rejects()
+        self._num_rows = 0
+        self._conflicts: list[str] = []
+
+    def plan(self) -> Plan:
+        """Return what the rows say."""
+        for table in self._tables:
+            for number, row in table.rows(self._upload):
+                self._count_row(table)
+                self._take(table, f"{table.entry.name}:{number}", row)
+        self._refuse_several_labels()
+        self._refuse_few_listed()
+        seen = self._images.keys() | {table.entry.name for table in self._tables}
+        listing = (
+            "metadata" if self._layout == "imagefolder-metadata" else name_some(t.entry.name for t in self._tables)
+        )
+        for entry, _ in self._upload.files:
+            if entry.name not in seen:
+                is_image = entry.name in self._upload.image_names
+                self._rejects.add(entry.name, f"not listed in {listing}" if is_image else "not an image")
+        notes = self._upload.notes
+        notes.tables = [table.entry.name for table in self._tables][:20]
+        first = self._tables[0].columns
+        notes.labels_from = f"column {first.label!r}" if first.label else f"{len(first.one_hot)} columns of 0 and 1"
+        images = self._with_folder_splits()
+        return make_plan(self._layout, self._upload, self._upload.container, images, self._rejects)
+
+    def _count_row(self, table: _Table) -> None:
+        self._num_rows += 1
+        if self._num_rows > self._upload.limits.max_members:
+            raise refuse_table(table.entry.name, f"more than {self._upload.limits.max_members} rows")
+
+    def _take(self, table: _Table, where: str, row: Row) -> None:
+        """Add the image of a row, or reject the row or the image."""
+        columns = table.columns
+        try:
+            split = _split_of(row.get(columns.split), table.split) if columns.split else table.split
+            parts = self._index.find(table.parts[:-1], row.get(columns.path), split)
+        except LookupError as error:
+            self._rejects.add(where, str(error.args[0]))
+            return
+        label, reason = read_label(row.get(columns.label)) if columns.label else _hot(columns, row)
+        if reason is not None:
+            self._rejects.add(where, reason)
+            return
+        name = self._names[parts]
+        known = self._images.get(name)
+        if known is not None:
+            if known.label != label:
+                self._conflicts.append(where)
+            elif known.split is None and split is not None:
+                self._images[name] = replace(known, split=split)
+                return
+            self._rejects.add(where, f"names {quote_name(name)}, which another row has named")
+            return
+        self._images[name], self._paths[name] = Image(name, split, label), parts
+
+    def _refuse_several_labels(self) -> None:
+        if len(self._conflicts) > max(2, _MOST_CONFLICTS * len(self._images)):
+            rows = name_some(self._conflicts)
+            raise several_labels(f"Rows {rows} name images again with another class")
+        mixed = several_in_a_cell({image.label for image in self._images.values()})
+        if mixed:
+            raise several_labels(
+                f"Column {self._tables[0].columns.label!r} holds several classes in a cell ({mixed!r})"
+            )
+
+    def _refuse_few_listed(self) -> None:
+        """Refuse tables that name only some of many images."""
+        num_images = len(self._upload.images)
+        if len(self._images) > _LEAST_LISTED * num_images:
+            return
+        if self._upload.choices.layout is not None or self._upload.choices.manifest is not None:
+            return
+        try:
+            arrange(self._upload.image_folders, self._upload.choices, self._upload.base, Notes())
+        except (UnclassedError, ArchiveRefusedError):
+            return
+        names = name_some(table.entry.name for table in self._tables)
+        raise ArchiveRefusedError(
+            "ambiguous_layout",
+            f"{names} lists {len(self._images):,} of {num_images:,} images ({self._rejects.tell(1)}), which lie in "
+            "class folders as well.",
+            f"Upload it again with layout={self._layout} to read the table, or layout=imagefolder to read the folders.",
+        )
+
+    def _with_folder_splits(self) -> list[Image]:
+        """Return the images with the splits that their folders tell, unless the tables tell some."""
+        listed = list(self._images.values())
+        if not listed or any(image.split for image in listed):
+            return listed
+        choices = self._upload.choices
+        if choices.split_of is not None:
+            splits = {name: choices.split_by_name(parts[:-1]) for name, parts in self._paths.items()}
+            return [replace(each, split=splits[each.name]) for each in listed if splits[each.name] != IGNORE]
+        found = splits_of_paths(list(self._paths.values()))
+        if found is None:
+            return listed
+        self._upload.notes.split_folders.update(found[1])
+        by_name = dict(zip(self._paths, found[0], strict=True))
+        return [replace(image, split=by_name[image.name]) for image in listed]
 
 
-def _why_unused(parts: Parts, listing: str) -> str:
-    return f"not listed in {listing}" if is_image(parts) else "not named like an image"
+def splits_of_paths(paths: list[Parts]) -> tuple[list[str], dict[str, str]] | None:
+    """Return the split of each path, by the first level of folders that names splits in all of them; None without one.
+
+    Args:
+        paths: Of images; none of their folders names a class.
+
+    Returns:
+        Splits in the order of the paths, and the split of each folder.
+    """
+    for level in range(min((len(parts) for parts in paths), default=1) - 1):
+        names = {parts[level] for parts in paths}
+        found = splits_of_folders(names)
+        if found is not None and (len(names) > 1 or names.pop().lower() in SPLITS):
+            return [found[parts[level]] for parts in paths], dict(found)
+    return None
+
+
+def several_in_a_cell(labels: set[str]) -> str | None:
+    """Return a label that joins others, as in `cat|dog` beside `cat` and `dog`; None if there is none."""
+    for separator in "|;,":
+        joined = [label for label in labels if separator in label]
+        tokens = [token.strip() for label in joined for token in label.split(separator)]
+        if len(joined) > 1 and len(set(tokens)) < len(tokens) and sum(token in labels for token in tokens) > 1:
+            return min(joined)
+    return None
+
+
+def _split_of(value: Any, otherwise: str | None) -> str | None:
+    if value in (None, ""):
+        return otherwise
+    split = SPLITS.get(str(value).strip().lower())
+    if split is None:
+        raise LookupError(f"names a split {str(value)[:50]!r}, which is none of train, validation, test")
+    return split
+
+
+def _hot(columns: Columns, row: Row) -> tuple[str, str | None]:
+    """Return the class of a row of zeros and a one."""
+    hot = [name for name in columns.one_hot if str(row.get(name)).strip().lower() in ("1", "1.0", "true")]
+    if len(hot) == 1:
+        return read_label(hot[0])
+    if not hot:
+        return "", "has no label"
+    raise several_labels(f"A row has 1 in {len(hot)} columns ({name_some(hot)})")

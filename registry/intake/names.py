@@ -4,22 +4,58 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 SPLITS = {
     "train": "train",
     "training": "train",
+    "trainval": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
+    "dev": "validation",
     "test": "test",
     "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
 }
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+"""From a folder's name to its split, as Hugging Face `datasets` has them."""
+_EVALUATION = ("eval", "evaluation", "holdout")
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".avif"),
+)
+_OTHER_EXTENSIONS = frozenset({
+    ".cls", ".txt", ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".rst", ".html",
+    ".htm", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".rtf", ".log", ".mat", ".npy", ".npz", ".pkl", ".pt", ".pth",
+    ".h5", ".hdf5", ".arrow", ".parquet", ".feather", ".tfrecord", ".lmdb", ".mdb", ".db", ".sqlite", ".lock",
+    ".sh", ".py", ".ipynb", ".m", ".js", ".css", ".svg", ".exe", ".dll", ".zip", ".tar", ".gz", ".tgz", ".bz2",
+    ".xz", ".zst", ".7z", ".rar", ".cache", ".names", ".cfg", ".ini", ".toml", ".mp4", ".avi", ".mov", ".mkv",
+    ".webm", ".wav", ".mp3",
+})  # fmt: skip
+"""Of files whose first bytes need not be looked at to know that they are no image that we read."""
+CONTAINERS = frozenset({
+    "data", "dataset", "datasets", "set", "sets", "image", "images", "imgs", "img", "pics", "pictures", "photos",
+    "jpg", "jpeg", "jpegs", "png", "jpegimages", "raw", "files", "all", "samples", "folder", "folders", "cropped",
+    "split", "splits", "train_images", "test_images",
+})  # fmt: skip
+"""Names of folders that hold images and say nothing about them."""
+NOT_CLASSES = frozenset({
+    "annotations", "annotation", "labels", "label", "meta", "metadata", "imdb", "docs", "doc", "devkit", "lists",
+    "list", "imagesets", "attributes", "parts", "segmentations", "trimaps", "xmls", "masks", "info", "scripts",
+    "code", "logs", "split", "splits",
+})  # fmt: skip
+"""Names of folders of other files; one beside class folders is no empty class."""
 _IGNORED_FOLDERS = ("__MACOSX",)
-_SHARD_STEM = re.compile(rf"(?i)(?P<before>|.*[-_.])(?P<split>{'|'.join(SPLITS)})(?:[-_.]?\d+(?:[-_.]of[-_.]\d+)?)?")
+_IGNORED_FILES = ("Icon\r", "Thumbs.db", "desktop.ini")
+_WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+")
+_COUNTERS = re.compile(r"(?i)[-_. ]?\b\d+(?:[-_. ]?of[-_. ]?\d+)?\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b|(?<=[a-z])\d+$")
+_SHARD_STEM = re.compile(
+    rf"(?i)(?:|.*[-_.])(?:{'|'.join(SPLITS)})(?:[-_.]?\d+(?:[-_.]of[-_.]\d+)?)?(?:-[0-9a-f]{{8,}})?"
+)
 
 Parts = tuple[str, ...]
 
@@ -40,7 +76,7 @@ class Entry:
 
 def is_junk(parts: Parts) -> bool:
     """Return whether this is hidden or left behind by an operating system."""
-    return any(part.startswith(".") or part in _IGNORED_FOLDERS for part in parts)
+    return parts[-1] in _IGNORED_FILES or any(part.startswith(".") or part in _IGNORED_FOLDERS for part in parts)
 
 
 def is_image(parts: Parts) -> bool:
@@ -48,33 +84,100 @@ def is_image(parts: Parts) -> bool:
     return parts[-1].lower().endswith(EXTENSIONS)
 
 
-def are_splits(names: set[str]) -> bool:
+def may_be_image(parts: Parts) -> bool:
+    """Return whether a file that is not named like an image may be one, so that its first bytes decide."""
+    return PurePosixPath(parts[-1].lower()).suffix not in _OTHER_EXTENSIONS
+
+
+def are_splits(names: Collection[str]) -> bool:
     """Return whether every name, as a whole, is that of a split."""
     return all(name.lower() in SPLITS for name in names)
 
 
-def splits_of_files(files: Sequence[Parts]) -> list[str | None]:
-    """Return the split of each shard, by its folder or by its name; all None unless every one tells.
+@dataclass(frozen=True)
+class SplitWord:
+    """The split that a name tells by one of its words, and what else the name says."""
 
-    `train/0.tar` and `data/train-00000-of-00001.parquet` are of the train split. A word beside others in a name, as in
-    "train station-0.tar", tells nothing; nor does a prefix that is not the same everywhere.
+    word: str
+    rest: tuple[str, ...]
+
+    @property
+    def split(self) -> str:
+        """Which split the word names."""
+        return SPLITS[self.word]
+
+
+def find_split_word(name: str) -> SplitWord | None:
+    """Return the word of a name that tells its split, as in `cars_train` or `Final_Test`; None unless there is one."""
+    words = [word.lower() for word in _WORDS.findall(_COUNTERS.sub(" ", name))]
+    told = [word for word in words if word in SPLITS]
+    if not told or len({SPLITS[word] for word in told}) > 1:
+        return None
+    return SplitWord(told[0], tuple(word for word in words if word not in SPLITS))
+
+
+def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
+    """Return the split of each folder of one level; None unless every one of them tells it.
+
+    Each name is that of a split as a whole, or holds one as a word with the same words beside it everywhere, as
+    `seg_train` and `seg_test` do; `train station` and `test tube` do not.
+
+    Args:
+        names: Of the folders.
+
+    Returns:
+        Splits by name.
+    """
+    found = {name: find_split_word(name) for name in names}
+    told = {name: each for name, each in found.items() if each is not None}
+    if not told or len(told) < len(found):
+        return None
+    if not are_splits(names):
+        rests = {each.rest for each in told.values()}
+        is_neutral = all(word in CONTAINERS for rest in rests for word in rest)
+        if not is_neutral and (len(rests) > 1 or len(told) == 1):
+            return None
+    return settle({name: each.word for name, each in told.items()})
+
+
+def settle(words: Mapping[str, str]) -> dict[str, str]:
+    """Return splits by name; `eval` beside `test` is what is left to validate on, if nothing else is called that."""
+    splits = {name: SPLITS[word] for name, word in words.items()}
+    evaluated = {name for name, word in words.items() if word in _EVALUATION}
+    if "validation" not in splits.values() and any(splits[name] == "test" for name in words.keys() - evaluated):
+        splits |= dict.fromkeys(evaluated, "validation")
+    return splits
+
+
+def splits_of_files(files: Sequence[Parts]) -> tuple[list[str | None], list[Parts]]:
+    """Return the split of each shard or table, by its folder or a word of its name, and the files that tell none.
+
+    `train/0.tar`, `data/train-00000-of-00001-b42a775f407cee45.parquet` and `test_images.parquet` tell it. If no file
+    does, or all are said to be of one split by a word among others, as in `train-station-0.tar`, none has a split.
 
     Args:
         files: Paths of the shards.
 
     Returns:
-        Splits in the order of `files`.
+        Splits in the order of `files`, and those files that tell no split while others do.
     """
-    by_folder = [_split_of_folder(parts) for parts in files]
-    if all(by_folder):
-        return by_folder
-    matches = [_SHARD_STEM.fullmatch(PurePosixPath(parts[-1]).stem) for parts in files]
-    found = [match for match in matches if match is not None]
-    if len(found) < len(files) or len({match["before"] for match in found}) > 1:
-        return [None] * len(files)
-    return [SPLITS[match["split"].lower()] for match in found]
+    found = [_word_of_file(parts) for parts in files]
+    splits = settle({"/".join(parts): word.word for parts, word in zip(files, found, strict=True) if word is not None})
+    told = [splits.get("/".join(parts)) for parts in files]
+    untold = [parts for parts, split in zip(files, told, strict=True) if split is None] if splits else []
+    rests = {word.rest for word in found if word is not None}
+    says_more = any(word not in CONTAINERS for rest in rests for word in rest)
+    is_vague = says_more if untold else not all(map(_tells_plainly, files))
+    if len(set(splits.values())) == 1 and (len(rests) > 1 or is_vague):
+        return [None] * len(told), []
+    return told, untold
 
 
-def _split_of_folder(parts: Parts) -> str | None:
-    named = [SPLITS[part.lower()] for part in parts[:-1] if part.lower() in SPLITS]
-    return named[-1] if named else None
+def _word_of_file(parts: Parts) -> SplitWord | None:
+    named = [part.lower() for part in parts[:-1] if part.lower() in SPLITS]
+    return SplitWord(named[-1], ()) if named else find_split_word(PurePosixPath(parts[-1]).stem)
+
+
+def _tells_plainly(parts: Parts) -> bool:
+    named = any(part.lower() in SPLITS for part in parts[:-1])
+    return named or _SHARD_STEM.fullmatch(PurePosixPath(parts[-1]).stem) is not None

@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from registry.archives import ArchiveLimits, quote_name
+from registry.archives import quote_name
 from registry.errors import ArchiveRefusedError
+from registry.intake.annotations import several_labels
 from registry.intake.containers import Stretch, StretchContainer
 from registry.intake.parquet_pages import ParquetTable, size_of
 from registry.intake.plan import Image, Plan, Upload, check_classes, make_plan, read_label
@@ -23,7 +24,8 @@ from registry.intake.rejects import Rejects
 from registry.intake.shards import Shard, Stretches, find_shards
 from registry.names import shorten
 
-_IMAGE_COLUMNS, _LABEL_COLUMNS = ("image", "img"), ("label", "labels")
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "class_name", "classname", "label_name")
 _MAX_LABEL_BYTES = 4096
 _NAMED_IN_ERROR = 20
 _METADATA = "metadata.parquet"
@@ -44,34 +46,36 @@ class ParquetShards:
     name = "parquet"
 
     def recognises(self, upload: Upload) -> bool:
-        """Return whether there are Parquet files and no image files."""
-        return not upload.images and any(
-            parts[-1].lower().endswith(".parquet") and parts[-1] != _METADATA for _, parts in upload.files
-        )
+        """Return whether there are Parquet files."""
+        return any(parts[-1].lower().endswith(".parquet") and parts[-1] != _METADATA for _, parts in upload.files)
 
-    def read(self, upload: Upload) -> Plan:
+    def read(self, upload: Upload) -> Plan | None:
         """Return the images of all rows, having copied them out.
 
         Args:
             upload: The archive.
 
         Returns:
-            The plan; an image is called by its file and row, as in `train.parquet#12`.
+            The plan; an image is called by its file and row, as in `train.parquet#12`. None if there are image files,
+            and the Parquet files hold none.
 
         Raises:
             ArchiveRefusedError: A file cannot be read, lacks a column, or names other classes than the rest.
         """
-        shards = find_shards(upload.files, ".parquet")
+        if upload.images and not _hold_pictures(upload):
+            return None
+        shards = find_shards(upload, (".parquet",))
         stretches, images, rejects = Stretches(upload), list[Image](), Rejects()
         known = {shard.entry.name for shard in shards}
         rejects.add_all((entry.name for entry, _ in upload.files if entry.name not in known), "is no Parquet file")
+        columns = None
         names: set[tuple[str, ...] | None] = set()
         path = upload.scratch / "images"
         with path.open("wb") as target:
             for shard in shards:
                 source = stretches.take_out(upload, shard.entry)
                 with closing(ParquetTable(source, shard.entry.name, upload.limits)) as table:
-                    columns = _find_columns(table, shard.entry.name, upload.limits)
+                    columns = _find_columns(table, shard.entry.name, upload)
                     names.add(columns.names)
                     for name, data, label in _read_rows(table, columns, shard, rejects):
                         stretches.put(name, Stretch(path, target.tell(), data.size))
@@ -80,23 +84,33 @@ class ParquetShards:
                 source.unlink()
         if len(names) > 1:
             raise ArchiveRefusedError("bad_table", "Its Parquet files name different classes.", "Write them together.")
+        upload.notes.labels_from = f"column {columns.label!r}" if columns is not None else ""
         container = StretchContainer(stretches, upload.limits)
-        return make_plan(self.name, container, images, rejects, upload.limits, declared=names.pop())
+        return make_plan(self.name, upload, container, images, rejects, declared=names.pop() if names else None)
 
 
-def _find_columns(table: ParquetTable, name: str, limits: ArchiveLimits) -> _Columns:
-    schema = table.schema
+def _hold_pictures(upload: Upload) -> bool:
+    """Return whether the first of the Parquet files has a column of pictures."""
+    entry = next(entry for entry, parts in upload.files if parts[-1].lower().endswith(".parquet"))
+    path = upload.take_out(entry.name, upload.limits.max_shard_bytes)
+    try:
+        with closing(ParquetTable(path, entry.name, upload.limits)) as table:
+            return any(_path_of_pictures(field) is not None for field in table.schema)
+    finally:
+        path.unlink()
+
+
+def _find_columns(table: ParquetTable, name: str, upload: Upload) -> _Columns:
+    schema, choices, limits = table.schema, upload.choices, upload.limits
     features = _features(schema)
     pictures = [field.name for field in schema if _path_of_pictures(field) is not None]
     classes = [column for column, each in features.items() if each.get("_type") == "ClassLabel"]
-    image = _choose(_IMAGE_COLUMNS, pictures)
-    label = _choose(_LABEL_COLUMNS, table.plain_columns, [each for each in classes if each in table.plain_columns])
+    image = _choose((choices.path_column,) if choices.path_column else _IMAGE_COLUMNS, pictures)
+    known = [each for each in classes if each in table.plain_columns]
+    label = _choose((choices.label_column,), table.plain_columns, ()) if choices.label_column else None
+    label = label if choices.label_column else _choose(_LABEL_COLUMNS, table.plain_columns, known)
     if image is None or label is None:
-        missing = "no column of images ({bytes, path})" if image is None else "no column `label` of numbers or text"
-        present = ", ".join(quote_name(shorten(each, 40)) for each in schema.names[:_NAMED_IN_ERROR])
-        raise ArchiveRefusedError(
-            "bad_table", f"{quote_name(name)} has {missing}; it has {present}.", "Name them image and label."
-        )
+        raise _lacks_columns(name, schema, image, known)
     names = features.get(label, {}).get("names")
     known = isinstance(names, list) and all(isinstance(each, str) for each in names)
     if known:
@@ -110,9 +124,32 @@ def _find_columns(table: ParquetTable, name: str, limits: ArchiveLimits) -> _Col
     return _Columns(path, label, tuple(names) if known else None)
 
 
+def _lacks_columns(name: str, schema: pa.Schema, image: str | None, known: Sequence[str]) -> ArchiveRefusedError:
+    """Return the error of a Parquet file whose columns do not tell images or classes."""
+    lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
+    if image is not None and (several := next((each for each in lists if each.lower() in _LABEL_COLUMNS), None)):
+        return several_labels(f"Column {several!r} of {quote_name(name)} holds lists")
+    present = ", ".join(
+        f"{quote_name(shorten(field.name, 40))} ({shorten(str(field.type), 40)})"
+        for field in list(schema)[:_NAMED_IN_ERROR]
+    )
+    if image is None:
+        missing, advice = "no column of images ({bytes, path})", "Write it with `datasets`, with a column `image`."
+    elif len(known) > 1:
+        missing, advice = (
+            f"{len(known)} columns of classes",
+            f"Choose one: label_column={known[0]}, or another of them.",
+        )
+    else:
+        missing, advice = "no column `label` of numbers or text", "Name the column of classes with `label_column`."
+    return ArchiveRefusedError("bad_table", f"{quote_name(name)} has {missing}; it has {present}.", advice)
+
+
 def _choose(preferred: Sequence[str], present: Sequence[str], otherwise: Sequence[str] | None = None) -> str | None:
-    """Return the preferred column that is there, or the only candidate there is."""
+    """Return the preferred column that is there, in whatever case, or the only candidate there is."""
+    lower = {column.lower(): column for column in reversed(present)}
     named = next((column for column in preferred if column in present), None)
+    named = named or next((lower[column.lower()] for column in preferred if column.lower() in lower), None)
     candidates = present if otherwise is None else otherwise
     return named if named is not None else (candidates[0] if len(candidates) == 1 else None)
 
@@ -126,6 +163,8 @@ def _path_of_pictures(field: pa.Field) -> str | None:
 
 
 def _is_binary(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_binary(kind.value_type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 

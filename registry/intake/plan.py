@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from registry.archives import ArchiveLimits
-from registry.errors import ArchiveRefusedError
+from registry.errors import ArchiveRefusedError, LargeArchiveError
+from registry.intake.annotations import refuse_descriptions
+from registry.intake.choices import Choices, refuse_option
 from registry.intake.containers import Container
-from registry.intake.names import Entry, Parts, is_image, is_junk
+from registry.intake.names import Entry, Parts, is_image, is_junk, may_be_image
+from registry.intake.notes import Notes, name_some
 from registry.intake.rejects import Rejects
-from registry.names import NameRefusedError, check_text, check_texts
+from registry.intake.signatures import is_picture
+from registry.names import NameRefusedError, check_text, check_texts, shorten
+
+_WHOLE_NUMBER = re.compile(r"(-?\d{1,15})\.0+")
+_MISSING = ("NaN", "nan", "<NA>")
+_MAX_LABEL_CHARACTERS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class Plan:
         display_names: From class to the name that prompts use, where the upload tells one.
         templates: Prompts with `{}` that the upload brings.
         is_declared: Whether the upload names the classes itself, so that one may be without images.
+        notes: How it was read.
     """
 
     layout: str
@@ -49,6 +62,7 @@ class Plan:
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
     is_declared: bool = False
+    notes: Notes = field(default_factory=Notes, compare=False)
 
     @property
     def rejected(self) -> tuple[dict[str, Any], ...]:
@@ -64,19 +78,39 @@ class Upload:
         container: The archive.
         scratch: Folder for tables and shards that are taken out of it; not there for a look at names alone.
         limits: The budgets.
-        manifest: Name of the CSV manifest, if the user told one.
+        choices: What the user says about how to read it.
+        most_heads: Files of which the first bytes may be looked at; None: of all.
+        notes: Take what readers note down.
+        unused_tables: Tables that cannot be used, by name, with what they are.
+        recognised: Errors of annotations that are known but not read, for when folders tell no classes either.
     """
 
     container: Container
     scratch: Path
     limits: ArchiveLimits
-    manifest: str | None = None
+    choices: Choices = field(default_factory=Choices)
+    most_heads: int | None = None
+    notes: Notes = field(default_factory=Notes, compare=False)
+    unused_tables: dict[str, str] = field(default_factory=dict, compare=False)
+    recognised: list[ArchiveRefusedError] = field(default_factory=list, compare=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False, repr=False, compare=False)
 
     @cached_property
+    def base(self) -> Parts:
+        """The folder that the user wants to be read; empty: all."""
+        return PurePosixPath(unicodedata.normalize("NFC", (self.choices.root or "").strip("/"))).parts
+
+    @cached_property
     def files(self) -> list[tuple[Entry, Parts]]:
-        """Visible files, with the parts of their names, in the order of the names."""
-        return sorted(((each, parts) for each, parts in self._visible if not each.is_folder), key=lambda item: item[1])
+        """Visible files below `base`, with the parts of their names, in the order of the names."""
+        visible = [(each, parts) for each, parts in self._visible if not each.is_folder]
+        inside = [(each, parts) for each, parts in visible if parts[: len(self.base)] == self.base]
+        if visible and not inside:
+            tops = sorted({parts[0] for _, parts in visible if len(parts) > 1})
+            raise refuse_option(
+                "root", self.choices.root, "it has no such folder", f"Its folders are {name_some(tops)}."
+            )
+        return sorted(inside, key=lambda item: item[1])
 
     @cached_property
     def folders(self) -> list[Parts]:
@@ -85,20 +119,42 @@ class Upload:
 
     @cached_property
     def images(self) -> list[tuple[Entry, Parts]]:
-        """Those files that are named like images."""
-        return [(entry, parts) for entry, parts in self.files if is_image(parts)]
+        """Those files that are named like images, or have another name but begin as images do."""
+        unnamed = [entry.name for entry, parts in self.files if not is_image(parts) and may_be_image(parts)]
+        if self.most_heads is not None and len(unnamed) > self.most_heads:
+            raise LargeArchiveError
+        heads = self.container.read_heads(unnamed)
+        pictures = {name for name, head in heads if isinstance(head, bytes) and is_picture(head)}
+        return [(entry, parts) for entry, parts in self.files if is_image(parts) or entry.name in pictures]
+
+    @cached_property
+    def image_names(self) -> frozenset[str]:
+        """Names of `images`."""
+        return frozenset(entry.name for entry, _ in self.images)
+
+    @cached_property
+    def image_folders(self) -> Counter[Parts]:
+        """Number of images directly in each folder."""
+        return Counter(parts[:-1] for _, parts in self.images)
 
     @cached_property
     def root(self) -> Parts:
-        """The one folder that wraps everything, if there is one."""
+        """The one folder that wraps everything but files at the top, if there is one."""
+        if self.base:
+            return self.base
         tops = {parts[0] for _, parts in self.files if len(parts) > 1}
-        return tuple(tops) if len(tops) == 1 and all(len(parts) > 1 for _, parts in self.files) else ()
+        return tuple(tops) if len(tops) == 1 and all(len(parts) > 1 for _, parts in self.images) else ()
 
     def take_out(self, name: str, max_bytes: int) -> Path:
         """Return a copy of a table or shard in the scratch folder, under a name of ours."""
         target = self.scratch / f"part-{next(self._numbers):06}"
         self.container.copy(name, target, max_bytes)
         return target
+
+    def tell_extensions(self) -> str:
+        """Return which kinds of files there are, by their names, for a message."""
+        found = Counter(PurePosixPath(parts[-1].lower()).suffix or "no extension" for _, parts in self.files)
+        return ", ".join(f"{count:,} {shorten(suffix, 20)}" for suffix, count in found.most_common(5))
 
     @cached_property
     def _visible(self) -> list[tuple[Entry, Parts]]:
@@ -122,12 +178,13 @@ class Layout(Protocol):
 
 def make_plan(
     layout: str,
+    upload: Upload,
     container: Container,
     images: Iterable[Image],
     rejects: Rejects,
-    limits: ArchiveLimits,
     *,
     declared: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
     display_names: Sequence[tuple[str, str]] = (),
     templates: Sequence[str] = (),
 ) -> Plan:
@@ -135,11 +192,12 @@ def make_plan(
 
     Args:
         layout: Its name.
+        upload: What was read.
         container: Where the images' bytes are.
         images: What was found.
         rejects: What was left out so far; images without a split are added if others have one.
-        limits: The budgets.
-        declared: The classes in label order, if the upload names them; left out: sorted, numbers by value.
+        declared: The classes in label order, if the upload names them, whether or not they have images.
+        classes: The classes of the images in label order; left out: sorted, numbers by value.
         display_names: Names for prompts.
         templates: Prompts.
 
@@ -160,18 +218,22 @@ def make_plan(
             f"It holds no labelled image ({layout} layout{': ' if reasons else ''}{reasons}).",
             "Correct the labels, or arrange the images in another of the layouts that are read.",
         )
-    classes = tuple(declared) if declared is not None else sort_labels({image.label for image in kept})
-    check_classes(classes, limits)
-    check_classes([name for _, name in display_names], limits)
+    if classes is None:
+        classes = sort_labels({image.label for image in kept}) if declared is None else declared
+    check_classes(classes, upload.limits)
+    if declared is None:
+        refuse_descriptions([image.label for image in kept])
+    check_classes([name for _, name in display_names], upload.limits)
     return Plan(
         layout=layout,
         images=tuple(kept),
-        classes=classes,
+        classes=tuple(classes),
         rejects=rejects,
         container=container,
         display_names=tuple(display_names),
         templates=tuple(templates),
         is_declared=declared is not None,
+        notes=upload.notes,
     )
 
 
@@ -202,12 +264,24 @@ def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
 
 
 def read_label(value: Any) -> tuple[str, str | None]:
-    """Return a label as text, and the reason if it cannot be one."""
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    """Return a label as text, and the reason if it cannot be one.
+
+    The same label gives the same text in CSV, JSON and Parquet: whole numbers without a point, `true` and `false`, text
+    in one spelling of Unicode. What pandas writes for a missing value is none, nor is -1, by which Hugging Face
+    `datasets` means that.
+    """
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, bool | int | float | str):
         return "", "has no label" if value is None else f"has a label of type {type(value).__name__}"
-    label = str(value).strip()
-    if not label:
+    label = unicodedata.normalize("NFC", str(value)[:_MAX_LABEL_CHARACTERS].strip())
+    label = label.lower() if label in ("True", "False", "TRUE", "FALSE") else label
+    whole = _WHOLE_NUMBER.fullmatch(label)
+    label = whole[1] if whole else label
+    if not label or label in _MISSING or (isinstance(value, float) and not math.isfinite(value)):
         return "", "has no label"
+    if label == "-1":
+        return "", "has the label -1, which stands for none"
     try:
         check_text(label)
     except NameRefusedError as error:

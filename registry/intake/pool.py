@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from registry.errors import ArchiveRefusedError
-from registry.intake.names import is_image
 from registry.intake.plan import Image, Plan, Upload
 from registry.intake.rejects import Rejects
 from registry.shards import UNLABELLED
@@ -22,7 +21,11 @@ def read_pool(upload: Upload) -> Plan:
         ArchiveRefusedError: It holds no images.
     """
     rejects = Rejects()
-    rejects.add_all((entry.name for entry, parts in upload.files if not is_image(parts)), "not named like an image")
+    names = upload.image_names
+    others = (entry.name for entry, _ in upload.files if entry.name not in names)
+    rejects.add_all(others, "not an image in a format that is read")
+    for name, reason in upload.container.rejected:
+        rejects.add(name, reason)
     images = tuple(sorted((Image(entry.name, "train", UNLABELLED) for entry, _ in upload.images), key=_name))
     if not images:
         raise ArchiveRefusedError(

@@ -10,11 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry.archives import ArchiveLimits
-from registry.errors import LargeArchiveError
+from registry.errors import ArchiveRefusedError, LargeArchiveError
+from registry.intake.choices import Choices
 from registry.intake.containers import Container, Stretch, StretchContainer, ZipContainer, open_tar
 from registry.intake.formats import Format, detect_format, unpack_tar
 from registry.intake.image_folder import ImageFolder
-from registry.intake.listed import Manifest, MetadataFolder, refuse_manifest
+from registry.intake.known import refuse_partly_labelled
+from registry.intake.listed import Listed, refuse_manifest
 from registry.intake.parquet import ParquetShards
 from registry.intake.plan import Layout, Plan, Upload
 from registry.intake.pool import read_pool
@@ -22,19 +24,27 @@ from registry.intake.webdataset import WebDataset
 
 _LOOK_ENTRIES = 10_000
 """A first look at so many takes about half a second of a core; a longer list is left to the job."""
+_LOOK_HEADS = 1000
 _FOLDERS = ImageFolder()
-LAYOUTS: tuple[Layout, ...] = (ParquetShards(), WebDataset(), MetadataFolder(), Manifest(), _FOLDERS)
+_MANIFEST = Listed("csv-manifest", is_metadata=False)
+LAYOUTS: tuple[Layout, ...] = (
+    ParquetShards(),
+    WebDataset(),
+    Listed("imagefolder-metadata", is_metadata=True),
+    _MANIFEST,
+    _FOLDERS,
+)
 """In the order in which they are tried; the first that recognises an upload and finds labels in it reads it."""
 
 
-def look(path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> tuple[str, ...] | None:
+def look(path: Path, choices: Choices | None = None, limits: ArchiveLimits | None = None) -> tuple[str, ...] | None:
     """Return the classes of an upload if its names alone tell them, having refused what is hostile by its names.
 
     It costs little, whatever the upload is: no more than `_LOOK_ENTRIES` names are read.
 
     Args:
         path: The upload.
-        manifest: Name of the CSV manifest, if the user told one.
+        choices: What the user says about how to read it.
         limits: Budgets; the default ones when left out.
 
     Returns:
@@ -43,43 +53,66 @@ def look(path: Path, manifest: str | None = None, limits: ArchiveLimits | None =
     Raises:
         ArchiveRefusedError: It is hostile, damaged or in no layout that we read.
     """
-    limits = limits or ArchiveLimits()
+    limits, choices = limits or ArchiveLimits(), choices or Choices()
     kind = detect_format(path)
     if kind not in (Format.ZIP, Format.TAR):
         return None
     open_archive = ZipContainer if kind is Format.ZIP else open_tar
     try:
         container: Container = open_archive(path, limits, _LOOK_ENTRIES)
+        upload = Upload(container, path.parent, limits, choices, _LOOK_HEADS)
+        if any(layout.recognises(upload) for layout in _candidates(choices) if layout is not _FOLDERS):
+            return None
+        return _read_folders(upload).classes
     except LargeArchiveError:
         return None
-    upload = Upload(container, path.parent, limits, manifest)
-    if any(layout.recognises(upload) for layout in _candidates(manifest) if layout is not _FOLDERS):
-        return None
-    return _read_folders(upload).classes
 
 
-def read_upload(path: Path, scratch: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> Plan:
+def read_upload(path: Path, scratch: Path, choices: Choices | None = None, limits: ArchiveLimits | None = None) -> Plan:
     """Return what an upload holds.
 
     Args:
         path: The upload.
         scratch: Empty folder for what has to be unpacked; the plan's images are read from it, so it stays until then.
-        manifest: Name of the CSV manifest, if the user told one.
+        choices: What the user says about how to read it.
         limits: Budgets; the default ones when left out.
 
     Returns:
         The images to read with their classes and splits, and what is left out and why.
 
     Raises:
-        ArchiveRefusedError: It is hostile, damaged or in no layout that we read.
+        ArchiveRefusedError: It is hostile, damaged, in no layout that we read or in several.
     """
-    limits = limits or ArchiveLimits()
-    upload = Upload(_open(path, scratch, limits), scratch, limits, manifest)
-    for layout in _candidates(manifest):
-        if layout.recognises(upload):
+    limits, choices = limits or ArchiveLimits(), choices or Choices()
+    upload = Upload(_open(path, scratch, limits), scratch, limits, choices)
+    plan = _read(upload)
+    for name, reason in upload.container.rejected:
+        plan.rejects.add(name, reason)
+    if upload.container.num_unsure:
+        detail = (
+            f"{upload.container.num_unsure:,} names in the archive are not UTF-8 and may be misread: check the class "
+            "names, or pack it again on a system that writes UTF-8."
+        )
+        upload.notes.warn("unsure_names", detail)
+    return plan
+
+
+def _read(upload: Upload) -> Plan:
+    refused: ArchiveRefusedError | None = None
+    for layout in _candidates(upload.choices):
+        if layout is _FOLDERS or not layout.recognises(upload):
+            continue
+        try:
             plan = layout.read(upload)
+        except ArchiveRefusedError as error:
+            if error.code != "not_classes" or not upload.images:
+                raise
+            refused = refused or error  # captions beside the images; a table may tell the classes
+        else:
             if plan is not None:
                 return plan
+    if refused is not None:
+        raise refused
     return _read_folders(upload)
 
 
@@ -91,7 +124,7 @@ def look_at_pool(path: Path, limits: ArchiveLimits | None = None) -> None:
         return
     open_archive = ZipContainer if kind is Format.ZIP else open_tar
     with suppress(LargeArchiveError):
-        read_pool(Upload(open_archive(path, limits, _LOOK_ENTRIES), path.parent, limits))
+        read_pool(Upload(open_archive(path, limits, _LOOK_ENTRIES), path.parent, limits, Choices(), _LOOK_HEADS))
 
 
 def read_pool_upload(path: Path, scratch: Path, limits: ArchiveLimits | None = None) -> Plan:
@@ -102,13 +135,28 @@ def read_pool_upload(path: Path, scratch: Path, limits: ArchiveLimits | None = N
 
 def _read_folders(upload: Upload) -> Plan:
     """Return the plan of an upload that no other layout's reader takes."""
-    if upload.manifest is not None:
-        raise refuse_manifest(upload.manifest)
+    if upload.choices.manifest is not None:
+        raise refuse_manifest(upload.choices.manifest, upload.unused_tables)
+    if upload.choices.layout not in (None, _FOLDERS.name):
+        raise _not_this_layout(upload)
+    if upload.choices.layout is None:
+        refuse_partly_labelled(upload)
     return _FOLDERS.read(upload)
 
 
-def _candidates(manifest: str | None) -> tuple[Layout, ...]:
-    return LAYOUTS if manifest is None else tuple(layout for layout in LAYOUTS if isinstance(layout, Manifest))
+def _not_this_layout(upload: Upload) -> ArchiveRefusedError:
+    why = next(iter(upload.unused_tables.values()), f"it holds {upload.tell_extensions()}")
+    return ArchiveRefusedError(
+        "bad_reading_option",
+        f"It cannot be read as `layout` {upload.choices.layout}: {why}.",
+        "Leave `layout` out to have it recognised, or choose another.",
+    )
+
+
+def _candidates(choices: Choices) -> tuple[Layout, ...]:
+    if choices.manifest is not None:
+        return (_MANIFEST,)
+    return tuple(layout for layout in LAYOUTS if choices.layout in (None, layout.name))
 
 
 def _open(path: Path, scratch: Path, limits: ArchiveLimits) -> Container:

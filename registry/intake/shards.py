@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from registry.archives import refuse_bomb
+from registry.archives import refuse_bomb, refuse_table
 from registry.errors import ArchiveRefusedError
+from registry.intake.choices import IGNORE
 from registry.intake.containers import Stretch, open_tar
+from registry.intake.formats import COMPRESSED, Format, detect_format, unpack_tar
 from registry.intake.names import Entry, Parts, splits_of_files
+from registry.intake.notes import name_some
 from registry.intake.plan import Upload
 
 
@@ -21,11 +24,37 @@ class Shard:
     split: str | None
 
 
-def find_shards(files: Sequence[tuple[Entry, Parts]], suffix: str) -> list[Shard]:
-    """Return the files that end in `suffix`, in the order of their names, with their splits."""
-    found = [(entry, parts) for entry, parts in files if parts[-1].lower().endswith(suffix)]
-    splits = splits_of_files([parts for _, parts in found])
-    return [Shard(entry, split) for (entry, _), split in zip(found, splits, strict=True)]
+def find_shards(upload: Upload, suffixes: tuple[str, ...]) -> list[Shard]:
+    """Return the shards of an upload with their splits.
+
+    Args:
+        upload: The archive.
+        suffixes: How names of shards end.
+
+    Returns:
+        The shards in the order of their names.
+
+    Raises:
+        ArchiveRefusedError: Some names tell a split, and others none.
+    """
+    found = [(entry, parts) for entry, parts in upload.files if parts[-1].lower().endswith(suffixes)]
+    paths = [parts for _, parts in found]
+    if upload.choices.split_of is None:
+        splits, untold = splits_of_files(paths)
+        if untold:
+            raise _mixed(untold)
+    else:
+        splits = [upload.choices.split_by_name(parts) for parts in paths]
+    return [Shard(entry, split) for (entry, _), split in zip(found, splits, strict=True) if split != IGNORE]
+
+
+def _mixed(untold: Sequence[Parts]) -> ArchiveRefusedError:
+    return ArchiveRefusedError(
+        "ambiguous_layout",
+        f"Some files are named after a split, but {name_some('/'.join(parts) for parts in untold)} are not.",
+        'Say what they are with `split_of`, a JSON object such as {"train": "train", "extra": "ignore"}, or {} if '
+        "there are no splits.",
+    )
 
 
 class Stretches(dict[str, Stretch]):
@@ -40,12 +69,22 @@ class Stretches(dict[str, Stretch]):
         self._limits = upload.limits
         self._num_bytes = 0
         self._packed_bytes = 0
+        self._unpacked_bytes = 0
 
     def take_out(self, upload: Upload, shard: Entry) -> Path:
         """Return a copy of a shard on disk; its size is what its files' is measured by."""
         path = upload.take_out(shard.name, self._limits.max_shard_bytes)
         self._packed_bytes += path.stat().st_size
         return path
+
+    def _unpack(self, path: Path, kind: Format) -> Path:
+        """Return the tar archive within a compressed shard; all of them together keep to the budget."""
+        target = path.with_suffix(".unpacked")
+        left = self._limits.max_total_bytes - self._unpacked_bytes
+        unpack_tar(path, kind, target, replace(self._limits, max_total_bytes=left))
+        path.unlink()
+        self._unpacked_bytes += target.stat().st_size
+        return target
 
     def put(self, name: str, stretch: Stretch) -> None:
         """Add a file.
@@ -72,6 +111,11 @@ class Stretches(dict[str, Stretch]):
     def put_tar(self, upload: Upload, shard: Entry) -> list[Entry]:
         """Add the files of a tar shard, as `SHARD/FILE`, and return them by these names."""
         path = self.take_out(upload, shard)
+        kind = detect_format(path)
+        if kind not in (Format.TAR, *COMPRESSED):
+            raise refuse_table(shard.name, f"it is a {kind} file, not a tar archive")
+        if kind is not Format.TAR:
+            path = self._unpack(path, kind)
         inside = open_tar(path, upload.limits)
         files = []
         for name, stretch in inside.stretches.items():

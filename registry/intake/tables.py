@@ -1,4 +1,4 @@
-"""Reading tables of labels: CSV, JSON lines and Parquet, row by row, from a file on disk.
+"""Reading tables of labels: CSV, JSON, JSON lines and Parquet, row by row, from a file on disk.
 
 Only the columns that are asked for are kept, and of each value only as much as a name can have, so memory does not
 follow what a table holds beside them.
@@ -6,21 +6,52 @@ follow what a table holds beside them.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from registry.archives import ArchiveLimits, refuse_table
+from registry.intake.annotations import refuse_known_json
+from registry.intake.names import EXTENSIONS
 from registry.intake.parquet_pages import ParquetTable, size_of
 
 _MAX_ROW_CHARACTERS = 1 << 20
 _MAX_VALUE_CHARACTERS = 4096  # more than any name in an archive or any label has
 _MAX_COLUMNS = 1000
-_DELIMITERS = ",\t;"
+_MAX_JSON_BYTES = 16 << 20  # read at once
+_MAX_SKIPPED_LINES = 100
+_DELIMITERS = ",\t;|"
+_COPY_BYTES = 1 << 20
+_JSON_ROWS = ("data", "rows", "images", "annotations", "labels", "items", "samples")
+_HEADER_ROWS = 20
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CsvForm:
+    """How a CSV file is written.
+
+    Attributes:
+        encoding: As Python calls it.
+        is_sure: Whether the encoding is certain.
+        delimiter: Between cells.
+        num_skipped: Lines before the header: comments, and Excel's `sep=;`.
+        header: Names of the columns; numbers from 1 on if the first row holds values already.
+        has_header: Whether the first row names the columns.
+    """
+
+    encoding: str
+    is_sure: bool
+    delimiter: str
+    num_skipped: int
+    header: tuple[str, ...]
+    has_header: bool
 
 
 class _Rows(Iterator[str]):
@@ -44,44 +75,96 @@ class _Rows(Iterator[str]):
         self._num_characters = 0
 
 
-def read_csv(path: Path, name: str, columns: Collection[str]) -> Iterator[tuple[int, Row]]:
-    """Yield `(line number, row)` of a CSV table with a header; commas, tabs or semicolons divide it.
+def inspect_csv(path: Path, name: str) -> CsvForm:
+    """Return how a CSV table is written.
 
     Args:
         path: The table on disk.
         name: Its name in the upload.
-        columns: Those to read; others are left out.
+
+    Returns:
+        Its encoding (UTF-8, UTF-16, or else Windows-1252, which gives each byte a meaning), delimiter and header.
+
+    Raises:
+        ArchiveRefusedError: It is no CSV, or has a too long row or too many columns.
+    """
+    encoding, is_sure = _detect_encoding(path)
+    try:
+        with path.open(encoding=encoding, newline="") as file:
+            rows, delimiter, num_skipped, line = _Rows(file), "", 0, ""
+            for line in islice(rows, _MAX_SKIPPED_LINES):
+                text = line.strip()
+                if text.lower().startswith("sep=") and len(text) == 5:
+                    delimiter = text[4]
+                elif text and not text.startswith("#"):
+                    break
+                num_skipped += 1
+                line = ""
+            delimiter = delimiter or max(_DELIMITERS, key=line.count)
+            cells = tuple(cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), []))
+    except (UnicodeError, csv.Error) as error:
+        raise refuse_table(name, str(error)) from error
+    if len(cells) > _MAX_COLUMNS:
+        raise refuse_table(name, f"it has {len(cells)} columns; {_MAX_COLUMNS} is the limit")
+    has_header = not any(cell.lower().endswith(EXTENSIONS) for cell in cells)
+    header = cells if has_header else tuple(str(number) for number in range(1, len(cells) + 1))
+    return CsvForm(encoding, is_sure, delimiter, num_skipped, header, has_header)
+
+
+def _detect_encoding(path: Path) -> tuple[str, bool]:
+    with path.open("rb") as file:
+        start = file.read(4096)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return "utf-16", True
+        if b"\0" in start:
+            return ("utf-16-le" if start[1:2] == b"\0" else "utf-16-be"), True
+        file.seek(0)
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            while data := file.read(_COPY_BYTES):
+                decoder.decode(data)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return "cp1252", False
+    return "utf-8-sig", True
+
+
+def read_csv(path: Path, name: str, columns: Collection[str], form: CsvForm | None = None) -> Iterator[tuple[int, Row]]:
+    """Yield `(line number, row)` of a CSV table.
+
+    Args:
+        path: The table on disk.
+        name: Its name in the upload.
+        columns: Those to read, as its form names them; others are left out.
+        form: How it is written; left out: as `inspect_csv` finds.
 
     Yields:
         tuple[int, Row]: Cells by column, as text; None where a row is too short.
 
     Raises:
-        ArchiveRefusedError: It is not UTF-8, no CSV, or has too long rows or too many columns.
+        ArchiveRefusedError: It is no CSV, or has too long rows or too many columns.
     """
+    form = form or inspect_csv(path, name)
+    positions = {column: index for index, column in enumerate(form.header) if column in columns}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = file.readline(_MAX_ROW_CHARACTERS)
-            delimiter = max(_DELIMITERS, key=header.count)
-            file.seek(0)
+        with path.open(encoding=form.encoding, errors="strict" if form.is_sure else "replace", newline="") as file:
             lines = _Rows(file)
-            reader = csv.reader(lines, delimiter=delimiter, strict=True)
-            positions = _find_columns(next(reader, []), columns)
+            for _ in range(form.num_skipped):
+                next(lines)
+                lines.end_row()
+            reader = csv.reader(lines, delimiter=form.delimiter, strict=True)
+            if form.has_header:
+                next(reader, None)
             lines.end_row()
             for cells in filter(None, reader):
                 lines.end_row()
                 row = {column: cells[at] if at < len(cells) else None for column, at in positions.items()}
-                yield reader.line_num, {column: _cut(value) for column, value in row.items()}
-    except (UnicodeDecodeError, csv.Error) as error:
+                yield reader.line_num + form.num_skipped, {column: _cut(value) for column, value in row.items()}
+    except (UnicodeError, csv.Error) as error:
         raise refuse_table(name, str(error)) from error
 
 
-def _find_columns(header: list[str], columns: Collection[str]) -> dict[str, int]:
-    if len(header) > _MAX_COLUMNS:
-        raise csv.Error(f"it has {len(header)} columns; {_MAX_COLUMNS} is the limit")
-    return {name.strip(): index for index, name in enumerate(header) if name.strip() in columns}
-
-
-def read_json_lines(path: Path, name: str, columns: Collection[str]) -> Iterator[tuple[int, Row]]:
+def read_json_lines(path: Path, name: str, columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:
     """Yield `(line number, row)` of a table with a JSON object a line; arguments and errors as for `read_csv`."""
     try:
         with path.open(encoding="utf-8-sig") as file:
@@ -89,11 +172,54 @@ def read_json_lines(path: Path, name: str, columns: Collection[str]) -> Iterator
                 if len(line) > _MAX_ROW_CHARACTERS:
                     raise ValueError(f"a line has more than {_MAX_ROW_CHARACTERS} characters")
                 if line.strip():
-                    row = json.loads(line)
-                    known = row if isinstance(row, dict) else {}
-                    yield number, {column: _cut(known[column]) for column in columns if column in known}
+                    yield number, _pick(json.loads(line), columns)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise refuse_table(name, str(error)) from error
+
+
+def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:
+    """Yield `(row number, row)` of a JSON file: a list of objects, alone or in an object, or labels by file name.
+
+    Args:
+        path: The table on disk.
+        name: Its name in the upload.
+        columns: Those to read; None: all.
+
+    Yields:
+        tuple[int, Row]: Values by column; `file_name` and `label` if it is an object from name to label.
+
+    Raises:
+        ArchiveRefusedError: It is no JSON or too large to be read at once.
+    """
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise refuse_table(name, f"it is over {_MAX_JSON_BYTES} bytes; write it as JSON lines or CSV")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            data = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise refuse_table(name, str(error)) from error
+    refuse_known_json(name, data)
+    if isinstance(data, dict) and data and all(key.lower().endswith(EXTENSIONS) for key in data):
+        data = [
+            {"file_name": key, **value} if isinstance(value, dict) else {"file_name": key, "label": value}
+            for key, value in data.items()
+        ]
+    elif isinstance(data, dict):
+        data = next((data[key] for key in _JSON_ROWS if isinstance(data.get(key), list)), [])
+    for number, row in enumerate(data if isinstance(data, list) else [], 1):
+        yield number, _pick(row, columns)
+
+
+def _pick(row: Any, columns: Collection[str] | None) -> Row:
+    known = row if isinstance(row, dict) else {}
+    wanted = list(islice(known, _MAX_COLUMNS)) if columns is None else columns
+    return {column: _cut(known[column]) for column in wanted if column in known}
+
+
+def json_columns(path: Path, name: str, *, is_lines: bool) -> tuple[str, ...]:
+    """Return the columns of a JSON table, by its first rows; errors as for `read_json`."""
+    rows = read_json_lines(path, name, None) if is_lines else read_json(path, name, None)
+    return tuple(dict.fromkeys(column for _, row in islice(rows, _HEADER_ROWS) for column in row))
 
 
 def read_parquet(path: Path, name: str, columns: Collection[str], limits: ArchiveLimits) -> Iterator[tuple[int, Row]]:
@@ -117,6 +243,12 @@ def read_parquet(path: Path, name: str, columns: Collection[str], limits: Archiv
             yield number, {column: _plain(value) for column, value in zip(present, values, strict=True)}
 
 
+def parquet_columns(path: Path, name: str, limits: ArchiveLimits) -> tuple[str, ...]:
+    """Return the columns of a Parquet table that hold numbers or text; errors as for `read_parquet`."""
+    with closing(ParquetTable(path, name, limits)) as table:
+        return tuple(table.plain_columns)
+
+
 def _plain(value: Any) -> Any:
     if size_of(value) > 4 * _MAX_VALUE_CHARACTERS:
         return (
@@ -129,4 +261,6 @@ def _cut(value: Any) -> Any:
     """Return as much of a value as can matter: what is longer is no name, and lists and objects are none either."""
     if isinstance(value, str):
         return value[:_MAX_VALUE_CHARACTERS]
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
+        return [_cut(value[0])]
     return type(value)() if isinstance(value, list | dict) else value

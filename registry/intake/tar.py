@@ -11,23 +11,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from registry.archives import ArchiveLimits, check_name, refuse_bomb, refuse_name
+from registry.archives import IS_SYMLINK, ArchiveLimits, check_name, refuse_bomb, refuse_name
 from registry.errors import ArchiveRefusedError, LargeArchiveError
 from registry.intake.names import Entry
 from registry.zip_directory import header_bytes
 
 BLOCK = 512
+_MAX_END_BLOCKS = 1 << 16
+"""Of zeros behind the end mark, among which another archive is looked for; programs write up to a few thousand."""
+
 _MAX_EXTENDED_BYTES = 1 << 20  # a name, in practice
 _MAX_RECORDS = 1000  # of one extended header; tar programs write about ten
 _LEAST_RECORD_BYTES = 5
 _FILES, _OLD_FILE, _FOLDER = (b"0", b"\0", b"7"), b"\0", b"5"
-_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK = b"x", b"g", b"L", b"K"
+_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK, _GNU_LABEL = b"x", b"g", b"L", b"K", b"V"
 _EXTENDED = (_PAX, _PAX_GLOBAL, _GNU_NAME, _GNU_LINK)
-_REFUSED = {
-    b"1": ("hard_link", "is a hard link"),
-    b"2": ("symlink", "is a symbolic link"),
-    b"S": ("sparse_file", "is a sparse file"),
-}
+_SPARSE = b"S"
+_REJECTED = {b"1": "is a hard link to another file", b"2": IS_SYMLINK, _GNU_LABEL: "is a volume label"}
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,22 @@ class TarMember:
 
     entry: Entry
     offset: int
+    is_sure: bool = True
+
+
+@dataclass(frozen=True)
+class RejectedMember:
+    """A member that is left out: its name, and the reason."""
+
+    name: str
+    reason: str
 
 
 @dataclass
 class _Pending:
     """What extended headers said about the member that follows."""
 
-    name: str | None = None
+    name: bytes | None = None
     num_bytes: int | None = None
     kinds: bytes = b""
 
@@ -97,8 +106,10 @@ def is_header(block: bytes) -> bool:
     return stated == sum(blank) or stated == sum(byte - 256 if byte > 127 else byte for byte in blank)
 
 
-def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = None) -> Iterator[TarMember]:
-    """Yield the regular files and folders of a tar archive, in order.
+def read_headers(
+    file: BinaryIO, limits: ArchiveLimits, at_once: int | None = None
+) -> Iterator[TarMember | RejectedMember]:
+    """Yield the regular files and folders of a tar archive, in order, and what is left out.
 
     Args:
         file: The archive, uncompressed and seekable.
@@ -106,7 +117,8 @@ def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = No
         at_once: How many members to look at; left out: as many as the budgets allow.
 
     Yields:
-        TarMember: With a name that is relative and plain; folders end with a slash.
+        TarMember | RejectedMember: With a name that is relative and plain; folders end with a slash. A name may come
+            again: the last one counts.
 
     Raises:
         ArchiveRefusedError: It is damaged, hostile, or over a budget; `code` says which.
@@ -124,6 +136,10 @@ def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = No
             offset += _padded(size)
             continue
         effort.add_member()
+        if kind in _REJECTED:
+            yield RejectedMember(_checked_name(pending.name or _name_of(block)), _REJECTED[kind])
+            pending = _Pending()
+            continue  # none of them has bytes, whatever their header says (POSIX.1-2017, ustar, `size`)
         member = _member(block, kind, offset, size if pending.num_bytes is None else pending.num_bytes, pending)
         pending = _Pending()
         _check_member(member, names, limits)
@@ -134,6 +150,20 @@ def read_headers(file: BinaryIO, limits: ArchiveLimits, at_once: int | None = No
         if member.offset + member.entry.num_bytes > end:
             raise _damaged(f"its entry at byte {member.offset - BLOCK} is cut off")
         yield member
+    _refuse_joined(file, offset)
+
+
+def _refuse_joined(file: BinaryIO, offset: int) -> None:
+    """Refuse members behind the end mark, as two archives that were joined have them; `tar` does not read them."""
+    file.seek(offset)
+    for _ in range(_MAX_END_BLOCKS):
+        block = file.read(BLOCK)
+        if any(block):
+            if is_header(block):
+                raise _damaged(f"there are files behind its end mark at byte {offset}, as if two archives were joined")
+            return
+        if len(block) < BLOCK:
+            return
 
 
 def _read_block(file: BinaryIO, offset: int) -> bytes | None:
@@ -148,28 +178,35 @@ def _read_block(file: BinaryIO, offset: int) -> bytes | None:
 
 
 def _member(block: bytes, kind: bytes, offset: int, size: int, pending: _Pending) -> TarMember:
-    name = pending.name or _name_of(block)
+    name, is_sure = _decode(pending.name or _name_of(block))
     if kind == _FOLDER:
-        return TarMember(Entry(name.rstrip("/") + "/", 0, True), offset)
+        return TarMember(Entry(name.rstrip("/") + "/", 0, True), offset, is_sure)
     if kind == _OLD_FILE and name.endswith("/"):
         if size:
             raise refuse_name("bad_name", name, "is a folder with bytes of its own")
-        return TarMember(Entry(name, 0, True), offset)
+        return TarMember(Entry(name, 0, True), offset, is_sure)
+    if kind == _SPARSE:
+        raise _sparse(name)
     if kind not in _FILES:
-        code, what = _REFUSED.get(kind, ("special_file", "is neither a file nor a folder"))
-        raise refuse_name(code, name, what)
+        raise refuse_name("special_file", name, "is neither a file nor a folder")
     if name.endswith("/"):
         raise refuse_name("bad_name", name, "is a file that is named like a folder")
-    return TarMember(Entry(name, size), offset)
+    return TarMember(Entry(name, size), offset, is_sure)
+
+
+def _checked_name(raw: bytes) -> str:
+    name, _ = _decode(raw)
+    check_name(name)
+    return name
+
+
+def _sparse(name: str) -> ArchiveRefusedError:
+    return refuse_name("sparse_file", name, "is a sparse file")
 
 
 def _check_member(member: TarMember, names: set[str], limits: ArchiveLimits) -> None:
     name = member.entry.name
     check_name(name)
-    if name in names:
-        if member.entry.is_folder:
-            return
-        raise refuse_name("duplicate_name", name, "is there more than once")
     names.add(name)
     if len(names) > limits.max_members:
         raise _too_many(limits.max_members)
@@ -183,7 +220,7 @@ def _read_extended(file: BinaryIO, kind: bytes, offset: int, size: int, end: int
     if kind in pending.kinds:
         raise _damaged(f"the extended header at byte {offset - BLOCK} is the second of its kind for one member")
     if kind == _GNU_NAME:
-        pending.name = _decode(file.read(size).rstrip(b"\0"))
+        pending.name = file.read(size).rstrip(b"\0")
     elif kind == _PAX:
         _read_pax(file.read(size), pending)
     if kind != _PAX_GLOBAL:
@@ -209,28 +246,29 @@ def _read_pax(data: bytes, pending: _Pending) -> None:
 
 def _take_record(key: bytes, value: bytes, pending: _Pending) -> None:
     if key.startswith(b"GNU.sparse."):
-        raise refuse_name(_REFUSED[b"S"][0], pending.name or "?", _REFUSED[b"S"][1])
+        raise _sparse(_decode(pending.name or b"?")[0])
     if key == b"path":
-        pending.name = _decode(value)
+        pending.name = value
     elif key == b"size":
         if not value.isdigit() or len(value) > 18:
             raise _damaged("an extended header holds a size that is no number")
         pending.num_bytes = int(value)
 
 
-def _name_of(block: bytes) -> str:
+def _name_of(block: bytes) -> bytes:
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0":
         prefix = block[345:500].split(b"\0", 1)[0]
         name = prefix + b"/" + name if prefix else name
-    return _decode(name)
+    return name
 
 
-def _decode(name: bytes) -> str:
+def _decode(name: bytes) -> tuple[str, bool]:
+    """Return a name, and whether it is UTF-8 and so certain."""
     try:
-        return name.decode()
+        return name.decode(), True
     except UnicodeDecodeError:
-        return name.decode("latin-1")
+        return name.decode("latin-1"), False
 
 
 def _size_of(block: bytes, offset: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 from registry.archives import quote_name, refuse_table
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import Container, StretchContainer
+from registry.intake.known import explain
 from registry.intake.names import EXTENSIONS, SPLITS, Entry, Parts, are_splits, is_image
 from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
 from registry.intake.rejects import Rejects
@@ -24,8 +25,9 @@ from registry.names import NameRefusedError, check_texts, shorten
 
 CLASSNAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 _BESIDE = (CLASSNAMES, TEMPLATES, "nshards.txt", "dataset_type.txt")
+_SHARDS = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 _LABELS = ("cls", "json", "txt")  # the first that tells a label counts: a `txt` beside them is often a caption
-_JSON_KEYS = ("label", "cls", "class")
+_JSON_KEYS = ("label", "cls", "class", "class_name", "label_name", "category")
 _MAX_LABEL_FILE_BYTES = 1 << 16
 _MAX_LINES_BYTES = 8 << 20
 _MAX_TEMPLATES, _MAX_TEMPLATE_CHARACTERS = 200, 500  # as many and as long as those in a request
@@ -49,7 +51,7 @@ class WebDataset:
     def recognises(self, upload: Upload) -> bool:
         """Return whether this is a shard, or holds shards and no image files."""
         if not upload.images:
-            return bool(find_shards(upload.files, ".tar"))
+            return any(parts[-1].lower().endswith(_SHARDS) for _, parts in upload.files)
         kinds: dict[str, set[str]] = {}
         for _, parts in upload.files:
             key, extension = _key_of("/".join(parts))
@@ -78,16 +80,33 @@ class WebDataset:
         templates = tuple(line.replace("{c}", "{}") for line in _read_lines(upload, TEMPLATES, _MAX_TEMPLATES))
         _check_templates(templates)
         images = list(_label(container, samples, classnames, rejects))
+        if not images and upload.images:
+            return None
+        if not images and samples and not any(sample.labels for sample in samples):
+            _refuse_unlabelled(upload, samples)
+        upload.notes.labels_from = "files beside the images"
         return make_plan(
             self.name,
+            upload,
             container,
             images,
             rejects,
-            upload.limits,
             declared=[str(index) for index in range(len(classnames))] if classnames else None,
             display_names=[(str(index), name) for index, name in enumerate(classnames)],
             templates=templates,
         )
+
+
+def _refuse_unlabelled(upload: Upload, samples: Sequence[_Sample]) -> None:
+    """Refuse shards in which no image has a label."""
+    known = explain(upload)
+    if known is not None:
+        raise known
+    raise ArchiveRefusedError(
+        "no_images",
+        f"None of the {len(samples):,} images in its shards has a label of the same key, such as {samples[0].image!r}.",
+        "Write a file KEY.cls beside each KEY.jpg; a key ends at the first dot of the file's name.",
+    )
 
 
 def _key_of(path: str) -> tuple[str, str]:
@@ -107,7 +126,7 @@ def _open_shards(upload: Upload, rejects: Rejects) -> tuple[Container, list[tupl
         by_split = _without_class_folders(upload) and all(len(parts) > 1 for _, parts in upload.images)
         visible = [(entry, parts) for entry, parts in upload.files if parts[-1] not in _BESIDE]
         return upload.container, [(entry, _folder_split(parts) if by_split else None) for entry, parts in visible]
-    shards = find_shards(upload.files, ".tar")
+    shards = find_shards(upload, _SHARDS)
     stretches = Stretches(upload)
     files = [(file, shard.split) for shard in shards for file in stretches.put_tar(upload, shard.entry)]
     known = {shard.entry.name for shard in shards}
@@ -127,13 +146,15 @@ def _group(files: Iterable[tuple[Entry, str | None]], rejects: Rejects) -> list[
         if f".{extension}" in EXTENSIONS:
             sample = samples.setdefault(key, _Sample(split, "", {}))
             if sample.image:
-                rejects.add(entry.name, f"is a second image of sample {quote_name(key)}")
+                rejects.add(entry.name, f"is a second image of sample {quote_name(key)}; a key ends at the first dot")
             else:
                 sample.image = entry.name
         elif extension in _LABELS and entry.num_bytes <= _MAX_LABEL_FILE_BYTES:
             samples.setdefault(key, _Sample(split, "", {})).labels[extension] = entry.name
         elif not any(part.startswith(".") for part in entry.parts):
-            rejects.add(entry.name, "is neither an image nor a label")
+            reason = "is neither an image nor a label"
+            dotted = f"{reason}: its key ends at the first dot, so its extension is {quote_name(extension)}"
+            rejects.add(entry.name, dotted if "." in extension else reason)
     for sample in samples.values():
         if not sample.image:
             rejects.add_all(sample.labels.values(), "belongs to no image")

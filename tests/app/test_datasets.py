@@ -28,7 +28,8 @@ def brief_of(dataset: dict[str, Any]) -> dict[str, Any]:
     """What a list tells of a data set."""
     brief = {
         key: dataset[key]
-        for key in dataset.keys() - {"classnames", "templates", "rejected", "num_rejected", "duplicates", "decoder"}
+        for key in dataset.keys()
+        - {"classnames", "templates", "rejected", "num_rejected", "duplicates", "decoder", "reading"}
     }
     return brief | {"splits": {name: {"num_images": each["num_images"]} for name, each in dataset["splits"].items()}}
 
@@ -201,6 +202,11 @@ def test_the_manifest_is_part_of_what_names_a_data_set(client: TestClient, tmp_p
         ({"classnames": "[]"}, "body.classnames"),
         ({"classnames": '{"zero": " "}'}, "body.classnames.zero"),
         ({"name": ""}, "body.name"),
+        ({"layout": "folders"}, "body.layout"),
+        ({"class_level": "0"}, "body.class_level"),
+        ({"split_of": "no JSON"}, "body.split_of"),
+        ({"split_of": '{"extra": "nothing"}'}, "body.split_of.extra"),
+        ({"label_column": "x" * 201}, "body.label_column"),
     ],
 )
 def test_options_that_cannot_be_read_are_named(
@@ -208,6 +214,43 @@ def test_options_that_cannot_be_read_are_named(
 ) -> None:
     problem = check_problem(_upload(client, archive, **form), 422, "invalid_request")
     assert location in [error["location"] for error in problem["errors"]]
+
+
+EXTRA = {f"{split}/{name}/1.png": digit_pngs(0)[0] for split in ("train", "extra") for name in ("a", "b")}
+
+
+def test_an_upload_that_can_be_read_in_two_ways_is_refused_until_its_owner_chooses(
+    client: TestClient, tmp_path: Path
+) -> None:
+    path = write_zip(tmp_path / "x", EXTRA)
+    problem = check_problem(_upload(client, path), 422, "ambiguous_layout")
+    assert "'extra'" in problem["detail"]
+    assert "split_of" in problem["next"]
+    chosen = [
+        {"split_of": '{"extra": "test", "train": "train"}'},
+        {"split_of": "{}", "class_level": "1"},
+        {"root": "extra"},
+    ]
+    answers = [_upload(client, path, **form) for form in chosen]
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert len({answer.json()["id"] for answer in answers}) == 3
+    assert answers[0].json()["reading"] is None  # until the job has read it
+    assert _upload(client, path, split_of='{"train": "train", "extra": "test"}').json()["id"] == answers[0].json()["id"]
+    check_problem(_upload(client, path, root="nowhere"), 422, "bad_reading_option")
+
+
+def test_what_was_sent_in_parts_takes_the_same_options(client: TestClient, tmp_path: Path) -> None:
+    data = write_zip(tmp_path / "x", EXTRA | {"notes.txt": b"in parts"}).read_bytes()
+    tus = {"Tus-Resumable": "1.0.0"}
+    made = client.post("/v1/uploads", headers=tus | {"Upload-Length": str(len(data))})
+    part = tus | {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
+    assert client.patch(made.headers["location"], content=data, headers=part).status_code == 204
+    form = {"name": "x", "upload": made.headers["location"].rpartition("/")[2]}
+    check_problem(client.post("/v1/datasets", data=form), 422, "ambiguous_layout")
+    assert (
+        client.post("/v1/datasets", data=form | {"split_of": '{"extra": "ignore", "train": "train"}'}).status_code
+        == 202
+    )
 
 
 def test_display_names_must_fit_the_archive(client: TestClient, archive: Path) -> None:

@@ -113,6 +113,9 @@ def test_unseen_characters_are_refused_in_every_field_of_a_form(named: World, ch
     for data in (
         {"name": text},
         {"name": "d", "manifest": text},
+        {"name": "d", "root": text},
+        {"name": "d", "label_column": text},
+        {"name": "d", "split_of": json.dumps({text: "train"})},
         {"name": "d", "templates": f"{{}} {text}"},
         {"name": "d", "templates": json.dumps([f"{{}} {text}"])},
         {"name": "d", "classnames": json.dumps({"zero": text})},

@@ -113,7 +113,7 @@ def test_a_number_outside_of_the_names_is_told(tmp_path: Path) -> None:
     "table",
     [
         pa.table({"picture": ["a"], "label": ["a"]}),
-        pa.table({"image": [{"bytes": b"x"}], "class": ["a"]}),
+        pa.table({"image": [{"bytes": b"x"}], "mood": ["a"]}),
     ],
 )
 def test_parquet_without_the_columns_is_refused(tmp_path: Path, table: pa.Table) -> None:

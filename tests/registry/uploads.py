@@ -1,8 +1,10 @@
 """Uploads in every layout, made by the tools that people make them with where those are installed."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from tempfile import mkdtemp
 import zstandard
 
 from registry.archives import ArchiveLimits
+from registry.intake.choices import Choices
 from registry.intake.plan import Plan
 from registry.intake.reading import read_upload
 from tests.builders import WORDS, digit_pngs, write_zip
@@ -24,7 +27,7 @@ FOLDERS = {
 }
 CSV = "file_name,label\ntrain/a.png,zero\ntrain/b.png,one\ntest/a.png,zero\n"
 LISTED = {"train/a.png": ZERO[0], "train/b.png": ONE[0], "test/a.png": ZERO[1]}
-KINDS = ("zip", "tar", "tar.gz", "tar.zst")
+KINDS = ("zip", "tar", "tar.gz", "tar.zst", "tar.xz", "tar.bz2")
 
 
 def tar_bytes(members: Mapping[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -43,14 +46,23 @@ def pack(path: Path, members: Mapping[str, bytes], kind: str = "zip") -> Path:
     if kind == "zip":
         return write_zip(path, members)
     data = tar_bytes(members)
-    squeeze = {"tar": bytes, "tar.gz": gzip.compress, "tar.zst": zstandard.compress}[kind]
+    squeeze = {
+        "tar": bytes,
+        "tar.gz": gzip.compress,
+        "tar.zst": zstandard.compress,
+        "tar.xz": lzma.compress,
+        "tar.bz2": bz2.compress,
+    }[kind]
     path.write_bytes(squeeze(data))
     return path
 
 
-def read(path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None) -> Plan:
+def read(
+    path: Path, manifest: str | None = None, limits: ArchiveLimits | None = None, choices: Choices | None = None
+) -> Plan:
     """The plan, its scratch folder beside the upload."""
-    return read_upload(path, Path(mkdtemp(dir=path.parent)), manifest, limits)
+    choices = choices or Choices(manifest=manifest)
+    return read_upload(path, Path(mkdtemp(dir=path.parent)), choices, limits)
 
 
 def contents(plan: Plan) -> list[tuple[str | None, str, bytes | str]]:

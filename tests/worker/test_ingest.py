@@ -48,6 +48,26 @@ def test_metadata_in_a_tar_zst_is_ingested_and_a_bad_file_sinks_nothing(
     assert not list(installation.settings.scratch_dir.iterdir())
 
 
+def test_a_data_set_tells_how_it_was_read_with_examples_and_warnings(
+    installation: Installation, tmp_path: Path
+) -> None:
+    members = {
+        **{f"set/train/{name}/{n}.png": data[n] for name, data in (("Cat", ZERO), ("cat", ONE)) for n in range(4)},
+        "set/train/Cat/same.png": ONE[0],
+        "set/val/Cat/0.png": ZERO[9],
+        "set/val/cat/0.png": ONE[1],
+        "set/test/0.png": ZERO[5],
+    }
+    reading = installation.ingest(pack(tmp_path / "x", members)).reading or {}
+    assert reading["summary"] == "2 splits, 2 classes from folder level 2, 1 wrapper removed"
+    assert (reading["root"], reading["class_level"]) == ("set", 2)
+    assert reading["split_of"] == {"train": "train", "val": "validation"}
+    assert len(reading["examples"]) == 10
+    assert reading["examples"][0] == {"file": "set/train/Cat/0.png", "label": "Cat", "split": "train"}
+    codes = [warning["code"] for warning in reading["warnings"]]
+    assert codes == ["unlabelled_folder", "similar_classes", "leakage", "contradictory_labels"]
+
+
 def test_a_parquet_file_keeps_its_label_order_and_is_read_back_by_hugging_face(
     installation: Installation, tmp_path: Path
 ) -> None:
@@ -141,7 +161,7 @@ def test_what_a_killed_attempt_left_is_removed(installation: Installation, tmp_p
     ("members", "code"),
     [
         ({"a/1.png": ZERO[0], "../x.png": b""}, "path_traversal"),
-        ({"metadata.csv": b"file_name,label\n\xff", "a.png": ZERO[0]}, "bad_table"),
+        ({"metadata.csv": b'file_name,label\n"a.png,x', "a.png": ZERO[0]}, "bad_table"),
         ({"1.png": ZERO[0]}, "no_images"),
         ({"a/1.png": b"no picture", "b/1.png": b"no picture"}, "empty_class"),
     ],

@@ -20,6 +20,7 @@ from registry.errors import ArchiveRefusedError
 from registry.intake.classnames import name_classes
 from registry.intake.plan import Image, Plan
 from registry.intake.reading import read_pool_upload, read_upload
+from registry.intake.summary import summarise
 from registry.jobs import Jobs
 from registry.shards import write_shard
 from worker.allowance import Allowance
@@ -46,7 +47,7 @@ def ingest(run: Run) -> None:
 def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> DatasetContent:
     ProgressMeter(run.channel.send, total=1).enter("unpack")
     is_pool = options.kind is DatasetKind.POOL
-    plan = read_pool_upload(archive, scratch) if is_pool else read_upload(archive, scratch, options.manifest)
+    plan = read_pool_upload(archive, scratch) if is_pool else read_upload(archive, scratch, options.choices)
     names = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
     display = dict(zip(plan.classes, names, strict=True))
     meter = ProgressMeter(run.channel.send, total=2 * len(plan.images))
@@ -58,6 +59,7 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
     splits = division.splits
     meter.enter("store")
     shards, blob_bytes = _store(run, scratch, plan, splits, classnames, meter)
+    duplicates = find_duplicates(splits, {image.name: digest for image, digest in accepted.items()})
     return DatasetContent(
         classnames=() if is_pool else classnames,
         templates=options.templates or plan.templates,
@@ -65,10 +67,11 @@ def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> Da
         counts={} if is_pool else {split: _count(images, display) for split, images in splits.items()},
         rejected=plan.rejects.as_json(),
         layout=plan.layout,
-        duplicates=find_duplicates(splits, {image.name: digest for image, digest in accepted.items()}),
+        duplicates=duplicates,
         blob_bytes=blob_bytes,
         decoder=DECODER,
         taken_from=division.taken_from,
+        reading=None if is_pool else summarise(plan, splits, display, duplicates),
     )
 
 

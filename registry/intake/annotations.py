@@ -1,0 +1,94 @@
+"""Annotations that are not one class an image: what is said about boxes, captions and several labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+from registry.archives import quote_name
+from registry.errors import ArchiveRefusedError
+from registry.names import shorten
+
+CONVERT_BOXES = (
+    "Paintbox learns one class an image. Cut the boxes out and save each in a folder of its class, with Pillow's "
+    "`Image.open(file).crop((left, top, right, bottom)).save(...)`, or export the data as classification (folder) data."
+)
+_BOX = re.compile(r"-?\d+(?:\s+-?\d*\.?\d+(?:e-?\d+)?){4,}")
+_FEW, _MANY = 4, 20
+_MOST_DIFFERENT = 0.8
+_CAPTION_WORDS = 3
+
+
+def several_labels(what: str) -> ArchiveRefusedError:
+    """Return the error of images with several labels each."""
+    return ArchiveRefusedError(
+        "multi_label",
+        f"{what}: these are several labels an image.",
+        "Paintbox learns one class an image. Keep the images with one label, or choose the column of one question with "
+        "`label_column`.",
+    )
+
+
+def refuse_descriptions(labels: Collection[str]) -> None:
+    """Refuse labels that describe one image each: captions, boxes, ids.
+
+    Args:
+        labels: One for each image.
+
+    Raises:
+        ArchiveRefusedError: They are no classes.
+    """
+    boxes = next((label for label in labels if _BOX.match(label)), None)
+    if boxes is not None:
+        raise ArchiveRefusedError(
+            "not_classes",
+            f"Its labels are boxes of objects, as YOLO writes them ({shorten(boxes, 60)!r}).",
+            CONVERT_BOXES,
+        )
+    different = set(labels)
+    if len(labels) < _FEW or len(different) <= _MOST_DIFFERENT * len(labels):
+        return
+    words = sum(len(label.split()) for label in different) / len(different)
+    if len(labels) >= _MANY or words >= _CAPTION_WORDS:
+        raise ArchiveRefusedError(
+            "not_classes",
+            f"{len(different):,} of {len(labels):,} labels are different ({shorten(min(different), 60)!r}, …): they "
+            "describe single images, as captions and ids do, and are no classes.",
+            "Give each image the name of its class: choose another `label_column`, or use class folders.",
+        )
+
+
+_LABEL_STUDIO = (
+    "In Label Studio, export it as CSV, pack the CSV with the images, and upload it with label_column=choice (or what "
+    "the question is called)."
+)
+_FIFTYONE = (
+    "Run `fiftyone convert --input-dir . --input-type fiftyone.types.FiftyOneImageClassificationDataset "
+    "--output-dir out --output-type fiftyone.types.ImageClassificationDirectoryTree`, and upload the folder `out`."
+)
+
+
+def refuse_known_json(name: str, data: Any) -> None:
+    """Refuse JSON that annotation tools write and that does not name one class an image.
+
+    Args:
+        name: Of the file.
+        data: What it holds.
+
+    Raises:
+        ArchiveRefusedError: It is of a known kind; the advice says how to make it readable.
+    """
+    first = data[0] if isinstance(data, list) and data else data
+    keys = first.keys() if isinstance(first, dict) else frozenset()
+    if isinstance(data, list) and "data" in keys and keys & {"annotations", "completions", "predictions"}:
+        what, advice = "a Label Studio export", _LABEL_STUDIO
+    elif {"images", "annotations"} <= keys:
+        what, advice = "COCO annotations", CONVERT_BOXES
+    elif {"classes", "labels"} <= keys:
+        what, advice = "a FiftyOne data set", _FIFTYONE
+    elif keys & {"_via_img_metadata", "shapes", "regions"}:
+        what, advice = "regions in images", CONVERT_BOXES
+    else:
+        return
+    raise ArchiveRefusedError("needs_conversion", f"{quote_name(name)} holds {what}.", advice)

@@ -1,0 +1,74 @@
+"""What a user says about how an upload is to be read, where its names alone leave more than one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from registry.archives import quote_name
+from registry.errors import ArchiveRefusedError
+from registry.intake.names import Parts
+
+READER_VERSION = 2
+"""Of the rules by which uploads are read; part of a data set's identity, so that new rules read the same bytes anew."""
+
+LAYOUT_NAMES = ("imagefolder", "imagefolder-metadata", "csv-manifest", "parquet", "webdataset")
+SPLIT_VALUES = ("train", "validation", "test", "ignore")
+IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How to read an upload; what is left out is told by the upload itself, which is refused if it does not.
+
+    Attributes:
+        layout: Name of the layout; others are not tried.
+        root: Folder to read, as its path in the archive; what lies outside of it is left out.
+        class_level: Which folder of an image's path names its class: 1 is the first one below the root.
+        split_of: From the name of a folder or file to `train`, `validation`, `test` or `ignore`. If it is there, it is
+            all that names splits; empty: there are none.
+        path_column: Column of a table, or its number from 1 on, that names the images.
+        label_column: Column of a table, or its number from 1 on, that names the classes.
+        manifest: Path of the table in the archive.
+    """
+
+    layout: str | None = None
+    root: str | None = None
+    class_level: int | None = None
+    split_of: tuple[tuple[str, str], ...] | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    manifest: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads back, without what was not said."""
+        plain = {name: value for name, value in vars(self).items() if value is not None}
+        return plain | ({} if self.split_of is None else {"split_of": [list(pair) for pair in self.split_of]})
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Choices:
+        """Return the choices that `as_json` wrote; keys of other things are passed over."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        if "split_of" in known:
+            known["split_of"] = tuple((name, split) for name, split in known["split_of"])
+        return cls(**known)
+
+    def split_by_name(self, parts: Parts) -> str | None:
+        """Return what `split_of` says of a path: by a stretch of it, or a file's name without what follows a dot.
+
+        Args:
+            parts: Of the path.
+
+        Returns:
+            The split that the longest name in it has; None if there is no such name.
+        """
+        path = f"/{'/'.join(parts)}/"
+        stem = parts[-1].partition(".")[0] if parts else ""
+        found = [(len(name), split) for name, split in self.split_of or () if f"/{name}/" in path or name == stem]
+        return max(found)[1] if found else None
+
+
+def refuse_option(option: str, value: object, detail: str, advice: str) -> ArchiveRefusedError:
+    """Return the error of an option that does not fit the upload."""
+    return ArchiveRefusedError("bad_reading_option", f"`{option}` is {quote_name(str(value))}, but {detail}.", advice)

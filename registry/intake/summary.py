@@ -1,0 +1,137 @@
+"""What the answer about a data set says of how it was read: a sentence, examples and warnings."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from registry.intake.names import SPLITS
+from registry.intake.notes import Notes, name_some
+from registry.intake.plan import Image, Plan
+from registry.names import MAX_NAME, shorten
+
+NUM_EXAMPLES = 10
+_WORDNET_ID = re.compile(r"n\d{8}")
+_NUMBERED = re.compile(r"\d+[._-]\S")
+
+
+def summarise(
+    plan: Plan, splits: Mapping[str, Sequence[Image]], names: Mapping[str, str], duplicates: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return how an upload was read, as `app.datasets.schemas.Reading` tells it.
+
+    Args:
+        plan: What was read.
+        splits: The images by split, as they are stored.
+        names: From class to its name in prompts.
+        duplicates: As `worker.duplicates` finds them.
+
+    Returns:
+        Plain data of a few kilobytes.
+    """
+    notes = plan.notes
+    named = {image.split for image in plan.images} - {None}
+    _warn_of_classes(notes, plan, splits, names)
+    _warn_of_duplicates(notes, duplicates)
+    return {
+        "summary": _tell(plan, len(named)),
+        "root": shorten(notes.root, MAX_NAME),
+        "wrappers": notes.wrappers,
+        "class_level": notes.class_level,
+        "split_of": {shorten(name): split for name, split in list(notes.split_folders.items())[:20]},
+        "tables": [shorten(name, MAX_NAME) for name in notes.tables],
+        "named_splits": sorted(str(split) for split in named),
+        "examples": _examples(splits, names),
+        "warnings": notes.warnings,
+    }
+
+
+def _tell(plan: Plan, num_splits: int) -> str:
+    notes = plan.notes
+    parts = [
+        _count(num_splits, "split") if num_splits else "no named splits",
+        f"{_count(len(plan.classes), 'class', 'classes')} from {notes.labels_from or plan.layout}",
+    ]
+    if notes.wrappers:
+        parts.append(f"{_count(notes.wrappers, 'wrapper')} removed")
+    return ", ".join(parts)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _examples(splits: Mapping[str, Sequence[Image]], names: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return images of different classes, from each split in turn."""
+    by_class: dict[str, list[tuple[str, Image]]] = defaultdict(list)
+    for split, images in splits.items():
+        for image in images:
+            if len(by_class[image.label]) < NUM_EXAMPLES:
+                by_class[image.label].append((split, image))
+    turns = max(map(len, by_class.values()), default=0)
+    found = [members[turn] for turn in range(turns) for members in by_class.values() if turn < len(members)]
+    return [
+        {"file": shorten(image.name, MAX_NAME), "label": names[image.label], "split": split}
+        for split, image in found[:NUM_EXAMPLES]
+    ]
+
+
+def _warn_of_classes(notes: Notes, plan: Plan, splits: Mapping[str, Sequence[Image]], names: Mapping[str, str]) -> None:
+    shown = [names[each] for each in plan.classes]
+    if len(shown) == 1:
+        notes.warn("one_class", f"It has one class, {shown[0]!r}; any model is right on all of it.")
+    counts = Counter(image.label for images in splits.values() for image in images)
+    single = [names[label] for label in plan.classes if counts[label] == 1]
+    if single:
+        notes.warn("classes_with_one_image", f"Classes with one image: {name_some(single)}; none is left to test on.")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in shown:
+        alike[_plain(name)].append(name)
+    twins = [name for group in alike.values() if len(group) > 1 for name in group]
+    if twins:
+        notes.warn(
+            "similar_classes",
+            f"Classes that differ only by case, spaces or invisible characters: {name_some(twins, 6)}.",
+        )
+    called_splits = [name for name in shown if name.lower() in SPLITS]
+    if called_splits:
+        notes.warn("class_named_like_a_split", f"Classes that are called like splits: {name_some(called_splits)}.")
+    padded = [
+        name for name in shown if name != name.strip() or _plain(name) != unicodedata.normalize("NFKC", name).casefold()
+    ]
+    if padded:
+        notes.warn(
+            "unclean_class_names", f"Class names with spaces around them or invisible characters: {name_some(padded)}."
+        )
+    _warn_of_prompts(notes, shown)
+
+
+def _warn_of_prompts(notes: Notes, shown: Sequence[str]) -> None:
+    """Warn of names that prompts cannot use as words."""
+    if len(shown) > 1 and all(_WORDNET_ID.fullmatch(name) for name in shown):
+        what = "are WordNet ids"
+    elif len(shown) > 1 and all(name.isdigit() for name in shown):
+        what = "are numbers"
+    elif len(shown) > 1 and all(_NUMBERED.match(name) for name in shown):
+        what = "begin with numbers"
+    else:
+        return
+    notes.warn("class_names_are_no_words", f"Class names {name_some(shown)} {what}; give them words with `classnames`.")
+
+
+def _plain(name: str) -> str:
+    """Return a name without what readers do not see: case, spaces at the ends and invisible characters."""
+    visible = "".join(char for char in unicodedata.normalize("NFKC", name) if unicodedata.category(char) != "Cf")
+    return " ".join(visible.split()).casefold()
+
+
+def _warn_of_duplicates(notes: Notes, duplicates: Mapping[str, Any]) -> None:
+    if duplicates["across_splits"]:
+        notes.warn("leakage", f"{duplicates['across_splits']:,} pictures are in more than one split.")
+    if duplicates["with_different_labels"]:
+        notes.warn(
+            "contradictory_labels", f"{duplicates['with_different_labels']:,} pictures are there under several classes."
+        )
