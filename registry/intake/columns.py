@@ -91,6 +91,8 @@ def choose_columns(
     Raises:
         UnusableTableError: It names no images, or no classes.
     """
+    if not header:
+        raise UnusableTableError("holds no rows with columns")
     if not rows:
         raise UnusableTableError(f"has no rows below its header ({name_some(header, 8)})")
     plain = {name: _PLAIN.sub("", name).casefold() for name in header}

@@ -42,7 +42,7 @@ class ImageFolder:
         try:
             found = arrange(upload.image_folders, upload.choices, upload.base, upload.notes)
         except (UnclassedError, ArchiveRefusedError) as error:
-            known = next(iter(upload.recognised), None) or explain(upload)
+            known = explain(upload, is_certain=isinstance(error, ArchiveRefusedError))
             if known is None and isinstance(error, ArchiveRefusedError):
                 raise
             raise known or _no_classes(upload) from error
@@ -62,6 +62,8 @@ def _note(upload: Upload, found: Arrangement) -> None:
     notes.root, notes.wrappers = "/".join(found.root), len(found.root) - len(upload.base)
     notes.class_level, notes.labels_from = found.class_level, f"folder level {found.class_level}"
     notes.split_folders = {name: split for name, split in found.splits.items() if split != IGNORE}
+    for name, what in list(upload.unused_tables.items())[:3]:
+        notes.warn("unread_table", f"{what}; the folders are the classes.", name)
     lists = [entry.name for entry, parts in upload.files if parts[-1].lower().endswith(".txt") and _names_split(parts)]
     if lists and not notes.split_folders:
         detail = (
@@ -117,7 +119,7 @@ def _bad_table(detail: str) -> ArchiveRefusedError:
 
 def _refuse_one(upload: Upload, classes: set[str]) -> None:
     """Refuse a single class if something else seems to tell the classes."""
-    known = next(iter(upload.recognised), None) or explain(upload, by_names=False)
+    known = explain(upload, is_certain=True)
     if known is not None:
         raise known
     if upload.unused_tables and upload.choices.layout is None:

@@ -78,7 +78,11 @@ def _same_stems(names: _Names, suffix: str) -> bool:
     """Return whether most images have a file of the same name with another extension, in whatever folder."""
     others = {parts[-1].rpartition(".")[0] for parts in names.others if parts[-1].endswith(suffix)}
     stems = [parts[-1].rpartition(".")[0] for parts in names.images]
-    return bool(stems) and sum(stem in others for stem in stems) > len(stems) / 2
+    whole = [parts[-1] for parts in names.images]
+    return (
+        bool(stems)
+        and sum(one in others or both in others for one, both in zip(stems, whole, strict=True)) > len(stems) / 2
+    )
 
 
 def _is_tiny_imagenet(names: _Names) -> bool:
@@ -175,7 +179,6 @@ _KNOWN = (
     ),
     _Known("Pascal VOC annotations", lambda names: _same_stems(names, ".xml"), CONVERT_BOXES),
     _Known("labelme annotations", lambda names: _same_stems(names, ".json"), CONVERT_BOXES),
-    _Known("images with a text file each (captions or boxes)", lambda names: _same_stems(names, ".txt"), CONVERT_BOXES),
     _Known(
         "a data set that Hugging Face `save_to_disk` wrote",
         _pattern(r".*\.arrow"),
@@ -192,6 +195,9 @@ _KNOWN = (
         lambda names: names.count(".zip", ".tar.gz", ".tgz", ".rar", ".7z") > 0 and not names.images,
         _INNER_ZIPS,
     ),
+)
+_WEAK = (
+    _Known("images with a text file each (captions or boxes)", lambda names: _same_stems(names, ".txt"), CONVERT_BOXES),
     _Known(
         "a folder of images with a spreadsheet",
         lambda names: names.count(".xlsx", ".xls", ".ods") > 0,
@@ -200,24 +206,24 @@ _KNOWN = (
     _Known(
         "a folder of images with lists in text files",
         _pattern(r"[^/]*(?:train|val|test|label|list|annotation)[^/]*\.txt"),
-        "If each line is a path and a class, `(echo file_name,label; awk '{print $1\",\"$2}' train.txt) > train.csv` makes a "
-        "table that is read, one for each list. Upload it with the images.",
+        "If each line is a path and a class, `(echo file_name,label; awk '{print $1\",\"$2}' train.txt) > train.csv` makes "
+        "a table that is read, one for each list. Upload it with the images.",
     ),
     _Known("images whose file names begin with their classes", _names_classes, _BY_NAME),
 )
 
 
-def explain(upload: Upload, *, by_names: bool = True) -> ArchiveRefusedError | None:
+def explain(upload: Upload, *, is_certain: bool = False) -> ArchiveRefusedError | None:
     """Return the error of an upload that is recognised but not read as it is; None if it is not recognised.
 
     Args:
         upload: The archive; only its names are looked at.
-        by_names: Whether images may be known by classes in their own names.
+        is_certain: Whether to leave out what may be something else: text files and names of images.
 
     Returns:
         The error, which names the command that makes it readable.
     """
-    return _find(upload, _KNOWN if by_names else _KNOWN[:-1])
+    return next(iter(upload.recognised), None) or _find(upload, _KNOWN if is_certain else (*_KNOWN, *_WEAK))
 
 
 def refuse_partly_labelled(upload: Upload) -> None:

@@ -14,7 +14,16 @@ from dataclasses import dataclass, field, replace
 
 from registry.errors import ArchiveRefusedError
 from registry.intake.choices import IGNORE, Choices, refuse_option
-from registry.intake.names import CONTAINERS, SPLITS, Parts, find_split_word, splits_of_folders
+from registry.intake.names import (
+    CONTAINERS,
+    SPLITS,
+    UNLABELLED,
+    Parts,
+    are_counted,
+    are_numbered_containers,
+    find_split_word,
+    splits_of_folders,
+)
 from registry.intake.notes import Notes, name_some
 
 _MOST_OUTLIERS = 0.2
@@ -127,6 +136,12 @@ class _Tree:
         """How many there are in all folders."""
         return sum(self.folders.values())
 
+    def warn_of_unlabelled(self, path: Parts, count: int) -> None:
+        """Note down that images are left out because no folder names their class."""
+        where = "/".join((*self.root, *path))
+        detail = f"{where} holds {count:,} images without class folders; they are left out."
+        self.notes.warn("unlabelled_folder", detail, path)
+
     def names(self, level: int) -> list[str]:
         """Return the folders' names at a level, from 1 on, sorted."""
         return sorted({path[level - 1] for path in self.folders if len(path) >= level})
@@ -177,20 +192,37 @@ def _without_labels(tree: _Tree) -> dict[Parts, str]:
     That is `test/*.png` beside `train/cat/*.png`, and `seg_pred/*.jpg` beside `seg_train` and `seg_test`.
     """
     splits = _split_tops(tree)
+    found = _unlabelled_splits(tree, splits)
+    tree = tree.without(found)
     depths = [len(path) for path in tree.folders if path and path[0] in splits and not _says_nothing(path)]
     if not depths or max(depths) < 2:
-        return {}
+        return found
     has_several = len(set(splits.values())) > 1
-    found: dict[Parts, str] = {}
     for path, count in tree.folders.items():
-        is_split = bool(path) and path[0] in splits
-        if path and len(path) < max(depths) and ((is_split and _says_nothing(path)) or (has_several and not is_split)):
+        if not path or len(path) >= max(depths):
+            continue
+        is_split = path[0] in splits
+        is_beside = not is_split and (has_several or path[0].lower() in UNLABELLED)
+        if is_beside or (is_split and _says_nothing(path)):
             found[path] = NO_CLASS
-            tree.notes.warn(
-                "unlabelled_folder",
-                f"{'/'.join((*tree.root, *path))} holds {count:,} images without class folders; they are left out.",
-                path,
-            )
+            tree.warn_of_unlabelled(path, count)
+    return found
+
+
+def _unlabelled_splits(tree: _Tree, splits: Mapping[str, str]) -> dict[Parts, str]:
+    """Return the only folders of splits that are called like no class, as `test/test` and `test/unknown`."""
+    inside: dict[str, set[Parts]] = {}
+    for path in tree.folders:
+        if path and path[0] in splits:
+            inside.setdefault(path[0], set()).add(path)
+    alone = {next(iter(paths)) for paths in inside.values() if len(paths) == 1}
+    found: dict[Parts, str] = {}
+    for path in alone:
+        others = {each[-1] for each in tree.folders if each and each[0] != path[0]}
+        says_nothing = _says_nothing(path[-1:]) or path[-1].lower() in UNLABELLED
+        if len(path) > 1 and says_nothing and path[-1] not in others and len(others) > 1:
+            found[path] = NO_CLASS
+            tree.warn_of_unlabelled(path, tree.folders[path])
     return found
 
 
@@ -288,8 +320,10 @@ def _class_level(tree: _Tree, depth: int, split_level: int | None, splits: Mappi
     varying = [level for level in others if len(tree.names(level)) > 1 and not _repeats(tree, level, split_level)]
     if len(varying) > 1:
         return _lowest(tree, varying)
-    if varying:
+    if varying and not are_numbered_containers(tree.names(varying[0])):
         return varying[0]
+    if varying:
+        raise UnclassedError
     named = [level for level in others if not _says_nothing((tree.names(level)[0],))]
     if not named or (split_level is not None and all(_repeats(tree, level, split_level) for level in others)):
         raise UnclassedError
@@ -308,7 +342,7 @@ def _lowest(tree: _Tree, varying: Sequence[int]) -> int:
     for path in tree.folders:
         above.setdefault(path[level - 1], set()).add(tuple(path[group - 1] for group in groups))
     is_shared = any(len(each) > 1 for each in above.values())
-    is_counted = all(name.isdigit() for name in above) and not all(name.isdigit() for name in tree.names(groups[-1]))
+    is_counted = are_counted(above) and not are_counted(tree.names(groups[-1]))
     if is_shared or is_counted:
         raise _ambiguous(tree, "several levels of its folders differ")
     names = name_some(tree.names(groups[-1]))

@@ -15,7 +15,7 @@ from registry.intake.choices import IGNORE
 from registry.intake.columns import Columns, UnusableTableError, choose_columns
 from registry.intake.levels import UnclassedError, arrange
 from registry.intake.matching import FileIndex
-from registry.intake.names import SPLITS, Entry, Parts, splits_of_files, splits_of_folders
+from registry.intake.names import SPLITS, Entry, Parts, find_split_word, splits_of_files, splits_of_folders
 from registry.intake.notes import Notes, name_some
 from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
 from registry.intake.rejects import Rejects
@@ -246,7 +246,9 @@ class _Reading:
         columns = table.columns
         try:
             split = _split_of(row.get(columns.split), table.split) if columns.split else table.split
-            parts = self._index.find(table.parts[:-1], row.get(columns.path), split)
+            word = find_split_word(table.parts[-1].rpartition(".")[0])
+            hint = split or (None if word is None else word.split)
+            parts = self._index.find(table.parts[:-1], row.get(columns.path), hint)
         except LookupError as error:
             self._rejects.add(where, str(error.args[0]))
             return

@@ -49,8 +49,14 @@ NOT_CLASSES = frozenset({
     "code", "logs", "split", "splits",
 })  # fmt: skip
 """Names of folders of other files; one beside class folders is no empty class."""
+UNLABELLED = frozenset(
+    {"unlabeled", "unlabelled", "unknown", "unsup", "pred", "predict", "prediction", "predictions", "submission"}
+)
+"""Names of folders of images that have no labels."""
+_NEUTRAL = CONTAINERS | {"mini", "full", "small", "large", "final", "part", "new"}
 _IGNORED_FOLDERS = ("__MACOSX",)
 _IGNORED_FILES = ("Icon\r", "Thumbs.db", "desktop.ini")
+_DIGITS = re.compile(r"\d+")
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_]+")
 _COUNTERS = re.compile(r"(?i)[-_. ]?\b\d+(?:[-_. ]?of[-_. ]?\d+)?\b|\b(?=[0-9a-f]*\d)[0-9a-f]{8,}\b|(?<=[a-z])\d+$")
 _SHARD_STEM = re.compile(
@@ -94,6 +100,17 @@ def are_splits(names: Collection[str]) -> bool:
     return all(name.lower() in SPLITS for name in names)
 
 
+def are_numbered_containers(names: Collection[str]) -> bool:
+    """Return whether folders differ only by a number and hold just images, as `images_001` and `images_002`."""
+    stems = {_DIGITS.sub("", name.lower()) for name in names}
+    return len(stems) == 1 and any(word in CONTAINERS for word in _WORDS.findall(stems.pop()))
+
+
+def are_counted(names: Collection[str]) -> bool:
+    """Return whether names differ only by a number, as `2023` and `2024` or `session1` and `session2`."""
+    return len({_DIGITS.sub("", name.lower()) for name in names}) == 1
+
+
 @dataclass(frozen=True)
 class SplitWord:
     """The split that a name tells by one of its words, and what else the name says."""
@@ -134,7 +151,7 @@ def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
         return None
     if not are_splits(names):
         rests = {each.rest for each in told.values()}
-        is_neutral = all(word in CONTAINERS for rest in rests for word in rest)
+        is_neutral = all(word in _NEUTRAL for rest in rests for word in rest)
         if not is_neutral and (len(rests) > 1 or len(told) == 1):
             return None
     return settle({name: each.word for name, each in told.items()})

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from registry.intake.names import SPLITS
+from registry.intake.names import CONTAINERS, NOT_CLASSES, SPLITS
 from registry.intake.notes import Notes, name_some
 from registry.intake.plan import Image, Plan
 from registry.names import MAX_NAME, shorten
@@ -106,6 +106,13 @@ def _warn_of_classes(notes: Notes, plan: Plan, splits: Mapping[str, Sequence[Ima
         notes.warn(
             "unclean_class_names", f"Class names with spaces around them or invisible characters: {name_some(padded)}."
         )
+    others = {image.label for split, images in splits.items() if split != "train" for image in images}
+    untrained = sorted(names[label] for label in others - {image.label for image in splits.get("train", ())})
+    if untrained and splits.get("train"):
+        notes.warn("classes_not_in_train", f"Classes without images in train: {name_some(untrained)}.")
+    odd = [name for name in shown if name.lower() in NOT_CLASSES | CONTAINERS]
+    if odd and len(shown) > 1:
+        notes.warn("unlikely_classes", f"Classes that are called like folders of other files: {name_some(odd)}.")
     _warn_of_prompts(notes, shown)
 
 

@@ -75,7 +75,7 @@ PUBLIC = (
             "GTSRB/Final_Test/Images/GT-final_test.test.csv = Filename;Width;Height;Roi.X1\n00000.ppm;29;30;5\n",
         ),
         ("00000", "00001"),
-        {None: 6},
+        {"train": 6},
         warnings=("unlabelled_folder",),
     ),
     Shape(
