@@ -206,8 +206,8 @@ _WEAK = (
     _Known(
         "a folder of images with lists in text files",
         _pattern(r"[^/]*(?:train|val|test|label|list|annotation)[^/]*\.txt"),
-        "If each line is a path and a class, `(echo file_name,label; awk '{print $1\",\"$2}' train.txt) > train.csv` makes "
-        "a table that is read, one for each list. Upload it with the images.",
+        "If each line is a path and a class, `(echo file_name,label; awk '{print $1\",\"$2}' train.txt) > train.csv` "
+        "makes a table that is read, one for each list. Upload it with the images.",
     ),
     _Known("images whose file names begin with their classes", _names_classes, _BY_NAME),
 )

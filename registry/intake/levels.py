@@ -212,15 +212,16 @@ def _without_labels(tree: _Tree) -> dict[Parts, str]:
 def _unlabelled_splits(tree: _Tree, splits: Mapping[str, str]) -> dict[Parts, str]:
     """Return the only folders of splits that are called like no class, as `test/test` and `test/unknown`."""
     inside: dict[str, set[Parts]] = {}
-    for path in tree.folders:
-        if path and path[0] in splits:
+    tops: dict[str, set[str]] = {}
+    for path in filter(None, tree.folders):
+        tops.setdefault(path[-1], set()).add(path[0])
+        if path[0] in splits:
             inside.setdefault(path[0], set()).add(path)
-    alone = {next(iter(paths)) for paths in inside.values() if len(paths) == 1}
+    alone = [next(iter(paths)) for paths in inside.values() if len(paths) == 1]
     found: dict[Parts, str] = {}
     for path in alone:
-        others = {each[-1] for each in tree.folders if each and each[0] != path[0]}
         says_nothing = _says_nothing(path[-1:]) or path[-1].lower() in UNLABELLED
-        if len(path) > 1 and says_nothing and path[-1] not in others and len(others) > 1:
+        if len(path) > 1 and says_nothing and len(tops[path[-1]]) == 1 and len(tops) > 2:
             found[path] = NO_CLASS
             tree.warn_of_unlabelled(path, tree.folders[path])
     return found
@@ -249,7 +250,7 @@ def _index_letters(tree: _Tree) -> Arrangement | None:
     """Return the arrangement of SUN397 and Places, which put classes into folders `a` to `z` by their first letter."""
     names = tree.names(1)
     fits = all(len(path) > 1 and path[1][:1].lower() == path[0].lower() for path in tree.folders)
-    if not fits or any(len(name) != 1 for name in names):
+    if not fits or len(names) < 2 or any(len(name) != 1 or not name.isalpha() for name in names):
         return None
     tree.notes.warn("grouped_classes", f"Folders {name_some(names)} are an index by first letters, not classes.")
     return Arrangement((), 2, is_path=True)

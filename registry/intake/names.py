@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 SPLITS = {
@@ -124,6 +125,7 @@ class SplitWord:
         return SPLITS[self.word]
 
 
+@lru_cache(maxsize=10_000)
 def find_split_word(name: str) -> SplitWord | None:
     """Return the word of a name that tells its split, as in `cars_train` or `Final_Test`; None unless there is one."""
     words = [word.lower() for word in _WORDS.findall(_COUNTERS.sub(" ", name))]

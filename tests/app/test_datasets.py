@@ -16,7 +16,7 @@ from registry.jobs import Jobs
 from tests.app import hostile
 from tests.app.world import World, add_ready_dataset, check_problem
 from tests.builders import digit_members, digit_pngs, write_zip
-from tests.registry.uploads import FOLDERS, pack
+from tests.registry.uploads import FOLDERS, contents, pack, read, rejected
 
 
 def _upload(client: TestClient, path: Path, **form: Any) -> Response:
@@ -135,7 +135,6 @@ def test_a_pool_names_no_labels(world: World) -> None:
         (partial(hostile.write_named, name="../../x"), "path_traversal"),
         (partial(hostile.write_named, name="zero/../../../x.png"), "path_traversal"),
         (partial(hostile.write_named, name="/etc/cron.d/x"), "absolute_path"),
-        (hostile.write_symlink, "symlink"),
         (hostile.write_declared_bomb, "archive_bomb"),
         (hostile.write_overlapping_bomb, "archive_bomb"),
         (hostile.write_empty_class, "empty_class"),
@@ -152,6 +151,14 @@ def test_a_hostile_archive_is_refused_and_leaves_no_trace(
     assert {each for each in world.services.settings.blob_dir.rglob("*")} == inside
     assert list(world.services.settings.scratch_dir.iterdir()) == []
     assert not Path("/etc/cron.d/x").exists()
+
+
+def test_a_link_in_an_archive_is_left_out_and_what_it_names_is_not_read(world: World, tmp_path: Path) -> None:
+    path = hostile.write_symlink(tmp_path / "x")
+    assert _upload(world.client, path).status_code == 202
+    plan = read(path)
+    assert "one/link.png" in rejected(plan)
+    assert all(isinstance(data, bytes) and b"root:" not in data for _, _, data in contents(plan))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x1f\x8b no gzip", b"%PDF-1.7"])

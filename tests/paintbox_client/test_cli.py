@@ -99,7 +99,8 @@ def test_a_folder_is_uploaded_and_listed(served: Served, tmp_path: Path) -> None
         (tmp_path / "digits" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "digits" / name).write_bytes(data)
     uploaded = paintbox(
-        "--url", served.url, "upload", tmp_path / "digits", "--classname", "zero=digit zero", "--no-wait", "--json"
+        *("--url", served.url, "upload", tmp_path / "digits", "--classname", "zero=digit zero", "--no-wait", "--json"),
+        *("--layout", "imagefolder", "--class-level", "2", "--split-of", "train=test"),
     )
     dataset = json.loads(uploaded.stdout)
     assert dataset["name"] == "digits"

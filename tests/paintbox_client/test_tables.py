@@ -107,3 +107,20 @@ def test_files_that_were_left_out_are_counted_by_reason_with_a_few_examples(caps
         "test: 1,000 images, taken from validation of the upload.",
     ]
     assert "pool" in shown.out
+
+
+def test_how_a_data_set_was_read_is_shown_with_examples_and_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    reading = {
+        "summary": "3 splits, 10 classes from folder level 2, 1 wrapper removed",
+        "root": "archive",
+        "examples": [{"file": f"archive/train/cat/{n}.jpg", "label": "cat", "split": "train"} for n in range(9)],
+        "warnings": [{"code": "one_class", "detail": "It has one class."}],
+    }
+    dataset = {"id": "ds_1", "name": "pets", "state": "ready", "num_classes": 10, "splits": {}, "rejected": []}
+    print_dataset({**dataset, "duplicates": None, "reading": reading})
+    text = " ".join("".join(capsys.readouterr()).split())
+    assert "Read as 3 splits, 10 classes from folder level 2, 1 wrapper removed, below archive." in text
+    assert "archive/train/cat/0.jpg: cat (train)" in text
+    assert "cat/8.jpg" not in text
+    assert "Warning: It has one class." in text
+    print_dataset({**dataset, "duplicates": None})  # of a service of an older release

@@ -1,5 +1,6 @@
 """Data sets: what names them, when they are tried again, and what they hold once they are ready."""
 
+import json
 import threading
 import time
 
@@ -9,6 +10,7 @@ from registry.contract import DatasetState, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError
+from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from tests.registry.clock import Clock
 from tests.registry.rows import content
@@ -27,12 +29,27 @@ def fail(database: Database, job_id: str) -> None:
 
 def test_the_same_archive_and_options_always_have_the_same_id() -> None:
     assert dataset_id(ARCHIVE, DatasetOptions()) == dataset_id(ARCHIVE, DatasetOptions())
-    assert dataset_id(ARCHIVE, OPTIONS) == dataset_id(ARCHIVE, DatasetOptions.from_json(OPTIONS.as_json()))
+    chosen = DatasetOptions(choices=Choices("imagefolder", "a", 2, (("b", "train"),), "path", "class", "c.csv"))
+    for options in (OPTIONS, chosen):
+        assert DatasetOptions.from_json(json.loads(json.dumps(options.as_json()))) == options
+        assert dataset_id(ARCHIVE, options) == dataset_id(ARCHIVE, DatasetOptions.from_json(options.as_json()))
 
 
-def test_ids_stay_as_they_were_in_the_first_release() -> None:
-    assert dataset_id(ARCHIVE, DatasetOptions()) == "ds_TODO"
-    assert dataset_id(ARCHIVE, OPTIONS) == "ds_58bb585a3791605d68b8df05"
+def test_the_same_bytes_are_read_anew_after_the_rules_of_reading_have_changed(
+    database: Database, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.write() as session:
+        datasets = Datasets(session, clock)
+        old, _ = datasets.submit("digits", ARCHIVE, DatasetOptions())
+        monkeypatch.setattr("registry.datasets.READER_VERSION", READER_VERSION + 1)
+        new, created = datasets.submit("digits", ARCHIVE, DatasetOptions())
+        assert created
+        assert new.id != old.id
+
+
+def test_ids_stay_as_they_are_while_the_rules_of_reading_stay() -> None:
+    assert dataset_id(ARCHIVE, DatasetOptions()) == "ds_8907a9a1ee383244012f45aa"
+    assert dataset_id(ARCHIVE, OPTIONS) == "ds_ca451ab1e80e9cde5fff13e9"
 
 
 def test_other_bytes_or_options_have_another_id() -> None:
@@ -42,6 +59,11 @@ def test_other_bytes_or_options_have_another_id() -> None:
         (ARCHIVE, OPTIONS),
         (ARCHIVE, DatasetOptions(OPTIONS.display_names)),
         (ARCHIVE, DatasetOptions((), OPTIONS.templates)),
+        (ARCHIVE, DatasetOptions(choices=Choices(class_level=1))),
+        (ARCHIVE, DatasetOptions(choices=Choices(class_level=2))),
+        (ARCHIVE, DatasetOptions(choices=Choices(split_of=()))),
+        (ARCHIVE, DatasetOptions(choices=Choices(split_of=(("extra", "train"),)))),
+        (ARCHIVE, DatasetOptions(choices=Choices(manifest="a.csv"))),
         (ARCHIVE, DatasetOptions((("n01", "dog"), ("n02", "cat")), OPTIONS.templates)),
     ]
     assert len({dataset_id(*other) for other in others}) == len(others)
