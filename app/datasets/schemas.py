@@ -295,7 +295,7 @@ def parse_options(
     Raises:
         RequestValidationError: A field cannot be read.
     """
-    told = {"templates": templates, "classnames": classnames, "manifest": manifest}
+    told = {"templates": templates, "classnames": classnames, **choices.as_json()}
     for field in (name for name, value in told.items() if value and kind is DatasetKind.POOL):
         raise invalid("does not go with a pool, whose images have no labels", "body", field)
     given = [value for value in templates or [] if value]

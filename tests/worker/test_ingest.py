@@ -63,9 +63,9 @@ def test_a_data_set_tells_how_it_was_read_with_examples_and_warnings(
     assert (reading["root"], reading["class_level"]) == ("set", 2)
     assert reading["split_of"] == {"train": "train", "val": "validation"}
     assert len(reading["examples"]) == 10
-    assert reading["examples"][0] == {"file": "set/train/Cat/0.png", "label": "Cat", "split": "train"}
-    codes = [warning["code"] for warning in reading["warnings"]]
-    assert codes == ["unlabelled_folder", "similar_classes", "leakage", "contradictory_labels"]
+    assert all(example["file"].split("/")[2] == example["label"] for example in reading["examples"])
+    codes = {warning["code"] for warning in reading["warnings"]}
+    assert codes == {"unlabelled_folder", "similar_classes", "leakage", "contradictory_labels"}
 
 
 def test_a_parquet_file_keeps_its_label_order_and_is_read_back_by_hugging_face(
