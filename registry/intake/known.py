@@ -105,7 +105,7 @@ _TINY_IMAGENET = _Known(
 )
 _CARS = _Known(
     "Stanford Cars, whose classes are in MATLAB files",
-    _pattern(r"cars_(?:train|test|meta)(?:/.*|.*\.mat)"),
+    _pattern(r"cars_(?:(?:train|test)/[^/]+\.jpe?g|meta.*\.mat)"),
     _torchvision("StanfordCars"),
 )
 _BEFORE_FOLDERS = (_TINY_IMAGENET,)

@@ -146,7 +146,7 @@ def _group(files: Iterable[tuple[Entry, str | None]], rejects: Rejects) -> list[
         if f".{extension}" in EXTENSIONS:
             sample = samples.setdefault(key, _Sample(split, "", {}))
             if sample.image:
-                rejects.add(entry.name, f"is a second image of sample {quote_name(key)}; a key ends at the first dot")
+                rejects.add(entry.name, f"is a second image of sample {quote_name(key)}")
             else:
                 sample.image = entry.name
         elif extension in _LABELS and entry.num_bytes <= _MAX_LABEL_FILE_BYTES:

@@ -143,7 +143,7 @@ def test_an_archive_that_is_cut_off_is_damaged(tmp_path: Path, kind: str, keep: 
     assert refusal(tmp_path / "x") == "damaged_archive"
 
 
-@pytest.mark.parametrize("kind", ["tar.gz", "tar.zst", "tar.xz", "tar.bz2"])
+@pytest.mark.parametrize("kind", ["tar.gz", "tar.zst", "tar.xz"])
 def test_a_compressed_stream_that_is_cut_off_is_damaged(tmp_path: Path, kind: str) -> None:
     path = pack(tmp_path / "x", {f"a/{n}.png": random.Random(n).randbytes(20_000) for n in range(30)}, kind)
     path.write_bytes(path.read_bytes()[:-40])
