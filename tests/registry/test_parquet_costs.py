@@ -174,7 +174,11 @@ def test_names_of_columns_are_quoted_short_and_without_controls(tmp_path: Path) 
     assert refusal(tmp_path / "x").code == "bad_table"
 
 
-@pytest.mark.parametrize("label", [[[1, 2]], [{"a": 1}], [b"bytes"]])
+def test_a_label_column_of_lists_is_refused_as_several_labels(tmp_path: Path) -> None:
+    assert refusal(write(tmp_path / "x", [ZERO[0]], [[1, 2]])).code == "multi_label"
+
+
+@pytest.mark.parametrize("label", [[{"a": 1}], [b"bytes"]])
 def test_a_label_column_of_what_can_be_no_label_is_refused_by_its_type(tmp_path: Path, label: list[Any]) -> None:
     assert "numbers or text" in str(refusal(write(tmp_path / "x", [ZERO[0]], label)))
 
