@@ -97,9 +97,12 @@ def clean_path(path: str) -> str:
     return unicodedata.normalize("NFC", path).replace("\\", "/").strip("/")
 
 
-ColumnName = Annotated[
-    str, StringConstraints(max_length=MAX_NAME), AfterValidator(lambda text: check_text(text) or text)
-]
+def _check_column(text: str) -> str:
+    check_text(text)
+    return text
+
+
+ColumnName = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(_check_column)]
 """A column of a table, by its name or its number."""
 
 ClassLevel = Annotated[int, Field(ge=1, le=20)]

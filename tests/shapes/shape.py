@@ -59,17 +59,15 @@ class Outcome:
     advice: str = ""
 
 
-def tree(*patterns: str, **texts: str) -> dict[str, bytes]:
+def tree(*patterns: str) -> dict[str, bytes]:
     """Return files by names in which `{a,b}` and `{0..3}` stand for each of several; images are scans of digits.
 
     Args:
         patterns: Of names; what follows ` = ` is the file's text.
-        texts: Unused names are errors.
 
     Returns:
         Contents by name.
     """
-    assert not texts
     scans = itertools.cycle(digit_pngs(0) + digit_pngs(1))
     members = {}
     for pattern in patterns:
