@@ -122,7 +122,7 @@ def _refuse_one(upload: Upload, classes: set[str]) -> None:
     known = explain(upload, is_certain=True)
     if known is not None:
         raise known
-    if upload.unused_tables and upload.choices.layout is None:
+    if upload.unused_tables and upload.choices.layout is None and upload.choices.class_level is None:
         tables = "; ".join([*upload.unused_tables.values()][:3])
         raise _bad_table(f"Its folders make one class, {name_some(classes)}, and {tables}.")
 
