@@ -34,7 +34,6 @@ _KNOWN = (
     (b"\x80\x03", "a Python pickle", "It is not opened, since that would run code. Write class folders from it."),
     (b"\x80\x04", "a Python pickle", "It is not opened, since that would run code. Write class folders from it."),
     (b"SQLite format 3", "an SQLite database", "Write its images into class folders, and upload the folder."),
-    (b"%PDF", "a PDF document", "Save its pictures as files in class folders, and upload the folder."),
     (b"\xff\xd8\xff", "a single JPEG image", "Upload a folder that holds a folder of images for each class."),
     (b"\x89PNG", "a single PNG image", "Upload a folder that holds a folder of images for each class."),
 )
