@@ -23,6 +23,7 @@ from registry.zip_directory import DirectoryFile, header_bytes, member_name
 _LOCAL_HEADER_BYTES = 30
 _ENCRYPTED = 0x1
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_OTHER_METHODS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "XZ", 99: "encryption"}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _MAX_REASON_CHARACTERS = 200  # an error may quote a header that the archive chose
 _DRIVE = re.compile(r"^[A-Za-z]:")
@@ -203,7 +204,7 @@ def _check_kind(member: zipfile.ZipInfo) -> None:
     if member.flag_bits & _ENCRYPTED:
         raise refuse_name("encrypted", member.filename, "is encrypted")
     if member.compress_type not in _METHODS:
-        method = zipfile.compressor_names.get(member.compress_type, f"method {member.compress_type}")
+        method = _OTHER_METHODS.get(member.compress_type, f"method {member.compress_type}")
         raise refuse_name("bad_compression", member.filename, f"is compressed with {method}")
 
 
