@@ -106,11 +106,11 @@ def _find_columns(table: ParquetTable, name: str, upload: Upload) -> _Columns:
     pictures = [field.name for field in schema if _path_of_pictures(field) is not None]
     classes = [column for column, each in features.items() if each.get("_type") == "ClassLabel"]
     image = _choose((choices.path_column,) if choices.path_column else _IMAGE_COLUMNS, pictures)
-    known = [each for each in classes if each in table.plain_columns]
+    candidates = [each for each in classes if each in table.plain_columns]
     label = _choose((choices.label_column,), table.plain_columns, ()) if choices.label_column else None
-    label = label if choices.label_column else _choose(_LABEL_COLUMNS, table.plain_columns, known)
+    label = label if choices.label_column else _choose(_LABEL_COLUMNS, table.plain_columns, candidates)
     if image is None or label is None:
-        raise _lacks_columns(name, schema, image, known)
+        raise _lacks_columns(name, schema, image, candidates)
     names = features.get(label, {}).get("names")
     known = isinstance(names, list) and all(isinstance(each, str) for each in names)
     if known:
