@@ -21,10 +21,7 @@ Every class carries a stable `code`; every message says what to do next.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from paint_core.alpha.curve import CurvePoint
+from typing import ClassVar
 
 
 class PaintCoreError(ValueError):
@@ -106,15 +103,19 @@ class ProfileError(ConfigError):
 
 
 class NoAcceptableAlphaError(PaintCoreError):
-    """No alpha above 0 keeps every supported task above its floor; `curve` holds the points that were looked at."""
+    """No alpha above 0 keeps every supported task above its floor.
+
+    `curve` holds the points that were looked at. Their class, `CurvePoint`, is not named here: this module imports
+    nothing of the library.
+    """
 
     code: ClassVar[str] = "no_acceptable_alpha"
 
-    def __init__(self, message: str, curve: "Sequence[CurvePoint]") -> None:
+    def __init__(self, message: str, curve: Sequence[object]) -> None:
         super().__init__(message)
         self.curve = tuple(curve)
 
-    def __reduce__(self) -> "tuple[type[NoAcceptableAlphaError], tuple[str, tuple[CurvePoint, ...]]]":
+    def __reduce__(self) -> tuple[type["NoAcceptableAlphaError"], tuple[str, tuple[object, ...]]]:
         return (type(self), (str(self), self.curve))
 
 

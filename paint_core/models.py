@@ -128,7 +128,7 @@ class BaseModel:
     @property
     def finetune_defaults(self) -> FinetuneConfig:
         """How to fine-tune this model if nobody says otherwise (`presets.py`)."""
-        return finetune_preset(self)
+        return finetune_preset(self.ref, self.visual)
 
     @property
     def default_templates(self) -> tuple[str, ...]:

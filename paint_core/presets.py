@@ -10,36 +10,32 @@ changes:
 Everything but a ResNet runs in bf16 where the device has it. BatchNorm is frozen in every family (`tower.py`).
 """
 
-from __future__ import annotations
-
 import dataclasses
-from typing import TYPE_CHECKING
 
 from open_clip.modified_resnet import ModifiedResNet
+from torch import nn
 
 from paint_core import starter
 from paint_core.finetune_config import FinetuneConfig
-
-if TYPE_CHECKING:
-    from paint_core.models import BaseModel
 
 _LARGE_PARAMETERS = 200_000_000
 """A ViT-B/16's image tower has 86 million parameters, a ViT-L/14's 303 million."""
 
 
-def finetune_preset(base: BaseModel) -> FinetuneConfig:
-    """The config for this model.
+def finetune_preset(ref: str, visual: nn.Module) -> FinetuneConfig:
+    """The config for a model.
 
     Args:
-        base: its reference and its image tower decide.
+        ref: the model's reference.
+        visual: its image tower.
 
     Returns:
         Without anchors: they need a pool of images.
     """
-    if base.ref == "starter":
+    if ref == "starter":
         return FinetuneConfig(**starter.FINETUNE_DEFAULTS)
-    if isinstance(base.visual, ModifiedResNet):
+    if isinstance(visual, ModifiedResNet):
         return FinetuneConfig()
     config = FinetuneConfig(precision="auto")
-    num_parameters = sum(parameter.numel() for parameter in base.visual.parameters())
+    num_parameters = sum(parameter.numel() for parameter in visual.parameters())
     return dataclasses.replace(config, accumulation_steps=2) if num_parameters >= _LARGE_PARAMETERS else config

@@ -1,9 +1,10 @@
-"""Which package may import what, and the walk over the import graph that finds out.
+"""Which package may import what, that no modules import each other in a circle, and the walk that finds out.
 
 Run as a program with a folder that holds the packages: it prints the violations as JSON. A process of its own finds the
 packages in that folder, whatever the caller has imported already.
 """
 
+import graphlib
 import json
 import sys
 from collections.abc import Iterator
@@ -55,10 +56,14 @@ RULES = {
 
 
 def find_violations(root: Path) -> Iterator[str]:
-    """Yield a sentence for each import, anywhere in a file of the packages below `root`, that its rule forbids."""
+    """Yield a sentence for each import, anywhere in a file of the packages below `root`, that its rule forbids.
+
+    Imports for type checking count too.
+    """
     sys.path.insert(0, str(root))
     packages = [package for package in RULES if (root / package / "__init__.py").exists()]
     graph = grimp.build_graph(*packages, include_external_packages=True, cache_dir=None)
+    yield from _find_circle(graph)
     for importer in sorted(graph.modules):
         package = importer.partition(".")[0]
         if package not in RULES:
@@ -67,6 +72,15 @@ def find_violations(root: Path) -> Iterator[str]:
             if not _is_covered(imported, frozenset({package})) and not RULES[package].permits(imported):
                 for detail in graph.get_import_details(importer=importer, imported=imported):
                     yield f"{importer}:{detail['line_number']} imports {imported}"
+
+
+def _find_circle(graph: grimp.ImportGraph) -> Iterator[str]:
+    try:
+        graphlib.TopologicalSorter(
+            {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+        ).prepare()
+    except graphlib.CycleError as error:
+        yield f"a circle: {' is imported by '.join(error.args[1])}"
 
 
 def _is_covered(module: str, names: frozenset[str]) -> bool:

@@ -29,8 +29,23 @@ def test_every_package_has_a_rule_and_is_there() -> None:
     assert [package for package in PACKAGES if not (ROOT / package / "__init__.py").exists()] == []
 
 
-def test_no_package_imports_what_its_layer_forbids() -> None:
+def test_no_package_imports_what_its_layer_forbids_and_none_in_a_circle() -> None:
     assert _find_violations(ROOT) == []
+
+
+def test_a_planted_circle_is_found_also_if_it_is_for_type_checking_only(tmp_path: Path) -> None:
+    package = tmp_path / "paint_core"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "left.py").write_text("from paint_core.right import Right\n")
+    (package / "right.py").write_text(
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from paint_core.left import Left\n"
+    )
+    (circle,) = _find_violations(tmp_path)
+    assert sorted(set(circle.removeprefix("a circle: ").split(" is imported by "))) == [
+        "paint_core.left",
+        "paint_core.right",
+    ]
 
 
 def test_planted_imports_are_all_found(tmp_path: Path) -> None:
