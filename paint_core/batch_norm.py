@@ -23,18 +23,6 @@ _STATISTICS = ("running_mean", "running_var")
 _SHUFFLE_SEED = 0
 
 
-def has_batch_norm(module: nn.Module) -> bool:
-    """Whether a layer normalises by running statistics (open_clip's ResNets, MobileCLIP).
-
-    Args:
-        module: an image tower.
-
-    Returns:
-        True if there is at least one such layer.
-    """
-    return any(True for _ in _layers(module))
-
-
 def moved_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> tuple[str, ...]:
     """The running statistics that a task vector changes, by name.
 
@@ -47,23 +35,6 @@ def moved_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> tuple[str,
     """
     names = {f"{prefix}.{statistic}".lstrip(".") for prefix, _ in _layers(module) for statistic in _STATISTICS}
     return tuple(sorted(name for name in names if name in tau and bool(tau[name].any())))
-
-
-def require_no_batch_norm(module: nn.Module) -> None:
-    """Refuses a tower whose statistics a mix would spoil, for callers that have no images to measure them on.
-
-    Args:
-        module: an image tower.
-
-    Raises:
-        BatchNormError: it has BatchNorm layers.
-    """
-    prefix = next((prefix for prefix, _ in _layers(module)), None)
-    if prefix is not None:
-        raise BatchNormError(
-            f"{type(module).__name__} has BatchNorm (first at {prefix!r}), whose running statistics a mix does not "
-            "give: measure them on training images with reestimate_batch_norm, or use a ViT or ConvNeXt"
-        )
 
 
 def require_still_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> None:

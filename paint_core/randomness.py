@@ -51,25 +51,6 @@ def _epoch_order(epoch: int, num_images: int, seed: int) -> Tensor:
     return torch.randperm(num_images, generator=generator("order", seed, epoch))
 
 
-def random_resized_crop(images: Tensor, scale: tuple[float, float], source: torch.Generator) -> Tensor:
-    """One random crop per image, resized back to its size: torchvision's rule, the whole batch at once.
-
-    Areas are uniform in `scale`, aspect ratios log-uniform in 3/4..4/3, ten tries for a crop that fits, then the whole
-    picture. Crops lie at real-valued positions; resampling is bicubic.
-
-    Args:
-        images: uint8 [B, S, S, 3] on any device.
-        scale: range of areas; (1, 1) leaves the images as they are.
-        source: CPU generator.
-
-    Returns:
-        float32 [B, S, S, 3] in 0..255 on the images' device.
-    """
-    if scale == (1.0, 1.0):
-        return images.to(torch.float32)
-    return resize_crops(images, crop_boxes(len(images), scale, source))
-
-
 def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
     """The pictures' crops, resized back to their size by bicubic interpolation.
 
@@ -96,9 +77,13 @@ def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
 def crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Generator) -> Tensor:
     """One random box per image: width, height, left, top as shares of the picture's side.
 
+    The rule is that of torchvision's RandomResizedCrop, for the whole batch at once: areas are uniform in `scale`,
+    aspect ratios log-uniform in 3/4..4/3, ten tries for a box that fits, then the whole picture. Boxes lie at
+    real-valued positions.
+
     Args:
         num_images: B.
-        scale: range of areas, as in `random_resized_crop`.
+        scale: range of areas, 0 < low <= high <= 1.
         source: CPU generator.
 
     Returns:

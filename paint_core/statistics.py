@@ -1,17 +1,14 @@
 """How sure an accuracy is, and how sure a difference between two models on the same images."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-import torch
 from torch import Tensor
 
 from paint_core.errors import DatasetError
 
 _Z_95 = NormalDist().inv_cdf(0.975)
-_RESAMPLES_A_CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -79,40 +76,6 @@ def mcnemar(correct_a: Tensor, correct_b: Tensor) -> Difference:
     return Difference(100 * (gained - lost) / total, 100 * low, 100 * high, _two_sided_binomial(gained, gained + lost))
 
 
-def paired_bootstrap(
-    correct_a: Tensor, correct_b: Tensor, *, generator: torch.Generator | None = None, num_resamples: int = 10_000
-) -> Difference:
-    """The difference with a percentile interval over resampled images (Efron and Tibshirani 1993, chapter 13).
-
-    It needs no table of agreement, so it serves means over several tasks too: give `correct` as any number per image.
-
-    Args:
-        correct_a: bool or float [N], N >= 1: how right model a is on each image, in [0, 1].
-        correct_b: the same of model b on the same images in the same order.
-        generator: on the CPU; None means a fresh one of seed 0, so that a report can be made again.
-        num_resamples: how many, >= 1.
-
-    Returns:
-        b minus a; the p-value is twice the smaller share of resamples on one side of zero, at least 1 / num_resamples.
-
-    Raises:
-        DatasetError: no images, or different numbers of them.
-    """
-    _require_paired(correct_a, correct_b)
-    generator = torch.Generator().manual_seed(0) if generator is None else generator
-    gains = (correct_b.cpu().double() - correct_a.cpu().double()).flatten()
-    means = torch.cat(
-        [
-            gains[torch.randint(len(gains), (count, len(gains)), generator=generator)].mean(dim=1)
-            for count in _portions(num_resamples)
-        ]
-    )
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    side = min(int((means <= 0).sum()), int((means >= 0).sum())) / num_resamples
-    p_value = min(1.0, max(2 * side, 1 / num_resamples))
-    return Difference(100 * float(gains.mean()), 100 * low, 100 * high, p_value)
-
-
 def _paired_interval(gained: int, lost: int, total: int) -> tuple[float, float]:
     plus, minus, count = gained + 0.5, lost + 0.5, total + 2
     centre = (plus - minus) / count
@@ -130,11 +93,6 @@ def _ratio(numerator: int, power: int) -> float:
     """The quotient numerator / 2**power where the denominator has no float."""
     shift = max(0, numerator.bit_length() - 64)
     return math.ldexp(float(numerator >> shift), shift - power)
-
-
-def _portions(count: int) -> Sequence[int]:
-    whole, rest = divmod(count, _RESAMPLES_A_CHUNK)
-    return [_RESAMPLES_A_CHUNK] * whole + ([rest] if rest else [])
 
 
 def _require_paired(correct_a: Tensor, correct_b: Tensor) -> None:

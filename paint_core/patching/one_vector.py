@@ -6,10 +6,10 @@ from dataclasses import replace
 from paint_core.alpha import Path
 from paint_core.cross_validation import labelled_images
 from paint_core.datasets import Task
-from paint_core.patching.compose import NamedTerm
 from paint_core.patching.context import PatchContext
 from paint_core.patching.folds import search_over_folds
 from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
 Train = Callable[[str, Sequence[Task]], TaskVector]

@@ -12,9 +12,9 @@ from paint_core.coefficients import CoefficientSearch
 from paint_core.datasets import Task
 from paint_core.merging import merge
 from paint_core.patching.black_box import search_per_task
-from paint_core.patching.compose import NamedTerm
 from paint_core.patching.context import PatchContext
 from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
 

@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.batch_norm import (
-    has_batch_norm,
     moved_statistics,
     reestimate_batch_norm,
-    require_no_batch_norm,
     require_still_statistics,
 )
 from paint_core.errors import BatchNormError, EmptySplitError
@@ -67,19 +65,6 @@ def moved_mix(base: BaseModel) -> dict[str, Tensor]:
         if tensor.is_floating_point()
     }
     return mix(theta_0, [Term(tau, 0.5)])
-
-
-def test_a_resnet_has_batch_norm_and_a_vit_has_not(resnet: BaseModel, tiny_base: BaseModel) -> None:
-    assert has_batch_norm(resnet.visual)
-    assert not has_batch_norm(tiny_base.visual)
-    require_no_batch_norm(tiny_base.visual)
-    with pytest.raises(BatchNormError, match=r"bn1.*reestimate_batch_norm"):
-        require_no_batch_norm(resnet.visual)
-
-
-def test_batch_norm_without_statistics_needs_none() -> None:
-    assert not has_batch_norm(nn.BatchNorm2d(3, track_running_stats=False))
-    assert has_batch_norm(nn.BatchNorm2d(3))
 
 
 def test_statistics_are_in_the_task_vector_and_counters_are_not(resnet: BaseModel) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.errors import DatasetError
-from paint_core.statistics import mcnemar, paired_bootstrap, wilson_interval
+from paint_core.statistics import mcnemar, wilson_interval
 
 
 def outcomes(both: int, gained: int, lost: int, neither: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,24 +74,7 @@ def test_pairing_makes_an_interval_narrower_than_two_unpaired_ones() -> None:
     assert difference.high - difference.low < 100 * unpaired
 
 
-def test_the_bootstrap_agrees_with_the_exact_interval_and_repeats_itself() -> None:
-    pair = outcomes(both=600, gained=70, lost=30, neither=300)
-    exact, resampled = mcnemar(*pair), paired_bootstrap(*pair)
-    assert resampled.points == pytest.approx(exact.points)
-    assert (resampled.low, resampled.high) == pytest.approx((exact.low, exact.high), abs=0.3)
-    assert resampled.p_value < 0.01
-    assert paired_bootstrap(*pair) == resampled
-    few = [paired_bootstrap(*pair, num_resamples=99, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
-    assert few[0] != few[1]
-
-
-def test_the_bootstrap_of_models_that_always_agree_is_certain_of_no_difference() -> None:
-    difference = paired_bootstrap(*outcomes(5, 0, 0, 5))
-    assert (difference.points, difference.low, difference.high, difference.p_value) == (0.0, 0.0, 0.0, 1.0)
-
-
 @pytest.mark.parametrize(("size_a", "size_b"), [(0, 0), (3, 4)])
 def test_results_that_are_no_pairs_are_refused(size_a: int, size_b: int) -> None:
-    for judge in (mcnemar, paired_bootstrap):
-        with pytest.raises(DatasetError):
-            judge(torch.ones(size_a, dtype=torch.bool), torch.ones(size_b, dtype=torch.bool))
+    with pytest.raises(DatasetError):
+        mcnemar(torch.ones(size_a, dtype=torch.bool), torch.ones(size_b, dtype=torch.bool))
