@@ -25,7 +25,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test fuzz mutate attack chaos cluster-test bench docs starter constraints lock clean
+.PHONY: help setup demo up check test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -62,6 +62,9 @@ bench: $(STAMP) ## Run every program in benchmarks/
 
 mutate: $(STAMP) ## Read 20,000 mutated images, 2,000 archives and 2,000 model folders: make mutate IMAGES=500 SEED=7
 	$(BIN)/python -m tests.mutations --images $(or $(IMAGES),20000) --archives $(or $(ARCHIVES),2000) --models $(or $(MODELS),2000) --seed $(or $(SEED),0)
+
+mutants: $(STAMP) ## Change the library's code in 100 places, one at a time, and run the nearest tests: make mutants COUNT=20 SEED=7
+	$(BIN)/python -m tests.mutants --count $(or $(COUNT),100) --seed $(or $(SEED),0)
 
 attack: $(STAMP) ## Send abusive requests to a real server with an honest client beside them: make attack SECONDS_EACH=8
 	$(BIN)/python -m tests.attack --seconds $(or $(SECONDS_EACH),8)

@@ -1,0 +1,172 @@
+"""Which tests run which functions of the library: found once by tracing, and kept per test file."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from tests.project.paths import ROOT
+
+TESTS = Path("tests/paint_core")
+_LIBRARY = f"{ROOT}/paint_core/"
+_MOST_SECONDS = 120.0
+_NOT_QUALIFIED = {"<locals>", "<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What one test does.
+
+    Attributes:
+        seconds: How long it takes, its fixtures included.
+        functions: What it runs, as `PATH:NAME`.
+    """
+
+    seconds: float
+    functions: frozenset[str]
+
+
+def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
+    """Return what every test of the library reaches, and trace those files that changed since the cache was written.
+
+    Args:
+        cache: A JSON file; written again.
+        fresh: Trace all files.
+
+    Raises:
+        SystemExit: A test fails as the code is.
+    """
+    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() and not fresh else {}
+    digests = {str(path): _digest(path) for path in sorted(TESTS.glob("test_*.py"))}
+    kept = {path: known[path] for path, digest in digests.items() if known.get(path, {}).get("digest") == digest}
+    stale = [path for path in digests if path not in kept]
+    if stale:
+        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in _trace(stale).items()}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps(kept))
+    return {
+        test: Reach(seconds, frozenset(functions))
+        for entry in kept.values()
+        for test, (seconds, functions) in entry["tests"].items()
+    }
+
+
+def nearest_tests(reach: Mapping[str, Reach], path: str, function: str) -> list[str]:
+    """Return the tests that run a function, those of the file that is named after its module first.
+
+    Args:
+        reach: Of all tests.
+        path: The file that holds the function.
+        function: Its qualified name; "" means whatever the module does when it is imported.
+
+    Returns:
+        At most so many that they take two minutes together.
+    """
+    wanted = {f"{path}:{function}"} if function else set()
+    chosen = [test for test, each in reach.items() if wanted & each.functions]
+    if not chosen:  # a constant, or a function that runs in another process only
+        chosen = [test for test, each in reach.items() if any(name.startswith(f"{path}:") for name in each.functions)]
+    stem = Path(path).stem
+    files: dict[str, float] = {}
+    for test in chosen:
+        file = _file(test)
+        files[file] = files.get(file, 0.0) + reach[test].seconds
+    order = {file: (stem not in Path(file).stem, seconds) for file, seconds in files.items()}
+    chosen.sort(key=lambda test: order[_file(test)])
+    return list(_within(chosen, reach))
+
+
+def _within(tests: Iterable[str], reach: Mapping[str, Reach]) -> Iterator[str]:
+    left = _MOST_SECONDS
+    for test in tests:
+        if reach[test].seconds <= left:
+            left -= reach[test].seconds
+            yield test
+
+
+def _digest(path: Path) -> str:
+    helpers = sorted(other for other in TESTS.glob("*.py") if not other.name.startswith("test_"))
+    return hashlib.blake2b(b"".join(each.read_bytes() for each in (path, *helpers)), digest_size=16).hexdigest()
+
+
+def _trace(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
+    done = subprocess.run([sys.executable, "-m", __spec__.name, *paths], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode != 0:
+        raise SystemExit(f"tests fail without any mutant:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+    tests: dict[str, dict[str, tuple[float, list[str]]]] = json.loads(done.stdout.rpartition("\n=== reach\n")[2])
+    return tests
+
+
+class _Tracer:
+    """A plugin of pytest that notes the functions of the library that each test and its fixtures call."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+        self._own: dict[str, set[CodeType]] = {}
+        self._shared: dict[str, set[CodeType]] = {}  # by file: a fixture may serve all of its tests
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._seconds[item.nodeid] = time.perf_counter() - start
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        with _Noting(self._shared.setdefault(_file(item.nodeid), set())):
+            yield
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        with _Noting(self._own.setdefault(item.nodeid, set())):
+            yield
+
+    def reach(self) -> dict[str, dict[str, tuple[float, list[str]]]]:
+        """Return seconds and functions of each test, by file."""
+        reach: dict[str, dict[str, tuple[float, list[str]]]] = {file: {} for file in self._shared}
+        for test, own in self._own.items():
+            names = {name for code in own | self._shared[_file(test)] for name in _names(code)}
+            reach[_file(test)][test] = self._seconds[test], sorted(names)
+        return reach
+
+
+class _Noting:
+    def __init__(self, target: set[CodeType]) -> None:
+        self._target = target
+
+    def __enter__(self) -> None:
+        sys.settrace(self._note)
+        threading.settrace(self._note)
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+
+    def _note(self, frame: FrameType, event: str, argument: object) -> None:
+        self._target.add(frame.f_code)  # returns None, so that lines are not traced
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    if code.co_filename.startswith(_LIBRARY):
+        name = ".".join(part for part in code.co_qualname.split(".") if part not in _NOT_QUALIFIED)
+        yield f"{code.co_filename.removeprefix(f'{ROOT}/')}:{name}"
+
+
+if __name__ == "__main__":
+    tracer = _Tracer()
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[tracer])
+    sys.stdout.write("\n=== reach\n" + json.dumps(tracer.reach()))
+    sys.exit(int(status) if status != pytest.ExitCode.NO_TESTS_COLLECTED else 0)
