@@ -96,7 +96,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         Args:
             idempotency_key: The same request with the same key gets the same patch; left out: a new key, so that a
                 request whose answer was lost is sent again.
-            **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `finetune`, `alpha`, …
+            **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `transfer`, `finetune`, `alpha`, …
 
         Returns:
             The patch and its job.

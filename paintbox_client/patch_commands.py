@@ -24,6 +24,10 @@ def patch(
     ctx: typer.Context,
     task: Annotated[list[str], typer.Option(help="Id of a data set to improve on; repeatable.")],
     supported: Annotated[list[str] | None, typer.Option(help="Id of one that must not drop; repeatable.")] = None,
+    transfer: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of one that takes no part and is evaluated before and after; repeatable."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model. Default: the service's first.")] = None,
     method: Annotated[str | None, typer.Option(help="single, joint, sequential or parallel.")] = None,
@@ -63,6 +67,7 @@ def patch(
         "method": method,
         "tasks": task,
         "supported": supported or [],
+        "transfer": transfer,
         "sampling": sampling,
         "merge": merge,
         "coefficients": coefficients,

@@ -103,7 +103,8 @@ def print_report(done: JsonObject) -> None:
     """Write a finished patch: a row for each task, the version and how alpha was chosen."""
     report = done["report"]
     rows = []
-    for task in report["tasks"]:
+    others = [{**task, "role": "transfer"} for task in report.get("transfer", ())]
+    for task in [*report["tasks"], *others]:
         scores = task["test"] or task["validation"]
         accuracies = (f"{scores[at]['accuracy']:.1%}" for at in ("zero_shot", "fine_tuned", "patched"))
         rows.append((task["name"], task["role"], *accuracies, scores["patched"]["total"]))

@@ -13,7 +13,7 @@ from registry.names import MAX_NAME, Name, shorten
 Points = Annotated[float, Field(ge=0, le=100)]
 """Percentage points of accuracy."""
 
-MAX_TASKS, MAX_SUPPORTED = 16, 64
+MAX_TASKS, MAX_SUPPORTED, MAX_TRANSFER = 16, 64, 64
 
 
 def _has_few_members(value: Any) -> Any:
@@ -161,6 +161,8 @@ class PatchRequest(Body):
             other, in the order given; `parallel` fine-tunes each from the base and adds what they learned.
         tasks: Ids of the data sets to improve on.
         supported: Ids of the data sets on which accuracy must not drop.
+        transfer: Ids of data sets that take no part in the patch. Only their test splits are used: they are evaluated
+            before and after the patch, and the report tells the difference (broad transfer).
         sampling: For `joint`: `proportional` to the tasks' sizes, or `balanced`, each task as often.
         merge: For `parallel`: how the task vectors become one direction.
         coefficients: For `parallel`: one `scalar` for all tasks, or one `per_task`, found by black-box search.
@@ -179,6 +181,7 @@ class PatchRequest(Body):
     method: Literal["single", "joint", "sequential", "parallel"] = "single"
     tasks: tuple[Id, ...] = Field(fail_fast=True, min_length=1, max_length=MAX_TASKS)
     supported: tuple[Id, ...] = Field(fail_fast=True, default=(), max_length=MAX_SUPPORTED)
+    transfer: tuple[Id, ...] = Field(fail_fast=True, default=(), max_length=MAX_TRANSFER)
     sampling: Literal["proportional", "balanced"] = "proportional"
     merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso"] = "average"
     coefficients: Literal["scalar", "per_task"] = "scalar"
@@ -197,9 +200,9 @@ class PatchRequest(Body):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
-        named = self.tasks + self.supported
+        named = self.tasks + self.supported + self.transfer
         if len(set(named)) != len(named):
-            raise ValueError("each data set may be named once: a task cannot also be supported")
+            raise ValueError("each data set may be named once: as a task, as supported or as transfer")
         return self
 
     @model_validator(mode="after")
@@ -258,6 +261,8 @@ class PatchRequest(Body):
             raise ValueError("the anchors' data set is a task to improve on: its features must move, so name another")
         if self.anchors.dataset in self.supported:
             raise ValueError("the anchors' data set is a supported task: set anchors.supported to true instead")
+        if self.anchors.dataset in self.transfer:
+            raise ValueError("the anchors' data set is named in transfer, whose images take no part: name another")
         if self.anchors.supported and not self.supported:
             raise ValueError("anchors.supported takes images of the supported tasks: name one at least")
         return self

@@ -94,7 +94,8 @@ class Patches(Repository):
         """
         request = self.get(patch_id).request
         anchors = (request.get("anchors") or {}).get("dataset")
-        for identifier in (*request["tasks"], *request["supported"], *([anchors] if anchors else ())):
+        tasks = (*request["tasks"], *request["supported"], *request.get("transfer", ()))
+        for identifier in (*tasks, *([anchors] if anchors else ())):
             Datasets(self._session, self._now).hold(identifier)
 
     def _require_datasets(self, request: PatchRequest) -> None:
@@ -104,6 +105,8 @@ class Patches(Repository):
         supported = [datasets.hold(identifier) for identifier in request.supported]
         for row in supported:
             _require_task(row, ("validation", "test"), "a supported task")
+        for identifier in request.transfer:
+            _require_task(datasets.hold(identifier), ("test",), "a data set named in transfer")
         if request.anchors is None:
             return
         if request.anchors.dataset is not None:

@@ -57,13 +57,13 @@ class PatchPlan:
         if self.coefficients == "per_task":
             self._require_per_task_fits()
 
-    def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], onlookers: Sequence[Task] = ()) -> None:
+    def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], transfer: Sequence[Task] = ()) -> None:
         """Checks that the plan can be carried out with these tasks.
 
         Args:
             tasks: to improve.
             supported: that must not get worse.
-            onlookers: that are only reported.
+            transfer: that are only judged.
 
         Raises:
             ConfigError: too few or too many tasks, two of one name, or a limit on a task that is not there.
@@ -73,7 +73,7 @@ class PatchPlan:
             raise ConfigError(f"method 'single' patches one task, not {len(tasks)}: use joint, sequential or parallel")
         if self.method != "single" and len(tasks) < 2:
             raise ConfigError(f"method {self.method!r} needs at least two tasks, not {len(tasks)}: use 'single'")
-        names = [task.name for task in (*tasks, *supported, *onlookers)]
+        names = [task.name for task in (*tasks, *supported, *transfer)]
         if len(set(names)) < len(names):
             raise ConfigError(f"two tasks share a name in {names}: give each its own")
         for task in tasks:

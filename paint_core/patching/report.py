@@ -27,18 +27,18 @@ class Verdict:
     predicted: Tensor
 
 
-def report(context: PatchContext, outcome: Outcome, onlookers: Sequence[Task] = ()) -> PatchResult:
+def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = ()) -> PatchResult:
     """The patch with everything that is known of it.
 
     Args:
         context: the run.
         outcome: what the method found.
-        onlookers: tasks that had no part in the patch and are judged too.
+        transfer: tasks that had no part in the patch and are judged too.
 
     Returns:
         The result.
     """
-    everything = (*context.tasks, *context.supported, *onlookers)
+    everything = (*context.tasks, *context.supported, *transfer)
     finetuned_terms = outcome.mix_terms(outcome.finetuned)
     with context.journal.stage("evaluate"):
         tower = copy.deepcopy(context.base.visual).to(context.device)

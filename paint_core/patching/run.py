@@ -40,7 +40,7 @@ def run_patch(
     device: torch.device | str = "cpu",
     journal: Journal | None = None,
     on_event: Callable[[Event], None] | None = None,
-    onlookers: Sequence[Task] = (),
+    transfer: Sequence[Task] = (),
     feature_cache: FeatureCache | None = None,
 ) -> PatchResult:
     """A patch of the tasks that spares the supported ones (PAINT, arXiv 2208.05592).
@@ -59,7 +59,8 @@ def run_patch(
         device: where to compute.
         journal: what an earlier attempt already has; None keeps nothing.
         on_event: told of every step and every point; may raise to stop.
-        onlookers: tasks that are reported on test splits and otherwise have no part in the patch.
+        transfer: tasks that have no part in the patch, and whose test splits are judged before and after it (broad
+            transfer; PAINT, section 6, Table 2).
         feature_cache: keeps the features at theta_0, which every patch of this base on these images needs; None
             computes them anew.
 
@@ -72,12 +73,12 @@ def run_patch(
         NoAcceptableAlphaError: no alpha meets the floor.
         NonFiniteLossError: fine-tuning diverged.
     """
-    plan.require_tasks(tasks, supported, onlookers)
+    plan.require_tasks(tasks, supported, transfer)
     record = NoJournal() if journal is None else journal
-    pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *onlookers))
+    pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *transfer))
     context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event, feature_cache)
     outcome = METHODS[plan.method](context)
-    return report(context, replace(outcome, notes=outcome.notes + notes), onlookers)
+    return report(context, replace(outcome, notes=outcome.notes + notes), transfer)
 
 
 def run_part(

@@ -17,12 +17,15 @@ SPLITS = ("train", "validation", "test")
 def test_a_patch_starts_as_a_queued_job(world: World) -> None:
     task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
     supported = add_ready_dataset(world.services, ["pizza", "taco"], splits=SPLITS[1:])
+    transfer = add_ready_dataset(world.services, ["two", "three"], splits=("test",))
     body = {"name": "digits", "tasks": [task], "supported": [supported], "finetune": {"iterations": 10}}
+    body["transfer"] = [transfer]
     response = world.client.post("/v1/patches", json=body)
     assert response.status_code == 202
     patch, job = response.json()["patch"], response.json()["job"]
     assert response.headers["location"] == f"/v1/jobs/{job['id']}" == job["links"]["self"]
     assert patch["request"]["finetune"]["iterations"] == 10
+    assert patch["request"]["transfer"] == [transfer]
     assert patch["base"]["ref"] == "starter"
     assert patch["report"] is None
     assert (job["kind"], job["status"], job["subject_id"]) == ("patch", "queued", patch["id"])
@@ -34,6 +37,7 @@ def test_a_patch_starts_as_a_queued_job(world: World) -> None:
 def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
     task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
     no_train = add_ready_dataset(world.services, ["zero", "one"], splits=("test",))
+    only_train = add_ready_dataset(world.services, ["zero", "one"], splits=("train",))
     post = world.client.post
     num_rung = len(world.doorbell.rung)
     check_problem(post("/v1/patches", json={"name": "x", "tasks": ["ds_nothing"]}), 404, "not_found")
@@ -42,6 +46,15 @@ def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
     check_problem(post("/v1/patches", json={"name": "x", "tasks": []}), 422, "invalid_request")
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "typo": 1}), 422, "invalid_request")
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "supported": [task]}), 422, "invalid_request")
+    for transfer, status, code in (
+        ([task], 422, "invalid_request"),
+        (["ds_nothing"], 404, "not_found"),
+        ([only_train], 422, "empty_split"),
+    ):
+        body = {"name": "x", "tasks": [task], "transfer": transfer}
+        check_problem(post("/v1/patches", json=body), status, code)
+    pool = {"name": "x", "tasks": [task], "transfer": [no_train], "anchors": {"dataset": no_train}}
+    assert "transfer" in check_problem(post("/v1/patches", json=pool), 422, "invalid_request")["detail"]
     assert len(world.doorbell.rung) == num_rung
 
 

@@ -89,6 +89,26 @@ def test_test_splits_choose_nothing(patch: PatchResult, tiny_base: BaseModel) ->
     assert other.patched["colours"] != patch.patched["colours"]
 
 
+def test_a_transfer_task_is_judged_before_and_after_and_changes_nothing(
+    patch: PatchResult, tiny_base: BaseModel
+) -> None:
+    task, other = two_tasks(tiny_base)
+    result = run_patch(tiny_base, [task], [old_task(tiny_base)], PLAN, transfer=[other])
+    assert result.terms == patch.terms
+    assert same_bits(result.vectors["task:colours"], patch.vectors["task:colours"])
+    assert result.stages[0].search.curves == patch.stages[0].search.curves
+    assert result.distance_to_optimal == patch.distance_to_optimal
+    tower = tower_with(tiny_base, mix(tiny_base.visual.state_dict(), result.mix_terms()))
+    assert result.zero_shot["animals"] == evaluate(tiny_base.visual, tiny_base, other.head, other.test)
+    assert result.patched["animals"] == evaluate(tower, tiny_base, other.head, other.test)
+    gain = 100 * (result.patched["animals"].accuracy - result.zero_shot["animals"].accuracy)
+    assert {name: change.points for name, change in result.broad_transfer.items()} == {"animals": pytest.approx(gain)}
+    assert list(result.forgetting) == ["old"]
+    assert patch.broad_transfer == {}
+    with pytest.raises(ConfigError, match="share a name"):
+        run_patch(tiny_base, [task], [], PLAN, transfer=[task])
+
+
 def test_a_floor_that_nothing_meets_is_an_error_with_the_curve(tiny_base: BaseModel) -> None:
     task, old = two_tasks(tiny_base)[0], old_task(tiny_base)
     options = AlphaOptions(rule="floor", max_supported_drop=0.0, step=0.5)

@@ -79,8 +79,8 @@ def test_the_command_line_composes_and_removes(served: Served) -> None:
 
 
 def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
-    ids = [add_ready_dataset(served.world.services, ["zero", "one"], splits=SPLITS) for _ in range(4)]
-    tasks = ("--task", ids[0], "--task", ids[1], "--supported", ids[2])
+    ids = [add_ready_dataset(served.world.services, ["zero", "one"], splits=SPLITS) for _ in range(5)]
+    tasks = ("--task", ids[0], "--task", ids[1], "--supported", ids[2], "--transfer", ids[4])
     how = ("--method", "parallel", "--merge", "ties", "--rule", "floor", "--max-drop", f"{ids[2]}=1.5")
     search = ("--strategy", "interpolated", "--path", "best", "--set", "alpha.tolerance_points=0.25")
     pool = ("--anchors", ids[3], "--anchor-supported", "--anchor-weight", "5")
@@ -91,6 +91,7 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
     assert asked.returncode == 0, asked.stderr
     request = json.loads(asked.stdout)["patch"]["request"]
     assert (request["method"], request["merge"], request["tasks"]) == ("parallel", "ties", ids[:2])
+    assert (request["supported"], request["transfer"]) == (ids[2:3], ids[4:])
     alpha, finetune = request["alpha"], request["finetune"]
     assert (alpha["rule"], alpha["max_supported_drop"]) == ("floor", {ids[2]: 1.5})
     assert (alpha["strategy"], alpha["path"], alpha["tolerance_points"]) == ("interpolated", "best", 0.25)

@@ -30,6 +30,13 @@ def test_coefficients_per_task_are_told_in_place_of_an_alpha(capsys: pytest.Capt
     assert "alpha" not in text
 
 
+def test_what_takes_no_part_in_a_patch_is_shown_below_its_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    other = {"name": "house numbers", "test": SCORES}
+    print_report({"report": {"tasks": [TASK], "transfer": [other], "stages": [stage(0.5)], "version_id": 7}})
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "house numbers" in line)
+    assert "transfer" in line
+
+
 def test_a_profile_that_is_not_flat_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     terms = [{"coefficient": 0.5, "profile": "flat"}, {"coefficient": -1.25, "profile": "lines"}]
     print_versions([{"id": 3, "name": "mix", "base": {"ref": "starter"}, "terms": terms, "is_active": False}])

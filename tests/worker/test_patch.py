@@ -58,6 +58,17 @@ def _require_what_is_registered_is_what_is_reported(installation: Installation, 
     check_probe(probe_features(visual, base), torch.tensor(probe), minimum_cosine=0.999999)
 
 
+def _require_transfer_is_reported_apart(report: dict[str, Any], dataset: DatasetRow) -> None:
+    (transfer,) = report["transfer"]
+    assert (transfer["dataset_id"], transfer["num_classes"]) == (dataset.id, 5)
+    before, after = (transfer["test"][at] for at in ("zero_shot", "patched"))
+    assert before["total"] == after["total"] == 20
+    assert transfer["change"]["change_points"] == pytest.approx(100 * (after["accuracy"] - before["accuracy"]))
+    assert len(transfer["change"]["classes"]) == 5
+    assert dataset.id not in [task["dataset_id"] for task in report["tasks"]]
+    assert all(dataset.id not in point["tasks"] for point in report["curve"])
+
+
 def test_joint_with_folds_and_anchors(
     installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
 ) -> None:
@@ -124,12 +135,18 @@ def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
 
 
 def test_parallel_with_one_coefficient_per_task(
-    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+    installation: Installation,
+    starter: BaseModel,
+    digits: DatasetRow,
+    more_digits: DatasetRow,
+    kept: DatasetRow,
+    others: DatasetRow,
 ) -> None:
     row, _ = _patch(
         installation,
         method="parallel",
         coefficients="per_task",
+        transfer=[others.id],
         tasks=[digits.id, more_digits.id],
         supported=[kept.id],
         alpha={"grid_step": 0.5},
@@ -137,6 +154,7 @@ def test_parallel_with_one_coefficient_per_task(
     report = row.report or {}
     searched = report["stages"][-1]["coefficients"]
     assert searched["value"] >= searched["start_value"]
+    _require_transfer_is_reported_apart(report, others)
     assert [term["coefficient"] for term in report["terms"]] == searched["coefficients"]
     _require_what_is_registered_is_what_is_reported(installation, row, starter)
 

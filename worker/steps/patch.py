@@ -57,6 +57,7 @@ def patch(run: Run) -> None:
         device=base.device,
         journal=journal,
         on_event=reporter,
+        transfer=[tasks[identifier] for identifier in job.request.transfer],
         feature_cache=FolderFeatureCache(run.settings.feature_cache_dir, run.settings.feature_cache_bytes),
     )
     with state.stage("register"):

@@ -26,6 +26,7 @@ from worker.run import Run
 
 _PATCHING_SPLITS = ("train", "validation", "test")
 _SUPPORTED_SPLITS = ("validation", "test")
+_TRANSFER_SPLITS = ("test",)
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class PatchJob:
         row: The patch.
         request: What was asked.
         base_ref: Reference of the base model.
-        datasets: Of the tasks by id, the patching ones first.
+        datasets: Of the tasks by id: the patching ones, the supported ones, those named in `transfer`.
         pools: Data sets whose train splits are anchor images, labels unseen.
     """
 
@@ -66,6 +67,8 @@ class PatchJob:
 
     def splits_of(self, identifier: str) -> tuple[str, ...]:
         """Return the splits that the data set is needed for."""
+        if identifier in self.request.transfer:
+            return _TRANSFER_SPLITS
         return _PATCHING_SPLITS if identifier in self.request.tasks else _SUPPORTED_SPLITS
 
 
@@ -74,7 +77,8 @@ def load_job(run: Run) -> PatchJob:
     with run.database.read() as session:
         row = Patches(session).get(run.subject_id)
         request = PatchRequest.of_stored(row.request)
-        datasets = {name: Datasets(session).get(name) for name in (*request.tasks, *request.supported)}
+        names = (*request.tasks, *request.supported, *request.transfer)
+        datasets = {name: Datasets(session).get(name) for name in names}
         pools = tuple(_anchor_pools(Datasets(session), request))
         base_ref = Versions(session).base(row.base_fingerprint).ref
     return PatchJob(row, request, base_ref, datasets, pools)
@@ -160,7 +164,7 @@ def load_tasks(
         needed: Ids of the data sets to load; None: all.
 
     Returns:
-        The patching tasks and the supported ones.
+        The patching tasks, the supported ones, and those that are only evaluated.
     """
     wanted = [identifier for identifier in job.datasets if needed is None or identifier in needed]
     return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in wanted}
@@ -219,7 +223,7 @@ def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_ima
         name=identifier,
         head=build_head(base, tuple(row.classnames or ()), templates),
         train=splits.get("train"),
-        validation=splits["validation"],
+        validation=splits.get("validation", splits["test"]),  # of a transfer task, nothing reads it
         test=splits["test"],
     )
 

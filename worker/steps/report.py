@@ -47,7 +47,8 @@ def build_report(
         "terms": [_term(term, task_vectors) for term in result.terms],
         "stages": [_stage(plan, stage, task_vectors) for stage in result.stages],
         "curve": [_point(last, point) for point in last.search.curve],
-        "tasks": [_task(job, task, result) for task in tasks.values()],
+        "tasks": [_task(job, task, result) for name, task in tasks.items() if name not in job.request.transfer],
+        "transfer": [_transfer(job, tasks[name], result) for name in job.request.transfer],
         "update": _update(result.update),
         "distance_to_optimal_points": result.distance_to_optimal,
         "distance_to_specialised_points": result.distance_to_specialised,
@@ -149,13 +150,30 @@ def _images(row: DatasetRow, split: str) -> dict[str, Any]:
 def _origins(job: PatchJob) -> Iterator[str]:
     """Yield a sentence for each task of which uploaded images judge under another name."""
     for identifier, row in job.datasets.items():
-        told = {split: origin for split, origin in (row.taken_from or {}).items() if split != "train"}
-        if told and identifier in (*job.request.tasks, *job.request.supported):
+        judging = set(job.splits_of(identifier)) - {"train"}
+        told = {split: origin for split, origin in (row.taken_from or {}).items() if split in judging}
+        if told:
             places = {split: f"the {origin} split" if origin in _SPLITS else origin for split, origin in told.items()}
             parts = "; ".join(
                 f"{split} images were taken from {place} of the upload" for split, place in places.items()
             )
             yield f"{row.name}: {parts}."
+
+
+def _transfer(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
+    return {
+        "dataset_id": task.name,
+        "name": job.datasets[task.name].name,
+        "num_classes": int(task.head.shape[0]),
+        "decoder": job.datasets[task.name].decoder,
+        "images": {split: _images(job.datasets[task.name], split) for split in job.splits_of(task.name)},
+        "test": {
+            "zero_shot": _score(result.zero_shot[task.name]),
+            "fine_tuned": _score(result.finetuned[task.name]),
+            "patched": _score(result.patched[task.name]),
+        },
+        "change": _change(result.changes[task.name]),
+    }
 
 
 def _validation(name: str, result: PatchResult) -> dict[str, Any]:
