@@ -7,9 +7,12 @@ import pytest
 import torch
 from httpx2 import Response
 
+from app.patches.reselection import last_stage, select
+from app.patches.schemas import ReselectRequest
 from paint_core.alpha import FeatureCurve
 from registry.patches import Patches
-from tests.app.patched import Patched, add_patch
+from registry.tables import PatchRow
+from tests.app.patched import Patched, add_patch, score
 from tests.app.world import World, check_problem, expected_cosines, mixed_tower, random_task_vector
 from tests.builders import digit_pngs
 
@@ -187,6 +190,27 @@ def test_an_interpolant_tells_what_to_expect_between_the_points(world: World) ->
     assert measured["tasks"][patched.task]["correct"] == 50  # where somebody evaluated, that is what counts
     beyond = reselect(world, patched, alpha=1.2, profile="lines").json()["validation"]
     assert beyond is None
+
+
+class Sealed(dict[str, Any]):
+    """A part of a report that must not be read."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise AssertionError(f"{name} of test splits was read")
+
+    get = __getitem__  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("body", [{"rule": "combined"}, {"rule": "floor", "max_supported_drop": 5}, {"alpha": 0.3}])
+def test_nothing_is_chosen_again_by_what_was_measured_on_test_splits(world: World, body: dict[str, Any]) -> None:
+    patched = add_patch(world, curves={"flat": SAFE})
+    with world.services.database.read() as session:
+        row = Patches(session).get(patched.id)
+        assert row.report is not None
+        tasks = [{**task, "test": Sealed(patched=score(0))} for task in row.report["tasks"]]
+        report = {**row.report, "tasks": tasks, "transfer": [Sealed(test=score(100))]}
+    sealed, request = PatchRow(id=row.id, report=report), ReselectRequest(**body)
+    assert select(last_stage(sealed), request) == select(last_stage(row), request)
 
 
 def test_alpha_zero_is_the_base_and_no_new_version(world: World) -> None:

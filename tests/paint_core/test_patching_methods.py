@@ -7,13 +7,14 @@ import torch
 
 from paint_core.alpha import AlphaOptions, CurvePoint, choose_alpha, combined
 from paint_core.datasets import Task
+from paint_core.evaluation import evaluate
 from paint_core.finetune import finetune
 from paint_core.merging import merge
 from paint_core.models import BaseModel
 from paint_core.patching import Event, NamedTerm, PatchPlan, PatchResult, TestPoint, run_patch
 from paint_core.sampling import merge_training_sets
-from paint_core.weights import TaskVector, mix, task_vector
-from tests.paint_core.patches import COARSE, CONFIG, old_task, same_bits, two_tasks
+from paint_core.weights import TaskVector, Term, mix, task_vector
+from tests.paint_core.patches import COARSE, CONFIG, old_task, same_bits, tower_with, two_tasks
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,27 @@ def test_a_parallel_patch_moves_along_the_average_by_one_scalar(
     assert set(result.specialised) == {"colours", "animals"}
     assert result.distance_to_specialised is not None
     assert result.distance_to_specialised > 0
+
+
+def test_specialised_models_are_those_fine_tuned_on_one_task_alone(
+    tiny_base: BaseModel, tasks: tuple[Task, Task], apart: dict[str, TaskVector]
+) -> None:
+    result = patch(tiny_base, tasks, PatchPlan("parallel", CONFIG, COARSE))
+    for task in tasks:
+        theta = mix(tiny_base.visual.state_dict(), [Term(apart[f"task:{task.name}"], 1.0)])
+        expected = evaluate(tower_with(tiny_base, theta), tiny_base, task.head, task.test)
+        assert result.specialised[task.name] == expected
+    gaps = [result.specialised[task.name].accuracy - result.patched[task.name].accuracy for task in tasks]
+    assert result.distance_to_specialised == pytest.approx(100 * sum(gaps) / 2)
+
+
+def test_the_fine_tuned_end_of_a_sequential_patch_has_every_term_in_full(
+    tiny_base: BaseModel, tasks: tuple[Task, Task], sequential: PatchResult
+) -> None:
+    whole = [Term(sequential.vectors[term.key], 1.0) for term in sequential.terms]
+    tower = tower_with(tiny_base, mix(tiny_base.visual.state_dict(), whole))
+    for task in (*tasks, old_task(tiny_base)):
+        assert sequential.finetuned[task.name] == evaluate(tower, tiny_base, task.head, task.test)
 
 
 def test_the_scalar_is_searched_and_not_the_plain_average(tiny_base: BaseModel, tasks: tuple[Task, Task]) -> None:
