@@ -68,7 +68,7 @@ def _draw(mutants: Sequence[Mutant], sources: dict[str, str], asked: argparse.Na
 
 def _trial(mutant: Mutant, reach: dict[str, Reach]) -> Trial:
     tests = nearest_tests(reach, mutant.path, mutant.function)
-    return Trial(mutant, tests, 120 + 8 * sum(reach[test].seconds for test in tests))
+    return Trial(mutant, tests, 60 + 4 * sum(reach[test].seconds for test in tests))
 
 
 def _tell(outcome: Outcome, sources: dict[str, str]) -> None:

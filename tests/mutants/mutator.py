@@ -214,12 +214,17 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Leave out an argument with a name."""
+        """Leave out an argument with a name; `strict` of `zip` asserts something, so it stays."""
+        self.visit(node.func)
+        for argument in node.args:
+            self.visit(argument)
         for keyword in node.keywords:
+            if keyword.arg == "strict":
+                continue
             if keyword.arg is not None:
                 start, end = self._span(keyword)
                 self._note("argument", start, self._with_comma(end), "")
-        self.generic_visit(node)
+            self.visit(keyword.value)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Leave it: it is a text."""

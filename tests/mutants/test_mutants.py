@@ -86,6 +86,7 @@ def test_the_tests_of_the_changed_function_run_and_those_named_after_its_file_fi
     }
     assert nearest_tests(reach, "paint_core/heads.py", "logits") == [
         "tests/paint_core/test_heads.py::test_slow",
+        "tests/paint_core/test_heads.py::test_else",
         "tests/paint_core/test_all.py::test_quick",
     ]
     assert set(nearest_tests(reach, "paint_core/heads.py", "")) == {

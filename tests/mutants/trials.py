@@ -1,8 +1,10 @@
 """One mutant, one fresh process, one copy of the tree: whether any of the nearest tests notices."""
 
+import math
 import multiprocessing
 import os
 import queue
+import resource
 import shutil
 import signal
 import sys
@@ -27,6 +29,8 @@ _LOADED_ONCE = [
     "hypothesis",
     "pytest",
 ]
+_PATIENCE = 30
+_USAGE_ERROR, _NO_TESTS, _ANOTHER_TREE = 4, 5, 99
 _COPIED = ("paint_core", "tests", "pyproject.toml")
 
 
@@ -37,7 +41,7 @@ class Trial:
     Attributes:
         mutant: The change.
         tests: Node ids, in the order in which they run.
-        limit_seconds: After which it has timed out.
+        limit_seconds: Of processor time, after which it has timed out; a busy machine does not bring it nearer.
     """
 
     mutant: Mutant
@@ -103,14 +107,16 @@ def _copy_tree(tree: Path) -> Path:
 
 
 def _run(context: ForkServerContext, trial: Trial, tree: Path, log: Path) -> Outcome:
+    if not trial.tests:
+        return Outcome(trial, "survived")
     file = tree / trial.mutant.path
     source = file.read_text(encoding="utf-8")
     file.write_text(trial.mutant.apply(source), encoding="utf-8")
-    process = context.Process(target=_test, args=(str(tree), list(trial.tests), str(log)))
+    process = context.Process(target=_test, args=(str(tree), trial, str(log)))
     try:
         process.start()
-        process.join(trial.limit_seconds)
-        if process.is_alive():
+        process.join(_PATIENCE * trial.limit_seconds)
+        if process.is_alive():  # it waits, and takes no processor time
             assert process.pid is not None
             os.killpg(process.pid, signal.SIGKILL)
             process.join()
@@ -119,17 +125,28 @@ def _run(context: ForkServerContext, trial: Trial, tree: Path, log: Path) -> Out
         file.write_text(source, encoding="utf-8")
     if process.exitcode == 0:
         return Outcome(trial, "survived")
-    return Outcome(trial, "killed", _first_failure(log))
+    if process.exitcode == -signal.SIGXCPU:
+        return Outcome(trial, "timed out")
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if process.exitcode == _ANOTHER_TREE or (
+        process.exitcode in (_USAGE_ERROR, _NO_TESTS)
+        and "ERROR collecting" not in text
+        and "loading conftest" not in text
+    ):
+        raise RuntimeError(f"the tests did not run, exit status {process.exitcode}:\n{text[-2000:]}")
+    return Outcome(trial, "killed", _first_failure(text))
 
 
-def _first_failure(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+def _first_failure(text: str) -> str:
+    lines = text.splitlines()
     return next((line.split(" ")[1] for line in lines if line.startswith(("FAILED ", "ERROR "))), "a crash")
 
 
-def _test(tree: str, tests: list[str], log: str) -> None:
+def _test(tree: str, trial: Trial, log: str) -> None:
     """Run the tests on the tree; the process ends with pytest's status."""
     os.setsid()
+    limit = math.ceil(trial.limit_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     os.chdir(tree)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
@@ -141,10 +158,11 @@ def _test(tree: str, tests: list[str], log: str) -> None:
         del sys.modules[name]  # of the tree that this process came from
     import pytest
 
-    status = pytest.main(["-x", "-q", "--tb=short", "-p", "no:cacheprovider", *tests], plugins=[_NoShrinking()])
     import paint_core
 
-    assert str(paint_core.__file__).startswith(tree)
+    if not str(paint_core.__file__).startswith(tree):
+        os._exit(_ANOTHER_TREE)
+    status = pytest.main(["-x", "-q", "--tb=short", "-p", "no:cacheprovider", *trial.tests], plugins=[_NoShrinking()])
     sys.stdout.flush()
     os._exit(int(status))
 

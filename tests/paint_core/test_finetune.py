@@ -187,6 +187,22 @@ def test_the_rate_rises_linearly_and_falls_as_a_cosine_to_zero() -> None:
         ("crop_scale", (0.9,)),
         ("seed", -1),
         ("precision", "fp16"),
+        ("learning_rate", float("inf")),
+        ("weight_decay", float("inf")),
+        ("max_grad_norm", float("inf")),
+        ("crop_scale", (0.9, 1.1)),
+        ("label_smoothing", 1.0),
+        ("label_smoothing", -0.1),
+        ("accumulation_steps", 0),
+        ("accumulation_steps", 3),
+        ("trainable", "none"),
+        ("last_k", 2),
+        ("lora_rank", 0),
+        ("lora_alpha", 0.0),
+        ("lora_alpha", float("inf")),
+        ("anchor_weight", -1.0),
+        ("anchor_weight", float("inf")),
+        ("anchor_batch_size", 0),
     ],
 )
 def test_a_setting_out_of_its_range_is_refused_by_name(field: str, value: Any) -> None:
@@ -194,7 +210,47 @@ def test_a_setting_out_of_its_range_is_refused_by_name(field: str, value: Any) -
         dataclasses.replace(FinetuneConfig(), **{field: value})
 
 
-def test_the_defaults_are_the_papers() -> None:
-    config = FinetuneConfig()
-    assert (config.iterations, config.batch_size, config.learning_rate, config.warmup_steps) == (2000, 128, 1e-5, 200)
-    assert (config.weight_decay, config.max_grad_norm, config.crop_scale) == (0.1, 1.0, (0.9, 1.0))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"iterations": 1, "warmup_steps": 0, "batch_size": 1, "seed": 0},
+        {"iterations": 201, "weight_decay": 0.0, "label_smoothing": 0.0, "crop_scale": (1.0, 1.0)},
+        {"accumulation_steps": 128, "trainable": "last_k", "last_k": 1},
+        {"lora_rank": 1, "lora_alpha": 1e-6, "trainable": "lora"},
+        {"anchor_weight": 1e-6, "anchor_batch_size": 2, "accumulation_steps": 2},
+        {"anchor_weight": 0.0, "anchor_batch_size": 1, "accumulation_steps": 2},
+    ],
+    ids=str,
+)
+def test_settings_at_the_ends_of_their_ranges_are_accepted(settings: dict[str, Any]) -> None:
+    config = dataclasses.replace(FinetuneConfig(), **settings)
+    assert {name: getattr(config, name) for name in settings} == settings
+
+
+def test_anchors_are_shared_out_evenly_among_the_parts_of_a_batch() -> None:
+    with pytest.raises(ConfigError, match="anchor_batch_size is 3"):
+        FinetuneConfig(anchor_weight=1.0, anchor_batch_size=3, accumulation_steps=2)
+
+
+def test_the_defaults_are_the_papers_and_what_it_does_not_know_is_off() -> None:
+    assert dataclasses.asdict(FinetuneConfig()) == {
+        "iterations": 2000,
+        "batch_size": 128,
+        "learning_rate": 1e-5,
+        "warmup_steps": 200,
+        "weight_decay": 0.1,
+        "max_grad_norm": 1.0,
+        "crop_scale": (0.9, 1.0),
+        "seed": 0,
+        "precision": "fp32",
+        "label_smoothing": 0.0,
+        "accumulation_steps": 1,
+        "gradient_checkpointing": False,
+        "trainable": "all",
+        "last_k": None,
+        "lora_rank": 8,
+        "lora_alpha": None,
+        "deterministic": False,
+        "anchor_weight": 0.0,
+        "anchor_batch_size": 64,
+    }

@@ -94,7 +94,14 @@ def patch(base: BaseModel, plan: PatchPlan, *, poison: bool) -> PatchResult:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_test_splits_are_closed_until_the_choice_and_change_nothing(name: str, tiny_base: BaseModel) -> None:
+def test_test_splits_are_closed_until_the_choice(name: str, tiny_base: BaseModel) -> None:
+    result = patch(tiny_base, PLANS[name], poison=True)
+    assert SealedImages.seal.is_open  # they were reported, after the choice
+    assert "old" in result.patched
+
+
+@pytest.mark.parametrize("name", ["single, both paths", "joint, folds", "sequential, floor", "parallel, per task"])
+def test_what_is_in_the_test_splits_changes_neither_weights_nor_coefficients(name: str, tiny_base: BaseModel) -> None:
     honest, other = (patch(tiny_base, PLANS[name], poison=poison) for poison in (False, True))
     assert other.terms == honest.terms
     assert all(same_bits(other.vectors[key], honest.vectors[key]) for key in honest.vectors)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from paint_core.alpha import FeatureCurve
+from paint_core.datasets import LabelledImages, decode_all
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.models import BaseModel
 from paint_core.pictures import DECODER
@@ -23,6 +24,7 @@ from tests.worker.conftest import Installation
 from tests.worker.runs import FINETUNE, Recorder, begin, do_parts
 from worker.messages import Checkpoint
 from worker.steps.patch import patch
+from worker.steps.prepare import load_job, load_tasks
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +69,24 @@ def _require_transfer_is_reported_apart(report: dict[str, Any], dataset: Dataset
     assert len(transfer["change"]["classes"]) == 5
     assert dataset.id not in [task["dataset_id"] for task in report["tasks"]]
     assert all(dataset.id not in point["tasks"] for point in report["curve"])
+
+
+def test_every_split_of_a_task_holds_the_images_of_that_name(
+    installation: Installation, starter: BaseModel, digits: DatasetRow
+) -> None:
+    row = installation.submit_patch(name="splits", tasks=[digits.id], finetune=FINETUNE)
+    run = begin(installation, row, Recorder(), {})
+    task = load_tasks(run, load_job(run), starter, lambda num_images: None)[digits.id]
+    members = digit_members(range(5), train=24, val=4, test=4)
+    for prefix, split in (("train/", task.train), ("val/", task.validation), ("test/", task.test)):
+        pictures = [(data, 0) for name, data in members.items() if name.startswith(prefix)]
+        expected = decode_all(pictures, starter.preprocess, ("any",))
+        assert split is not None
+        assert _contents(split) == _contents(expected)
+
+
+def _contents(split: LabelledImages) -> list[bytes]:
+    return sorted(image.numpy().tobytes() for image in split.images)
 
 
 def test_joint_with_folds_and_anchors(
