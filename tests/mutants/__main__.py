@@ -28,12 +28,12 @@ def main() -> int:
     os.chdir(ROOT)
     os.nice(19)
     equivalent: dict[str, str] = json.loads(_EQUIVALENT.read_text())
+    print("finding which tests run which functions: minutes at first, then what has changed", flush=True)
+    reach = find_reach(Path("build/mutants/reach.json"), asked.fresh)
     sources = {str(path): path.read_text(encoding="utf-8") for path in sorted(Path("paint_core").rglob("*.py"))}
     everything = [mutant for path, source in sources.items() for mutant in find_mutants(path, source)]
     drawn = _draw(everything, sources, asked)
     print(f"{len(drawn)} of {len(everything)} mutants of {len(sources)} files, seed {asked.seed}", flush=True)
-    print("finding which tests run which functions: minutes at first, then what has changed", flush=True)
-    reach = find_reach(Path("build/mutants/reach.json"), asked.fresh)
     trials = [_trial(mutant, reach) for mutant in drawn if mutant.key not in equivalent]
     with tempfile.TemporaryDirectory() as scratch:
         outcomes = run_trials(trials, Path(scratch), asked.processes, lambda outcome: _tell(outcome, sources))
