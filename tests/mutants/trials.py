@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Literal
@@ -26,7 +26,6 @@ _LOADED_ONCE = [
     "torchvision",
     "PIL",
     "safetensors.torch",
-    "hypothesis",
     "pytest",
 ]
 _PATIENCE = 30
@@ -74,6 +73,9 @@ def run_trials(
         scratch: An empty folder for copies of the tree and logs.
         processes: How many trials run at the same time.
         tell: Called after each.
+
+    Raises:
+        RuntimeError: The tests of the first trial fail without any mutant, or tests did not run.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_LOADED_ONCE)
@@ -91,6 +93,10 @@ def run_trials(
         tell(outcome)
         return outcome
 
+    for control in trials[:1]:
+        unchanged = replace(control, mutant=replace(control.mutant, end=control.mutant.start, text="", key="control"))
+        if _run(context, unchanged, scratch / "tree-0", scratch / "control.log").verdict != "survived":
+            raise RuntimeError(f"the tests fail without any mutant:\n{(scratch / 'control.log').read_text()[-3000:]}")
     with ThreadPoolExecutor(processes) as pool:
         return list(pool.map(run, trials))
 
