@@ -31,7 +31,7 @@ class Batch:
     """One micro-batch of one process, on the device.
 
     Attributes:
-        pixels: float32 [B, 3, S, S], normalised, channels-last.
+        pixels: float32 [B, 3, S, S], normalised.
         labels: int64 [B].
         anchor_pixels: float32 [A, 3, S, S], or None without anchors.
         anchor_targets: [A, ...], or None without anchors.
@@ -54,6 +54,7 @@ class BatchSource:
         config: batch sizes, crops and seed.
         world: whose share to draw.
         device: where the batches go.
+        memory_format: layout of the pixels, from `tower.memory_format_of`.
     """
 
     images: LabelledImages
@@ -62,6 +63,7 @@ class BatchSource:
     config: FinetuneConfig
     world: World
     device: torch.device
+    memory_format: torch.memory_format = torch.channels_last
 
     def of_step(self, step: int) -> Iterator[Batch]:
         """This process's micro-batches of a step, `accumulation_steps` of them.
@@ -104,7 +106,7 @@ class BatchSource:
         return chosen.to(self.device)
 
     def _pixels(self, pictures: Tensor) -> Tensor:
-        return self.preprocess.normalise(pictures).contiguous(memory_format=torch.channels_last)
+        return self.preprocess.normalise(pictures).contiguous(memory_format=self.memory_format)
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:

@@ -111,7 +111,7 @@ def finetune(
         first = restore(tower.visual, optimizer, state) if state is not None else 0
         world = World.current()
         cache = LabelledImages(on_device(images.images, device), images.labels, images.classnames)
-        source = BatchSource(cache, pool, base.preprocess, config, world, device)
+        source = BatchSource(cache, pool, base.preprocess, config, world, device, tower.memory_format)
         objective = Objective(base, tower.visual, head, anchor_loss, config, precision)
         module = world.wrap(objective, lambda: sum(objective(next(source.of_step(0)))), device)
         run = _Run(module, tower, optimizer, source, config, world)

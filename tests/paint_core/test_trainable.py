@@ -1,6 +1,7 @@
 """What learns in a fine-tuning run: all of the tower, its last blocks, or low-rank updates."""
 
 import dataclasses
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from paint_core.freezing import last_blocks
 from paint_core.heads import build_head
 from paint_core.low_rank import add_adapters, merged_weights
 from paint_core.models import BaseModel
-from paint_core.tower import TrainableTower
+from paint_core.tower import TrainableTower, memory_format_of
 from paint_core.weights import Term, mix, task_vector
 from tests.paint_core import tiny, towers
 
@@ -204,3 +205,31 @@ def test_a_preset_of_a_large_tower_takes_two_micro_batches(vit: BaseModel, tmp_p
     wide = nn.Module()
     wide.visual = nn.Linear(20_000, 10_000, bias=False, device="meta")
     assert dataclasses.replace(vit, model=wide).finetune_defaults.accumulation_steps == 2
+
+
+def test_a_fastvit_is_fine_tuned_without_ending_the_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.paint_core.fastvit_run", str(tmp_path / "fastvit")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("layer", "is_safe"),
+    [
+        (nn.Conv2d(3, 64, 1, stride=2), False),
+        (nn.Conv2d(12, 64, 1, stride=2), False),
+        (nn.Conv2d(3, 8, (1, 1), stride=(2, 1)), False),
+        (nn.Conv2d(32, 32, 1, stride=2, groups=8), False),
+        (nn.Conv2d(64, 64, 1, stride=2), True),
+        (nn.Conv2d(3, 64, 1), True),
+        (nn.Conv2d(3, 64, 3, stride=2), True),
+        (nn.Conv2d(3, 64, 16, stride=16), True),
+    ],
+)
+def test_channels_last_is_used_on_a_cpu_only_where_its_gradients_stay_in_their_memory(
+    layer: nn.Module, is_safe: bool
+) -> None:
+    tower = nn.Sequential(nn.Identity(), layer)
+    expected = torch.channels_last if is_safe else torch.contiguous_format
+    assert memory_format_of(tower, torch.device("cpu")) is expected
+    assert memory_format_of(tower, torch.device("cuda")) is torch.channels_last

@@ -12,6 +12,14 @@ from paint_core.models import BaseModel, load_base
 from tests.paint_core import tiny
 
 VIT: dict[str, Any] = {"image_size": 32, "layers": 3, "width": 32, "head_width": 16, "patch_size": 16}
+FASTVIT: dict[str, Any] = {
+    "timm_model_name": "fastvit_t8",
+    "timm_model_pretrained": False,
+    "timm_pool": "avg",
+    "timm_proj": None,
+    "image_size": 64,
+}
+"""Of the family of MobileCLIP's image towers, with the same stem."""
 RESNET: dict[str, Any] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
 
 
