@@ -57,14 +57,27 @@ def build_model(checkpoint: Checkpoint) -> nn.Module:
     except Exception as error:  # of any class: a configuration may ask three libraries for nearly anything
         raise ModelRefError(f"open_clip cannot build this model ({one_line(error)}): correct `model_cfg`") from error
     try:
-        open_clip.load_checkpoint(_Adopting(model), str(checkpoint.weights))
+        open_clip.load_checkpoint(_Adopting(model, checkpoint.ignored), str(checkpoint.weights))
     except Exception as error:
         raise WeightsMismatchError(
             f"{checkpoint.weights.name} does not fit the model's configuration ({one_line(error)}): "
             "use weights that were exported with this configuration"
         ) from error
     _require_stored_shapes(model, checkpoint.weights)
+    note_fixed(model)
     return model.float().eval().requires_grad_(False)
+
+
+def note_fixed(model: nn.Module) -> None:
+    """Keeps with the image tower which of its parameters open_clip never trains, before all of them are frozen.
+
+    Args:
+        model: open_clip's, as it was built; its image tower gets the attribute `fixed_parameters`.
+    """
+    visual = model.visual
+    assert isinstance(visual, nn.Module)
+    fixed = frozenset(name for name, parameter in visual.named_parameters() if not parameter.requires_grad)
+    visual.fixed_parameters = fixed  # type: ignore[assignment]
 
 
 def is_mappable(weights: Path) -> bool:
@@ -88,17 +101,21 @@ def _without_weights(checkpoint: Checkpoint) -> nn.Module:
         _Uninitialised(budget),
         _no_word_of_missing_weights(),
     ):
-        (Path(folder) / "open_clip_config.json").write_text(json.dumps(_local_config(checkpoint)), encoding="utf-8")
+        config = json.dumps(_local_config(checkpoint, Path(folder)))
+        (Path(folder) / "open_clip_config.json").write_text(config, encoding="utf-8")
         (Path(folder) / "open_clip_model.safetensors").symlink_to(checkpoint.weights.resolve())
         model: nn.Module = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
     return model
 
 
-def _local_config(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The configuration, its text model named by the folder that it is in."""
+def _local_config(checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+    """The configuration, its text model named by a folder: by its name, transformers would look on the network."""
     config = copy.deepcopy(dict(checkpoint.config))
-    if checkpoint.text_folder is not None:
-        config["model_cfg"]["text_cfg"]["hf_model_name"] = str(checkpoint.text_folder)
+    if checkpoint.text_config is not None:
+        text = folder / "text"
+        text.mkdir()
+        (text / "config.json").write_text(json.dumps(checkpoint.text_config), encoding="utf-8")
+        config["model_cfg"]["text_cfg"]["hf_model_name"] = str(text)
     return config
 
 
@@ -153,8 +170,9 @@ class _Adopting:
     open_clip renames and reshapes what other projects store in their own way; that stays its own.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, ignored: tuple[str, ...]) -> None:
         self._model = model
+        self._ignored = ignored
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -162,7 +180,8 @@ class _Adopting:
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
         """As the model's own, in which a tensor of another dtype is converted to the model's, too."""
         own = self._model.state_dict()
-        typed = {name: each.to(own[name].dtype) if name in own else each for name, each in state_dict.items()}
+        kept = {name: each for name, each in state_dict.items() if not name.startswith(self._ignored)}
+        typed = {name: each.to(own[name].dtype) if name in own else each for name, each in kept.items()}
         return self._model.load_state_dict(typed, strict=strict, assign=True)
 
 

@@ -8,14 +8,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paint_core.arguments import require_type
 from paint_core.errors import DatasetError, EmptySplitError, ImageDecodeError
+from paint_core.heads import require_head
 from paint_core.image_store import ImageStore, Scratch
+from paint_core.pairs import PairSource
 from paint_core.pictures import DECODER, DEFAULT_MAX_PIXELS
 from paint_core.preprocess import Preprocess
 
@@ -23,9 +27,10 @@ _IMAGE_SUFFIXES = {
     *{".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"},
     *{".ppm", ".pgm", ".pbm", ".pnm"},
 }
+_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LabelledImages:
     """One split of one task, as the model sees it before normalisation.
 
@@ -40,6 +45,7 @@ class LabelledImages:
     classnames: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "classnames", tuple(self.classnames))
         shape = tuple(self.images.shape)
         if self.images.dtype != torch.uint8 or len(shape) != 4 or shape[1] != shape[2] or shape[3] != 3:
             raise DatasetError(f"images are {self.images.dtype} {list(shape)}: give uint8 [N, S, S, 3]")
@@ -53,13 +59,66 @@ class LabelledImages:
     def __len__(self) -> int:
         return int(self.images.shape[0])
 
-    def subset(self, indices: Tensor | Sequence[int]) -> "LabelledImages":
-        """The images at these positions, copied, with the same classnames."""
-        chosen = torch.as_tensor(indices, dtype=torch.int64)
+    def __repr__(self) -> str:
+        names = ", ".join(self.classnames[:3]) + (", ..." if len(self.classnames) > 3 else "")
+        side = self.images.shape[1]
+        return f"LabelledImages({len(self)} images of {side} x {side}, {len(self.classnames)} classes: {names})"
+
+    def subset(self, indices: Tensor | Sequence[int] | Sequence[bool]) -> "LabelledImages":
+        """The images at these positions, or those that a mask marks, copied, with the same classnames.
+
+        Args:
+            indices: integers from 0 to N - 1 in any order, or a bool [N].
+
+        Returns:
+            A new split.
+
+        Raises:
+            DatasetError: neither positions nor a mask, a mask of another length, or a position outside the split.
+            EmptySplitError: no image is left.
+        """
+        chosen = _positions(torch.as_tensor(indices), len(self))
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classnames)
 
+    @classmethod
+    def from_pairs(
+        cls,
+        pairs: Iterable[Any],
+        preprocess: Preprocess,
+        classnames: Sequence[str] | None = None,
+        *,
+        columns: tuple[str, str] | None = None,
+        on_progress: Callable[[int], None] | None = None,
+    ) -> "LabelledImages":
+        """The split of pictures with labels that are in memory, or that a data set of torchvision or `datasets` yields.
 
-@dataclass(frozen=True, eq=False)
+        Args:
+            pairs: (picture, label) pairs, or rows with named columns. A picture is a PIL image, the bytes or the path
+                of a file, or uint8 [H, W] or [H, W, 3]; a label is an index into the classnames or one of them.
+            preprocess: the model's; it is applied here, so the data set must not transform its pictures itself.
+            classnames: C names; None takes those that the data set itself has, or the sorted labels if these are
+                texts.
+            columns: names of the picture's and the label's column; None finds them if that is possible in one way only.
+            on_progress: called in this thread with the number of pictures done; may raise to stop.
+
+        Returns:
+            The split, in the order of the pairs.
+
+        Raises:
+            DatasetError: a picture or a label of another kind, an unknown label, or no classnames to be found.
+            EmptySplitError: no pairs.
+            ImageDecodeError: a picture is not readable; says which.
+        """
+        source = PairSource(pairs, classnames, columns)
+        # Read at the end, when labels that are texts have all been seen.
+        split = decode_all(source.items(), preprocess, source.names, on_progress)
+        order = source.sorted_order()
+        if order is None:
+            return split
+        return cls(split.images, torch.tensor(order)[split.labels], tuple(sorted(source.names)))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """A named classification task: what to improve (patching) or what must not get worse (supported).
 
@@ -76,6 +135,19 @@ class Task:
     train: LabelledImages | None
     validation: LabelledImages
     test: LabelledImages
+
+    def __post_init__(self) -> None:
+        require_head(self.head)
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        for name, split in named.items():
+            if split is None and name == "train":
+                continue
+            require_type(f"the split {name}", split, LabelledImages, "pass a split, such as load_image_folder gives")
+            _require_classes(self.name, name, split, self.test.classnames, len(self.head))
+
+    def __repr__(self) -> str:
+        sizes = [0 if split is None else len(split) for split in (self.train, self.validation, self.test)]
+        return f"Task({self.name!r}, {len(self.head)} classes, train/validation/test {'/'.join(map(str, sizes))})"
 
 
 def decode_all(
@@ -174,34 +246,116 @@ def split_off_validation(
     return order[: num_items - num_validation], order[num_items - num_validation :]
 
 
-def load_image_folder(path: Path | str, preprocess: Preprocess) -> LabelledImages:
-    """The pictures of a folder with one sub-folder per class, both in the order of their names.
+def load_image_folder(
+    path: Path | str, preprocess: Preprocess, classnames: Sequence[str] | None = None
+) -> LabelledImages:
+    """The pictures of a folder with one sub-folder for each class, in the order of the file names.
 
     Args:
-        path: the folder; the sub-folders' names are the classnames; hidden ones and files without a picture's suffix
-            are passed over.
+        path: the folder. Hidden files, and files without a picture's suffix, are passed over.
         preprocess: the model's.
+        classnames: names of the sub-folders in the order of the labels; a class may have no folder. None takes the
+            sub-folders' names, sorted: the splits of one task get the classnames of the first one.
 
     Returns:
         The split.
 
     Raises:
-        DatasetError: no such folder, or no sub-folders.
+        DatasetError: no such folder, no sub-folders, one that is not among the classnames, sub-folders that look like
+            splits, or a class's folder with folders in it.
         EmptySplitError: no pictures.
         ImageDecodeError: a picture is not readable.
     """
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(f"there is no folder {root}: check the path")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    if not folders:
-        raise DatasetError(f"{root} has no sub-folders: put the pictures of each class into a folder of its name")
-    files = [
-        (file, label)
-        for label, folder in enumerate(folders)
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in _IMAGE_SUFFIXES
-    ]
+    found = sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
+    _require_folders(root, found, classnames)
+    names = found if classnames is None else list(classnames)
+    files = [(file, label) for label, name in enumerate(names) for file in _pictures(root / name)]
+    if not files:
+        raise EmptySplitError(f"the sub-folders of {root} hold no pictures: add some, or check the path")
     items = ((file.read_bytes(), label) for file, label in files)
-    names = [str(file.relative_to(root)) for file, _ in files]
-    return decode_all(items, preprocess, [folder.name for folder in folders], names=names)
+    return decode_all(items, preprocess, names, names=[str(file.relative_to(root)) for file, _ in files])
+
+
+def require_size(images: Tensor, side: int) -> None:
+    """Refuses pictures that were decoded for another model: a tower that reads any size would give other features.
+
+    Args:
+        images: to be uint8 [N, S, S, 3] with N >= 1, or a batch of floats of that shape.
+        side: S of the model, in pixels.
+
+    Raises:
+        ArgumentError: no tensor.
+        DatasetError: another shape.
+        EmptySplitError: no picture.
+    """
+    require_type("images", images, Tensor, "pass uint8 [N, S, S, 3], such as the images of a split")
+    if images.ndim != 4 or tuple(images.shape[1:]) != (side, side, 3):
+        raise DatasetError(
+            f"images are {list(images.shape)}, the model reads [N, {side}, {side}, 3]: decode them for it"
+        )
+    if len(images) == 0:
+        raise EmptySplitError("there are no images: add some, or choose another split")
+
+
+def _positions(indices: Tensor, num_images: int) -> Tensor:
+    if indices.dtype == torch.bool:
+        if tuple(indices.shape) != (num_images,):
+            raise DatasetError(f"the mask is {list(indices.shape)}: give one bool for each of {num_images} images")
+        return indices.nonzero().flatten()
+    if indices.numel() and (indices.is_floating_point() or indices.ndim != 1):
+        raise DatasetError(f"indices are {indices.dtype} {list(indices.shape)}: give a list of integers, or a mask")
+    chosen = indices.flatten().to(torch.int64)
+    if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < num_images:
+        raise DatasetError(f"an index lies outside 0..{num_images - 1}: correct it")
+    return chosen
+
+
+def _require_classes(task: str, name: str, split: LabelledImages, classnames: tuple[str, ...], num_rows: int) -> None:
+    """Refuses a split whose labels would mean other classes than the head's rows."""
+    if len(split.classnames) != num_rows:
+        raise DatasetError(
+            f"the split {name} of the task {task!r} has {len(split.classnames)} classes and the head {num_rows} rows: "
+            "build the head from the split's classnames"
+        )
+    if split.classnames != classnames:
+        index = next(
+            index for index, pair in enumerate(zip(split.classnames, classnames, strict=True)) if len(set(pair)) > 1
+        )
+        raise DatasetError(
+            f"label {index} of the task {task!r} is {split.classnames[index]!r} in the split {name} and "
+            f"{classnames[index]!r} in test: load all splits with the same classnames"
+        )
+
+
+def _require_folders(root: Path, found: Sequence[str], classnames: Sequence[str] | None) -> None:
+    if not found:
+        raise DatasetError(f"{root} has no sub-folders: put the pictures of each class into a folder of its name")
+    if classnames is None and all(name.lower() in _SPLIT_NAMES for name in found):
+        raise DatasetError(
+            f"the sub-folders of {root} look like splits ({', '.join(found)}): load each of them, such as "
+            f"{root / found[0]}, or name the classes with classnames"
+        )
+    if classnames is None:
+        return
+    if isinstance(classnames, str) or len(set(classnames)) < len(classnames):
+        raise DatasetError("classnames are no list of different names: correct them")
+    unknown = [name for name in found if name not in classnames]
+    if unknown:
+        raise DatasetError(f"{root} has folders that are no classnames, {unknown[:3]}: add or remove them")
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            raise DatasetError(
+                f"{folder} has the folder {path.name} in it: put the pictures of a class into one folder"
+            )
+        if path.suffix.lower() in _IMAGE_SUFFIXES:
+            yield path

@@ -11,6 +11,7 @@
     ├── DatasetError             labelled images that contradict themselves
     │   ├── EmptySplitError          a split without a single image
     │   └── ImageDecodeError         bytes that are no readable picture
+    ├── ArgumentError            an argument of the wrong type
     ├── ConfigError              a setting out of its range
     │   └── ProfileError             a profile that is not defined for this kind of image tower
     ├── NoAcceptableAlphaError   no alpha keeps the supported tasks above their floor
@@ -88,6 +89,12 @@ class ImageDecodeError(DatasetError):
     """Bytes that are no readable picture of an allowed format and size."""
 
     code: ClassVar[str] = "image_undecodable"
+
+
+class ArgumentError(PaintCoreError):
+    """An argument of the wrong type."""
+
+    code: ClassVar[str] = "argument_invalid"
 
 
 class ConfigError(PaintCoreError):

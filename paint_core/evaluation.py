@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from paint_core.datasets import LabelledImages
+from paint_core.arguments import require_device, require_type
+from paint_core.datasets import LabelledImages, require_size
 from paint_core.errors import DatasetError, NonFiniteWeightsError
-from paint_core.heads import logits
+from paint_core.heads import logits, require_head
 from paint_core.models import BaseModel
 from paint_core.preprocess import Preprocess
 from paint_core.statistics import wilson_interval
@@ -26,28 +28,29 @@ class Score:
     """A result on one split.
 
     Attributes:
-        correct: images whose best logit is their label's.
+        correct: images whose best logit is their label's; of several models judged on the same images the mean over the
+            models, a fraction.
         total: images, >= 1.
         loss: mean cross-entropy, in nats.
         ece: expected calibration error in [0, 1], over 15 equally wide bins (Guo et al., ICML 2017, equation 3).
         correct_top5: images with fewer than five logits above their label's; all of them for five classes or less.
     """
 
-    correct: int
+    correct: int | Fraction
     total: int
     loss: float
     ece: float
-    correct_top5: int
+    correct_top5: int | Fraction
 
     @property
     def accuracy(self) -> float:
         """Top-1 accuracy in [0, 1]."""
-        return self.correct / self.total
+        return float(self.correct / self.total)
 
     @property
     def accuracy_top5(self) -> float:
         """Top-5 accuracy in [0, 1]."""
-        return self.correct_top5 / self.total
+        return float(self.correct_top5 / self.total)
 
     def interval(self) -> tuple[float, float]:
         """The Wilson score interval of the accuracy at 95 % (Wilson 1927), within [0, 1]."""
@@ -75,8 +78,17 @@ def encode(
 
     Returns:
         float32 [N, D] on `device`, not of unit length; made under inference_mode, so clone it before training on it.
+
+    Raises:
+        ArgumentError: `visual` is no module.
+        ConfigError: this machine has no such device.
+        DatasetError: the images are not of the model's size.
     """
-    device = torch.device(device)
+    require_type(
+        "visual", visual, nn.Module, "pass an image tower, such as base.visual or mixed_copy(base.visual, terms)"
+    )
+    require_size(images, preprocess.size)
+    device = require_device(device)
     with torch.inference_mode(), eval_mode(visual), autocast(device, precision):
         chunks = [
             visual(preprocess.normalise(images[start : start + batch_size], device)).float()
@@ -108,7 +120,15 @@ def evaluate(
 
     Returns:
         Accuracies, loss and calibration.
+
+    Raises:
+        ArgumentError: an argument is of another type.
+        ConfigError: this machine has no such device.
+        DatasetError: the images are not of the model's size, or a label has no row in the head.
+        HeadError: the head is not of this model, or its rows are not of unit length.
     """
+    require_type("base", base, BaseModel, "pass the model that load_base gives")
+    require_type("images", images, LabelledImages, "pass a split, such as load_image_folder gives")
     features = encode(visual, images.images, base.preprocess, device=device, batch_size=batch_size, precision=precision)
     return score_features(features, head, images.labels, scale=base.logit_scale, bias=base.logit_bias)
 
@@ -128,12 +148,18 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
         Accuracies, loss and calibration.
 
     Raises:
-        DatasetError: no features, or not one label for each.
+        DatasetError: no features, not one label for each, or a label that has no row in the head.
+        HeadError: the head is of another width, or its rows are not of unit length.
         NonFiniteWeightsError: a feature is NaN or infinite; argmax would count it as some class.
     """
     if len(features) == 0 or len(labels) != len(features):
         raise DatasetError(
             f"{len(features)} features and {len(labels)} labels: give one label for each of at least one"
+        )
+    require_head(head, features.shape[1])
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(head):
+        raise DatasetError(
+            f"a label lies outside 0..{len(head) - 1}, the rows of the head: build the head from the split's classnames"
         )
     if not bool(torch.isfinite(features).all()):
         raise NonFiniteWeightsError("features are NaN or infinite: use other weights, for example a smaller alpha")

@@ -5,21 +5,26 @@ that resumes from a `TrainState` ends, on a CPU, with the bits of one that was n
 """
 
 import math
+import sys
 import time
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, require_anchors
+from paint_core.arguments import require_device, require_type
 from paint_core.batches import AnchorPool, Batch, BatchSource, on_device
-from paint_core.datasets import LabelledImages
+from paint_core.datasets import LabelledImages, require_size
 from paint_core.determinism import deterministic_algorithms
 from paint_core.distributed import World
 from paint_core.errors import ConfigError, DatasetError, NonFiniteLossError
 from paint_core.evaluation import Precision, encode
 from paint_core.finetune_config import FinetuneConfig
+from paint_core.heads import require_head
 from paint_core.models import BaseModel
 from paint_core.objective import Objective
 from paint_core.precision import resolve_precision
@@ -93,13 +98,16 @@ def finetune(
         again, bit for bit.
 
     Raises:
-        ConfigError: the config does not fit the tower, the device, the number of processes or the anchors.
-        DatasetError: labels do not index the head's rows, or anchors are not what the tower reads.
+        ArgumentError: an argument is of another type.
+        ConfigError: the config does not fit the tower, the device, the number of processes or the anchors, or this
+            machine has no such device.
+        DatasetError: labels do not index the head's rows, or images or anchors are not what the tower reads.
+        HeadError: the head is not of this model, or its rows are not of unit length.
         NonFiniteLossError: the loss or the gradient is NaN or infinite.
         WeightsMismatchError: `start` or `state` belongs to another model.
     """
     _require_usable(base, head, images, config, anchors)
-    device = torch.device(device)
+    device = require_device(device)
     precision = resolve_precision(config.precision, device)
     with deterministic_algorithms(config.deterministic, device):
         tower = TrainableTower(base.visual, start, config, device)
@@ -124,6 +132,16 @@ def finetune(
         return tower.weights()
 
 
+class _CallableModule(types.ModuleType):
+    """This module, which `from paint_core import finetune` may find in place of its function of the same name."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        return finetune(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _CallableModule
+
+
 def learning_rate_at(step: int, config: FinetuneConfig) -> float:
     """The rate of one step: a linear rise over the warm-up steps, then half a cosine to zero.
 
@@ -143,6 +161,11 @@ def learning_rate_at(step: int, config: FinetuneConfig) -> float:
 def _require_usable(
     base: BaseModel, head: Tensor, images: LabelledImages, config: FinetuneConfig, anchors: Tensor | None
 ) -> None:
+    require_type("base", base, BaseModel, "pass the model that load_base gives")
+    require_head(head, base.embed_dim)
+    require_type("images", images, LabelledImages, "pass a training split, such as load_image_folder gives")
+    require_type("config", config, FinetuneConfig, "pass a FinetuneConfig, or base.finetune_defaults")
+    require_size(images.images, base.image_size)
     if int(images.labels.max()) >= len(head):
         raise DatasetError(f"a label is {int(images.labels.max())}, the head has {len(head)} rows: rebuild the head")
     if config.anchor_weight > 0 and anchors is None:

@@ -10,6 +10,10 @@ RunPrecision = Literal["fp32", "bf16", "auto"]
 Trainable = Literal["all", "last_k", "lora"]
 
 
+class _Tenth(int):
+    """A number of warm-up steps that nobody chose: it follows the number of iterations."""
+
+
 @dataclass(frozen=True)
 class FinetuneConfig:
     """How to fine-tune; the defaults are PAINT's (arXiv 2208.05592, section 2 and the authors' code).
@@ -18,7 +22,8 @@ class FinetuneConfig:
         iterations: number of optimizer steps, >= 1.
         batch_size: images a step, >= 1; over all processes and micro-batches together.
         learning_rate: AdamW's peak rate, > 0.
-        warmup_steps: linear warm-up, 0 <= warmup_steps < iterations.
+        warmup_steps: linear warm-up, 0 <= warmup_steps < iterations; left out: a tenth of the iterations, also
+            of a copy that `dataclasses.replace` makes with other iterations.
         weight_decay: AdamW's, >= 0, on every parameter that learns.
         max_grad_norm: gradients are scaled down to this norm, > 0.
         crop_scale: RandomResizedCrop's range of areas, 0 < low <= high <= 1; (1, 1) turns augmentation off.
@@ -42,7 +47,7 @@ class FinetuneConfig:
     iterations: int = 2000
     batch_size: int = 128
     learning_rate: float = 1e-5
-    warmup_steps: int = 200
+    warmup_steps: int = _Tenth(0)
     weight_decay: float = 0.1
     max_grad_norm: float = 1.0
     crop_scale: tuple[float, float] = (0.9, 1.0)
@@ -60,6 +65,8 @@ class FinetuneConfig:
     anchor_batch_size: int = 64
 
     def __post_init__(self) -> None:
+        if isinstance(self.warmup_steps, _Tenth):
+            object.__setattr__(self, "warmup_steps", _Tenth(max(self.iterations, 0) // 10))
         object.__setattr__(self, "crop_scale", tuple(self.crop_scale))
         self._require_recipe()
         self._require_memory_options()
@@ -70,7 +77,8 @@ class FinetuneConfig:
         _require("iterations", self.iterations, self.iterations >= 1, "at least 1")
         _require("batch_size", self.batch_size, self.batch_size >= 1, "at least 1")
         _require("learning_rate", self.learning_rate, _positive(self.learning_rate), "a finite number above 0")
-        _require("warmup_steps", self.warmup_steps, 0 <= self.warmup_steps < self.iterations, "in 0..iterations-1")
+        fits = 0 <= self.warmup_steps < self.iterations
+        _require("warmup_steps", self.warmup_steps, fits, f"in 0..{self.iterations - 1}, below iterations, or left out")
         _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "a finite number >= 0")
         _require("max_grad_norm", self.max_grad_norm, _positive(self.max_grad_norm), "a finite number above 0")
         _require("seed", self.seed, self.seed >= 0, "at least 0")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core import prompts, starter
+from paint_core.arguments import require_device, require_type
 from paint_core.building import build_model, is_mappable
 from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, find_in_dir, find_on_hub
 from paint_core.errors import ModelRefError, NonFiniteWeightsError, PaintCoreError
@@ -72,7 +73,7 @@ class ModelRef:
         return prefix + self.source
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BaseModel:
     """A loaded base model. Shared by everything: nothing may change it.
 
@@ -93,6 +94,42 @@ class BaseModel:
     fingerprint: str
     config: Mapping[str, Any] = field(repr=False)
     is_mapped: bool = False
+
+    def __repr__(self) -> str:
+        towers = f"{type(self.visual).__name__} reading {self.image_size} x {self.image_size}, D={self.embed_dim}"
+        return f"BaseModel({self.ref!r}, {towers}, fingerprint={self.fingerprint[:12]})"
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        model: nn.Module,
+        tokenizer: Callable[[list[str]], Tensor],
+        preprocess: Preprocess | Mapping[str, Any] | Callable[..., Any] | None = None,
+        *,
+        model_cfg: Mapping[str, Any] | str | None = None,
+        ref: str = "in memory",
+    ) -> "BaseModel":
+        """The base of a model that open_clip has made, with whatever weights it has now.
+
+        Args:
+            model: open_clip's CLIP or CustomTextCLIP, on any device; it is copied.
+            tokenizer: from `open_clip.get_tokenizer`.
+            preprocess: a configuration as open_clip's `preprocess_cfg`, or the evaluation transform that
+                `create_model_and_transforms` gives beside the model; None takes the configuration in the model.
+            model_cfg: open_clip's configuration of the model, or its name; only `write_model` needs it.
+            ref: what to call it.
+
+        Returns:
+            A base of its own: float32, eval mode, no gradients.
+
+        Raises:
+            ArgumentError: an argument is of another type.
+            ModelRefError: the model is of another kind, or its preprocessing is not known.
+            NonFiniteWeightsError: the weights hold a NaN or an infinity.
+        """
+        from paint_core.wrapping import wrap  # which knows this class
+
+        return wrap(model, tokenizer, preprocess, model_cfg, ref)
 
     @property
     def visual(self) -> nn.Module:
@@ -136,7 +173,13 @@ class BaseModel:
         return prompts.STARTER if self.ref == "starter" else prompts.DEFAULT_TEMPLATES
 
 
-def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: Hub = _ONLINE) -> BaseModel:
+def load_base(
+    ref: ModelRef | Path | str,
+    *,
+    device: torch.device | str = "cpu",
+    hub: Hub = _ONLINE,
+    preprocess_cfg: Mapping[str, Any] | None = None,
+) -> BaseModel:
     """The base model that a reference means, ready to encode.
 
     Only safetensors is read; anything else is refused before it is opened. A configuration is read as data of strangers
@@ -146,42 +189,49 @@ def load_base(ref: ModelRef | str, *, device: torch.device | str = "cpu", hub: H
     yet in its cache.
 
     Args:
-        ref: the reference, or its text.
+        ref: the reference, its text, or the path of a folder.
         device: where the weights go.
         hub: where the Hub's cache is, and whether the network may be used.
+        preprocess_cfg: for `NAME:FILE` only, the preprocessing where it differs from open_clip's defaults ({}: these);
+            None takes that of the name's published weights.
 
     Returns:
         A new model: float32, eval mode, no gradients.
 
     Raises:
+        ArgumentError: the reference is neither.
+        ConfigError: this machine has no such device.
         ModelRefError: it cannot be parsed, found or used.
         UnsafeWeightsError: the weights are no safetensors file.
         WeightsMismatchError: the weights do not fit the configuration.
         NonFiniteWeightsError: the weights hold a NaN or an infinity.
     """
+    require_type("ref", ref, (ModelRef, Path, str), f"{_FORMS}, or pass the path of a folder")
+    ref = ModelRef("dir", source=str(ref)) if isinstance(ref, Path) else ref
     parsed = ModelRef.parse(ref) if isinstance(ref, str) else ref
+    device = require_device(device)
+    if preprocess_cfg is not None and parsed.kind != "file":
+        raise ModelRefError(f"{parsed} says itself how it prepares pictures: leave preprocess_cfg out")
     try:
-        return _load(parsed, device, hub)
+        return _load(parsed, device, hub, preprocess_cfg)
     except PaintCoreError:
         raise
     except Exception as error:  # what open_clip, timm and transformers raise of a strange model is anything
         raise ModelRefError(f"{parsed} cannot be loaded ({one_line(error)}): use another model") from error
 
 
-def _load(ref: ModelRef, device: torch.device | str, hub: Hub) -> BaseModel:
-    checkpoint = _find(ref, hub)
-    if "multimodal_cfg" in checkpoint.config["model_cfg"]:
-        raise ModelRefError(f"{ref} is a CoCa model: use one with an image and a text tower only")
+def _load(ref: ModelRef, device: torch.device | str, hub: Hub, preprocess_cfg: Mapping[str, Any] | None) -> BaseModel:
+    checkpoint = _find(ref, hub, preprocess_cfg)
     model = build_model(checkpoint)
-    _require_finite(model)
+    require_finite(model)
     preprocess = Preprocess(_submodule(model, "visual").preprocess_cfg)  # type: ignore[arg-type]
     identity = base_fingerprint(model, preprocess)
     config = {"model_cfg": dict(checkpoint.config["model_cfg"]), "preprocess_cfg": preprocess.config}
     is_mapped = torch.device(device).type == "cpu" and is_mappable(checkpoint.weights)
     tokenizer = build_tokenizer(config["model_cfg"]["text_cfg"], checkpoint.tokenizer_source, hub)
     base = BaseModel(str(ref), model.to(device), tokenizer, preprocess, identity, config, is_mapped)
-    if ref.kind in ("dir", "hub"):
-        _require_usable(base)
+    if ref.kind in ("dir", "hub", "file"):
+        require_usable(base)
     return base
 
 
@@ -198,22 +248,29 @@ def base_fingerprint(model: nn.Module, preprocess: Preprocess) -> str:
     return hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
 
 
-def _find(ref: ModelRef, hub: Hub) -> Checkpoint:
+def _find(ref: ModelRef, hub: Hub, preprocess_cfg: Mapping[str, Any] | None) -> Checkpoint:
     match ref.kind:
         case "starter":
             return find_in_dir(starter.model_dir())
         case "tag":
             return find_by_tag(ref.name, ref.source, hub)
         case "file":
-            return find_by_file(ref.name, Path(ref.source), hub)
+            return find_by_file(ref.name, Path(ref.source), hub, preprocess_cfg)
         case "hub":
             return find_on_hub(ref.source, hub)
         case "dir":
             return find_in_dir(Path(ref.source))
 
 
-def _require_usable(base: BaseModel) -> None:
-    """Refuses a configuration that builds, but whose towers do not give one feature of the model's width each."""
+def require_usable(base: BaseModel) -> None:
+    """Refuses a model that builds, but whose towers do not give one feature of the model's width each.
+
+    Args:
+        base: the model.
+
+    Raises:
+        ModelRefError: they do not.
+    """
     size = base.image_size
     pixels = base.preprocess.normalise(torch.zeros(1, size, size, 3, dtype=torch.uint8), base.device)
     with torch.inference_mode():
@@ -225,7 +282,15 @@ def _require_usable(base: BaseModel) -> None:
             )
 
 
-def _require_finite(model: nn.Module) -> None:
+def require_finite(model: nn.Module) -> None:
+    """Refuses weights that hold a NaN or an infinity.
+
+    Args:
+        model: open_clip's.
+
+    Raises:
+        NonFiniteWeightsError: naming the first tensor that holds one.
+    """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not is_finite(tensor):
             raise NonFiniteWeightsError(f"{name} holds a NaN or an infinity: download or export the model again")

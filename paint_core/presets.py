@@ -33,7 +33,9 @@ def finetune_preset(ref: str, visual: nn.Module) -> FinetuneConfig:
         Without anchors: they need a pool of images.
     """
     if ref == "starter":
-        return FinetuneConfig(**starter.FINETUNE_DEFAULTS)
+        # Its warm-up is a tenth, as everywhere: as the default, it follows another number of iterations.
+        config = FinetuneConfig(**starter.FINETUNE_DEFAULTS)
+        return dataclasses.replace(config, warmup_steps=FinetuneConfig.warmup_steps)
     if isinstance(visual, ModifiedResNet):
         return FinetuneConfig()
     config = FinetuneConfig(precision="auto")

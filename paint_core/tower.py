@@ -45,7 +45,7 @@ class TrainableTower:
             _load(clone, start)
         self.theta_start = {name: tensor.detach().cpu().clone() for name, tensor in clone.state_dict().items()}
         self._has_adapters = config.trainable == "lora"
-        _choose_learning(clone.requires_grad_(True), config)
+        _choose_learning(_unfrozen(clone), config)
         if config.gradient_checkpointing:
             _recompute_activations(clone)
         self.memory_format = memory_format_of(clone, device)
@@ -117,12 +117,20 @@ def _load(visual: nn.Module, start: Mapping[str, Tensor]) -> None:
         ) from error
 
 
+def _unfrozen(visual: nn.Module) -> nn.Module:
+    """The tower with gradients, but for what open_clip never trains, such as a table of sines as positions."""
+    fixed = getattr(visual, "fixed_parameters", frozenset())
+    for name, parameter in visual.named_parameters():
+        parameter.requires_grad_(name not in fixed)
+    return visual
+
+
 def _choose_learning(visual: nn.Module, config: FinetuneConfig) -> None:
     if config.trainable == "last_k":
         assert config.last_k is not None  # the config's own rule
         learning = last_blocks([name for name, _ in visual.named_parameters()], config.last_k)
         for name, parameter in visual.named_parameters():
-            parameter.requires_grad_(name in learning)
+            parameter.requires_grad_(parameter.requires_grad and name in learning)
     elif config.trainable == "lora":
         alpha = config.lora_alpha if config.lora_alpha is not None else float(config.lora_rank)
         add_adapters(visual, rank=config.lora_rank, alpha=alpha, seed=derive_seed("adapters", config.seed, 0))

@@ -12,7 +12,7 @@ from paint_core.statistics import Difference
 from paint_core.weights import TaskVector, Term
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StageResult:
     """One search for alpha.
 
@@ -34,6 +34,9 @@ class StageResult:
     fixed: tuple[NamedTerm, ...] = ()
     coefficients: CoefficientSearch | None = None
 
+    def __repr__(self) -> str:
+        return f"StageResult({self.key!r}, {self.search!r})"
+
     @property
     def chosen(self) -> tuple[NamedTerm, ...]:
         """The terms of the direction with the coefficients that were chosen."""
@@ -45,7 +48,7 @@ class StageResult:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
     """What a method found, before it is judged on test splits.
 
@@ -70,7 +73,7 @@ class Outcome:
         return [Term(self.vectors[term.key], term.coefficient, term.profile) for term in terms]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PatchResult:
     """A patch and what it does; every score here is of the test splits, which chose nothing.
 
@@ -79,8 +82,10 @@ class PatchResult:
         terms: the patch: which task vectors to add to the base, and how much of them.
         stages: the searches for alpha on validation data, in their order.
         zero_shot: scores of theta_0, per task.
-        finetuned: scores of the fully fine-tuned end: theta_1 of `single` and `joint`; every term in full for
-            `sequential`; alpha 1 for `parallel`, which is the plain average (or sum, or merge).
+        finetuned: scores of the end of the path: theta_1 of `single` and `joint`; alpha 1 for `parallel`, which is the
+            plain average (or sum, or merge); for `sequential` every term in full, which nobody has fine-tuned: the
+            later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
+            is not among the scores.
         patched: scores of the patch, per task.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
         changes: per task what the patch did against zero-shot.
@@ -102,6 +107,14 @@ class PatchResult:
     distance_to_optimal: float
     distance_to_specialised: float | None
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        terms = ", ".join(f"{term.coefficient:g} x {term.key}" for term in self.terms) or "nothing"
+        changes = ", ".join(
+            f"{name} {100 * self.zero_shot[name].accuracy:.1f} % -> {100 * score.accuracy:.1f} %"
+            for name, score in self.patched.items()
+        )
+        return f"PatchResult({terms}; test accuracies: {changes})"
 
     @property
     def forgetting(self) -> dict[str, Difference]:

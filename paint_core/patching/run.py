@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from paint_core.anchoring import drop_evaluation_images, require_anchors
+from paint_core.arguments import require_device, require_type
 from paint_core.datasets import Task
 from paint_core.errors import ConfigError, EmptySplitError
 from paint_core.feature_cache import FeatureCache
+from paint_core.heads import require_head
 from paint_core.journal import Journal, NoJournal
 from paint_core.models import BaseModel
 from paint_core.patching.context import Event, PatchContext
@@ -68,11 +70,15 @@ def run_patch(
         The patch and what it does.
 
     Raises:
-        ConfigError: the plan does not fit the tasks, or the anchors are not what the plan asks for.
+        ArgumentError: an argument is of another type.
+        ConfigError: the plan does not fit the tasks, the anchors are not what the plan asks for, or this machine has no
+            such device.
         EmptySplitError: a task to improve has no training split, or no anchor image is left.
         NoAcceptableAlphaError: no alpha meets the floor.
         NonFiniteLossError: fine-tuning diverged.
     """
+    _require_arguments(base, plan, {"tasks": tasks, "supported": supported, "transfer": transfer})
+    device = require_device(device)
     plan.require_tasks(tasks, supported, transfer)
     record = NoJournal() if journal is None else journal
     pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *transfer))
@@ -120,6 +126,16 @@ def run_part(
     record = NoJournal() if journal is None else journal
     pool, _ = _usable_anchors(base, anchors, (task,))
     return train_part(PatchContext(base, (task,), (), plan, pool, device, record, on_event), task)
+
+
+def _require_arguments(base: BaseModel, plan: PatchPlan, lists: Mapping[str, Sequence[Task]]) -> None:
+    require_type("base", base, BaseModel, "pass the model that load_base gives")
+    for name, tasks in lists.items():
+        require_type(name, tasks, (list, tuple), "pass a list of tasks")
+        for task in tasks:
+            require_type(f"one of {name}", task, Task, "pass Task(name, head, train, validation, test)")
+            require_head(task.head, base.embed_dim)
+    require_type("plan", plan, PatchPlan, "pass PatchPlan(method, finetune, alpha)")
 
 
 def _usable_anchors(

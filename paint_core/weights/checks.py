@@ -88,6 +88,10 @@ def require_same_names(what: str, names: Collection[str], expected: Collection[s
     """
     missing = sorted(set(expected) - set(names))
     extra = sorted(set(names) - set(expected))
+    if missing and all(f"visual.{name}" in names for name in expected):
+        raise WeightsMismatchError(
+            f"{what} is of a whole CLIP: keep the names that start with 'visual.', and cut that off"
+        )
     if missing or extra:
         raise WeightsMismatchError(
             f"{what} does not belong to this model: {len(missing)} missing {missing[:3]}, {len(extra)} extra "

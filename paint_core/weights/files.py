@@ -4,11 +4,11 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paint_core.errors import WeightsMismatchError
 from paint_core.weights.checks import require_finite, require_fits, require_float32
@@ -21,6 +21,18 @@ _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
 
 BASE_KEY = "base"
 """Where the metadata names the fingerprint of the base that tau was measured on."""
+
+
+class Base(Protocol):
+    """A base model, as far as a task vector has to do with it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The identity of its weights."""
+
+    @property
+    def visual(self) -> nn.Module:
+        """Its image tower."""
 
 
 def save_task_vector(tau: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
@@ -46,15 +58,14 @@ def save_task_vector(tau: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     return bytes(safetensors.torch.save(tensors, metadata=header))
 
 
-def load_task_vector(
-    data: bytes | Path, like: Mapping[str, Tensor], *, base_fingerprint: str | None = None
-) -> TaskVector:
+def load_task_vector(data: bytes | Path, like: Mapping[str, Tensor], *, base_fingerprint: str | None) -> TaskVector:
     """The stored task vector, checked against the weights it will be added to.
 
     Args:
         data: a safetensors file, as bytes or as a path.
-        like: the base's image-tower state dict.
-        base_fingerprint: of the base; compared with the one in the file's metadata, if both are there.
+        like: the base model, or its image-tower state dict.
+        base_fingerprint: of the base; compared with the one in the file's metadata, if that has one. None takes that of
+            `like`, and compares nothing if `like` is a state dict: two models of one architecture then pass for one.
 
     Returns:
         Float32 tensors on the CPU, one per floating tensor of `like`.
@@ -63,6 +74,7 @@ def load_task_vector(
         WeightsMismatchError: not a readable safetensors file, or a key, shape, dtype or the base's fingerprint differs.
         NonFiniteWeightsError: a value is NaN or infinite.
     """
+    like, base_fingerprint = _expected(like, base_fingerprint)
     try:
         loaded = safetensors.torch.load(data) if isinstance(data, bytes) else safetensors.torch.load_file(data)
     except (safetensors.SafetensorError, OSError, KeyError) as error:
@@ -86,14 +98,16 @@ class StoredTaskVector(Mapping[str, Tensor]):
 
     Args:
         path: a file of `save_task_vector`.
-        like: the base's image-tower state dict.
-        base_fingerprint: of the base; compared with the one in the file's metadata, if both are there.
+        like: the base model, or its image-tower state dict.
+        base_fingerprint: of the base; compared with the one in the file's metadata, if that has one. None takes that of
+            `like`, and compares nothing if `like` is a state dict: two models of one architecture then pass for one.
 
     Raises:
         WeightsMismatchError: not a readable safetensors file, or a key, shape, dtype or the base's fingerprint differs.
     """
 
-    def __init__(self, path: Path, like: Mapping[str, Tensor], *, base_fingerprint: str | None = None) -> None:
+    def __init__(self, path: Path, like: Mapping[str, Tensor] | Base, *, base_fingerprint: str | None = None) -> None:
+        like, base_fingerprint = _expected(like, base_fingerprint)
         self._file = _open(path)
         names = list(self._file.keys())
         entries = {name: self._file.get_slice(name) for name in names}
@@ -153,6 +167,15 @@ def _open(path: Path) -> Any:
         return safetensors.safe_open(path, framework="pt")
     except (safetensors.SafetensorError, OSError) as error:
         raise _unreadable(error) from error
+
+
+def _expected(
+    like: Mapping[str, Tensor] | Base, base_fingerprint: str | None
+) -> tuple[Mapping[str, Tensor], str | None]:
+    """The weights that a task vector is to fit, and the fingerprint of its base, if it is known."""
+    if isinstance(like, Mapping):
+        return like, base_fingerprint
+    return like.visual.state_dict(), base_fingerprint or like.fingerprint
 
 
 def _require_base(metadata: Mapping[str, str] | None, base_fingerprint: str) -> None:

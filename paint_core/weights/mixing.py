@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from paint_core.errors import ConfigError
+from paint_core.arguments import require_type, require_weights
+from paint_core.errors import ArgumentError, ConfigError
 from paint_core.profiles import depth_factors
 from paint_core.weights.checks import floating, require_fits, require_same_names, require_same_shape
 from paint_core.weights.summing import Update, write_sum
@@ -21,7 +22,7 @@ from paint_core.weights.vectors import TaskVector
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Term:
     """One summand of a mix.
 
@@ -36,9 +37,13 @@ class Term:
     profile: str = "flat"
 
     def __post_init__(self) -> None:
+        require_weights("task_vector", self.task_vector)
         if not math.isfinite(self.coefficient):
             raise ConfigError(f"a coefficient must be a finite number, not {self.coefficient}: choose another")
         self.factors()
+
+    def __repr__(self) -> str:
+        return f"Term({len(self.task_vector)} tensors, coefficient={self.coefficient:g}, profile={self.profile!r})"
 
     def factors(self) -> dict[str, float]:
         """The coefficient times the profile's factor, for every name of the task vector.
@@ -72,6 +77,8 @@ def mix(theta_base: Mapping[str, Tensor], terms: Sequence[Term]) -> dict[str, Te
         WeightsMismatchError: a task vector's names, shapes or dtypes are not the base's floating ones.
         NonFiniteWeightsError: the sum holds a NaN or an infinity.
     """
+    require_weights("theta_base", theta_base)
+    _require_terms(terms)
     for term in terms:
         require_fits(term.task_vector, theta_base)
     addends = _Addends(terms)
@@ -89,15 +96,20 @@ def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequenc
     Args:
         module: an image tower; its parameters and buffers are overwritten, on whatever device and in whatever dtype
             they are.
-        theta_base: state dict to start from; must not share memory with `module`.
+        theta_base: state dict to start from; shares no memory with `module`, which would change it.
         terms: summands, as in `mix`.
 
     Raises:
         WeightsMismatchError: names or shapes differ between module, base and task vectors; nothing is written unless a
             lazy mapping hides its shapes until it is read.
         NonFiniteWeightsError: the sum holds a NaN or an infinity; the module is spoilt then.
+        ArgumentError: module and theta_base share memory, or an argument is of another type.
     """
+    require_type("module", module, nn.Module, "pass an image tower, such as copy.deepcopy(base.visual)")
+    require_weights("theta_base", theta_base)
+    _require_terms(terms)
     own = module.state_dict()
+    _require_apart(own, theta_base)
     require_same_names("the base", theta_base.keys(), own.keys())
     require_same_names("the base", floating(theta_base).keys(), floating(own).keys())
     for name, tensor in own.items():
@@ -128,6 +140,8 @@ def mixed_copy(module: _Module, terms: Sequence[Term]) -> _Module:
         WeightsMismatchError: a task vector's names, shapes or dtypes are not the module's floating ones.
         NonFiniteWeightsError: the sum holds a NaN or an infinity.
     """
+    require_type("module", module, nn.Module, "pass an image tower, such as base.visual")
+    _require_terms(terms)
     own = module.state_dict(keep_vars=True)
     for term in terms:
         require_fits(term.task_vector, own)
@@ -154,6 +168,7 @@ def combine(terms: Sequence[Term]) -> TaskVector:
         WeightsMismatchError: names, shapes or dtypes differ between the terms.
         NonFiniteWeightsError: the sum holds a NaN or an infinity.
     """
+    _require_terms(terms)
     if not terms:
         raise ConfigError("there is nothing to combine: give at least one term")
     for term in terms[1:]:
@@ -179,6 +194,28 @@ def negate(term: Term) -> Term:
         The same task vector and profile with the opposite coefficient.
     """
     return replace(term, coefficient=-term.coefficient)
+
+
+def _require_terms(terms: Sequence[Term]) -> None:
+    for term in [terms] if isinstance(terms, Term) else terms:
+        require_type("a term", term, Term, "write Term(task_vector, coefficient)")
+    if isinstance(terms, Term):
+        raise ArgumentError("terms is a Term: pass a list of terms, [term]")
+
+
+def _require_apart(own: Mapping[str, Tensor], theta_base: Mapping[str, Tensor]) -> None:
+    """Refuses a module that holds some of the base's own memory: writing into it would change the base."""
+    kept = {_address(tensor) for tensor in theta_base.values() if tensor.numel()}
+    shared = next((name for name, each in own.items() if each.numel() and _address(each) in kept), None)
+    if shared is not None:
+        raise ArgumentError(
+            f"{shared} is the same memory in the module and in theta_base, which must not change: write into a copy, "
+            "copy.deepcopy(base.visual), or use mixed_copy"
+        )
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 class _Addends:

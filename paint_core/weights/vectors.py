@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from paint_core.arguments import require_weights
 from paint_core.weights.checks import require_finite, require_same_kind
 
 TaskVector = dict[str, Tensor]
@@ -31,7 +32,10 @@ def task_vector(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) ->
     Raises:
         WeightsMismatchError: names, shapes or dtypes differ.
         NonFiniteWeightsError: a difference is NaN or infinite.
+        ArgumentError: a model instead of its weights.
     """
+    require_weights("theta_0", theta_0)
+    require_weights("theta_1", theta_1)
     require_same_kind(theta_1, theta_0)
     tau = {
         name: _difference(before.detach(), theta_1[name].detach().to(before.device))

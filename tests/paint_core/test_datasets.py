@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paint_core.datasets import LabelledImages, decode_all, load_image_folder, split_off_validation
-from paint_core.errors import DatasetError, EmptySplitError, ImageDecodeError
+from paint_core.datasets import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
+from paint_core.errors import ArgumentError, DatasetError, EmptySplitError, HeadError, ImageDecodeError
 from paint_core.preprocess import Preprocess
 from tests.paint_core import tiny
 
@@ -97,6 +97,75 @@ def test_a_folder_of_classes_is_read_in_the_order_of_names(tmp_path: Path) -> No
     split = load_image_folder(tmp_path, PREPROCESS)
     assert split.classnames == ("apple", "pear")
     assert split.labels.tolist() == [0, 0, 1, 1]
+
+
+def folder_of(root: Path, *names: str) -> Path:
+    """A folder with one picture in each of these sub-folders."""
+    for index, name in enumerate(names):
+        (root / name).mkdir(parents=True)
+        (root / name / "a.png").write_bytes(tiny.png(tiny.noise((20, 20), seed=index)))
+    return root
+
+
+def test_a_split_without_one_class_keeps_the_labels_of_the_others(tmp_path: Path) -> None:
+    train = load_image_folder(folder_of(tmp_path / "train", "bolt", "nut", "screw"), PREPROCESS)
+    test = folder_of(tmp_path / "test", "bolt", "screw")
+    named = load_image_folder(test, PREPROCESS, classnames=train.classnames)
+    assert (named.classnames, named.labels.tolist()) == (train.classnames, [0, 2])
+    with pytest.raises(DatasetError, match=r"no classnames, \['screw'\]"):
+        load_image_folder(test, PREPROCESS, classnames=["bolt", "nut"])
+    for wrong in ("bolt", ["bolt", "bolt"]):
+        with pytest.raises(DatasetError, match="different names"):
+            load_image_folder(test, PREPROCESS, classnames=wrong)
+
+
+def test_a_task_whose_splits_have_other_classes_is_refused(tmp_path: Path) -> None:
+    head = torch.eye(3)
+    train = load_image_folder(folder_of(tmp_path / "train", "bolt", "nut", "screw"), PREPROCESS)
+    test = load_image_folder(folder_of(tmp_path / "test", "bolt", "screw"), PREPROCESS)
+    other = LabelledImages(train.images, train.labels, ("bolt", "screw", "nut"))
+    with pytest.raises(DatasetError, match=r"test .* has 2 classes and the head 3 rows"):
+        Task("screws", head, train, train, test)
+    with pytest.raises(DatasetError, match=r"label 1 .* 'nut' in the split train and 'screw' in test"):
+        Task("screws", head, train, other, other)
+    with pytest.raises(HeadError, match="length 2"):
+        Task("screws", 2 * head, train, train, train)
+    with pytest.raises(ArgumentError, match="the split test is"):
+        Task("screws", head, train, train, None)  # type: ignore[arg-type]
+    assert repr(Task("screws", head, None, train, train)) == "Task('screws', 3 classes, train/validation/test 0/3/3)"
+
+
+def test_a_mask_takes_the_images_that_it_marks() -> None:
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1).expand(6, 2, 2, 3).contiguous()
+    split = LabelledImages(images, torch.tensor([0, 1, 0, 1, 2, 2]), ("a", "b", "c"))
+    for chosen in (split.labels == 2, [False] * 4 + [True] * 2, [4, 5], torch.tensor([4, 5])):
+        assert split.subset(chosen).images[:, 0, 0, 0].tolist() == [4, 5]
+    for wrong, message in (
+        ([True, False], "one bool for each of 6"),
+        ([0.0, 1.0], "list of integers"),
+        ([6], r"outside 0\.\.5"),
+        ([-1], r"outside 0\.\.5"),
+        ([[0, 1]], "list of integers"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            split.subset(wrong)  # type: ignore[arg-type]
+    with pytest.raises(EmptySplitError):
+        split.subset([])
+    assert repr(split) == "LabelledImages(6 images of 2 x 2, 3 classes: a, b, c)"
+
+
+@pytest.mark.parametrize("names", [("train", "val"), ("Train", "Test"), ("training", "validation", "testing")])
+def test_sub_folders_that_look_like_splits_are_named_with_what_to_do(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(DatasetError, match=r"look like splits .*load each of them"):
+        load_image_folder(folder_of(tmp_path, *names), PREPROCESS)
+    assert load_image_folder(tmp_path, PREPROCESS, classnames=names).classnames == names
+
+
+def test_a_folder_within_a_class_is_refused_not_passed_over(tmp_path: Path) -> None:
+    folder_of(tmp_path, "bolt", "nut")
+    folder_of(tmp_path / "nut", "more")
+    with pytest.raises(DatasetError, match="more"):
+        load_image_folder(tmp_path, PREPROCESS)
 
 
 def test_a_folder_without_classes_or_pictures_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import json
 from typing import Any
 
 import pytest
@@ -254,3 +255,12 @@ def test_the_defaults_are_the_papers_and_what_it_does_not_know_is_off() -> None:
         "anchor_weight": 0.0,
         "anchor_batch_size": 64,
     }
+
+
+def test_a_warm_up_that_nobody_chose_follows_the_number_of_iterations() -> None:
+    assert FinetuneConfig(iterations=20).warmup_steps == 2
+    assert dataclasses.replace(FinetuneConfig(), iterations=20).warmup_steps == 2
+    assert dataclasses.replace(FinetuneConfig(warmup_steps=5), iterations=20).warmup_steps == 5
+    assert json.loads(json.dumps(dataclasses.asdict(FinetuneConfig(iterations=30))))["warmup_steps"] == 3
+    with pytest.raises(ConfigError, match=r"in 0\.\.19"):
+        FinetuneConfig(iterations=20, warmup_steps=20)

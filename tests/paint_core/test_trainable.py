@@ -207,6 +207,16 @@ def test_a_preset_of_a_large_tower_takes_two_micro_batches(vit: BaseModel, tmp_p
     assert dataclasses.replace(vit, model=wide).finetune_defaults.accumulation_steps == 2
 
 
+def test_a_table_of_sines_as_positions_is_not_trained(tmp_path: Path) -> None:
+    vision = {**towers.VIT, "pos_embed_type": "sin_cos_2d", "pool_type": "avg", "no_ln_pre": True}
+    base = towers.random_base(tmp_path / "sines", vision)
+    head = build_head(base, tiny.COLOURS, prompts.PLAIN)
+    for config in (CONFIG, dataclasses.replace(CONFIG, trainable="last_k", last_k=3)):
+        tau = update(base, finetune(base, head, tiny.coloured(base, 8), config))
+        assert not tau["positional_embedding"].any()
+        assert tau["proj"].any()
+
+
 def test_a_fastvit_is_fine_tuned_without_ending_the_process(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.paint_core.fastvit_run", str(tmp_path / "fastvit")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -62,7 +62,7 @@ class JobJournal:
         """Return the task vector that an earlier attempt stored, else the one that `make` computes now."""
         if stored := self.task_vectors.get(key):
             self._on_skipped(-1)
-            return load_task_vector(self._run.blobs.fetch(stored), self._base.visual.state_dict())
+            return load_task_vector(self._run.blobs.fetch(stored), self._base)
         resumed = self._training_state(key)
         if resumed is not None:
             self._on_skipped(resumed.step)

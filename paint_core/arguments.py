@@ -1,0 +1,87 @@
+"""Refusals of arguments of the wrong type, in words that say what to pass instead."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.errors import ArgumentError, ConfigError
+
+
+def require_type(name: str, value: object, expected: type | tuple[type, ...], instead: str) -> None:
+    """Refuses a value of another type.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+        expected: one type or several.
+        instead: what to pass, for the message.
+
+    Raises:
+        ArgumentError: the value is not an instance of what is expected.
+    """
+    if not isinstance(value, expected):
+        raise ArgumentError(f"{name} is {_an(type(value).__name__)}: {instead}")
+
+
+def require_weights(name: str, value: object) -> None:
+    """Refuses what is no state dict: a model in its place, say.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+
+    Raises:
+        ArgumentError: it is no mapping of names to tensors.
+    """
+    if isinstance(value, nn.Module):
+        raise ArgumentError(f"{name} is {_an(type(value).__name__)}: pass its state_dict()")
+    if not isinstance(value, Mapping):
+        raise ArgumentError(
+            f"{name} is {_an(type(value).__name__)}: pass the state dict of an image tower, such as "
+            "base.visual.state_dict()"
+        )
+    if isinstance(value, dict):
+        odd = next((key for key, each in value.items() if not isinstance(each, Tensor)), None)
+        if odd is not None:
+            raise ArgumentError(f"{name}[{odd!r}] is {_an(type(value[odd]).__name__)}: pass tensors only")
+
+
+def require_names(name: str, value: Iterable[str]) -> None:
+    """Refuses a text where names are expected: it would be read letter by letter.
+
+    Args:
+        name: of the argument.
+        value: what was passed.
+
+    Raises:
+        ArgumentError: it is a text.
+    """
+    if isinstance(value, str):
+        raise ArgumentError(f"{name} is the text {value!r}: pass a list of names, [{value!r}]")
+
+
+def require_device(device: torch.device | str) -> torch.device:
+    """The device, if this machine has it.
+
+    Args:
+        device: of torch, or its name.
+
+    Returns:
+        The same device.
+
+    Raises:
+        ConfigError: an unknown name, or a CUDA device that is not there.
+    """
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"device is {device!r}: use 'cpu', 'cuda' or 'cuda:N'") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ConfigError(f"device is {str(found)!r}, and torch sees {count} CUDA devices here: use 'cpu'")
+    return found
+
+
+def _an(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
