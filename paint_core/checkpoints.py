@@ -5,7 +5,7 @@ folder whose pickle has a more usual name than its safetensors file. So the file
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,19 @@ from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidat
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from paint_core.errors import ModelRefError, UnsafeWeightsError
-from paint_core.model_config import check_config, names_of_tokenizers, one_line, read_json
+from paint_core.model_config import (
+    check_config,
+    names_of_tokenizers,
+    one_line,
+    plain_text_config,
+    read_json,
+    without_decoder,
+)
 
 WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+TEXT_CONFIG_NAME = "hf_text_config.json"
+"""Where an export keeps the configuration of a text model of transformers; open_clip itself asks the Hub for it."""
+
 _CONFIG_NAME = "open_clip_config.json"
 _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy"}
 
@@ -31,13 +41,15 @@ class Checkpoint:
         config: `model_cfg` and `preprocess_cfg`, as in `open_clip_config.json`.
         weights: the safetensors file.
         tokenizer_source: the folder, or the repository, of the tokenizer that the configuration names; "" if none.
-        text_folder: holds the `config.json` of the text model that the configuration names; None if it names none.
+        text_config: the configuration of transformers of the text model that `config` names; None if it names none.
+        ignored: beginnings of the names of tensors in the file that the model has no use for.
     """
 
     config: Mapping[str, Any]
     weights: Path
     tokenizer_source: Path | str
-    text_folder: Path | None = None
+    text_config: Mapping[str, Any] | None = None
+    ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,7 +112,7 @@ def find_in_dir(folder: Path) -> Checkpoint:
     _require_plain_files(folder)
     weights = _pick([folder / name for name in WEIGHT_NAMES if (folder / name).is_file()][:1] or _all_safe(folder))
     config = _read_config(folder / _CONFIG_NAME)
-    return Checkpoint(config, require_safetensors(weights), folder, _find_text_model(config, Hub(offline=True)))
+    return _checkpoint(config, require_safetensors(weights), folder, Hub(offline=True), folder)
 
 
 def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
@@ -126,7 +138,7 @@ def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
     tokenizer = config["model_cfg"]["text_cfg"].get("hf_tokenizer_name", "")
     if tokenizer not in ("", repo, *names_of_tokenizers()):
         raise ModelRefError(f"{repo} names the tokenizer of {tokenizer!r}: use a repository that brings its own")
-    return Checkpoint(config, _fetch_weights(repo, WEIGHT_NAMES, hub), tokenizer, _find_text_model(config, hub))
+    return _checkpoint(config, _fetch_weights(repo, WEIGHT_NAMES, hub), tokenizer, hub)
 
 
 def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
@@ -158,28 +170,33 @@ def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     if tag_cfg.get("quick_gelu"):
         model_cfg = {**model_cfg, "quick_gelu": True}
     config = _config(model_cfg, {key: value for key, value in tag_cfg.items() if key != "size"})
-    return Checkpoint(config, _fetch_weights(repo, names, hub), _tokenizer_of(config), _find_text_model(config, hub))
+    return _checkpoint(config, _fetch_weights(repo, names, hub), _tokenizer_of(config), hub)
 
 
-def find_by_file(name: str, path: Path, hub: Hub) -> Checkpoint:
+def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, Any] | None = None) -> Checkpoint:
     """The checkpoint of an open_clip model name and a local weights file.
+
+    A file does not say how its pictures were prepared. Where all published weights of the name agree, theirs is taken.
 
     Args:
         name: one of `open_clip.list_models()`.
         path: a safetensors file.
         hub: how to reach a text model that the name stands for.
+        preprocess_cfg: the preprocessing, where it differs from open_clip's defaults; the name is then taken as it is.
+            None takes that of the published weights, or open_clip's defaults if there are none.
 
     Returns:
-        The checkpoint, with open_clip's default preprocessing.
+        The checkpoint.
 
     Raises:
-        ModelRefError: no such name or file.
+        ModelRefError: no such name or file, or its published weights differ in their preprocessing or activation.
         UnsafeWeightsError: not a safetensors file.
     """
     if not path.is_file():
         raise ModelRefError(f"there is no file {path}: check the path")
-    config = _config(_builtin_model_cfg(name), {})
-    return Checkpoint(config, require_safetensors(path), _tokenizer_of(config), _find_text_model(config, hub))
+    weights, model_cfg = require_safetensors(path), _builtin_model_cfg(name)
+    config = _config(model_cfg, _published_preprocess(name, model_cfg) if preprocess_cfg is None else preprocess_cfg)
+    return _checkpoint(config, weights, _tokenizer_of(config), hub)
 
 
 def require_safetensors(path: Path) -> Path:
@@ -209,6 +226,36 @@ def _builtin_model_cfg(name: str) -> dict[str, Any]:
     return dict(open_clip.get_model_config(name))
 
 
+def _published_preprocess(name: str, model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """What all published weights of a name have in common."""
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    published = [dict(open_clip.get_pretrained_cfg(name, tag)) for tag in tags]
+    folder = f"write an {_CONFIG_NAME} beside the file that says it, and load local-dir:FOLDER"
+    if any(cfg.get("quick_gelu") for cfg in published) and not model_cfg.get("quick_gelu"):
+        other = f"{name}-quickgelu"
+        hint = f"use {other}:FILE if it was, else " if other in open_clip.list_models() else ""
+        raise ModelRefError(
+            f"whether a file of {name} was trained with QuickGELU cannot be told from it: {hint}{folder}"
+        )
+    known = {field.name for field in fields(PreprocessCfg)} - {"size"}
+    merged = [_config({}, {key: cfg[key] for key in known & cfg.keys()})["preprocess_cfg"] for cfg in published]
+    if any(each != merged[0] for each in merged):
+        raise ModelRefError(f"the published weights of {name} differ in how they prepare pictures: {folder}")
+    return merged[0] if merged else {}
+
+
+def _checkpoint(
+    config: dict[str, Any], weights: Path, tokenizer_source: Path | str, hub: Hub, folder: Path | None = None
+) -> Checkpoint:
+    """The checkpoint; of a CoCa its image and text towers, which its captioning decoder leaves as they are."""
+    text_config = _find_text_model(config, hub, folder)
+    towers = without_decoder(config["model_cfg"])
+    if towers is config["model_cfg"]:
+        return Checkpoint(config, weights, tokenizer_source, text_config)
+    config = {**config, "model_cfg": towers}
+    return Checkpoint(config, weights, tokenizer_source, text_config, ("text_decoder.",))
+
+
 def _config(model_cfg: Mapping[str, Any], preprocess_cfg: Mapping[str, Any]) -> dict[str, Any]:
     merged = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
     return {"model_cfg": dict(model_cfg), "preprocess_cfg": merged}
@@ -218,15 +265,20 @@ def _tokenizer_of(config: Mapping[str, Any]) -> str:
     return str(config["model_cfg"]["text_cfg"].get("hf_tokenizer_name", ""))
 
 
-def _find_text_model(config: Mapping[str, Any], hub: Hub) -> Path | None:
-    """The folder of the text model that a configuration names: by its name, transformers would look on the network."""
+def _find_text_model(config: Mapping[str, Any], hub: Hub, folder: Path | None) -> Mapping[str, Any] | None:
+    """The configuration of the text model that a configuration names: from the folder, or by its name from the Hub."""
     name = config["model_cfg"]["text_cfg"].get("hf_model_name")
     if not name:
         return None
+    if folder is not None and (folder / TEXT_CONFIG_NAME).is_file():
+        return plain_text_config(read_json(folder / TEXT_CONFIG_NAME))
     found = hub.fetch(name, "config.json")
     if found is None:
-        raise ModelRefError(f"the text model {name} is not in the cache: load it once by an open_clip name and tag")
-    return found.parent
+        raise ModelRefError(
+            f"the configuration of the text model {name} is not in the cache of the Hub: load it once by an open_clip "
+            f"name and tag, or put it into the folder as {TEXT_CONFIG_NAME}"
+        )
+    return plain_text_config(read_json(found))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -234,12 +286,10 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
         raise ModelRefError(f"{path} is no open_clip configuration with a `model_cfg`: export the model again")
     model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg", {})
-    if "multimodal_cfg" in model_cfg:
-        raise ModelRefError(f"{path} is of a CoCa model: use one with an image and a text tower only")
     if not isinstance(preprocess_cfg, dict):
         raise ModelRefError(f"preprocess_cfg of {path} is no object: export the model again")
     merged = _config(model_cfg, preprocess_cfg)
-    check_config(merged["model_cfg"], merged["preprocess_cfg"])
+    check_config(without_decoder(merged["model_cfg"]), merged["preprocess_cfg"])
     return merged
 
 

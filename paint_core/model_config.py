@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from open_clip.hf_configs import arch_dict
 
 from paint_core.errors import ModelRefError
 
@@ -22,6 +23,8 @@ MAX_SIDE = 1024
 _MAX_FILE_BYTES = 1 << 20
 _MAX_QUOTED = 100
 _MAX_WIDTH, _MAX_LAYERS, _MAX_TOKENS = 8192, 256, 8192
+_MAX_TEXT_NUMBER = 2_000_000
+_TEXT_WORDS = {"model_type", "hidden_act", "activation_function", "feed_forward_proj", "dense_act_fn"}
 _TIMM_NAME = re.compile(r"[a-z0-9][a-z0-9_]{0,99}(\.[a-z0-9][a-z0-9_]{0,99})?")
 _Check = Callable[[Any], bool]
 _Rules = Mapping[str, _Check]
@@ -188,6 +191,55 @@ def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
     _check("model_cfg.text_cfg", model_cfg["text_cfg"], _TEXT)
     _check("preprocess_cfg", preprocess_cfg, _PREPROCESS)
     _check_tokens(model_cfg["vision_cfg"])
+
+
+def without_decoder(model_cfg: Any) -> Any:
+    """The configuration of a CoCa without its captioning decoder, as one of two towers; any other as it is.
+
+    Args:
+        model_cfg: as in `open_clip_config.json`.
+
+    Returns:
+        A dictionary whose towers give one feature each.
+    """
+    decoder = model_cfg.get("multimodal_cfg") if isinstance(model_cfg, dict) else None
+    if not isinstance(decoder, dict) or not decoder:
+        return model_cfg
+    kept = {key: value for key, value in model_cfg.items() if key != "multimodal_cfg"}
+    for tower in ("vision_cfg", "text_cfg"):
+        if isinstance(kept.get(tower), dict):
+            kept[tower] = {key: value for key, value in kept[tower].items() if key != "output_tokens"}
+    return {**kept, "custom_text": True}
+
+
+def plain_text_config(config: Any) -> dict[str, Any]:
+    """What a text model of transformers is built from: numbers, flags and a few words, and nothing that names code.
+
+    Args:
+        config: as in a `config.json`.
+
+    Returns:
+        A new dictionary.
+
+    Raises:
+        ModelRefError: it is of a kind that open_clip does not use, or asks for more than a model of ordinary size.
+    """
+    if not isinstance(config, dict) or config.get("model_type") not in arch_dict:
+        raise ModelRefError(f"the text model is of none of the kinds {', '.join(arch_dict)}: use another model")
+    plain = {
+        key: value
+        for key, value in config.items()
+        if not key.startswith("_") and (key in _TEXT_WORDS if isinstance(value, str) else _is_plain(value))
+    }
+    for key, value in plain.items():
+        most = _MAX_LAYERS if "layers" in key else _MAX_TEXT_NUMBER
+        if isinstance(value, int | float) and not -most <= value <= most:
+            raise ModelRefError(f"{_quote(key)} of the text model is {_quote(value)}: correct it, or use another model")
+    return plain
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float)
 
 
 def names_of_tokenizers() -> Collection[str]:

@@ -54,12 +54,38 @@ def build_tokenizer(text_cfg: Mapping[str, Any], source: Path | str, hub: Hub) -
             local_files_only=isinstance(source, Path) or hub.offline,
             **options,
         )
-    except (ImportError, OSError, ValueError) as error:
+    except ImportError as error:
         raise ModelRefError(
             f"the tokenizer cannot be loaded ({one_line(error)}): install `transformers`, or use a model with CLIP's "
             "tokenizer"
         ) from error
+    except (OSError, ValueError) as error:
+        raise ModelRefError(_refusal(source, text_cfg["hf_tokenizer_name"], hub, error)) from error
     return found if text_cfg.get("hf_model_name") else _Bounded(found, vocabulary)
+
+
+def save_tokenizer(tokenizer: object, folder: Path) -> None:
+    """Writes a tokenizer's files, where it has some; CLIP's own needs none.
+
+    Args:
+        tokenizer: from `build_tokenizer`, or of open_clip.
+        folder: exists.
+    """
+    inner = tokenizer._tokenizer if isinstance(tokenizer, _Bounded) else tokenizer
+    if isinstance(inner, HFTokenizer):
+        inner.tokenizer.save_pretrained(str(folder))
+
+
+def _refusal(source: Path | str, name: str, hub: Hub, error: Exception) -> str:
+    if isinstance(source, Path):
+        return (
+            f"the tokenizer {name!r} cannot be loaded from {source} ({one_line(error)}): put its files, such as "
+            "tokenizer.json, into the folder"
+        )
+    advice = "load the model once online" if hub.offline else "check the network"
+    return (
+        f"the tokenizer {name!r} cannot be loaded ({one_line(error)}): {advice}, or use a model with CLIP's tokenizer"
+    )
 
 
 class _Bounded:

@@ -4,15 +4,22 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import safetensors.torch
 import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from paint_core import starter
-from paint_core.checkpoints import Hub, find_by_tag
-from paint_core.errors import ModelRefError, NonFiniteWeightsError, UnsafeWeightsError, WeightsMismatchError
+from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag
+from paint_core.errors import (
+    ModelRefError,
+    NonFiniteWeightsError,
+    UnsafeWeightsError,
+    WeightsMismatchError,
+)
 from paint_core.evaluation import encode
 from paint_core.finetune import FinetuneConfig
 from paint_core.models import BaseModel, ModelRef, load_base
@@ -188,6 +195,70 @@ def test_a_named_model_loads_from_a_local_file(tmp_path: Path, tiny_dir: Path) -
     base = load_base(f"paintbox-tiny-test:{tiny_dir / 'open_clip_model.safetensors'}")
     assert torch.equal(base.model.state_dict()["visual.proj"], tiny.state_dict()["visual.proj"])
     assert base.preprocess.mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
+
+
+def named_by_file(tmp_path: Path, name: str, **options: Any) -> Checkpoint:
+    """What a reference NAME:FILE finds; the file is of no model."""
+    file = tmp_path / "weights.safetensors"
+    safetensors.torch.save_file({"logit_scale": torch.zeros(())}, file)
+    return find_by_file(name, file, Hub(tmp_path, offline=True), **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "resize_mode", "mean"),
+    [("ViT-B-16-SigLIP", "squash", [0.5] * 3), ("PE-Core-S-16-384", "squash", [0.5] * 3)],
+)
+def test_a_file_of_a_name_is_prepared_as_all_its_published_weights_are(
+    tmp_path: Path, name: str, resize_mode: str, mean: list[float]
+) -> None:
+    config = named_by_file(tmp_path, name).config["preprocess_cfg"]
+    assert (config["resize_mode"], list(config["mean"])) == (resize_mode, mean)
+
+
+def test_every_name_with_published_weights_gets_their_preprocessing_or_is_refused(tmp_path: Path) -> None:
+    num_read = 0
+    for name in open_clip.list_models():
+        if open_clip.get_model_config(name)["text_cfg"].get("hf_model_name"):
+            continue  # needs the Hub
+        wanted = [find_config(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
+        open_for = any(each["quick_gelu"] for each in wanted) and not open_clip.get_model_config(name).get("quick_gelu")
+        if open_for or any(each["preprocess_cfg"] != wanted[0]["preprocess_cfg"] for each in wanted):
+            with pytest.raises(ModelRefError, match="local-dir:"):
+                named_by_file(tmp_path, name)
+            continue
+        found = named_by_file(tmp_path, name).config
+        num_read += 1
+        assert all(found["preprocess_cfg"] == each["preprocess_cfg"] for each in wanted), name
+    assert num_read > 80
+
+
+def find_config(name: str, tag: str) -> dict[str, Any]:
+    """What `NAME:TAG` would be built with, without looking for its weights."""
+    tag_cfg = dict(open_clip.get_pretrained_cfg(name, tag))
+    known = {field.name for field in dataclasses.fields(PreprocessCfg)} - {"size"}
+    merged = merge_preprocess_dict(
+        dataclasses.asdict(PreprocessCfg()), {key: tag_cfg[key] for key in known if key in tag_cfg}
+    )
+    return {"preprocess_cfg": merged, "quick_gelu": bool(tag_cfg.get("quick_gelu"))}
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "ViT-L-14", "RN50"])
+def test_a_file_that_may_want_quick_gelu_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelRefError, match=f"QuickGELU.*{name}-quickgelu:FILE.*local-dir:"):
+        named_by_file(tmp_path, name)
+    assert named_by_file(tmp_path, f"{name}-quickgelu").config["model_cfg"]["quick_gelu"]
+    plain = named_by_file(tmp_path, name, preprocess_cfg={}).config
+    assert "quick_gelu" not in plain["model_cfg"]
+    assert list(plain["preprocess_cfg"]["mean"]) == list(open_clip.OPENAI_DATASET_MEAN)
+
+
+def test_only_a_file_of_a_name_takes_a_preprocessing(tiny_dir: Path) -> None:
+    with pytest.raises(ModelRefError, match="leave preprocess_cfg out"):
+        load_base(f"local-dir:{tiny_dir}", preprocess_cfg={})
+
+
+def test_a_folder_can_be_given_as_a_path(tiny_dir: Path, tiny_base: BaseModel) -> None:
+    assert load_base(tiny_dir).fingerprint == tiny_base.fingerprint
 
 
 def hub_cache(folder: Path, repo: str, source: Path) -> Path:
