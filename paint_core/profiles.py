@@ -1,8 +1,15 @@
 """Profiles: how the coefficient of a task vector varies with the depth of a parameter in the image tower.
 
-`flat` is one number for all (PAINT, arXiv 2208.05592). `lines` grows linearly from 0 at the stem to 1 after the last
-block (LiNeS, Wang et al., ICLR 2025, arXiv 2410.17146, section 4): shallow layers hold what all tasks share, so they
-stay near theta_0, and deep layers hold what the patching task needs.
+`flat` is one number for all (PAINT, arXiv 2208.05592). The others grow linearly with depth: shallow layers hold what
+all tasks share, so they stay near theta_0, and deep layers hold what the patching task needs.
+
+`lines_paper` is LiNeS as published (Wang et al., ICLR 2025, arXiv 2410.17146, section 4, and the authors' code): block
+l = 0..L-1 gets a + b l / (L - 1), and every parameter outside the blocks gets a, the smallest. The profile is the
+published assignment at a = 0 and b = 1, so a term's coefficient is b. The authors' other mode, b = 1 - a, is a sum of
+two terms of one task vector: a times `flat` and 1 - a times `lines_paper` (decision 45).
+
+`lines` is Paintbox's own variant, from before `lines_paper`: 0 in the stem, l / (L + 1) in block l = 1..L, and 1, the
+largest, after the blocks. It stays for the versions that are stored with it.
 """
 
 import re
@@ -11,7 +18,7 @@ from dataclasses import dataclass
 
 from paint_core.errors import ConfigError, ProfileError
 
-PROFILES = ("flat", "lines")
+PROFILES = ("flat", "lines", "lines_paper")
 STEM, FINAL = "stem", "final"
 
 
@@ -55,7 +62,8 @@ _FAMILIES = (
 def depth_factors(names: Iterable[str], profile: str) -> dict[str, float]:
     """The factor of each parameter under a profile, to be multiplied by a term's coefficient.
 
-    `flat` is 1 everywhere. `lines` is 0 in the stem, l / (L + 1) in block l of L, and 1 after the blocks.
+    `flat` is 1 everywhere. `lines` is 0 in the stem, l / (L + 1) in block l of L, and 1 after the blocks. `lines_paper`
+    is (l - 1) / (L - 1) in block l of L, 1 in the block of a tower with one, and 0 outside the blocks.
 
     Args:
         names: of the image tower's parameters, as in `visual.state_dict()`; all of them, because they are counted.
@@ -66,7 +74,7 @@ def depth_factors(names: Iterable[str], profile: str) -> dict[str, float]:
 
     Raises:
         ConfigError: an unknown profile.
-        ProfileError: `lines` for a tower other than a ViT or a ConvNeXt.
+        ProfileError: a profile by depth for a tower other than a ViT or a ConvNeXt.
     """
     require_profile(profile)
     names = list(names)
@@ -78,6 +86,8 @@ def depth_factors(names: Iterable[str], profile: str) -> dict[str, float]:
             f"the profile {profile!r} is defined for the ViT and ConvNeXt towers of open_clip and timm, not for one "
             f"with {names[:3]}: use 'flat'"
         )
+    if profile == "lines_paper":
+        return {name: _published(depth, num_blocks) for name, depth in depths.items()}
     return {name: depth / (num_blocks + 1) for name, depth in depths.items()}
 
 
@@ -111,6 +121,13 @@ def require_profile(profile: str) -> None:
     """
     if profile not in PROFILES:
         raise ConfigError(f"unknown profile {profile!r}: use one of {', '.join(map(repr, PROFILES))}")
+
+
+def _published(depth: int, num_blocks: int) -> float:
+    """The factor of LiNeS with a = 0 and b = 1 at a depth as `_depths` counts it."""
+    if not 1 <= depth <= num_blocks:
+        return 0.0
+    return 1.0 if num_blocks == 1 else (depth - 1) / (num_blocks - 1)
 
 
 def _depths(names: Sequence[str]) -> tuple[dict[str, int], int]:

@@ -38,7 +38,7 @@ def patch(
     rule: Rule = None,
     max_drop: MaxDrop = None,
     strategy: Annotated[str | None, typer.Option(help="grid, or interpolated: a few forwards.")] = None,
-    path: Annotated[str | None, typer.Option(help="flat, lines (scaled by depth) or best of both.")] = None,
+    path: Annotated[str | None, typer.Option(help="flat, lines_paper (scaled by depth, LiNeS), lines or best.")] = None,
     anchors: Annotated[str | None, typer.Option(help="Id of a data set whose images hold the features.")] = None,
     anchor_supported: Annotated[
         bool, typer.Option("--anchor-supported", help="Hold features on the supported tasks' images.")
@@ -92,7 +92,7 @@ def reselect(
     ctx: typer.Context,
     patch_id: Annotated[str, typer.Argument(metavar="PATCH")],
     alpha: Annotated[float | None, typer.Option(help="The alpha itself.")] = None,
-    profile: Annotated[str | None, typer.Option(help="flat or lines.")] = None,
+    profile: Annotated[str | None, typer.Option(help="flat, lines_paper or lines.")] = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
     name: Annotated[str | None, typer.Option(help="Of the version, for people.")] = None,

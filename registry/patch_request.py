@@ -94,10 +94,12 @@ class AlphaOptions(Body):
         max_supported_drop: Points of accuracy that a supported task may lose against zero-shot, for all of them or by
             data set id; with `floor` only.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few, interpolates features, and verifies.
-        path: `flat` scales the whole update alike (PAINT); `lines` by depth (LiNeS); `best` tries both.
+        path: `flat` scales the whole update alike (PAINT); `lines_paper` by depth as LiNeS does; `lines` by depth in an
+            older variant of ours; `best` tries `flat` and `lines_paper`.
         grid_step: Distance of two alphas, at least 0.001; 1 must be a multiple of it. Left out: 0.05 for `grid`, 0.01
             for `interpolated`.
-        max_alpha: Last alpha, with `lines` or `best`; left out: 1.5 for lines. A flat path ends at 1.
+        max_alpha: Last alpha, with a path by depth, `best`, or `merge` ties, tsv or iso; left out: 1.5 by depth, and 3
+            with these merges. Any other flat path ends at 1, the fine-tuned weights.
         tolerance_points: How far what the rule maximises may be from its prediction at the chosen alpha.
         precision: Of the evaluations. `bf16` is faster where the hardware computes it, and moves accuracies by up to
             a point; `auto` means it there, and fp32 elsewhere. Test splits are always judged in fp32.
@@ -106,7 +108,7 @@ class AlphaOptions(Body):
     rule: Literal["combined", "floor"] = "combined"
     max_supported_drop: Drops | None = None
     strategy: Literal["grid", "interpolated"] = "grid"
-    path: Literal["flat", "lines", "best"] = "flat"
+    path: Literal["flat", "lines", "lines_paper", "best"] = "flat"
     grid_step: float | None = Field(default=None, ge=0.001, le=0.5)  # a thousand evaluations are enough
     max_alpha: float | None = Field(default=None, ge=1, le=3)
     tolerance_points: float | None = Field(default=None, gt=0, le=100)
@@ -122,8 +124,6 @@ class AlphaOptions(Body):
             raise ValueError(
                 "max_supported_drop belongs to rule floor; rule combined weighs all tasks, without a limit"
             )
-        if self.path == "flat" and self.max_alpha is not None:
-            raise ValueError("max_alpha belongs to path lines or best; the flat path ends at 1, the fine-tuned weights")
         if self.strategy == "grid" and self.tolerance_points is not None:
             raise ValueError("tolerance_points belongs to strategy interpolated; a grid evaluates every alpha")
         return self
@@ -217,6 +217,16 @@ class PatchRequest(Body):
             raise ValueError(f"merge belongs to method parallel; {self.method} has no task vectors to merge")
         if self.folds is not None and self.method not in ("single", "joint"):
             raise ValueError(f"folds belong to method single or joint; {self.method} would train every task k times")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_path_beyond_one(self) -> Self:
+        goes_beyond = self.alpha.path != "flat" or self.merge in ("ties", "tsv", "iso")
+        if self.alpha.max_alpha is not None and not goes_beyond:
+            raise ValueError(
+                "max_alpha belongs to path lines or best, to lines_paper, or to merge ties, tsv or iso; any other flat "
+                "path ends at 1, the fine-tuned weights"
+            )
         return self
 
     @model_validator(mode="after")

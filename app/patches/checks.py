@@ -32,4 +32,4 @@ def refuse_what_the_base_cannot(base: BaseModel, request: PatchRequest) -> None:
     if request.finetune.last_k is not None:
         last_blocks(names, request.finetune.last_k)
     if request.alpha.path != "flat":
-        depth_factors(names, "lines")
+        depth_factors(names, "lines_paper")

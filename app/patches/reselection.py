@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 from app.patches.schemas import ReselectRequest
@@ -15,7 +16,7 @@ from registry.errors import ConflictError, RequestRefusedError
 from registry.tables import PatchRow
 from registry.versions import TermSpec
 
-_END_OF_FLAT = 1.0  # the fine-tuned weights
+_END_OF_FLAT = 1.0  # the fine-tuned weights; some merges have none and were searched further
 
 
 @dataclass(frozen=True)
@@ -162,11 +163,13 @@ def evaluate(
 
 
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
-    if profile == "flat" and alpha > _END_OF_FLAT:
+    end = max([_END_OF_FLAT, *(point["alpha"] for point in stage.curves.get("flat", ()))])
+    if profile == "flat" and alpha > end:
+        where = "the fine-tuned weights" if end == _END_OF_FLAT else "the last alpha that the patch looked at"
         raise RequestRefusedError(
             "alpha_out_of_range",
-            f"Alpha {alpha:g} is beyond the fine-tuned weights.",
-            "Choose one in [0, 1], or profile lines, which may go further.",
+            f"Alpha {alpha:g} is beyond {where}.",
+            f"Choose one in [0, {end:g}], or profile lines_paper, which may go further.",
         )
     point = _nearest(stage.curves.get(profile, ()), alpha)
     return Selection(alpha, profile, "Named in the request.", point)
@@ -230,7 +233,13 @@ def _curve_point(point: Mapping[str, Any]) -> CurvePoint:
 
 def _score(data: Mapping[str, Any]) -> Score:
     """Return a score from what the report says of it; what a report leaves out plays no part in a rule."""
-    return Score(**{field.name: data.get(field.name, 0) for field in fields(Score)})
+    known = {field.name: data.get(field.name, 0) for field in fields(Score)}
+    return Score(**known | {name: _exact(known[name]) for name in ("correct", "correct_top5")})
+
+
+def _exact(count: float) -> int | Fraction:
+    """Return a count as it was: the mean over the models of up to ten folds, which JSON has as a float."""
+    return count if isinstance(count, int) else Fraction(count).limit_denominator(10)
 
 
 def _term(data: Mapping[str, Any]) -> TermSpec:

@@ -73,7 +73,9 @@ class ReselectRequest(Body):
     max_supported_drop: Drops | None = Field(
         default=None, description="With `floor`: points that a supported task may lose, for all or by data set id"
     )
-    alpha: float | None = Field(default=None, ge=0, le=3, description="In [0, 1], or up to 3 with profile `lines`")
+    alpha: float | None = Field(
+        default=None, ge=0, le=3, description="In [0, 1], or up to 3 along a path that goes beyond 1"
+    )
     profile: Profile | None = Field(
         default=None, description="Left out: the patch's own for an alpha, the best of those measured for a rule"
     )

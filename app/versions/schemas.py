@@ -15,7 +15,7 @@ from registry.names import Name
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
 
-Profile = Literal["flat", "lines"]
+Profile = Literal["flat", "lines", "lines_paper"]
 """How a coefficient varies with depth."""
 
 Tags = Annotated[frozenset[Tag], Field(fail_fast=True, max_length=16)]

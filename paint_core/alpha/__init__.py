@@ -13,13 +13,17 @@
 from paint_core.alpha.curve import CurvePoint, EvaluationTask, PathEvaluator, evaluate_curve
 from paint_core.alpha.floor import Floor, exact_mean
 from paint_core.alpha.interpolation import FeatureCurve, barycentric_weights
-from paint_core.alpha.options import MAX_LINES_ALPHA, NODES, AlphaOptions, Strategy, grid
+from paint_core.alpha.options import MAX_LINES_ALPHA, MAX_MERGED_ALPHA, NODES, AlphaOptions, Strategy, grid
 from paint_core.alpha.paths import Path
 from paint_core.alpha.rules import AlphaChoice, Goal, choose_alpha, combined, exact_combined
 from paint_core.alpha.search import AlphaSearch, search_alpha
 
+WeightPath = Path
+"""The same, for those who import it beside pathlib's."""
+
 __all__ = [
     "MAX_LINES_ALPHA",
+    "MAX_MERGED_ALPHA",
     "NODES",
     "AlphaChoice",
     "AlphaOptions",
@@ -32,6 +36,7 @@ __all__ = [
     "Path",
     "PathEvaluator",
     "Strategy",
+    "WeightPath",
     "barycentric_weights",
     "choose_alpha",
     "combined",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.alpha.paths import Path
+from paint_core.arguments import require_device
 from paint_core.datasets import LabelledImages
 from paint_core.evaluation import Score, encode, score_features
 from paint_core.finetune_config import RunPrecision
@@ -65,7 +66,7 @@ class PathEvaluator:
         self.num_forwards = 0
         self.base, self.tasks, self.profile = base, tasks, path.profile
         self._on_point = on_point
-        self._device = torch.device(device)
+        self._device = require_device(device)
         self._precision = resolve_precision(precision, self._device)
         self._path = _on_device(path, self._device)
         self._points = {point.alpha: point for point in known if point.measured and point.profile == path.profile}

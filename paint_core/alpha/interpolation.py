@@ -34,7 +34,7 @@ BEND = 0.3
 """What interpolates best: mean 1 - cos to the true features 1.155e-5, against 1.259e-5 for 0 (decision 0010)."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureCurve:
     """The features of every image along a path, known at the nodes, interpolated between them.
 
@@ -59,6 +59,10 @@ class FeatureCurve:
     logit_bias: float = 0.0
     profile: str = "flat"
     bend: float = BEND
+
+    def __repr__(self) -> str:
+        images = {name: len(labels) for name, labels in self.labels.items()}
+        return f"FeatureCurve(profile={self.profile!r}, nodes={self.nodes}, images={images})"
 
     @classmethod
     def build(

@@ -7,23 +7,32 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from paint_core.errors import ConfigError
 from paint_core.finetune_config import RunPrecision
 
 Rule = Literal["combined", "floor"]
 Strategy = Literal["grid", "interpolated"]
-PathChoice = Literal["flat", "lines", "best"]
+PathChoice = Literal["flat", "lines", "lines_paper", "best"]
 
 NODES = (0.0, 0.15, 0.35, 0.55, 0.85, 1.0)
 """Near-Chebyshev nodes with both ends, as shares of max_alpha: five forwards when alpha 0 is known already."""
+
+MERGED_NODES = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
+"""The same for the longer path of a merge: as near to each other where the features change most."""
 
 STEPS: Mapping[Strategy, float] = {"grid": 0.05, "interpolated": 0.01}
 """Distances of the alphas if nobody says otherwise: those that the paper plots, and those that cost next to nothing."""
 
 MAX_LINES_ALPHA = 1.5
-"""Where the search along `lines` ends if nobody says otherwise: the profile shrinks the update, so more of it helps."""
+"""Where the search along a profile by depth ends by default: it shrinks the update, so more of it helps."""
+
+MAX_MERGED_ALPHA = 3.0
+"""Where the search along what `ties`, `tsv` or `iso` give ends if nobody says otherwise, as in the authors' code: the
+length of such a task vector is a matter of the method's, so that nothing stands for theta_1 at 1."""
+
+_COARSER_BEYOND_ONE = 2
 
 
 def grid(step: float = 0.05, max_alpha: float = 1.0) -> tuple[float, ...]:
@@ -56,9 +65,12 @@ class AlphaOptions:
             with no supported task more than `max_supported_drop` below zero-shot).
         max_supported_drop: for `floor`, in percentage points, >= 0: one number, or one for every supported task.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies what it chooses.
-        path: `flat`, `lines`, or `best`: both, and the better by the rule is kept.
+        path: a profile, or `best`: `flat` and `lines_paper`, and the better by the rule is kept.
         step: distance of the alphas to choose from, in (0, 1]; None means 0.05 for `grid`, 0.01 for `interpolated`.
-        max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for lines. Above 1 for lines only.
+        max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for profiles by depth, or `max_flat_alpha`
+            where that is larger. A flat path does not go beyond `max_flat_alpha`.
+        max_flat_alpha: where a flat path ends at the latest, >= 1: 1 is theta_1. `PatchPlan` sets it to
+            `MAX_MERGED_ALPHA` for the merging methods that have no theta_1; beyond 1 the step is twice as long then.
         nodes: for `interpolated`: where to evaluate, as shares of max_alpha from 0 to 1; None means `NODES`.
         tolerance_points: for `interpolated`: how far the prediction of what the rule maximises may be from the truth,
             in percentage points, before the choice is made again with the truth as another node. One image is always
@@ -73,6 +85,7 @@ class AlphaOptions:
     path: PathChoice = "flat"
     step: float | None = None
     max_alpha: float | None = None
+    max_flat_alpha: float = 1.0
     nodes: tuple[float, ...] | None = None
     tolerance_points: float = 0.5
     precision: RunPrecision = "fp32"
@@ -80,12 +93,17 @@ class AlphaOptions:
     def __post_init__(self) -> None:
         _require_one_of("rule", self.rule, ("combined", "floor"))
         _require_one_of("strategy", self.strategy, ("grid", "interpolated"))
-        _require_one_of("path", self.path, ("flat", "lines", "best"))
+        _require_one_of("path", self.path, get_args(PathChoice))
         _require_one_of("precision", self.precision, ("fp32", "bf16", "auto"))
         require_floor(self.rule, self.max_supported_drop)
         grid(self.spacing, 1.0 if self.max_alpha is None else self.max_alpha)
-        if self.max_alpha is not None and self.max_alpha > 1 and self.path == "flat":
-            raise ConfigError(f"max_alpha is {self.max_alpha}: above 1 it needs path 'lines' or 'best'")
+        if not 1 <= self.max_flat_alpha < math.inf:
+            raise ConfigError(f"max_flat_alpha is {self.max_flat_alpha}: choose a finite number >= 1")
+        if self.max_alpha is not None and self.max_alpha > self.max_flat_alpha and self.path == "flat":
+            raise ConfigError(
+                f"max_alpha is {self.max_alpha}: above {self.max_flat_alpha:g} it needs path 'lines', 'lines_paper' or "
+                "'best'"
+            )
         if not 0 <= self.tolerance_points < math.inf:
             raise ConfigError(f"tolerance_points is {self.tolerance_points}: choose a number of points >= 0")
         _require_nodes(self.nodes, self.strategy)
@@ -93,7 +111,7 @@ class AlphaOptions:
     @property
     def profiles(self) -> tuple[str, ...]:
         """The profiles to search along, in the order of preference among equals."""
-        return ("flat", "lines") if self.path == "best" else (self.path,)
+        return ("flat", "lines_paper") if self.path == "best" else (self.path,)
 
     @property
     def spacing(self) -> float:
@@ -101,14 +119,18 @@ class AlphaOptions:
         return STEPS[self.strategy] if self.step is None else self.step
 
     def max_alpha_of(self, profile: str) -> float:
-        """The largest alpha along a profile; flat never goes beyond theta_1."""
+        """The largest alpha along a profile; flat never goes beyond `max_flat_alpha`."""
         if profile == "flat":
-            return min(1.0, self.max_alpha or 1.0)
-        return self.max_alpha or MAX_LINES_ALPHA
+            return min(self.max_flat_alpha, self.max_alpha or self.max_flat_alpha)
+        return self.max_alpha or max(MAX_LINES_ALPHA, self.max_flat_alpha)
 
     def alphas(self, profile: str) -> tuple[float, ...]:
         """The alphas to choose from along a profile, rising from 0."""
-        return grid(self.spacing, self.max_alpha_of(profile))
+        end = self.max_alpha_of(profile)
+        if self.max_flat_alpha == 1 or end <= 1:
+            return grid(self.spacing, end)
+        beyond = grid(min(1.0, _COARSER_BEYOND_ONE * self.spacing), end - 1)[1:]
+        return (*grid(self.spacing), *(round(1 + alpha, 9) for alpha in beyond[:-1]), float(end))
 
     def node_alphas(self, profile: str) -> tuple[float, ...]:
         """The alphas to evaluate for the interpolation along a profile, rising from 0.
@@ -116,7 +138,7 @@ class AlphaOptions:
         They move to the nearest alphas of the grid, where a true value also serves the choice, unless the grid is so
         coarse that two would fall together.
         """
-        shares = self.nodes or NODES
+        shares = self.nodes or (NODES if self.max_flat_alpha == 1 else MERGED_NODES)
         exact = tuple(share * self.max_alpha_of(profile) for share in shares)
         candidates = self.alphas(profile)
         moved = tuple(min(candidates, key=lambda alpha: abs(alpha - node)) for node in exact)

@@ -11,7 +11,7 @@ from paint_core.errors import ConfigError
 from paint_core.weights import Term
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Path:
     """The weights `theta_base + sum of fixed + alpha * sum of moving`, as lists of terms.
 
@@ -29,6 +29,9 @@ class Path:
     def __post_init__(self) -> None:
         if not self.moving:
             raise ConfigError("a path without a moving term leads nowhere: give at least one")
+
+    def __repr__(self) -> str:
+        return f"Path(moving={list(self.moving)}, fixed={list(self.fixed)})"
 
     @classmethod
     def of(cls, task_vector: Mapping[str, Tensor]) -> Path:
@@ -58,7 +61,7 @@ class Path:
         """The same path with another profile of the moving terms; the fixed ones keep theirs.
 
         Args:
-            profile: one of `paint_core.profiles.PROFILES`. With `lines`, alpha 1 is not theta_1.
+            profile: one of `paint_core.profiles.PROFILES`. With one by depth, alpha 1 is not theta_1.
 
         Returns:
             A new path over the same tensors.

@@ -7,6 +7,7 @@ from fractions import Fraction
 from paint_core.alpha.curve import CurvePoint
 from paint_core.alpha.floor import Floor, exact_mean, limits
 from paint_core.alpha.options import Rule, require_floor
+from paint_core.arguments import require_names
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
 
@@ -21,11 +22,13 @@ class AlphaChoice:
         alpha: a number of the curve.
         combined: its combined accuracy, in [0, 1].
         reason: one sentence for a report.
+        is_last: whether it is the largest alpha of the curve, so that a better one may lie beyond.
     """
 
     alpha: float
     combined: float
     reason: str
+    is_last: bool = False
 
 
 def combined(point: CurvePoint, patching: Collection[str], supported: Collection[str]) -> float:
@@ -100,7 +103,10 @@ def choose_alpha(
         reason = f"{floor.reason(point)}; the patching mean is {100 * float(exact_mean(point, patching)):.2f} %"
     if ties > 1:
         reason += f"; the smallest of {ties} equal alphas"
-    return AlphaChoice(point.alpha, combined(point, patching, supported), reason)
+    is_last = point.alpha > 0 and point.alpha == max(each.alpha for each in curve)
+    if is_last:
+        reason += f"; it is the last alpha looked at, so a better one may lie beyond {point.alpha:g}"
+    return AlphaChoice(point.alpha, combined(point, patching, supported), reason, is_last)
 
 
 def _best(curve: Sequence[CurvePoint], values: Mapping[float, Fraction]) -> tuple[CurvePoint, int]:
@@ -180,5 +186,6 @@ def _combined_reason(value: float, supported: Collection[str]) -> str:
 
 
 def _require_patching(patching: Collection[str]) -> None:
+    require_names("patching", patching)
     if not patching:
         raise ConfigError("there is no patching task: name at least one")

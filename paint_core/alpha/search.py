@@ -15,12 +15,13 @@ from paint_core.alpha.options import AlphaOptions
 from paint_core.alpha.paths import Path
 from paint_core.alpha.rules import AlphaChoice, Goal
 from paint_core.alpha.strategies import interpolate, measure, measure_nodes
+from paint_core.arguments import require_names, require_type
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.models import BaseModel
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AlphaSearch:
     """The chosen alpha and everything that was seen on the way.
 
@@ -40,10 +41,14 @@ class AlphaSearch:
     num_forwards: int
     interpolants: Mapping[str, FeatureCurve] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        sizes = {profile: len(curve) for profile, curve in self.curves.items()}
+        return f"AlphaSearch(alpha={self.choice.alpha:g}, profile={self.profile!r}, points={sizes})"
+
 
 def search_alpha(
     base: BaseModel,
-    path: Path,
+    path: Path | Mapping[str, Tensor],
     tasks: Mapping[str, EvaluationTask],
     patching: Collection[str],
     supported: Collection[str],
@@ -62,7 +67,8 @@ def search_alpha(
 
     Args:
         base: theta_0; not changed.
-        path: which terms alpha moves; their profile is replaced by the options'.
+        path: which terms alpha moves; their profile is replaced by the options'. A bare task vector means the path
+            along it.
         tasks: name to (head [C, D], validation split), for every patching and supported task.
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse.
@@ -78,11 +84,17 @@ def search_alpha(
         The choice and the curves.
 
     Raises:
+        ArgumentError: an argument is of another type.
         ConfigError: a name has no task, or the rule cannot be applied to these.
         NoAcceptableAlphaError: no alpha above 0 meets the floor on any path; carries all curves.
         WeightsMismatchError: a term does not belong to the base.
-        ProfileError: the tower has no depth that `lines` knows.
+        ProfileError: the tower has no depth that a profile other than `flat` knows.
     """
+    require_type("base", base, BaseModel, "pass the model that load_base gives")
+    require_type("options", options, AlphaOptions, "pass AlphaOptions()")
+    path = path if isinstance(path, Path) else Path.of(path)
+    require_names("patching", patching)
+    require_names("supported", supported)
     _require_tasks(tasks, [*patching, *supported])
     goal = Goal(tuple(patching), tuple(supported), options.rule, options.max_supported_drop, reference)
     goal.require_usable()

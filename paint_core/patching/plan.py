@@ -1,10 +1,10 @@
 """How to patch: method and settings, and which of them go together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from paint_core.alpha import AlphaOptions
+from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
 from paint_core.datasets import Task
 from paint_core.errors import ConfigError, EmptySplitError
 from paint_core.finetune_config import FinetuneConfig
@@ -17,6 +17,9 @@ Coefficients = Literal["scalar", "per_task"]
 _METHODS = ("single", "joint", "sequential", "parallel")
 _MERGES = ("average", "task_arithmetic", "ties", "tsv", "iso")
 _SEPARATE = ("average", "task_arithmetic")
+RESCALED = ("ties", "tsv", "iso")
+"""Merges whose result has a length of its own: the best alpha may lie well above 1."""
+
 _MAX_FOLDS = 10
 
 
@@ -28,7 +31,7 @@ class PatchPlan:
         method: `single`; or for several tasks `joint` (their data merged), `sequential` (one after the other, each on
             top of the patches before it) or `parallel` (each from the base, then added).
         finetune: how to fine-tune; the same for every task.
-        alpha: how to choose alpha.
+        alpha: how to choose alpha; with a merge of `RESCALED` its flat path goes to `MAX_MERGED_ALPHA`.
         sampling: for `joint`: tasks in a batch by their sizes, or each equally often.
         merge: for `parallel`: how the task vectors make the direction along which alpha moves.
         coefficients: for `parallel`: one `scalar` alpha, or one coefficient `per_task` by black-box search.
@@ -52,6 +55,8 @@ class PatchPlan:
             raise ConfigError(f"sampling {self.sampling!r} mixes tasks in a batch: use it with method 'joint'")
         if self.merge != "average" and self.method != "parallel":
             raise ConfigError(f"merge {self.merge!r} needs several task vectors: use it with method 'parallel'")
+        if self.merge in RESCALED and self.alpha.max_flat_alpha == 1:
+            object.__setattr__(self, "alpha", replace(self.alpha, max_flat_alpha=MAX_MERGED_ALPHA))
         if self.folds is not None:
             self._require_folds_fit(self.folds)
         if self.coefficients == "per_task":

@@ -107,6 +107,31 @@ def test_limits_that_name_other_tasks_are_refused(world: World) -> None:
     check_problem(reselect(world, patched, rule="floor", max_supported_drop=limits), 422, "config_invalid")
 
 
+def test_a_merge_may_be_chosen_again_as_far_as_its_curve_was_measured(world: World) -> None:
+    merged = [(0.0, 10, 90), (1.0, 60, 90), (1.8, 90, 88), (3.0, 40, 50)]
+    patched = add_patch(world, curves={"flat": merged})
+    assert chosen(reselect(world, patched, rule="combined")) == (1.8, "flat")
+    assert chosen(reselect(world, patched, alpha=2.4)) == (2.4, "flat")
+    old = add_patch(world, curves={"flat": merged[:2]})
+    assert "fine-tuned" in check_problem(reselect(world, old, alpha=1.2), 422, "alpha_out_of_range")["detail"]
+    assert "beyond" in reselect(world, old, rule="combined").json()["reason"]
+
+
+def test_both_profiles_by_depth_keep_their_own_meaning_in_a_version(world: World) -> None:
+    patched = add_patch(world)
+    for profile in ("lines", "lines_paper"):
+        found = reselect(world, patched, alpha=0.5, profile=profile)
+        assert terms_of(found) == [(patched.vectors[0], 0.5, profile)]
+        assert found.json()["validation"] is None
+
+
+def test_the_mean_of_folds_is_chosen_on_exactly(world: World) -> None:
+    """53/3 of 24 images is no number of images: JSON has it as a float, and a floor at its edge is still met."""
+    patched = add_patch(world, curves={"flat": [(0.0, 10, 90), (0.5, 50, 265 / 3), (1.0, 90, 88)]})
+    limit = 100 * (90 - 265 / 3) / 100
+    assert chosen(reselect(world, patched, rule="floor", max_supported_drop=round(limit + 1e-9, 6))) == (0.5, "flat")
+
+
 LINES = [(0.0, 10, 90), (0.5, 40, 90), (1.5, 97, 88)]
 
 

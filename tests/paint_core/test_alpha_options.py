@@ -45,6 +45,8 @@ def test_an_end_that_makes_no_grid_is_refused(end: float) -> None:
         ({"step": 0.0}, "step"),
         ({"max_alpha": 1.2}, "lines"),
         ({"max_alpha": 0.0, "path": "lines"}, "alpha"),
+        ({"max_flat_alpha": 0.5}, "max_flat_alpha"),
+        ({"max_flat_alpha": 3.0, "max_alpha": 3.5}, "max_alpha"),
         ({"nodes": (0.0, 0.5, 1.0)}, "interpolated"),
         ({"nodes": (0.0, 0.5), "strategy": "interpolated"}, "nodes"),
         ({"nodes": (0.0, 0.5, 0.5, 1.0), "strategy": "interpolated"}, "nodes"),
@@ -59,11 +61,24 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(wrong: dict[str, Any],
 
 def test_the_lines_path_goes_further_than_the_flat_one() -> None:
     best = AlphaOptions(path="best")
-    assert best.profiles == ("flat", "lines")
-    assert (best.alphas("flat")[-1], best.alphas("lines")[-1]) == (1.0, 1.5)
+    assert best.profiles == ("flat", "lines_paper")
+    assert (best.alphas("flat")[-1], best.alphas("lines_paper")[-1]) == (1.0, 1.5)
     further = AlphaOptions(path="best", max_alpha=2.0)
-    assert (further.alphas("flat")[-1], further.alphas("lines")[-1]) == (1.0, 2.0)
+    assert (further.alphas("flat")[-1], further.alphas("lines_paper")[-1]) == (1.0, 2.0)
     assert AlphaOptions(max_alpha=0.5).alphas("flat") == grid(0.05, 0.5)
+
+
+def test_what_a_merge_gives_is_searched_to_three_in_longer_steps_beyond_one() -> None:
+    merged = AlphaOptions(path="best", max_flat_alpha=3.0)
+    for profile in merged.profiles:
+        alphas = merged.alphas(profile)
+        assert alphas[:21] == grid()
+        assert alphas[21:] == pytest.approx([1 + index / 10 for index in range(1, 21)])
+        assert alphas[-1] == 3.0
+    assert AlphaOptions(max_alpha=2.0, max_flat_alpha=3.0).alphas("flat")[-1] == 2.0
+    assert AlphaOptions(step=0.75, max_alpha=1.5, max_flat_alpha=3.0).alphas("flat") == (0.0, 0.75, 1.0, 1.5)
+    nodes = AlphaOptions(strategy="interpolated", max_flat_alpha=3.0).node_alphas("flat")
+    assert nodes == pytest.approx((0.0, 0.15, 0.45, 0.9, 1.5, 2.25, 3.0), abs=0.011)
 
 
 @given(st.floats(0.01, 0.5), st.sampled_from(["flat", "lines"]))

@@ -48,6 +48,18 @@ def test_the_best_combined_accuracy_wins() -> None:
     assert "75.00 %" in choice.reason
 
 
+def test_a_choice_at_the_end_of_the_curve_says_that_a_better_one_may_lie_beyond() -> None:
+    rising = [point(0.0, new=10, old=80), point(0.5, new=50, old=80), point(1.0, new=90, old=80)]
+    for rule, drop in (("combined", None), ("floor", 5.0)):
+        last = choose_alpha(rising, ["new"], ["old"], rule, drop)  # type: ignore[arg-type]
+        assert (last.alpha, last.is_last) == (1.0, True)
+        assert "the last alpha looked at, so a better one may lie beyond 1" in last.reason
+        inner = choose_alpha([*rising, point(1.5, new=20, old=80)], ["new"], ["old"], rule, drop)  # type: ignore[arg-type]
+        assert (inner.alpha, inner.is_last) == (1.0, False)
+        assert "beyond" not in inner.reason
+    assert not choose_alpha([point(0.0, new=10)], ["new"], []).is_last
+
+
 def test_among_equals_the_smaller_alpha_wins_in_any_order() -> None:
     curve = [
         point(0.8, new=70, old=60),

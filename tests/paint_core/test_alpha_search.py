@@ -137,15 +137,15 @@ def test_known_points_and_the_baseline_save_forwards(
 
 
 def test_the_best_path_is_the_better_of_both_and_shares_the_start(search: Callable[..., AlphaSearch]) -> None:
-    flat, lines = search(AlphaOptions(path="flat")), search(AlphaOptions(path="lines"))
+    flat, lines = search(AlphaOptions(path="flat")), search(AlphaOptions(path="lines_paper"))
     seen: list[CurvePoint] = []
     best = search(AlphaOptions(path="best"), on_point=seen.append)
-    assert best.curves == {"flat": flat.curve, "lines": lines.curve}
+    assert best.curves == {"flat": flat.curve, "lines_paper": lines.curve}
     winner = lines if lines.choice.combined > flat.choice.combined else flat
     assert (best.profile, best.choice, best.curve) == (winner.profile, winner.choice, winner.curve)
     assert best.num_forwards == flat.num_forwards + lines.num_forwards == 20 + 30
     assert [point.profile for point in seen if point.alpha == 0] == ["flat"]
-    assert {point.profile for point in seen} == {"flat", "lines"}
+    assert {point.profile for point in seen} == {"flat", "lines_paper"}
     assert search(AlphaOptions(path="best"), known=seen).num_forwards == 0
 
 
@@ -173,25 +173,25 @@ def test_no_acceptable_alpha_on_any_path_carries_the_curves_of_all(
     search: Callable[..., AlphaSearch], strategy: Any
 ) -> None:
     options = AlphaOptions(rule="floor", max_supported_drop=0.0, path="best", strategy=strategy, step=0.5)
-    with pytest.raises(NoAcceptableAlphaError, match=r"flat: .* lines: ") as caught:
+    with pytest.raises(NoAcceptableAlphaError, match=r"flat: .* lines_paper: ") as caught:
         search(options)
     assert [(point.profile, point.alpha) for point in caught.value.curve] == [
         *(("flat", alpha) for alpha in grid(0.5)),
-        *(("lines", alpha) for alpha in grid(0.5, 1.5)),
+        *(("lines_paper", alpha) for alpha in grid(0.5, 1.5)),
     ]
 
 
 def test_a_path_without_an_acceptable_alpha_leaves_the_choice_to_the_other(search: Callable[..., AlphaSearch]) -> None:
     flat, lines = (
         [point.scores["mastered"] for point in search(AlphaOptions(path=path, step=0.1)).curve]
-        for path in ("flat", "lines")
+        for path in ("flat", "lines_paper")
     )
     assert lines[1].correct > flat[1].correct, "the fixture should be hurt less by lines"
     drop = 100 * (60 - lines[1].correct) / 60 + 0.01
     options = AlphaOptions(rule="floor", max_supported_drop=drop, path="best", step=0.1)
     found = search(options)
-    assert found.profile == "lines"
-    assert set(found.curves) == {"flat", "lines"}
+    assert found.profile == "lines_paper"
+    assert set(found.curves) == {"flat", "lines_paper"}
 
 
 def test_a_name_without_images_or_an_impossible_floor_is_refused_before_anything_is_evaluated(

@@ -172,6 +172,20 @@ def test_a_merge_leaves_one_task_vector_that_is_not_the_average(
     assert set(result.specialised) == {"colours", "animals"}
 
 
+@pytest.mark.parametrize("method", ["ties", "tsv", "iso"])
+def test_the_direction_of_a_merge_is_searched_beyond_one(method: str) -> None:
+    plan = PatchPlan("parallel", CONFIG, merge=method)  # type: ignore[arg-type]
+    assert plan.alpha.alphas("flat")[-1] == 3.0
+    shorter = PatchPlan("parallel", CONFIG, AlphaOptions(max_alpha=2.0, max_flat_alpha=3.0), merge=method)  # type: ignore[arg-type]
+    assert shorter.alpha.alphas("flat")[-1] == 2.0
+    for other in ("average", "task_arithmetic"):
+        assert PatchPlan("parallel", CONFIG, merge=other).alpha.alphas("flat")[-1] == 1.0  # type: ignore[arg-type]
+
+
+def test_a_sequential_patch_says_that_nobody_fine_tuned_its_full_end(sequential: PatchResult) -> None:
+    assert any("nobody has fine-tuned" in note for note in sequential.notes)
+
+
 def test_coefficients_per_task_are_found_beside_the_scalar_and_never_worse(
     tiny_base: BaseModel, tasks: tuple[Task, Task]
 ) -> None:

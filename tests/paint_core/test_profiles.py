@@ -95,6 +95,37 @@ def test_the_depth_of_a_parameter_is_where_it_acts(tower: str, name: str, depth:
     assert depth_factors(names_of(TOWERS[tower][0]), "lines")[name] == pytest.approx(depth)
 
 
+def published(name: str, a: float, b: float, num_blocks: int) -> float:
+    """The coefficient that the authors' code gives a tensor of a ViT (wang-kee/LiNeS, src/eval/eval.py)."""
+    if "transformer.resblocks." not in name:
+        return a
+    return a + b * int(name.split(".")[2]) / (num_blocks - 1)
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.0, 1.0), (0.0, 0.6), (0.3, 0.7), (1.0, 0.0)])
+def test_lines_as_published_is_a_sum_of_flat_and_lines_paper(a: float, b: float) -> None:
+    names = names_of(vit(3))
+    flat, steep = depth_factors(names, "flat"), depth_factors(names, "lines_paper")
+    for name in names:
+        assert a * flat[name] + b * steep[name] == pytest.approx(published(name, a, b, 3))
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_lines_paper_rises_from_the_first_block_to_the_last_and_leaves_the_rest(tower: str) -> None:
+    vision, num_blocks = TOWERS[tower]
+    names = names_of(vision)
+    factors, blocks = depth_factors(names, "lines_paper"), block_of(names)
+    steps = dict.fromkeys((blocks[name], factors[name]) for name in blocks)
+    rising = [(f"block {index + 1}", index / (num_blocks - 1)) for index in range(num_blocks)]
+    assert list(steps) == [("stem", 0.0), *rising, ("final", 0.0)]
+
+
+def test_the_only_block_of_a_tower_moves_fully() -> None:
+    factors = depth_factors(names_of(vit(1)), "lines_paper")
+    assert {factor for name, factor in factors.items() if "resblocks" in name} == {1.0}
+    assert {factor for name, factor in factors.items() if "resblocks" not in name} == {0.0}
+
+
 def test_without_the_layers_after_the_blocks_the_last_block_is_not_taken_for_them() -> None:
     names = [name for name in names_of(vit(3)) if name.startswith("transformer")]
     assert max(depth_factors(names, "lines").values()) == 3 / 4
@@ -113,8 +144,9 @@ def test_the_order_of_the_names_does_not_matter() -> None:
 )
 def test_lines_is_refused_for_other_towers_but_flat_is_not(vision: dict[str, object]) -> None:
     names = names_of(vision)
-    with pytest.raises(ProfileError, match=names[0]):
-        depth_factors(names, "lines")
+    for profile in ("lines", "lines_paper"):
+        with pytest.raises(ProfileError, match=names[0]):
+            depth_factors(names, profile)
     assert set(depth_factors(names, "flat").values()) == {1.0}
     assert len(set(block_of(names).values())) > 1
 

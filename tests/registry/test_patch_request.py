@@ -137,6 +137,7 @@ WRONG_COMBINATIONS = [
     ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": -1}}, "greater than or equal to 0"),
     ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": 101}}, "less than or equal to 100"),
     ({"alpha": {"max_alpha": 1.5}}, "max_alpha belongs to path lines or best"),
+    ({"method": "parallel", "tasks": SEVERAL, "alpha": {"max_alpha": 2}}, "max_alpha belongs to path lines or best"),
     ({"alpha": {"path": "lines", "max_alpha": 0.5}}, "greater than or equal to 1"),
     ({"alpha": {"path": "lines", "max_alpha": 3.5}}, "less than or equal to 3"),
     ({"alpha": {"tolerance_points": 1}}, "tolerance_points belongs to strategy interpolated"),
@@ -159,6 +160,12 @@ def test_a_wrong_combination_is_refused_with_the_reason(change: dict[str, Any], 
     with pytest.raises(ValidationError) as refused:
         ask(**change)
     assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize("merge", ["ties", "tsv", "iso"])
+def test_a_merge_that_has_no_fine_tuned_weights_may_be_searched_beyond_one(merge: str) -> None:
+    request = ask(method="parallel", tasks=SEVERAL, merge=merge, alpha={"max_alpha": 2.5})
+    assert request.alpha.max_alpha == 2.5
 
 
 def test_parts_of_a_batch_are_left_to_the_base_where_no_batch_size_is_given() -> None:

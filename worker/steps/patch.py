@@ -6,10 +6,11 @@ ended, finds their task vectors in its journal, and joins them.
 
 from __future__ import annotations
 
-from paint_core.alpha import AlphaOptions
+from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
 from paint_core.feature_cache import FolderFeatureCache
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.patching import PatchPlan, run_patch
+from paint_core.patching.plan import RESCALED
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
 from worker.progress import ProgressMeter
@@ -102,6 +103,7 @@ def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
         path=alpha.path,
         step=alpha.grid_step,
         max_alpha=alpha.max_alpha,
+        max_flat_alpha=MAX_MERGED_ALPHA if request.merge in RESCALED else 1.0,
         tolerance_points=tolerance,
         precision=alpha.precision,
     )

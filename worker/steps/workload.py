@@ -90,5 +90,6 @@ def _images(scores: Mapping[str, Score]) -> float:
 
 
 def _num_forwards(options: AlphaOptions) -> float:
-    num_paths = 2 if options.path == "best" else 1
-    return num_paths * (_INTERPOLATED_FORWARDS if options.strategy == "interpolated" else 1 / options.spacing + 1)
+    if options.strategy == "interpolated":
+        return len(options.profiles) * _INTERPOLATED_FORWARDS
+    return sum(len(options.alphas(profile)) for profile in options.profiles)
