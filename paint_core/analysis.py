@@ -3,12 +3,13 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from paint_core.alpha import CurvePoint, combined
 from paint_core.errors import ConfigError
 from paint_core.evaluation import Score
-from paint_core.statistics import Difference, mcnemar, wilson_interval
+from paint_core.statistics import Difference, adjusted_p_values, mcnemar, paired_difference, wilson_interval
 from paint_core.weights import Term, block_cosines, block_norms, combine, cosine, mix, relative_norm
 
 
@@ -24,6 +25,8 @@ class ClassChange:
         before_interval: of the accuracy before, Wilson at 95 %, within [0, 1].
         after_interval: of the accuracy after.
         difference: of the accuracies, after minus before, on the same images.
+        adjusted_p_value: the difference's p-value, corrected for the number of classes; of hundreds of classes some
+            p-values and intervals look like a change by chance alone.
     """
 
     classname: str
@@ -33,6 +36,7 @@ class ClassChange:
     before_interval: tuple[float, float]
     after_interval: tuple[float, float]
     difference: Difference
+    adjusted_p_value: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class TaskChange:
     Attributes:
         difference: of the accuracies, patched minus zero-shot, on the same images; forgetting if it is negative on a
             supported task.
-        classes: the same class by class, in the order of the classnames.
+        classes: the same class by class, the surest changes first.
     """
 
     difference: Difference
@@ -87,12 +91,25 @@ def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Seq
         classnames: C names.
 
     Returns:
-        One row per class that has images, in the order of `classnames`.
+        One row per class that has images, by rising corrected p-value; classes of equal ones in the order of
+        `classnames`.
     """
-    rows = (
-        _class_change(name, labels == index, before == labels, after == labels) for index, name in enumerate(classnames)
+    right_before, right_after = before == labels, after == labels
+    counted = zip(
+        *(
+            torch.bincount(labels[chosen], minlength=len(classnames)).tolist()
+            for chosen in (slice(None), right_before, right_after, right_after & ~right_before)
+        ),
+        strict=True,
     )
-    return tuple(row for row in rows if row is not None)
+    rows = [(name, counts) for name, counts in zip(classnames, counted, strict=True) if counts[0]]
+    differences = [_difference(*counts) for _, counts in rows]
+    adjusted = adjusted_p_values([each.p_value for each in differences])
+    table = [
+        ClassChange(name, *counts[:3], *_intervals(*counts[:3]), difference, p_value)
+        for (name, counts), difference, p_value in zip(rows, differences, adjusted, strict=True)
+    ]
+    return tuple(sorted(table, key=lambda row: (row.adjusted_p_value, row.difference.p_value)))
 
 
 def task_change(labels: Tensor, before: Tensor, after: Tensor, classnames: Sequence[str]) -> TaskChange:
@@ -114,9 +131,10 @@ def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], 
     """The accuracy distance to optimal, in points (PAINT, section 4): what one common alpha costs.
 
     The mean of the best supported and the best patching accuracy, each at its own alpha, less the best combined one.
+    Points that were only predicted do not count: each may be off by about as much as the distance.
 
     Args:
-        curve: scores at many alphas.
+        curve: scores at many alphas; at least one of them measured.
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse.
 
@@ -128,6 +146,9 @@ def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], 
     """
     if not curve:
         raise ConfigError("the alpha curve is empty: evaluate at least one alpha")
+    curve = [point for point in curve if point.measured]
+    if not curve:
+        raise ConfigError("the alpha curve is only predicted: evaluate at least one alpha")
     groups = [names for names in (patching, supported) if names]
     apart = sum(max(combined(point, names, ()) for point in curve) for names in groups) / len(groups)
     return 100 * (apart - max(combined(point, patching, supported) for point in curve))
@@ -171,18 +192,9 @@ def measure_update(theta_0: Mapping[str, Tensor], terms: Sequence[Term]) -> Upda
     return Update(cosine(theta_0, moved), relative_norm(tau, theta_0), blocks)
 
 
-def _class_change(name: str, own: Tensor, before: Tensor, after: Tensor) -> ClassChange | None:
-    total = int(own.sum())
-    if total == 0:
-        return None
-    right_before, right_after = before[own], after[own]
-    counts = int(right_before.sum()), int(right_after.sum())
-    return ClassChange(
-        classname=name,
-        total=total,
-        before=counts[0],
-        after=counts[1],
-        before_interval=wilson_interval(counts[0], total),
-        after_interval=wilson_interval(counts[1], total),
-        difference=mcnemar(right_before, right_after),
-    )
+def _difference(total: int, before: int, after: int, gained: int) -> Difference:
+    return paired_difference(gained, gained - (after - before), total)
+
+
+def _intervals(total: int, before: int, after: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    return wilson_interval(before, total), wilson_interval(after, total)

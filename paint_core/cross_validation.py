@@ -1,10 +1,12 @@
 """Choosing alpha on small data: every labelled image is validation once (k-fold, Stone 1974).
 
-The counts of all folds are summed at each alpha, so the choice rests on all images instead of on a tenth of them.
+The counts of all folds are summed at each alpha, so the choice rests on all images instead of on a tenth of them. The
+images of a supported task are the same in every fold: theirs are means over the folds' models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -103,21 +105,53 @@ def sum_scores(scores: Sequence[Score]) -> Score:
     )
 
 
-def sum_curves(curves: Sequence[Sequence[CurvePoint]]) -> list[CurvePoint]:
-    """One curve whose scores are the sums over curves, at the alphas that all of them have.
+def mean_scores(scores: Sequence[Score]) -> Score:
+    """The mean score of several models on the same images: these count once, as evidence and in `total`.
+
+    Args:
+        scores: at least one, all of the same images.
+
+    Returns:
+        The mean; `correct` is a fraction if the models disagree.
+
+    Raises:
+        ConfigError: the scores are of different numbers of images.
+    """
+    count, totals = len(scores), {score.total for score in scores}
+    if len(totals) != 1:
+        raise ConfigError(f"scores of {sorted(totals)} images have no mean: judge all models on the same images")
+    return Score(
+        correct=_plain(Fraction(sum(score.correct for score in scores)) / count),
+        total=totals.pop(),
+        loss=sum(score.loss for score in scores) / count,
+        ece=sum(score.ece for score in scores) / count,
+        correct_top5=_plain(Fraction(sum(score.correct_top5 for score in scores)) / count),
+    )
+
+
+def sum_curves(curves: Sequence[Sequence[CurvePoint]], repeated: Collection[str] = ()) -> list[CurvePoint]:
+    """One curve whose scores are those over all curves together, at the alphas that all of them have.
 
     Args:
         curves: at least one, each with the same tasks.
+        repeated: names of the tasks that every curve judges on the same images: their scores are means, not sums.
 
     Returns:
         Points in rising order of alpha; one is measured if it is in every curve.
     """
     by_alpha = [{point.alpha: point for point in curve} for curve in curves]
     common = sorted(set.intersection(*(set(points) for points in by_alpha)))
-    return [_sum_points([points[alpha] for points in by_alpha]) for alpha in common]
+    return [_sum_points([points[alpha] for points in by_alpha], repeated) for alpha in common]
 
 
-def _sum_points(points: Sequence[CurvePoint]) -> CurvePoint:
-    scores = {name: sum_scores([point.scores[name] for point in points]) for name in points[0].scores}
+def _plain(number: Fraction) -> int | Fraction:
+    return int(number) if number.denominator == 1 else number
+
+
+def _sum_points(points: Sequence[CurvePoint], repeated: Collection[str]) -> CurvePoint:
+    scores = {
+        name: (mean_scores if name in repeated else sum_scores)([point.scores[name] for point in points])
+        for name in points[0].scores
+    }
     measured = all(point.measured for point in points)
     return CurvePoint(points[0].alpha, scores, measured=measured, profile=points[0].profile)

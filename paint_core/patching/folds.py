@@ -18,15 +18,15 @@ Train = Callable[[str, Sequence[Task]], TaskVector]
 def search_over_folds(context: PatchContext, train: Train) -> AlphaSearch:
     """The alpha that is best over all folds together.
 
-    A supported task is evaluated on its whole validation split in every fold, so its counts are k times as large; its
-    accuracy is the mean over the folds' models.
+    A supported task is evaluated on its whole validation split in every fold: its score is the mean over the folds'
+    models, of as many images as the split has.
 
     Args:
         context: the run; its plan has folds.
         train: makes a fold's task vector.
 
     Returns:
-        The search; its curves are sums over the folds, and the chosen point was measured in each.
+        The search; its curves are over all folds, and the chosen point was measured in each.
 
     Raises:
         ConfigError: a task has fewer images than there are folds.
@@ -41,7 +41,8 @@ def search_over_folds(context: PatchContext, train: Train) -> AlphaSearch:
     ]
     while True:
         curves = {
-            profile: sum_curves([fold.curves[profile] for fold in folds]) for profile in context.plan.alpha.profiles
+            profile: sum_curves([fold.curves[profile] for fold in folds], context.goal.supported)
+            for profile in context.plan.alpha.profiles
         }
         wanted = [context.goal.wanted(curve) for curve in curves.values()]
         guessed = next((point for point in wanted if not point.measured), None)

@@ -18,10 +18,15 @@ Train = Callable[[str, Sequence[Task]], TaskVector]
 _FOLD_NOTES = (
     "alpha was chosen by cross-validation over training and validation images together; the patch was then fine-tuned "
     "on all of them",
-    "validation accuracies are sums over the folds: each image is judged by a model that was not trained on it; they "
-    "describe the procedure, not this patch, and at the chosen alpha they are a little too good, because alpha was "
-    "chosen on them",
+    "validation accuracies are over all folds: each image of a patching task is judged by a model that was not trained "
+    "on it, and the supported tasks' are means over the folds' models; they describe the procedure, not this patch, "
+    "and at the chosen alpha they are a little too good, because alpha was chosen on them",
     "this patch has seen its validation images: only the accuracies on test splits are honest for it",
+)
+
+_FOLD_FLOOR_NOTE = (
+    "the allowed drops of the supported tasks hold for the mean over the folds' models, not for this patch, which was "
+    "not measured on validation images: only the test splits say what it drops"
 )
 
 
@@ -47,5 +52,7 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
         search = search_over_folds(context, train)
         everything = [replace(task, train=labelled_images(task)) for task in context.tasks]
         vectors, moving, notes = {"all": train("all", everything)}, (NamedTerm("all", 1.0),), _FOLD_NOTES
+        if context.plan.alpha.rule == "floor":
+            notes += (_FOLD_FLOOR_NOTE,)
     stage = StageResult(key, search, names, supported, moving)
     return Outcome(vectors, stage.chosen, moving, (stage,), notes=notes)

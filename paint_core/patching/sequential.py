@@ -11,6 +11,11 @@ from paint_core.patching.outcome import Outcome, StageResult
 from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
+_FULL_NOTE = (
+    "`fine_tuned` is every task's update in full on top of the others: the later ones were trained from partly patched "
+    "weights, so nobody has fine-tuned such a model, and it is not the paper's baseline of fine-tuning in a chain"
+)
+
 
 def patch_sequential(context: PatchContext) -> Outcome:
     """The patch of the tasks in the order given: one term each, measured from the mix before it.
@@ -34,7 +39,7 @@ def patch_sequential(context: PatchContext) -> Outcome:
         stages.append(stage)
         terms += stage.chosen
     full = tuple(NamedTerm(term.key, 1.0, builds_on=term.builds_on) for term in terms)
-    return Outcome(vectors, terms, full, tuple(stages))
+    return Outcome(vectors, terms, full, tuple(stages), notes=(_FULL_NOTE,))
 
 
 def _stage(

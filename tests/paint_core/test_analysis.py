@@ -1,3 +1,6 @@
+import dataclasses
+import time
+
 import pytest
 import torch
 from hypothesis import given
@@ -37,20 +40,65 @@ def test_the_table_of_classes_adds_up_to_the_task(rows: torch.Tensor) -> None:
     assert sum(row.total for row in change.classes) == len(labels)
     assert sum(row.before for row in change.classes) == int((before == labels).sum())
     assert sum(row.after for row in change.classes) == int((after == labels).sum())
-    assert [row.classname for row in change.classes] == [NAMES[label] for label in sorted(set(labels.tolist()))]
+    assert sorted(row.classname for row in change.classes) == [NAMES[label] for label in sorted(set(labels.tolist()))]
+    corrected = [row.adjusted_p_value for row in change.classes]
+    assert corrected == sorted(corrected)
+    assert all(row.adjusted_p_value >= row.difference.p_value for row in change.classes)
+    for row in change.classes:
+        own = labels == NAMES.index(row.classname)
+        assert row.difference == mcnemar((before == labels)[own], (after == labels)[own])
 
 
 def test_a_row_tells_what_one_class_gained_and_how_sure_it_is() -> None:
     labels = torch.tensor([0] * 10 + [2] * 10)
     before = torch.tensor([1] * 8 + [0] * 2 + [2] * 10)
     after = torch.tensor([0] * 10 + [1] * 3 + [2] * 7)
-    first, third = class_changes(labels, before, after, NAMES)
+    first, third = class_changes(labels, before, after, NAMES)  # the surer change first
+    assert (first.adjusted_p_value, third.adjusted_p_value) == pytest.approx((2 * 2 / 2**8, 0.25))
     assert (first.classname, first.total, first.before, first.after) == ("a", 10, 2, 10)
     assert (first.before_interval, first.after_interval) == (wilson_interval(2, 10), wilson_interval(10, 10))
     assert first.difference.points == pytest.approx(80)
     assert first.difference.p_value == pytest.approx(2 / 2**8)
     assert (third.classname, third.before, third.after) == ("c", 10, 7)
     assert third.difference.points == pytest.approx(-30)
+
+
+def test_of_a_hundred_classes_that_only_flicker_hardly_any_report_calls_one_changed() -> None:
+    source = torch.Generator().manual_seed(0)
+    labels = torch.arange(100).repeat_interleave(10)
+    num_alarms = 0
+    for _ in range(10):
+        answers = [torch.where(torch.rand(1000, generator=source) < 0.15, (labels + 1) % 100, labels) for _ in range(2)]
+        table = class_changes(labels, *answers, [str(name) for name in range(100)])
+        num_alarms += table[0].adjusted_p_value < 0.05
+    assert num_alarms <= 1
+
+
+def test_the_surest_change_comes_first() -> None:
+    labels = torch.arange(3).repeat_interleave(20)
+    after = labels.clone()
+    after[40:] = 0  # the last class is lost
+    table = class_changes(labels, labels, after, NAMES[:3])
+    assert [row.classname for row in table] == ["c", "a", "b"]
+    assert table[0].adjusted_p_value == pytest.approx(3 * 2 / 2**20)
+
+
+def test_a_table_of_a_thousand_classes_and_fifty_thousand_images_takes_seconds() -> None:
+    labels = torch.arange(1000).repeat(50)
+    source = torch.Generator().manual_seed(0)
+    after = torch.where(torch.rand(50_000, generator=source) < 0.2, (labels + 1) % 1000, labels)
+    start = time.process_time()
+    change = task_change(labels, labels, after, [str(name) for name in range(1000)])
+    assert time.process_time() - start < 10
+    assert len(change.classes) == 1000
+
+
+def test_predicted_points_have_no_part_in_the_distance_to_optimal() -> None:
+    curve = [point(0.0, new=10, old=80), point(0.5, new=70, old=60)]
+    predicted = dataclasses.replace(point(1.0, new=100, old=100), measured=False)
+    assert distance_to_optimal([*curve, predicted], ["new"], ["old"]) == distance_to_optimal(curve, ["new"], ["old"])
+    with pytest.raises(ConfigError, match="only predicted"):
+        distance_to_optimal([predicted], ["new"], ["old"])
 
 
 def test_the_distance_to_optimal_is_what_one_common_alpha_costs() -> None:

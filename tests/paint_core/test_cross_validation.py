@@ -1,13 +1,23 @@
+from fractions import Fraction
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.alpha import CurvePoint
-from paint_core.cross_validation import fold_tasks, labelled_images, stratified_folds, sum_curves, sum_scores
+from paint_core.cross_validation import (
+    fold_tasks,
+    labelled_images,
+    mean_scores,
+    stratified_folds,
+    sum_curves,
+    sum_scores,
+)
 from paint_core.errors import ConfigError
 from paint_core.evaluation import Score
 from paint_core.models import BaseModel
+from paint_core.statistics import wilson_interval
 from tests.paint_core import tiny
 
 LABELS = st.lists(st.integers(0, 4), min_size=10, max_size=60).map(torch.tensor)
@@ -64,6 +74,16 @@ def test_summed_scores_are_those_of_all_images_together() -> None:
     assert (whole.correct, whole.total, whole.correct_top5) == (6, 8, 8)
     assert whole.loss == pytest.approx((2 * 3.0 + 6 * 1.0) / 8)
     assert whole.ece == pytest.approx(0.1)
+
+
+def test_the_mean_of_scores_on_the_same_images_counts_each_image_once_and_stays_exact() -> None:
+    mean = mean_scores([score(17, 24, 3.0), score(18, 24, 1.0), score(18, 24, 2.0)])
+    assert (mean.correct, mean.total, mean.correct_top5, mean.loss) == (Fraction(53, 3), 24, 24, 2.0)
+    assert mean.accuracy == pytest.approx(53 / 72)
+    assert mean.interval() == pytest.approx(wilson_interval(Fraction(53, 3), 24))
+    assert mean_scores([score(18, 24, 1.0)] * 5).interval() == pytest.approx((0.551, 0.880), abs=5e-4)
+    with pytest.raises(ConfigError, match="the same images"):
+        mean_scores([score(1, 2, 0.0), score(1, 3, 0.0)])
 
 
 def test_summed_curves_stand_where_all_have_points_and_are_measured_where_all_are() -> None:

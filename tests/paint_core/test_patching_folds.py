@@ -9,6 +9,7 @@ from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.finetune import finetune
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch
+from paint_core.statistics import wilson_interval
 from paint_core.weights import task_vector
 from tests.paint_core.patches import COARSE, CONFIG, MemoryJournal, old_task, same_bits, two_tasks
 
@@ -50,12 +51,26 @@ def test_alpha_is_chosen_on_the_counts_of_all_folds_together(
         tasks = {each.name: (each.head, each.validation) for each in (fold, old)}
         tau = journal.vectors[f"fold {number}"]
         curves.append(evaluate_curve(tiny_base, tau, tasks, COARSE.alphas("flat")))
-    summed = sum_curves(curves)
+    summed = sum_curves(curves, ["old"])
     (stage,) = patch.stages
     assert list(stage.search.curve) == summed
-    assert {(point.scores["colours"].total, point.scores["old"].total) for point in summed} == {(48 + 24, 3 * 24)}
+    assert {(point.scores["colours"].total, point.scores["old"].total) for point in summed} == {(48 + 24, 24)}
     assert stage.search.choice == choose_alpha(summed, ["colours"], ["old"])
     assert [(term.key, term.coefficient) for term in patch.terms] == [("all", stage.search.choice.alpha)]
+
+
+def test_a_supported_tasks_images_count_once_however_many_folds_judge_them(
+    tiny_base: BaseModel, patch: PatchResult
+) -> None:
+    """The interval would be too narrow by the root of the number of folds, were they counted once for each."""
+    old = old_task(tiny_base)
+    (stage,) = patch.stages
+    for point in stage.search.curve:
+        score = point.scores["old"]
+        assert score.total == len(old.validation)
+        assert score.interval() == wilson_interval(score.correct, 24)
+    start = stage.search.curve[0].scores["old"]
+    assert (start.correct, start.interval()) == (24, wilson_interval(24, 24))
 
 
 def test_a_report_of_folds_says_which_accuracy_is_honest_for_what(patch: PatchResult) -> None:
@@ -76,7 +91,7 @@ def test_interpolated_folds_end_at_an_alpha_that_was_measured_in_every_fold(tiny
     plan = PatchPlan("single", CONFIG, options, folds=2)
     result = run_patch(tiny_base, two_tasks(tiny_base)[:1], [old_task(tiny_base)], plan)
     search = result.stages[0].search
-    assert set(search.curves) == {"flat", "lines"}
+    assert set(search.curves) == {"flat", "lines_paper"}
     assert search.curve == search.curves[search.profile]
     (chosen,) = (point for point in search.curve if point.alpha == search.choice.alpha)
     assert chosen.measured
@@ -93,6 +108,7 @@ def test_a_floor_over_folds_is_held_by_the_sums(tiny_base: BaseModel) -> None:
     result = run_patch(tiny_base, [task], [old], PatchPlan("single", CONFIG, options, folds=2))
     (stage,) = result.stages
     assert stage.search.choice == choose_alpha(stage.search.curve, ["colours"], ["old"], "floor", 30.0)
+    assert any("allowed drops" in note and "not for this patch" in note for note in result.notes)
     short = dataclasses.replace(CONFIG, iterations=8)
     strict = AlphaOptions(rule="floor", max_supported_drop=0.0, step=0.5)
     with pytest.raises(NoAcceptableAlphaError):

@@ -111,6 +111,8 @@ def test_joint_with_folds_and_anchors(
     assert {each["alpha"] for each in accuracies} == {0.0, 0.5, 1.0}
     assert all(each["accuracies"].keys() == {digits.id, more_digits.id, kept.id} for each in accuracies)
     assert any("fold" in note for note in report["notes"])
+    num_kept = (kept.shards or {})["validation"]["num_images"]
+    assert {point["tasks"][kept.id]["total"] for point in report["curve"]} == {num_kept}
     _require_what_is_registered_is_what_is_reported(installation, row, starter)
 
 
@@ -126,7 +128,7 @@ def test_sequential_along_the_better_path(
     )
     report = row.report or {}
     first, second = report["stages"]
-    assert set(first["curves"]) == {"flat", "lines"}
+    assert set(first["curves"]) == {"flat", "lines_paper"}
     assert second["fixed"] == [term for term in report["terms"] if term["key"] == first["directions"][0]["key"]]
     assert set(second["patching"]) == {digits.id, more_digits.id}
     assert first["patching"] == [digits.id]
@@ -148,6 +150,11 @@ def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
     assert not all(point["measured"] for point in report["curve"])
     assert next(p for p in report["curve"] if p["alpha"] == report["alpha"])["measured"]
     curve = FeatureCurve.from_bytes(installation.blobs.read(report["interpolants"]["flat"]))
+    assert (report["curve"][-1]["alpha"], curve.nodes[-1]) == (3.0, 3.0)
+    assert report["alpha_is_last"] == (report["alpha"] == 3.0)
+    for task in report["tasks"]:
+        corrected = [row["adjusted_p_value"] for row in task["change"]["classes"]]
+        assert corrected == sorted(corrected)
     at_zero = {name: score.correct for name, score in curve.scores(0.0).items()}
     assert at_zero == {task["dataset_id"]: task["validation"]["zero_shot"]["correct"] for task in report["tasks"]}
     assert all(task["test"]["specialised"] for task in report["tasks"] if task["role"] == "patching")

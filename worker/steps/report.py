@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from fractions import Fraction
 from typing import Any
 
 from paint_core.alpha import CurvePoint, combined
@@ -44,6 +45,7 @@ def build_report(
         "alpha": last.search.choice.alpha,
         "profile": last.search.profile,
         "reason": last.search.choice.reason,
+        "alpha_is_last": last.search.choice.is_last,
         "terms": [_term(term, task_vectors) for term in result.terms],
         "stages": [_stage(plan, stage, task_vectors) for stage in result.stages],
         "curve": [_point(last, point) for point in last.search.curve],
@@ -97,6 +99,7 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         "alpha": search.choice.alpha,
         "profile": search.profile,
         "reason": search.choice.reason,
+        "alpha_is_last": search.choice.is_last,
         "patching": list(stage.patching),
         "supported": list(stage.supported),
         "directions": moving,
@@ -195,7 +198,13 @@ def _score_at(curve: Collection[CurvePoint], alpha: float, name: str) -> dict[st
 
 def _score(score: Score) -> dict[str, Any]:
     low, high = score.interval()
-    return {**asdict(score), "accuracy": score.accuracy, "low": low, "high": high}
+    counts = {"correct": _number(score.correct), "correct_top5": _number(score.correct_top5)}
+    return {**asdict(score), **counts, "accuracy": score.accuracy, "low": low, "high": high}
+
+
+def _number(count: int | Fraction) -> int | float:
+    """Return a count as JSON has it; over the models of several folds it is a mean."""
+    return count if isinstance(count, int) else float(count)
 
 
 def _change(change: TaskChange) -> dict[str, Any]:
@@ -210,6 +219,7 @@ def _change(change: TaskChange) -> dict[str, Any]:
                 "before_interval": list(row.before_interval),
                 "after_interval": list(row.after_interval),
                 **_difference(row.difference),
+                "adjusted_p_value": row.adjusted_p_value,
             }
             for row in change.classes
         ],
