@@ -8,6 +8,14 @@ from paint_core.models import BaseModel, load_base
 from tests.paint_core import tiny
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "slow" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def starter_base() -> BaseModel:
     return load_base("starter")
