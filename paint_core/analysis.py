@@ -106,8 +106,19 @@ def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Seq
     differences = [_difference(*counts) for _, counts in rows]
     adjusted = adjusted_p_values([each.p_value for each in differences])
     table = [
-        ClassChange(name, *counts[:3], *_intervals(*counts[:3]), difference, p_value)
-        for (name, counts), difference, p_value in zip(rows, differences, adjusted, strict=True)
+        ClassChange(
+            classname=name,
+            total=total,
+            before=correct,
+            after=correct_after,
+            before_interval=wilson_interval(correct, total),
+            after_interval=wilson_interval(correct_after, total),
+            difference=difference,
+            adjusted_p_value=p_value,
+        )
+        for (name, (total, correct, correct_after, _)), difference, p_value in zip(
+            rows, differences, adjusted, strict=True
+        )
     ]
     return tuple(sorted(table, key=lambda row: (row.adjusted_p_value, row.difference.p_value)))
 
@@ -194,7 +205,3 @@ def measure_update(theta_0: Mapping[str, Tensor], terms: Sequence[Term]) -> Upda
 
 def _difference(total: int, before: int, after: int, gained: int) -> Difference:
     return paired_difference(gained, gained - (after - before), total)
-
-
-def _intervals(total: int, before: int, after: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    return wilson_interval(before, total), wilson_interval(after, total)

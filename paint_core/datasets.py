@@ -143,6 +143,7 @@ class Task:
             if split is None and name == "train":
                 continue
             require_type(f"the split {name}", split, LabelledImages, "pass a split, such as load_image_folder gives")
+            assert split is not None
             _require_classes(self.name, name, split, self.test.classnames, len(self.head))
 
     def __repr__(self) -> str:

@@ -100,7 +100,7 @@ class PairSource:
         return index
 
 
-def _rows(pairs: Iterable[Any]) -> Iterator[Any]:
+def _rows(pairs: Any) -> Iterator[Any]:
     # torchvision's data sets can be indexed and have a length, but are no iterables.
     if not hasattr(pairs, "__iter__") and hasattr(pairs, "__len__") and hasattr(pairs, "__getitem__"):
         return (pairs[index] for index in range(len(pairs)))
