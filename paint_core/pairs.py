@@ -16,8 +16,8 @@ from PIL import Image
 from paint_core.errors import DatasetError
 
 _LABEL_NAMES = ("label", "labels", "class", "target")
-_ONLY_TIFF = {"F", "I", "CMYK", "YCbCr", "LAB"}
-_AS_RGB = {"HSV": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
+_ONLY_TIFF = {"F", "I", "CMYK", "LAB"}
+_AS_RGB = {"HSV": "RGB", "YCbCr": "RGB", "RGBX": "RGB", "RGBa": "RGBA", "La": "LA"}
 _PROFILE_OF = {b"RGB ": {"RGB", "RGBA", "P"}, b"GRAY": {"L", "LA", "1", "I;16"}, b"CMYK": {"CMYK"}}
 
 
