@@ -58,7 +58,9 @@ def save_task_vector(tau: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     return bytes(safetensors.torch.save(tensors, metadata=header))
 
 
-def load_task_vector(data: bytes | Path, like: Mapping[str, Tensor], *, base_fingerprint: str | None) -> TaskVector:
+def load_task_vector(
+    data: bytes | Path, like: Mapping[str, Tensor] | Base, *, base_fingerprint: str | None = None
+) -> TaskVector:
     """The stored task vector, checked against the weights it will be added to.
 
     Args:

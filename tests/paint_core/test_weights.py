@@ -341,3 +341,11 @@ class Counted(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def test_a_base_is_compared_without_being_asked(tiny_base: BaseModel) -> None:
+    tau = {name: torch.zeros_like(tensor) for name, tensor in tiny_base.visual.state_dict().items()}
+    own = save_task_vector(tau, {BASE_KEY: tiny_base.fingerprint})
+    assert load_task_vector(own, tiny_base).keys() == tau.keys()
+    with pytest.raises(WeightsMismatchError, match="use its own base"):
+        load_task_vector(save_task_vector(tau, {BASE_KEY: "another"}), tiny_base)
