@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from paint_core.errors import ConfigError, NonFiniteWeightsError, WeightsMismatchError
 from paint_core.models import BaseModel
 from paint_core.weights import (
+    BASE_KEY,
     Term,
     block_cosines,
     block_norms,
