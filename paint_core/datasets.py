@@ -138,7 +138,7 @@ class Task:
 
     def __post_init__(self) -> None:
         require_head(self.head)
-        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        named = {"test": self.test, "train": self.train, "validation": self.validation}
         for name, split in named.items():
             if split is None and name == "train":
                 continue
