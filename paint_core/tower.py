@@ -119,7 +119,7 @@ def _load(visual: nn.Module, start: Mapping[str, Tensor]) -> None:
 
 def _unfrozen(visual: nn.Module) -> nn.Module:
     """The tower with gradients, but for what open_clip never trains, such as a table of sines as positions."""
-    fixed = getattr(visual, "fixed_parameters", frozenset())
+    fixed: frozenset[str] = getattr(visual, "fixed_parameters", frozenset())
     for name, parameter in visual.named_parameters():
         parameter.requires_grad_(name not in fixed)
     return visual

@@ -62,7 +62,7 @@ def _model_cfg_of(model: nn.Module, preprocess: Preprocess, given: Mapping[str, 
         found = open_clip.get_model_config(given)
         if found is None:
             raise ModelRefError(f"open_clip knows no model {given!r}: see open_clip.list_models()")
-        given = found
+        return copy.deepcopy(dict(found))
     if given is not None:
         return copy.deepcopy(dict(given))
     with torch.inference_mode():
