@@ -4,6 +4,7 @@ EdgeError
 ├── AccessRefusedError          a missing or wrong key, one without the scope, a foreign Host or Origin
 ├── RateLimitedError            a key has made as many requests as it may
 ├── ImageRefusedError           an image of a request cannot be used; `index` tells which
+├── ImagesRefusedError          a request has no image or too many
 ├── LabelsRefusedError          labels or templates that no head can be built from
 ├── InferRefusedError           a body that is not as the Open Inference Protocol says
 ├── UnsupportedMediaTypeError   a body in a format that the route does not read
@@ -68,12 +69,16 @@ class EdgeError(Exception):
         self.advice = advice
 
 
-class AccessRefusedError(EdgeError):
-    """A request that may not be answered. `code` tells why."""
+class _CodedError(EdgeError):
+    """An error of which `code` tells the kind."""
 
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
         self.code = code
+
+
+class AccessRefusedError(_CodedError):
+    """A request that may not be answered. `code` tells why."""
 
 
 class RateLimitedError(EdgeError):
@@ -83,7 +88,7 @@ class RateLimitedError(EdgeError):
 
     def __init__(self, limit: str, retry_after_seconds: int) -> None:
         super().__init__(
-            f"Your key has made as many requests as it may: {limit}.", f"Go on in {retry_after_seconds} s, or slower."
+            f"Your key is over its request limit: {limit}.", f"Try again in {retry_after_seconds} s, and less often."
         )
         self.retry_after_seconds = retry_after_seconds
 
@@ -97,12 +102,12 @@ class ImageRefusedError(EdgeError):
         self.index = index
 
 
-class LabelsRefusedError(EdgeError):
-    """Labels or templates that no head can be built from. `code` tells why."""
+class ImagesRefusedError(_CodedError):
+    """A request has no image or too many. `code` tells which."""
 
-    def __init__(self, code: str, detail: str, advice: str) -> None:
-        super().__init__(detail, advice)
-        self.code = code
+
+class LabelsRefusedError(_CodedError):
+    """Labels or templates that no head can be built from. `code` tells why."""
 
 
 class InferRefusedError(EdgeError):
@@ -134,12 +139,8 @@ class JobQuotaError(EdgeError):
         self.num_unfinished = num_unfinished
 
 
-class UploadRefusedError(EdgeError):
+class UploadRefusedError(_CodedError):
     """A part of a resumable upload, or an upload, that cannot be taken. `code` tells why."""
-
-    def __init__(self, code: str, detail: str, advice: str) -> None:
-        super().__init__(detail, advice)
-        self.code = code
 
 
 class StorageUnavailableError(EdgeError):
@@ -357,6 +358,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (NoAcceptableAlphaError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (AccessRefusedError, HTTPStatus.FORBIDDEN),
     (ImageRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
+    (ImagesRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (LabelsRefusedError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (InferRefusedError, HTTPStatus.BAD_REQUEST),
     (UnsupportedMediaTypeError, HTTPStatus.UNSUPPORTED_MEDIA_TYPE),

@@ -6,10 +6,8 @@ the query string.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Annotated, Any, TypeVar
 
 from fastapi import HTTPException, Request
@@ -22,8 +20,9 @@ from multipart import (  # type: ignore[import-untyped]
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 from starlette.concurrency import run_in_threadpool
 
+from app.base64_images import decode_base64_image
 from app.datasets.schemas import parse_list
-from app.errors import ImageRefusedError, UnsupportedMediaTypeError
+from app.errors import ImageRefusedError, ImagesRefusedError, UnsupportedMediaTypeError
 from app.invalid import invalid, refusal_of
 from app.labelsets.known import read_labels
 from app.settings import AppSettings
@@ -44,6 +43,8 @@ REQUEST_KEY = {
 _JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
 _READ = {"candidate_labels": read_labels, "templates": parse_list}
 _PAYLOADS = frozenset({"images", "texts"})
+_IMAGE_FIELDS = frozenset({"images", "images[]", "image", "image[]", "file", "files", "file[]", "files[]"})
+"""Names under which clients send the files of a form: `images` is ours, the others are the usual ones."""
 _MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
 _MAX_TIMEOUT_MS = 600_000
 MOST_IMAGES = 100_000
@@ -66,14 +67,8 @@ def _read_version(value: Any) -> int | str:
 
 
 def _decode_base64(value: Any) -> Any:
-    if isinstance(value, bytes):  # of a form or a raw body; JSON has none
-        return value
-    if not isinstance(value, str):
-        raise ValueError("is not an image: these are base64 strings")
-    try:
-        return base64.b64decode(value, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"is not base64 ({error})") from error
+    """Return the bytes of an image; those of a form or of a raw body are bytes already, which JSON never has."""
+    return value if isinstance(value, bytes) else decode_base64_image(value)
 
 
 VersionName = Annotated[
@@ -91,7 +86,13 @@ VersionName = Annotated[
 Base64Image = Annotated[
     bytes,
     BeforeValidator(_decode_base64),
-    WithJsonSchema({"type": "string", "contentEncoding": "base64", "description": "An image file"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "An image file in base64; a `data:` URL, line breaks and missing padding are read too",
+        }
+    ),
 ]
 
 
@@ -101,14 +102,14 @@ class InferenceOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: VersionName | None = Field(
-        default=None, description="Id of the version that is to answer, or an alias; left out: `active`"
+        default=None, description="Version to ask: its id, or an alias; left out: `active`"
     )
     timeout_ms: int | None = Field(
-        default=None, ge=1, le=_MAX_TIMEOUT_MS, description="Milliseconds after which an answer is worth nothing: 504"
+        default=None, ge=1, le=_MAX_TIMEOUT_MS, description="Deadline in milliseconds, after which the answer is 504"
     )
 
     def deadline(self, started: float) -> float | None:
-        """Return when the answer is worth nothing any more, for a request that came at `started`; None: never."""
+        """Return the deadline of a request that came at `started`; None: it has none."""
         return None if self.timeout_ms is None else started + self.timeout_ms / 1000
 
 
@@ -134,11 +135,11 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
     if media_type == _JSON:
         return await run_in_threadpool(validate_json, model, await request.body())
     if media_type == _MULTIPART:
-        images, fields = await _read_form(request)
-        return _validate(model.model_validate, _collect(fields, "body") | {"images": images}, "body")
+        images, fields = await _read_form(request, model.model_fields)
+        return _validate(model, model.model_validate, _collect(fields, "body") | {"images": images}, "body")
     if media_type == _BYTES or media_type.startswith("image/"):
         options = _collect(request.query_params.multi_items(), "query")
-        return _validate(model.model_validate, options | {"images": [await request.body()]}, "query")
+        return _validate(model, model.model_validate, options | {"images": [await request.body()]}, "query")
     raise UnsupportedMediaTypeError(media_type, (_MULTIPART, _JSON, _ANY_IMAGE))
 
 
@@ -156,7 +157,7 @@ def validate_json(model: type[_Model], body: bytes) -> _Model:
         RequestValidationError: It is not what the model says, or has too many values.
     """
     refuse_many_values(body)
-    return _validate(model.model_validate_json, body, "body")
+    return _validate(model, model.model_validate_json, body, "body")
 
 
 def refuse_many_values(body: bytes) -> None:
@@ -198,14 +199,16 @@ def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
         settings: Hold the limits.
 
     Raises:
-        ImageRefusedError: There are none or too many, or one is too large.
+        ImagesRefusedError: There are none or too many.
+        ImageRefusedError: One is too large.
     """
     if not images:
-        raise ImageRefusedError("no_images", 0, "is missing", "Send one image or more as `images`.")
+        raise ImagesRefusedError("no_images", "There is no image.", "Send one image or more as `images`.")
     if len(images) > settings.max_images_per_request:
-        limit = settings.max_images_per_request
-        raise ImageRefusedError(
-            "too_many_images", limit, f"is one too many ({len(images)} sent)", "Send them in parts."
+        raise ImagesRefusedError(
+            "too_many_images",
+            f"{len(images)} images were sent; one request may have {settings.max_images_per_request}.",
+            "Split them over several requests.",
         )
     for index, image in enumerate(images):
         if len(image) > settings.max_image_bytes:
@@ -240,8 +243,8 @@ def describe(model: type[BaseModel], *headers: dict[str, Any]) -> dict[str, Any]
     }
 
 
-async def _read_form(request: Request) -> tuple[list[bytes], list[tuple[str, str]]]:
-    """Return the images and the other fields of a form."""
+async def _read_form(request: Request, known: Collection[str] = ()) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """Return the images and the other fields of a form; `known` are the fields that are no images."""
     _, parameters = parse_options_header(request.headers["content-type"])
     images: list[bytes] = []
     fields: list[tuple[str, str]] = []
@@ -253,6 +256,7 @@ async def _read_form(request: Request) -> tuple[list[bytes], list[tuple[str, str
                 for event in parser.parse(chunk) if chunk else ():
                     if isinstance(event, MultipartSegment):
                         segment, parts = event, []
+                        _refuse_unknown_file(event, known)
                     elif event:
                         parts.append(event)
                     elif segment is not None:
@@ -262,9 +266,17 @@ async def _read_form(request: Request) -> tuple[list[bytes], list[tuple[str, str
     return images, fields
 
 
+def _refuse_unknown_file(segment: MultipartSegment, known: Collection[str]) -> None:
+    """Refuse a file that nothing would read, before its bytes come."""
+    name = segment.name or ""
+    if segment.filename is not None and name not in _IMAGE_FIELDS and name not in known:
+        message = "is a file in a field of this name, which is not read: name the field of an image `images`"
+        raise invalid(message, "body", shorten(name, 50) or "(no name)")
+
+
 def _keep(segment: MultipartSegment, content: bytes, images: list[bytes], fields: list[tuple[str, str]]) -> None:
     name = segment.name or ""
-    if name == "images":
+    if name in _IMAGE_FIELDS:
         images.append(content)
     elif len(content) > _MAX_FIELD_BYTES:
         raise MultipartError(f"field {shorten(name, 50)!r} is larger than {_MAX_FIELD_BYTES} bytes")
@@ -283,11 +295,11 @@ def _collect(items: Iterable[tuple[str, str]], place: str) -> dict[str, Any]:
     return {name: _READ[name](given) if name in _READ else given[0] for name, given in values.items()}
 
 
-def _validate(validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:
+def _validate(model: type[_Model], validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:
     try:
         return validate(data)
     except ValidationError as error:
-        raise refusal_of(error, place) from error
+        raise refusal_of(error, place, known=model.model_fields) from error
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -103,6 +105,7 @@ class Installation:
         hindrance = find_hindrance(self.url)
         if hindrance != NOT_ANSWERING and not self._service_file.exists():
             _write_atomically(self._service_file, {"url": self.url, "pid": os.getpid()})
+            _point_at(self._settings.data_dir)
         told = self._hindrances.tell(hindrance, time.monotonic())
         if told:
             self._console.print(f"Not ready yet: {told}")
@@ -260,6 +263,17 @@ def _write_atomically(path: Path, content: dict[str, object]) -> None:
     partial = path.with_name(path.name + ".new")
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
+
+
+def _point_at(data_dir: Path) -> None:
+    """Let this user's clients find the service, wherever its data directory is: they look for pointers in a folder."""
+    root = os.environ.get("XDG_STATE_HOME", "").strip()
+    with suppress(OSError, RuntimeError):  # a user without a home, or one that cannot be written
+        folder = (Path(root) if root else Path.home() / ".local" / "state") / "paintbox" / "services"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        resolved = str(data_dir.resolve())
+        name = hashlib.sha256(resolved.encode()).hexdigest()[:24]
+        (folder / name).write_text(resolved, encoding="utf-8")
 
 
 def _tail(path: Path, num_lines: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,6 +24,7 @@ _WORDS = {
     "string_unicode": "Input should be valid Unicode text",
     "json_invalid": "Not valid JSON: {error}",
     "value_error": "{error}",
+    "extra_forbidden": "is not known here; the schema at /docs names what is",
 }
 """In place of messages of pydantic that tell of Python."""
 
@@ -38,17 +39,23 @@ class InvalidField(BaseModel):
     message: str
 
 
-def refusal_of(error: ValidationError, *place: str) -> RequestValidationError:
+def refusal_of(error: ValidationError, *place: str, known: Collection[str] = ()) -> RequestValidationError:
     """Return the error that answers a request which a model refused.
 
     Args:
         error: The model's.
         *place: Where in the request that is, such as `body`.
+        known: Names of the model's fields, for whoever sends another one.
 
     Returns:
         With the location of each error.
     """
-    return RequestValidationError([{**item, "loc": (*place, *item["loc"])} for item in items_of(error)])
+    items = [{**item, "loc": (*place, *item["loc"])} for item in items_of(error)]
+    for item in items if known else ():
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == len(place) + 1:
+            told = f"is not known here: known are {', '.join(sorted(known))}"
+            item |= {"type": "value_error", "ctx": {"error": told}}
+    return RequestValidationError(items)
 
 
 def items_of(error: ValidationError) -> list[dict[str, Any]]:

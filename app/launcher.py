@@ -31,10 +31,18 @@ _OPEN = (
 
 
 def up(
-    data_dir: Annotated[Path | None, typer.Option(help="Where state lives. [env var: PAINTBOX_DATA_DIR]")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on. [env var: PAINTBOX_HOST]")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PAINTBOX_DATA_DIR", help="Where state is kept. Default: the folder `paintbox` of the user's data."
+        ),
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(envvar="PAINTBOX_HOST", help="Address to listen on. Default: 127.0.0.1.")
+    ] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="TCP port; 0 takes a free one. [env var: PAINTBOX_PORT]")
+        int | None,
+        typer.Option(envvar="PAINTBOX_PORT", min=0, max=65_535, help="TCP port; 0 takes a free one. Default: 8321."),
     ] = None,
     stop_with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
 ) -> None:

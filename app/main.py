@@ -37,6 +37,7 @@ from app.jobs.streaming import EventStreams
 from app.keys.endpoints import router as keys_router
 from app.labelsets.cache import StoredLabels
 from app.labelsets.endpoints import router as label_sets_router
+from app.landing_page import add_landing_page
 from app.links import RootPath
 from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
@@ -132,6 +133,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
     for router in _ROUTERS:
         app.include_router(router)
     add_docs_page(app)
+    add_landing_page(app)
     # the last one added is the outermost
     app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 6 * settings.max_request_bytes)
     app.add_middleware(BodyLimit, settings=settings)

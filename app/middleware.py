@@ -25,7 +25,9 @@ from app.settings import AppSettings
 
 REQUEST_ID_HEADER = "X-Request-Id"
 UPLOAD_PATH = "/v1/datasets"
-PART_PREFIX = "/v1/uploads/"
+PARTS_PATH = "/v1/uploads"
+PART_PREFIX = f"{PARTS_PATH}/"
+TUS_VERSION = "1.0.0"
 IMAGE_PREFIXES = ("/v1/classify", "/v1/embed", "/v2/", "/hf/")
 """Beginnings of the paths whose requests may carry images."""
 
@@ -62,6 +64,10 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
+                if scope["path"].startswith(PARTS_PATH):  # tus wants it in errors, too, whoever answers
+                    headers.setdefault("Tus-Resumable", TUS_VERSION)
+                    if status == HTTPStatus.PRECONDITION_FAILED:
+                        headers["Tus-Version"] = TUS_VERSION
                 if status == HTTPStatus.TEMPORARY_REDIRECT:  # to a path with or without a slash at its end
                     headers["Location"] = _without_host(headers["Location"])
             await send(message)

@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -160,14 +161,25 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while a form was taken in
         return await _on_storage_fault(request, error.__cause__)
     code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
+    headers = error.headers
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed_methods(request)):
+        headers = {"Allow": ", ".join(allowed)}
     path = shorten(request.url.path, MAX_PATH)
     detail = {
         404: f"There is no route {path}.",
         405: f"{path} does not answer {shorten(request.method, MAX_PATH)}.",
     }.get(error.status_code, error.detail)
     return problem_response(
-        request.state.request_id, error.status_code, code=code, detail=detail, advice=advice, headers=error.headers
+        request.state.request_id, error.status_code, code=code, detail=detail, advice=advice, headers=headers
     )
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes of a path; the router itself names those of the first one only."""
+    path = request.scope["path"]
+    contexts = iter_route_contexts(request.app.routes)
+    found = [(getattr(each, "path_regex", None), each.methods or ()) for each in contexts]
+    return sorted({method for pattern, methods in found if pattern and pattern.match(path) for method in methods})
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:

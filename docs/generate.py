@@ -10,7 +10,7 @@ from app.settings import AppSettings
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- endpoints: written by docs/generate.py -->\n", "<!-- end of endpoints -->\n"
-METHODS = ("get", "head", "post", "put", "patch", "delete")
+METHODS = ("get", "head", "options", "post", "put", "patch", "delete")
 
 
 def build_table(openapi: dict[str, Any]) -> str:

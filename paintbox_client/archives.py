@@ -170,8 +170,3 @@ def open_archive(path: Path, on_note: Callable[[str], None]) -> Iterator[tuple[s
     else:
         with path.open("rb") as file:
             yield plain_name(path.name), file
-
-
-def read_image(index: int, image: bytes | Path) -> tuple[str, bytes]:
-    """Return a name and the bytes of an image, which may be a file or its bytes."""
-    return (image.name, image.read_bytes()) if isinstance(image, Path) else (f"image-{index}", image)

@@ -6,11 +6,11 @@ import base64
 import json
 import sys
 from array import array
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from paintbox_client.archives import read_image
+from paintbox_client.errors import InputError
+from paintbox_client.images import Image, batches
 from paintbox_client.transport import Transport
 
 JsonObject = dict[str, Any]
@@ -24,7 +24,7 @@ class ClassifyCalls:
 
     def classify(
         self,
-        images: Sequence[bytes | Path],
+        images: Iterable[Image] | Image,
         labels: Sequence[str] | None = None,
         dataset: str | None = None,
         templates: Sequence[str] = (),
@@ -40,7 +40,8 @@ class ClassifyCalls:
         """Return which of the labels each image shows, best first, and the version that answered.
 
         Args:
-            images: Image files, or their bytes.
+            images: One or any number: paths, bytes, PIL images or NumPy arrays. Many are sent in several requests,
+                which the same version answers.
             labels: What the images may show.
             dataset: In place of `labels`: a data set whose classes are the labels.
             templates: Prompts with `{}`; left out: the label set's own.
@@ -54,7 +55,12 @@ class ClassifyCalls:
 
         Returns:
             The answer; `results` is in the order of `images`.
+
+        Raises:
+            InputError: The labels are one text, or an image cannot be sent.
         """
+        if isinstance(labels, str):
+            raise InputError(f"The labels are one text, {labels[:100]!r}.", "Give a list, such as ['cat', 'dog'].")
         options = _texts(
             candidate_labels=None if labels is None else json.dumps(list(labels)),
             label_set=label_set,
@@ -66,15 +72,16 @@ class ClassifyCalls:
             version=version,
             timeout_ms=timeout_ms,
         )
-        return self._send_images("/v1/classify", images, options, {} if key is None else {"X-Request-Key": key})
+        headers = {} if key is None else {"X-Request-Key": key}
+        return self._send_batches("/v1/classify", images, options, headers, "results")
 
     def embed(
-        self, images: Sequence[bytes | Path], version: int | str | None = None, timeout_ms: int | None = None
+        self, images: Iterable[Image] | Image, version: int | str | None = None, timeout_ms: int | None = None
     ) -> JsonObject:
         """Return the embedding of each image, a list of numbers of unit length, and the version that answered.
 
         Args:
-            images: Image files, or their bytes.
+            images: As for `classify`.
             version: Id of the version that is to answer, or an alias; left out: `active`.
             timeout_ms: Milliseconds after which the service gives up.
 
@@ -82,7 +89,7 @@ class ClassifyCalls:
             The answer; `embeddings` is in the order of `images`.
         """
         options = _texts(encoding_format="base64", version=version, timeout_ms=timeout_ms)
-        return _unpacked(self._send_images("/v1/embed", images, options, {}))
+        return _unpacked(self._send_batches("/v1/embed", images, options, {}, "embeddings"))
 
     def embed_texts(
         self, texts: Sequence[str], version: int | str | None = None, timeout_ms: int | None = None
@@ -128,22 +135,45 @@ class ClassifyCalls:
         """Remove a label set: requests that name it are refused soon after."""
         self._transport.send("DELETE", f"/v1/label-sets/{label_set_id}")
 
+    def _send_batches(
+        self,
+        path: str,
+        images: Iterable[Image] | Image,
+        options: Mapping[str, str],
+        headers: Mapping[str, str],
+        results: str,
+    ) -> JsonObject:
+        """Return one answer about any number of images; `results` is where it has one entry for each."""
+        answer: JsonObject | None = None
+        for batch in batches(images):
+            part = self._send_images(path, batch, options, headers)
+            answer = part if answer is None else _joined(answer, part, results)
+            options = {**options, "version": str(answer["version"])}  # whatever is activated meanwhile
+        assert answer is not None
+        return answer
+
     def _send_images(
-        self, path: str, images: Sequence[bytes | Path], options: Mapping[str, str], headers: Mapping[str, str]
+        self, path: str, images: Sequence[tuple[str, bytes]], options: Mapping[str, str], headers: Mapping[str, str]
     ) -> JsonObject:
         """Return the answer; one image is the body itself, which is the quickest to read."""
         if len(images) == 1 and sum(map(len, options.values())) <= _LONGEST_QUERY:
-            _, content = read_image(0, images[0])
             sent: JsonObject = {
-                "content": content,
+                "content": images[0][1],
                 "params": options,
                 "headers": {**headers, "Content-Type": "application/octet-stream"},
             }
         else:
-            files = [("images", read_image(index, image)) for index, image in enumerate(images)]
-            sent = {"data": options, "files": files, "headers": headers}
+            sent = {"data": options, "files": [("images", each) for each in images], "headers": headers}
         answer: JsonObject = self._transport.send("POST", path, may_repeat=True, **sent)
         return answer
+
+
+def _joined(answer: JsonObject, part: JsonObject, results: str) -> JsonObject:
+    """Return the answer with that about further images."""
+    offset = len(answer[results])
+    more = [each | {"index": each["index"] + offset} if "index" in each else each for each in part[results]]
+    timings = {name: answer["timing_ms"].get(name, 0) + value for name, value in part["timing_ms"].items()}
+    return answer | {results: answer[results] + more, "timing_ms": answer["timing_ms"] | timings}
 
 
 def _texts(**options: str | float | None) -> dict[str, str]:

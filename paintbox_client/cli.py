@@ -1,29 +1,34 @@
 """The `paintbox` command.
 
-Exit status: 0 done, 1 the service refused or a job failed, 2 wrong usage or configuration, 3 no service answers.
+Exit status: 0 done, 1 the service refused or a job failed, 2 wrong usage or configuration, also where only the service
+finds it, 3 no service answers, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import sys
 from importlib.metadata import version as installed_version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.rich_utils import rich_format_error
 
+from paintbox_client.cli_errors import EXIT_REFUSED, as_json, command_of, describe, status_of
 from paintbox_client.commands import COMMANDS
 from paintbox_client.connection import Connection
 from paintbox_client.dataset_commands import datasets
-from paintbox_client.display import escape_unencodable, print_error, print_text
-from paintbox_client.errors import ClientError, InputError, ServiceUnreachableError
+from paintbox_client.display import escape_unencodable, print_error, print_json, print_note, print_text
+from paintbox_client.errors import ClientError
 from paintbox_client.extensions import ExtensibleGroup
 from paintbox_client.key_commands import keys
 from paintbox_client.label_set_commands import label_sets
 from paintbox_client.outages import WAIT_SECONDS
 from paintbox_client.patch_list_commands import patches
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
+from paintbox_client.version_commands import version as version_commands
 
-EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
+_WrongUsageError: type[Any] = typer.BadParameter.__mro__[2]
+"""Base of what the parser of arguments raises."""
 
 app = typer.Typer(
     name="paintbox",
@@ -38,6 +43,7 @@ app.add_typer(datasets, name="datasets")
 app.add_typer(patches, name="patches")
 app.add_typer(keys, name="keys")
 app.add_typer(label_sets, name="label-sets")
+app.add_typer(version_commands, name="version")
 
 
 def _show_version(wanted: bool) -> None:
@@ -70,16 +76,27 @@ def connect(
 
 
 def main() -> None:
-    """Run the command line and exit with its status; an error is one message and what to do next."""
+    """Run the command line and exit with its status; an error is one message and what to do next.
+
+    With `--json` the error is on standard output, too, as `{"error": …}`: programs always find a document there.
+    """
     escape_unencodable()
+    arguments = sys.argv[1:]
+    is_json, command = "--json" in arguments, command_of(arguments)
     try:
-        app()
+        status = app(prog_name="paintbox", standalone_mode=False)
     except ClientError as error:
-        print_error(error)
-        sys.exit(_status_of(error))
-
-
-def _status_of(error: ClientError) -> int:
-    if isinstance(error, ServiceUnreachableError):
-        return EXIT_UNREACHABLE
-    return EXIT_USAGE if isinstance(error, InputError) else EXIT_REFUSED
+        if is_json:
+            print_json(as_json(error, command))
+        print_error(*describe(error, command))
+        sys.exit(status_of(error))
+    except _WrongUsageError as error:
+        if is_json:
+            told = {"code": "wrong_usage", "detail": error.format_message(), "exit_status": error.exit_code}
+            print_json({"error": told | {"next": "--help describes commands and options."}})
+        rich_format_error(error)
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        print_note("Aborted.")
+        sys.exit(EXIT_REFUSED)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
-from paintbox_client.discovery import DEFAULT_URL
-from paintbox_client.errors import ApiError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.discovery import find_running, resolve_url
+from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
+from paintbox_client.references import References
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
 
@@ -29,15 +31,23 @@ _LARGEST_PAGE = 1000
 _PAGE_SECONDS = 5.0  # how often pages are asked for where no event stream is to be had
 
 
-class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
+def _find_again() -> str | None:
+    """Return where this user's service is now; None if that is not clear."""
+    try:
+        return find_running()
+    except InputError:
+        return None
+
+
+class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
     """Talks to one Paintbox service.
 
     What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
     `ApiError` if the service refuses and `ServiceUnreachableError` if it does not answer.
 
     Args:
-        url: The service's address.
-        api_key: Key to send, if the service wants one.
+        url: The service's address; left out: `PAINTBOX_URL`, else this user's running service, else the usual one.
+        api_key: Key to send, if the service wants one; left out: `PAINTBOX_API_KEY`.
         transport: Carries the requests; left out: the network.
         timeout: Seconds that the service may be silent; None waits for ever.
         patience_seconds: How long waiting for a job, following one, a resumable upload and a download go on while the
@@ -45,12 +55,13 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         retry_seconds: How long any other request is tried that may be repeated: all that only read, and those that the
             service carries out once however often they come.
         on_outage: Told once in each outage, in a sentence.
-        find_url: Tells where the service is now, if it may come back at another address; None: it does not.
+        find_url: Tells where the service is now, if it may come back at another address; None: it does not, unless it
+            was found as this user's running service.
     """
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         api_key: str | None = None,
         transport: httpx2.BaseTransport | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_SECONDS,
@@ -61,7 +72,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         find_url: Callable[[], str | None] | None = None,
     ) -> None:
         patience = Patience(patience_seconds, min(retry_seconds, patience_seconds), on_outage or (lambda text: None))
-        self._transport = Transport(url, api_key, transport, timeout, patience, find_url)
+        if url is None and not os.environ.get("PAINTBOX_URL"):
+            find_url = find_url or _find_again
+        api_key = api_key or os.environ.get("PAINTBOX_API_KEY") or None
+        self._transport = Transport(resolve_url(url), api_key, transport, timeout, patience, find_url)
 
     def __enter__(self) -> Self:
         return self
@@ -80,13 +94,13 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
 
     # -- data sets ----------------------------------------------------------------------------------------------
 
-    def datasets(self, limit: int = 100) -> list[JsonObject]:
-        """Return at most `limit` of the newest data sets, newest first."""
-        return self._items("/v1/datasets", limit)
+    def datasets(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+        """Return at most `limit` of the newest data sets, newest first; `state` and `ref` are filters."""
+        return self._items("/v1/datasets", limit, **filters)
 
-    def label_sets(self, limit: int = 100) -> list[JsonObject]:
-        """Return at most `limit` of the newest label sets, without their labels, newest first."""
-        return self._items("/v1/label-sets", limit)
+    def label_sets(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+        """Return at most `limit` of the newest label sets, without their labels, newest first; `ref` is a filter."""
+        return self._items("/v1/label-sets", limit, **filters)
 
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
@@ -126,9 +140,9 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         path = f"/v1/patches/{patch_id}/reselect"
         return self._send("POST", path, may_repeat=True, json=request, timeout=_MIX_SECONDS)
 
-    def patches(self, limit: int = 100) -> list[JsonObject]:
-        """Return at most `limit` of the newest patches, without their reports, newest first."""
-        return self._items("/v1/patches", limit)
+    def patches(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+        """Return at most `limit` patches without reports, newest first; `status` and `ref` are filters."""
+        return self._items("/v1/patches", limit, **filters)
 
     def job(self, job_id: str) -> JsonObject:
         """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
@@ -139,7 +153,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
 
         Args:
             limit: Most of them.
-            **filters: `status`, one or a list, and `kind`.
+            **filters: `status`, one or a list, `kind` and `ref`.
 
         Returns:
             The jobs.
@@ -263,7 +277,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
     # -- versions -----------------------------------------------------------------------------------------------
 
     def versions(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
-        """Return at most `limit` of the newest versions, newest first; `tag` and `trashed` are filters."""
+        """Return at most `limit` of the newest versions, newest first; `tag`, `trashed` and `ref` are filters."""
         return self._items("/v1/versions", limit, **filters)
 
     def version(self, version_id: int) -> JsonObject:
@@ -307,7 +321,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         Args:
             version: The version.
             reason: For the history.
-            alias: Which to move; one that there is not is made.
+            alias: Which to move; it is created if needed.
             force: Whatever it costs the supported tasks; needs a reason.
 
         Returns:
@@ -328,6 +342,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls):
         """
         path = f"/v1/aliases/{alias}/rollback"
         return self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS)
+
+    def alias(self, name: str) -> JsonObject:
+        """Return an alias and the version that it points at."""
+        return self._get(f"/v1/aliases/{name}")
 
     def aliases(self) -> list[JsonObject]:
         """Return every alias, by name."""

@@ -3,68 +3,114 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version as installed_version
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from paintbox_client.client import JsonObject
-from paintbox_client.connection import AsJson, open_client
+from paintbox_client.client import Client, JsonObject
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, complete_alias, open_client, take
 from paintbox_client.dataset_commands import dataset, derive, upload
-from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
+from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
+from paintbox_client.following import describe_event, names_of_tasks
+from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
-from paintbox_client.tables import describe_system, print_job, print_jobs, print_versions
-from paintbox_client.version_commands import delete, export, gc, restore, tag, unalias, verify
+from paintbox_client.patch_list_commands import report
+from paintbox_client.reports import print_report
+from paintbox_client.tables import (
+    describe_system,
+    print_aliases,
+    print_dataset,
+    print_job,
+    print_jobs,
+    print_moves,
+    print_versions,
+)
+from paintbox_client.version_commands import VersionRef, delete, export, gc, restore, tag, unalias, verify
 
+_IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
 Reason = Annotated[str, typer.Option(help="For the history.")]
-Alias = Annotated[str, typer.Option(help="The alias to move.")]
+Alias = Annotated[str, typer.Option(autocompletion=complete_alias, help="The alias to move.")]
+JobRef = Annotated[
+    str,
+    typer.Argument(
+        metavar="JOB", autocompletion=complete("job"), help="Id, or the name or id of the patch or data set it makes."
+    ),
+]
 
 
 def job(
     ctx: typer.Context,
-    job_id: Annotated[str, typer.Argument(metavar="ID")],
+    job_ref: JobRef,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Show what happened to it.")] = False,
     follow: Annotated[bool, typer.Option("--follow", help="Show what happens to it, until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one job: its stage, its progress and, if it failed, why."""
+    """Show one job: its stage, its progress and, if it failed, why; once a patch has ended, its report."""
     with open_client(ctx) as client:
+        job_id = client.find("job", job_ref)
         if follow:
-            for event in client.follow_job(job_id):
-                print_text(json.dumps(event) if as_json else f"{event['at']} {event['level']} {event['message']}")
-            return
+            _follow(client, job_id, as_json)
         state = watch_job(client, job_id, "Working") if wait else client.job(job_id)
         history = client.job_events(job_id) if events else None
-    if as_json:
-        return print_json(state if history is None else state | {"events": history})
-    print_job(state)
-    if history is not None:
-        print_table(("AT", "LEVEL", "EVENT"), [(each["at"], each["level"], each["message"]) for each in history])
+        if as_json:
+            if not follow:  # which has printed its events, a line each
+                print_json(state if history is None else state | {"events": history})
+            return
+        print_job(state)
+        if history is not None:
+            names = names_of_tasks(client, state)
+            rows = [(each["at"], each["level"], describe_event(each, names)) for each in history]
+            print_table(("AT", "LEVEL", "EVENT"), rows)
+        if (wait or follow) and state["status"] == "succeeded":
+            _show_result(client, state)
 
 
-def jobs(ctx: typer.Context, as_json: AsJson = False) -> None:
+def _follow(client: Client, job_id: str, as_json: bool) -> None:
+    names = {} if as_json else names_of_tasks(client, client.job(job_id))
+    for event in client.follow_job(job_id):
+        described = f"{event['at']} {event['level']} {describe_event(event, names)}"
+        print_text(json.dumps(event) if as_json else described)
+
+
+def _show_result(client: Client, state: JsonObject) -> None:
+    """Show what a job that has succeeded has made."""
+    if state["kind"] == "patch":
+        print_report(client.patch(state["subject_id"]), client.active()["version"])
+    elif state["kind"] == "ingest":
+        print_dataset(client.dataset(state["subject_id"]))
+
+
+def jobs(
+    ctx: typer.Context,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; repeatable.")] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Only these.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+) -> None:
     """List the jobs, newest first."""
+    filters: JsonObject = {"status": status or []} | ({"kind": kind} if kind else {})
     with open_client(ctx) as client:
-        items = client.jobs()
-    if as_json:
-        return print_json(items)
-    print_jobs(items)
+        items = take(client.jobs(limit + 1, **filters), limit)
+    print_json(items) if as_json else print_jobs(items)
 
 
-def retry(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def retry(ctx: typer.Context, job_ref: JobRef, as_json: AsJson = False) -> None:
     """Queue a patch's job again that failed or was cancelled."""
     with open_client(ctx) as client:
-        state = client.retry_job(job_id)
+        state = client.retry_job(client.find("job", job_ref))
     print_json(state) if as_json else print_job(state)
 
 
-def cancel(ctx: typer.Context, job_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False) -> None:
+def cancel(ctx: typer.Context, job_ref: JobRef, as_json: AsJson = False) -> None:
     """Cancel a job."""
     with open_client(ctx) as client:
-        state = client.cancel_job(job_id)
+        state = client.cancel_job(client.find("job", job_ref))
     print_json(state) if as_json else print_job(state)
 
 
@@ -72,90 +118,134 @@ def versions(
     ctx: typer.Context,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="Only those with this tag; repeatable.")] = None,
     trash: Annotated[bool, typer.Option("--trash", help="Those in the trash instead.")] = False,
+    limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the versions, newest first; the active one answers."""
+    """List the versions, newest first, with the aliases that name them; `active` is the one served."""
     with open_client(ctx) as client:
-        items = client.versions(tag=tags or [], trashed=trash)
-    if as_json:
-        return print_json(items)
-    print_versions(items)
+        items = take(client.versions(limit + 1, tag=tags or [], trashed=trash), limit)
+        aliases = [] if as_json else client.aliases()
+    print_json(items) if as_json else print_versions(items, aliases)
 
 
 def activate(
     ctx: typer.Context,
-    version_id: Annotated[int, typer.Argument(metavar="VERSION")],
+    version_ref: VersionRef,
     reason: Reason = "",
     alias: Alias = "active",
     force: Annotated[bool, typer.Option("--force", help="Whatever it costs the supported tasks.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version the one that answers, or let another alias name it."""
+    """Serve a version, or point another alias at it."""
     if force and not reason.strip():
         raise InputError("--force needs a reason.", "Say why with --reason; the history keeps it.")
     with open_client(ctx) as client:
-        _print_alias(client.activate(version_id, reason, alias, force), as_json)
+        _print_alias(client.activate(client.find_version(version_ref), reason, alias, force), as_json)
 
 
 def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
-    """Go back to the version that answered before the last move; a second rollback goes one move further back."""
+    """Go back to the version that was served before the last move; a second rollback goes one move further back."""
     with open_client(ctx) as client:
         _print_alias(client.roll_back(reason, alias), as_json)
 
 
+def aliases(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the aliases and the versions they point at."""
+    with open_client(ctx) as client:
+        items = client.aliases()
+    print_json(items) if as_json else print_aliases(items)
+
+
+def history(
+    ctx: typer.Context,
+    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Its name.")] = "active",
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+) -> None:
+    """List the moves of an alias, newest first: when, by whom, from, to, why."""
+    with open_client(ctx) as client:
+        items = take(client.alias_history(alias, limit + 1), limit)
+    print_json(items) if as_json else print_moves(items)
+
+
 def classify(
     ctx: typer.Context,
-    images: Annotated[list[Path], typer.Argument(exists=True, dir_okay=False, readable=True)],
+    images: Annotated[
+        list[Path], typer.Argument(exists=True, readable=True, help="Image files, any number, or folders of them.")
+    ],
     label: Annotated[list[str] | None, typer.Option(help="What an image may show; repeatable.")] = None,
-    label_set: Annotated[str | None, typer.Option(help="Take the labels of this label set instead.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Take the labels of this data set instead.")] = None,
+    label_set: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete("label_set"), help="Take the labels of this set."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(autocompletion=complete("dataset"), help="Take the classes of this data set.")
+    ] = None,
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Most labels to show per image.")] = 3,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least score to show.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Maximum labels per image.")] = 3,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum score.")] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Judge each label by itself.")] = False,
     version_name: Annotated[
-        str | None, typer.Option("--version", help="Version or alias that is to answer. Default: active.")
+        str | None, typer.Option("--version", help="Version or alias to ask. Default: active.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Tell what images show, among labels of your choice."""
     if [bool(label), bool(label_set), bool(dataset)].count(True) != 1:
-        raise InputError("The labels are not clear.", "Give --label, once a label, or --label-set ID, or --dataset ID.")
+        raise InputError("The labels are not clear.", "Give --label, once a label, --label-set NAME or --dataset NAME.")
+    files = list(_image_files(images))
     with open_client(ctx) as client:
         answer = client.classify(
-            images,
+            files,
             label or None,
-            dataset,
+            client.find("dataset", dataset, is_used=True) if dataset else None,
             template or (),
             top_k,
-            label_set=label_set,
+            label_set=client.find("label_set", label_set) if label_set else None,
             threshold=threshold,
             multi_label=multi_label,
-            version=version_name,
+            version=_version_to_ask(client, version_name),
         )
     if as_json:
         return print_json(answer)
     rows = [
         (image, prediction["label"], f"{prediction['score']:.1%}", f"{prediction['cosine']:.3f}")
-        for image, result in zip(images, answer["results"], strict=True)
+        for image, result in zip(files, answer["results"], strict=True)
         for prediction in result["predictions"]
     ]
-    print_table(("IMAGE", "LABEL", "SCORE", "COSINE"), rows)
+    print_table(("IMAGE", "LABEL", "SCORE", "COSINE"), rows, whole=("SCORE",), spare=("COSINE",))
+    for warning in answer.get("warnings", ()):
+        print_warning(warning)
     print_note(f"Answered by version {answer['version']}.")
 
 
+def _version_to_ask(client: Client, reference: str | None) -> int | str | None:
+    """Return a number or an alias, as the service takes them, for whatever a version is called."""
+    if reference is None or reference.isdecimal() or reference in {each["name"] for each in client.aliases()}:
+        return reference
+    return client.find_version(reference)
+
+
+def _image_files(paths: list[Path]) -> Iterator[Path]:
+    """Yield the files, and those in the folders that look like images by their names."""
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        found = [each for each in sorted(path.rglob("*")) if each.is_file() and each.suffix.lower() in _IMAGE_SUFFIXES]
+        if not found:
+            raise InputError(
+                f"{path} holds no image files.", f"Their names end in {', '.join(sorted(_IMAGE_SUFFIXES))}."
+            )
+        yield from found
+
+
 def system(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show what the service runs on and which version answers."""
+    """Show what the service runs on and which version it serves."""
     with open_client(ctx) as client:
         state = client.system()
         rows = [("url", client.url), *describe_system(state)]
     print_json(state) if as_json else print_table(("", ""), rows)
-
-
-def version(as_json: AsJson = False) -> None:
-    """Show the version of this program."""
-    number = installed_version("paintbox")
-    print_json({"version": number}) if as_json else print_text(f"paintbox {number}")
 
 
 COMMANDS = (
@@ -163,6 +253,7 @@ COMMANDS = (
     dataset,
     derive,
     patch,
+    report,
     reselect,
     compose,
     job,
@@ -172,6 +263,8 @@ COMMANDS = (
     versions,
     activate,
     rollback,
+    aliases,
+    history,
     unalias,
     tag,
     verify,
@@ -181,7 +274,6 @@ COMMANDS = (
     gc,
     classify,
     system,
-    version,
 )
 """In the order of the help text."""
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from paintbox_client.client import Client
-from paintbox_client.discovery import default_data_dir, find_service, resolve_url
-from paintbox_client.display import print_notice
+from paintbox_client.client import Client, JsonObject
+from paintbox_client.display import print_note, print_notice
+from paintbox_client.errors import ClientError
 from paintbox_client.outages import WAIT_SECONDS
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the job.")]
+Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items, newest first.")]
+DEFAULT_LIMIT = 50
+COMPLETION_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,47 @@ class Connection:
     def open(self) -> Client:
         """Return a client for this service, which tells on standard error when it has to wait for it."""
         return Client(
-            resolve_url(self.url),
+            self.url,
             self.api_key,
             timeout=self.timeout_seconds,
             patience_seconds=self.patience_seconds,
             retry_seconds=self.patience_seconds,
             on_outage=print_notice,
-            find_url=None if self.url else (lambda: find_service(default_data_dir())),
         )
+
+
+def take(items: list[JsonObject], limit: int) -> list[JsonObject]:
+    """Return as many items as were asked for; a list that was asked for one more tells whether there are more."""
+    if len(items) > limit:
+        print_note(f"These are the newest {limit}. There are more: show them with --limit {2 * limit}.")
+    return items[:limit]
+
+
+def complete(kind: str) -> Callable[[typer.Context, str], list[str]]:
+    """Return what completes references to a kind of thing in a shell; where no service answers at once, nothing does.
+
+    Args:
+        kind: As for `Client.suggest`.
+
+    Returns:
+        For the `autocompletion` of an argument or option.
+    """
+
+    def suggest(ctx: typer.Context, incomplete: str) -> list[str]:
+        given = ctx.find_root().params
+        try:
+            url, key = given.get("url"), given.get("api_key")
+            with Client(url, key, timeout=COMPLETION_SECONDS, patience_seconds=0) as client:
+                return client.suggest(kind, incomplete)
+        except ClientError:
+            return []
+
+    return suggest
+
+
+def complete_alias(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the aliases that begin so, for the completion of a shell."""
+    return [each for each in complete("alias")(ctx, incomplete) if each.startswith(incomplete)]
 
 
 def open_client(ctx: typer.Context) -> Client:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paintbox_client.archives import open_archive
-from paintbox_client.errors import ApiError
+from paintbox_client.archives import open_archive, title_of
+from paintbox_client.errors import ApiError, InputError
 from paintbox_client.resumable import PART_BYTES, send_in_parts
 from paintbox_client.transport import Transport
 
@@ -32,8 +32,8 @@ class DatasetCalls:
 
     def upload_dataset(
         self,
-        path: Path,
-        name: str,
+        path: str | os.PathLike[str],
+        name: str | None = None,
         templates: Sequence[str] = (),
         classnames: Mapping[str, str] | None = None,
         manifest: str | None = None,
@@ -53,7 +53,7 @@ class DatasetCalls:
         Args:
             path: A zip, tar, tar.gz, tar.zst or Parquet file in one of the layouts of docs/datasets.md, or a folder,
                 which is sent as a zip.
-            name: For people; need not be unique.
+            name: For people; need not be unique. Left out: the file's or folder's.
             templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
             classnames: From class to the name that prompts use.
             manifest: Path of the CSV manifest within it, if it does not lie beside the images.
@@ -69,8 +69,14 @@ class DatasetCalls:
 
         Returns:
             The data set, `ingesting` or, if it was there already, in the state it is in.
+
+        Raises:
+            InputError: There is no such file or folder.
         """
-        form: JsonObject = {"name": name}
+        source = Path(path)
+        if not source.exists():
+            raise InputError(f"There is no file or folder {str(path)[:200]!r}.", "Name an archive or a folder.")
+        form: JsonObject = {"name": name or title_of(source)}
         if templates:
             form["templates"] = json.dumps(list(templates))
         if classnames:
@@ -85,7 +91,7 @@ class DatasetCalls:
         reading |= {"path_column": path_column, "label_column": label_column}
         reading["split_of"] = None if split_of is None else json.dumps(dict(split_of), sort_keys=True)
         form |= {field: value for field, value in reading.items() if value is not None}
-        with open_archive(path, on_note) as (file_name, stream):
+        with open_archive(source, on_note) as (file_name, stream):
             if stream.seek(0, os.SEEK_END) > _SENT_AT_ONCE_BYTES:
                 try:
                     return self._submit(form | {"upload": send_in_parts(self._transport, stream)})

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from paintbox_client.archives import title_of
-from paintbox_client.connection import AsJson, NoWait, open_client
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_text, watch_job
 from paintbox_client.errors import InputError
+from paintbox_client.options import DatasetState
 from paintbox_client.tables import print_dataset, print_datasets
 
 _SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder names a split."
@@ -59,6 +60,11 @@ def upload(
             path_column=path_column,
             label_column=label_column,
         )
+        if name and dataset["name"] != name:
+            print_note(
+                f"The same files were uploaded before as {dataset['name']!r}: this is that data set, with its name. "
+                f"`paintbox derive {dataset['id']} --name NAME` makes one of another name."
+            )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
             dataset = client.dataset(dataset["id"])
@@ -67,51 +73,60 @@ def upload(
         print_dataset(dataset)
 
 
+DatasetRef = Annotated[
+    str, typer.Argument(metavar="DATASET", autocompletion=complete("dataset"), help="Its name or id, or a beginning.")
+]
 datasets = typer.Typer()
 
 
 @datasets.callback(invoke_without_command=True)
-def list_datasets(ctx: typer.Context, as_json: AsJson = False) -> None:
+def list_datasets(
+    ctx: typer.Context,
+    status: Annotated[list[DatasetState] | None, typer.Option(help="Only these; repeatable.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+) -> None:
     """List the data sets, newest first, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
-        items = client.datasets()
+        items = take(client.datasets(limit + 1, state=status or []), limit)
     print_json(items) if as_json else print_datasets(items)
 
 
 @datasets.command("delete")
 def delete_dataset(
     ctx: typer.Context,
-    dataset_id: Annotated[str, typer.Argument(metavar="ID")],
+    dataset_ref: DatasetRef,
     force: Annotated[bool, typer.Option("--force", help="Also if patches that have ended name it.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete a data set for good; `paintbox gc` frees its bytes."""
     with open_client(ctx) as client:
-        client.delete_dataset(dataset_id, force)
-    print_text(f"{dataset_id} is deleted.")
+        identifier = client.find("dataset", dataset_ref)
+        client.delete_dataset(identifier, force)
+    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is deleted.")
 
 
-def dataset(
-    ctx: typer.Context, dataset_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False
-) -> None:
+def dataset(ctx: typer.Context, dataset_ref: DatasetRef, as_json: AsJson = False) -> None:
     """Show one data set: its images, what was left out and why, and pictures that are in more than one split."""
     with open_client(ctx) as client:
-        found = client.dataset(dataset_id)
+        found = client.dataset(client.find("dataset", dataset_ref))
     print_json(found) if as_json else print_dataset(found)
 
 
 def derive(
     ctx: typer.Context,
-    dataset_id: Annotated[str, typer.Argument(metavar="ID")],
-    name: Annotated[str, typer.Option(help="Of the new data set.")],
+    dataset_ref: DatasetRef,
+    name: Annotated[str, typer.Option(help="Name of the new data set.")],
     template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable. Default: as before.")] = None,
     classname: Annotated[list[str] | None, typer.Option(help="OLD=NEW name of a class; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a data set of another's images with other class names or prompts, without an upload."""
     with open_client(ctx) as client:
-        made = client.derive_dataset(dataset_id, name, _parse_names(classname), template or None)
+        source = client.find("dataset", dataset_ref, is_used=True)
+        made = client.derive_dataset(source, name, _parse_names(classname), template or None)
     print_json(made) if as_json else print_datasets([made])
 
 

@@ -6,20 +6,22 @@ import io
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from paintbox_client.client import Client, JsonObject
-from paintbox_client.errors import ClientError, ServiceUnreachableError
+from paintbox_client.errors import ServiceUnreachableError
 
 _LINE_EVERY = 0.1  # where nobody watches a bar, a line for each tenth
 
 _UNFOLDED_COLUMNS = 1000
+_MIN_WIDTH = 4
 _COMMANDS_OF_TERMINALS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, surrogate, line and paragraph
 _JOINERS = frozenset("\u200c\u200d")  # which some scripts, and emoji, are written with
 
@@ -67,12 +69,17 @@ def print_notice(text: str) -> None:
     sys.stderr.flush()
 
 
-def print_error(error: ClientError) -> None:
+def print_error(detail: str, next_step: str = "") -> None:
     """Write what is wrong, and below it what to do next, to standard error."""
     console = _console(stderr=True)
-    console.print(Text.assemble(("Error: ", "bold red"), clean(error.detail, keep_lines=True)))
-    if error.next:
-        console.print(Text(clean(error.next, keep_lines=True)))
+    console.print(Text.assemble(("Error: ", "bold red"), clean(detail, keep_lines=True)))
+    if next_step:
+        console.print(Text(clean(next_step, keep_lines=True)))
+
+
+def print_warning(text: str) -> None:
+    """Write to standard error what the user should know before going on."""
+    _console(stderr=True).print(Text.assemble(("Warning: ", "bold yellow"), clean(text)))
 
 
 def escape_unencodable() -> None:
@@ -82,22 +89,45 @@ def escape_unencodable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write rows below their column names; None is shown as a dash."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(Text(clean(column)), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else clean(cell)) for cell in row))
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Collection[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """Write rows below their column names; None is shown as a dash.
+
+    Args:
+        columns: Names.
+        rows: A cell for each column.
+        whole: Columns that are never broken over lines: what people copy.
+        spare: Columns that are left out, the first one first, while the terminal is too narrow for all.
+    """
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:  # a program that reads lines must not find them folded
         console.width = _UNFOLDED_COLUMNS
+    cells = [["-" if cell is None else clean(cell) for cell in row] for row in rows]
+    needed = [max(cell_len(each) for each in (name, *(row[at] for row in cells))) for at, name in enumerate(columns)]
+    shown = _fitting(columns, needed, console.width, spare)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for at in shown:
+        least = needed[at] if columns[at] in whole else min(needed[at], _MIN_WIDTH)
+        table.add_column(Text(clean(columns[at])), overflow="fold", min_width=least)
+    for row in cells:
+        table.add_row(*(Text(row[at]) for at in shown))
     console.print(table)
+
+
+def _fitting(columns: Sequence[str], needed: Sequence[int], width: int, spare: Sequence[str]) -> list[int]:
+    """Return which columns to show: all, or fewer if their texts do not fit side by side."""
+    shown = list(range(len(columns)))
+    for name in spare:
+        if sum(needed[at] + 2 for at in shown) - 2 <= width:
+            break
+        shown.remove(list(columns).index(name))
+    return shown
 
 
 def describe_job(job: JsonObject) -> str:
     """Return where a job stands, as `finetune, 2 min to go` or, before it runs, `queued`."""
-    stage = clean(job["stage"] if job["status"] == "running" and job["stage"] else job["status"])
+    stage = clean((job["stage"] or "starting") if job["status"] == "running" else job["status"])
     eta = job.get("eta_seconds")
     return f"{stage}, {_duration(eta)} to go" if job["status"] == "running" and eta is not None else stage
 
@@ -121,9 +151,7 @@ def watch_job(client: Client, job_id: str, title: str, console: Console | None =
     try:
         return (_watch_live if shown.is_terminal else _watch_in_lines)(client, job_id, clean(title), shown)
     except (KeyboardInterrupt, ServiceUnreachableError):
-        print_note(
-            f"\nThe job goes on. Look at it with `paintbox job {job_id}`, end it with `paintbox cancel {job_id}`."
-        )
+        print_note(f"\nThe job goes on. `paintbox job {job_id}` shows it, `paintbox cancel {job_id}` cancels it.")
         raise
 
 

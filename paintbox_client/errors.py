@@ -13,6 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
+_CODES = {
+    "InputError": "wrong_usage",
+    "ServiceUnreachableError": "service_unreachable",
+    "JobFailedError": "job_failed",
+    "JobTimeoutError": "job_timeout",
+}
+"""What programs read of errors that are not the service's."""
+
 
 class ClientError(Exception):
     """Base of all errors of the client. `detail` says what is wrong, `next` what to do about it."""
@@ -24,6 +32,10 @@ class ClientError(Exception):
 
     def __str__(self) -> str:
         return f"{self.detail} {self.next}".strip()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what programs read of it."""
+        return {"code": _CODES.get(type(self).__name__, "error"), "detail": self.detail, "next": self.next}
 
     def after(self, num_tries: int, seconds: float) -> Self:
         """Return this error, which now says how often something was tried, and for how long."""
@@ -56,7 +68,14 @@ class ApiError(ClientError):
         super().__init__("\n  ".join((detail, *fields)), next)
         self.status = status
         self.code = code
+        self.summary = detail
+        self.fields = tuple(fields)
         self.retry_after_seconds = retry_after_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what programs read of it."""
+        told = {"code": self.code, "detail": self.summary, "next": self.next, "status": self.status}
+        return told | ({"errors": list(self.fields)} if self.fields else {})
 
 
 class InputError(ClientError):
@@ -97,10 +116,11 @@ class JobFailedError(ClientError):
         error = job.get("error") or {}
         self.job = dict(job)
         self.code = str(error.get("code") or job["status"])
-        cause = str(error.get("detail") or f"It was {job['status']}.")
+        cause = f" ({self.code}): {error['detail']}" if error.get("detail") else "."
+        ended = "was cancelled" if job["status"] == "cancelled" else str(job["status"])
         super().__init__(
-            f"Job {job['id']} {job['status']} ({self.code}): {cause}",
-            f"`paintbox job {job['id']} --events` tells what happened before.",
+            f"Job {job['id']} {ended}{cause}",
+            f"`paintbox job {job['id']} --events` shows what happened before.",
         )
 
 

@@ -64,7 +64,7 @@ def revoke_key(
 
 def _print_keys(items: Iterable[JsonObject]) -> None:
     rows = [(each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], _state(each)) for each in items]
-    print_table(("KEY", "NAME", "SCOPES", "MADE", "STATE"), rows)
+    print_table(("KEY", "NAME", "SCOPES", "MADE", "STATE"), rows, whole=("KEY",), spare=("MADE",))
 
 
 def _state(key: JsonObject) -> str:

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.connection import AsJson, open_client
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_table, print_text
 from paintbox_client.errors import InputError
 
-label_sets = typer.Typer(no_args_is_help=True, help="Store, list and remove label sets.")
+LabelSetRef = Annotated[
+    str,
+    typer.Argument(metavar="LABEL_SET", autocompletion=complete("label_set"), help="Name or id, or a beginning."),
+]
+label_sets = typer.Typer(no_args_is_help=True, help="Store, list, show and remove label sets.")
 
 
 @label_sets.command("create")
@@ -36,22 +40,34 @@ def create_label_set(
 
 
 @label_sets.command("list")
-def list_label_sets(ctx: typer.Context, as_json: AsJson = False) -> None:
+def list_label_sets(ctx: typer.Context, limit: Limit = DEFAULT_LIMIT, as_json: AsJson = False) -> None:
     """List the label sets, newest first."""
     with open_client(ctx) as client:
-        items = client.label_sets()
+        items = take(client.label_sets(limit + 1), limit)
     if as_json:
         return print_json(items)
-    rows = [(each["id"], each["name"] or "", str(each["num_labels"]), each["created_at"]) for each in items]
-    print_table(("LABEL SET", "NAME", "LABELS", "MADE"), rows)
+    rows = [(each["name"], each["num_labels"], each["created_at"], each["id"]) for each in items]
+    print_table(("NAME", "LABELS", "MADE", "LABEL SET"), rows, whole=("LABEL SET",), spare=("MADE",))
+
+
+@label_sets.command("show")
+def show_label_set(ctx: typer.Context, label_set_ref: LabelSetRef, as_json: AsJson = False) -> None:
+    """Show the labels of a label set, one a line."""
+    with open_client(ctx) as client:
+        found = client.label_set(client.find("label_set", label_set_ref))
+    if as_json:
+        return print_json(found)
+    for label in found["labels"]:
+        print_text(label)
 
 
 @label_sets.command("delete")
-def delete_label_set(ctx: typer.Context, label_set_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def delete_label_set(ctx: typer.Context, label_set_ref: LabelSetRef, as_json: AsJson = False) -> None:
     """Remove a label set."""
     with open_client(ctx) as client:
-        client.delete_label_set(label_set_id)
-    print_text(f"{label_set_id} is removed.")
+        identifier = client.find("label_set", label_set_ref)
+        client.delete_label_set(identifier)
+    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is removed.")
 
 
 def _lines(file: Path) -> list[str]:

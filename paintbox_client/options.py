@@ -5,17 +5,78 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
-from typing import Any
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+import typer
 
 from paintbox_client.client import JsonObject
 from paintbox_client.errors import InputError
 
+Method = Literal["single", "joint", "sequential", "parallel"]
+Sampling = Literal["proportional", "balanced"]
+Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]
+Coefficients = Literal["scalar", "per_task"]
+RuleName = Literal["combined", "floor"]
+Strategy = Literal["grid", "interpolated"]
+AlphaPath = Literal["flat", "lines", "lines_paper", "best"]
+Activate = Literal["never", "if_accepted"]
+Priority = Literal["low", "normal", "high"]
+Profile = Literal["flat", "lines", "lines_paper"]
+JobKind = Literal["ingest", "patch", "finetune"]
 
-def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:
-    """Return points for all supported tasks, or points by data set id.
+
+class JobStatus(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class DatasetState(StrEnum):
+    """What can be done with a data set."""
+
+    INGESTING = "ingesting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+MaxDrop = Annotated[
+    list[str] | None,
+    typer.Option(metavar="POINTS", help="With --rule floor: points a supported task may lose; NAME=POINTS for one."),
+]
+Rule = Annotated[
+    RuleName | None, typer.Option(help="combined (default): the best mean; floor: the best within --max-drop.")
+]
+
+
+def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequence[str] | None = None) -> None:
+    """Refuse a rule without what it needs, in the words of the command line.
 
     Args:
-        values: Each `POINTS` or `ID=POINTS`; the first form stands alone.
+        rule: `--rule`.
+        max_drop: `--max-drop`.
+        supported: `--supported`; None: the command has no such option.
+
+    Raises:
+        InputError: They do not fit each other.
+    """
+    if rule == "floor" and not max_drop:
+        raise InputError("--rule floor needs --max-drop POINTS.", "Write, say, --rule floor --max-drop 1.")
+    if max_drop and rule != "floor":
+        raise InputError("--max-drop belongs to --rule floor.", f"Write --rule floor --max-drop {max_drop[0]}.")
+    if rule == "floor" and supported is not None and not supported:
+        raise InputError("--rule floor limits the drop of supported tasks.", "Name one at least with --supported.")
+
+
+def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:
+    """Return points for all supported tasks, or points by what names a data set.
+
+    Args:
+        values: Each `POINTS` or `NAME=POINTS`; the first form stands alone.
 
     Returns:
         None if there are no values.
@@ -29,11 +90,11 @@ def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None
         return _number("--max-drop", values[0])
     drops = {}
     for value in values:
-        identifier, separator, points = value.partition("=")
+        identifier, separator, points = value.rpartition("=")
         if not separator or not identifier:
             raise InputError(
                 f"--max-drop {value!r} does not say whose drop it limits.",
-                "Give one number for all supported tasks, or ID=POINTS for each.",
+                "Give one number for all supported tasks, or NAME=POINTS for each.",
             )
         drops[identifier] = _number("--max-drop", points)
     return drops
@@ -41,26 +102,8 @@ def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None
 
 def parse_factor(value: str) -> tuple[str, float]:
     """Return what `ID` or `ID=FACTOR` names, and the factor, 1 where there is none."""
-    identifier, separator, factor = value.partition("=")
-    return identifier, _number(identifier, factor) if separator else 1.0
-
-
-def parse_version(value: str) -> int:
-    """Return the number of a version.
-
-    Args:
-        value: As typed.
-
-    Returns:
-        The number.
-
-    Raises:
-        InputError: It is none.
-    """
-    try:
-        return int(value)
-    except ValueError:
-        raise InputError(f"{value!r} is not a version's number.", "`paintbox versions` lists them.") from None
+    identifier, separator, factor = value.rpartition("=")
+    return (identifier, _number(identifier, factor)) if separator else (value, 1.0)
 
 
 def parse_settings(request: JsonObject, settings: Sequence[str] | None) -> JsonObject:

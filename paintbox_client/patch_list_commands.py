@@ -1,33 +1,86 @@
-"""`paintbox patches`: lists and deletes patches."""
+"""`paintbox patches` lists and deletes patches; `paintbox report` shows what came of one."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from paintbox_client.connection import AsJson, open_client
-from paintbox_client.display import print_json, print_table, print_text
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, open_client, take
+from paintbox_client.display import print_json, print_note, print_text
+from paintbox_client.errors import ApiError, InputError
+from paintbox_client.options import JobStatus
+from paintbox_client.plots import draw_frontier, write_page
+from paintbox_client.reports import print_report
+from paintbox_client.tables import print_patches
 
+PatchRef = Annotated[
+    str,
+    typer.Argument(
+        metavar="PATCH", autocompletion=complete("patch"), help="Name or id, or the number of a version of it."
+    ),
+]
 patches = typer.Typer()
 
 
 @patches.callback(invoke_without_command=True)
-def list_patches(ctx: typer.Context, as_json: AsJson = False) -> None:
+def list_patches(
+    ctx: typer.Context,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; repeatable.")] = None,
+    limit: Limit = DEFAULT_LIMIT,
+    as_json: AsJson = False,
+) -> None:
     """List the patches, newest first, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
-        items = client.patches()
-    if as_json:
-        return print_json(items)
-    rows = [(each["id"], each["name"], each["job"]["status"], each["version_id"], each["created_at"]) for each in items]
-    print_table(("PATCH", "NAME", "JOB", "VERSION", "MADE"), rows)
+        items = take(client.patches(limit + 1, status=status or []), limit)
+    print_json(items) if as_json else print_patches(items)
 
 
 @patches.command("delete")
-def delete_patch(ctx: typer.Context, patch_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def delete_patch(ctx: typer.Context, patch_ref: PatchRef, as_json: AsJson = False) -> None:
     """Delete a patch with its report and its jobs, for good; `paintbox gc` frees its bytes."""
     with open_client(ctx) as client:
-        client.delete_patch(patch_id)
-    print_text(f"{patch_id} is deleted.")
+        identifier = client.find("patch", patch_ref)
+        client.delete_patch(identifier)
+    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is deleted.")
+
+
+def report(
+    ctx: typer.Context,
+    patch_ref: PatchRef,
+    curve: Annotated[bool, typer.Option("--curve", help="Show the accuracies at every alpha, too.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write the accuracy frontier to this SVG file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report to this HTML file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what came of a patch: accuracies, changes with intervals, warnings, and what to do next."""
+    with open_client(ctx) as client:
+        done = client.patch(client.find("patch", patch_ref))
+        active = client.active()["version"]
+        version = client.version(int(patch_ref)) if patch_ref.isdecimal() else None
+    if done["report"] is None:
+        state, job = done["job"]["status"], done["job_id"]
+        advice = f"`paintbox job {job} --wait` waits for it and tells why if it fails."
+        raise ApiError(409, "no_report", f"Patch {done['id']} has no report: its job is {state}.", advice)
+    for path, write in ((plot, draw_frontier), (html, write_page)):
+        if path is not None:
+            _write(path, write(done))
+    if as_json:
+        return print_json(done)
+    print_report(done, active, curve=curve)
+    if version is not None and version["id"] != done["version_id"]:
+        print_note(
+            f"Version {version['id']} ({version['name']}) was made from this patch later: `paintbox version show "
+            f"{version['id']}` shows what is known of it."
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
+    print_note(f"Written: {path}")

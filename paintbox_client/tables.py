@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from paintbox_client.client import JsonObject
-from paintbox_client.display import describe_job, print_note, print_table, print_text
+from paintbox_client.display import describe_job, print_note, print_table, print_text, print_warning
 
 _SHOWN_EXAMPLES = 3
 _PARTICULARS = re.compile(r"'[^']*'?|\"[^\"]*\"?|\d[\d,]*")  # of one file
-_JOB_COLUMNS = ("JOB", "KIND", "OF", "DONE", "STATE")
+_JOB_COLUMNS = ("JOB", "KIND", "STATE", "DONE", "OF")
 
 
 def print_datasets(items: Iterable[JsonObject]) -> None:
     """Write a row for each data set."""
-    rows = [(each["id"], each["name"], each["state"], _count_classes(each), _describe_splits(each)) for each in items]
-    print_table(("DATA SET", "NAME", "STATE", "CLASSES", "IMAGES"), rows)
+    rows = [(each["name"], each["state"], _count_classes(each), _describe_splits(each), each["id"]) for each in items]
+    spare = ("CLASSES", "IMAGES")
+    print_table(("NAME", "STATE", "CLASSES", "IMAGES", "DATA SET"), rows, whole=("DATA SET", "STATE"), spare=spare)
 
 
 def print_dataset(item: JsonObject) -> None:
@@ -37,6 +38,8 @@ def print_dataset(item: JsonObject) -> None:
         print_note(f"{found['with_different_labels']:,} pictures are there under more than one class.")
     _print_reading(item.get("reading"))
     print_datasets([item])
+    if item.get("error"):
+        print_warning(f"It cannot be used: {item['error']['detail']} ({item['error']['code']})")
 
 
 def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
@@ -66,10 +69,10 @@ def _print_reading(reading: JsonObject | None) -> None:
 def print_jobs(items: Iterable[JsonObject]) -> None:
     """Write a row for each job."""
     rows = [
-        (each["id"], each["kind"], _describe_subject(each), f"{each['progress']:.0%}", describe_job(each))
+        (each["id"], each["kind"], describe_job(each), f"{each['progress']:.0%}", _describe_subject(each))
         for each in items
     ]
-    print_table(_JOB_COLUMNS, rows)
+    print_table(_JOB_COLUMNS, rows, whole=("JOB",), spare=("OF", "DONE"))
 
 
 def print_job(state: JsonObject) -> None:
@@ -84,62 +87,128 @@ def print_job(state: JsonObject) -> None:
         print_note(f"{state['error']['code']}: {state['error']['detail']}")
 
 
-def print_versions(items: Iterable[JsonObject]) -> None:
-    """Write a row for each version."""
+def print_patches(items: Iterable[JsonObject]) -> None:
+    """Write a row for each patch."""
     rows = [
-        (each["id"], each["name"], each["base"]["ref"], _describe_terms(each), "active" if each["is_active"] else "")
+        (each["name"], each["job"]["status"], each["version_id"], _minute(each["created_at"]), each["id"])
         for each in items
     ]
-    print_table(("VERSION", "NAME", "BASE", "COEFFICIENTS", ""), rows)
+    columns = ("NAME", "STATE", "VERSION", "MADE", "PATCH")
+    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("MADE",))
+
+
+def print_versions(items: Iterable[JsonObject], aliases: Iterable[JsonObject] = ()) -> None:
+    """Write a row for each version, with the aliases that name it."""
+    named: dict[int, list[str]] = {}
+    for alias in aliases:
+        named.setdefault(alias["version"], []).append(alias["name"])
+    rows = [
+        (
+            each["id"],
+            each["name"],
+            each["base"]["ref"],
+            _describe_terms(each),
+            ", ".join(each.get("tags", ())) or None,
+            _minute(each["created_at"]) if "created_at" in each else None,
+            ", ".join(named.get(each["id"], ["active"] if each["is_active"] else [])),
+        )
+        for each in items
+    ]
+    columns = ("VERSION", "NAME", "BASE", "COEFFICIENTS", "TAGS", "MADE", "ALIASES")
+    print_table(columns, rows, whole=("VERSION",), spare=("MADE", "BASE", "TAGS"))
+
+
+def print_version(version: JsonObject, aliases: Iterable[JsonObject]) -> None:
+    """Write all there is to know of a version, a line each, and what was measured of it."""
+    names = [each["name"] for each in aliases if each["version"] == version["id"]]
+    rows = [
+        ("version", version["id"]),
+        ("name", version["name"]),
+        ("aliases", ", ".join(names) or None),
+        ("tags", ", ".join(version["tags"]) or None),
+        ("base", version["base"]["ref"]),
+        ("patch", version["patch_id"]),
+        ("coefficients", _describe_terms(version)),
+        ("made from", ", ".join(map(str, version["parents"])) or None),
+        ("owner", version["owner"]),
+        ("made", version["created_at"]),
+        ("weights", version["weights_fingerprint"]),
+    ]
+    if version["deleted_at"]:
+        rows.append(("in the trash since", version["deleted_at"]))
+    print_table(("", ""), rows)
+    measured = version["evaluation"]
+    if measured is None:
+        print_note("This version has not been evaluated.")
+        return
+    print_text(f"\nMeasured on the {measured.get('split', 'test')} splits:")
+    print_table(
+        ("TASK", "ROLE", "ZERO-SHOT", "PATCHED", "CHANGE"), [_measured(each) for each in measured.get("tasks", ())]
+    )
+
+
+def _measured(task: JsonObject) -> tuple[object, ...]:
+    before, after = task.get("zero_shot"), task["patched"]
+    change = None if before is None else f"{100 * (after['accuracy'] - before['accuracy']):+.1f}"
+    shown = None if before is None else f"{before['accuracy']:.1%}"
+    return task.get("name") or task["dataset_id"], task.get("role"), shown, f"{after['accuracy']:.1%}", change
+
+
+def print_aliases(items: Iterable[JsonObject]) -> None:
+    """Write a row for each alias."""
+    rows = [(each["name"], each["version"], _minute(each["updated_at"])) for each in items]
+    print_table(("ALIAS", "VERSION", "MOVED"), rows)
+
+
+def print_moves(items: Iterable[JsonObject]) -> None:
+    """Write a row for each move of an alias."""
+    rows = [
+        (
+            _minute(each["at"]),
+            each["from_version"],
+            each["to_version"] if each["to_version"] is not None else "removed",
+            each["actor"],
+            f"{each['reason']} (forced)".strip() if each.get("forced") else each["reason"] or None,
+        )
+        for each in items
+    ]
+    print_table(("AT", "FROM", "TO", "BY", "REASON"), rows, whole=("AT",))
 
 
 def print_new_version(version: JsonObject) -> None:
     """Write a version that was made just now, and how to use it."""
     print_versions([version])
-    _print_how_to_activate(version["id"])
+    print_how_to_activate(version["id"])
 
 
-def print_report(done: JsonObject) -> None:
-    """Write a finished patch: a row for each task, the version and how alpha was chosen."""
-    report = done["report"]
-    rows = []
-    others = [{**task, "role": "transfer"} for task in report.get("transfer", ())]
-    for task in [*report["tasks"], *others]:
-        scores = task["test"] or task["validation"]
-        accuracies = (f"{scores[at]['accuracy']:.1%}" for at in ("zero_shot", "fine_tuned", "patched"))
-        rows.append((task["name"], task["role"], *accuracies, scores["patched"]["total"]))
-    print_table(("TASK", "ROLE", "ZERO-SHOT", "FINE-TUNED", "PATCHED", "IMAGES"), rows)
-    *earlier, last = report.get("stages") or [report]
-    for stage in earlier:
-        print_text(f"Before it {stage['key']}, {_describe_choice(stage)}")
-    print_text(f"Version {report['version_id']}, {_describe_choice(last)}")
-    _print_how_to_activate(report["version_id"])
+def print_selection(answer: JsonObject, names: Mapping[str, str]) -> None:
+    """Write a version at another alpha, and what validation images say about it.
 
-
-def _describe_choice(stage: JsonObject) -> str:
-    """Return alpha and why, or the coefficients where a search found one for each task."""
-    found = stage.get("coefficients")
-    if found:
-        return "coefficients " + ", ".join(f"{each:g}" for each in found["coefficients"])
-    return f"alpha {stage['alpha']:g}: {stage['reason']}"
-
-
-def print_selection(answer: JsonObject) -> None:
-    """Write a version at another alpha, and what validation images say about it."""
+    Args:
+        answer: The service's.
+        names: Of data sets, by id.
+    """
     point = answer["validation"]
     if point is not None:
         rows = [
-            (name, f"{each['accuracy']:.1%}", each["correct"], each["total"]) for name, each in point["tasks"].items()
+            (names.get(task, task), f"{each['accuracy']:.1%}", each["correct"], each["total"])
+            for task, each in point["tasks"].items()
         ]
         print_table(("VALIDATION", f"AT ALPHA {point['alpha']:g}", "CORRECT", "IMAGES"), rows)
     known = "" if answer["is_new"] else " (it was there already)"
     number = answer["version"]["id"]
     print_text(f"Version {number}{known}, alpha {answer['alpha']:g}, {answer['profile']}: {answer['reason']}")
-    _print_how_to_activate(number)
+    print_how_to_activate(number)
 
 
-def _print_how_to_activate(version_id: int) -> None:
-    print_note(f"`paintbox activate {version_id}` lets it answer.")
+def print_how_to_activate(version_id: int) -> None:
+    """Write the command that lets a version answer."""
+    print_note(f"Run `paintbox activate {version_id}` to serve it.")
+
+
+def _minute(moment: str) -> str:
+    """Return a moment to the minute, as people read it; the JSON has all of it."""
+    return moment[:16].replace("T", " ")
 
 
 def _describe_subject(job: JsonObject) -> str:
@@ -178,7 +247,7 @@ def describe_system(state: JsonObject) -> Iterator[tuple[str, object]]:
             trouble = f", not loaded: {beside['trouble']}" if beside["trouble"] else ""
             yield name, f"version {beside['version']}, {beside['share']:.0%} of the requests{trouble}"
     if state["comparison"] and state["comparison"]["agreement"] is not None:
-        yield "agreement", f"{state['comparison']['agreement']:.1%} of the images that the shadow was asked too"
+        yield "agreement", f"{state['comparison']['agreement']:.1%} of the images that ran in shadow, too"
     for replica in state["replicas"]:
         silent = "" if replica["is_alive"] else f", silent since {replica['last_seen_at']}"
         yield f"replica {replica['host']}", f"version {replica['serving_version']}{silent}"

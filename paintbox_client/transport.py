@@ -282,9 +282,10 @@ def _read_refusal(response: httpx2.Response) -> ApiError:
     try:
         problem = response.json()
         fields = [f"{item['location']}: {item['message']}" for item in problem.get("errors") or ()]
-        return ApiError(
-            response.status_code, problem["code"], problem["detail"], problem.get("next", ""), fields, retry_after
-        )
+        detail = problem["detail"]
+        if len(fields) == 1 and detail.rstrip(".") == fields[0].rstrip("."):
+            fields = []  # the detail says it
+        return ApiError(response.status_code, problem["code"], detail, problem.get("next", ""), fields, retry_after)
     except (ValueError, KeyError, TypeError, AttributeError):
         return _not_ours(response)
 

@@ -83,10 +83,10 @@ class VersionCalls:
             InputError: There is something in the folder, or the folder cannot be written.
         """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if any(folder.iterdir()):
+            if folder.exists() and any(folder.iterdir()):
                 raise InputError(f"{folder} is not empty.", "Name a new folder.")
             with self._transport.download(f"/v1/versions/{version}/export", _MIX_SECONDS) as stream:
+                folder.mkdir(parents=True, exist_ok=True)  # not before: a version that there is not leaves none
                 return _unpack(stream, folder)
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error}.", "Name another folder.") from error

@@ -2,45 +2,71 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from paintbox_client.client import Client, JsonObject
-from paintbox_client.connection import AsJson, open_client
+from paintbox_client.connection import AsJson, complete, complete_alias, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text
 from paintbox_client.errors import InputError
-from paintbox_client.tables import print_versions
+from paintbox_client.tables import print_version, print_versions
 
-VersionId = Annotated[int, typer.Argument(metavar="VERSION")]
+VersionRef = Annotated[
+    str,
+    typer.Argument(metavar="VERSION", autocompletion=complete("version"), help="Its number, an alias, or its name."),
+]
+version = typer.Typer()
+
+
+@version.callback(invoke_without_command=True)
+def show_program_version(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show the version of this program; `show VERSION` shows one of the model."""
+    if ctx.invoked_subcommand is not None:
+        return
+    number = installed_version("paintbox")
+    print_json({"version": number}) if as_json else print_text(f"paintbox {number}")
+
+
+@version.command("show")
+def show_version(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
+    """Show one version of the model: what it is made of, what names it, how good it is."""
+    with open_client(ctx) as client:
+        found = client.version(client.find_version(version_ref))
+        aliases = [] if as_json else client.aliases()
+    print_json(found) if as_json else print_version(found, aliases)
 
 
 def tag(
     ctx: typer.Context,
-    version_id: VersionId,
+    version_ref: VersionRef,
     tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="All that it is to have.")] = None,
     name: Annotated[str | None, typer.Option(help="Another name, too.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a version's tags; without any, it has none."""
+    """Replace a version's tags; give none to clear them."""
     with open_client(ctx) as client:
-        _print_version(client.relabel(version_id, name, tags or []), as_json)
+        _print_version(client.relabel(client.find_version(version_ref), name, tags or []), as_json)
 
 
 def verify(
     ctx: typer.Context,
-    version_id: Annotated[int | None, typer.Argument(metavar="[VERSION]")] = None,
+    version_ref: Annotated[
+        str | None,
+        typer.Argument(metavar="[VERSION]", autocompletion=complete("version"), help="Number or name."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The database and all that it names.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Compute a version's hashes again and compare, or with --all everything's; status 1 if something differs."""
-    if everything == (version_id is not None):
+    if everything == (version_ref is not None):
         raise InputError("Name a version, or say --all.", "`paintbox versions` lists them.")
     with open_client(ctx) as client:
-        if version_id is None:
+        if version_ref is None:
             return _verify_all(client, as_json)
-        answer = client.verify(version_id)
+        answer = client.verify(client.find_version(version_ref))
     if as_json:
         print_json(answer)
     else:
@@ -67,17 +93,18 @@ def _verify_all(client: Client, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def delete(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
+def delete(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
     """Put a version into the trash."""
     with open_client(ctx) as client:
-        _print_version(client.delete_version(version_id), as_json)
-    print_note(f"`paintbox restore {version_id}` takes it back until it is purged.")
+        deleted = client.delete_version(client.find_version(version_ref))
+    _print_version(deleted, as_json)
+    print_note(f"`paintbox restore {deleted['id']}` takes it back until it is purged.")
 
 
-def restore(ctx: typer.Context, version_id: VersionId, as_json: AsJson = False) -> None:
+def restore(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
     """Take a version out of the trash."""
     with open_client(ctx) as client:
-        _print_version(client.restore_version(version_id), as_json)
+        _print_version(client.restore_version(client.find_version(version_ref)), as_json)
 
 
 def gc(
@@ -98,23 +125,30 @@ def gc(
 
 
 def export(
-    ctx: typer.Context, version_id: VersionId, folder: Annotated[Path, typer.Argument(help="A new folder.")]
+    ctx: typer.Context,
+    version_ref: VersionRef,
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    as_json: AsJson = False,
 ) -> None:
     """Write a version as a folder that open_clip loads as local-dir:FOLDER."""
     with open_client(ctx) as client:
-        for path in client.export(version_id, folder):
-            print_text(str(path))
+        files = [str(path) for path in client.export(client.find_version(version_ref), folder)]
+    if as_json:
+        return print_json({"folder": str(folder), "files": files})
+    for file in files:
+        print_text(file)
 
 
 def unalias(
     ctx: typer.Context,
-    alias: Annotated[str, typer.Argument(help="Not `active`.")],
+    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Not `active`.")],
     reason: Annotated[str, typer.Option(help="For the history.")] = "",
+    as_json: AsJson = False,
 ) -> None:
     """Remove an alias; its history stays."""
     with open_client(ctx) as client:
         client.delete_alias(alias, reason)
-    print_text(f"Alias {alias} is removed.")
+    print_json({"deleted": alias}) if as_json else print_text(f"Alias {alias} is removed.")
 
 
 def _print_version(version: JsonObject, as_json: bool) -> None:

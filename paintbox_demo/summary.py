@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
 from paintbox_client.display import clean
 
 COLUMNS = ("zero_shot", "fine_tuned", "patched")
-_TITLES = ("Zero-shot", "Fine-tuned", "Patched", "Anchored and patched")
+_TITLES = ("Zero-shot", "Fine-tuned", "Patched", "Anchored, patched")
 
 
 def build_table(plain: dict[str, Any], anchored: dict[str, Any]) -> Table:
     """Return test accuracies, one row a task: before, plainly fine-tuned, patched, and patched with anchors."""
-    table = Table(title="Accuracy on test images (%)")
+    table = Table(title="Accuracy on test images (%)", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("Task")
-    table.add_column("Role")
-    table.add_column("Images", justify="right")
+    table.add_column("Role", no_wrap=True)
+    table.add_column("Images", justify="right", no_wrap=True)
     for title in _TITLES:
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", min_width=max(map(len, title.split())))
     for role in ("patching", "supported"):
         rows = list(zip(tasks_of(plain, role), tasks_of(anchored, role), strict=True))
         for task, other in rows:

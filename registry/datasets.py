@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from registry.errors import NotFoundError
 from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
+from registry.references import names
 from registry.repository import Repository
 from registry.tables import DatasetRow
 
@@ -133,13 +135,34 @@ class Datasets(Repository):
         row = self._session.scalar(query.with_for_update(read=True, key_share=True))
         return self.get(identifier) if row is None else row
 
-    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[DatasetRow]:
-        """Return a page of data sets, newest first, with the number of their classes; errors as for `read_page`."""
+    def newest(
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        states: Collection[DatasetState] = (),
+        reference: str | None = None,
+    ) -> Page[DatasetRow]:
+        """Return a page of data sets, newest first, with the number of their classes.
+
+        Args:
+            limit: Most rows.
+            cursor: Of the page before.
+            states: Which to return; none means all.
+            reference: What their ids or names begin with; None: anything.
+
+        Returns:
+            The rows; errors as for `read_page`.
+        """
         keys = (DatasetRow.created_at, DatasetRow.id)
         query = select(DatasetRow).options(
             *(defer(column, raiseload=True) for column in _BULK),
             undefer(DatasetRow.num_classes),
         )
+        if states:
+            query = query.where(DatasetRow.state.in_([str(state) for state in states]))
+        if reference is not None:
+            query = query.where(names(reference, DatasetRow.id, DatasetRow.name, "ds_"))
         return read_page(self._session, query, keys, limit, cursor)
 
     def submit(

@@ -10,6 +10,7 @@ from sqlalchemy.orm import defer
 from registry.contract import JobKind, JobStatus
 from registry.errors import NotFoundError
 from registry.paging import Page, read_page
+from registry.references import names
 from registry.repository import Repository
 from registry.tables import JobEventRow, JobRow
 
@@ -43,6 +44,7 @@ class JobLists(Repository):
         *,
         statuses: Collection[JobStatus] = (),
         kind: JobKind | None = None,
+        reference: str | None = None,
     ) -> Page[JobRow]:
         """Return a page of jobs, newest first.
 
@@ -51,6 +53,7 @@ class JobLists(Repository):
             cursor: The page before's `next_cursor`.
             statuses: Which to return; none means all.
             kind: Which to return; None means all.
+            reference: What their ids, or those of what they are about, begin with; None: anything.
 
         Returns:
             The rows, attached to the session.
@@ -63,6 +66,8 @@ class JobLists(Repository):
             query = query.where(JobRow.status.in_([str(status) for status in statuses]))
         if kind is not None:
             query = query.where(JobRow.kind == kind)
+        if reference is not None:
+            query = query.where(names(reference, JobRow.id, JobRow.subject_id, "job_"))
         return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
 
     def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import defer
 
 from registry.errors import NotFoundError
 from registry.paging import Page, read_page
+from registry.references import names
 from registry.repository import Repository
 from registry.tables import LabelSetRow
 
@@ -47,10 +48,21 @@ class LabelSets(Repository):
             raise NotFoundError("label set", identifier)
         return row
 
-    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[LabelSetRow]:
-        """Return a page of label sets without their labels, newest first; errors as for `read_page`."""
+    def newest(self, limit: int = 100, cursor: str | None = None, *, reference: str | None = None) -> Page[LabelSetRow]:
+        """Return a page of label sets without their labels, newest first.
+
+        Args:
+            limit: Most rows.
+            cursor: Of the page before.
+            reference: What their ids or names begin with; None: anything.
+
+        Returns:
+            The rows; errors as for `read_page`.
+        """
         keys = (LabelSetRow.created_at, LabelSetRow.id)
         query = select(LabelSetRow).options(defer(LabelSetRow.labels, raiseload=True))
+        if reference is not None:
+            query = query.where(names(reference, LabelSetRow.id, LabelSetRow.name, "ls_"))
         return read_page(self._session, query, keys, limit, cursor)
 
     def add(

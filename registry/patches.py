@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from registry.contract import DatasetKind, DatasetState, JobKind, Priority
+from registry.contract import DatasetKind, DatasetState, JobKind, JobStatus, Priority
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.patch_request import OF_THE_JOB, PatchRequest
+from registry.references import names
 from registry.repository import Repository
-from registry.tables import DatasetRow, PatchRow
+from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions
+
+_STATES = {True: "could not be read", False: "is still being read"}
 
 
 class Patches(Repository):
@@ -39,12 +43,31 @@ class Patches(Repository):
             raise NotFoundError("patch", patch_id)
         return row
 
-    def newest(self, limit: int = 100, cursor: str | None = None) -> Page[PatchRow]:
+    def newest(
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        statuses: Collection[JobStatus] = (),
+        reference: str | None = None,
+    ) -> Page[PatchRow]:
         """Return a page of patches, newest first, whose reports are read only when asked for.
 
-        Errors as for `read_page`.
+        Args:
+            limit: Most rows.
+            cursor: Of the page before.
+            statuses: Of their jobs; none means all.
+            reference: What their ids or names begin with; None: anything.
+
+        Returns:
+            The rows; errors as for `read_page`.
         """
         query = select(PatchRow).options(defer(PatchRow.report))
+        if statuses:
+            of_status = select(JobRow.id).where(JobRow.status.in_([str(status) for status in statuses]))
+            query = query.where(PatchRow.job_id.in_(of_status))
+        if reference is not None:
+            query = query.where(names(reference, PatchRow.id, PatchRow.name, "pt_"))
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
     def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
@@ -140,7 +163,7 @@ def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None
         repair = f"Job {row.job_id} tells why. Upload it again."
         raise RequestRefusedError(
             "dataset_not_ready",
-            f"Data set {row.id} ({row.name!r}) is {row.state}.",
+            f"Data set {row.id} ({row.name!r}) {_STATES[row.state == DatasetState.FAILED]}.",
             repair if row.state == DatasetState.FAILED else wait,
         )
     missing = [split for split in splits if not (row.shards or {}).get(split)]

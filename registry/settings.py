@@ -95,7 +95,8 @@ class StorageSettings(BaseSettings):
             return cls(**values)  # type: ignore[arg-type]
         except ValidationError as error:
             first = error.errors(include_input=False)[0]
-            raise _wrong(str(first["loc"][0]) if first["loc"] else "", first["msg"]) from error
+            message = first["msg"].removeprefix("Value error, ")
+            raise _wrong(str(first["loc"][0]) if first["loc"] else "", message) from error
         except SettingsError as error:  # a list that is not JSON; the message alone holds the field's name
             field = _QUOTED.search(str(error))
             raise _wrong(field[1] if field else "", 'It must be a JSON list, such as ["starter"]') from error

@@ -258,7 +258,13 @@ class Versions(Repository):
         return found
 
     def newest(
-        self, limit: int = 100, cursor: str | None = None, *, tags: Collection[str] = (), trashed: bool = False
+        self,
+        limit: int = 100,
+        cursor: str | None = None,
+        *,
+        tags: Collection[str] = (),
+        trashed: bool = False,
+        reference: str | None = None,
     ) -> Page[VersionRow]:
         """Return a page of versions, newest first, whose probes are read only when asked for.
 
@@ -267,6 +273,7 @@ class Versions(Repository):
             cursor: Of the page before.
             tags: They must have all of these.
             trashed: Those in the trash instead of those that are not.
+            reference: What their names begin with; None: anything.
 
         Returns:
             The rows; errors as for `read_page`.
@@ -275,6 +282,8 @@ class Versions(Repository):
         query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
         for tag in tags:
             query = query.where(exists().where(VersionTagRow.version_id == VersionRow.id, VersionTagRow.tag == tag))
+        if reference is not None:
+            query = query.where(VersionRow.name.startswith(reference, autoescape=True))
         return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
     def ids_of_bases(self, fingerprints: Collection[str]) -> Sequence[int]:

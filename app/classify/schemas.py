@@ -79,5 +79,5 @@ class Classification(BaseModel):
     warnings: list[str] = Field(
         default=[],
         exclude_if=lambda value: not value,
-        description="Such as of labels that differ only in case; left out: none",
+        description="Such as of one label alone, or labels that differ only in case; left out: none",
     )

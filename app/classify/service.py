@@ -215,5 +215,5 @@ def _render(classified: Classified, options: ClassifyOptions) -> bytes:
         "results": rank(labels.classnames, judged, cosines, top_k=top_k, threshold=threshold),
         "timing_ms": scored.timing_ms,
     }
-    warnings = warn_of(labels.classnames)
+    warnings = warn_of(labels.classnames, multi_label=options.multi_label)
     return to_json(content | {"warnings": warnings} if warnings else content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
+from pydantic import Field
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
@@ -20,12 +21,13 @@ from app.datasets.schemas import (
     parse_options,
     parse_split_of,
 )
+from app.idempotency import REPLAYED, IdempotencyKey
 from app.invalid import invalid
-from app.paging import Cursor, Limit
+from app.paging import Cursor, Limit, Reference
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.bodies import FilePath, Id, UploadId, WebhookUrl
-from registry.contract import DatasetKind, Scope
+from registry.contract import DatasetKind, DatasetState, Scope
 from registry.errors import RequestRefusedError
 from registry.intake.choices import Choices
 from registry.names import Name
@@ -81,6 +83,7 @@ def upload_dataset(
     path_column: Annotated[ColumnName | None, Form(description="Column of a table that names the images")] = None,
     label_column: Annotated[ColumnName | None, Form(description="Column of a table that names the classes")] = None,
     webhook_url: Annotated[WebhookUrl | None, Form(description="Told when the job has ended, as for a patch")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Dataset:
     """Upload images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file of labelled ones.
 
@@ -94,7 +97,8 @@ def upload_dataset(
     it was read.
 
     Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
-    there already.
+    there already. Sent again with the same `Idempotency-Key`, it answers 200 with the data set that the first request
+    made, also if that one has used up the `upload`.
     """
     choices = Choices(
         layout=layout,
@@ -105,22 +109,35 @@ def upload_dataset(
         label_column=label_column or None,
         manifest=manifest or None,
     )
-    asked = service.Submission(name, parse_options(templates, classnames, choices, kind), caller.owner, webhook_url)
+    options = parse_options(templates, classnames, choices, kind)
+    asked = service.Submission(name, options, caller.owner, webhook_url, idempotency_key)
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
     if archive is not None:
-        dataset, created = service.submit(services, archive.file, asked)
+        found = service.submit(services, archive.file, asked)
     else:
-        dataset, created = service.submit_upload(services, str(upload), asked)
-    response.status_code = 202 if created else 200
+        found = service.submit_upload(services, str(upload), asked)
+    dataset = found.dataset
+    response.status_code = 202 if found.is_new else 200
+    if found.is_repeated:
+        response.headers.update(REPLAYED)
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
 
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def list_datasets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> DatasetList:
+def list_datasets(
+    services: ServicesDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    state: Annotated[
+        Annotated[list[DatasetState], Field(fail_fast=True)] | None,
+        Query(max_length=3, description="Only these; repeat it"),
+    ] = None,
+    reference: Reference = None,
+) -> DatasetList:
     """Data sets, newest first."""
-    return service.list_datasets(services, limit, cursor)
+    return service.list_datasets(services, limit, cursor, state or (), reference)
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import tempfile
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import structlog
+from sqlalchemy.exc import IntegrityError
 
 from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetList, Derivation
 from app.jobs.quota import check_quota
@@ -20,6 +23,7 @@ from app.webhooks.targets import check_target
 from registry.contract import DatasetKind, DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
+from registry.idempotency import IdempotencyKeys
 from registry.intake.classnames import name_classes
 from registry.intake.reading import look, look_at_pool
 from registry.jobs import Jobs
@@ -41,18 +45,45 @@ class Submission:
         options: What the user said about it.
         owner: Who asks, as their key names them.
         webhook_url: Told when the job has ended; not if the data set is there already, for then there is no job.
+        idempotency_key: The client's; the same request with the same key gets the same data set.
     """
 
     name: str
     options: DatasetOptions
     owner: str | None = None
     webhook_url: str | None = None
+    idempotency_key: str | None = None
+
+    def digest(self, source: str) -> str:
+        """Return a hash of the request: the same one again, or another one with the same key?"""
+        asked = [source, self.name, self.options.as_json(), self.webhook_url]
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def list_datasets(services: Services, limit: int, cursor: str | None) -> DatasetList:
-    """Return a page of data sets, newest first."""
+class Submitted(NamedTuple):
+    """What came of an upload.
+
+    Attributes:
+        dataset: The data set.
+        is_new: Whether a job was started for it.
+        is_repeated: Whether an earlier request with the same key has made it.
+    """
+
+    dataset: Dataset
+    is_new: bool
+    is_repeated: bool = False
+
+
+def list_datasets(
+    services: Services,
+    limit: int,
+    cursor: str | None,
+    states: Collection[DatasetState] = (),
+    reference: str | None = None,
+) -> DatasetList:
+    """Return a page of data sets, newest first; no states and no reference mean all."""
     with services.database.read() as session:
-        page = Datasets(session).newest(limit, cursor)
+        page = Datasets(session).newest(limit, cursor, states=states, reference=reference)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         return DatasetList(items=[DatasetBrief.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
 
@@ -82,8 +113,8 @@ def delete_dataset(services: Services, identifier: str, *, force: bool) -> None:
     _log.info("data set deleted", dataset=identifier, force=force)
 
 
-def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Dataset, bool]:
-    """Return the data set of this archive and whether a job was started for it.
+def submit(services: Services, archive: BinaryIO, asked: Submission) -> Submitted:
+    """Return the data set of this archive.
 
     A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
     contents tell, the job finds.
@@ -94,11 +125,11 @@ def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Da
         asked: What comes with it.
 
     Returns:
-        The data set, and False if it was there already.
+        The data set, and whether it is new.
 
     Raises:
         ArchiveRefusedError: It is hostile or not in a layout that we read.
-        RequestRefusedError: The options do not fit it, or the webhook may not be sent.
+        RequestRefusedError: The options do not fit it, the webhook may not be sent, or the key is another request's.
     """
     with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-") as file:
         shutil.copyfileobj(archive, file, _COPY_BYTES)
@@ -108,8 +139,8 @@ def submit(services: Services, archive: BinaryIO, asked: Submission) -> tuple[Da
         return _submit_file(services, Path(file.name), asked)
 
 
-def submit_upload(services: Services, upload_id: str, asked: Submission) -> tuple[Dataset, bool]:
-    """Return the data set of a complete resumable upload, which is gone then, and whether a job was started for it.
+def submit_upload(services: Services, upload_id: str, asked: Submission) -> Submitted:
+    """Return the data set of a complete resumable upload, which is gone then.
 
     Args:
         services: The application's services.
@@ -117,22 +148,26 @@ def submit_upload(services: Services, upload_id: str, asked: Submission) -> tupl
         asked: What comes with it.
 
     Returns:
-        The data set, and False if it was there already.
+        The data set, and whether it is new.
 
     Raises:
-        NotFoundError: There is no such upload.
+        NotFoundError: There is no such upload, or the data set that an earlier request made was deleted.
         UploadRefusedError: Some of it is missing.
         ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
-        RequestRefusedError: The options do not fit it; the upload stays.
+        RequestRefusedError: The options do not fit it, or the key is another request's; the upload stays.
     """
     uploads = services.uploads
-    found = _submit_file(services, uploads.get_complete(upload_id).path, asked)
+    repeated = _find_repeated(services, asked, upload_id)
+    if repeated is not None:
+        return repeated
+    found = _submit_file(services, uploads.get_complete(upload_id).path, asked, upload_id)
     with suppress(NotFoundError):  # somebody else has just sent the same request
         uploads.remove(upload_id)
     return found
 
 
-def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dataset, bool]:
+def _submit_file(services: Services, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
+    """Return the data set of a file; an upload is not removed before the key is kept, so that a retry finds one."""
     if asked.webhook_url is not None:
         check_target(asked.webhook_url, services.settings.webhook_hosts)
     options = asked.options
@@ -146,10 +181,29 @@ def _submit_file(services: Services, path: Path, asked: Submission) -> tuple[Dat
         name_classes(classes, {}, dict(options.display_names))
     with path.open("rb") as file:
         identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
+    repeated = _find_repeated(services, asked, identifier) if upload_id is None else None
+    if repeated is not None:
+        return repeated
     existing = _find_usable(services, identifier)
-    if existing is not None:
-        return existing, False
-    return _start(services, path, asked)
+    found = _start(services, path, asked) if existing is None else Submitted(existing, is_new=False)
+    _keep_key(services, asked, upload_id or identifier, found.dataset.id)
+    return found
+
+
+def _find_repeated(services: Services, asked: Submission, source: str) -> Submitted | None:
+    """Return what an earlier request with the same key has made, if there was one."""
+    if asked.idempotency_key is None:
+        return None
+    with services.database.write() as session:
+        known = IdempotencyKeys(session).find(asked.owner, asked.idempotency_key, asked.digest(source))
+    return None if known is None else Submitted(get_dataset(services, known), is_new=False, is_repeated=True)
+
+
+def _keep_key(services: Services, asked: Submission, source: str, identifier: str) -> None:
+    if asked.idempotency_key is None:
+        return
+    with suppress(IntegrityError), services.database.write() as session:  # the same request has come twice at once
+        IdempotencyKeys(session).keep(asked.owner, asked.idempotency_key, asked.digest(source), identifier)
 
 
 def derive(services: Services, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
@@ -172,11 +226,14 @@ def derive(services: Services, identifier: str, body: Derivation, owner: str | N
         datasets = Datasets(session)
         source = datasets.hold(identifier)
         if source.state != DatasetState.READY:
-            raise RequestRefusedError(
-                "dataset_not_ready", f"Data set {identifier} is {source.state}.", f"Job {source.job_id} tells more."
-            )
+            raise RequestRefusedError("dataset_not_ready", _not_ready(source), f"Job {source.job_id} tells more.")
         row, created = datasets.derive(source, body.name, _reword(source, body), owner)
         return Dataset.of(row, Jobs(session).get(row.job_id)), created
+
+
+def _not_ready(row: DatasetRow) -> str:
+    has_failed = row.state == DatasetState.FAILED
+    return f"Data set {row.id} {'could not be read' if has_failed else 'is still being read'}."
 
 
 def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
@@ -200,7 +257,7 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
     )
 
 
-def _start(services: Services, path: Path, asked: Submission) -> tuple[Dataset, bool]:
+def _start(services: Services, path: Path, asked: Submission) -> Submitted:
     archive_sha256 = services.blobs.put_file(path)
     with services.database.write() as session:
         check_quota(session, asked.owner, services.settings.max_unfinished_jobs)
@@ -222,7 +279,7 @@ def _start(services: Services, path: Path, asked: Submission) -> tuple[Dataset, 
         services.blobs.put_file(path)
         _log.info("ingest queued", dataset=dataset.id, job_id=dataset.job_id)
         services.doorbell.ring(dataset.job_id)
-    return dataset, created
+    return Submitted(dataset, created)
 
 
 def _find_usable(services: Services, identifier: str) -> Dataset | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import CallerDep
@@ -13,11 +12,11 @@ from app.access.policies import Stores, needs
 from app.jobs import service
 from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
 from app.jobs.streaming import EventStreamResponse
-from app.paging import Cursor, Limit
+from app.paging import Cursor, Limit, Reference, Statuses
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
 from registry.bodies import Id
-from registry.contract import JobKind, JobStatus, Scope
+from registry.contract import JobKind, Scope
 from registry.owners import Owned
 
 _MAX_ID = 2**31 - 1
@@ -32,14 +31,12 @@ def list_jobs(
     services: ServicesDep,
     limit: Limit = 100,
     cursor: Cursor = None,
-    status: Annotated[
-        Annotated[list[JobStatus], Field(fail_fast=True)] | None,
-        Query(max_length=5, description="Only these; repeat it"),
-    ] = None,
+    status: Statuses = None,
     kind: JobKind | None = None,
+    reference: Reference = None,
 ) -> JobList:
-    """Jobs, newest first."""
-    page = service.list_jobs(services, limit, cursor, status or (), kind)
+    """Jobs, newest first. `ref` finds them also by the data set or the patch that they are about."""
+    page = service.list_jobs(services, limit, cursor, status or (), kind, reference)
     return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
 
 

@@ -17,11 +17,16 @@ from registry.tables import JobEventRow, JobRow
 
 
 def list_jobs(
-    services: Services, limit: int, cursor: str | None, statuses: Sequence[JobStatus], kind: JobKind | None
+    services: Services,
+    limit: int,
+    cursor: str | None,
+    statuses: Sequence[JobStatus],
+    kind: JobKind | None,
+    reference: str | None = None,
 ) -> Page[JobRow]:
-    """Return a page of jobs, newest first; no statuses and no kind mean all."""
+    """Return a page of jobs, newest first; no statuses, no kind and no reference mean all."""
     with services.database.read() as session:
-        return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind)
+        return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind, reference=reference)
 
 
 def get_job(services: Services, job_id: str) -> JobDetail:

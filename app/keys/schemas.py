@@ -38,7 +38,7 @@ class KeyRequest(Body):
 
 
 class Key(BaseModel):
-    """A key, without what opens doors."""
+    """A key's metadata, without its secret."""
 
     id: str
     name: str

@@ -9,8 +9,10 @@ from unicodedata import normalize
 
 from app.errors import LabelsRefusedError
 from app.settings import AppSettings
+from registry.names import shorten
 
 _TWICE = "Send each label once."
+_MAX_QUOTED = 100
 
 
 def check_labels(classnames: tuple[str, ...]) -> None:
@@ -50,12 +52,34 @@ def check_given(classnames: tuple[str, ...]) -> None:
 
 
 @lru_cache(maxsize=64)
-def warn_of(classnames: tuple[str, ...]) -> tuple[str, ...]:
-    """Return what whoever sends these labels should know: which two most text towers do not tell apart."""
+def warn_of(classnames: tuple[str, ...], *, multi_label: bool = False) -> tuple[str, ...]:
+    """Return what whoever sends these labels should know.
+
+    Args:
+        classnames: What images may show.
+        multi_label: Whether each label is judged by itself.
+
+    Returns:
+        Sentences: that one label alone always wins, or which two labels most text towers do not tell apart.
+    """
+    if len(classnames) == 1:
+        return _warn_of_one(classnames[0], multi_label=multi_label)
     pair = _find_pair(classnames, [label.lower() for label in classnames])
     if pair is None:
         return ()
     return (f"The labels {pair[0]!r} and {pair[1]!r} differ only in case: most models give each half of their score.",)
+
+
+def _warn_of_one(label: str, *, multi_label: bool) -> tuple[str, ...]:
+    shown = shorten(label, _MAX_QUOTED)
+    warnings = []
+    if "," in label:
+        warnings.append(
+            f"The label {shown!r} contains a comma and is one label: repeat candidate_labels, or send a JSON list."
+        )
+    if not multi_label:
+        warnings.append("There is one label, so its score is always 1: send several labels, or look at the cosine.")
+    return tuple(warnings)
 
 
 def _find_pair(labels: Sequence[str], keys: Sequence[str]) -> tuple[str, str] | None:

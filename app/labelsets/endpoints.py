@@ -8,7 +8,7 @@ from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.labelsets import service
 from app.labelsets.schemas import LabelSet, LabelSetList, LabelSetRequest
-from app.paging import Cursor, Limit
+from app.paging import Cursor, Limit, Reference
 from app.problems import problem_responses
 from app.services import ServicesDep
 from registry.bodies import Id
@@ -36,9 +36,11 @@ def create_label_set(services: ServicesDep, caller: CallerDep, response: Respons
 
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def list_label_sets(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> LabelSetList:
+def list_label_sets(
+    services: ServicesDep, limit: Limit = 100, cursor: Cursor = None, reference: Reference = None
+) -> LabelSetList:
     """Label sets, newest first, without their labels."""
-    return service.list_label_sets(services, limit, cursor)
+    return service.list_label_sets(services, limit, cursor, reference)
 
 
 @router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])

@@ -31,10 +31,10 @@ def create_label_set(services: Services, request: LabelSetRequest, owner: str | 
     return made, is_new
 
 
-def list_label_sets(services: Services, limit: int, cursor: str | None) -> LabelSetList:
-    """Return a page of label sets, newest first."""
+def list_label_sets(services: Services, limit: int, cursor: str | None, reference: str | None = None) -> LabelSetList:
+    """Return a page of label sets, newest first; no reference means all."""
     with services.database.read() as session:
-        page = LabelSets(session).newest(limit, cursor)
+        page = LabelSets(session).newest(limit, cursor, reference=reference)
         return LabelSetList(items=[LabelSetBrief.of(row) for row in page], next_cursor=page.next_cursor)
 
 

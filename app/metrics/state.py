@@ -83,7 +83,7 @@ class StateCollector(Collector):
             yield from self._read_device()
 
     def _read_companions(self) -> Iterable[Metric]:
-        for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "is asked beside")):
+        for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "runs in shadow")):
             info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
             held = self._engine.beside(alias)
             if held is not None:
@@ -91,7 +91,7 @@ class StateCollector(Collector):
             yield info
         images = CounterMetricFamily(
             "paintbox_shadow_images",
-            "Images that the shadow was asked beside the active version, by whether both put the same label first.",
+            "Images that ran in shadow, by whether the active version and the shadow put the same label first.",
             labels=("version", "outcome"),
         )
         ratio = GaugeMetricFamily(

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.paging import Cursor, Limit
+from app.idempotency import REPLAYED, IdempotencyKey
+from app.paging import Cursor, Limit, Reference, Statuses
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.bodies import Id, Matches
+from registry.bodies import Id
 from registry.contract import Scope
 from registry.owners import Owned
 from registry.patch_request import PatchRequest
-
-_Printable = Matches("^[!-~]([ -~]{0,253}[!-~])?$", "must have 1 to 255 printable ASCII characters")
-IdempotencyKey = Annotated[
-    Annotated[str, _Printable] | None, Header(description="Of your choice, such as a UUID; kept for a week")
-]
-"""Known by its owner: others may use the same one."""
 
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
@@ -50,14 +43,20 @@ def start_patch(
     started, is_new = service.start_patch(services, body, idempotency_key, caller.owner)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
     if not is_new:
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers.update(REPLAYED)
     return started
 
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def list_patches(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> PatchList:
+def list_patches(
+    services: ServicesDep,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+    status: Statuses = None,
+    reference: Reference = None,
+) -> PatchList:
     """Patches, newest first."""
-    return service.list_patches(services, limit, cursor)
+    return service.list_patches(services, limit, cursor, status or (), reference)
 
 
 @router.get("/{patch_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 
 import structlog
@@ -20,6 +21,7 @@ from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Rese
 from app.services import Services
 from app.versions.service import get_version
 from app.webhooks.targets import check_target
+from registry.contract import JobStatus
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patch_request import PatchRequest
@@ -31,10 +33,17 @@ from registry.versions import Versions
 _log = structlog.get_logger(__name__)
 
 
-def list_patches(services: Services, limit: int, cursor: str | None) -> PatchList:
-    """Return a page of patches, newest first."""
+def list_patches(
+    services: Services,
+    limit: int,
+    cursor: str | None,
+    statuses: Collection[JobStatus] = (),
+    reference: str | None = None,
+) -> PatchList:
+    """Return a page of patches, newest first; no statuses and no reference mean all."""
     with services.database.read() as session:
-        page, versions = Patches(session).newest(limit, cursor), Versions(session)
+        page = Patches(session).newest(limit, cursor, statuses=statuses, reference=reference)
+        versions = Versions(session)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         items = [PatchBrief.of(row, versions.base(row.base_fingerprint), jobs[row.job_id]) for row in page]
         return PatchList(items=items, next_cursor=page.next_cursor)

@@ -25,7 +25,7 @@ class Check(BaseModel):
 
 
 class Ready(BaseModel):
-    """Whether classify requests are answered; `degraded` means that something beside is missing."""
+    """Whether classify requests are answered; `degraded`: an optional dependency is unavailable."""
 
     status: Literal["ok", "degraded"]
     checks: dict[str, Check]

@@ -10,20 +10,21 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.errors import UnsupportedMediaTypeError, UploadRefusedError
+from app.middleware import TUS_VERSION
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.uploads.service import Upload
 from registry.bodies import UploadId
 from registry.contract import Scope
 
-TUS_VERSION = "1.0.0"
+_EXTENSIONS = "creation,expiration,termination"
 PART_MEDIA_TYPE = "application/offset+octet-stream"
 
 NumBytes = Annotated[int, Header(ge=0, le=2**53)]
 
 
-def _require_tus(tus_resumable: Annotated[str, Header(max_length=100)] = "") -> None:
-    if tus_resumable != TUS_VERSION:
+def _require_tus(request: Request, tus_resumable: Annotated[str, Header(max_length=100)] = "") -> None:
+    if tus_resumable != TUS_VERSION and request.method != "OPTIONS":  # which is asked to find the version out
         raise UploadRefusedError(
             "tus_version", f"Tus-Resumable is {tus_resumable!r}.", f"Send Tus-Resumable: {TUS_VERSION}."
         )
@@ -37,6 +38,23 @@ def _answer(status: int, upload: Upload | None = None, **headers: str) -> Respon
     if upload is not None:
         told |= {"Upload-Offset": str(upload.offset), "Upload-Expires": formatdate(upload.expires_at, usegmt=True)}
     return Response(status_code=status, headers=told | headers)
+
+
+@router.options(
+    "",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(),
+    dependencies=[needs(Scope.WRITE)],
+)
+def describe_uploads(services: ServicesDep) -> Response:
+    """Tell which version and extensions of tus are spoken here, and how large an upload may be."""
+    told = {
+        "Tus-Version": TUS_VERSION,
+        "Tus-Extension": _EXTENSIONS,
+        "Tus-Max-Size": str(services.settings.max_upload_bytes),
+    }
+    return _answer(204, None, **told)
 
 
 @router.post(

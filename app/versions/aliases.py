@@ -46,7 +46,7 @@ def move_alias(
 
     Args:
         services: The application's services.
-        name: Of an alias; one that there is not is made.
+        name: Of an alias, which is created if needed.
         move: Where to, and why.
         expected: Revisions of which the alias must have one; None: any, or none at all.
         actor: Who asks, for the history.

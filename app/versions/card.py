@@ -84,7 +84,7 @@ def _describe_mix(version: Version) -> str:
 
 def _describe_results(evaluation: dict[str, Any] | None) -> str:
     if evaluation is None:
-        return "Nobody has measured this mix."
+        return "This version has not been evaluated."
     rows = [
         f"| {_in_line(task['name'])} | {task['role']} | {task['zero_shot']['accuracy']:.1%} "
         f"| {task['patched']['accuracy']:.1%} | {task['patched']['total']} |"

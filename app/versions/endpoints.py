@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.paging import Cursor, Limit
+from app.paging import Cursor, Limit, Reference
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.versions import aliases, service
@@ -56,9 +56,10 @@ def list_versions(
     cursor: Cursor = None,
     tag: WithTag = [],  # noqa: B006 - FastAPI copies it
     trashed: Trashed = False,
+    reference: Reference = None,
 ) -> VersionList:
-    """Versions, newest first."""
-    return service.list_versions(services, limit, cursor, tag, trashed)
+    """Versions, newest first. `ref` finds them by the beginning of their names."""
+    return service.list_versions(services, limit, cursor, tag, trashed, reference)
 
 
 @router.post(
@@ -171,7 +172,7 @@ def move_alias(
     body: AliasMove,
     if_match: IfMatch = None,
 ) -> Alias:
-    """Let an alias name a version; one that there is not is made.
+    """Point an alias at a version; creates it if needed.
 
     For `active` it answers once the version is loaded, verified and serving; if that fails, or the version costs a
     supported task more than its limit, the old one goes on. `force` with a reason overrules the limit. With `If-Match`

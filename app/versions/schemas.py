@@ -54,7 +54,7 @@ class Version(BaseModel):
     lineage: dict[str, Any] = Field(description="What it was made from, and with what")
     weights_fingerprint: str | None = Field(description="Of the mixed image tower; null: made by an older release")
     evaluation: dict[str, Any] | None = Field(
-        description="What was measured of it and on which split; null for a composition, which nobody has measured"
+        description="What was measured of it and on which split; null: it has not been evaluated"
     )
     patch_id: str | None
     is_active: bool

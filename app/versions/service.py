@@ -17,11 +17,16 @@ from registry.versions import Versions
 
 
 def list_versions(
-    services: Services, limit: int, cursor: str | None, tags: Sequence[str] = (), trashed: bool = False
+    services: Services,
+    limit: int,
+    cursor: str | None,
+    tags: Sequence[str] = (),
+    trashed: bool = False,
+    reference: str | None = None,
 ) -> VersionList:
     """Return a page of versions with all these tags, newest first; those in the trash only if asked for."""
     with services.database.read() as session:
-        page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed)
+        page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed, reference=reference)
         return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
 
 

@@ -183,7 +183,7 @@ VECTOR = {"task_vector_sha256": "a" * 64}
         ({"terms": [VECTOR | {"coefficient": "NaN"}]}, "finite number"),
         ({"terms": [{"task_vector_sha256": "../etc/passwd"}]}, "is not a hash"),
         ({"terms": [VECTOR], "name": " "}, "at least 1 character"),
-        ({"terms": [VECTOR], "typo": 1}, "Extra inputs"),
+        ({"terms": [VECTOR], "typo": 1}, "body.typo: is not known here"),
     ],
     ids=str,
 )

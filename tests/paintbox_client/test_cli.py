@@ -66,7 +66,7 @@ def test_the_version_is_shown_in_two_ways() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("nothing",), ("upload", "/no/such/file"), ("patch",), ("classify", __file__), ("activate", "soon")],
+    [("nothing",), ("upload", "/no/such/file"), ("patch",), ("classify", __file__), ("jobs", "--limit", "soon")],
 )
 def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...]) -> None:
     done = paintbox(*arguments)
@@ -157,10 +157,11 @@ def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
     worker.join()
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if line.startswith("digits"))
-    assert row.split() == ["digits", "patching", "10.0%", "90.0%", "80.0%", "40"]
+    assert row.split() == ["digits", "patching", "10.0%", "90.0%", "80.0%", "-", "-", "40"]
     assert "alpha 0.55: best mean" in done.stdout
     assert "Patching" in done.stderr
     (patch,) = served.client.patches()
+    assert patch["id"] in done.stdout
     assert patch["name"] == "[red]digits"
     assert served.client.patch(patch["id"])["request"]["finetune"]["iterations"] == 5
 

@@ -102,5 +102,5 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
 def test_a_wrong_combination_of_options_is_refused_with_the_reason(served: Served) -> None:
     ids = [add_ready_dataset(served.world.services, ["zero", "one"], splits=SPLITS) for _ in range(2)]
     refused = paintbox("--url", served.url, "patch", "--task", ids[0], "--task", ids[1])
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "single patches exactly one task" in refused.stderr

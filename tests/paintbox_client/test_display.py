@@ -54,7 +54,7 @@ def test_json_says_the_same_without_commanding_a_terminal(value: object) -> None
 def test_every_way_to_show_something_cleans_it(capsys: pytest.CaptureFixture[str]) -> None:
     print_text(HOSTILE)
     print_note(HOSTILE)
-    print_error(ApiError(422, "x", HOSTILE, HOSTILE, [HOSTILE]))
+    print_error(str(ApiError(422, "x", HOSTILE, HOSTILE, [HOSTILE])), HOSTILE)
     print_table(("A", HOSTILE), [(HOSTILE, 1)])
     shown = capsys.readouterr()
     for text in (shown.out, shown.err):

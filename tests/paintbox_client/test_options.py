@@ -3,7 +3,7 @@
 import pytest
 
 from paintbox_client.errors import InputError
-from paintbox_client.options import parse_drops, parse_factor, parse_settings, parse_version
+from paintbox_client.options import parse_drops, parse_factor, parse_settings
 
 
 def test_a_drop_is_for_all_or_for_each_by_id() -> None:
@@ -25,10 +25,9 @@ def test_a_factor_is_one_where_none_is_given() -> None:
         parse_factor("pt_1=half")
 
 
-def test_a_version_is_a_number() -> None:
-    assert parse_version("7") == 7
-    with pytest.raises(InputError, match="paintbox versions"):
-        parse_version("pt_1")
+def test_names_may_have_an_equals_sign() -> None:
+    assert parse_drops(["a=b=1.5"]) == {"a=b": 1.5}
+    assert parse_factor("a=b=2") == ("a=b", 2.0)
 
 
 def test_settings_reach_into_the_body_and_leave_the_given_one_alone() -> None:

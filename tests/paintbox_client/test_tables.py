@@ -2,7 +2,8 @@
 
 import pytest
 
-from paintbox_client.tables import describe_system, print_dataset, print_job, print_report, print_versions
+from paintbox_client.reports import print_report
+from paintbox_client.tables import describe_system, print_dataset, print_job, print_versions
 
 SCORES = {at: {"accuracy": 0.5, "total": 40} for at in ("zero_shot", "fine_tuned", "patched")}
 TASK = {"name": "digits", "role": "patching", "test": SCORES}
@@ -96,7 +97,7 @@ def test_the_system_tells_what_is_there_a_line_each() -> None:
     assert dict(describe_system(state)) == {
         "version": "0.1.0",
         "canary": "version 3, 10% of the requests, not loaded: a blob is missing",
-        "agreement": "98.7% of the images that the shadow was asked too",
+        "agreement": "98.7% of the images that ran in shadow, too",
         "replica a:1": "version 1, silent since noon",
     }
 

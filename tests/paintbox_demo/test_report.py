@@ -63,3 +63,13 @@ def test_the_plot_is_a_png_that_people_can_read(tmp_path: Path) -> None:
     with Image.open(path) as picture:
         assert picture.format == "PNG"
         assert min(picture.size) >= 600
+
+
+def test_the_table_fits_eighty_columns_without_cutting_a_word() -> None:
+    long = [_task("handwritten digits", "patching", 0.1, 0.98, 0.95), *REPORT["tasks"][1:]]
+    written = io.StringIO()
+    Console(width=80, file=written).print(build_table({"tasks": long}, {"tasks": long}))
+    assert "…" not in written.getvalue()
+    assert "handwritten" in written.getvalue()
+    assert "Fine-tuned" in written.getvalue()
+    assert all(len(line) <= 80 for line in written.getvalue().splitlines())

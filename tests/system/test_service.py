@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
+from paintbox_client.client import Client
 from paintbox_client.discovery import find_service
 from paintbox_client.errors import ApiError
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
@@ -102,6 +103,12 @@ def test_a_hang_up_does_not_end_the_api(service: Service) -> None:
 
 def test_others_find_the_service_through_its_data_directory(service: Service) -> None:
     assert find_service(service.data_dir) == service.client.url
+    with pytest.MonkeyPatch.context() as patched:  # a client that was told no data directory finds it, too
+        patched.setenv("XDG_STATE_HOME", str(service.data_dir.parent / "state"))
+        patched.setenv("XDG_DATA_HOME", "/nonexistent")
+        for name in ("PAINTBOX_DATA_DIR", "PAINTBOX_URL"):
+            patched.delenv(name, raising=False)
+        assert Client().url == service.client.url
     assert json.loads((service.data_dir / "service.json").read_text())["pid"] == service.process.pid
 
 

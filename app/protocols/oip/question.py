@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.base64_images import decode_base64_image
 from app.classify.schemas import ClassifyOptions
 from app.errors import InferRefusedError
 from app.image_requests import refuse_many_values
@@ -114,10 +113,10 @@ def _read_tensors(request: InferRequest, binary: memoryview) -> dict[str, list[b
 
 def _decode(elements: Sequence[bytes]) -> list[bytes]:
     try:
-        return [base64.b64decode(element, validate=True) for element in elements]
-    except binascii.Error as error:
+        return [decode_base64_image(element.decode("utf-8", "replace")) for element in elements]
+    except ValueError as error:
         raise InferRefusedError(
-            f"An image is not base64 ({error}).", "In JSON images are base64; binary tensors hold them as they are."
+            f"An image {error}.", "In JSON images are base64; binary tensors hold them as they are."
         ) from error
 
 

@@ -1,0 +1,18 @@
+"""The header `Idempotency-Key`: a request that is sent again, because its answer was lost, is carried out once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Header
+
+from registry.bodies import Matches
+
+REPLAYED = {"Idempotent-Replayed": "true"}
+"""Says that an answer is about what an earlier request with the same key made."""
+
+_Printable = Matches("^[!-~]([ -~]{0,253}[!-~])?$", "must have 1 to 255 printable ASCII characters")
+IdempotencyKey = Annotated[
+    Annotated[str, _Printable] | None, Header(description="Of your choice, such as a UUID; kept for a week")
+]
+"""Known by its owner: others may use the same one."""
