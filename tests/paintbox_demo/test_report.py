@@ -43,7 +43,7 @@ def test_the_table_shows_each_task_and_the_supported_mean() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(build_table(REPORT, ANCHORED))
     lines = console.export_text().splitlines()
-    row = {line.split("│")[1].strip(): line.split() for line in lines if line.count("│") > 2}
+    row = {line.split()[0]: line.split() for line in lines if line.strip()}
     assert [cell for cell in row["digits"] if cell[0].isdigit()] == ["200", "10.0", "98.0", "95.0", "96.0"]
     assert [cell for cell in row["mean"] if cell[0].isdigit()] == ["400", "50.0", "25.0", "45.0", "49.5"]
 
