@@ -21,6 +21,7 @@ from paint_core.presets import finetune_preset
 from paint_core.tokenizers import build_tokenizer
 from paint_core.weights import fingerprint
 from paint_core.weights.checks import is_finite
+from paint_core.wrapping import adopt
 
 Kind = Literal["starter", "tag", "file", "hub", "dir"]
 _HUB, _DIR = "hf-hub:", "local-dir:"
@@ -127,9 +128,11 @@ class BaseModel:
             ModelRefError: the model is of another kind, or its preprocessing is not known.
             NonFiniteWeightsError: the weights hold a NaN or an infinity.
         """
-        from paint_core.wrapping import wrap  # which knows this class
-
-        return wrap(model, tokenizer, preprocess, model_cfg, ref)
+        own, prepared, config = adopt(model, preprocess, model_cfg)
+        require_finite(own)
+        base = cls(ref, own, tokenizer, prepared, base_fingerprint(own, prepared), config)
+        require_usable(base)
+        return base
 
     @property
     def visual(self) -> nn.Module:

@@ -7,38 +7,41 @@ from typing import Any
 import open_clip
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from torch import Tensor, nn
+from torch import nn
 
 from paint_core.arguments import require_type
 from paint_core.building import note_fixed
 from paint_core.errors import ModelRefError
-from paint_core.models import BaseModel, base_fingerprint, require_finite, require_usable
 from paint_core.preprocess import Preprocess
 
 
-def wrap(
+def adopt(
     model: nn.Module,
-    tokenizer: Callable[[list[str]], Tensor],
     preprocess: Preprocess | Mapping[str, Any] | Callable[..., Any] | None,
     model_cfg: Mapping[str, Any] | str | None,
-    ref: str,
-) -> BaseModel:
-    """The base of a model in memory; arguments and errors as for `BaseModel.from_open_clip`."""
-    instead = "pass the model that open_clip.create_model_and_transforms gives"
-    require_type("model", model, nn.Module, instead)
+) -> tuple[nn.Module, Preprocess, dict[str, Any]]:
+    """What a base is made of, from a model in memory.
+
+    Args:
+        model: as for `BaseModel.from_open_clip`.
+        preprocess: as there.
+        model_cfg: as there.
+
+    Returns:
+        A copy of the model (float32, eval mode, no gradients), its preprocessing and its configuration.
+
+    Raises:
+        ArgumentError: the model is none of PyTorch's.
+        ModelRefError: the model is of another kind, or its preprocessing is not known.
+    """
+    require_type("model", model, nn.Module, "pass the model that open_clip.create_model_and_transforms gives")
     if not isinstance(model, open_clip.CLIP | open_clip.CustomTextCLIP) or isinstance(model, open_clip.CoCa):
         raise ModelRefError(f"the model is a {type(model).__name__}: pass a CLIP or CustomTextCLIP of open_clip")
-    if not callable(tokenizer):
-        require_type("tokenizer", tokenizer, type(open_clip.get_tokenizer), "pass what open_clip.get_tokenizer gives")
     prepared = _preprocess_of(model, preprocess)
     own = copy.deepcopy(model)
     note_fixed(own)
     own.float().eval().requires_grad_(False)
-    require_finite(own)
-    config = {"model_cfg": _model_cfg_of(own, prepared, model_cfg), "preprocess_cfg": prepared.config}
-    base = BaseModel(ref, own, tokenizer, prepared, base_fingerprint(own, prepared), config)
-    require_usable(base)
-    return base
+    return own, prepared, {"model_cfg": _model_cfg_of(own, prepared, model_cfg), "preprocess_cfg": prepared.config}
 
 
 def _preprocess_of(model: nn.Module, given: object) -> Preprocess:
