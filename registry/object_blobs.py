@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 4 << 20
 _RETRY_TIMEOUT = timedelta(seconds=30)
+_NO_BUCKET = "404 Not Found"  # the client has an error of its own only for a missing object
 _KEPT_SECONDS = 3600.0
 """A file that was fetched within the last hour is not trimmed: somebody may be about to open it."""
 
@@ -62,13 +63,18 @@ def has_objects(bucket: ObjectStore) -> bool:
         bucket: Holds the objects under `sha256/`.
 
     Returns:
-        Whether there is one.
+        Whether there is one. A bucket that does not exist holds none; some servers create it with its first object.
 
     Raises:
         BlobStoreUnreachableError: The bucket does not answer or refuses.
     """
-    with _reached():
-        return any(bucket.list("sha256/", chunk_size=1))
+    try:
+        with _reached():
+            return any(bucket.list("sha256/", chunk_size=1))
+    except BlobStoreUnreachableError as error:
+        if _NO_BUCKET in str(error):
+            return False
+        raise
 
 
 class ObjectBlobStore:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, ConfigurationError
-from registry.object_blobs import ObjectBlobStore, open_bucket
+from registry.object_blobs import ObjectBlobStore, has_objects, open_bucket
 from tests.registry.s3 import S3Server
 
 ROOM = 1 << 30
@@ -132,6 +132,17 @@ def test_a_bucket_that_does_not_answer_is_told(url: str, tmp_path: Path, monkeyp
     store = ObjectBlobStore(open_bucket(url), tmp_path / "cache", ROOM)
     with pytest.raises(BlobStoreUnreachableError):
         store.read("0" * 64)
+
+
+def test_a_bucket_that_nobody_has_used_holds_nothing_until_something_is_stored(
+    url: str, store: ObjectBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not has_objects(open_bucket(url))
+    store.put_bytes(b"abc")
+    assert has_objects(open_bucket(url))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(BlobStoreUnreachableError):
+        has_objects(open_bucket(url))
 
 
 def test_an_address_without_a_bucket_is_refused() -> None:
