@@ -115,7 +115,6 @@ def test_columns_that_are_not_clear_are_named_by_the_caller() -> None:
         ("pictures", NAMES, "holds no pairs"),
         ([(Image.new("L", (8, 8)), 0)], "red", "different names"),
     ],
-    ids=str,
 )
 def test_what_is_no_labelled_picture_is_refused_with_what_to_give(pairs: Any, names: Any, message: str) -> None:
     with pytest.raises(DatasetError, match=message):
