@@ -168,7 +168,9 @@ def _test(tree: str, trial: Trial, log: str) -> None:
 
     if not str(paint_core.__file__).startswith(tree):
         os._exit(_ANOTHER_TREE)
-    status = pytest.main(["-x", "-q", "--tb=short", "-p", "no:cacheprovider", *trial.tests], plugins=[_NoShrinking()])
+    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")  # what was loaded once is not rewritten, nor need it be
+    options = ("-x", "-q", "--tb=short", "-p", "no:cacheprovider", *quiet)
+    status = pytest.main([*options, *trial.tests], plugins=[_NoShrinking()])
     sys.stdout.flush()
     os._exit(int(status))
 
