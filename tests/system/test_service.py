@@ -250,16 +250,6 @@ def test_a_waiting_job_runs_although_the_broker_was_killed_and_its_data_deleted(
     assert children(service)["valkey"].pid != broker.pid
 
 
-def test_a_text_file_named_png_is_reported_and_the_rest_is_used(service: Service, tmp_path: Path) -> None:
-    members = digit_members(range(2), train=5, val=2, test=2) | {"train/zero/notes.png": b"these are only words"}
-    dataset = _upload(service, write_zip(tmp_path / "notes.zip", members))
-    assert dataset["state"] == "ready"
-    assert dataset["splits"]["train"]["num_images"] == 10
-    (rejected,) = dataset["rejected"]
-    assert rejected["file"] == "train/zero/notes.png"
-    assert "not a readable picture" in rejected["reason"]
-
-
 @pytest.mark.parametrize(
     ("name", "code"), [("../../x.png", "path_traversal"), ("/x.png", "absolute_path"), ("train/cat/", "empty_class")]
 )
