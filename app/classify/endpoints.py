@@ -24,7 +24,7 @@ router = APIRouter(tags=["classify"], route_class=DirectRoute)
 @router.post(
     "/v1/classify",
     response_model=Classification,
-    responses=problem_responses(400, 404, 409, 413, 415, 429, 503, 504),
+    responses=problem_responses(400, 404, 409, 413, 415, 429, 431, 503, 504),
     openapi_extra=describe(ClassifyBody, REQUEST_KEY),
     dependencies=[needs(Scope.CLASSIFY)],
 )

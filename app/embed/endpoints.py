@@ -23,7 +23,7 @@ router = APIRouter(tags=["embed"], route_class=DirectRoute)
 @router.post(
     "/v1/embed",
     response_model=Embeddings,
-    responses=problem_responses(400, 404, 409, 413, 415, 429, 503, 504),
+    responses=problem_responses(400, 404, 409, 413, 415, 429, 431, 503, 504),
     openapi_extra=describe(EmbedBody),
     dependencies=[needs(Scope.CLASSIFY)],
 )
