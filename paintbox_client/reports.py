@@ -84,12 +84,12 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
 
 def _losses(tasks: Sequence[JsonObject], asked: JsonObject) -> Iterator[str]:
     limit = (asked.get("alpha") or {}).get("rule") == "floor"
-    remedy = "choose less with `paintbox reselect`" if limit else "no limit was set, --rule floor --max-drop 1 sets one"
+    remedy = "Take a smaller alpha with `paintbox reselect`" if limit else "Limit it with `--rule floor --max-drop 1`"
     for task in tasks:
         change = task.get("change") or {}
         if change.get("change_points") is not None and change.get("high_points", 0) < 0:
             points, span = -change["change_points"], _span(change)
-            yield f"{task['name']} lost {points:.1f} points (95 %: {span}), more than chance explains: {remedy}."
+            yield f"{task['name']} lost {points:.1f} points (95 %: {span}), which is significant. {remedy}."
 
 
 def _weights(report: JsonObject) -> Iterator[str]:

@@ -256,7 +256,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return True
 
     def _await_request(self) -> None:
-        """Begin to wait for a request, if there is not a body before it that nobody wants."""
+        """Wait for the next request, after discarding what is left of the previous request's body."""
         if self._phase is _BODY:
             self._start_draining()
         elif self._phase is _HEAD:
