@@ -16,6 +16,7 @@ RUN pip install --require-hashes --no-deps -r requirements.lock
 
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY paint_core paint_core
+COPY contract contract
 COPY registry registry
 COPY app app
 COPY worker worker

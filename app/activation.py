@@ -17,8 +17,8 @@ from app.errors import ActivationFailedError, ActivationInProgressError, Version
 from app.serving.engine import Engine
 from app.serving.model import ServedModel
 from app.version_cache import VersionCache
+from contract.versions import ACTIVE_ALIAS
 from registry.aliases import Aliases, MoveFacts
-from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 
 RETRY_SECONDS = 30.0

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import structlog
 import torch
 
+from contract.versions import ACTIVE_ALIAS
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel, load_base
 from paint_core.probe import probe_features
 from paint_core.provenance import describe_environment
 from paint_core.weights import fingerprint
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import ConfigurationError, NotFoundError
 from registry.tables import VersionRow

@@ -10,8 +10,8 @@ from app.activation import RETRY_SECONDS
 from app.errors import VersionNotLoadedError
 from app.serving.engine import Engine
 from app.version_cache import VersionCache
+from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
-from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database
 from registry.errors import RegistryError
 

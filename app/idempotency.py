@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Header
 
-from registry.bodies import Matches
+from contract.bodies import Matches
 
 REPLAYED = {"Idempotent-Replayed": "true"}
 """Says that an answer is about what an earlier request with the same key made."""

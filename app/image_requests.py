@@ -26,8 +26,8 @@ from app.errors import ImageRefusedError, ImagesRefusedError, UnsupportedMediaTy
 from app.invalid import invalid, refusal_of
 from app.labelsets.known import read_labels
 from app.settings import AppSettings
-from registry.bodies import ALIAS_PATTERN, MAX_VERSION_ID, VERSION_ID_PATTERN, parse_version_id
-from registry.names import shorten
+from contract.bodies import ALIAS_PATTERN, MAX_VERSION_ID, VERSION_ID_PATTERN, parse_version_id
+from contract.names import shorten
 
 VERSION_HEADER = "Paintbox-Version"
 REQUEST_KEY_HEADER, MAX_REQUEST_KEY = "X-Request-Key", 200

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 
-from registry.names import shorten
+from contract.names import shorten
 
 MAX_LISTED = 20
 """Most errors that an answer lists."""

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from registry.contract import JobStatus
-from registry.names import Name
+from contract.jobs import JobStatus
+from contract.names import Name
 
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`next_cursor` of the page before; left out: the first page")

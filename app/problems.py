@@ -27,10 +27,10 @@ from app.errors import (
 )
 from app.invalid import MAX_LISTED, InvalidField, describe_errors, drop_consequences
 from app.storage.faults import storage_fault
+from contract.names import shorten
 from paint_core.errors import PaintCoreError
 from registry.errors import DatabaseUnavailableError, RegistryError, StorageFullError
 from registry.faults import classify_fault
-from registry.names import shorten
 
 _log = structlog.get_logger(__name__)
 PROBLEM_MEDIA_TYPE = "application/problem+json"

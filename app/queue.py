@@ -13,7 +13,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from registry.contract import QUEUE_NAME, TASK_NAME
+from contract.jobs import QUEUE_NAME, TASK_NAME
 
 _TIMEOUT_SECONDS = 2.0
 _log = structlog.get_logger(__name__)

@@ -17,7 +17,7 @@ from datetime import timedelta
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.serving.engine import Engine
-from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
+from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database, utc_now
 from registry.replicas import Identity, Replicas, Serving
 

@@ -16,8 +16,8 @@ from app.errors import VersionNotLoadedError
 from app.serving.engine import Engine
 from app.serving.model import ServedModel, own_bytes
 from app.version_loader import VersionLoader
+from contract.versions import ACTIVE_ALIAS
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.errors import NotFoundError, RegistryError
 from registry.versions import Versions

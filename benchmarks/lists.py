@@ -28,8 +28,9 @@ from app.logs import set_up_logging
 from app.main import create_app
 from app.queue import MemoryDoorbell
 from app.settings import AppSettings
+from contract.datasets import DatasetState
+from contract.jobs import JobKind, JobStatus
 from registry.aliases import Aliases
-from registry.contract import DatasetState, JobKind, JobStatus
 from registry.database import Database, utc_now
 from registry.datasets import DatasetOptions
 from registry.tables import (

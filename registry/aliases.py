@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from sqlalchemy import exists, func, select
 
-from registry.contract import ACTIVE_ALIAS
+from contract.versions import ACTIVE_ALIAS
 from registry.errors import AliasMovedError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
 from registry.repository import Repository

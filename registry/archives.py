@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from contract.names import shorten
 from registry.errors import ArchiveRefusedError
-from registry.names import shorten
 from registry.zip_directory import DirectoryFile, header_bytes, member_name
 
 _LOCAL_HEADER_BYTES = 30

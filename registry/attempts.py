@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from registry.contract import MAX_ATTEMPTS, AttemptCause
+from contract.jobs import MAX_ATTEMPTS, AttemptCause
 from registry.plain_text import clean_tail, clean_text
 from registry.repository import Repository
 from registry.tables import JobAttemptRow, JobRow

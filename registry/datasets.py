@@ -12,7 +12,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer, undefer
 
-from registry.contract import DatasetKind, DatasetState, JobKind, Priority
+from contract.datasets import DatasetKind, DatasetState
+from contract.jobs import JobKind, Priority
 from registry.errors import NotFoundError
 from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, literal, select, tuple_, update
 
-from registry.contract import DeliveryState
+from contract.jobs import DeliveryState
 from registry.repository import Repository
 from registry.tables import JobRow, WebhookDeliveryRow
 

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from registry.names import shorten
+from contract.names import shorten
 
 
 class RegistryError(Exception):

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
-from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.errors import ConflictError, NotFoundError
 from registry.job_lists import JobLists
 from registry.leases import has_lapsed

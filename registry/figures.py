@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import and_, func, select
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.families import has_open_parts, is_queued
 from registry.leases import has_lapsed
 from registry.repository import Repository

@@ -8,7 +8,8 @@ from sqlalchemy import Table, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from registry.contract import DatasetState, JobStatus
+from contract.datasets import DatasetState
+from contract.jobs import JobStatus
 from registry.database import Database
 from registry.tables import Base, DatasetRow, JobRow, TaskVectorRow
 

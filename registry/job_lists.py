@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import defer
 
-from registry.contract import JobKind, JobStatus
+from contract.jobs import JobKind, JobStatus
 from registry.errors import NotFoundError
 from registry.paging import Page, read_page
 from registry.references import names

@@ -24,8 +24,9 @@ from typing import Any
 import structlog
 from sqlalchemy import CursorResult, and_, or_, select, update
 
+from contract.datasets import DatasetState
+from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus, Priority
 from registry.attempts import Attempts
-from registry.contract import MAX_ATTEMPTS, AttemptCause, DatasetState, JobKind, JobStatus, Priority
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError
 from registry.families import Families, has_open_parts, is_free, is_queued

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from registry.contract import Scope
+from contract.access import Scope
 from registry.database import Database
 from registry.errors import ConfigurationError, ConflictError, NotFoundError
 from registry.paging import Page, read_page

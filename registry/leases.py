@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, false, or_
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.tables import JobRow
 
 LEASE_SECONDS = 30.0

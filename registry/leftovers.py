@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.jobs import Jobs

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Select, and_, or_
 from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, Session
 
+from contract.names import check_text
 from registry.errors import RequestRefusedError
-from registry.names import check_text
 
 _MAX_INT = 2**31 - 1  # of an INTEGER in PostgreSQL
 RowT = TypeVar("RowT", bound=DeclarativeBase)

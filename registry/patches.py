@@ -9,12 +9,13 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from registry.contract import DatasetKind, DatasetState, JobKind, JobStatus, Priority
+from contract.datasets import DatasetKind, DatasetState
+from contract.jobs import JobKind, JobStatus, Priority
+from contract.patch_request import PatchOptions, PatchRequest
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
-from registry.patch_request import OF_THE_JOB, PatchRequest
 from registry.references import names
 from registry.repository import Repository
 from registry.tables import DatasetRow, JobRow, PatchRow
@@ -96,7 +97,7 @@ class Patches(Repository):
         row = PatchRow(
             id=patch_id,
             name=request.name,
-            request=request.model_dump(mode="json", exclude=set(OF_THE_JOB)),
+            request=request.model_dump(mode="json", include=set(PatchOptions.model_fields)),
             base_fingerprint=base.fingerprint,
             job_id=job.id,
             owner=owner,

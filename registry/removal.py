@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Text, cast, delete, exists, select
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.errors import ConflictError, DatasetInUseError, NotFoundError, PatchInUseError, name_some
 from registry.repository import Repository
 from registry.tables import (

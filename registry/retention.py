@@ -10,8 +10,8 @@ from typing import TypeVar
 from sqlalchemy import delete, select
 from sqlalchemy.exc import IntegrityError
 
+from contract.jobs import JobKind, JobStatus
 from registry.blobs import BlobStore
-from registry.contract import JobKind, JobStatus
 from registry.database import Database
 from registry.errors import ConflictError
 from registry.repository import Repository

@@ -16,8 +16,9 @@ from sqlalchemy import and_, delete, or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import aliased
 
+from contract.datasets import DatasetState
+from contract.jobs import JobKind, JobStatus
 from registry.blobs import BlobStore
-from registry.contract import DatasetState, JobKind, JobStatus
 from registry.repository import Repository
 from registry.tables import DatasetRow, JobRow, PatchRow, TaskVectorRow, UnusedBlobRow
 

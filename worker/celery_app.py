@@ -11,7 +11,7 @@ import os
 
 from celery import Celery
 
-from registry.contract import QUEUE_NAME
+from contract.jobs import QUEUE_NAME
 from worker import inspecting, logs, preparing, stopping  # noqa: F401 - they connect themselves to Celery's signals
 from worker.polling import PollerStep
 from worker.settings import WorkerSettings

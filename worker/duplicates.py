@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract.names import MAX_NAME, shorten
 from registry.intake.plan import Image
-from registry.names import MAX_NAME, shorten
 
 MAX_EXAMPLES = 10
 _FILES_PER_EXAMPLE = 4

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from contract.jobs import JobKind
 from paint_core.errors import PaintCoreError
-from registry.contract import JobKind
 from registry.errors import BlobStoreUnreachableError, DatabaseUnavailableError, RegistryError, StorageFullError
 from registry.faults import classify_fault
 from registry.plain_text import MAX_DETAIL, clean_text

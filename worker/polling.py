@@ -17,7 +17,7 @@ from celery.worker import state
 from celery.worker.request import Request
 from kombu.message import Message
 
-from registry.contract import TASK_NAME
+from contract.jobs import TASK_NAME
 from registry.database import Database
 from registry.jobs import Jobs
 from worker.faults import DATABASE_AWAY

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from celery.signals import worker_init
 
-from registry.contract import QUEUE_NAME
+from contract.jobs import QUEUE_NAME
 from registry.errors import ConfigurationError, RegistryError
 from registry.leftovers import sweep
 from registry.private_files import make_files_private

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.leases import LEASE_SECONDS
 from registry.settings import StorageSettings
 

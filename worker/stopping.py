@@ -17,7 +17,7 @@ from celery.bootsteps import CLOSE, TERMINATE
 from celery.signals import worker_init, worker_shutting_down
 from celery.worker import state
 
-from registry.contract import QUEUE_NAME
+from contract.jobs import QUEUE_NAME
 from worker.in_work import jobs_in_work
 
 _GIVING_BACK_SECONDS = 13.0  # a trainer may take ten to save its checkpoint

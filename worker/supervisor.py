@@ -18,9 +18,9 @@ from collections.abc import Callable
 
 import structlog
 
+from contract.jobs import AttemptCause, JobKind, JobStatus
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
-from registry.contract import AttemptCause, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import LeaseLostError
 from registry.jobs import Jobs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 from kombu.exceptions import OperationalError as BrokerError
 
-from registry.contract import TASK_NAME, JobKind
+from contract.jobs import TASK_NAME, JobKind
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.jobs import Jobs

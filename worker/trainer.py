@@ -15,9 +15,9 @@ from importlib import import_module
 
 import structlog
 
+from contract.jobs import JobKind
 from paint_core.allocator import keep_freed_memory
 from registry.blob_stores import open_blobs
-from registry.contract import JobKind
 from registry.database import Database
 from registry.errors import LeaseLostError
 from registry.jobs import Jobs

@@ -12,8 +12,8 @@ from enum import Enum
 import structlog
 from sqlalchemy.exc import DBAPIError
 
+from contract.jobs import AttemptCause, JobKind, JobStatus
 from registry.blobs import BlobStore
-from registry.contract import AttemptCause, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import LeaseLostError, RegistryError
 from registry.jobs import Jobs

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from app.errors import AccessRefusedError
-from registry.contract import Scope
+from contract.access import Scope
 
 
 @dataclass(frozen=True)

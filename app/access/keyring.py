@@ -10,7 +10,7 @@ from pathlib import Path
 
 from app.access.callers import LOCAL_CALLER, Caller
 from app.errors import AccessRefusedError
-from registry.contract import Scope
+from contract.access import Scope
 from registry.database import Database, utc_now
 from registry.keys import ApiKeys, are_keys_required, hash_token, key_id_of, remember_keys
 from registry.tables import ApiKeyRow

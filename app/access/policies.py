@@ -25,8 +25,8 @@ from app.access.inputs import Inputs
 from app.errors import AccessRefusedError
 from app.invalid import refusal_of
 from app.services import Services, services_of
-from registry.bodies import Id, VersionId
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import Id, VersionId
 from registry.owners import Owned, Owners
 
 _PROTECTED = ("/v1", "/v2", "/hf")

@@ -16,7 +16,7 @@ from app.disconnects import cancelled_when_gone
 from app.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
 from app.problems import problem_responses
 from app.services import services_of
-from registry.contract import Scope
+from contract.access import Scope
 
 router = APIRouter(tags=["classify"], route_class=DirectRoute)
 

@@ -10,7 +10,7 @@ from app.datasets.schemas import Template, Templates
 from app.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
 from app.labelsets.known import keep_known
 from app.labelsets.schemas import Labels
-from registry.bodies import Id
+from contract.bodies import Id
 
 
 class ClassifyOptions(InferenceOptions):

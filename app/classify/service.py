@@ -23,8 +23,8 @@ from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.scoring import scores
 from app.serving.shadow import Answered
+from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from paint_core.errors import PaintCoreError
-from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 
 _QUICK_COSINES, _QUICK_PREDICTIONS = 8192, 256
 

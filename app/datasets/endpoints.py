@@ -26,11 +26,12 @@ from app.invalid import invalid
 from app.paging import Cursor, Limit, Reference
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.bodies import FilePath, Id, UploadId, WebhookUrl
-from registry.contract import DatasetKind, DatasetState, Scope
+from contract.access import Scope
+from contract.bodies import FilePath, Id, UploadId, WebhookUrl
+from contract.datasets import DatasetKind, DatasetState
+from contract.names import Name
 from registry.errors import RequestRefusedError
 from registry.intake.choices import Choices
-from registry.names import Name
 from registry.owners import Owned
 
 Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]

@@ -23,12 +23,12 @@ from app.access.owner import Owner
 from app.invalid import invalid, refusal_of
 from app.jobs.schemas import JobBrief, JobError
 from app.paging import Listed
-from registry.bodies import Body, FilePath
-from registry.contract import DatasetKind, DatasetState
+from contract.bodies import Body, FilePath
+from contract.datasets import DatasetKind, DatasetState
+from contract.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
 from registry.datasets import DatasetOptions
 from registry.intake.choices import Choices
 from registry.intake.rejects import MAX_FILES, MAX_KINDS
-from registry.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
 from registry.tables import DatasetRow, JobRow
 
 MAX_REJECTED = MAX_FILES + MAX_KINDS

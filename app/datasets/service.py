@@ -20,7 +20,7 @@ from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetLis
 from app.jobs.quota import check_quota
 from app.services import Services
 from app.webhooks.targets import check_target
-from registry.contract import DatasetKind, DatasetState
+from contract.datasets import DatasetKind, DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.idempotency import IdempotencyKeys

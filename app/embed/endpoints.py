@@ -15,7 +15,7 @@ from app.embed.schemas import EmbedBody, Embeddings
 from app.image_requests import VERSION_HEADER, describe, read_request
 from app.problems import problem_responses
 from app.services import services_of
-from registry.contract import Scope
+from contract.access import Scope
 
 router = APIRouter(tags=["embed"], route_class=DirectRoute)
 

@@ -15,8 +15,9 @@ from app.jobs.streaming import EventStreamResponse
 from app.paging import Cursor, Limit, Reference, Statuses
 from app.problems import problem_responses
 from app.services import Services, ServicesDep
-from registry.bodies import Id
-from registry.contract import JobKind, Scope
+from contract.access import Scope
+from contract.bodies import Id
+from contract.jobs import JobKind
 from registry.owners import Owned
 
 _MAX_ID = 2**31 - 1

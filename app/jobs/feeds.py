@@ -17,7 +17,7 @@ import structlog
 from fastapi.sse import format_sse_event
 
 from app.jobs.schemas import Job, JobEvent
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.tables import JobEventRow

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from app.access.owner import Owner
 from app.links import link_to
 from app.paging import Listed
-from registry.contract import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
-from registry.names import shorten
+from contract.jobs import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
+from contract.names import shorten
 from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
 
 MAX_DETAIL = 2000

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from app.jobs.quota import check_quota
 from app.jobs.schemas import JobDetail
 from app.services import Services
+from contract.jobs import JobKind, JobStatus
 from registry.attempts import Attempts
-from registry.contract import JobKind, JobStatus
 from registry.deliveries import Deliveries
 from registry.jobs import Jobs
 from registry.paging import Page

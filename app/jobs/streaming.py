@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import TooManyStreamsError
 from app.jobs.feeds import PAGE, JobFeeds, write_events
 from app.timed_response import TimedResponse
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
 

@@ -11,8 +11,8 @@ from app.keys.schemas import Key, KeyList, KeyRequest, NewKey
 from app.paging import Cursor, Limit
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.bodies import Id
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import Id
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
 

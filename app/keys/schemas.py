@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from app.paging import Listed
-from registry.bodies import Body, Matches
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import Body, Matches
 from registry.tables import ApiKeyRow
 
 KeyName = Annotated[

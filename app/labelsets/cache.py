@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from app.labelsets.checks import check_labels
-from registry.contract import DatasetKind, DatasetState
+from contract.datasets import DatasetKind, DatasetState
 from registry.database import Database
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError

@@ -9,7 +9,7 @@ from unicodedata import normalize
 
 from app.errors import LabelsRefusedError
 from app.settings import AppSettings
-from registry.names import shorten
+from contract.names import shorten
 
 _TWICE = "Send each label once."
 _MAX_QUOTED = 100

@@ -11,8 +11,8 @@ from app.labelsets.schemas import LabelSet, LabelSetList, LabelSetRequest
 from app.paging import Cursor, Limit, Reference
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.bodies import Id
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import Id
 from registry.owners import Owned
 
 router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BaseModel, Field, StringConstraints
 from app.access.owner import Owner
 from app.datasets.schemas import Templates
 from app.paging import Listed
-from registry.bodies import Body
-from registry.names import Name, check_texts
+from contract.bodies import Body
+from contract.names import Name, check_texts
 from registry.tables import LabelSetRow
 
 MAX_LABEL, MOST_LABELS = 500, 1_000_000

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.contract import JobKind, JobStatus
+from contract.jobs import JobKind, JobStatus
 from registry.database import Database, utc_now
 from registry.figures import EndedJob, JobFigures
 

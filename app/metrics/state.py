@@ -15,8 +15,8 @@ from app.serving.engine import Engine
 from app.serving.shadow import Shadow
 from app.storage.service import Storage
 from app.version_cache import VersionCache
+from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from paint_core.models import BaseModel
-from registry.contract import CANARY_ALIAS, SHADOW_ALIAS
 
 
 class StateCollector(Collector):

@@ -12,10 +12,10 @@ from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
 from app.problems import problem_responses
 from app.services import ServicesDep
-from registry.bodies import Id
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import Id
+from contract.patch_request import PatchRequest
 from registry.owners import Owned
-from registry.patch_request import PatchRequest
 
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 

@@ -1,4 +1,4 @@
-"""What a patch looks like on the wire. The body that asks for one is `registry.patch_request.PatchRequest`."""
+"""What a patch looks like on the wire. The request for one is `contract.patch_request.PatchRequest`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from app.access.owner import Owner
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
-from registry.bodies import Body
-from registry.names import Name
-from registry.patch_request import Drops
+from contract.bodies import Body
+from contract.names import Name
+from contract.patch_request import Drops
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 

@@ -21,10 +21,10 @@ from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Rese
 from app.services import Services
 from app.versions.service import get_version
 from app.webhooks.targets import check_target
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
+from contract.patch_request import PatchRequest
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
-from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.removal import Removal
 from registry.tables import BaseModelRow, PatchRow

@@ -20,7 +20,7 @@ from app.labelsets.schemas import Labels
 from app.problems import problem_responses
 from app.protocols.asking import AskerDep
 from app.serving.scoring import scores
-from registry.contract import Scope
+from contract.access import Scope
 
 router = APIRouter(prefix="/hf", tags=["protocols"])
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from app.serving.engine import Engine
 from app.serving.model import ServedModel
-from registry.contract import SHADOW_ALIAS
+from contract.versions import SHADOW_ALIAS
 
 MAX_UNDER_WAY = 4
 """Requests whose comparison may be under way at once; each keeps its decoded images in memory."""

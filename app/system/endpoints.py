@@ -10,7 +10,7 @@ from app.services import ServicesDep
 from app.system import service
 from app.system.schemas import Finding, Live, Ready, System
 from app.system.verification import LinesResponse, VerificationResponse
-from registry.contract import Scope
+from contract.access import Scope
 
 router = APIRouter(tags=["system"])
 

@@ -16,8 +16,8 @@ from app.services import Services
 from app.serving.model import ServedModel
 from app.serving.shadow import Tally
 from app.system.schemas import Check, Companion, Comparison, Ready, Replica, StorageRoom, System
+from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import utc_now
 from registry.faults import classify_fault
 from registry.figures import JobFigures

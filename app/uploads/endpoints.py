@@ -14,8 +14,8 @@ from app.middleware import TUS_VERSION
 from app.problems import problem_responses
 from app.services import ServicesDep
 from app.uploads.service import Upload
-from registry.bodies import UploadId
-from registry.contract import Scope
+from contract.access import Scope
+from contract.bodies import UploadId
 
 _EXTENSIONS = "creation,expiration,termination"
 PART_MEDIA_TYPE = "application/offset+octet-stream"

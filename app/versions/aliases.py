@@ -9,9 +9,9 @@ from sqlalchemy.exc import IntegrityError
 from app.errors import SupportedDropError
 from app.services import Services
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
+from contract.versions import ACTIVE_ALIAS
 from registry.acceptance import supported_drops, too_much
 from registry.aliases import Aliases, MoveFacts
-from registry.contract import ACTIVE_ALIAS
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import Versions
 

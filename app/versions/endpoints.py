@@ -30,9 +30,10 @@ from app.versions.schemas import (
 )
 from app.versions.upkeep_schemas import Collected, Verification
 from app.versions.verification import verify_version
+from contract.access import Scope
+from contract.bodies import AliasName, Reason, VersionId
+from contract.versions import Tag
 from registry.aliases import ANY_REVISION
-from registry.bodies import AliasName, Reason, VersionId
-from registry.contract import Scope, Tag
 from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.access.owner import Owner
 from app.paging import Listed
-from registry.bodies import BaseRef, Body, Id, Matches, Reason, VersionNumber
-from registry.contract import Tag
-from registry.names import Name
+from contract.bodies import BaseRef, Body, Id, Matches, Reason, VersionNumber
+from contract.names import Name
+from contract.versions import Tag
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
 

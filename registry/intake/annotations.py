@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
+from contract.names import shorten
 from registry.archives import quote_name
 from registry.errors import ArchiveRefusedError
-from registry.names import shorten
 
 CONVERT_BOXES = (
     "Paintbox learns one class an image. Cut the boxes out and save each in a folder of its class, with Pillow's "

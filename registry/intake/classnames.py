@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from contract.names import shorten
 from registry.errors import RequestRefusedError
-from registry.names import shorten
 
 
 def name_classes(

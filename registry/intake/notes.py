@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.names import shorten
+from contract.names import shorten
 
 MAX_WARNINGS = 20
 _MAX_DETAIL = 500

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from contract.names import shorten
 from registry.archives import quote_name
 from registry.errors import ArchiveRefusedError
 from registry.intake.annotations import several_labels
@@ -22,7 +23,6 @@ from registry.intake.parquet_pages import ParquetTable, size_of
 from registry.intake.plan import Image, Plan, Upload, check_classes, make_plan, read_label
 from registry.intake.rejects import Rejects
 from registry.intake.shards import Shard, Stretches, find_shards
-from registry.names import shorten
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "class", "category", "target", "class_name", "classname", "label_name")

@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from contract.names import NameRefusedError, check_text, check_texts, shorten
 from registry.archives import ArchiveLimits
 from registry.errors import ArchiveRefusedError, LargeArchiveError
 from registry.intake.annotations import refuse_descriptions
@@ -22,7 +23,6 @@ from registry.intake.names import Entry, Parts, is_image, is_junk, may_be_image
 from registry.intake.notes import Notes, name_some
 from registry.intake.rejects import Rejects
 from registry.intake.signatures import is_picture
-from registry.names import NameRefusedError, check_text, check_texts, shorten
 
 _WHOLE_NUMBER = re.compile(r"(-?\d{1,15})\.0+")
 _MISSING = ("NaN", "nan", "<NA>")

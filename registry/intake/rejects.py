@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from registry.names import MAX_NAME, shorten
+from contract.names import MAX_NAME, shorten
 
 MAX_FILES = 100
 MAX_KINDS = 20

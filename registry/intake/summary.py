@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from contract.names import MAX_NAME, shorten
 from registry.intake.names import CONTAINERS, NOT_CLASSES, SPLITS
 from registry.intake.notes import Notes, name_some
 from registry.intake.plan import Image, Plan
-from registry.names import MAX_NAME, shorten
 
 NUM_EXAMPLES = 10
 _WORDNET_ID = re.compile(r"n\d{8}")

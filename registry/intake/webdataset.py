@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from contract.names import NameRefusedError, check_texts, shorten
 from registry.archives import quote_name, refuse_table
 from registry.errors import ArchiveRefusedError
 from registry.intake.containers import Container, StretchContainer
@@ -21,7 +22,6 @@ from registry.intake.names import EXTENSIONS, SPLITS, Entry, Parts, are_splits, 
 from registry.intake.plan import Image, Plan, Upload, make_plan, read_label
 from registry.intake.rejects import Rejects
 from registry.intake.shards import Stretches, find_shards
-from registry.names import NameRefusedError, check_texts, shorten
 
 CLASSNAMES, TEMPLATES = "classnames.txt", "zeroshot_classification_templates.txt"
 _BESIDE = (CLASSNAMES, TEMPLATES, "nshards.txt", "dataset_type.txt")

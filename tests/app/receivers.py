@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from app.webhooks.signing import parse_secret
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.deliveries import Deliveries
 from registry.jobs import Jobs

@@ -9,8 +9,8 @@ import httpx2
 import torch
 from starlette.testclient import TestClient
 
+from contract.versions import ACTIVE_ALIAS
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS
 from tests.app.world import (
     World,
     add_version,

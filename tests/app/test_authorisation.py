@@ -17,8 +17,8 @@ from app.main import create_app
 from app.protocols.oip.schemas import MODEL_NAME
 from app.protocols.plain_errors import has_plain_errors
 from app.settings import AppSettings
+from contract.access import Scope
 from registry.aliases import Aliases
-from registry.contract import Scope
 from registry.datasets import Datasets
 from registry.jobs import Jobs
 from registry.keys import ApiKeys

@@ -10,7 +10,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from registry.contract import DatasetKind
+from contract.datasets import DatasetKind
 from registry.datasets import Datasets
 from registry.jobs import Jobs
 from tests.app import hostile

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from registry.contract import AttemptCause, JobKind
+from contract.jobs import AttemptCause, JobKind
 from registry.database import utc_now
 from registry.jobs import Jobs
 from tests.app.world import World

@@ -23,7 +23,7 @@ from app.__main__ import Server
 from app.errors import TooManyStreamsError
 from app.jobs.feeds import JobFeeds
 from app.jobs.streaming import EventStreams
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.leases import Lease
 from registry.tables import JobRow

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from registry.contract import Scope
+from contract.access import Scope
 from registry.keys import ApiKeys
 from tests.app.world import World, add_ready_dataset, check_problem, open_world
 from tests.builders import digit_members, write_zip

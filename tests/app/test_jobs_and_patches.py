@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.patches import Patches
 from tests.app.world import World, add_ready_dataset, check_problem

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 from app.access.callers import Caller
 from app.access.keyring import Keyring
 from app.errors import AccessRefusedError
-from registry.contract import Scope
+from contract.access import Scope
 from registry.database import Database
 from registry.errors import ConfigurationError
 from registry.keys import ApiKeys

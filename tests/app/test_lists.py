@@ -7,7 +7,7 @@ from sqlalchemy import update
 from starlette.testclient import TestClient
 
 from app.datasets.schemas import MAX_REJECTED
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.tables import DatasetRow, JobRow
 from tests.app.world import World, add_ready_dataset, add_version, check_problem

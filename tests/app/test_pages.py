@@ -121,7 +121,7 @@ def test_links_have_the_prefix(published: World) -> None:
 
 def test_links_of_jobs_have_the_prefix(published: World) -> None:
     with published.services.database.write() as session:
-        from registry.contract import JobKind
+        from contract.jobs import JobKind
         from registry.jobs import Jobs
 
         job = Jobs(session).create(JobKind.PATCH, "pt_x").id

@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 
-from registry.contract import Scope
+from contract.access import Scope
 from registry.keys import ApiKeys
 from tests.app.world import World, add_version, check_plain_error, open_world, serve
 from tests.builders import digit_pngs

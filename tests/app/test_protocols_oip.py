@@ -15,7 +15,7 @@ from tritonclient.http.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
 
 from app.protocols.oip.schemas import MODEL_NAME
-from registry.contract import Scope
+from contract.access import Scope
 from registry.keys import ApiKeys
 from registry.versions import Versions
 from tests.app.world import (

@@ -15,7 +15,7 @@ import pytest
 
 from app.connections.limits import ConnectionLimits
 from app.connections.table import Connections
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.jobs import Jobs
 from tests.app.conftest import free_port
 from tests.app.world import World, listen, open_world

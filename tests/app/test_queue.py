@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from app.queue import CeleryDoorbell, Doorbell, MemoryDoorbell
-from registry.contract import QUEUE_NAME, TASK_NAME
+from contract.jobs import QUEUE_NAME, TASK_NAME
 from tests.app.conftest import free_port
 
 

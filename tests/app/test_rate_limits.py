@@ -10,7 +10,7 @@ import redis
 
 from app.access.limits import RateLimits
 from app.errors import RateLimitedError
-from registry.contract import Scope
+from contract.access import Scope
 from registry.keys import ApiKeys
 from tests.app.conftest import free_port
 from tests.app.world import World, check_plain_error, check_problem, open_world

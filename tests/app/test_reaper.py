@@ -8,7 +8,7 @@ import pytest
 from app.periodic import PeriodicThread
 from app.queue import MemoryDoorbell
 from app.reaper import reap
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs
 

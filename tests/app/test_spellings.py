@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 
 import pytest
 
-from registry.contract import Scope
+from contract.access import Scope
 from tests.app.test_authorisation import BODIES, OTHER, OWNER, ROUTES, Route, ids, keyed, tokens
 from tests.app.world import World, serve
 

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import StorageUnavailableError
 from app.storage.faults import storage_fault
-from registry.contract import Scope
+from contract.access import Scope
 from registry.errors import StorageFullError
 from registry.keys import ApiKeys
 from tests.app.world import World, add_ready_dataset, check_problem, open_world

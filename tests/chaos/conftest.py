@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from contract.patch_request import PatchRequest
 from registry.attempts import Attempts
 from registry.database import Database
 from registry.jobs import Jobs
-from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.tables import JobAttemptRow, JobRow, PatchRow
 from registry.versions import Versions

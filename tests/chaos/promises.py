@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.blobs import FileBlobStore
-from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import Datasets
 from registry.jobs import Jobs

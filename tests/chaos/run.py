@@ -9,8 +9,8 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
+from contract.jobs import JobStatus
 from registry.blobs import FileBlobStore
-from registry.contract import JobStatus
 from registry.database import Database
 from registry.tables import JobRow
 from tests.chaos.clients import Asked, ask, prepare

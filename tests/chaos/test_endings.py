@@ -9,7 +9,7 @@ import time
 import pytest
 from sqlalchemy import update
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 from registry.jobs import Jobs
 from registry.tables import JobRow
 from tests.chaos.conftest import Bench

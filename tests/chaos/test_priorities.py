@@ -4,7 +4,7 @@ import threading
 
 from sqlalchemy import update
 
-from registry.contract import Priority
+from contract.jobs import Priority
 from registry.tables import JobRow
 from tests.chaos.conftest import Bench
 

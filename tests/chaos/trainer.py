@@ -2,7 +2,7 @@
 
 import sys
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from worker.trainer import STEPS, main
 
 STUBS = dict.fromkeys((JobKind.PATCH, JobKind.FINETUNE), "tests.chaos.stub")

@@ -2,7 +2,7 @@
 
 import sys
 
-from registry.contract import TASK_NAME
+from contract.jobs import TASK_NAME
 from tests.chaos.stub import TRAINER
 from worker.celery_app import build_celery, consume
 from worker.logs import set_up_logging

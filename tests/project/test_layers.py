@@ -52,6 +52,7 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
     _copy_packages(tmp_path)
     before = _find_violations(tmp_path)
     planted = {
+        "contract/planted.py": "import sqlalchemy\nfrom registry import tables\n",
         "registry/planted.py": "import torch\n",
         "app/planted.py": "import worker\n",
         "worker/planted.py": "from app import planted\n",
@@ -64,6 +65,8 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
 
     assert sorted(set(_find_violations(tmp_path)) - set(before)) == [
         "app.planted:1 imports worker",
+        "contract.planted:1 imports sqlalchemy",
+        "contract.planted:2 imports registry.tables",
         "paint_core.planted:2 imports sqlalchemy",
         "paintbox_client.planted:1 imports click",
         "paintbox_demo.planted:2 imports paint_core.planted",

@@ -2,8 +2,8 @@
 
 from sqlalchemy.orm import Session
 
+from contract.patch_request import PatchRequest
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
-from registry.patch_request import PatchRequest
 from registry.tables import BaseModelRow, DatasetRow, VersionRow
 from registry.versions import TermSpec, Versions
 

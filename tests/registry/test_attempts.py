@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
+from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus
 from registry.attempts import Attempts
-from registry.contract import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.leases import LEASE_SECONDS, Lease

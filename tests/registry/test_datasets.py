@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from registry.contract import DatasetState, JobKind, JobStatus
+from contract.datasets import DatasetState
+from contract.jobs import JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError

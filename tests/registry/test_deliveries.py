@@ -6,7 +6,7 @@ from itertools import islice
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.deliveries import RETRY_SECONDS, Deliveries, Delivery
 from registry.jobs import Jobs

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import pytest
 from sqlalchemy import select
 
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus, Priority
 from registry.attempts import Attempts
-from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus, Priority
 from registry.database import Database
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError

@@ -1,6 +1,6 @@
 """Figures about jobs, on both engines."""
 
-from registry.contract import JobKind, JobStatus
+from contract.jobs import JobKind, JobStatus
 from registry.database import Database
 from registry.figures import JobFigures
 from registry.jobs import Jobs

@@ -7,8 +7,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind
 from registry.attempts import Attempts
-from registry.contract import MAX_ATTEMPTS, AttemptCause, JobKind
 from registry.database import Database
 from registry.figures import JobFigures
 from registry.jobs import Jobs

@@ -17,7 +17,8 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import delete
 
-from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
+from contract.datasets import DatasetState
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.errors import ConflictError, LeaseLostError

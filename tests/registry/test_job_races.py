@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import MAX_ATTEMPTS, JobKind, JobStatus
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.database import Database
 from registry.errors import ConflictError, LeaseLostError
 from registry.jobs import Jobs

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import MAX_ATTEMPTS, DatasetState, JobKind, JobStatus
+from contract.datasets import DatasetState
+from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.errors import ConflictError, LeaseLostError, NotFoundError

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from registry.contract import Scope
+from contract.access import Scope
 from registry.database import Database
 from registry.errors import ConflictError, NotFoundError, RequestRefusedError
 from registry.keys import ApiKeys, hash_token, key_id_of

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import false
 from sqlalchemy.orm import Session
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.leases import LEASE_SECONDS, ClockWatch, has_lapsed

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.leftovers import JOB_LOG_SECONDS, hold, sweep

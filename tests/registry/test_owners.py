@@ -2,7 +2,7 @@
 
 import pytest
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.jobs import Jobs

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from contract.jobs import JobKind, JobStatus
 from registry.aliases import Aliases
-from registry.contract import JobKind, JobStatus
 from registry.database import Database
 from registry.errors import RequestRefusedError
 from registry.jobs import Jobs

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import DatasetKind, JobKind, Priority
+from contract.datasets import DatasetKind
+from contract.jobs import JobKind, Priority
+from contract.patch_request import PatchRequest
 from registry.database import Database
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
-from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from tests.registry.clock import Clock
 from tests.registry.rows import FINGERPRINT, add_base, ready_dataset, request, submit_dataset

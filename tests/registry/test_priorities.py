@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 from sqlalchemy.orm import Session
 
-from registry.contract import MAX_ATTEMPTS, JobKind, Priority
+from contract.jobs import MAX_ATTEMPTS, JobKind, Priority
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.jobs import Jobs

@@ -8,14 +8,14 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from contract.jobs import JobStatus
+from contract.patch_request import PatchRequest
 from registry.blobs import FileBlobStore
-from registry.contract import JobStatus
 from registry.database import Database
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import BlobMissingError, ConflictError, DatasetInUseError, NotFoundError, PatchInUseError
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
-from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.removal import Removal
 from registry.retention import Garbage, collect_garbage

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from contract.patch_request import PatchRequest
 from paint_core.models import BaseModel, load_base
 from paint_core.starter import supported_archives
 from registry.blobs import FileBlobStore
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
-from registry.patch_request import PatchRequest
 from registry.patches import Patches
 from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions

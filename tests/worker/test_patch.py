@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from contract.datasets import DatasetKind
 from paint_core.alpha import FeatureCurve
 from paint_core.datasets import LabelledImages, decode_all
 from paint_core.errors import NoAcceptableAlphaError
@@ -15,7 +16,6 @@ from paint_core.models import BaseModel
 from paint_core.pictures import DECODER
 from paint_core.probe import check_probe, probe_features
 from paint_core.weights import Term, load_task_vector, mix_into
-from registry.contract import DatasetKind
 from registry.datasets import DatasetOptions
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions

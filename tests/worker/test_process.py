@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.contract import JobKind
+from contract.jobs import JobKind
 from registry.errors import ConfigurationError
 from worker.process import environment_of, trainer_environment
 from worker.settings import WorkerSettings

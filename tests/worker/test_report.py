@@ -1,6 +1,6 @@
 """A patch's report says which images judged what, where the uploader called them otherwise."""
 
-from registry.patch_request import PatchRequest
+from contract.patch_request import PatchRequest
 from registry.tables import DatasetRow, PatchRow
 from worker.steps.prepare import PatchJob
 from worker.steps.report import _origins

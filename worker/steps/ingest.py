@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from contract.datasets import DatasetKind
 from paint_core.errors import ImageDecodeError
 from paint_core.pictures import DECODER, check_picture
-from registry.contract import DatasetKind
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
 from registry.intake.classnames import name_classes

@@ -6,13 +6,13 @@ ended, finds their task vectors in its journal, and joins them.
 
 from __future__ import annotations
 
+from contract.patch_request import PatchOptions
 from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
 from paint_core.feature_cache import FolderFeatureCache
 from paint_core.finetune_config import FinetuneConfig
 from paint_core.patching import PatchPlan, run_patch
 from paint_core.patching.plan import RESCALED
 from registry.jobs import Jobs
-from registry.patch_request import PatchRequest
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.journal import JobJournal
@@ -81,7 +81,7 @@ def take_over_parts(run: Run, state: PatchState) -> None:
     )
 
 
-def resolve_plan(defaults: FinetuneConfig, request: PatchRequest) -> PatchPlan:
+def resolve_plan(defaults: FinetuneConfig, request: PatchOptions) -> PatchPlan:
     """Return the plan that a request means for a base with these fine-tuning defaults.
 
     Args:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from contract.patch_request import AnchorOptions, FinetuneOptions, PatchOptions
 from paint_core.anchoring import drop_evaluation_images
 from paint_core.datasets import LabelledImages, Task, decode_all
 from paint_core.finetune_config import FinetuneConfig
@@ -16,7 +17,6 @@ from paint_core.image_store import Scratch
 from paint_core.models import BaseModel, load_base
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
-from registry.patch_request import AnchorOptions, FinetuneOptions, PatchRequest
 from registry.patches import Patches
 from registry.shards import UNLABELLED, read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
@@ -42,7 +42,7 @@ class PatchJob:
     """
 
     row: PatchRow
-    request: PatchRequest
+    request: PatchOptions
     base_ref: str
     datasets: Mapping[str, DatasetRow]
     pools: tuple[DatasetRow, ...] = ()
@@ -76,7 +76,7 @@ def load_job(run: Run) -> PatchJob:
     """Return what the database says about the patch."""
     with run.database.read() as session:
         row = Patches(session).get(run.subject_id)
-        request = PatchRequest.of_stored(row.request)
+        request = PatchOptions.of_stored(row.request)
         names = (*request.tasks, *request.supported, *request.transfer)
         datasets = {name: Datasets(session).get(name) for name in names}
         pools = tuple(_anchor_pools(Datasets(session), request))
@@ -205,7 +205,7 @@ def load_anchors(
     return kept
 
 
-def _anchor_pools(datasets: Datasets, request: PatchRequest) -> Iterator[DatasetRow]:
+def _anchor_pools(datasets: Datasets, request: PatchOptions) -> Iterator[DatasetRow]:
     if request.anchors is None:
         return
     if request.anchors.dataset is not None:

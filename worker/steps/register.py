@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from contract.versions import ACTIVE_ALIAS
 from paint_core.datasets import Task
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
@@ -16,7 +17,6 @@ from paint_core.probe import probe_features
 from paint_core.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from registry.aliases import Aliases
-from registry.contract import ACTIVE_ALIAS
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions

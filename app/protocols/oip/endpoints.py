@@ -27,7 +27,7 @@ from app.protocols.oip.schemas import (
 )
 from app.services import ServicesDep
 from app.system.service import require_serving
-from registry.contract import Scope
+from contract.access import Scope
 from registry.errors import NotFoundError
 
 _BINARY = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}

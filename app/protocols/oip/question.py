@@ -17,7 +17,7 @@ from app.image_requests import refuse_many_values
 from app.invalid import describe_first
 from app.protocols.oip.schemas import InferRequest, RequestedOutput
 from app.protocols.oip.tensors import read_elements, take_binary
-from registry.names import shorten
+from contract.names import shorten
 
 _IMAGES, _LABELS, _TEMPLATES = "images", "labels", "templates"
 _INPUTS = (_IMAGES, _LABELS, _TEMPLATES)

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from registry.names import MAX_NAME, Name, NameRefusedError, check_texts, clean_name, shorten
+from contract.names import MAX_NAME, Name, NameRefusedError, check_texts, clean_name, shorten
 
 UNSAFE = {
     "nul": "a\x00b",

@@ -1,27 +1,13 @@
-"""What the edges agree on: names on the wire and the words of a job's life."""
+"""Jobs: their kinds, states and priorities, and the names under which they go to the broker."""
 
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal
-
-from registry.bodies import Matches
+from typing import Literal
 
 TASK_NAME = "paintbox.run_job"
 QUEUE_NAME = "paintbox.jobs"
-ACTIVE_ALIAS = "active"
-CANARY_ALIAS = "canary"
-SHADOW_ALIAS = "shadow"
 MAX_ATTEMPTS = 3
-
-Tag = Annotated[
-    str,
-    Matches(
-        r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$",
-        "is not a tag: these have letters, digits and . _ : / -, at most 64, and begin with a letter or digit",
-    ),
-]
-"""A word that people find a version by."""
 
 
 class JobStatus(StrEnum):
@@ -86,27 +72,3 @@ class Priority(IntEnum):
     def label(self) -> PriorityName:
         """How requests and answers call it."""
         return _PRIORITY_NAMES[self]
-
-
-class DatasetState(StrEnum):
-    """A data set is `ingesting` until its job ends, then `ready` for good, or `failed`."""
-
-    INGESTING = "ingesting"
-    READY = "ready"
-    FAILED = "failed"
-
-
-class DatasetKind(StrEnum):
-    """What a data set is for: `labelled` images make a task, those of a `pool` are anchors."""
-
-    LABELLED = "labelled"
-    POOL = "pool"
-
-
-class Scope(StrEnum):
-    """What a key allows. Only `admin` includes others: all of them."""
-
-    READ = "read"
-    CLASSIFY = "classify"
-    WRITE = "write"
-    ADMIN = "admin"

@@ -1,6 +1,6 @@
 """The words of a job's life."""
 
-from registry.contract import JobStatus
+from contract.jobs import JobStatus
 
 
 def test_three_states_are_final() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from registry.patch_request import AlphaOptions, FinetuneOptions, PatchRequest
+from contract.patch_request import AlphaOptions, FinetuneOptions, PatchRequest
 
 SUPPORTED = ["ds_s"]
 SEVERAL = ["ds_1", "ds_2"]

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from registry.names import check_text
+from contract.names import check_text
 
 MAX_VERSION_ID = 2**31 - 1
 MAX_REASON = 1000

@@ -1,0 +1,18 @@
+"""Data sets: their states and kinds."""
+
+from enum import StrEnum
+
+
+class DatasetState(StrEnum):
+    """A data set is `ingesting` until its job ends, then `ready` for good, or `failed`."""
+
+    INGESTING = "ingesting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class DatasetKind(StrEnum):
+    """What a data set is for: `labelled` images make a task, those of a `pool` are anchors."""
+
+    LABELLED = "labelled"
+    POOL = "pool"

@@ -1,0 +1,366 @@
+"""The body of `POST /v1/patches`: what may be asked for, and why a combination is refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from contract.bodies import BaseRef, Body, Id, WebhookUrl
+from contract.jobs import PriorityName
+from contract.names import MAX_NAME, Name, shorten
+
+Points = Annotated[float, Field(ge=0, le=100)]
+"""Percentage points of accuracy."""
+
+MAX_TASKS, MAX_SUPPORTED, MAX_TRANSFER = 16, 64, 64
+
+
+def _has_few_members(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MAX_SUPPORTED:
+        raise ValueError(f"must have at most {MAX_SUPPORTED} members")
+    return value
+
+
+Drops = Annotated[
+    Annotated[Points, Tag("number")]
+    | Annotated[dict[Id, Points], Field(max_length=MAX_SUPPORTED), BeforeValidator(_has_few_members), Tag("object")],
+    Discriminator(lambda value: "object" if isinstance(value, dict) else "number"),
+]
+"""Points that supported tasks may lose: one limit for all, or one each by data set id."""
+
+
+class FinetuneOptions(Body):
+    """Fine-tuning settings; what is left out comes from the base's own defaults."""
+
+    iterations: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="Number of optimizer steps. Default: the base's own"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=65_536, description="Images per optimizer step. Default: the base's own"
+    )
+    learning_rate: float | None = Field(
+        default=None, gt=0, le=1, description="Peak learning rate of AdamW. Default: the base's own"
+    )
+    warmup_steps: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000,
+        description="Steps of linear warm-up before the cosine decay; below `iterations`. Default: the same share of "
+        "`iterations` as in the base's own settings",
+    )
+    weight_decay: float | None = Field(
+        default=None, ge=0, le=10, description="Decoupled weight decay of AdamW. Default: the base's own"
+    )
+    max_grad_norm: float | None = Field(
+        default=None,
+        gt=0,
+        description="Gradients with a larger L2 norm are scaled down to this norm. Default: the base's own",
+    )
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**31, description="Seed of the data order and of augmentation. Default: the base's own"
+    )
+    label_smoothing: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of the target distribution that is spread evenly over all classes. Default: the base's own",
+    )
+    accumulation_steps: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Number of micro-batches per optimizer step; more of them need less memory. Must divide "
+        "`batch_size`. Default: the base's own",
+    )
+    precision: Literal["fp32", "bf16", "auto"] | None = Field(
+        default=None,
+        description="`bf16` computes in bfloat16 (weights and optimizer state stay float32); `auto` does so where the "
+        "hardware supports it. Default: the base's own",
+    )
+    gradient_checkpointing: bool | None = Field(
+        default=None,
+        description="Recompute activations in the backward pass: less memory, about a third more time. Default: the "
+        "base's own",
+    )
+    trainable: Literal["all", "last_k", "lora"] | None = Field(
+        default=None,
+        description="`all` trains every parameter of the image tower, `last_k` its last blocks and what follows them, "
+        "`lora` a low-rank update. Default: the base's own",
+    )
+    last_k: int | None = Field(
+        default=None, ge=1, le=1000, description="Number of blocks to train; required with `trainable: last_k`"
+    )
+    lora_rank: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="Rank of the low-rank update; only with `trainable: lora`. Default: the base's own",
+    )
+    deterministic: bool | None = Field(
+        default=None,
+        description="Use only algorithms that return the same bits in every run; slower on a GPU. Default: the base's "
+        "own",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.last_k is not None and self.trainable != "last_k":
+            raise ValueError("last_k counts the blocks that `trainable: last_k` trains: set trainable to last_k")
+        if self.trainable == "last_k" and self.last_k is None:
+            raise ValueError("`trainable: last_k` needs last_k, the number of blocks to train")
+        if self.lora_rank is not None and self.trainable != "lora":
+            raise ValueError("lora_rank is the rank of `trainable: lora`: set trainable to lora")
+        if self.iterations is not None and (self.warmup_steps or 0) >= self.iterations:
+            raise ValueError("warmup_steps must be below iterations, or the learning rate never reaches its peak")
+        if self.batch_size is not None and self.batch_size % (self.accumulation_steps or 1):
+            raise ValueError("accumulation_steps must divide batch_size, so that all parts of a batch weigh the same")
+        return self
+
+
+class AlphaOptions(Body):
+    """How alpha is chosen, on validation splits."""
+
+    rule: Literal["combined", "floor"] = Field(
+        default="combined",
+        description="`combined` maximises ½ (mean supported accuracy + mean patching accuracy); `floor` maximises the "
+        "patching accuracy among the alphas at which no supported task loses more than `max_supported_drop`",
+    )
+    max_supported_drop: Drops | None = Field(
+        default=None,
+        description="Percentage points of accuracy, 0 to 100, that a supported task may lose against zero-shot: one "
+        "limit for all tasks, or one per data set id. Required with `rule: floor`, refused otherwise",
+    )
+    strategy: Literal["grid", "interpolated"] = Field(
+        default="grid",
+        description="`grid` evaluates every alpha; `interpolated` evaluates a few, interpolates the image features "
+        "between them and verifies the chosen alpha",
+    )
+    path: Literal["flat", "lines", "lines_paper", "best"] = Field(
+        default="flat",
+        description="`flat` scales all weights alike (PAINT); `lines_paper` scales by depth as LiNeS does; `lines` "
+        "scales by depth in an earlier variant; `best` tries `flat` and `lines_paper`",
+    )
+    grid_step: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=0.5,  # a thousand evaluations are enough
+        description="Distance between two alphas; 1 must be a multiple of it. Default: 0.05 with `grid`, 0.01 with "
+        "`interpolated`",
+    )
+    max_alpha: float | None = Field(
+        default=None,
+        ge=1,
+        le=3,
+        description="Last alpha of the curve, with a path by depth, `best`, or `merge` ties, tsv or iso. Default: 1.5 "
+        "by depth, 3 with these merges. Every other flat path ends at 1, the fine-tuned weights",
+    )
+    tolerance_points: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="With `interpolated`: percentage points by which the measured value of what the rule maximises may "
+        "differ from its prediction at the chosen alpha",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="fp32",
+        description="Arithmetic of the validation splits' evaluations. `bf16` is faster where the hardware supports it "
+        "and moves accuracies by up to a point; `auto` uses it only there. Test splits are always evaluated in fp32",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.grid_step is not None and abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
+            raise ValueError("grid_step must divide 1, such as 0.05, 0.1 or 0.25")
+        if self.rule == "floor" and self.max_supported_drop in (None, {}):
+            raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")
+        if self.rule == "combined" and self.max_supported_drop is not None:
+            raise ValueError(
+                "max_supported_drop belongs to rule floor; rule combined weighs all tasks, without a limit"
+            )
+        if self.strategy == "grid" and self.tolerance_points is not None:
+            raise ValueError("tolerance_points belongs to strategy interpolated; a grid evaluates every alpha")
+        return self
+
+
+class AnchorOptions(Body):
+    """An unlabelled pool of images whose features are held in place while the task is learned."""
+
+    dataset: Id | None = Field(
+        default=None, description="Id of a data set whose train split is the pool; its labels are not used"
+    )
+    supported: bool = Field(
+        default=False, description="Whether the supported tasks' train splits are part of the pool, without labels"
+    )
+    weight: float = Field(
+        default=60.0,
+        gt=0,
+        le=10_000,
+        description="Factor of the anchor loss; larger values hold features more firmly and learn more slowly",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=65_536, description="Anchor images per optimizer step. Default: 64"
+    )
+
+    @model_validator(mode="after")
+    def _names_a_pool(self) -> Self:
+        if self.dataset is None and not self.supported:
+            raise ValueError("anchors need images: name a data set, or set supported to true, or both")
+        return self
+
+
+class PatchOptions(Body):
+    """What a patch is made from and how: everything that readers of the patch see of the request."""
+
+    name: Name = Field(description="For people: 1 to 200 characters on one line; need not be unique")
+    base: BaseRef | None = Field(
+        default=None, description="Reference of the base model to start from. Default: the installation's"
+    )
+    method: Literal["single", "joint", "sequential", "parallel"] = Field(
+        default="single",
+        description="`single` patches one task; `joint` fine-tunes once on the data of all tasks; `sequential` patches "
+        "one task after the other, in the order given; `parallel` fine-tunes each from the base and adds the results",
+    )
+    tasks: tuple[Id, ...] = Field(
+        fail_fast=True, min_length=1, max_length=MAX_TASKS, description="Ids of the data sets to improve on"
+    )
+    supported: tuple[Id, ...] = Field(
+        fail_fast=True,
+        default=(),
+        max_length=MAX_SUPPORTED,
+        description="Ids of the data sets on which accuracy must not drop",
+    )
+    transfer: tuple[Id, ...] = Field(
+        fail_fast=True,
+        default=(),
+        max_length=MAX_TRANSFER,
+        description="Ids of data sets that take no part in the patch: their test splits are evaluated before and after "
+        "it, and the report tells the difference (broad transfer)",
+    )
+    sampling: Literal["proportional", "balanced"] = Field(
+        default="proportional",
+        description="With `joint`: `proportional` draws every image, `balanced` every task with the same probability",
+    )
+    merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso"] = Field(
+        default="average", description="With `parallel`: how the task vectors become one direction"
+    )
+    coefficients: Literal["scalar", "per_task"] = Field(
+        default="scalar",
+        description="With `parallel`: one alpha for all tasks, or one coefficient per task, found by black-box search",
+    )
+    folds: int | None = Field(
+        default=None,
+        ge=2,
+        le=10,
+        description="With `single` and `joint`: number of folds, to choose alpha by cross-validation over train and "
+        "validation images together. Default: no cross-validation",
+    )
+    finetune: FinetuneOptions = Field(default=FinetuneOptions(), description="Fine-tuning settings")
+    anchors: AnchorOptions | None = Field(
+        default=None, description="Images whose features are held in place. Default: no anchors"
+    )
+    alpha: AlphaOptions = Field(default=AlphaOptions(), description="How alpha is chosen")
+    activate: Literal["never", "if_accepted"] = Field(
+        default="never",
+        description="`if_accepted` moves the alias `active` to the new version if no supported task drops by more than "
+        "rule `floor` allows on the test splits either; the report's `activation` tells. `never` leaves that to you",
+    )
+
+    @classmethod
+    def of_stored(cls, fields: dict[str, Any]) -> Self:
+        """Return what was accepted before, perhaps by a release that allowed any character in names."""
+        return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME)})
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        named = self.tasks + self.supported + self.transfer
+        if len(set(named)) != len(named):
+            raise ValueError("each data set may be named once: as a task, as supported or as transfer")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_method(self) -> Self:
+        if self.method == "single" and len(self.tasks) != 1:
+            raise ValueError("method single patches exactly one task; joint, sequential and parallel take several")
+        if self.method != "single" and len(self.tasks) < 2:
+            raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
+        if self.sampling != "proportional" and self.method != "joint":
+            raise ValueError(f"sampling belongs to method joint; {self.method} trains on one task at a time")
+        if self.merge != "average" and self.method != "parallel":
+            raise ValueError(f"merge belongs to method parallel; {self.method} has no task vectors to merge")
+        if self.folds is not None and self.method not in ("single", "joint"):
+            raise ValueError(f"folds belong to method single or joint; {self.method} would train every task k times")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_path_beyond_one(self) -> Self:
+        goes_beyond = self.alpha.path != "flat" or self.merge in ("ties", "tsv", "iso")
+        if self.alpha.max_alpha is not None and not goes_beyond:
+            raise ValueError(
+                "max_alpha belongs to path lines or best, to lines_paper, or to merge ties, tsv or iso; any other flat "
+                "path ends at 1, the fine-tuned weights"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_per_task_coefficients_need(self) -> Self:
+        if self.coefficients == "scalar":
+            return self
+        if self.method != "parallel":
+            raise ValueError(f"coefficients per_task belong to method parallel; {self.method} searches one alpha")
+        if self.merge not in ("average", "task_arithmetic"):
+            raise ValueError(f"coefficients per_task need the task vectors apart; merge {self.merge} leaves only one")
+        if self.alpha.path != "flat":
+            raise ValueError("coefficients per_task need path flat: the search moves along no single path")
+        return self
+
+    @model_validator(mode="after")
+    def _floor_limits_supported_tasks(self) -> Self:
+        if self.alpha.rule == "floor" and not self.supported:
+            raise ValueError("rule floor limits the drop of supported tasks: name one at least")
+        if isinstance(self.alpha.max_supported_drop, dict):
+            limited, supported = self.alpha.max_supported_drop.keys(), set(self.supported)
+            if limited - supported:
+                unknown = min(limited - supported)
+                raise ValueError(f"max_supported_drop names {unknown!r}, which is not among the supported tasks")
+            if supported - limited:
+                left_out = min(supported - limited)
+                raise ValueError(
+                    f"max_supported_drop leaves out {left_out!r}: limit every supported task (100: any drop)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_floor_to_accept_by(self) -> Self:
+        if self.activate == "if_accepted" and self.alpha.rule != "floor":
+            raise ValueError("activate if_accepted needs rule floor: test splits are held to its max_supported_drop")
+        return self
+
+    @model_validator(mode="after")
+    def _anchors_are_apart(self) -> Self:
+        if self.anchors is None:
+            return self
+        if self.anchors.dataset in self.tasks:
+            raise ValueError("the anchors' data set is a task to improve on: its features must move, so name another")
+        if self.anchors.dataset in self.supported:
+            raise ValueError("the anchors' data set is a supported task: set anchors.supported to true instead")
+        if self.anchors.dataset in self.transfer:
+            raise ValueError("the anchors' data set is named in transfer, whose images take no part: name another")
+        if self.anchors.supported and not self.supported:
+            raise ValueError("anchors.supported takes images of the supported tasks: name one at least")
+        return self
+
+
+class PatchRequest(PatchOptions):
+    """Body of `POST /v1/patches`: the patch, and how its job is run."""
+
+    priority: PriorityName = Field(
+        default="normal",
+        description="Waiting jobs of a higher priority are taken first, and of one priority the oldest; `high` needs "
+        "the scope `admin`",
+    )
+    webhook_url: WebhookUrl | None = Field(
+        default=None,
+        description="URL that is called when the job has ended, on a host that the operator allows; signed as in "
+        "Standard Webhooks",
+    )
