@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from contract import access
 from paintbox_client import ApiError, Client
 from paintbox_client.key_commands import Scope
-from registry import contract
 from tests.app.world import open_world, serve
 from tests.paintbox_client.test_cli import paintbox
 
@@ -22,7 +22,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_the_client_knows_the_scopes_that_there_are() -> None:
-    assert [scope.value for scope in Scope] == [scope.value for scope in contract.Scope]
+    assert [scope.value for scope in Scope] == [scope.value for scope in access.Scope]
 
 
 def test_a_key_is_made_used_listed_and_revoked(locked: str) -> None:

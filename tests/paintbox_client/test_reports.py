@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.main import get_command
 
+from contract import datasets, jobs, patch_request
 from paintbox_client import options
 from paintbox_client.cli import app
 from paintbox_client.display import describe_job
@@ -16,7 +17,6 @@ from paintbox_client.errors import InputError, JobFailedError
 from paintbox_client.following import describe_event
 from paintbox_client.plots import draw_frontier, write_page
 from paintbox_client.reports import print_report, warnings_of
-from registry import contract, patch_request
 
 
 def score(accuracy: float, total: int = 400) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def test_a_job_that_was_cancelled_says_so_once() -> None:
         (options.Merge, patch_request.PatchRequest.model_fields["merge"].annotation),
         (options.Coefficients, patch_request.PatchRequest.model_fields["coefficients"].annotation),
         (options.Activate, patch_request.PatchRequest.model_fields["activate"].annotation),
-        (options.Priority, contract.PriorityName),
+        (options.Priority, jobs.PriorityName),
         (options.RuleName, patch_request.AlphaOptions.model_fields["rule"].annotation),
         (options.Strategy, patch_request.AlphaOptions.model_fields["strategy"].annotation),
         (options.AlphaPath, patch_request.AlphaOptions.model_fields["path"].annotation),
@@ -223,9 +223,9 @@ def test_the_choices_of_options_are_those_of_the_service(ours: Any, theirs: Any)
 
 
 def test_the_states_of_options_are_those_of_the_service() -> None:
-    assert [*options.JobStatus] == [*contract.JobStatus]
-    assert [*options.DatasetState] == [*contract.DatasetState]
-    assert set(get_args(options.JobKind)) <= {*map(str, contract.JobKind)}
+    assert [*options.JobStatus] == [*jobs.JobStatus]
+    assert [*options.DatasetState] == [*datasets.DatasetState]
+    assert set(get_args(options.JobKind)) <= {*map(str, jobs.JobKind)}
 
 
 def commands(group: Any, path: tuple[str, ...] = ()) -> Any:
