@@ -21,7 +21,7 @@ from app.connections.limits import raise_open_files
 from app.connections.protocol import GuardedProtocol
 from app.logs import LateStream, set_up_logging
 from app.settings import AppSettings
-from paint_core.allocator import keep_freed_memory
+from paint_core.runtime.allocator import keep_freed_memory
 from registry.errors import ConfigurationError, RegistryError
 from registry.private_files import make_files_private
 

@@ -9,9 +9,9 @@ import torch
 
 from contract.versions import ACTIVE_ALIAS
 from paint_core.errors import PaintCoreError
+from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_features
-from paint_core.provenance import describe_environment
+from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint
 from registry.aliases import Aliases
 from registry.database import Database

@@ -14,9 +14,9 @@ from app.errors import BaseNotLoadedError
 from app.serving.model import mix_tower
 from app.turns import Turns
 from paint_core.errors import NonFiniteWeightsError
+from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
-from paint_core.probe import probe_features
-from paint_core.provenance import describe_environment
+from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint
 from registry.blobs import BlobStore
 from registry.composition import same_mix

@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from paint_core.alpha import AlphaOptions, CurvePoint, Path, evaluate_curve, search_alpha
-from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss
-from paint_core.datasets import Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
-from paint_core.finetune import FinetuneConfig, finetune
 from paint_core.models import BaseModel
+from paint_core.training.anchoring import FEATURE_ANCHOR, AnchorLoss
+from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, task_vector
 
 

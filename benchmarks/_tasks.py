@@ -25,11 +25,9 @@ from _pictograms import COUNTS, LOOKS, draw_counting, draw_looks, read_anchors, 
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from paint_core import prompts
-from paint_core.datasets import LabelledImages, Task, decode_all
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
-from paint_core.preprocess import Preprocess
+from paint_core.data import LabelledImages, Task, decode_all
+from paint_core.images.preprocess import Preprocess
+from paint_core.models import BaseModel, build_head, prompts
 from paint_core.starter import supported_archives
 from paintbox_demo.digits import DISPLAY_NAMES, WORDS, load_scans
 

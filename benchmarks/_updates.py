@@ -30,8 +30,8 @@ from _towers import TOWERS, identity, load
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.evaluation import encode, evaluate
-from paint_core.finetune import FinetuneConfig
 from paint_core.weights import TaskVector, Term, mix_into
 
 RECIPE = FinetuneConfig(iterations=200, batch_size=64, learning_rate=4e-4, warmup_steps=20, precision="bf16")

@@ -43,14 +43,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from paint_core.allocator import keep_freed_memory
 from paint_core.alpha import AlphaOptions, CurvePoint, Path, Strategy, combined, evaluate_curve, search_alpha
 from paint_core.alpha.curve import EvaluationTask
-from paint_core.datasets import decode_all
+from paint_core.config.precision import RunPrecision
+from paint_core.data import decode_all
 from paint_core.evaluation import encode, score_features
-from paint_core.finetune_config import RunPrecision
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
+from paint_core.models import BaseModel, build_head
+from paint_core.runtime.allocator import keep_freed_memory
 from paint_core.weights import TaskVector
 
 SIDE = 448

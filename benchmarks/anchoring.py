@@ -26,12 +26,10 @@ from _tasks import anchors, patching, supported
 from _towers import identity
 from torch import Tensor
 
-from paint_core import prompts
 from paint_core.alpha import AlphaOptions
-from paint_core.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
-from paint_core.datasets import Task
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.data import Task
+from paint_core.models import BaseModel, build_head, load_base, prompts
+from paint_core.training.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
 from paint_core.weights import TaskVector
 
 WEIGHTS = {"plain": (0.0,), "feature": (7.0, 20.0, 60.0), "logit": (0.3, 1.0, 3.0)}

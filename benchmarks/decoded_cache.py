@@ -13,9 +13,8 @@ from _report import Figure, measure, medians, parser, report
 from _tasks import SUPPORTED, read_files
 
 from paint_core.alpha import evaluate_curve, grid
-from paint_core.datasets import LabelledImages, decode_all
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.data import LabelledImages, decode_all
+from paint_core.models import BaseModel, build_head, load_base
 
 Files = dict[str, tuple[list[tuple[bytes, int]], tuple[str, ...]]]
 """Task to its encoded validation images, with labels, and its classnames."""

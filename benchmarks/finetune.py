@@ -29,11 +29,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from paint_core.allocator import keep_freed_memory
-from paint_core.datasets import LabelledImages
-from paint_core.finetune import FinetuneConfig, StepReport, finetune
-from paint_core.heads import logits
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
 from paint_core.models import BaseModel, load_base
+from paint_core.models.heads import logits
+from paint_core.runtime.allocator import keep_freed_memory
+from paint_core.training.finetuning import StepReport, finetune
 
 NUM_CLASSES = 100
 PEAK_FLOPS = {"NVIDIA H100": 989e12}

@@ -33,12 +33,13 @@ from _updates import RECIPE, update
 from torch import Tensor
 
 from paint_core.alpha import AlphaOptions
-from paint_core.datasets import Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import Task
 from paint_core.evaluation import Score, evaluate
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.journal import NoJournal, Resume
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch
+from paint_core.patching.journal import NoJournal, Resume
+from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, load_task_vector, mix, mix_into, save_task_vector, task_vector
 
 TOWER = "starter"

@@ -27,10 +27,10 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from paint_core.alpha import AlphaOptions
-from paint_core.anchoring import drop_evaluation_images
-from paint_core.datasets import LabelledImages, Task
+from paint_core.data import LabelledImages, Task
 from paint_core.evaluation import Score, evaluate
 from paint_core.models import BaseModel, load_base
+from paint_core.training.anchoring import drop_evaluation_images
 
 ANCHOR_WEIGHT = 60.0  # what a patch request has if it names none
 LEAST = {"digits": 97.0, "fashion": 80.0}

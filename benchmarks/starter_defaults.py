@@ -24,9 +24,9 @@ from _towers import identity
 from torch import Tensor
 
 from paint_core.alpha import AlphaOptions
-from paint_core.anchoring import drop_evaluation_images
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.models import BaseModel, load_base
+from paint_core.training.anchoring import drop_evaluation_images
 from paint_core.weights import TaskVector
 
 

@@ -15,17 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paint_core.alpha import AlphaOptions, WeightPath, evaluate_curve, search_alpha
-    from paint_core.checkpoints import Hub
-    from paint_core.datasets import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
+    from paint_core.config.finetune import FinetuneConfig
+    from paint_core.data import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
     from paint_core.errors import PaintCoreError
     from paint_core.evaluation import Score, encode, evaluate, predictions
-    from paint_core.export import write_model
-    from paint_core.finetune import FinetuneConfig, finetune
-    from paint_core.heads import build_head, encode_texts
+    from paint_core.images.preprocess import Preprocess
     from paint_core.merging import merge
-    from paint_core.models import BaseModel, load_base
+    from paint_core.models import BaseModel, Hub, build_head, encode_texts, load_base, write_model
     from paint_core.patching import PatchPlan, PatchResult, run_patch
-    from paint_core.preprocess import Preprocess
+    from paint_core.training.finetuning import finetune
     from paint_core.weights import (
         Term,
         load_task_vector,
@@ -77,26 +75,26 @@ __all__ = [
 _MODULE_OF = {
     "AlphaOptions": "alpha",
     "BaseModel": "models",
-    "FinetuneConfig": "finetune_config",
-    "Hub": "checkpoints",
-    "LabelledImages": "datasets",
+    "FinetuneConfig": "config.finetune",
+    "Hub": "models",
+    "LabelledImages": "data",
     "PaintCoreError": "errors",
     "PatchPlan": "patching",
     "PatchResult": "patching",
-    "Preprocess": "preprocess",
+    "Preprocess": "images.preprocess",
     "Score": "evaluation",
-    "Task": "datasets",
+    "Task": "data",
     "Term": "weights",
     "WeightPath": "alpha",
-    "build_head": "heads",
-    "decode_all": "datasets",
+    "build_head": "models",
+    "decode_all": "data",
     "encode": "evaluation",
-    "encode_texts": "heads",
+    "encode_texts": "models",
     "evaluate": "evaluation",
     "evaluate_curve": "alpha",
-    "finetune": "finetune",
+    "finetune": "training.finetuning",
     "load_base": "models",
-    "load_image_folder": "datasets",
+    "load_image_folder": "data",
     "load_task_vector": "weights",
     "merge": "merging",
     "mix": "weights",
@@ -106,9 +104,9 @@ _MODULE_OF = {
     "run_patch": "patching",
     "save_task_vector": "weights",
     "search_alpha": "alpha",
-    "split_off_validation": "datasets",
+    "split_off_validation": "data",
     "task_vector": "weights",
-    "write_model": "export",
+    "write_model": "models",
 }
 
 

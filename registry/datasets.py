@@ -66,7 +66,7 @@ class DatasetContent:
         layout: How the upload was arranged.
         duplicates: Pictures that are there more than once.
         blob_bytes: Size of each shard by SHA-256; None: not known.
-        decoder: What the files' pixels are, as `paint_core.pictures.DECODER` counts.
+        decoder: What the files' pixels are, as `paint_core.images.decoding.DECODER` counts.
         taken_from: The split of the upload that a split's images were in, where it had another name.
         reading: How the upload was read, as `registry.intake.summary` tells it; None: not known.
     """

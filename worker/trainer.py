@@ -16,7 +16,7 @@ from importlib import import_module
 import structlog
 
 from contract.jobs import JobKind
-from paint_core.allocator import keep_freed_memory
+from paint_core.runtime.allocator import keep_freed_memory
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.errors import LeaseLostError

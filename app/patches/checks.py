@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from contract.patch_request import PatchRequest
-from paint_core.freezing import last_blocks
 from paint_core.models import BaseModel
-from paint_core.profiles import depth_factors
+from paint_core.training.freezing import last_blocks
+from paint_core.weights.profiles import depth_factors
 
 
 def refuse_what_the_base_cannot(base: BaseModel, request: PatchRequest) -> None:

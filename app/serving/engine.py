@@ -28,8 +28,8 @@ from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.postbox import Postbox
 from app.serving.texts import CPU_SLICE_TEXTS, DEVICE_SLICE_TEXTS, Build, TextQueue
 from app.serving.work import Answer, Work
-from paint_core.picture_headers import read_header
-from paint_core.pictures import DEFAULT_MAX_PIXELS
+from paint_core.images.decoding import DEFAULT_MAX_PIXELS
+from paint_core.images.headers import read_header
 
 _UNKNOWN_MEGAPIXELS = 1.0
 _CPU_BATCH_IMAGES, _CPU_ENOUGH_IMAGES = 32, 16

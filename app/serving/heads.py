@@ -11,8 +11,8 @@ from functools import partial
 from torch import Tensor
 
 from app.serving.texts import Build, TextQueue, Waiter
-from paint_core.heads import make_prompts, pool_prompts
 from paint_core.models import BaseModel
+from paint_core.models.heads import make_prompts, pool_prompts
 
 _FLOAT_BYTES = 4
 _TEXT_BYTES = 50

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from app.serving.runner import SHAPES, Runner, build_runner
-from paint_core.batch_norm import require_still_statistics
+from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from paint_core.probe import check_probe, probe_features, probe_images
+from paint_core.models.batch_norm import require_still_statistics
 from paint_core.weights import StoredTaskVector, Term, mixed_copy
 from registry.blobs import BlobStore
 from registry.versions import TermSpec

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paint_core.preprocess import Preprocess
+from paint_core.images.preprocess import Preprocess
 
 _MOST_TOWERS = 8
 _TRACED_IMAGES = 3  # neither 1 nor a power of 2, so that no size of the trace is taken for a constant by accident

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.serving.program import Forward, compile_forward
-from paint_core.evaluation import Precision
-from paint_core.precision import resolve_precision
-from paint_core.preprocess import Preprocess
+from paint_core.config.precision import Precision, resolve_precision
+from paint_core.images.preprocess import Preprocess
 
 SHAPES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes that are captured; a batch between two of them is padded to the larger one."""

@@ -19,8 +19,7 @@ from torch import Tensor
 from app.serving.admission import Admission
 from app.serving.cores import take_cores
 from app.serving.turns import Turns
-from paint_core.heads import encode_texts
-from paint_core.models import BaseModel
+from paint_core.models import BaseModel, encode_texts
 
 CPU_SLICE_TEXTS, DEVICE_SLICE_TEXTS = 32, 256
 """So many that a text costs no more than in a larger slice, and so few that they take ViT-B/32 about a second."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from app.errors import ImageRefusedError
 from app.serving.model import ServedModel
 from paint_core.errors import ImageDecodeError
-from paint_core.pictures import DEFAULT_MAX_PIXELS
+from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

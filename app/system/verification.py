@@ -23,7 +23,7 @@ from app.services import Services
 from app.system.schemas import Finding
 from app.versions.upkeep_schemas import Verification
 from app.versions.verification import verify_version
-from paint_core.feature_cache import find_damaged_files
+from paint_core.evaluation.feature_cache import find_damaged_files
 from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, NotFoundError
 from registry.integrity import check_database, find_named_blobs
 from registry.versions import Versions

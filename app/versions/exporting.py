@@ -19,7 +19,7 @@ from app.timed_response import TimedResponse
 from app.versions.card import eval_results, model_card
 from app.versions.schemas import Version
 from app.versions.service import describe
-from paint_core.export import write_model
+from paint_core.models import write_model
 from registry.tables import VersionRow
 from registry.versions import Versions
 

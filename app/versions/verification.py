@@ -12,8 +12,8 @@ from app.serving.breather import Breather
 from app.serving.model import mix_tower
 from app.versions.upkeep_schemas import Check, Verification
 from paint_core.errors import PaintCoreError
+from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel, base_fingerprint
-from paint_core.probe import check_probe, probe_features
 from paint_core.weights import fingerprint
 from registry.errors import BlobCorruptError, BlobMissingError
 from registry.tables import VersionRow

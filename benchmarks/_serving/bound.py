@@ -123,8 +123,7 @@ class _Pipeline:
         import torch
 
         from app.serving.model import ServedModel
-        from paint_core.heads import build_head
-        from paint_core.models import load_base
+        from paint_core.models import build_head, load_base
 
         base = load_base(model)
         self._served = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
@@ -142,7 +141,7 @@ class _Pipeline:
         import torch
 
         from app.serving.scoring import scores
-        from paint_core.heads import logits
+        from paint_core.models.heads import logits
 
         pixels = torch.stack([torch.from_numpy(each.result()) for each in decoded])
         cosines = logits(self._served.encode(pixels), self._head, 1.0)
@@ -188,7 +187,7 @@ def _overlapping(
 
 def main() -> None:
     """Load, then measure for each line."""
-    from paint_core.allocator import keep_freed_memory
+    from paint_core.runtime.allocator import keep_freed_memory
 
     keep_freed_memory()  # the bound is to be as fast as can be
     photos, _ = find_photos(Path(sys.argv[2]) if sys.argv[2] else None, CHECKOUT)

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.alpha.paths import Path
-from paint_core.arguments import require_device
-from paint_core.datasets import LabelledImages
+from paint_core.config.precision import RunPrecision, resolve_precision
+from paint_core.data import LabelledImages
 from paint_core.evaluation import Score, encode, score_features
-from paint_core.finetune_config import RunPrecision
 from paint_core.models import BaseModel
-from paint_core.precision import resolve_precision
+from paint_core.runtime.arguments import require_device
 from paint_core.weights import Term, mix_into
 
 EvaluationTask = tuple[Tensor, LabelledImages]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from paint_core.config.precision import RunPrecision
 from paint_core.errors import ConfigError
-from paint_core.finetune_config import RunPrecision
 
 Rule = Literal["combined", "floor"]
 Strategy = Literal["grid", "interpolated"]

@@ -61,7 +61,7 @@ class Path:
         """The same path with another profile of the moving terms; the fixed ones keep theirs.
 
         Args:
-            profile: one of `paint_core.profiles.PROFILES`. With one by depth, alpha 1 is not theta_1.
+            profile: one of `paint_core.weights.profiles.PROFILES`. With one by depth, alpha 1 is not theta_1.
 
         Returns:
             A new path over the same tensors.

@@ -7,9 +7,9 @@ from fractions import Fraction
 from paint_core.alpha.curve import CurvePoint
 from paint_core.alpha.floor import Floor, exact_mean, limits
 from paint_core.alpha.options import Rule, require_floor
-from paint_core.arguments import require_names
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
+from paint_core.runtime.arguments import require_names
 
 __all__ = ["AlphaChoice", "Floor", "Goal", "choose_alpha", "combined", "exact_combined", "exact_mean"]
 

@@ -15,10 +15,10 @@ from paint_core.alpha.options import AlphaOptions
 from paint_core.alpha.paths import Path
 from paint_core.alpha.rules import AlphaChoice, Goal
 from paint_core.alpha.strategies import interpolate, measure, measure_nodes
-from paint_core.arguments import require_names, require_type
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.models import BaseModel
+from paint_core.runtime.arguments import require_names, require_type
 
 
 @dataclass(frozen=True, eq=False, repr=False)

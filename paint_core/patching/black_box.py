@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from paint_core.alpha import AlphaSearch, CurvePoint, Path, evaluate_curve
 from paint_core.alpha.floor import Floor
-from paint_core.coefficients import Coefficients, CoefficientSearch, search_coefficients
+from paint_core.patching.coefficients import Coefficients, CoefficientSearch, search_coefficients
 from paint_core.patching.context import PatchContext
 
 _KEY = "select:coefficients"

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
-from paint_core.datasets import LabelledImages, Task
-from paint_core.evaluation import Precision, Score, encode
-from paint_core.feature_cache import FeatureCache, features_key
-from paint_core.finetune import StepReport, finetune
-from paint_core.journal import Journal, Resume
+from paint_core.config.precision import Precision, resolve_precision
+from paint_core.data import LabelledImages, Task
+from paint_core.evaluation import Score, encode
+from paint_core.evaluation.feature_cache import FeatureCache, features_key
 from paint_core.models import BaseModel
+from paint_core.patching.journal import Journal, Resume
 from paint_core.patching.plan import PatchPlan
-from paint_core.precision import resolve_precision
+from paint_core.training.finetuning import StepReport, finetune
 from paint_core.weights import TaskVector, Term, mix, task_vector
 
 

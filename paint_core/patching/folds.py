@@ -1,12 +1,12 @@
-"""Alpha by cross-validation: fine-tune once per fold, choose on the summed counts (see `cross_validation.py`)."""
+"""Alpha by cross-validation: fine-tune once per fold, choose on the summed counts (see `alpha/cross_validation.py`)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from paint_core.alpha import AlphaChoice, AlphaSearch, CurvePoint, Path, evaluate_curve
-from paint_core.cross_validation import fold_tasks, sum_curves
-from paint_core.datasets import Task
+from paint_core.alpha.cross_validation import fold_tasks, sum_curves
+from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.patching.context import PatchContext
 from paint_core.weights import TaskVector, Term

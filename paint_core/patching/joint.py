@@ -5,11 +5,11 @@ The best of the three ways to patch several tasks, where all their data is at ha
 
 from collections.abc import Sequence
 
-from paint_core.datasets import Task
+from paint_core.data import Task
+from paint_core.data.sampling import merge_training_sets
 from paint_core.patching.context import PatchContext
 from paint_core.patching.one_vector import patch_with_one_vector
 from paint_core.patching.outcome import Outcome
-from paint_core.sampling import merge_training_sets
 from paint_core.weights import TaskVector
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from paint_core.alpha import Path
-from paint_core.cross_validation import labelled_images
-from paint_core.datasets import Task
+from paint_core.alpha.cross_validation import labelled_images
+from paint_core.data import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.folds import search_over_folds
 from paint_core.patching.outcome import Outcome, StageResult

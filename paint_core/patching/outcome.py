@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from paint_core.alpha import AlphaSearch
-from paint_core.analysis import TaskChange, Update
-from paint_core.coefficients import CoefficientSearch
 from paint_core.evaluation import Score
+from paint_core.evaluation.statistics import Difference
+from paint_core.patching.analysis import TaskChange, Update
+from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.terms import NamedTerm
-from paint_core.statistics import Difference
 from paint_core.weights import TaskVector, Term
 
 

@@ -8,10 +8,10 @@ makes of the task vectors; or each task gets a coefficient of its own, by black-
 from collections.abc import Mapping
 
 from paint_core.alpha import Path
-from paint_core.coefficients import CoefficientSearch
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.merging import merge
 from paint_core.patching.black_box import search_per_task
+from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.context import PatchContext
 from paint_core.patching.outcome import Outcome, StageResult
 from paint_core.patching.terms import NamedTerm

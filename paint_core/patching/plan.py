@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
-from paint_core.datasets import Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import Task
+from paint_core.data.sampling import SAMPLINGS, Sampling
 from paint_core.errors import ConfigError, EmptySplitError
-from paint_core.finetune_config import FinetuneConfig
-from paint_core.sampling import SAMPLINGS, Sampling
 
 Method = Literal["single", "joint", "sequential", "parallel"]
 Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from paint_core.analysis import distance_to_optimal, distance_to_specialised, measure_update, task_change
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.evaluation import Score, encode, predictions, score_features
+from paint_core.patching.analysis import distance_to_optimal, distance_to_specialised, measure_update, task_change
 from paint_core.patching.context import PatchContext, TestPoint
 from paint_core.patching.outcome import Outcome, PatchResult
 from paint_core.weights import Term, mix_into

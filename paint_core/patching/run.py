@@ -6,22 +6,22 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from paint_core.anchoring import drop_evaluation_images, require_anchors
-from paint_core.arguments import require_device, require_type
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.errors import ConfigError, EmptySplitError
-from paint_core.feature_cache import FeatureCache
-from paint_core.heads import require_head
-from paint_core.journal import Journal, NoJournal
+from paint_core.evaluation.feature_cache import FeatureCache
 from paint_core.models import BaseModel
+from paint_core.models.heads import require_head
 from paint_core.patching.context import Event, PatchContext
 from paint_core.patching.joint import patch_joint
+from paint_core.patching.journal import Journal, NoJournal
 from paint_core.patching.outcome import Outcome, PatchResult
 from paint_core.patching.parallel import patch_parallel, train_part
 from paint_core.patching.plan import Method, PatchPlan
 from paint_core.patching.report import report
 from paint_core.patching.sequential import patch_sequential
 from paint_core.patching.single import patch_single
+from paint_core.runtime.arguments import require_device, require_type
+from paint_core.training.anchoring import drop_evaluation_images, require_anchors
 from paint_core.weights import TaskVector
 
 METHODS: Mapping[Method, Callable[[PatchContext], Outcome]] = {

@@ -4,7 +4,7 @@ Needs one task's training data at a time, and validation data of the tasks seen 
 """
 
 from paint_core.alpha import Path
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.patching.context import PatchContext
 from paint_core.patching.outcome import Outcome, StageResult

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.one_vector import patch_with_one_vector
 from paint_core.patching.outcome import Outcome

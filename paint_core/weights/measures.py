@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from paint_core.profiles import block_of
 from paint_core.weights.checks import floating, require_fits, require_same_kind
+from paint_core.weights.profiles import block_of
 
 
 def relative_norm(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> float:

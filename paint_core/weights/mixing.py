@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from paint_core.arguments import require_type, require_weights
 from paint_core.errors import ArgumentError, ConfigError
-from paint_core.profiles import depth_factors
+from paint_core.runtime.arguments import require_type, require_weights
 from paint_core.weights.checks import floating, require_fits, require_same_names, require_same_shape
+from paint_core.weights.profiles import depth_factors
 from paint_core.weights.summing import Update, write_sum
 from paint_core.weights.vectors import TaskVector
 

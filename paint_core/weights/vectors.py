@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from paint_core.arguments import require_weights
+from paint_core.runtime.arguments import require_weights
 from paint_core.weights.checks import require_finite, require_same_kind
 
 TaskVector = dict[str, Tensor]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from paint_core.allocator import keep_freed_memory
+from paint_core.runtime.allocator import keep_freed_memory
 from recipes.starter.corpus import Corpus, load_corpus
 from recipes.starter.curves import save_curves
 from recipes.starter.evaluate import judge, judge_reading, judge_tasks

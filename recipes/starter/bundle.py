@@ -30,10 +30,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from paint_core import prompts
 from paint_core.evaluation import encode
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.models import BaseModel, build_head, load_base, prompts
 from recipes.starter.captions import emoji_name
 from recipes.starter.model import SIDE
 from recipes.starter.pictures import WHOLE, Look, on_white, show

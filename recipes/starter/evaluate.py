@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from paint_core import prompts
 from paint_core.evaluation import Score, encode, score_features
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
-from paint_core.statistics import wilson_interval
+from paint_core.evaluation.statistics import wilson_interval
+from paint_core.models import BaseModel, build_head, load_base, prompts
 from recipes.starter.bundle import SPLITS, TASKS, class_names, possible_names, task_files
 from recipes.starter.pictures import WHOLE, Look, on_white, show, write_names
 from recipes.starter.render import rendered

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from paint_core.train_state import TrainState, capture, restore
+from paint_core.training.train_state import TrainState, capture, restore
 from recipes.starter.captions import caption
 from recipes.starter.corpus import Corpus
 from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model, tokenizer

@@ -11,8 +11,8 @@ import torch
 from app.serving.line import Batch, Decoding, Forwarding, Line
 from app.serving.model import ServedModel
 from app.serving.work import Work
+from paint_core.evaluation import probe_images
 from paint_core.models import BaseModel
-from paint_core.probe import probe_images
 
 SHORT, LONG = 0.0, 0.05
 """Seconds that an image costs a core: next to nothing, and as much as ViT-B/32's."""

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 from torch import nn
 
-from paint_core.probe import probe_features
+from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
 from registry.jobs import Jobs
 from registry.patches import Patches

@@ -17,8 +17,8 @@ from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.shadow import MAX_UNDER_WAY, Answered, Shadow
 from contract.versions import SHADOW_ALIAS
+from paint_core.evaluation import probe_images
 from paint_core.models import BaseModel
-from paint_core.probe import probe_images
 from tests.app.crewed import open_crew
 from tests.app.exposition import find_problems
 from tests.app.world import World, add_version, expected_cosines, mixed_tower, open_world, random_task_vector

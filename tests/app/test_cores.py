@@ -12,8 +12,8 @@ from app.serving.heads import HeadCache
 from app.serving.line import Pace
 from app.serving.model import ServedModel
 from app.serving.texts import TextQueue
+from paint_core.evaluation import probe_images
 from paint_core.models import load_base
-from paint_core.probe import probe_images
 from tests.app.crewed import open_crew
 
 

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from app.serving.line import Pace
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.work import Work
-from paint_core.evaluation import encode
+from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
 from tests.app.crewed import Crewed, open_crew
 from tests.app.gate import Gate
 from tests.builders import digit_pngs

@@ -16,8 +16,7 @@ from app.serving.engine import Engine, choose_pace
 from app.serving.model import ServedModel
 from app.serving.scoring import scores
 from paint_core.errors import HeadError
-from paint_core.heads import build_head, encode_texts
-from paint_core.models import BaseModel, load_base
+from paint_core.models import BaseModel, build_head, encode_texts, load_base
 from tests.app.gate import Gate, TextGate
 from tests.app.world import expected_cosines
 from tests.builders import digit_pngs

@@ -19,9 +19,8 @@ from sqlalchemy import update
 
 from app.errors import TooManyExportsError
 from app.versions.exports import Exports
-from paint_core.evaluation import encode
+from paint_core.evaluation import encode, probe_images
 from paint_core.models import load_base
-from paint_core.probe import probe_images
 from registry.tables import VersionRow
 from tests.app.patched import add_patch
 from tests.app.world import World, add_version, check_problem, mixed_tower, open_world, random_task_vector, serve

@@ -11,9 +11,8 @@ from app.serving.line import Pace
 from app.serving.model import ServedModel
 from app.serving.program import _program, compile_forward
 from app.serving.runner import SHAPES, CpuRunner, GraphRunner, build_runner, shape_for
-from paint_core.evaluation import encode
+from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
 from tests.app.crewed import open_crew
 from tests.app.world import mixed_tower, random_task_vector
 

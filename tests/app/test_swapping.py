@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from app.serving.model import ServedModel
-from paint_core.probe import probe_features
+from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
 from registry.versions import TermSpec, Versions
 from tests.app.world import (

@@ -10,8 +10,7 @@ from app.errors import QueueFullError
 from app.serving.heads import HeadCache
 from app.serving.texts import Build, TextQueue
 from paint_core.errors import HeadError
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.models import BaseModel, build_head, load_base
 from tests.app.gate import TextGate
 from tests.app.test_leaving import wait_for
 

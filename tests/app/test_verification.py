@@ -11,7 +11,7 @@ import torch
 from sqlalchemy import text, update
 
 from app.system.verification import _running
-from paint_core.feature_cache import FolderFeatureCache
+from paint_core.evaluation.feature_cache import FolderFeatureCache
 from registry.tables import VersionRow
 from tests.app.world import World, add_ready_dataset, add_version, check_problem, open_world
 

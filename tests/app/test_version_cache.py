@@ -12,7 +12,7 @@ import pytest
 from app.errors import VersionNotLoadedError
 from app.serving.model import ServedModel, own_bytes
 from app.version_cache import MODULE_BYTES
-from paint_core.probe import check_probe, probe_features
+from paint_core.evaluation import check_probe, probe_features
 from paint_core.weights import save_task_vector, task_vector
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import TermSpec, Versions

@@ -26,10 +26,9 @@ from app.queue import MemoryDoorbell
 from app.services import Services
 from app.settings import AppSettings
 from contract.jobs import JobKind
-from paint_core.evaluation import encode
-from paint_core.heads import build_head, logits
-from paint_core.models import BaseModel
-from paint_core.probe import probe_features
+from paint_core.evaluation import encode, probe_features
+from paint_core.models import BaseModel, build_head
+from paint_core.models.heads import logits
 from paint_core.weights import TaskVector, Term, mix_into, save_task_vector
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.jobs import Jobs

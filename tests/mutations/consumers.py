@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paint_core.errors import ImageDecodeError, PaintCoreError
-from paint_core.pictures import check_picture
+from paint_core.images.decoding import check_picture
 from registry.errors import RegistryError
 from registry.intake.reading import look, read_upload
 from tests.mutations import folders, seeds
@@ -52,8 +52,7 @@ def archive(seed: int, index: int, folder: Path) -> str:
 
 def model(seed: int, index: int, folder: Path) -> str:
     """Load a mutated model folder as the API does at its start, and encode with what was loaded."""
-    from paint_core.heads import build_head
-    from paint_core.models import load_base
+    from paint_core.models import build_head, load_base
 
     source = random.Random(f"model {seed} {index}")
     folders.write_mutated(folder / "model", source)
@@ -85,6 +84,6 @@ def _check(data: bytes) -> None:
 
 
 def _serve(data: bytes) -> None:
-    from paint_core.preprocess import Preprocess
+    from paint_core.images.preprocess import Preprocess
 
     Preprocess({"size": 32}).decode(data, reduced=True)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from paint_core import prompts
-from paint_core.distributed import World
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import ConfigError
-from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune
-from paint_core.heads import build_head
-from paint_core.models import load_base
+from paint_core.models import build_head, load_base, prompts
+from paint_core.training.distributed import World
+from paint_core.training.finetuning import StepReport, finetune
+from paint_core.training.train_state import TrainState
 from paint_core.weights import fingerprint
 from tests.paint_core import tiny
 

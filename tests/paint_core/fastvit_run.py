@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from paint_core import prompts
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.heads import build_head
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.models import build_head, prompts
+from paint_core.training.finetuning import finetune
 from paint_core.weights import relative_norm, task_vector
 from tests.paint_core import tiny, towers
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from paint_core.alpha import AlphaOptions, CurvePoint
-from paint_core.datasets import LabelledImages, Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages, Task
 from paint_core.evaluation import encode, predictions
-from paint_core.finetune import FinetuneConfig
-from paint_core.journal import Resume
 from paint_core.models import BaseModel
-from paint_core.train_state import TrainState
+from paint_core.patching.journal import Resume
+from paint_core.training.train_state import TrainState
 from paint_core.weights import TaskVector
 from tests.paint_core import tiny
 

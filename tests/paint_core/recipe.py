@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from paint_core.datasets import LabelledImages
-from paint_core.finetune import FinetuneConfig
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
 from paint_core.models import BaseModel
 
 

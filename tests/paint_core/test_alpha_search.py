@@ -23,12 +23,12 @@ from paint_core.alpha import (
 )
 from paint_core.alpha.interpolation import barycentric_weights
 from paint_core.alpha.strategies import interpolate, measure_nodes
-from paint_core.datasets import LabelledImages, Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages, Task
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import encode, predictions
-from paint_core.finetune import finetune
-from paint_core.finetune_config import FinetuneConfig
 from paint_core.models import BaseModel
+from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, task_vector
 from tests.paint_core import tiny
 from tests.paint_core.test_alpha_curve import random_tau

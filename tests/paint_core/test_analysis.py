@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.alpha import CurvePoint
-from paint_core.analysis import (
+from paint_core.errors import ConfigError
+from paint_core.evaluation import Score
+from paint_core.evaluation.statistics import mcnemar, wilson_interval
+from paint_core.models import BaseModel
+from paint_core.patching.analysis import (
     class_changes,
     distance_to_optimal,
     distance_to_specialised,
     measure_update,
     task_change,
 )
-from paint_core.errors import ConfigError
-from paint_core.evaluation import Score
-from paint_core.models import BaseModel
-from paint_core.statistics import mcnemar, wilson_interval
 from paint_core.weights import Term
 
 LABELS = st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=40).map(lambda rows: torch.tensor(rows).T)

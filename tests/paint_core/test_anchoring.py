@@ -6,15 +6,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paint_core import prompts
-from paint_core.anchoring import FEATURE_ANCHOR, drop_evaluation_images
-from paint_core.datasets import LabelledImages
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
 from paint_core.errors import ConfigError, DatasetError, EmptySplitError
 from paint_core.evaluation import encode
-from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
-from paint_core.objective import is_stochastic
+from paint_core.models import BaseModel, build_head, prompts
+from paint_core.training.anchoring import FEATURE_ANCHOR, drop_evaluation_images
+from paint_core.training.finetuning import StepReport, finetune
+from paint_core.training.objective import is_stochastic
+from paint_core.training.train_state import TrainState
 from tests.paint_core import tiny
 from tests.paint_core.test_finetune import with_dropout
 

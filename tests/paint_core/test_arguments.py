@@ -12,14 +12,14 @@ import torch.nn.functional as F
 
 from paint_core.alpha import AlphaOptions, evaluate_curve, search_alpha
 from paint_core.alpha import Path as WeightPath
-from paint_core.arguments import require_device
-from paint_core.datasets import LabelledImages, Task
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages, Task
 from paint_core.errors import ArgumentError, ConfigError, DatasetError, HeadError, PaintCoreError
 from paint_core.evaluation import encode, evaluate
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.models import BaseModel, build_head, load_base
 from paint_core.patching import PatchPlan, run_patch
+from paint_core.runtime.arguments import require_device
+from paint_core.training.finetuning import finetune
 from paint_core.weights import Term, mix, mix_into, mixed_copy, task_vector
 from tests.paint_core import tiny
 from tests.paint_core.patches import COARSE

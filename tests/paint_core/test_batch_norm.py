@@ -7,13 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paint_core.batch_norm import (
-    moved_statistics,
-    reestimate_batch_norm,
-    require_still_statistics,
-)
 from paint_core.errors import BatchNormError, EmptySplitError
 from paint_core.models import BaseModel, load_base
+from paint_core.models.batch_norm import moved_statistics, reestimate_batch_norm, require_still_statistics
 from paint_core.weights import Term, mix, task_vector
 from tests.paint_core import tiny
 

@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from paint_core import starter
-from paint_core.evaluation import encode
+from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
 from tests.paint_core import tiny, towers
 
 

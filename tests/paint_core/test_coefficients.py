@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paint_core.coefficients import Coefficients, search_coefficients
 from paint_core.errors import ConfigError
+from paint_core.patching.coefficients import Coefficients, search_coefficients
 
 TARGET = (0.1, 0.6, 1.4)
 START = (0.3, 0.3, 0.3)

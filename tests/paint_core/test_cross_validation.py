@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.alpha import CurvePoint
-from paint_core.cross_validation import (
+from paint_core.alpha.cross_validation import (
     fold_tasks,
     labelled_images,
     mean_scores,
@@ -16,8 +16,8 @@ from paint_core.cross_validation import (
 )
 from paint_core.errors import ConfigError
 from paint_core.evaluation import Score
+from paint_core.evaluation.statistics import wilson_interval
 from paint_core.models import BaseModel
-from paint_core.statistics import wilson_interval
 from tests.paint_core import tiny
 
 LABELS = st.lists(st.integers(0, 4), min_size=10, max_size=60).map(torch.tensor)

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paint_core.datasets import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
+from paint_core.data import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
 from paint_core.errors import ArgumentError, DatasetError, EmptySplitError, HeadError, ImageDecodeError
-from paint_core.preprocess import Preprocess
+from paint_core.images.preprocess import Preprocess
 from tests.paint_core import tiny
 
 PREPROCESS = Preprocess({"size": 16})

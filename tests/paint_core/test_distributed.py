@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from paint_core.distributed import World
 from paint_core.errors import ConfigError
+from paint_core.training.distributed import World
 from tests.paint_core import distributed_run
 
 ROOT = Path(__file__).resolve().parents[2]

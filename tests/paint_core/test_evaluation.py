@@ -2,11 +2,10 @@ import pytest
 import torch
 from torch import nn
 
-from paint_core import prompts
 from paint_core.errors import DatasetError, NonFiniteWeightsError
-from paint_core.evaluation import calibration_error, encode, eval_mode, evaluate, predictions, score_features
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
+from paint_core.evaluation import encode, evaluate, predictions, score_features
+from paint_core.evaluation.scoring import calibration_error, eval_mode
+from paint_core.models import BaseModel, build_head, prompts
 from tests.paint_core import tiny
 
 

@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from paint_core.errors import ModelRefError, WeightsMismatchError
-from paint_core.evaluation import encode
-from paint_core.export import write_model
-from paint_core.model_config import plain_text_config
-from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
+from paint_core.evaluation import encode, probe_images
+from paint_core.models import BaseModel, load_base, write_model
+from paint_core.models.model_config import plain_text_config
 from paint_core.weights import fingerprint
 from tests.paint_core import tiny
 from tests.paint_core.test_hostile_bases import WITH_TOKENIZER, folder_with, write_tokenizer

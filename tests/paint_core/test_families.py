@@ -11,15 +11,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from paint_core import prompts
 from paint_core.alpha import AlphaOptions, search_alpha
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import ConfigError
-from paint_core.evaluation import encode
-from paint_core.export import write_model
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
+from paint_core.evaluation import encode, probe_images
+from paint_core.models import BaseModel, build_head, load_base, prompts, write_model
+from paint_core.training.finetuning import finetune
 from paint_core.weights import StoredTaskVector, Term, mixed_copy, save_task_vector, task_vector
 from tests.paint_core import tiny
 

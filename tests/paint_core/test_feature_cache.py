@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from paint_core.alpha import AlphaOptions
-from paint_core.feature_cache import FolderFeatureCache, features_key
+from paint_core.evaluation.feature_cache import FolderFeatureCache, features_key
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch
 from tests.paint_core.patches import COARSE, CONFIG, old_task, two_tasks

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from paint_core import prompts
-from paint_core.datasets import LabelledImages
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.config.precision import Precision
+from paint_core.data import LabelledImages
 from paint_core.errors import ConfigError, DatasetError, NonFiniteLossError, WeightsMismatchError
-from paint_core.evaluation import Precision, evaluate
-from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune, learning_rate_at
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
+from paint_core.evaluation import evaluate
+from paint_core.models import BaseModel, build_head, prompts
+from paint_core.training.finetuning import StepReport, finetune, learning_rate_at
+from paint_core.training.train_state import TrainState
 from paint_core.weights import Term, fingerprint, mix_into, task_vector
 from tests.paint_core import tiny
 

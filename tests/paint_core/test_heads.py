@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from paint_core.errors import HeadError
-from paint_core.heads import build_head, fill, logits
-from paint_core.models import BaseModel
+from paint_core.models import BaseModel, build_head
+from paint_core.models.heads import fill, logits
 
 NAMES = ["apple", "a very long name of some fruit", "pear"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions
-from paint_core.cross_validation import fold_tasks
-from paint_core.datasets import LabelledImages, Task
+from paint_core.alpha.cross_validation import fold_tasks
+from paint_core.data import LabelledImages, Task
 from paint_core.evaluation import evaluate
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch

@@ -13,10 +13,9 @@ import open_clip
 import pytest
 import torch
 
-from paint_core.checkpoints import Hub
 from paint_core.errors import HeadError, ModelRefError, PaintCoreError
-from paint_core.model_config import check_config
-from paint_core.models import BaseModel, load_base
+from paint_core.models import BaseModel, Hub, load_base
+from paint_core.models.model_config import check_config
 from tests.paint_core import tiny
 from tests.paint_core.test_models import hub_cache
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from paint_core.datasets import decode_all
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import decode_all
+from paint_core.data.image_store import ImageStore, Scratch
 from paint_core.errors import DatasetError
-from paint_core.finetune import FinetuneConfig, finetune
-from paint_core.heads import build_head
-from paint_core.image_store import ImageStore, Scratch
-from paint_core.models import BaseModel
+from paint_core.models import BaseModel, build_head
+from paint_core.training.finetuning import finetune
 from tests.paint_core import tiny
 
 SIDE = 8

@@ -1,5 +1,6 @@
 """The public names of the library, and its page: every example of docs/library.md runs."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -30,11 +31,9 @@ def test_asking_the_starter_for_its_paths_loads_neither_torch_nor_the_rest() -> 
     assert done.stdout.strip() == "False"
 
 
-def test_finetune_is_callable_whether_or_not_its_module_was_imported_first() -> None:
-    import paint_core.finetune as module
-
-    assert callable(module)
-    assert callable(paint_core.finetune)
+def test_finetune_is_the_function_whether_or_not_its_module_was_imported_first() -> None:
+    module = importlib.import_module("paint_core.training.finetuning")
+    assert paint_core.finetune is module.finetune
 
 
 def examples() -> str:

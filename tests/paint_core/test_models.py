@@ -13,17 +13,16 @@ import torch
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from paint_core import starter
-from paint_core.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import (
     ModelRefError,
     NonFiniteWeightsError,
     UnsafeWeightsError,
     WeightsMismatchError,
 )
-from paint_core.evaluation import encode
-from paint_core.finetune import FinetuneConfig
-from paint_core.models import BaseModel, ModelRef, load_base
-from paint_core.probe import probe_images
+from paint_core.evaluation import encode, probe_images
+from paint_core.models import BaseModel, Hub, ModelRef, load_base
+from paint_core.models.checkpoints import Checkpoint, find_by_file, find_by_tag
 from tests.paint_core import tiny
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from paint_core.datasets import LabelledImages
+from paint_core.data import LabelledImages
 from paint_core.errors import DatasetError, EmptySplitError, ImageDecodeError
-from paint_core.preprocess import Preprocess
+from paint_core.images.preprocess import Preprocess
 from tests.paint_core import tiny
 
 PREPROCESS = Preprocess({"size": 16})

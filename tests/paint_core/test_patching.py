@@ -6,9 +6,9 @@ import torch
 from paint_core.alpha import AlphaOptions, CurvePoint, choose_alpha
 from paint_core.errors import ConfigError, EmptySplitError, NoAcceptableAlphaError
 from paint_core.evaluation import evaluate
-from paint_core.finetune import StepReport
 from paint_core.models import BaseModel
 from paint_core.patching import Event, NamedTerm, PatchPlan, PatchResult, TestPoint, run_patch
+from paint_core.training.finetuning import StepReport
 from paint_core.weights import fingerprint, mix
 from tests.paint_core import tiny
 from tests.paint_core.patches import COARSE, CONFIG, old_task, same_bits, tower_with, two_tasks

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions, choose_alpha, evaluate_curve
-from paint_core.cross_validation import fold_tasks, labelled_images, sum_curves
+from paint_core.alpha.cross_validation import fold_tasks, labelled_images, sum_curves
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
-from paint_core.finetune import finetune
+from paint_core.evaluation.statistics import wilson_interval
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch
-from paint_core.statistics import wilson_interval
+from paint_core.training.finetuning import finetune
 from paint_core.weights import task_vector
 from tests.paint_core.patches import COARSE, CONFIG, MemoryJournal, old_task, same_bits, two_tasks
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 
 from paint_core.alpha import AlphaOptions, CurvePoint
-from paint_core.finetune import StepReport
 from paint_core.models import BaseModel
 from paint_core.patching import Event, PatchPlan, PatchResult, TestPoint, run_patch
+from paint_core.training.finetuning import StepReport
 from tests.paint_core.patches import CONFIG, MemoryJournal, old_task, same_bits, two_tasks
 
 SHORT = dataclasses.replace(CONFIG, iterations=4, warmup_steps=1)

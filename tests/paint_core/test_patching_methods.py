@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions, CurvePoint, choose_alpha, combined
-from paint_core.datasets import Task
+from paint_core.data import Task
+from paint_core.data.sampling import merge_training_sets
 from paint_core.evaluation import evaluate
-from paint_core.finetune import finetune
 from paint_core.merging import merge
 from paint_core.models import BaseModel
 from paint_core.patching import Event, NamedTerm, PatchPlan, PatchResult, TestPoint, run_patch
-from paint_core.sampling import merge_training_sets
+from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, mix, task_vector
 from tests.paint_core.patches import COARSE, CONFIG, old_task, same_bits, tower_with, two_tasks
 

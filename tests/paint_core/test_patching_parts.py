@@ -6,9 +6,9 @@ import pytest
 
 from paint_core.alpha import AlphaOptions
 from paint_core.errors import ConfigError, EmptySplitError
-from paint_core.finetune import StepReport
 from paint_core.models import BaseModel
 from paint_core.patching import Event, PatchPlan, run_part, run_patch
+from paint_core.training.finetuning import StepReport
 from tests.paint_core.patches import CONFIG, MemoryJournal, old_task, same_bits, two_tasks
 
 PLAN = PatchPlan("parallel", dataclasses.replace(CONFIG, iterations=4, warmup_steps=1), AlphaOptions(step=0.5))

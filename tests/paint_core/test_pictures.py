@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from paint_core.errors import ImageDecodeError
-from paint_core.picture_headers import read_header, split_metadata
-from paint_core.pictures import ALLOWED_FORMATS, check_picture, open_picture
-from paint_core.preprocess import Preprocess
+from paint_core.images.decoding import ALLOWED_FORMATS, check_picture, open_picture
+from paint_core.images.headers import read_header, split_metadata
+from paint_core.images.preprocess import Preprocess
 from tests.paint_core import hostile_pictures as hostile
 from tests.paint_core import tiny
 

@@ -14,9 +14,9 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from paint_core.errors import ImageDecodeError, ModelRefError
+from paint_core.images.decoding import ALLOWED_FORMATS, check_picture
+from paint_core.images.preprocess import Preprocess
 from paint_core.models import load_base
-from paint_core.pictures import ALLOWED_FORMATS, check_picture
-from paint_core.preprocess import Preprocess
 from tests.paint_core import tiny
 
 CONFIG = {"size": 32, "mean": (0.48, 0.45, 0.40), "std": (0.26, 0.26, 0.27)}

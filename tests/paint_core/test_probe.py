@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from paint_core.errors import ProbeError
+from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from paint_core.probe import check_probe, probe_features, probe_images
 
 
 def test_the_pictures_are_the_same_on_every_machine() -> None:

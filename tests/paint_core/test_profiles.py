@@ -8,7 +8,7 @@ import torch
 
 from paint_core.errors import ConfigError, ProfileError
 from paint_core.models import BaseModel
-from paint_core.profiles import PROFILES, block_of, depth_factors
+from paint_core.weights.profiles import PROFILES, block_of, depth_factors
 
 TEXT = {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1}
 

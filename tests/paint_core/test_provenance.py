@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from paint_core.provenance import code_sha256, describe_environment
+from paint_core.runtime.provenance import code_sha256, describe_environment
 
 
 def test_the_environment_is_plain_data_and_names_code_libraries_and_hardware() -> None:
@@ -22,6 +22,6 @@ def test_the_environment_is_plain_data_and_names_code_libraries_and_hardware() -
 
 
 def test_the_code_hash_is_the_same_in_another_process() -> None:
-    program = "from paint_core.provenance import code_sha256; print(code_sha256())"
+    program = "from paint_core.runtime.provenance import code_sha256; print(code_sha256())"
     other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == code_sha256()

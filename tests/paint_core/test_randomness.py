@@ -5,8 +5,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from paint_core import randomness
-from paint_core.randomness import batch_indices, derive_seed, generator
+from paint_core.runtime import randomness
+from paint_core.runtime.randomness import batch_indices, derive_seed, generator
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 3))

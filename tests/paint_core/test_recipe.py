@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paint_core import prompts
-from paint_core.datasets import LabelledImages
-from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune
-from paint_core.heads import build_head
-from paint_core.models import BaseModel, load_base
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
+from paint_core.models import BaseModel, build_head, load_base, prompts
+from paint_core.training.finetuning import StepReport, finetune
+from paint_core.training.train_state import TrainState
 from tests.paint_core import tiny
 from tests.paint_core.recipe import finetune_by_hand
 

@@ -6,11 +6,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paint_core import prompts
+from paint_core.data.sampling import Sampling, merge_training_sets, sampling_rows, union_head
 from paint_core.errors import ConfigError, EmptySplitError
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
-from paint_core.sampling import Sampling, merge_training_sets, sampling_rows, union_head
+from paint_core.models import BaseModel, build_head, prompts
 from tests.paint_core import tiny
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=6)

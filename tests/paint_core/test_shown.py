@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from paint_core.errors import ImageDecodeError
-from paint_core.picture_headers import read_header
-from paint_core.pictures import check_picture
-from paint_core.preprocess import Preprocess
-from paint_core.shown import as_shown, is_used_profile, read_orientation
+from paint_core.images.decoding import check_picture
+from paint_core.images.headers import read_header
+from paint_core.images.preprocess import Preprocess
+from paint_core.images.rendering import as_shown, is_used_profile, read_orientation
 from paint_core.starter import anchors_archive, supported_archives
 from tests.paint_core import hostile_pictures as hostile
 from tests.paint_core import tiny

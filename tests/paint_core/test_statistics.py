@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paint_core.errors import DatasetError
-from paint_core.statistics import adjusted_p_values, mcnemar, paired_difference, wilson_interval
+from paint_core.evaluation.statistics import adjusted_p_values, mcnemar, paired_difference, wilson_interval
 
 
 def outcomes(both: int, gained: int, lost: int, neither: int) -> tuple[torch.Tensor, torch.Tensor]:

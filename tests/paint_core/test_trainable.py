@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paint_core import prompts
-from paint_core.datasets import LabelledImages
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
 from paint_core.errors import ConfigError, WeightsMismatchError
-from paint_core.finetune import FinetuneConfig, StepReport, TrainState, finetune
-from paint_core.freezing import last_blocks
-from paint_core.heads import build_head
-from paint_core.low_rank import add_adapters, merged_weights
-from paint_core.models import BaseModel
-from paint_core.tower import TrainableTower, memory_format_of
+from paint_core.models import BaseModel, build_head, prompts
+from paint_core.training.finetuning import StepReport, finetune
+from paint_core.training.freezing import last_blocks
+from paint_core.training.low_rank import add_adapters, merged_weights
+from paint_core.training.tower import TrainableTower, memory_format_of
+from paint_core.training.train_state import TrainState
 from paint_core.weights import Term, mix, task_vector
 from tests.paint_core import tiny, towers
 

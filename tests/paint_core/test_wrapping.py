@@ -9,9 +9,8 @@ import safetensors.torch
 import torch
 
 from paint_core.errors import ArgumentError, ModelRefError
-from paint_core.export import write_model
-from paint_core.models import BaseModel, load_base
-from paint_core.probe import probe_images
+from paint_core.evaluation import probe_images
+from paint_core.models import BaseModel, load_base, write_model
 from tests.paint_core import tiny
 
 

@@ -12,10 +12,9 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from paint_core import prompts, starter
-from paint_core.datasets import LabelledImages, Task, decode_all
-from paint_core.heads import build_head
-from paint_core.models import BaseModel
+from paint_core import starter
+from paint_core.data import LabelledImages, Task, decode_all
+from paint_core.models import BaseModel, build_head, prompts
 
 MODEL_CFG: dict[str, Any] = {
     "embed_dim": 16,

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Picture
 
-from paint_core.pictures import ALLOWED_FORMATS
+from paint_core.images.decoding import ALLOWED_FORMATS
 from registry.errors import ArchiveRefusedError
 from registry.intake.annotations import refuse_descriptions
 from registry.intake.choices import Choices

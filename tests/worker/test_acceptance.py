@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from contract.versions import ACTIVE_ALIAS
+from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
-from paint_core.probe import probe_features
 from paint_core.weights import save_task_vector
 from registry.aliases import Aliases
 from registry.database import Database

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from paint_core.pictures import check_picture
+from paint_core.images.decoding import check_picture
 from registry.intake.plan import Image
 from tests.builders import digit_pngs
 from worker.duplicates import find_duplicates

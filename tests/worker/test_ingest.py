@@ -9,8 +9,8 @@ from PIL import Image
 from sqlalchemy import select
 
 from contract.jobs import JobStatus
+from paint_core.images.decoding import DECODER
 from paint_core.models import BaseModel
-from paint_core.pictures import DECODER
 from registry.datasets import DatasetOptions
 from registry.shards import read_shard
 from registry.tables import DatasetRow, JobAttemptRow

@@ -10,11 +10,11 @@ import torch
 
 from contract.datasets import DatasetKind
 from paint_core.alpha import FeatureCurve
-from paint_core.datasets import LabelledImages, decode_all
+from paint_core.data import LabelledImages, decode_all
 from paint_core.errors import NoAcceptableAlphaError
+from paint_core.evaluation import check_probe, probe_features
+from paint_core.images.decoding import DECODER
 from paint_core.models import BaseModel
-from paint_core.pictures import DECODER
-from paint_core.probe import check_probe, probe_features
 from paint_core.weights import Term, load_task_vector, mix_into
 from registry.datasets import DatasetOptions
 from registry.tables import DatasetRow, PatchRow

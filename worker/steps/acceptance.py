@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 
 from paint_core.errors import PaintCoreError
+from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
-from paint_core.probe import check_probe, probe_features
 from paint_core.weights import StoredTaskVector, Term, mix_into
 from registry.acceptance import Evaluation, supported_drops, too_much
 from registry.blobs import BlobStore

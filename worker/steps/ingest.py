@@ -14,7 +14,7 @@ from typing import Any
 
 from contract.datasets import DatasetKind
 from paint_core.errors import ImageDecodeError
-from paint_core.pictures import DECODER, check_picture
+from paint_core.images.decoding import DECODER, check_picture
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
 from registry.intake.classnames import name_classes

@@ -1,4 +1,4 @@
-"""What a patch job already has, kept in the job's checkpoint and in blobs: `paint_core.journal.Journal` for a job."""
+"""What a patch job already has, kept in the job's checkpoint and in blobs: `paint_core.patching.journal` for a job."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from paint_core.alpha import CurvePoint
 from paint_core.evaluation import Score
-from paint_core.journal import Resume
 from paint_core.models import BaseModel
-from paint_core.train_state import TrainState
+from paint_core.patching.journal import Resume
+from paint_core.training.train_state import TrainState
 from paint_core.weights import TaskVector, load_task_vector, save_task_vector
 from registry.errors import BlobCorruptError, BlobMissingError
 from worker.messages import Note

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from contract.patch_request import PatchOptions
 from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
-from paint_core.feature_cache import FolderFeatureCache
-from paint_core.finetune_config import FinetuneConfig
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.patching import PatchPlan, run_patch
 from paint_core.patching.plan import RESCALED
 from registry.jobs import Jobs

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from contract.patch_request import AnchorOptions, FinetuneOptions, PatchOptions
-from paint_core.anchoring import drop_evaluation_images
-from paint_core.datasets import LabelledImages, Task, decode_all
-from paint_core.finetune_config import FinetuneConfig
-from paint_core.heads import build_head
-from paint_core.image_store import Scratch
-from paint_core.models import BaseModel, load_base
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages, Task, decode_all
+from paint_core.data.image_store import Scratch
+from paint_core.models import BaseModel, build_head, load_base
+from paint_core.training.anchoring import drop_evaluation_images
 from registry.datasets import Datasets
 from registry.errors import RequestRefusedError
 from registry.patches import Patches

@@ -10,11 +10,11 @@ from typing import Any
 from torch import nn
 
 from contract.versions import ACTIVE_ALIAS
-from paint_core.datasets import Task
+from paint_core.data import Task
+from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
-from paint_core.probe import probe_features
-from paint_core.provenance import describe_environment
+from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from registry.aliases import Aliases
 from registry.jobs import Jobs

@@ -8,11 +8,11 @@ from fractions import Fraction
 from typing import Any
 
 from paint_core.alpha import CurvePoint, combined
-from paint_core.analysis import TaskChange, Update
-from paint_core.datasets import Task
+from paint_core.data import Task
 from paint_core.evaluation import Score
+from paint_core.evaluation.statistics import Difference
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
-from paint_core.statistics import Difference
+from paint_core.patching.analysis import TaskChange, Update
 from registry.tables import DatasetRow
 from worker.steps.prepare import PatchJob
 

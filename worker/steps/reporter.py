@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from paint_core.alpha import CurvePoint
-from paint_core.finetune import StepReport
 from paint_core.patching import Event
+from paint_core.training.finetuning import StepReport
 from worker.messages import Note
 from worker.run import Run
 from worker.steps.workload import Workload

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from paint_core.alpha import AlphaOptions, CurvePoint
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.evaluation import Score
-from paint_core.finetune_config import FinetuneConfig
 from paint_core.patching import PatchPlan
 from worker.progress import ProgressMeter
 from worker.steps.prepare import PatchJob

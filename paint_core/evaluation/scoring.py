@@ -1,0 +1,240 @@
+"""How good an image tower is on labelled images: top-1 and top-5 accuracy, loss and calibration error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.config.precision import Precision
+from paint_core.data import LabelledImages
+from paint_core.data.datasets import require_size
+from paint_core.errors import DatasetError, NonFiniteWeightsError
+from paint_core.evaluation.statistics import wilson_interval
+from paint_core.images.preprocess import Preprocess
+from paint_core.models import BaseModel
+from paint_core.models.heads import logits, require_head
+from paint_core.runtime.arguments import require_device, require_type
+
+_TOP = 5
+_NUM_BINS = 15
+_ROWS_A_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Score:
+    """A result on one split.
+
+    Attributes:
+        correct: images whose best logit is their label's; of several models judged on the same images the mean over the
+            models, a fraction.
+        total: images, >= 1.
+        loss: mean cross-entropy, in nats.
+        ece: expected calibration error in [0, 1], over 15 equally wide bins (Guo et al., ICML 2017, equation 3).
+        correct_top5: images with fewer than five logits above their label's; all of them for five classes or less.
+    """
+
+    correct: int | Fraction
+    total: int
+    loss: float
+    ece: float
+    correct_top5: int | Fraction
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 accuracy in [0, 1]."""
+        return float(self.correct / self.total)
+
+    @property
+    def accuracy_top5(self) -> float:
+        """Top-5 accuracy in [0, 1]."""
+        return float(self.correct_top5 / self.total)
+
+    def interval(self) -> tuple[float, float]:
+        """The Wilson score interval of the accuracy at 95 % (Wilson 1927), within [0, 1]."""
+        return wilson_interval(self.correct, self.total)
+
+
+def encode(
+    visual: nn.Module,
+    images: Tensor,
+    preprocess: Preprocess,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+    precision: Precision = "fp32",
+) -> Tensor:
+    """The features of the images, in eval mode and without gradients; the tower's mode is restored.
+
+    Args:
+        visual: the image tower, on `device`.
+        images: uint8 [N, S, S, 3].
+        preprocess: the model's.
+        device: where the tower is.
+        batch_size: images at a time, >= 1.
+        precision: `fp32`, or `bf16` for autocast.
+
+    Returns:
+        float32 [N, D] on `device`, not of unit length; made under inference_mode, so clone it before training on it.
+
+    Raises:
+        ArgumentError: `visual` is no module.
+        ConfigError: this machine has no such device.
+        DatasetError: the images are not of the model's size.
+    """
+    require_type(
+        "visual", visual, nn.Module, "pass an image tower, such as base.visual or mixed_copy(base.visual, terms)"
+    )
+    require_size(images, preprocess.size)
+    device = require_device(device)
+    with torch.inference_mode(), eval_mode(visual), autocast(device, precision):
+        chunks = [
+            visual(preprocess.normalise(images[start : start + batch_size], device)).float()
+            for start in range(0, len(images), batch_size)
+        ]
+        return torch.cat(chunks)
+
+
+def evaluate(
+    visual: nn.Module,
+    base: BaseModel,
+    head: Tensor,
+    images: LabelledImages,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 128,
+    precision: Precision = "fp32",
+) -> Score:
+    """The score of an image tower under a head.
+
+    Args:
+        visual: the tower to judge, on `device`.
+        base: whose preprocessing and logit scale to use.
+        head: [C, D], from `build_head`.
+        images: the split; its labels index the head's rows.
+        device: where the tower is.
+        batch_size: images at a time, >= 1.
+        precision: `fp32`, or `bf16` for autocast.
+
+    Returns:
+        Accuracies, loss and calibration.
+
+    Raises:
+        ArgumentError: an argument is of another type.
+        ConfigError: this machine has no such device.
+        DatasetError: the images are not of the model's size, or a label has no row in the head.
+        HeadError: the head is not of this model, or its rows are not of unit length.
+    """
+    require_type("base", base, BaseModel, "pass the model that load_base gives")
+    require_type("images", images, LabelledImages, "pass a split, such as load_image_folder gives")
+    features = encode(visual, images.images, base.preprocess, device=device, batch_size=batch_size, precision=precision)
+    return score_features(features, head, images.labels, scale=base.logit_scale, bias=base.logit_bias)
+
+
+@torch.inference_mode()
+def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: float, bias: float = 0.0) -> Score:
+    """The score of features under a head; memory stays bounded, whatever N and C are.
+
+    Args:
+        features: [N, D], N >= 1, of any length; on any device.
+        head: [C, D], unit rows, from `build_head`.
+        labels: int64 [N], indices of the head's rows.
+        scale: the model's `logit_scale`.
+        bias: the model's `logit_bias`.
+
+    Returns:
+        Accuracies, loss and calibration.
+
+    Raises:
+        DatasetError: no features, not one label for each, or a label that has no row in the head.
+        HeadError: the head is of another width, or its rows are not of unit length.
+        NonFiniteWeightsError: a feature is NaN or infinite; argmax would count it as some class.
+    """
+    if len(features) == 0 or len(labels) != len(features):
+        raise DatasetError(
+            f"{len(features)} features and {len(labels)} labels: give one label for each of at least one"
+        )
+    require_head(head, features.shape[1])
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(head):
+        raise DatasetError(
+            f"a label lies outside 0..{len(head) - 1}, the rows of the head: build the head from the split's classnames"
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise NonFiniteWeightsError("features are NaN or infinite: use other weights, for example a smaller alpha")
+    head, labels = head.to(features.device), labels.to(features.device)
+    rows = [
+        _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])
+        for start, end in _chunks(len(features))
+    ]
+    correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
+    return Score(
+        correct=int(correct.sum()),
+        total=len(features),
+        loss=float(loss.double().mean()),
+        ece=calibration_error(confidence, correct),
+        correct_top5=int(in_top.sum()),
+    )
+
+
+@torch.inference_mode()
+def predictions(features: Tensor, head: Tensor) -> Tensor:
+    """The class of the best logit of each image; scale and bias do not change it.
+
+    Args:
+        features: [N, D], of any length.
+        head: [C, D], unit rows.
+
+    Returns:
+        int64 [N] on the features' device.
+    """
+    head = head.to(features.device)
+    chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in _chunks(len(features))]
+    return torch.cat(chunks) if chunks else torch.empty(0, dtype=torch.int64, device=features.device)
+
+
+def calibration_error(confidence: Tensor, correct: Tensor) -> float:
+    """The expected calibration error over 15 equally wide bins (Guo et al., ICML 2017, arXiv 1706.04599, equation 3).
+
+    Args:
+        confidence: [N], the largest probability of each image, in (0, 1]; bins are open below and closed above.
+        correct: bool [N].
+
+    Returns:
+        The mean over images of |accuracy - confidence| of their bins, in [0, 1].
+    """
+    bins = (confidence.double() * _NUM_BINS).ceil().long().clamp(1, _NUM_BINS) - 1
+    gaps = torch.zeros(_NUM_BINS, dtype=torch.float64, device=confidence.device)
+    gaps.index_add_(0, bins, correct.double() - confidence.double())
+    return float(gaps.abs().sum()) / len(confidence)
+
+
+@contextmanager
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode while the context lasts, then as it was, sub-module by sub-module."""
+    training = [child for child in module.modules() if child.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for child in training:
+            child.training = True
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The autocast context of a precision: bfloat16, or none for fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _judge(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of logits [B, C]: whether the label is best, whether it is among five best, its loss, the top probability."""
+    own = rows.gather(1, labels[:, None])
+    normaliser = rows.logsumexp(dim=1)
+    correct = rows.argmax(dim=1) == labels
+    in_top = (rows > own).sum(dim=1) < _TOP
+    return correct, in_top, normaliser - own[:, 0], (rows.amax(dim=1) - normaliser).exp()
+
+
+def _chunks(num_rows: int) -> list[tuple[int, int]]:
+    return [(start, min(start + _ROWS_A_CHUNK, num_rows)) for start in range(0, num_rows, _ROWS_A_CHUNK)]

@@ -1,0 +1,95 @@
+"""What an interrupted patch already has: the seam through which a caller makes a run resumable.
+
+The library asks its journal before it computes and tells it what it has computed; where things are kept is the
+journal's affair. Keys are stable: the same plan asks for the same keys in the same order.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol
+
+from paint_core.alpha import CurvePoint
+from paint_core.training.train_state import TrainState
+from paint_core.weights import TaskVector
+
+
+@dataclass(frozen=True, eq=False)
+class Resume:
+    """What a fine-tuning run gets from the journal; the fields are those of `finetune`.
+
+    Attributes:
+        state: where an earlier attempt stood; None starts afresh.
+        checkpoint_every: steps between checkpoints, or a rule; None makes none.
+        on_checkpoint: receives each checkpoint.
+    """
+
+    state: TrainState | None = None
+    checkpoint_every: int | Callable[[int], bool] | None = None
+    on_checkpoint: Callable[[TrainState], None] | None = None
+
+
+class Journal(Protocol):
+    """The record of a run. One journal belongs to one plan, one base and one set of tasks."""
+
+    def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
+        """The recorded task vector, or the one that `make` computes, which is recorded then.
+
+        Args:
+            key: `task:NAME`, `joint`, `fold 2`, `all` or `merged:METHOD`.
+            make: computes it; called at most once.
+
+        Returns:
+            The task vector; its bits are those that `make` returned, now or in an earlier attempt.
+        """
+        ...
+
+    def points(self, key: str) -> list[CurvePoint]:
+        """The recorded points of a search, in the order in which they were added.
+
+        Args:
+            key: `select:NAME`, or with the profile `select:NAME:flat`.
+
+        Returns:
+            A new list.
+        """
+        ...
+
+    def add_point(self, key: str, point: CurvePoint) -> None:
+        """Records a point of a search.
+
+        Args:
+            key: as for `points`.
+            point: newly measured.
+        """
+        ...
+
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """A context that lasts as long as a stage of the run.
+
+        Args:
+            name: `finetune`, `select` or `evaluate`; a stage of several tasks comes several times.
+
+        Returns:
+            The context.
+        """
+        ...
+
+
+class NoJournal:
+    """A journal that keeps nothing: a run that is interrupted starts over."""
+
+    def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
+        """What `make` computes."""
+        return make(Resume())
+
+    def points(self, key: str) -> list[CurvePoint]:
+        """No points."""
+        return []
+
+    def add_point(self, key: str, point: CurvePoint) -> None:
+        """Forgets the point."""
+
+    def stage(self, name: str) -> AbstractContextManager[object]:
+        """A context that does nothing."""
+        return nullcontext()

@@ -1,0 +1,124 @@
+"""The batches of a fine-tuning run: from decoded images to what the tower reads, as a function of (seed, step)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import LabelledImages
+from paint_core.images.preprocess import Preprocess
+from paint_core.runtime.randomness import batch_indices, crop_boxes, derive_seed, generator, resize_crops
+from paint_core.training.distributed import World
+
+
+@dataclass(frozen=True, eq=False)
+class AnchorPool:
+    """Anchor images with what to hold on to.
+
+    Attributes:
+        images: uint8 [M, S, S, 3].
+        targets: [M, ...], from an `AnchorLoss`, on the device of the run.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One micro-batch of one process, on the device.
+
+    Attributes:
+        pixels: float32 [B, 3, S, S], normalised.
+        labels: int64 [B].
+        anchor_pixels: float32 [A, 3, S, S], or None without anchors.
+        anchor_targets: [A, ...], or None without anchors.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    anchor_pixels: Tensor | None = None
+    anchor_targets: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchSource:
+    """Draws the batches of a run.
+
+    Attributes:
+        images: the training split.
+        anchors: the pool, or None.
+        preprocess: the model's.
+        config: batch sizes, crops and seed.
+        world: whose share to draw.
+        device: where the batches go.
+        memory_format: layout of the pixels, from `tower.memory_format_of`.
+    """
+
+    images: LabelledImages
+    anchors: AnchorPool | None
+    preprocess: Preprocess
+    config: FinetuneConfig
+    world: World
+    device: torch.device
+    memory_format: torch.memory_format = torch.channels_last
+
+    def of_step(self, step: int) -> Iterator[Batch]:
+        """This process's micro-batches of a step, `accumulation_steps` of them.
+
+        Args:
+            step: counted from 0.
+
+        Yields:
+            Batch: One micro-batch after another; crops are made when it is asked for.
+        """
+        config, pieces = self.config, self.config.accumulation_steps
+        share = self.world.share(config.batch_size, "batch_size", pieces)
+        indices = batch_indices(step, len(self.images), config.batch_size, config.seed)[share].chunk(pieces)
+        boxes = crop_boxes(config.batch_size, config.crop_scale, generator("crop", config.seed, step))[share]
+        held = self._anchor_indices(step).chunk(pieces) if self.anchors is not None else [None] * pieces
+        for own, own_boxes, own_held in zip(indices, boxes.chunk(pieces), held, strict=True):
+            yield self._batch(own, own_boxes, own_held)
+
+    def _anchor_indices(self, step: int) -> Tensor:
+        assert self.anchors is not None
+        size = self.config.anchor_batch_size
+        drawn = batch_indices(step, len(self.anchors.images), size, derive_seed("anchors", self.config.seed, 0))
+        return drawn[self.world.share(size, "anchor_batch_size", self.config.accumulation_steps)]
+
+    def _batch(self, indices: Tensor, boxes: Tensor, held: Tensor | None) -> Batch:
+        pictures = self._gather(self.images.images, indices)
+        if self.config.crop_scale != (1.0, 1.0):
+            pictures = resize_crops(pictures, boxes)
+        labels = self.images.labels[indices.to(self.images.labels.device)].to(self.device)
+        if held is None or self.anchors is None:
+            return Batch(self._pixels(pictures), labels)
+        whole = self._gather(self.anchors.images, held)
+        targets = self.anchors.targets[held.to(self.anchors.targets.device)]
+        return Batch(self._pixels(pictures), labels, self._pixels(whole), targets)
+
+    def _gather(self, images: Tensor, indices: Tensor) -> Tensor:
+        chosen = images[indices.to(images.device)]
+        if self.device.type == "cuda" and chosen.device.type == "cpu":
+            return chosen.pin_memory().to(self.device, non_blocking=True)
+        return chosen.to(self.device)
+
+    def _pixels(self, pictures: Tensor) -> Tensor:
+        return self.preprocess.normalise(pictures).contiguous(memory_format=self.memory_format)
+
+
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the device if they take less than half of its free memory, else where they are.
+
+    Args:
+        images: uint8 [N, S, S, 3].
+        device: of the run.
+
+    Returns:
+        The same images.
+    """
+    if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
+        return images
+    return images.to(device)
