@@ -116,6 +116,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
         lifespan=_lifespan(partial(open_services, settings, metrics, doorbell), listens_first),
         docs_url=None,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider at each request
     )
     app.state.services = None
     app.state.refusal = None  # why the services could not be opened, for `__main__`
@@ -137,7 +138,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
     # the last one added is the outermost
     app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 6 * settings.max_request_bytes)
     app.add_middleware(BodyLimit, settings=settings)
-    app.add_middleware(StorageGuard, policies=Policies.of(app))
+    app.add_middleware(StorageGuard)
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(StartGate)
     app.add_middleware(RequestContext, metrics=metrics)

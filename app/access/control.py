@@ -56,7 +56,7 @@ class AccessControl:
                 self._check_local(headers, scope["path"])
             if is_protected(scope["path"]):
                 state["caller"] = services.keyring.identify(_only_authorization(headers))
-                policy = await self._admit(state["caller"], scope, services.rate_limits)
+                state["policy"] = policy = await self._admit(state["caller"], scope, services.rate_limits)
                 if policy is not None:  # else the router answers that there is no such route
                     if scope["query_string"]:
                         policy.inputs.check_query(scope["query_string"])
@@ -65,7 +65,10 @@ class AccessControl:
             return await known_problem(state["request_id"], error)(scope, receive, send)
         except RequestValidationError as error:
             return await invalid_problem(state["request_id"], error)(scope, receive, send)
-        with structlog.contextvars.bound_contextvars(**key_of(scope)):
+        key = key_of(scope)
+        if not key:
+            return await self._app(scope, receive, send)
+        with structlog.contextvars.bound_contextvars(**key):
             await self._app(scope, receive, send)
 
     async def _admit(self, caller: Caller, scope: Scope, limits: RateLimits) -> Policy | None:

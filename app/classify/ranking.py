@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 JsonObject = dict[str, Any]
 
+_FEW_LABELS = 100
+"""Labels that Python sorts as quickly as numpy."""
+
 
 def rank(
     classnames: tuple[str, ...],
@@ -45,11 +48,25 @@ def _predictions(
     num_wanted: int,
     threshold: float | None,
 ) -> list[JsonObject]:
+    if len(cosines) <= _FEW_LABELS:
+        return _few_predictions(classnames, scores.tolist(), cosines.tolist(), num_wanted, threshold)
     order = _largest(cosines, num_wanted)
     if threshold is not None:
         order = order[scores[order].astype(np.float64) >= threshold]  # as the client compares what it gets
     rows = zip(order.tolist(), scores[order].tolist(), cosines[order].tolist(), strict=True)
     return [{"label": classnames[label], "score": score, "cosine": cosine} for label, score, cosine in rows]
+
+
+def _few_predictions(
+    classnames: tuple[str, ...], scores: list[float], cosines: list[float], num_wanted: int, threshold: float | None
+) -> list[JsonObject]:
+    """Return the same without numpy, whose sorting releases Python's lock: the event loop would wait for it again."""
+    order = sorted(range(len(cosines)), key=cosines.__getitem__, reverse=True)[:num_wanted]  # ties as they stand
+    return [
+        {"label": classnames[label], "score": scores[label], "cosine": cosines[label]}
+        for label in order
+        if threshold is None or scores[label] >= threshold
+    ]
 
 
 def _largest(values: NDArray[np.float32], num_wanted: int) -> NDArray[np.intp]:

@@ -66,7 +66,8 @@ class Metrics:
         self._webhooks = Counter(
             "paintbox_webhook_tries", "Tries to deliver a message, by outcome.", ("outcome",), registry=self.registry
         )
-        self._versions: OrderedDict[str, None] = OrderedDict()
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() takes a while
+        self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request.
@@ -78,8 +79,12 @@ class Metrics:
             seconds: Time that it took.
         """
         method = method if method in _METHODS else "other"
-        self._requests.labels(method, route, str(status)).inc()
-        self._request_seconds.labels(method, route).observe(seconds)
+        series = self._answered.get((method, route, status))
+        if series is None:
+            series = self._requests.labels(method, route, str(status)), self._request_seconds.labels(method, route)
+            self._answered[method, route, status] = series
+        series[0].inc()
+        series[1].observe(seconds)
 
     def count_webhook(self, outcome: str) -> None:
         """Count a try to deliver a message: `delivered`, `failed` or `refused`."""
@@ -97,24 +102,24 @@ class Metrics:
             num_images: How many images one request had.
             seconds: Time that it took.
         """
-        version = self._counted(version_id)
-        self._images.labels(version).inc(num_images)
-        self._answer_seconds.labels(version).observe(seconds)
-        self._failures.labels(version).inc(0)
+        images, answer_seconds, _ = self._series_of(version_id)
+        images.inc(num_images)
+        answer_seconds.observe(seconds)
 
     def count_failure(self, version_id: int) -> None:
         """Count a request that a version could not answer; called on the event loop's thread only."""
-        version = self._counted(version_id)
-        self._images.labels(version).inc(0)
-        self._answer_seconds.labels(version)
-        self._failures.labels(version).inc()
+        _, _, failures = self._series_of(version_id)
+        failures.inc()
 
-    def _counted(self, version_id: int) -> str:
-        version = str(version_id)
-        self._versions[version] = None
-        self._versions.move_to_end(version)
+    def _series_of(self, version_id: int) -> tuple[Counter, Histogram, Counter]:
+        series = self._versions.get(version_id)
+        if series is None:
+            label = str(version_id)
+            series = self._images.labels(label), self._answer_seconds.labels(label), self._failures.labels(label)
+            self._versions[version_id] = series
+        self._versions.move_to_end(version_id)
         if len(self._versions) > MOST_VERSIONS:
             oldest, _ = self._versions.popitem(last=False)
             for metric in (self._images, self._answer_seconds, self._failures):
-                metric.remove(oldest)
-        return version
+                metric.remove(str(oldest))
+        return series

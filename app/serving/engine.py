@@ -14,7 +14,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from app.deadlines import until
@@ -48,7 +50,7 @@ class Scored:
         timing_ms: Milliseconds by step.
     """
 
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     features: Tensor
     cosines: Tensor
     timing_ms: dict[str, float]
@@ -267,7 +269,7 @@ class Engine:
     async def best_labels(
         self,
         model: ServedModel,
-        images: Sequence[bytes] | Tensor,
+        images: Sequence[bytes] | NDArray[np.uint8],
         classnames: tuple[str, ...],
         templates: tuple[str, ...],
     ) -> Tensor:
@@ -282,7 +284,7 @@ class Engine:
         Returns:
             int64 [B].
         """
-        if isinstance(images, Tensor):
+        if isinstance(images, np.ndarray):
             work = Work(model, images, is_spare=True)
         else:
             work = Work.of_images(model, images, None, None, is_spare=True)
@@ -303,7 +305,7 @@ class Engine:
         """Forward an empty image, unless one is under way: it heals a version that failed and is not asked any more."""
         if self._probe is None or self._probe.answer.done():
             side = model.base.image_size
-            self._probe = Work(model, torch.zeros((1, side, side, 3), dtype=torch.uint8))
+            self._probe = Work(model, np.zeros((1, side, side, 3), np.uint8))
             self.line.put(self._probe)
 
     @contextmanager

@@ -11,7 +11,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from torch import Tensor
 
 from app.serving.engine import Engine
@@ -39,7 +41,7 @@ class Answered:
 
     model: ServedModel
     images: Sequence[bytes]
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     top: Tensor

@@ -53,7 +53,7 @@ class Work:
     """
 
     model: ServedModel
-    pixels: Tensor
+    pixels: NDArray[np.uint8]
     images: Sequence[bytes] = ()
     head: Future[Tensor] | None = None
     deadline: float | None = None
@@ -76,8 +76,8 @@ class Work:
 
     def __post_init__(self) -> None:
         # Not numpy, nor torch: both let go of Python's lock for each row, to stand in line for it again.
-        self._bytes = np.ascontiguousarray(self.pixels.numpy()).data.cast("B")
-        self._row_bytes = self.pixels.numel() // max(1, len(self.pixels))
+        self._bytes = np.ascontiguousarray(self.pixels).data.cast("B")
+        self._row_bytes = self.pixels.nbytes // max(1, len(self.pixels))
 
     @classmethod
     def of_images(
@@ -91,7 +91,7 @@ class Work:
         """Return the work that encoded images make; `options` are further fields."""
         side = model.base.image_size
         # Not torch.empty: that lets go of Python's lock, for which the event loop would stand in line again.
-        pixels = torch.from_numpy(np.empty((len(images), side, side, 3), np.uint8))
+        pixels = np.empty((len(images), side, side, 3), np.uint8)
         return cls(model, pixels, images, head, deadline, **options)
 
     def is_dead(self) -> bool:

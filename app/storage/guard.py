@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.callers import Caller
-from app.access.policies import Policies, Stores
+from app.access.policies import Policy, Stores
 from app.problems import known_problem
 from app.services import Services
 from app.storage.service import Storage
@@ -22,17 +22,15 @@ class StorageGuard:
     """Looks at disk and quota before a request that stores something, and at the disk while its body comes in.
 
     Args:
-        app: What to call.
-        policies: What each route needs, and whether it stores something.
+        app: What to call, after `app.access.control` has found out what the route stores.
     """
 
-    def __init__(self, app: ASGIApp, policies: Policies) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        policy = self._policies.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        policy: Policy | None = scope["state"].get("policy") if scope["type"] == "http" else None
         if policy is None or policy.guard.stores is Stores.NOTHING:
             return await self._app(scope, receive, send)
         services: Services = scope["app"].state.services

@@ -65,7 +65,7 @@ def measure(base: BaseModel, photos: Sequence[bytes], seconds: float, rounds: in
     groups = itertools.cycle(list(group(photos, MAX_BATCH_IMAGES)))
     ways: dict[str, Callable[[], float]] = {
         "raw": lambda: _rate_of_raw(raw, seconds),
-        "decoded": lambda: _rate(engine, lambda: Work(model, pixels), seconds),
+        "decoded": lambda: _rate(engine, lambda: Work(model, pixels.numpy()), seconds),
         "jpeg": lambda: _rate(engine, lambda: Work.of_images(model, next(groups), None, None), seconds),
     }
     found: dict[str, list[float]] = {way: [] for way in ways}

@@ -18,7 +18,15 @@ from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from paint_core.errors import ImageDecodeError
-from paint_core.images.headers import MOST_PPM_BYTES, PPM_HEADER, SCAN, name_other_format, read_header, split_metadata
+from paint_core.images.headers import (
+    MOST_PPM_BYTES,
+    PPM_HEADER,
+    SCAN,
+    CheckedFile,
+    name_other_format,
+    read_header,
+    strip_metadata,
+)
 from paint_core.images.rendering import as_shown, find_transform
 
 ALLOWED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -92,12 +100,16 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         ImageDecodeError: not such a file, damaged, truncated, too large, or too much work to decode.
     """
     try:
-        data, metadata = _checked(image_bytes, max_pixels)
-        with _Metered(data) as file, Image.open(file, formats=ALLOWED_FORMATS) as image:
+        data, metadata, is_plain = _checked(image_bytes, max_pixels)
+        with (
+            io.BytesIO(data) if is_plain else _Metered(data) as file,
+            Image.open(file, formats=ALLOWED_FORMATS) as image,
+        ):
             image.info.update(metadata)
             assert isinstance(image, ImageFile.ImageFile)
             _require_bounded(image, data, max_pixels)
-            file.reads_left = _SPARE_READS + len(data) // _LEAST_PART_BYTES
+            if isinstance(file, _Metered):
+                file.reads_left = _SPARE_READS + len(data) // _LEAST_PART_BYTES
             yield image
     except ImageDecodeError:
         raise
@@ -156,26 +168,26 @@ def as_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(255 - grey if is_negative else grey)
 
 
-def _checked(data: bytes, max_pixels: int) -> tuple[bytes, dict[str, bytes]]:
+def _checked(data: bytes, max_pixels: int) -> CheckedFile:
     """The file as Pillow may open it and metadata that it shall not see, unless it is too much work already."""
     header = read_header(data)
-    metadata: dict[str, bytes] = {}
+    stripped = CheckedFile(data, {}, is_plain=False)
     if header is not None:
         _require_few_pixels(header.width, header.height, max_pixels)
     if data.startswith(b"\xff\xd8"):
-        data, metadata = split_metadata(data)
-        scans = data.count(SCAN) if header is not None and header.scans > 1 else 1
+        stripped = strip_metadata(data)
+        scans = stripped.data.count(SCAN) if header is not None and header.scans > 1 else 1
         if scans > _MAX_SCANS or (header is not None and scans * header.pixels > _MAX_SCANNED_PIXELS):
             raise ImageDecodeError(f"a JPEG of {scans} scans is too much work: save it as a baseline JPEG")
     elif header is not None and header.num_values > _MAX_TIFF_VALUES:
         raise ImageDecodeError("too many strips: save the picture in larger ones")
     elif data.startswith((b"P5", b"P6")):
-        data = _in_eight_bits(data)
+        stripped = stripped._replace(data=_in_eight_bits(data))
     elif data.startswith(_TEXT_PPM) and data.count(b"#") > _MAX_COMMENTS:
         raise ImageDecodeError("too many comments: save it as a binary PPM")
     elif data.count(b"iCCP") > _MAX_PNG_PROFILES:
         raise ImageDecodeError("several colour profiles: save the picture with one or none")
-    return data, metadata
+    return stripped
 
 
 def _in_eight_bits(data: bytes) -> bytes:

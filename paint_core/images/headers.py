@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _SCAN_SHARE = 1 / 25
 """What a scan of a JPEG costs, as a share of decoding and resizing as many pixels of a PNG."""
@@ -122,7 +123,22 @@ def name_other_format(data: bytes) -> str | None:
     return next((kind for magic, kind in _OTHER_STARTS.items() if start.startswith(magic)), None)
 
 
-def split_metadata(data: bytes) -> tuple[bytes, dict[str, bytes]]:
+class CheckedFile(NamedTuple):
+    """A picture file as a decoder may open it.
+
+    Attributes:
+        data: the file, a JPEG without its metadata.
+        metadata: of a JPEG: `exif` and `icc_profile` where the file has them, as Pillow calls them.
+        is_plain: whether it is known that few reads take a parser through the header: it is a JPEG of at most a
+            thousand segments with nothing between them.
+    """
+
+    data: bytes
+    metadata: dict[str, bytes]
+    is_plain: bool
+
+
+def strip_metadata(data: bytes) -> CheckedFile:
     """A JPEG without comments, EXIF, colour profiles and previews, and what of these a viewer needs.
 
     Pillow would parse all of them, in as many steps as the file has parts.
@@ -131,15 +147,16 @@ def split_metadata(data: bytes) -> tuple[bytes, dict[str, bytes]]:
         data: a JPEG file.
 
     Returns:
-        A file with the same picture, the very same bytes if the header cannot be read; and `exif` and `icc_profile`
-        where the file has them, as Pillow calls them.
+        The file with the same picture, the very same bytes if the header cannot be read.
     """
     kept, exif = [data[:2]], b""
     profile: dict[int, bytes] = {}
+    is_plain, previous = True, 2
     try:
         for marker, begin, end in _segments(data):
+            is_plain, previous = is_plain and begin == previous, end
             if marker == _START_OF_SCAN:
-                return b"".join((*kept, data[begin:])), _metadata(exif, profile)
+                return CheckedFile(b"".join((*kept, data[begin:])), _metadata(exif, profile), is_plain)
             if marker not in _METADATA:
                 kept.append(data[begin:end])
             elif marker == _APP1 and not exif and data.startswith(_EXIF, begin + 4):
@@ -148,7 +165,7 @@ def split_metadata(data: bytes) -> tuple[bytes, dict[str, bytes]]:
                 profile[data[begin + 16]] = data[begin + 18 : end]
     except IndexError:
         pass
-    return data, {}
+    return CheckedFile(data, {}, is_plain=False)
 
 
 def _metadata(exif: bytes, profile: dict[int, bytes]) -> dict[str, bytes]:

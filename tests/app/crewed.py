@@ -29,7 +29,7 @@ class Crewed:
 
     def submit(self, model: ServedModel, images: Tensor, *, spare: bool = False) -> Future[Answer]:
         """Return what will hold the features of images [B, S, S, 3]."""
-        work = Work(model, images, is_spare=spare)
+        work = Work(model, images.numpy(), is_spare=spare)
         self.line.put(work)
         return work.answer
 

@@ -43,7 +43,7 @@ def encoded(model: ServedModel, num_images: int, deadline: float | None = None, 
 
 
 def ready(model: ServedModel, num_images: int, caller: str = "") -> Work:
-    return Work(model, probe_images(model.base.image_size, num_images), caller=caller)
+    return Work(model, probe_images(model.base.image_size, num_images).numpy(), caller=caller)
 
 
 def decoding(line: Line) -> Decoding:

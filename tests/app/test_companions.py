@@ -174,7 +174,7 @@ def test_spare_work_waits_until_nothing_else_does(world: World, pace: Pace) -> N
 def test_a_busy_shadow_drops_what_comes_and_a_failing_one_is_no_bodys_trouble(world: World) -> None:
     base, gate = world.base, _Gate(world.base.visual, "", [])
     engine = Engine(decode_threads=1, max_queue_images=8)
-    images = probe_images(base.image_size, num_images=2)
+    images = probe_images(base.image_size, num_images=2).numpy()
     answered = Answered(_served(base, base.visual, 1), [b"", b""], images, ("a", "b"), ("{}",), torch.zeros(2))
 
     async def offer(num_requests: int) -> Shadow:

@@ -163,7 +163,7 @@ def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: Base
     held = _Held.of_images(model, [image], None, None)
     assert isinstance(held, _Held)
     with open_crew(pace) as crew:
-        others = [Work(model, probe_images(base.image_size, num_images=2))]
+        others = [Work(model, probe_images(base.image_size, num_images=2).numpy())]
         if pace.shared_cores:  # then another core decodes, too
             others.append(Work.of_images(model, [image] * 3, None, None))
         crew.line.put(held)

@@ -22,7 +22,7 @@ class _Slow(list[int]):
 def test_parts_that_are_forwarded_at_once_all_arrive_and_one_of_them_is_the_last() -> None:
     base = load_base("starter")
     model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
-    work = Work(model, torch.empty((8, 2, 2, 3), dtype=torch.uint8))
+    work = Work(model, np.empty((8, 2, 2, 3), np.uint8))
     start, was_last = threading.Barrier(4), list[bool]()
 
     def forward(part: int) -> None:
