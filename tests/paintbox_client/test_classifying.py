@@ -1,6 +1,5 @@
 """What the client and `paintbox` classify and embed with, against a real service."""
 
-import json
 import math
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 from paintbox_client import ApiError
 from tests.builders import digit_pngs
 from tests.paintbox_client.conftest import Served
-from tests.paintbox_client.test_cli import paintbox
+from tests.paintbox_client.inside import run
 
 LABELS = ["digit zero", "digit one", "[a label that looks like a list]", "ein Label mit ö & 1+1=2"]
 IMAGES = [digit_pngs(0)[0], digit_pngs(1)[0]]
@@ -65,16 +64,14 @@ def test_the_command_stores_label_sets_and_classifies_with_them(served: Served, 
     url = ("--url", served.url)
     (tmp_path / "zero.png").write_bytes(IMAGES[0])
     (tmp_path / "labels.txt").write_text("digit zero\n\n digit one\n", encoding="utf-8")
-    made = paintbox(
-        *url, "label-sets", "create", "--file", tmp_path / "labels.txt", "--label", "taco", "--name", "some"
-    )
-    identifier = made.stdout.strip()
+    made = run(*url, "label-sets", "create", "--file", tmp_path / "labels.txt", "--label", "taco", "--name", "some")
+    identifier = made.out.strip()
     assert served.client.label_set(identifier)["labels"] == ["taco", "digit zero", "digit one"]
-    assert identifier in paintbox(*url, "label-sets", "list").stdout
+    assert identifier in run(*url, "label-sets", "list").out
     asked = ("classify", tmp_path / "zero.png", "--label-set", identifier, "--version", "1", "--multi-label", "--json")
-    answer = json.loads(paintbox(*url, *asked).stdout)
+    answer = run(*url, *asked).json
     assert (answer["version"], answer["alias"], len(answer["results"][0]["predictions"])) == (1, None, 3)
-    assert json.loads(paintbox(*url, *asked, "--threshold", "1").stdout)["results"][0]["predictions"] == []
-    assert paintbox(*url, "label-sets", "delete", identifier).returncode == 0
-    assert paintbox(*url, *asked).returncode == 1
-    assert paintbox(*url, "label-sets", "create").returncode == 2
+    assert run(*url, *asked, "--threshold", "1").json["results"][0]["predictions"] == []
+    assert run(*url, "label-sets", "delete", identifier).status == 0
+    assert run(*url, *asked).status == 1
+    assert run(*url, "label-sets", "create").status == 2

@@ -1,4 +1,4 @@
-"""The `paintbox` command as people and programs run it: real processes, real service."""
+"""The `paintbox` command against a real service; how it starts and ends, in processes of its own."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 from tests.app.world import add_ready_dataset
 from tests.builders import digit_members, digit_pngs, write_zip
 from tests.paintbox_client.conftest import Served
+from tests.paintbox_client.inside import run
 
 PAINTBOX = str(Path(sys.executable).with_name("paintbox"))
 SCORES = {at: {"accuracy": accuracy, "total": 40} for at, accuracy in (("zero_shot", 0.1), ("fine_tuned", 0.9))}
@@ -60,8 +61,8 @@ def test_an_added_command_has_its_own_help() -> None:
 
 
 def test_the_version_is_shown_in_two_ways() -> None:
-    assert paintbox("--version").stdout == paintbox("version").stdout
-    assert paintbox("version", "--json").stdout.startswith("{")
+    assert run("--version").out == run("version").out
+    assert "version" in run("version", "--json").json
 
 
 @pytest.mark.parametrize(
@@ -69,10 +70,10 @@ def test_the_version_is_shown_in_two_ways() -> None:
     [("nothing",), ("upload", "/no/such/file"), ("patch",), ("classify", __file__), ("jobs", "--limit", "soon")],
 )
 def test_wrong_usage_ends_with_status_2(arguments: tuple[str, ...]) -> None:
-    done = paintbox(*arguments)
-    assert done.returncode == 2
-    assert "Error" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = run(*arguments)
+    assert done.status == 2
+    assert "Error" in done.err
+    assert "Traceback" not in done.err
 
 
 def test_where_no_service_answers_the_status_is_3_and_the_way_out_is_named() -> None:
@@ -98,47 +99,47 @@ def test_a_folder_is_uploaded_and_listed(served: Served, tmp_path: Path) -> None
     for name, data in digit_members(range(2), train=2).items():
         (tmp_path / "digits" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "digits" / name).write_bytes(data)
-    uploaded = paintbox(
+    uploaded = run(
         *("--url", served.url, "upload", tmp_path / "digits", "--classname", "zero=digit zero", "--no-wait", "--json"),
         *("--layout", "imagefolder", "--class-level", "2", "--split-of", "train=test"),
     )
-    dataset = json.loads(uploaded.stdout)
+    dataset = uploaded.json
     assert dataset["name"] == "digits"
     assert served.client.job(dataset["job"]["id"])["status"] == "queued"
-    assert dataset["id"] in paintbox("--url", served.url, "datasets").stdout
-    assert dataset["job"]["id"] in paintbox("--url", served.url, "jobs").stdout
-    assert "queued" in paintbox("--url", served.url, "job", dataset["job"]["id"], "--events").stdout
-    cancelled = paintbox("--url", served.url, "cancel", dataset["job"]["id"], "--json")
-    assert json.loads(cancelled.stdout)["status"] == "cancelled"
+    assert dataset["id"] in run("--url", served.url, "datasets").out
+    assert dataset["job"]["id"] in run("--url", served.url, "jobs").out
+    assert "queued" in run("--url", served.url, "job", dataset["job"]["id"], "--events").out
+    cancelled = run("--url", served.url, "cancel", dataset["job"]["id"], "--json")
+    assert cancelled.json["status"] == "cancelled"
 
 
 def test_a_flat_folder_is_a_pool_if_it_is_said_to_be_unlabelled(served: Served, tmp_path: Path) -> None:
     (tmp_path / "my photos.v2").mkdir()
     (tmp_path / "my photos.v2" / "1.png").write_bytes(digit_pngs(4)[5])
     url = ("--url", served.url)
-    uploaded = paintbox(*url, "upload", tmp_path / "my photos.v2", "--unlabelled", "--no-wait", "--json")
-    dataset = json.loads(uploaded.stdout)
+    uploaded = run(*url, "upload", tmp_path / "my photos.v2", "--unlabelled", "--no-wait", "--json")
+    dataset = uploaded.json
     assert (dataset["kind"], dataset["name"]) == ("pool", "my photos.v2")
 
 
 def test_a_data_set_is_derived_and_shown(served: Served) -> None:
     source = add_ready_dataset(served.world.services, ["zero", "one"], ["a {}"], ["train"])
     url = ("--url", served.url)
-    made = paintbox(*url, "derive", source, "--name", "renamed", "--classname", "zero=digit zero", "--json")
-    derived = json.loads(made.stdout)
+    made = run(*url, "derive", source, "--name", "renamed", "--classname", "zero=digit zero", "--json")
+    derived = made.json
     assert (derived["classnames"], derived["templates"]) == (["digit zero", "one"], ["a {}"])
     assert served.client.derive_dataset(source, "renamed", {"zero": "digit zero"})["id"] == derived["id"]
-    assert "renamed" in paintbox(*url, "dataset", derived["id"]).stdout
-    assert paintbox(*url, "derive", source, "--name", "x", "--classname", "nine=9").returncode == 1
+    assert "renamed" in run(*url, "dataset", derived["id"]).out
+    assert run(*url, "derive", source, "--name", "x", "--classname", "nine=9").status == 1
 
 
 def test_a_failed_job_ends_the_wait_with_status_1_and_its_cause(served: Served, tmp_path: Path) -> None:
     archive = write_zip(tmp_path / "failing.zip", digit_members(range(3), train=3))
     job_id = served.client.upload_dataset(archive, "failing")["job"]["id"]
     served.fail(served.lease(job_id), "bad_image", "zero/000.png is broken.")
-    waited = paintbox("--url", served.url, "job", job_id, "--wait")
-    assert waited.returncode == 1
-    assert "zero/000.png is broken." in waited.stderr
+    waited = run("--url", served.url, "job", job_id, "--wait")
+    assert waited.status == 1
+    assert "zero/000.png is broken." in waited.err
 
 
 def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
@@ -153,42 +154,42 @@ def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
 
     worker = threading.Thread(target=finish)
     worker.start()
-    done = paintbox("--url", served.url, "patch", "--task", task, "--name", "[red]digits", "--iterations", 5)
+    done = run("--url", served.url, "patch", "--task", task, "--name", "[red]digits", "--iterations", 5)
     worker.join()
-    assert done.returncode == 0, done.stderr
-    row = next(line for line in done.stdout.splitlines() if line.startswith("digits"))
+    assert done.status == 0, done.err
+    row = next(line for line in done.out.splitlines() if line.startswith("digits"))
     assert row.split() == ["digits", "patching", "10.0%", "90.0%", "80.0%", "-", "-", "40"]
-    assert "alpha 0.55: best mean" in done.stdout
-    assert "Patching" in done.stderr
+    assert "alpha 0.55: best mean" in done.out
+    assert "Patching" in done.err
     (patch,) = served.client.patches()
-    assert patch["id"] in done.stdout
+    assert patch["id"] in done.out
     assert patch["name"] == "[red]digits"
     assert served.client.patch(patch["id"])["request"]["finetune"]["iterations"] == 5
 
 
 def test_versions_are_listed_and_activated(served: Served) -> None:
     version_id = served.add_version()
-    assert paintbox("--url", served.url, "activate", version_id, "--reason", "a test").returncode == 0
-    listed = paintbox("--url", served.url, "versions").stdout.splitlines()
+    assert run("--url", served.url, "activate", version_id, "--reason", "a test").status == 0
+    listed = run("--url", served.url, "versions").out.splitlines()
     assert [line.split()[0] for line in listed if line.rstrip().endswith("active")] == [str(version_id)]
 
 
 def test_an_alias_is_moved_and_rolled_back(served: Served) -> None:
     first, second = served.add_version(), served.add_version()
     url = ("--url", served.url)
-    assert "is canary" in paintbox(*url, "activate", first, "--alias", "canary").stdout
-    assert paintbox(*url, "activate", second, "--alias", "canary", "--reason", "try").returncode == 0
-    back = json.loads(paintbox(*url, "rollback", "--alias", "canary", "--json").stdout)
+    assert "is canary" in run(*url, "activate", first, "--alias", "canary").out
+    assert run(*url, "activate", second, "--alias", "canary", "--reason", "try").status == 0
+    back = run(*url, "rollback", "--alias", "canary", "--json").json
     assert (back["name"], back["version"]) == ("canary", first)
     assert [move["to_version"] for move in served.client.alias_history("canary")] == [first, second, first]
     assert "canary" in [alias["name"] for alias in served.client.aliases()]
-    assert paintbox(*url, "rollback", "--alias", "nothing").returncode == 1
+    assert run(*url, "rollback", "--alias", "nothing").status == 1
 
 
 def test_images_are_classified(served: Served, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(digit_pngs(0)[0])
     labels = ("--label", "digit zero", "--label", "a [bold]cat")
-    shown = paintbox("--url", served.url, "classify", tmp_path / "a.png", *labels)
-    assert "a [bold]cat" in shown.stdout
-    answer = json.loads(paintbox("--url", served.url, "classify", tmp_path / "a.png", *labels, "--json").stdout)
+    shown = run("--url", served.url, "classify", tmp_path / "a.png", *labels)
+    assert "a [bold]cat" in shown.out
+    answer = run("--url", served.url, "classify", tmp_path / "a.png", *labels, "--json").json
     assert len(answer["results"][0]["predictions"]) == 2

@@ -1,14 +1,12 @@
 """Reselecting and composing, from Python and from the command line, against the real service."""
 
-import json
-
 import pytest
 
 from paintbox_client import ApiError
 from tests.app.patched import add_patch
 from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
-from tests.paintbox_client.test_cli import paintbox
+from tests.paintbox_client.inside import run
 
 SPLITS = ("train", "validation", "test")
 
@@ -45,37 +43,37 @@ def test_versions_are_composed_and_taken_apart(served: Served) -> None:
 
 def test_the_command_line_reselects_and_shows_what_validation_says(served: Served) -> None:
     patched = add_patch(served.world)
-    shown = paintbox("--url", served.url, "reselect", patched.id, "--rule", "floor", "--max-drop", "0")
-    assert shown.returncode == 0, shown.stderr
-    assert "alpha 0.25, flat" in shown.stdout
-    row = next(line for line in shown.stdout.splitlines() if line.startswith(patched.task))
+    shown = run("--url", served.url, "reselect", patched.id, "--rule", "floor", "--max-drop", "0")
+    assert shown.status == 0, shown.err
+    assert "alpha 0.25, flat" in shown.out
+    row = next(line for line in shown.out.splitlines() if line.startswith(patched.task))
     assert row.split() == [patched.task, "50.0%", "50", "100"]
-    again = paintbox("--url", served.url, "reselect", patched.id, "--alpha", "0.25")
-    assert "it was there already" in again.stdout
-    answer = json.loads(paintbox("--url", served.url, "reselect", patched.id, "--alpha", "0.25", "--json").stdout)
+    again = run("--url", served.url, "reselect", patched.id, "--alpha", "0.25")
+    assert "it was there already" in again.out
+    answer = run("--url", served.url, "reselect", patched.id, "--alpha", "0.25", "--json").json
     assert answer["validation"]["alpha"] == 0.25
 
 
 def test_a_floor_that_cannot_be_met_says_by_how_much_it_is_missed(served: Served) -> None:
     patched = add_patch(served.world, curves={"flat": [(0.0, 10, 90), (1.0, 95, 60)]})
-    refused = paintbox("--url", served.url, "reselect", patched.id, "--rule", "floor", "--max-drop", "1")
-    assert refused.returncode == 1
-    assert "30.00 points" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    refused = run("--url", served.url, "reselect", patched.id, "--rule", "floor", "--max-drop", "1")
+    assert refused.status == 1
+    assert "30.00 points" in refused.err
+    assert "Traceback" not in refused.err
 
 
 def test_the_command_line_composes_and_removes(served: Served) -> None:
     first, second = add_patch(served.world, seeds=(1,)), add_patch(served.world, seeds=(2,))
     parts = ("--patch", f"{first.id}=2", "--version", f"{second.version}=-0.5", "--vector", f"{second.vectors[0]}=0.1")
-    made = json.loads(paintbox("--url", served.url, "compose", "both", *parts, "--json").stdout)
+    made = run("--url", served.url, "compose", "both", *parts, "--json").json
     assert coefficients(made) == [1.0, pytest.approx(-0.15)]
-    removed = paintbox("--url", served.url, "compose", "less", "--version", made["id"], "--remove", first.id)
-    assert removed.returncode == 0, removed.stderr
-    assert "-0.15" in removed.stdout
-    assert "paintbox activate" in removed.stderr
-    unclear = paintbox("--url", served.url, "compose", "less", "--patch", first.id, "--remove", second.id)
-    assert unclear.returncode == 2
-    assert "Name one --version" in unclear.stderr
+    removed = run("--url", served.url, "compose", "less", "--version", made["id"], "--remove", first.id)
+    assert removed.status == 0, removed.err
+    assert "-0.15" in removed.out
+    assert "paintbox activate" in removed.err
+    unclear = run("--url", served.url, "compose", "less", "--patch", first.id, "--remove", second.id)
+    assert unclear.status == 2
+    assert "Name one --version" in unclear.err
 
 
 def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
@@ -85,11 +83,11 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
     search = ("--strategy", "interpolated", "--path", "best", "--set", "alpha.tolerance_points=0.25")
     pool = ("--anchors", ids[3], "--anchor-supported", "--anchor-weight", "5")
     training = ("--iterations", "7", "--set", "finetune.label_smoothing=0.1", "--set", "finetune.precision=auto")
-    asked = paintbox(
+    asked = run(
         "--url", served.url, "patch", *tasks, *how, *search, *pool, *training, "--no-wait", "--json", "--name", "all"
     )
-    assert asked.returncode == 0, asked.stderr
-    request = json.loads(asked.stdout)["patch"]["request"]
+    assert asked.status == 0, asked.err
+    request = asked.json["patch"]["request"]
     assert (request["method"], request["merge"], request["tasks"]) == ("parallel", "ties", ids[:2])
     assert (request["supported"], request["transfer"]) == (ids[2:3], ids[4:])
     alpha, finetune = request["alpha"], request["finetune"]
@@ -101,6 +99,6 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
 
 def test_a_wrong_combination_of_options_is_refused_with_the_reason(served: Served) -> None:
     ids = [add_ready_dataset(served.world.services, ["zero", "one"], splits=SPLITS) for _ in range(2)]
-    refused = paintbox("--url", served.url, "patch", "--task", ids[0], "--task", ids[1])
-    assert refused.returncode == 2
-    assert "single patches exactly one task" in refused.stderr
+    refused = run("--url", served.url, "patch", "--task", ids[0], "--task", ids[1])
+    assert refused.status == 2
+    assert "single patches exactly one task" in refused.err

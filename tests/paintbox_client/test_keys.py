@@ -1,6 +1,5 @@
 """`paintbox keys` and its Python twin against a real service that has a bootstrap key."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +8,7 @@ from contract import access
 from paintbox_client import ApiError, Client
 from paintbox_client.key_commands import Scope
 from tests.app.world import open_world, serve
-from tests.paintbox_client.test_cli import paintbox
+from tests.paintbox_client.inside import run
 
 BOOTSTRAP = "0123456789abcdef0123456789abcdef"
 
@@ -44,29 +43,29 @@ def test_a_key_is_made_used_listed_and_revoked(locked: str) -> None:
 
 def test_the_command_line_prints_the_token_alone_so_that_a_program_can_take_it(locked: str) -> None:
     url = ("--url", locked, "--api-key", BOOTSTRAP)
-    made = paintbox(*url, "keys", "create", "--name", "nightly", "--scope", "read", "--scope", "write")
-    assert made.returncode == 0, made.stderr
-    token = made.stdout.strip()
-    assert paintbox("--url", locked, "jobs", PAINTBOX_API_KEY=token).returncode == 0
-    key_id = made.stderr.split()[0]
-    row = next(line for line in paintbox(*url, "keys", "list").stdout.splitlines() if line.startswith(key_id))
+    made = run(*url, "keys", "create", "--name", "nightly", "--scope", "read", "--scope", "write")
+    assert made.status == 0, made.err
+    token = made.out.strip()
+    assert run("--url", locked, "jobs", PAINTBOX_API_KEY=token).status == 0
+    key_id = made.err.split()[0]
+    row = next(line for line in run(*url, "keys", "list").out.splitlines() if line.startswith(key_id))
     assert "read, write" in row
     assert row.rstrip().endswith("active")
-    assert token not in paintbox(*url, "keys", "list", "--json").stdout
-    assert "revoked" in paintbox(*url, "keys", "revoke", key_id).stdout
-    refused = paintbox("--url", locked, "--api-key", token, "jobs")
-    assert refused.returncode == 1
-    assert f"{key_id} was revoked" in refused.stderr
+    assert token not in run(*url, "keys", "list", "--json").out
+    assert "revoked" in run(*url, "keys", "revoke", key_id).out
+    refused = run("--url", locked, "--api-key", token, "jobs")
+    assert refused.status == 1
+    assert f"{key_id} was revoked" in refused.err
 
 
 def test_a_key_that_ends_says_when(locked: str) -> None:
     url = ("--url", locked, "--api-key", BOOTSTRAP)
     options = ("--name", "short", "--scope", "admin", "--expires", "3", "--json")
-    made = json.loads(paintbox(*url, "keys", "create", *options).stdout)
-    row = next(line for line in paintbox(*url, "keys", "list").stdout.splitlines() if line.startswith(made["id"]))
+    made = run(*url, "keys", "create", *options).json
+    row = next(line for line in run(*url, "keys", "list").out.splitlines() if line.startswith(made["id"]))
     assert f"active until {made['expires_at']}" in row
 
 
 @pytest.mark.parametrize("options", [(), ("--name", "x"), ("--name", "x", "--scope", "everything")])
 def test_wrong_usage_ends_with_status_2(locked: str, options: tuple[str, ...]) -> None:
-    assert paintbox("--url", locked, "keys", "create", *options).returncode == 2
+    assert run("--url", locked, "keys", "create", *options).status == 2

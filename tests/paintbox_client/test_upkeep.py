@@ -1,7 +1,6 @@
 """Looking after versions from Python and from the command line."""
 
 import io
-import json
 import tarfile
 from pathlib import Path
 
@@ -12,21 +11,21 @@ from paintbox_client.errors import ApiError, InputError
 from paintbox_client.version_calls import _unpack
 from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
-from tests.paintbox_client.test_cli import paintbox
+from tests.paintbox_client.inside import run
 
 
 def test_a_version_is_tagged_found_deleted_and_restored(served: Served) -> None:
     version = served.add_version()
     url = ("--url", served.url)
-    assert paintbox(*url, "tag", version, "reviewed", "eu", "--name", "better").returncode == 0
-    (found,) = json.loads(paintbox(*url, "versions", "--tag", "reviewed", "--tag", "eu", "--json").stdout)
+    assert run(*url, "tag", version, "reviewed", "eu", "--name", "better").status == 0
+    (found,) = run(*url, "versions", "--tag", "reviewed", "--tag", "eu", "--json").json
     assert (found["id"], found["name"], found["tags"]) == (version, "better", ["eu", "reviewed"])
-    assert f"restore {version}" in paintbox(*url, "delete", version).stderr
+    assert f"restore {version}" in run(*url, "delete", version).err
     assert served.client.versions(tag=["eu"]) == []
     assert [each["id"] for each in served.client.versions(trashed=True)] == [version]
-    assert str(version) in paintbox(*url, "versions", "--trash").stdout
-    assert "Would purge 0 versions" in paintbox(*url, "gc", "--dry-run").stdout
-    assert paintbox(*url, "restore", version).returncode == 0
+    assert str(version) in run(*url, "versions", "--trash").out
+    assert "Would purge 0 versions" in run(*url, "gc", "--dry-run").out
+    assert run(*url, "restore", version).status == 0
     assert served.client.collect_garbage()["versions"] == []
     assert served.client.relabel(version, tags=[])["name"] == "better"
 
@@ -34,33 +33,33 @@ def test_a_version_is_tagged_found_deleted_and_restored(served: Served) -> None:
 def test_a_sound_version_is_told_from_a_damaged_one_by_the_exit_status(served: Served) -> None:
     version = served.add_version()
     assert served.client.verify(version)["matches"] is True
-    assert paintbox("--url", served.url, "verify", version).returncode == 0
+    assert run("--url", served.url, "verify", version).status == 0
     sha256 = served.client.version(version)["terms"][0]["task_vector_sha256"]
     path = served.world.services.blobs.fetch(sha256)
     sound = path.read_bytes()
     path.unlink()
     try:
-        damaged = paintbox("--url", served.url, "verify", version)
+        damaged = run("--url", served.url, "verify", version)
     finally:
         path.write_bytes(sound)
-    assert damaged.returncode == 1
-    assert "DIFFERS" in damaged.stdout
+    assert damaged.status == 1
+    assert "DIFFERS" in damaged.out
 
 
 def test_an_export_is_a_folder_that_loads(served: Served, tmp_path: Path) -> None:
     version = served.add_version()
     folder = tmp_path / "exported"
-    done = paintbox("--url", served.url, "export", version, folder)
-    assert done.returncode == 0, done.stderr
-    assert sorted(line.rpartition("/")[2] for line in done.stdout.splitlines()) == [
+    done = run("--url", served.url, "export", version, folder)
+    assert done.status == 0, done.err
+    assert sorted(line.rpartition("/")[2] for line in done.out.splitlines()) == [
         "README.md",
         "open_clip_config.json",
         "open_clip_model.safetensors",
     ]
     assert load_base(f"local-dir:{folder}").embed_dim == served.world.base.embed_dim
-    again = paintbox("--url", served.url, "export", version, folder)
-    assert again.returncode == 2
-    assert "not empty" in again.stderr
+    again = run("--url", served.url, "export", version, folder)
+    assert again.status == 2
+    assert "not empty" in again.err
     with pytest.raises(ApiError, match="no version 9999"):
         served.client.export(9999, tmp_path / "nothing")
 
@@ -99,11 +98,11 @@ def test_an_alias_is_removed_and_force_needs_a_reason(served: Served) -> None:
     version = served.add_version()
     url = ("--url", served.url)
     served.client.activate(version, alias="passing")
-    assert paintbox(*url, "unalias", "passing", "--reason", "done").returncode == 0
+    assert run(*url, "unalias", "passing", "--reason", "done").status == 0
     assert "passing" not in [alias["name"] for alias in served.client.aliases()]
     assert served.client.alias_history("passing")[0]["to_version"] is None
-    assert paintbox(*url, "activate", version, "--force").returncode == 2
-    assert paintbox(*url, "activate", version, "--force", "--reason", "a test").returncode == 0
+    assert run(*url, "activate", version, "--force").status == 2
+    assert run(*url, "activate", version, "--force", "--reason", "a test").status == 0
     assert served.client.alias_history()[0]["forced"] is True
 
 
@@ -111,18 +110,18 @@ def test_data_sets_and_patches_are_listed_and_deleted(served: Served) -> None:
     url = ("--url", served.url)
     task = add_ready_dataset(served.world.services, ["a"], splits=("train", "validation", "test"))
     patch = served.client.create_patch(name="p", tasks=[task])["patch"]
-    refused = paintbox(*url, "datasets", "delete", task)
-    assert (refused.returncode, patch["job_id"] in refused.stderr) == (1, True)
+    refused = run(*url, "datasets", "delete", task)
+    assert (refused.status, patch["job_id"] in refused.err) == (1, True)
     served.client.cancel_job(patch["job_id"])
-    assert patch["id"] in paintbox(*url, "datasets", "delete", task).stderr
-    assert patch["id"] in paintbox(*url, "patches").stdout
-    assert patch["id"] in [each["id"] for each in json.loads(paintbox(*url, "patches", "--json").stdout)]
-    assert "is deleted" in paintbox(*url, "patches", "delete", patch["id"]).stdout
-    assert task in paintbox(*url, "datasets").stdout
-    assert "is deleted" in paintbox(*url, "datasets", "delete", task).stdout
-    assert task not in [each["id"] for each in json.loads(paintbox(*url, "datasets", "--json").stdout)]
+    assert patch["id"] in run(*url, "datasets", "delete", task).err
+    assert patch["id"] in run(*url, "patches").out
+    assert patch["id"] in [each["id"] for each in run(*url, "patches", "--json").json]
+    assert "is deleted" in run(*url, "patches", "delete", patch["id"]).out
+    assert task in run(*url, "datasets").out
+    assert "is deleted" in run(*url, "datasets", "delete", task).out
+    assert task not in [each["id"] for each in run(*url, "datasets", "--json").json]
     other = add_ready_dataset(served.world.services, ["a"])
-    assert paintbox(*url, "datasets", "delete", "--force", other).returncode == 0
+    assert run(*url, "datasets", "delete", "--force", other).status == 0
     with pytest.raises(ApiError, match="no dataset"):
         served.client.dataset(other)
 
@@ -130,19 +129,19 @@ def test_data_sets_and_patches_are_listed_and_deleted(served: Served) -> None:
 def test_verify_all_lists_what_is_damaged_and_tells_it_by_its_exit_status(served: Served) -> None:
     version = served.add_version()
     url = ("--url", served.url)
-    sound = paintbox(*url, "verify", "--all")
-    assert sound.returncode == 0, sound.stdout
-    assert "0 damaged" in sound.stdout
+    sound = run(*url, "verify", "--all")
+    assert sound.status == 0, sound.out
+    assert "0 damaged" in sound.out
     sha256 = served.client.version(version)["terms"][0]["task_vector_sha256"]
     path = served.world.services.blobs.fetch(sha256)
     content = path.read_bytes()
     path.unlink()
     try:
-        damaged = paintbox(*url, "verify", "--all")
+        damaged = run(*url, "verify", "--all")
     finally:
         path.write_bytes(content)
-    assert damaged.returncode == 1
-    assert f"DAMAGED  blob {sha256}" in damaged.stdout
-    assert f"DAMAGED  version {version}" in damaged.stdout
+    assert damaged.status == 1
+    assert f"DAMAGED  blob {sha256}" in damaged.out
+    assert f"DAMAGED  version {version}" in damaged.out
     for wrong in ((), ("--all", version)):
-        assert paintbox(*url, "verify", *wrong).returncode == 2
+        assert run(*url, "verify", *wrong).status == 2
