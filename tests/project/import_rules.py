@@ -1,4 +1,4 @@
-"""Which package may import what, that no modules import each other in a circle, and the walk that finds out.
+"""Which package and room may import what, that no modules import each other in a circle, and the walk that checks.
 
 Run as a program with a folder that holds the packages: it prints the violations as JSON. A process of its own finds the
 packages in that folder, whatever the caller has imported already.
@@ -7,7 +7,7 @@ packages in that folder, whatever the caller has imported already.
 import graphlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,27 @@ RULES = {
 }
 
 
+ROOMS: dict[str, tuple[str, ...]] = {
+    "paint_core": (
+        "errors",
+        "starter",
+        "runtime",
+        "images",
+        "weights",
+        "merging",
+        "config",
+        "models",
+        "data",
+        "evaluation",
+        "training",
+        "alpha",
+        "patching",
+    ),
+}
+"""The rooms of a package, lowest first: what lies directly in it, packages and modules. A room imports itself and those
+below it. The package's own `__init__` is above all of them."""
+
+
 def find_violations(root: Path) -> Iterator[str]:
     """Yield a sentence for each import, anywhere in a file of the packages below `root`, that its rule forbids.
 
@@ -65,6 +86,8 @@ def find_violations(root: Path) -> Iterator[str]:
     packages = [package for package in RULES if (root / package / "__init__.py").exists()]
     graph = grimp.build_graph(*packages, include_external_packages=True, cache_dir=None)
     yield from _find_circle(graph)
+    for package in ROOMS.keys() & graph.modules:
+        yield from _find_wrong_rooms(graph, package, ROOMS[package])
     for importer in sorted(graph.modules):
         package = importer.partition(".")[0]
         if package not in RULES:
@@ -73,6 +96,23 @@ def find_violations(root: Path) -> Iterator[str]:
             if not _is_covered(imported, frozenset({package})) and not RULES[package].permits(imported):
                 for detail in graph.get_import_details(importer=importer, imported=imported):
                     yield f"{importer}:{detail['line_number']} imports {imported}"
+
+
+def _find_wrong_rooms(graph: grimp.ImportGraph, package: str, rooms: Sequence[str]) -> Iterator[str]:
+    level = {f"{package}.{room}": height for height, room in enumerate(rooms)} | {package: len(rooms)}
+    unlisted = sorted(graph.find_children(package) - level.keys())
+    yield from (f"{room} is not in the list of rooms" for room in unlisted)
+    if unlisted:
+        return
+    for importer in sorted(graph.find_descendants(package)):
+        for imported in sorted(graph.find_modules_directly_imported_by(importer)):
+            if _is_covered(imported, frozenset({package})) and level[_room_of(imported)] > level[_room_of(importer)]:
+                for detail in graph.get_import_details(importer=importer, imported=imported):
+                    yield f"{importer}:{detail['line_number']} imports {imported}, which is in a higher room"
+
+
+def _room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
 
 
 def _find_circle(graph: grimp.ImportGraph) -> Iterator[str]:

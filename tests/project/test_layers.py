@@ -24,6 +24,15 @@ def _copy_packages(target: Path) -> None:
         (target / package / "__init__.py").touch()
 
 
+def _write(root: Path, name: str, text: str) -> None:
+    """Write a module and an `__init__` into each package above it."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    for folder in path.relative_to(root).parents[:-1]:
+        (root / folder / "__init__.py").touch()
+
+
 def test_every_package_has_a_rule_and_is_there() -> None:
     assert set(import_rules.RULES) == set(PACKAGES)
     assert [package for package in PACKAGES if not (ROOT / package / "__init__.py").exists()] == []
@@ -34,18 +43,55 @@ def test_no_package_imports_what_its_layer_forbids_and_none_in_a_circle() -> Non
 
 
 def test_a_planted_circle_is_found_also_if_it_is_for_type_checking_only(tmp_path: Path) -> None:
-    package = tmp_path / "paint_core"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "left.py").write_text("from paint_core.right import Right\n")
-    (package / "right.py").write_text(
-        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from paint_core.left import Left\n"
+    _write(tmp_path, "paint_core/models/left.py", "from paint_core.models.right import Right\n")
+    _write(
+        tmp_path,
+        "paint_core/models/right.py",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from paint_core.models.left import Left\n",
     )
     (circle,) = _find_violations(tmp_path)
     assert sorted(set(circle.removeprefix("a circle: ").split(" is imported by "))) == [
-        "paint_core.left",
-        "paint_core.right",
+        "paint_core.models.left",
+        "paint_core.models.right",
     ]
+
+
+def test_a_planted_import_of_a_higher_room_is_found(tmp_path: Path) -> None:
+    _write(tmp_path, "paint_core/models/base.py", "def train():\n    from paint_core.training.tower import Tower\n")
+    _write(tmp_path, "paint_core/training/tower.py", "from paint_core import errors\n")
+    _write(tmp_path, "paint_core/errors.py", "")
+    assert _find_violations(tmp_path) == [
+        "paint_core.models.base:2 imports paint_core.training.tower, which is in a higher room"
+    ]
+
+
+def test_a_planted_circle_of_rooms_is_found_where_no_modules_form_one(tmp_path: Path) -> None:
+    _write(tmp_path, "paint_core/images/first.py", "from paint_core.models import second\n")
+    _write(tmp_path, "paint_core/models/third.py", "from paint_core.images import first\n")
+    _write(tmp_path, "paint_core/models/second.py", "")
+    assert _find_violations(tmp_path) == [
+        "paint_core.images.first:1 imports paint_core.models.second, which is in a higher room"
+    ]
+
+
+def test_a_room_below_the_package_that_imports_the_package_itself_is_found(tmp_path: Path) -> None:
+    _write(tmp_path, "paint_core/models/base.py", "import paint_core\n")
+    assert _find_violations(tmp_path) == ["paint_core.models.base:1 imports paint_core, which is in a higher room"]
+
+
+def test_a_file_that_lies_loose_in_a_package_of_rooms_is_found(tmp_path: Path) -> None:
+    _write(tmp_path, "paint_core/loose.py", "")
+    assert _find_violations(tmp_path) == ["paint_core.loose is not in the list of rooms"]
+
+
+def test_every_listed_room_is_there() -> None:
+    missing = [
+        f"{package}/{room}"
+        for package, rooms in import_rules.ROOMS.items()
+        for room in rooms
+        if not (ROOT / package / room / "__init__.py").exists() and not (ROOT / package / f"{room}.py").exists()
+    ]
+    assert missing == []
 
 
 def test_planted_imports_are_all_found(tmp_path: Path) -> None:
@@ -56,9 +102,9 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "registry/planted.py": "import torch\n",
         "app/planted.py": "import worker\n",
         "worker/planted.py": "from app import planted\n",
-        "paint_core/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
+        "paint_core/models/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
         "paintbox_client/planted.py": "import click\nimport httpx2\nimport json\n",
-        "paintbox_demo/planted.py": "import paintbox_client\nimport paint_core.planted\n",
+        "paintbox_demo/planted.py": "import paintbox_client\nimport paint_core.models.planted\n",
     }
     for name, text in planted.items():
         (tmp_path / name).write_text(text)
@@ -67,9 +113,9 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "app.planted:1 imports worker",
         "contract.planted:1 imports sqlalchemy",
         "contract.planted:2 imports registry.tables",
-        "paint_core.planted:2 imports sqlalchemy",
+        "paint_core.models.planted:2 imports sqlalchemy",
         "paintbox_client.planted:1 imports click",
-        "paintbox_demo.planted:2 imports paint_core.planted",
+        "paintbox_demo.planted:2 imports paint_core.models.planted",
         "registry.planted:1 imports torch",
         "worker.planted:1 imports app.planted",
     ]
