@@ -46,7 +46,7 @@ def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
         SystemExit: The tests cannot be collected. A test that fails as the code is, is left out and named.
     """
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() and not fresh else {}
-    digests = {str(path): _digest(path) for path in sorted(TESTS.glob("test_*.py"))}
+    digests = {str(path): _digest(path) for path in sorted(TESTS.rglob("test_*.py"))}
     kept = {path: known[path] for path, digest in digests.items() if known.get(path, {}).get("digest") == digest}
     stale = [path for path in digests if path not in kept]
     if stale:
@@ -97,7 +97,7 @@ def _within(tests: Iterable[str], reach: Mapping[str, Reach]) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    helpers = sorted(other for other in TESTS.glob("*.py") if not other.name.startswith("test_"))
+    helpers = sorted(other for other in TESTS.rglob("*.py") if not other.name.startswith("test_"))
     return hashlib.blake2b(b"".join(each.read_bytes() for each in (path, *helpers)), digest_size=16).hexdigest()
 
 

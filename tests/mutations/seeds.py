@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from tests.paint_core.profiles import profile
+from tests.paint_core.images.color_profiles import profile
 from tests.paint_core.tiny import MODEL_CFG, PREPROCESS_CFG, SIGLIP_CFG, noise, state_dict
 from tests.registry.uploads import (
     CSV,

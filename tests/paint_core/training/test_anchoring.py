@@ -16,7 +16,7 @@ from paint_core.training.finetuning import StepReport, finetune
 from paint_core.training.objective import is_stochastic
 from paint_core.training.train_state import TrainState
 from tests.paint_core import tiny
-from tests.paint_core.test_finetune import with_dropout
+from tests.paint_core.training.test_finetuning import with_dropout
 
 CONFIG = FinetuneConfig(
     iterations=6, batch_size=10, learning_rate=1e-3, warmup_steps=2, anchor_weight=20.0, anchor_batch_size=8

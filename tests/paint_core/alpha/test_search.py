@@ -31,7 +31,7 @@ from paint_core.models import BaseModel
 from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, task_vector
 from tests.paint_core import tiny
-from tests.paint_core.test_alpha_curve import random_tau
+from tests.paint_core.alpha.test_curve import random_tau
 
 GRID, INTERPOLATED = AlphaOptions(), AlphaOptions(strategy="interpolated")
 

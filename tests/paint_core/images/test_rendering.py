@@ -19,9 +19,9 @@ from paint_core.images.headers import read_header
 from paint_core.images.preprocess import Preprocess
 from paint_core.images.rendering import as_shown, is_used_profile, read_orientation
 from paint_core.starter import anchors_archive, supported_archives
-from tests.paint_core import hostile_pictures as hostile
 from tests.paint_core import tiny
-from tests.paint_core.profiles import profile
+from tests.paint_core.images import hostile_pictures as hostile
+from tests.paint_core.images.color_profiles import profile
 
 SIDE = 32
 OURS = Preprocess({"size": SIDE})

@@ -15,8 +15,8 @@ from paint_core.models import BaseModel, load_base, write_model
 from paint_core.models.model_config import plain_text_config
 from paint_core.weights import fingerprint
 from tests.paint_core import tiny
-from tests.paint_core.test_hostile_bases import WITH_TOKENIZER, folder_with, write_tokenizer
-from tests.paint_core.test_models import hub_cache
+from tests.paint_core.models.test_base import hub_cache
+from tests.paint_core.models.test_hostile_bases import WITH_TOKENIZER, folder_with, write_tokenizer
 
 
 def _moved(base: BaseModel) -> torch.nn.Module:

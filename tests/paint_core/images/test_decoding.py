@@ -16,8 +16,8 @@ from paint_core.errors import ImageDecodeError
 from paint_core.images.decoding import ALLOWED_FORMATS, check_picture, open_picture
 from paint_core.images.headers import read_header, strip_metadata
 from paint_core.images.preprocess import Preprocess
-from tests.paint_core import hostile_pictures as hostile
 from tests.paint_core import tiny
+from tests.paint_core.images import hostile_pictures as hostile
 
 PLAIN = Preprocess({"size": 32})
 PARTS, STRIPS, JPEG = "too many small parts", "too many strips", "an unusual JPEG"

@@ -9,9 +9,8 @@ import pytest
 
 from paint_core.errors import ConfigError
 from paint_core.training.distributed import World
-from tests.paint_core import distributed_run
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paint_core.training import distributed_run
+from tests.project.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +19,7 @@ def ranks(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict
     output = tmp_path_factory.mktemp("ranks")
     loopback = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
     start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", *loopback]
-    program = ["-m", "tests.paint_core.distributed_run", str(tiny_dir), str(output), *distributed_run.CASES]
+    program = ["-m", "tests.paint_core.training.distributed_run", str(tiny_dir), str(output), *distributed_run.CASES]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, *start, *program]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=150)

@@ -15,7 +15,7 @@ from paint_core.models import BaseModel, build_head, load_base, prompts
 from paint_core.training.finetuning import StepReport, finetune
 from paint_core.training.train_state import TrainState
 from tests.paint_core import tiny
-from tests.paint_core.recipe import finetune_by_hand
+from tests.paint_core.training.recipe import finetune_by_hand
 
 PLAIN = FinetuneConfig(
     iterations=5, batch_size=8, learning_rate=1e-2, warmup_steps=2, max_grad_norm=1e6, weight_decay=0.0

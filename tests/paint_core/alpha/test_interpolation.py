@@ -11,7 +11,7 @@ from paint_core.alpha.interpolation import BEND
 from paint_core.errors import ConfigError, WeightsMismatchError
 from paint_core.models import BaseModel
 from tests.paint_core import tiny
-from tests.paint_core.test_alpha_curve import random_tau
+from tests.paint_core.alpha.test_curve import random_tau
 
 nodes_strategy = st.lists(st.integers(0, 40), min_size=2, max_size=7, unique=True).map(
     lambda numbers: tuple(number / 40 for number in sorted(numbers))

@@ -218,7 +218,7 @@ def test_a_table_of_sines_as_positions_is_not_trained(tmp_path: Path) -> None:
 
 
 def test_a_fastvit_is_fine_tuned_without_ending_the_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.paint_core.fastvit_run", str(tmp_path / "fastvit")]
+    command = [sys.executable, "-m", "tests.paint_core.models.fastvit_run", str(tmp_path / "fastvit")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -22,7 +22,7 @@ from paint_core.weights import (
     relative_norm,
     save_task_vector,
 )
-from tests.paint_core.test_weights import LIKE, Counted, Weights, bits
+from tests.paint_core.weights.test_weights import LIKE, Counted, Weights, bits
 
 
 @pytest.mark.parametrize("way", ["mix", "mix_into", "combine"])

@@ -17,7 +17,7 @@ from paint_core.errors import HeadError, ModelRefError, PaintCoreError
 from paint_core.models import BaseModel, Hub, load_base
 from paint_core.models.model_config import check_config
 from tests.paint_core import tiny
-from tests.paint_core.test_models import hub_cache
+from tests.paint_core.models.test_base import hub_cache
 
 WITH_TOKENIZER = {"hf_tokenizer_name": "anything/at-all"}
 
