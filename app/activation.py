@@ -125,7 +125,7 @@ class Activator:
             self._swap(self._versions.obtain(version_id))
         except VersionNotLoadedError as error:
             self._failed = (version_id, time.monotonic() + RETRY_SECONDS)
-            self._engine.report_trouble(error.detail)
+            self._engine.set_last_error(error.detail)
             return
         self._failed = None
         _log.info("version loaded", version=version_id)

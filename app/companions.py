@@ -54,13 +54,13 @@ class Companions:
         return known[2] if known else None
 
     def _follow(self, alias: str, version_id: int | None) -> None:
-        held, known = self._engine.beside(alias), self._troubles.get(alias)
+        held, known = self._engine.secondary(alias), self._troubles.get(alias)
         if (held.version_id if held else None) == version_id:
             self._troubles.pop(alias, None)
             return
         if known and known[0] == version_id and time.monotonic() < known[1]:
             return
-        self._engine.hold_beside(alias, None)
+        self._engine.set_secondary(alias, None)
         self._troubles.pop(alias, None)
         if version_id is None:
             return
@@ -69,5 +69,5 @@ class Companions:
         except (VersionNotLoadedError, RegistryError) as error:
             self._troubles[alias] = (version_id, time.monotonic() + RETRY_SECONDS, error.detail)
             return
-        self._engine.hold_beside(alias, model)
+        self._engine.set_secondary(alias, model)
         _log.info("version loaded", version=version_id, alias=alias)

@@ -58,7 +58,8 @@ from app.queue import CeleryDoorbell, Doorbell
 from app.reaper import reap
 from app.replica import LOOK_SECONDS, Replica
 from app.services import Services
-from app.serving.engine import Engine, choose_pace
+from app.serving.engine import Engine
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
@@ -196,7 +197,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(bell.close)
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
-        loader = VersionLoader(database, blobs, bases, lambda: engine.is_pressed)
+        loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending)
         versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
         stack.callback(versions.close)
         activator = Activator(database, versions, engine)
@@ -261,7 +262,9 @@ def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) 
         max_queue_megapixels=settings.max_queue_megapixels,
         max_image_pixels=settings.max_served_pixels,
         on_batch=metrics.observe_batch,
-        pace=choose_pace(device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms),
+        policy=BatchPolicy.for_device(
+            device, settings.decode_threads, settings.max_batch_images, settings.batch_wait_ms
+        ),
         head_cache_bytes=settings.head_cache_bytes,
         on_fatal=end_process,
     )

@@ -53,7 +53,7 @@ class Replica:
     @property
     def serving(self) -> Serving:
         """What this process serves now."""
-        held = (self._engine.served, *map(self._engine.beside, (CANARY_ALIAS, SHADOW_ALIAS)))
+        held = (self._engine.served, *map(self._engine.secondary, (CANARY_ALIAS, SHADOW_ALIAS)))
         return Serving(*(model.version_id if model else None for model in held))
 
     def announce(self) -> None:

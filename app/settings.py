@@ -58,8 +58,8 @@ class AppSettings(StorageSettings):
             keeps none of them.
         decode_threads: Threads that decode images, and on a CPU forward them, too; all cores if left out.
         max_batch_images: Most images of a forward pass; None: 32 on a CPU, 64 on a GPU.
-        batch_wait_ms: Milliseconds that decoded images may wait for others that are still being decoded; None: 50 on a
-            CPU, whose cores are busy with those others, 0 on a GPU.
+        batch_wait_ms: On a GPU, milliseconds that decoded images may wait for others that are still being decoded;
+            None: 0. On a CPU each core decodes its own batch, and nothing waits.
         head_cache_bytes: What encoded label sets may take in memory.
         drain_seconds: How long a process that is told to stop still takes connections, while it says that it is not
             ready.

@@ -82,7 +82,7 @@ class VersionCache:
         """
         if name == ACTIVE_ALIAS:
             return self._engine.require_served()
-        beside = self._engine.beside(name) if isinstance(name, str) else None
+        beside = self._engine.secondary(name) if isinstance(name, str) else None
         if beside is not None:
             return beside
         try:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from app.errors import VersionNotLoadedError
-from app.serving.breather import Breather
 from app.serving.health import is_out_of_memory
 from app.serving.model import ServedModel, VersionRecipe, build_served_model
+from app.serving.throttle import Throttle
 from paint_core.errors import PaintCoreError
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
@@ -27,7 +27,7 @@ class VersionLoader:
         database: Holds versions.
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
-        is_pressed: Whether requests need the cores that building takes; then it takes few of them.
+        has_pending: Whether requests need the cores that building takes; then it takes few of them.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class VersionLoader:
         database: Database,
         blobs: BlobStore,
         bases: Mapping[str, BaseModel],
-        is_pressed: Callable[[], bool] = bool,
+        has_pending: Callable[[], bool] = bool,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._bases = bases
-        self._is_pressed = is_pressed
+        self._has_pending = has_pending
 
     def load(self, version_id: int) -> ServedModel:
         """Return the version, built and verified.
@@ -61,7 +61,7 @@ class VersionLoader:
         if base is None:
             raise VersionNotLoadedError(version_id, _no_base(recipe.base_fingerprint))
         try:
-            return build_served_model(recipe, base, self._blobs, Breather(self._is_pressed))
+            return build_served_model(recipe, base, self._blobs, Throttle(self._has_pending))
         except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
             _log.exception("version not loaded", version=version_id)
             no_room = is_out_of_memory(error)

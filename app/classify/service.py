@@ -149,7 +149,7 @@ def offer_to_shadow(
         For `app.serving.shadow.Shadow.offer`.
     """
     is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
-    if not is_traffic or services.engine.beside(SHADOW_ALIAS) is None:
+    if not is_traffic or services.engine.secondary(SHADOW_ALIAS) is None:
         return None
     labels, scored = classified.labels, classified.scored
     best = scored.cosines.argmax(dim=1)
@@ -178,7 +178,7 @@ async def choose(
     if version is not None:
         async with until(deadline, lambda: f"version {version} was loaded"):
             return await services.versions.get(version), version if isinstance(version, str) else None
-    served, canary = services.engine.require_served(), services.engine.beside(CANARY_ALIAS)
+    served, canary = services.engine.require_served(), services.engine.secondary(CANARY_ALIAS)
     if key is not None and canary is not None and is_in_share(key, services.settings.canary_share):
         return canary, CANARY_ALIAS
     return served, ACTIVE_ALIAS

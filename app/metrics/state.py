@@ -85,7 +85,7 @@ class StateCollector(Collector):
     def _read_companions(self) -> Iterable[Metric]:
         for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "runs in shadow")):
             info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
-            held = self._engine.beside(alias)
+            held = self._engine.secondary(alias)
             if held is not None:
                 info.add_metric((), {"version": str(held.version_id)})
             yield info

@@ -1,1 +1,1 @@
-"""The serving engine: its line and its threads, head cache, served models and their swap. Knows no HTTP or SQL."""
+"""The serving engine: its queue and its threads, head cache, served models and their swap. Knows no HTTP or SQL."""

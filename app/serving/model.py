@@ -71,7 +71,7 @@ class ServedModel:
         for part in torch.split(images, MAX_BATCH_IMAGES):
             staged = self.runner.stage(len(part))
             staged.copy_(part)
-            parts.append(self.runner.launch(staged)())
+            parts.append(self.runner.submit(staged)())
         return torch.from_numpy(np.concatenate(parts))
 
 
@@ -95,7 +95,7 @@ def choose_device(setting: str) -> torch.device:
 
 
 def build_served_model(
-    recipe: VersionRecipe, base: BaseModel, blobs: BlobStore, breathe: Callable[[], object] = int
+    recipe: VersionRecipe, base: BaseModel, blobs: BlobStore, yield_cpu: Callable[[], object] = int
 ) -> ServedModel:
     """Return the version, mixed, warm and proven to give the features that it gave when it was registered.
 
@@ -103,7 +103,7 @@ def build_served_model(
         recipe: What to build.
         base: The base of that fingerprint.
         blobs: Holds the task vectors.
-        breathe: Called every few milliseconds of work; may wait.
+        yield_cpu: Called every few milliseconds of work; may wait.
 
     Returns:
         A model that may be served at once.
@@ -115,22 +115,22 @@ def build_served_model(
         ProbeError: The built model does not give the expected features.
     """
     assert base.fingerprint == recipe.base_fingerprint
-    visual = mix_tower(base, recipe.terms, blobs, breathe)
-    breathe()
+    visual = mix_tower(base, recipe.terms, blobs, yield_cpu)
+    yield_cpu()
     model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
     expected = torch.tensor(recipe.probe)
     if not model.runner.is_exact:
         check_probe(probe_features(visual, base), expected)
-    breathe()
+    yield_cpu()
     # What runs is checked; it is traced or captured here, so that no request waits for that.
     features = model.encode(probe_images(base.image_size))
     check_probe(features, expected, _EXACT_MIN_COSINE if model.runner.is_exact else _ROUNDED_MIN_COSINE)
-    breathe()
+    yield_cpu()
     return model
 
 
 def mix_tower(
-    base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore, breathe: Callable[[], object] = int
+    base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore, yield_cpu: Callable[[], object] = int
 ) -> nn.Module:
     """Return the base's image tower with the terms added; without any, the base's own.
 
@@ -141,7 +141,7 @@ def mix_tower(
         base: The base of all the task vectors.
         terms: What to add.
         blobs: Holds the task vectors.
-        breathe: Called every few milliseconds of work; may wait.
+        yield_cpu: Called every few milliseconds of work; may wait.
 
     Returns:
         A tower on the base's device.
@@ -155,17 +155,17 @@ def mix_tower(
     if not terms:
         return base.visual
     theta_base = base.visual.state_dict()
-    summands = [_load_term(spec, base, theta_base, blobs, breathe) for spec in terms]
+    summands = [_load_term(spec, base, theta_base, blobs, yield_cpu) for spec in terms]
     return mixed_copy(base.visual, summands)
 
 
-class _Unhurried(StoredTaskVector):
-    """A task vector whose readers breathe before each tensor."""
+class _ThrottledTaskVector(StoredTaskVector):
+    """A task vector whose readers yield_cpu before each tensor."""
 
-    breathe: Callable[[], object] = int
+    yield_cpu: Callable[[], object] = int
 
     def __getitem__(self, name: str) -> Tensor:
-        self.breathe()
+        self.yield_cpu()
         return super().__getitem__(name)
 
 
@@ -174,10 +174,10 @@ def _load_term(
     base: BaseModel,
     theta_base: Mapping[str, Tensor],
     blobs: BlobStore,
-    breathe: Callable[[], object],
+    yield_cpu: Callable[[], object],
 ) -> Term:
     path = blobs.fetch(spec.task_vector_sha256)
-    vector = _Unhurried(path, theta_base, base_fingerprint=base.fingerprint)
+    vector = _ThrottledTaskVector(path, theta_base, base_fingerprint=base.fingerprint)
     require_still_statistics(base.visual, vector)
-    vector.breathe = breathe
+    vector.yield_cpu = yield_cpu
     return Term(vector, spec.coefficient, spec.profile)

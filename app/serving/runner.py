@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.serving.program import Forward, compile_forward
+from app.serving.traced import Forward, trace_forward
 from paint_core.config.precision import Precision, resolve_precision
 from paint_core.images.preprocess import Preprocess
 
@@ -23,7 +23,7 @@ SHAPES = (1, 2, 4, 8, 16, 32, 64)
 """Batch sizes that are captured; a batch between two of them is padded to the larger one."""
 
 _WARM_UPS = 3
-Landing = Callable[[], NDArray[np.float32]]
+Result = Callable[[], NDArray[np.float32]]
 """Waits for a batch and returns its unit features [B, D]; to be called once."""
 
 
@@ -40,9 +40,9 @@ class Runner(Protocol):
     """Memory that it takes beside the tower's and what a forward takes."""
 
     def stage(self, num_images: int) -> Tensor:
-        """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and given to `launch`."""
+        """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and given to `submit`."""
 
-    def launch(self, staged: Tensor) -> Landing:
+    def submit(self, staged: Tensor) -> Result:
         """Start the forward of what was staged last; what comes back waits for it."""
 
 
@@ -64,12 +64,12 @@ def build_runner(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess, 
         A runner that is warm.
     """
     if device.type == "cuda":
-        return GraphRunner(visual, preprocess, device, resolve_precision("auto", device))
-    return CpuRunner(compile_forward(visual.eval(), pattern, preprocess), preprocess.size)
+        return CudaGraphRunner(visual, preprocess, device, resolve_precision("auto", device))
+    return CpuRunner(trace_forward(visual.eval(), pattern, preprocess), preprocess.size)
 
 
 class CpuRunner:
-    """Runs a tower in float32, without padding: on a CPU every row costs, and no launch does.
+    """Runs a tower in float32, without padding: on a CPU every row costs, and no submit does.
 
     Args:
         forward: Of the tower.
@@ -89,7 +89,7 @@ class CpuRunner:
         """Return memory for a batch."""
         return torch.empty((num_images, self._side, self._side, 3), dtype=torch.uint8)
 
-    def launch(self, staged: Tensor) -> Landing:
+    def submit(self, staged: Tensor) -> Result:
         """Do the forward; it has landed when this returns."""
         start = time.thread_time()  # not what others take of the core meanwhile
         with torch.inference_mode():
@@ -110,8 +110,8 @@ class _Slot:
     done: torch.cuda.Event
 
 
-class GraphRunner:
-    """Runs a tower as captured CUDA graphs, so that a forward is one launch instead of hundreds.
+class CudaGraphRunner:
+    """Runs a tower as captured CUDA graphs, so that a forward is one submit instead of hundreds.
 
     A graph reads and writes fixed addresses. So each runner has a tower of its own, which nobody assigns to, one input
     and one output a shape; a swap builds another runner. Pixels travel on a stream of their own, while the device
@@ -149,7 +149,7 @@ class GraphRunner:
         """Return pinned memory for a batch."""
         return self._slots[self._turn].pixels[:num_images]
 
-    def launch(self, staged: Tensor) -> Landing:
+    def submit(self, staged: Tensor) -> Result:
         """Send the pixels, replay the graph of the next larger shape, and have the features sent back."""
         slot, num_images = self._slots[self._turn], len(staged)
         self._turn = (self._turn + 1) % self.depth
@@ -164,11 +164,11 @@ class GraphRunner:
             slot.features[:num_images].copy_(output[:num_images], non_blocking=True)
             slot.done.record()
 
-        def land() -> NDArray[np.float32]:
+        def result() -> NDArray[np.float32]:
             slot.done.synchronize()
             return slot.features[:num_images].numpy().copy()
 
-        return land
+        return result
 
     def _slot(self, width: int) -> _Slot:
         pixels = torch.empty(self._input.shape, dtype=torch.uint8, pin_memory=True)

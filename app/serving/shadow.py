@@ -97,7 +97,7 @@ class Shadow:
         Args:
             answered: What was answered; call this after the answer is sent.
         """
-        model = self._engine.beside(SHADOW_ALIAS)
+        model = self._engine.secondary(SHADOW_ALIAS)
         if model is None or model is answered.model or random.random() >= self._share:
             return
         if len(self._tasks) >= MAX_UNDER_WAY:

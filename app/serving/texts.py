@@ -18,7 +18,7 @@ from torch import Tensor
 
 from app.serving.admission import Admission
 from app.serving.cores import take_cores
-from app.serving.turns import Turns
+from app.serving.round_robin import RoundRobin
 from paint_core.models import BaseModel, encode_texts
 
 CPU_SLICE_TEXTS, DEVICE_SLICE_TEXTS = 32, 256
@@ -88,8 +88,8 @@ class TextQueue:
         self._slice_texts = slice_texts
         self._on_error = on_error
         self._lock = threading.Lock()
-        self._wanted: Turns[Build] = Turns(slice_texts, lambda build: build.caller)
-        self._ahead: Turns[Build] = Turns(slice_texts)
+        self._wanted: RoundRobin[Build] = RoundRobin(slice_texts, lambda build: build.caller)
+        self._ahead: RoundRobin[Build] = RoundRobin(slice_texts)
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
@@ -169,7 +169,7 @@ class TextQueue:
         self.admission.enter(build.num_texts, caller)
         build.counted_for = caller
 
-    def _move(self, build: Build, queue: Turns[Build], caller: str) -> None:
+    def _move(self, build: Build, queue: RoundRobin[Build], caller: str) -> None:
         texts = tuple(queue.drop(build))
         build.caller = caller
         if texts:

@@ -147,7 +147,7 @@ def _describe_storage(services: Services) -> StorageRoom:
 
 
 def _describe_companion(services: Services, alias: str, named: Mapping[str, int], share: float) -> Companion:
-    held = services.engine.beside(alias)
+    held = services.engine.secondary(alias)
     return Companion(
         version=named.get(alias),
         serving_version=held.version_id if held else None,

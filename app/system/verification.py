@@ -164,6 +164,6 @@ def _unhurried(services: Services, look: Callable[[], _Found]) -> _Found:
     started = time.monotonic()
     found = look()
     until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)
-    while services.engine.is_pressed and time.monotonic() < until:
+    while services.engine.has_pending and time.monotonic() < until:
         time.sleep(_REST_LOOK_SECONDS)
     return found

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from app.services import Services
-from app.serving.breather import Breather
 from app.serving.model import mix_tower
+from app.serving.throttle import Throttle
 from app.versions.upkeep_schemas import Check, Verification
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
@@ -72,7 +72,7 @@ def _check_vector(services: Services, sha256: str) -> Check:
 
 def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], base: BaseModel) -> list[Check]:
     try:
-        visual = mix_tower(base, terms, services.blobs, Breather(lambda: services.engine.is_pressed))
+        visual = mix_tower(base, terms, services.blobs, Throttle(lambda: services.engine.has_pending))
     except PaintCoreError as error:
         return [_check(what, _MIX, False, str(error)) for what in ("weights", "probe")]
     actual = fingerprint(visual.state_dict())

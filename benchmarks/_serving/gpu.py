@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from _serving.bodies import group
-from app.serving.engine import Engine, choose_pace
+from app.serving.engine import Engine
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
-from app.serving.work import Answer, Work
+from app.serving.request import Answer, InferenceRequest
 from app.settings import num_cores
 from paint_core.models import BaseModel
 
@@ -60,13 +61,17 @@ def measure(base: BaseModel, photos: Sequence[bytes], seconds: float, rounds: in
     pixels = torch.randint(0, 256, (MAX_BATCH_IMAGES, base.image_size, base.image_size, 3), dtype=torch.uint8)
     raw, engine = (
         _raw(base),
-        Engine(decode_threads=num_cores(), max_queue_images=1 << 20, pace=choose_pace(base.device, num_cores())),
+        Engine(
+            decode_threads=num_cores(),
+            max_queue_images=1 << 20,
+            policy=BatchPolicy.for_device(base.device, num_cores()),
+        ),
     )
     groups = itertools.cycle(list(group(photos, MAX_BATCH_IMAGES)))
     ways: dict[str, Callable[[], float]] = {
         "raw": lambda: _rate_of_raw(raw, seconds),
-        "decoded": lambda: _rate(engine, lambda: Work(model, pixels.numpy()), seconds),
-        "jpeg": lambda: _rate(engine, lambda: Work.of_images(model, next(groups), None, None), seconds),
+        "decoded": lambda: _rate(engine, lambda: InferenceRequest(model, pixels.numpy()), seconds),
+        "jpeg": lambda: _rate(engine, lambda: InferenceRequest.of_images(model, next(groups)), seconds),
     }
     found: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(rounds):
@@ -109,13 +114,13 @@ def _rate_of_raw(graph: torch.cuda.CUDAGraph, seconds: float) -> float:
     return num_batches * MAX_BATCH_IMAGES / (now - start)
 
 
-def _rate(engine: Engine, next_work: Callable[[], Work], seconds: float) -> float:
+def _rate(engine: Engine, next_work: Callable[[], InferenceRequest], seconds: float) -> float:
     waiting: deque[Future[Answer]] = deque()
 
     def ask() -> None:
-        work = next_work()
-        engine.line.put(work)
-        waiting.append(work.answer)
+        request = next_work()
+        engine._workers.put(request)
+        waiting.append(request.answer)
 
     for _ in range(_IN_FLIGHT):
         ask()

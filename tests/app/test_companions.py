@@ -12,15 +12,15 @@ import torch
 from starlette.testclient import TestClient
 
 from app.serving.engine import Engine
-from app.serving.line import Pace
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.shadow import MAX_UNDER_WAY, Answered, Shadow
 from contract.versions import SHADOW_ALIAS
 from paint_core.evaluation import probe_images
 from paint_core.models import BaseModel
-from tests.app.crewed import open_crew
 from tests.app.exposition import find_problems
+from tests.app.workers import open_workers, submit
 from tests.app.world import World, add_version, expected_cosines, mixed_tower, open_world, random_task_vector
 from tests.builders import digit_pngs
 
@@ -89,10 +89,10 @@ def test_the_canary_answers_the_same_askers_every_time_and_the_answer_tells(open
     assert f'paintbox_canary_version_info{{version="{version}"}} 1.0' in text
 
     assert opened.client.put("/v1/aliases/active", json={"version": version}).status_code == 200
-    assert opened.services.engine.served is opened.services.engine.beside("canary")  # it was loaded already
+    assert opened.services.engine.served is opened.services.engine.secondary("canary")  # it was loaded already
     assert opened.client.delete("/v1/aliases/canary").status_code == 204
     opened.services.companions.follow()
-    assert opened.services.engine.beside("canary") is None
+    assert opened.services.engine.secondary("canary") is None
     assert {classify(opened.client, key)["alias"] for key in KEYS} == {"active"}
 
 
@@ -154,16 +154,19 @@ def _served(base: BaseModel, visual: torch.nn.Module, version_id: int) -> Served
     return ServedModel(version_id, base, visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
 
 
-@pytest.mark.parametrize("pace", [Pace(shared_cores=1), Pace()], ids=["one core", "a device"])
-def test_spare_work_waits_until_nothing_else_does(world: World, pace: Pace) -> None:
+@pytest.mark.parametrize("policy", [BatchPolicy(num_cores=1), BatchPolicy()], ids=["one core", "a device"])
+def test_spare_work_waits_until_nothing_else_does(world: World, policy: BatchPolicy) -> None:
     base, order = world.base, list[str]()
     towers = {mark: _Gate(base.visual, mark, order) for mark in ("first", "spare", "asked")}
     models = {mark: _served(base, tower, 1) for mark, tower in towers.items()}
     images = probe_images(base.image_size, num_images=2)
-    with open_crew(pace) as crew:
-        futures = [crew.submit(models["first"], images)]
+    with open_workers(policy) as workers:
+        futures = [submit(workers, models["first"], images)]
         assert towers["first"].entered.wait(30)
-        futures += [crew.submit(models["spare"], images, spare=True), crew.submit(models["asked"], images)]
+        futures += [
+            submit(workers, models["spare"], images, low_priority=True),
+            submit(workers, models["asked"], images),
+        ]
         for tower in towers.values():
             tower.opened.set()
         for future in futures:
@@ -188,11 +191,11 @@ def test_a_busy_shadow_drops_what_comes_and_a_failing_one_is_no_bodys_trouble(wo
             await asyncio.sleep(0.01)
         return shadow
 
-    engine.hold_beside(SHADOW_ALIAS, _served(base, gate, 2))
+    engine.set_secondary(SHADOW_ALIAS, _served(base, gate, 2))
     busy = asyncio.run(asyncio.wait_for(offer(MAX_UNDER_WAY + 3), 30)).tally
     assert busy is not None
     assert (busy.dropped, busy.agreed + busy.differed) == (3 * len(images), MAX_UNDER_WAY * len(images))
-    engine.hold_beside(SHADOW_ALIAS, _served(base, torch.nn.Linear(3, 3), 3))
+    engine.set_secondary(SHADOW_ALIAS, _served(base, torch.nn.Linear(3, 3), 3))
     failing = asyncio.run(asyncio.wait_for(offer(1), 30)).tally
     assert failing is not None
     assert (failing.dropped, failing.agreement) == (len(images), None)

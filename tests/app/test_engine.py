@@ -12,7 +12,8 @@ from PIL import Image
 
 from app.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
 from app.serving.admission import Admission, Rate
-from app.serving.engine import Engine, choose_pace
+from app.serving.engine import Engine
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import ServedModel
 from app.serving.scoring import scores
 from paint_core.errors import HeadError
@@ -147,7 +148,7 @@ def test_a_single_image_overtakes_a_huge_request(engine: Engine, base: BaseModel
     run(together())
     assert order == ["first", "single", "huge"]
     assert sum(gate.batch_sizes) == 102
-    assert max(gate.batch_sizes) <= choose_pace(torch.device("cpu"), num_cores=1).max_images
+    assert max(gate.batch_sizes) <= BatchPolicy.for_device(torch.device("cpu"), num_cores=1).max_images
 
 
 def test_a_broken_image_is_named_and_the_request_beside_it_answered(engine: Engine, base: BaseModel) -> None:
@@ -267,7 +268,7 @@ def test_labels_of_whoever_is_late_or_has_gone_are_not_encoded(base: BaseModel) 
         late = [score("late", time.monotonic() + 0.05), engine.embed_texts(model, ["late"], deadline=time.monotonic())]
         told = await asyncio.gather(*late, return_exceptions=True)
         assert [type(each) for each in told] == [DeadlineExceededError] * 2
-        assert engine.is_pressed
+        assert engine.has_pending
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,13 +7,13 @@ import structlog
 import torch
 import torch.nn.functional as F
 
-from app.serving.line import Pace
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import ServedModel
-from app.serving.program import _program, compile_forward
-from app.serving.runner import SHAPES, CpuRunner, GraphRunner, build_runner, shape_for
+from app.serving.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, shape_for
+from app.serving.traced import _program, trace_forward
 from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
-from tests.app.crewed import open_crew
+from tests.app.workers import open_workers, submit
 from tests.app.world import mixed_tower, random_task_vector
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -41,7 +41,7 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
     images = probe_images(base.image_size, num_images=5)
     staged = runner.stage(5)
     staged.copy_(images)
-    features = runner.launch(staged)()
+    features = runner.submit(staged)()
     assert sizes == [5]
     expected = F.normalize(encode(base.visual, images, base.preprocess), dim=-1)
     torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-4, rtol=1e-4)
@@ -50,7 +50,7 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
 def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: BaseModel) -> None:
     before = _program.cache_info().misses
     towers = [base.visual, *(mixed_tower(base, random_task_vector(base, seed), 1.0) for seed in (1, 2))]
-    forwards = [compile_forward(tower, base.visual, base.preprocess) for tower in towers]
+    forwards = [trace_forward(tower, base.visual, base.preprocess) for tower in towers]
     assert _program(base.visual, base.preprocess) is not None
     assert not any(isinstance(forward, partial) for forward in forwards)
     assert _program.cache_info().misses <= before + 1
@@ -78,10 +78,10 @@ def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base:
     moody, wrapped = _Moody(), torch.nn.Sequential(base.visual)
     with structlog.testing.capture_logs() as lines:
         forwards = [
-            compile_forward(moody, moody, base.preprocess),
-            compile_forward(wrapped, base.visual, base.preprocess),
+            trace_forward(moody, moody, base.preprocess),
+            trace_forward(wrapped, base.visual, base.preprocess),
         ]
-    assert [line["cause"] for line in lines] == ["its features differ"]
+    assert [queue["cause"] for queue in lines] == ["its features differ"]
     assert all(isinstance(forward, partial) for forward in forwards)
     images = probe_images(base.image_size, num_images=2)
     torch.testing.assert_close(forwards[1](images).norm(dim=1), torch.ones(2))
@@ -92,13 +92,13 @@ def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base:
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99)])
 def test_captured_shapes_give_each_image_its_own_features(precision: str, least: float) -> None:
     base = load_base("starter", device="cuda")
-    runner = GraphRunner(base.visual, base.preprocess, base.device, precision)  # type: ignore[arg-type]
+    runner = CudaGraphRunner(base.visual, base.preprocess, base.device, precision)  # type: ignore[arg-type]
     images = probe_images(base.image_size, num_images=64)
     expected = F.normalize(encode(base.visual, images, base.preprocess, device="cuda"), dim=-1).cpu()
     for size in (64, 1, 3, 17, 2):  # smaller ones after larger ones: rows beyond hold old pixels
         staged = runner.stage(size)
         staged.copy_(images[:size])
-        features = torch.from_numpy(runner.launch(staged)())
+        features = torch.from_numpy(runner.submit(staged)())
         assert float((features * expected[:size]).sum(dim=1).min()) > least
     num_values = sum(tensor.numel() for tensor in base.visual.state_dict().values())
     assert runner.num_bytes >= (4 if precision == "fp32" else 2) * num_values  # of the tower that it has for itself
@@ -115,8 +115,8 @@ def test_two_models_keep_their_own_weights_while_batches_overlap() -> None:
     ]
     images = probe_images(base.image_size, num_images=40)
     expected = [F.normalize(encode(model.visual, images, base.preprocess, device="cuda"), dim=-1) for model in models]
-    with open_crew(Pace(max_images=16)) as crew:
-        futures = [(which, crew.submit(models[which], images)) for _ in range(5) for which in (0, 1)]
+    with open_workers(BatchPolicy(max_images=16)) as workers:
+        futures = [(which, submit(workers, models[which], images)) for _ in range(5) for which in (0, 1)]
         for which, future in futures:
             features = future.result(60).features
             assert float((features * expected[which].cpu()).sum(dim=1).min()) > 0.99

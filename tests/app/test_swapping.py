@@ -125,7 +125,7 @@ def test_a_task_vector_whose_header_promises_more_than_there_is_is_refused(world
 def little_memory(more_bytes: int) -> Iterator[None]:
     """Let this process map only so much more than it has, as a container's limit or a full machine would."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    now = next(1024 * int(line.split()[1]) for line in status if line.startswith("VmSize"))
+    now = next(1024 * int(queue.split()[1]) for queue in status if queue.startswith("VmSize"))
     before = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes, before[1]))
     try:

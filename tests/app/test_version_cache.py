@@ -55,9 +55,9 @@ def test_what_aliases_name_comes_from_the_engine(opened: World) -> None:
     assert "'canary'" in caught.value.detail
     opened.client.put("/v1/aliases/canary", json={"version": version})
     opened.services.companions.follow()
-    assert get(opened, "canary") is engine.beside("canary") is get(opened, version)
+    assert get(opened, "canary") is engine.secondary("canary") is get(opened, version)
     opened.client.put("/v1/aliases/mine", json={"version": version})
-    assert get(opened, "mine") is engine.beside("canary")
+    assert get(opened, "mine") is engine.secondary("canary")
     opened.client.delete("/v1/aliases/canary")
     opened.services.companions.follow()
     assert opened.services.versions.held(version) is None

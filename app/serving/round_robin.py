@@ -19,7 +19,7 @@ class _Waiting(Generic[_Job]):
     given_of_first: int = 0  # in the present turn of the first job
 
 
-class Turns(Generic[_Job]):
+class RoundRobin(Generic[_Job]):
     """Pieces of jobs, first come, first served, but only so many in one turn.
 
     After its turn a caller goes to the back, so one with many jobs holds up another by one turn, not by all of them.

@@ -15,22 +15,22 @@ _SHARE = 0.1
 _MOST_RESTED_SECONDS = 5.0
 
 
-class Breather:
+class Throttle:
     """To be called often by one thread that does something long; it waits if it is time to.
 
     Args:
-        is_pressed: Whether others need the cores.
+        has_pending: Whether others need the cores.
         share: What the work may take of a core while they do, in (0, 1].
         most_rested_seconds: How much longer it may take in all because of that.
     """
 
     def __init__(
         self,
-        is_pressed: Callable[[], bool],
+        has_pending: Callable[[], bool],
         share: float = _SHARE,
         most_rested_seconds: float = _MOST_RESTED_SECONDS,
     ) -> None:
-        self._is_pressed = is_pressed
+        self._is_pressed = has_pending
         self._share = share
         self._left = most_rested_seconds
         self._worked = time.thread_time()

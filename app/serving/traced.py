@@ -31,7 +31,7 @@ Forward = Callable[[Tensor], Tensor]
 """Pixels, uint8 [B, S, S, 3], to unit features, float32 [B, D]."""
 
 
-def compile_forward(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess) -> Forward:
+def trace_forward(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess) -> Forward:
     """Return what computes a tower's features: its program, or, where there is none, Python.
 
     Args:

@@ -9,17 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from app.serving.line import Pace
+from app.serving.image_queue import BatchPolicy
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
-from app.serving.work import Work
+from app.serving.request import InferenceRequest
 from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
-from tests.app.crewed import Crewed, open_crew
 from tests.app.gate import Gate
+from tests.app.workers import Workers, open_workers, submit
 from tests.builders import digit_pngs
 
-ONE_AT_A_TIME = {"one core": Pace(max_images=64, shared_cores=1), "a device": Pace(max_images=64)}
-TWO_CORES = Pace(max_images=64, shared_cores=2)
+ONE_AT_A_TIME = {"one core": BatchPolicy(max_images=64, num_cores=1), "a device": BatchPolicy(max_images=64)}
+TWO_CORES = BatchPolicy(max_images=64, num_cores=2)
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +28,16 @@ def base() -> BaseModel:
 
 
 @pytest.fixture(params=[*ONE_AT_A_TIME.values(), TWO_CORES], ids=[*ONE_AT_A_TIME, "two cores"])
-def any_crew(request: pytest.FixtureRequest) -> Iterator[Crewed]:
-    with open_crew(request.param) as crewed:
-        yield crewed
+def any_workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
+    with open_workers(request.param) as workers:
+        yield workers
 
 
 @pytest.fixture(params=ONE_AT_A_TIME.values(), ids=list(ONE_AT_A_TIME))
-def crew(request: pytest.FixtureRequest) -> Iterator[Crewed]:
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     """One that does one forward at a time."""
-    with open_crew(request.param) as crewed:
-        yield crewed
+    with open_workers(request.param) as workers:
+        yield workers
 
 
 def _served(
@@ -49,37 +49,39 @@ def _served(
     return model
 
 
-def test_each_request_gets_its_own_images_features(base: BaseModel, any_crew: Crewed) -> None:
+def test_each_request_gets_its_own_images_features(base: BaseModel, any_workers: Workers) -> None:
     images = probe_images(base.image_size, num_images=9)
     model = _served(base, base.visual)
     parts = [images[:2], images[2:3], images[3:9]]
-    futures = [any_crew.submit(model, part) for part in parts]
+    futures = [submit(any_workers, model, part) for part in parts]
     expected = F.normalize(encode(base.visual, images, base.preprocess), dim=-1)
     features = torch.cat([each.result(30).features for each in futures])
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit(base: BaseModel, crew: Crewed) -> None:
+def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit(
+    base: BaseModel, workers: Workers
+) -> None:
     gate = Gate(base.visual)
     model = _served(base, gate, image_seconds=0.0)  # else a batch of a busy machine holds fewer
     images = probe_images(base.image_size, num_images=30)
-    first = crew.submit(model, images[:1])
+    first = submit(workers, model, images[:1])
     assert gate.entered.wait(30)
-    waiting = [crew.submit(model, images) for _ in range(3)]
+    waiting = [submit(workers, model, images) for _ in range(3)]
     gate.opened.set()
     assert [len(each.result(30).features) for each in [first, *waiting]] == [1, 30, 30, 30]
     assert gate.batch_sizes == [1, 64, 26]
     assert max(gate.batch_sizes) <= MAX_BATCH_IMAGES
 
 
-def test_a_batch_never_holds_two_models(base: BaseModel, crew: Crewed) -> None:
+def test_a_batch_never_holds_two_models(base: BaseModel, workers: Workers) -> None:
     old, new = Gate(base.visual), Gate(base.visual)
     new.opened.set()
     images = probe_images(base.image_size, num_images=2)
     models = {"old": _served(base, old), "new": _served(base, new, 2)}
-    futures = [crew.submit(models["old"], images[:1])]
+    futures = [submit(workers, models["old"], images[:1])]
     assert old.entered.wait(30)
-    futures += [crew.submit(models[name], images) for name in ("old", "new", "old", "new")]
+    futures += [submit(workers, models[name], images) for name in ("old", "new", "old", "new")]
     old.opened.set()
     for future in futures:
         future.result(30)
@@ -87,29 +89,29 @@ def test_a_batch_never_holds_two_models(base: BaseModel, crew: Crewed) -> None:
     assert new.batch_sizes == [4]
 
 
-def test_a_forward_that_fails_fails_its_requests_only(base: BaseModel, any_crew: Crewed) -> None:
+def test_a_forward_that_fails_fails_its_requests_only(base: BaseModel, any_workers: Workers) -> None:
     broken = _served(base, torch.nn.Linear(3, 3))
     images = probe_images(base.image_size, num_images=1)
     for _ in range(3):  # more often than there are threads
         with pytest.raises(RuntimeError):
-            any_crew.submit(broken, images).result(30)
-    assert len(any_crew.submit(_served(base, base.visual), images).result(30).features) == 1
+            submit(any_workers, broken, images).result(30)
+    assert len(submit(any_workers, _served(base, base.visual), images).result(30).features) == 1
 
 
-def test_closing_finishes_what_is_queued(base: BaseModel, any_crew: Crewed) -> None:
-    future = any_crew.submit(_served(base, base.visual), probe_images(base.image_size))
-    any_crew.close()
+def test_closing_finishes_what_is_queued(base: BaseModel, any_workers: Workers) -> None:
+    future = submit(any_workers, _served(base, base.visual), probe_images(base.image_size))
+    any_workers.close()
     assert len(future.result(0).features) == 4
     with pytest.raises(RuntimeError):
-        any_crew.submit(_served(base, base.visual), probe_images(base.image_size))
+        submit(any_workers, _served(base, base.visual), probe_images(base.image_size))
 
 
 def test_two_cores_forward_two_batches_at_once(base: BaseModel) -> None:
     gates = [Gate(base.visual), Gate(base.visual)]
     images = probe_images(base.image_size, num_images=1)
-    with open_crew(TWO_CORES) as crew:
+    with open_workers(TWO_CORES) as workers:
         futures = [
-            crew.submit(_served(base, gate, version_id, image_seconds=0.0), images)
+            submit(workers, _served(base, gate, version_id, image_seconds=0.0), images)
             for version_id, gate in enumerate(gates)
         ]
         entered = [gate.entered.wait(30) for gate in gates]
@@ -136,40 +138,38 @@ class _Counting(torch.nn.Module):
 
 def test_a_forward_runs_with_as_many_threads_as_it_was_given_cores(base: BaseModel) -> None:
     image, tower = probe_images(base.image_size, num_images=1), _Counting(base.visual)
-    with open_crew(TWO_CORES) as crew:
+    with open_workers(TWO_CORES) as workers:
         for image_seconds in (60.0, 0.0, 60.0, 0.0):
-            while crew.line._num_free_cores < 2:  # an answer is out a little before its core is free
-                time.sleep(0.001)
-            crew.submit(_served(base, tower, image_seconds=image_seconds), image).result(30)
+            time.sleep(0.05)  # an answer is out a little before its core is free
+            submit(workers, _served(base, tower, image_seconds=image_seconds), image).result(30)
     assert tower.num_threads == [2, 1, 2, 1]
 
 
 @dataclass(eq=False)
-class _Held(Work):
-    """A work whose images take until `opened` is set to be decoded."""
+class _Held(InferenceRequest):
+    """A request whose images take until `opened` is set to be decoded."""
 
     entered: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
 
-    def decode(self, index: int) -> None:
+    def decode_image(self, index: int) -> None:
         self.entered.set()
         assert self.opened.wait(30)
-        super().decode(index)
+        super().decode_image(index)
 
 
-@pytest.mark.parametrize("pace", [Pace(wait_seconds=0.05, shared_cores=2), Pace(wait_seconds=0.05)])
-def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: BaseModel, pace: Pace) -> None:
+@pytest.mark.parametrize("policy", [TWO_CORES, BatchPolicy(wait_seconds=0.05)], ids=["two cores", "a device"])
+def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: BaseModel, policy: BatchPolicy) -> None:
     model, image = _served(base, base.visual), digit_pngs(3)[0]
-    held = _Held.of_images(model, [image], None, None)
-    assert isinstance(held, _Held)
-    with open_crew(pace) as crew:
-        others = [Work(model, probe_images(base.image_size, num_images=2).numpy())]
-        if pace.shared_cores:  # then another core decodes, too
-            others.append(Work.of_images(model, [image] * 3, None, None))
-        crew.line.put(held)
+    held = _Held.of_images(model, [image])
+    with open_workers(policy) as workers:
+        workers.put(held)
         assert held.entered.wait(30)
+        others = [InferenceRequest(model, probe_images(base.image_size, num_images=2).numpy())]
+        if policy.num_cores:  # then another core decodes, too
+            others.append(InferenceRequest.of_images(model, [image] * 3))
         for other in others:
-            crew.line.put(other)
+            workers.put(other)
         sizes = [len(other.answer.result(30).features) for other in others]
         assert not held.answer.done()
         held.opened.set()
@@ -177,46 +177,65 @@ def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: Base
         assert len(held.answer.result(30).features) == 1
 
 
+@pytest.mark.parametrize("policy", [BatchPolicy(num_cores=1), BatchPolicy()], ids=["a core", "a device"])
+def test_what_nobody_waits_for_any_more_is_neither_decoded_nor_forwarded(base: BaseModel, policy: BatchPolicy) -> None:
+    gate, image = Gate(base.visual), digit_pngs(3)[0]
+    gate.opened.set()
+    held = _Held.of_images(_served(base, gate), [image] * 2)
+    late = InferenceRequest.of_images(_served(base, gate), [image], deadline=time.monotonic() - 1)
+    with open_workers(policy) as workers:
+        workers.put(held)
+        workers.put(late)
+        assert held.entered.wait(30)
+        held.answer.cancel()
+        held.opened.set()
+        wanted = submit(workers, _served(base, base.visual), probe_images(base.image_size, num_images=1))
+        assert len(wanted.result(30).features) == 1
+    assert gate.batch_sizes == []
+    assert not late.answer.done()
+
+
 @dataclass(eq=False)
-class _Together(Work):
-    """A work of which two images can only be decoded at once."""
+class _Together(InferenceRequest):
+    """A request of which two images can only be decoded at once."""
 
     barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
 
-    def decode(self, index: int) -> None:
+    def decode_image(self, index: int) -> None:
         self.barrier.wait(10)
-        super().decode(index)
+        super().decode_image(index)
 
 
 def test_images_of_a_request_are_decoded_on_all_cores(base: BaseModel) -> None:
-    with open_crew(TWO_CORES) as crew:
+    with open_workers(TWO_CORES) as workers:
         for _ in range(3):
-            work = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 2, None, None)
-            crew.line.put(work)
-            assert len(work.answer.result(30).features) == 2
+            request = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 2)
+            workers.put(request)
+            assert len(request.answer.result(30).features) == 2
 
 
 def test_closing_ends_cores_that_had_to_wait_for_a_forward_on_all_of_them(base: BaseModel) -> None:
     gate, image = Gate(base.visual), probe_images(base.image_size, num_images=1)
-    with open_crew(TWO_CORES) as crew:
-        futures = [crew.submit(_served(base, gate, image_seconds=60.0), image)]
+    with open_workers(TWO_CORES) as workers:
+        futures = [submit(workers, _served(base, gate, image_seconds=60.0), image)]
         assert gate.entered.wait(30)
-        futures.append(crew.submit(_served(base, base.visual, 2), image))
-        crew.line.close()
+        futures.append(submit(workers, _served(base, base.visual, 2), image))
+        closing = threading.Thread(target=workers.close)
+        closing.start()
         time.sleep(0.05)  # the other core looks, and there is something left, for which it has to wait
         gate.opened.set()
-        crew.crew.join()
+        closing.join(30)
     assert [len(future.result(0).features) for future in futures] == [1, 1]
 
 
 def test_a_forward_on_one_core_lets_the_other_decode_and_forward(base: BaseModel) -> None:
     gate = Gate(base.visual)
-    with open_crew(TWO_CORES) as crew:
-        first = crew.submit(_served(base, gate, image_seconds=0.0), probe_images(base.image_size, num_images=1))
+    with open_workers(TWO_CORES) as workers:
+        first = submit(workers, _served(base, gate, image_seconds=0.0), probe_images(base.image_size, num_images=1))
         assert gate.entered.wait(30)
-        work = Work.of_images(_served(base, base.visual, 2), [digit_pngs(3)[0]] * 5, None, None)
-        crew.line.put(work)
-        assert len(work.answer.result(30).features) == 5
+        request = InferenceRequest.of_images(_served(base, base.visual, 2), [digit_pngs(3)[0]] * 5)
+        workers.put(request)
+        assert len(request.answer.result(30).features) == 5
         assert not first.done()
         gate.opened.set()
         assert len(first.result(30).features) == 1

@@ -1,0 +1,221 @@
+"""The images of one request on their way through the engine, and the answer that they become."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.errors import ImageRefusedError
+from app.serving.model import ServedModel
+from paint_core.errors import ImageDecodeError
+from paint_core.images.decoding import DEFAULT_MAX_PIXELS
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """The result of one request.
+
+    Attributes:
+        features: float32 [B, D], unit rows.
+        cosines: float32 [B, C], with the labels of the request's head; None: the request has no head.
+    """
+
+    features: Tensor
+    cosines: Tensor | None
+
+
+@dataclass(eq=False)
+class InferenceRequest:
+    """The images of one request. Several workers may process images of the same request.
+
+    Attributes:
+        model: The model that answers.
+        pixels: uint8 [B, S, S, 3]; rows of encoded images are written as they are decoded.
+        images: B encoded images; empty: `pixels` are given.
+        head: Head of the labels to compare with, possibly still being built; None: only features are wanted.
+        deadline: Time of `time.monotonic()` after which the request is abandoned; None: no deadline.
+        low_priority: Whether the request is processed only while no other waits.
+        caller: For fair turns; empty: nobody in particular.
+        costs: Decoding cost of each image in megapixels; empty: negligible.
+        max_pixels: Largest image that is decoded, in pixels.
+        answer: The result. Cancel it to abandon the request.
+    """
+
+    model: ServedModel
+    pixels: NDArray[np.uint8]
+    images: Sequence[bytes] = ()
+    head: Future[Tensor] | None = None
+    deadline: float | None = None
+    low_priority: bool = False
+    caller: str = ""
+    costs: Sequence[float] = ()
+    max_pixels: int = DEFAULT_MAX_PIXELS
+    answer: Future[Answer] = field(default_factory=Future)
+    decoded_at: float = 0.0
+    forwarded_at: float = 0.0
+    _num_decoding: int = 0
+    _num_decoded: int = 0
+    _num_forwarded: int = 0
+    _errors: dict[int, Exception] = field(default_factory=dict)
+    _features: NDArray[np.float32] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        # Rows are copied by memory views: numpy and torch release the GIL for each row and have to wait for it again.
+        self._bytes = np.ascontiguousarray(self.pixels).data.cast("B")
+        self._row_bytes = self.pixels.nbytes // max(1, len(self.pixels))
+
+    @classmethod
+    def of_images(cls, model: ServedModel, images: Sequence[bytes], **options: Any) -> Self:
+        """Return the request for encoded images; `options` are further fields."""
+        side = model.base.image_size
+        pixels = np.empty((len(images), side, side, 3), np.uint8)  # torch.empty would release the GIL
+        return cls(model, pixels, images, **options)
+
+    @property
+    def num_images(self) -> int:
+        """B."""
+        return len(self.pixels)
+
+    def is_abandoned(self) -> bool:
+        """Return whether nobody waits for the answer any more."""
+        return self.answer.done() or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    def waits_for(self) -> str:
+        """Return what the request waits for, as the error of a missed deadline says it."""
+        if self._num_decoded < self.num_images and self.images:
+            return f"{self.num_images - self._num_decoded} of {self.num_images} images waited to be decoded"
+        if self._num_forwarded < self.num_images:
+            return f"{self.num_images - self._num_forwarded} of {self.num_images} images waited for the model"
+        return "the labels were still being encoded"
+
+    def begin_decoding(self, num_images: int) -> None:
+        """Note that a worker has taken images; it calls `decode`."""
+        with self._lock:
+            self._num_decoding += num_images
+
+    def decode(self, indices: Sequence[int]) -> list[int]:
+        """Decode images into their rows, unless they are decoded already.
+
+        The request fails with the error of its first image that cannot be decoded: once one has failed, images before
+        it are still tried and those after it are skipped.
+
+        Args:
+            indices: In ascending order.
+
+        Returns:
+            The indices of decoded images; none of a request that fails or is abandoned.
+        """
+        num_decoded = 0
+        for index in indices if self.images else ():
+            if self.is_abandoned() or (self._errors and min(self._errors) < index):
+                break
+            try:
+                self.decode_image(index)
+                num_decoded += 1
+            except Exception as error:  # propagate to the waiting request; keep the worker alive
+                self._errors[index] = error
+                break
+        with self._lock:
+            self._num_decoding -= len(indices)
+            self._num_decoded += num_decoded
+            self.decoded_at = time.perf_counter()
+            has_failed = bool(self._errors) and not self._num_decoding
+        if has_failed:
+            self._fail_decoding()
+        return [] if self._errors or self.is_abandoned() else list(indices)
+
+    def decode_image(self, index: int) -> None:
+        """Decode one image into its row; `ImageDecodeError` if it cannot be decoded."""
+        decoded = self.model.base.preprocess.decode(self.images[index], max_pixels=self.max_pixels, reduced=True)
+        self._bytes[self._row(index)] = decoded.data.cast("B")
+
+    def copy_pixels(self, indices: Sequence[int], out: memoryview) -> memoryview:
+        """Copy the pixels of images to the front of a batch; return the rest of the batch."""
+        for index in indices:
+            out[: self._row_bytes] = self._bytes[self._row(index)]
+            out = out[self._row_bytes :]
+        return out
+
+    def put_features(self, indices: Sequence[int], features: NDArray[np.float32]) -> bool:
+        """Store the unit features of images; return whether those of all images are there now."""
+        with self._lock:
+            if self._features is None:
+                self._features = np.empty((self.num_images, features.shape[1]), np.float32)
+            self._features[list(indices)] = features
+            self._num_forwarded += len(indices)
+            self.forwarded_at = time.perf_counter()
+            return self._num_forwarded == self.num_images
+
+    @property
+    def features(self) -> Tensor:
+        """The features, once all are there."""
+        assert self._features is not None
+        return torch.from_numpy(self._features)
+
+    def fail(self, error: Exception) -> None:
+        """Fail the request, unless it is answered already."""
+        with suppress(InvalidStateError):
+            self.answer.set_exception(error)
+
+    def succeed(self, answer: Answer) -> None:
+        """Answer the request, unless it is answered already."""
+        with suppress(InvalidStateError):
+            self.answer.set_result(answer)
+
+    def _fail_decoding(self) -> None:
+        index = min(self._errors)
+        error = self._errors[index]
+        if isinstance(error, ImageDecodeError):
+            reason, _, advice = str(error).partition(": ")
+            error = ImageRefusedError(error.code, index, f"cannot be decoded ({reason})", f"{advice.capitalize()}.")
+        self.fail(error)
+
+    def _row(self, index: int) -> slice:
+        return slice(index * self._row_bytes, (index + 1) * self._row_bytes)
+
+
+def compare(requests: Iterable[InferenceRequest]) -> None:
+    """Compare the features of requests with their heads, those of one head together, and answer them.
+
+    Requests whose head is still being built are answered once it is.
+
+    Args:
+        requests: With all their features.
+    """
+    by_head: dict[Future[Tensor] | None, list[InferenceRequest]] = {}
+    for request in requests:
+        by_head.setdefault(request.head, []).append(request)
+    for head, group in by_head.items():
+        if head is None:
+            for request in group:
+                request.succeed(Answer(request.features, None))
+        elif head.done():
+            _compare_with(head, group)
+        else:
+            head.add_done_callback(partial(_compare_with, requests=group))
+
+
+def _compare_with(head: Future[Tensor], requests: Sequence[InferenceRequest]) -> None:
+    try:
+        features = [request.features for request in requests]
+        with torch.no_grad():
+            cosines = torch.cat(features) @ head.result().T
+        parts = torch.split(cosines, [len(rows) for rows in features])
+    except Exception as error:  # propagate to the waiting requests
+        for request in requests:
+            request.fail(RuntimeError("the engine is closed") if head.cancelled() else error)
+        return
+    for request, rows, part in zip(requests, features, parts, strict=True):
+        request.succeed(Answer(rows, part))

@@ -1,0 +1,34 @@
+"""Workers as the engine has them, for requests that come without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from torch import Tensor
+
+from app.serving.cpu_workers import CpuWorkers
+from app.serving.gpu_workers import GpuWorkers
+from app.serving.image_queue import BatchPolicy
+from app.serving.model import ServedModel
+from app.serving.request import Answer, InferenceRequest
+
+Workers = CpuWorkers | GpuWorkers
+
+
+def submit(workers: Workers, model: ServedModel, images: Tensor, *, low_priority: bool = False) -> Future[Answer]:
+    """What will hold the features of images [B, S, S, 3]."""
+    request = InferenceRequest(model, images.numpy(), low_priority=low_priority)
+    workers.put(request)
+    return request.answer
+
+
+@contextmanager
+def open_workers(policy: BatchPolicy) -> Iterator[Workers]:
+    """One thread for each core that forwards, or two for a GPU: one decodes, one forwards."""
+    workers = CpuWorkers(policy) if policy.num_cores else GpuWorkers(policy, 1)
+    try:
+        yield workers
+    finally:
+        workers.close()
