@@ -1,8 +1,8 @@
 """The serving path of another checkout and of this one, in short bursts that alternate on one machine.
 
 The speed of a shared machine drifts by 10 % within minutes. Bursts of a second that alternate between two servers
-see the same machine, and the ratio of each pair of neighbours is hardly affected. Both servers are real processes over HTTP.
-Processor time is that of the server process; wall time is that of a closed loop of clients.
+see the same machine, and the ratio of each pair of neighbours is hardly affected. Both servers are real processes
+over HTTP. Processor time is that of the server process; wall time is that of a closed loop of clients.
 
     git worktree add ../before COMMIT && (cd ../before && make setup)
     python benchmarks/serving_pairs.py ../before [--model vitb32] [--rounds 20] [--loads c32,c1,x16] [--json FILE]
