@@ -21,6 +21,7 @@ COPY registry registry
 COPY app app
 COPY worker worker
 COPY paintbox_client paintbox_client
+COPY paintbox_launcher paintbox_launcher
 COPY paintbox_demo paintbox_demo
 RUN pip install --no-deps --no-build-isolation .
 

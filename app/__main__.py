@@ -17,9 +17,9 @@ from typing import NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from app.connections.limits import raise_open_files
-from app.connections.protocol import GuardedProtocol
-from app.logs import LateStream, set_up_logging
+from app.http.connections.limits import raise_open_files
+from app.http.connections.protocol import GuardedProtocol
+from app.runtime.logs import LateStream, set_up_logging
 from app.settings import AppSettings
 from paint_core.runtime.allocator import keep_freed_memory
 from registry.errors import ConfigurationError, RegistryError

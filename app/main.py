@@ -16,48 +16,49 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.access.control import AccessControl
 from app.access.keyring import RELOAD_SECONDS, Keyring
+from app.access.keys.endpoints import router as keys_router
 from app.access.limits import RateLimits
 from app.access.origins import allow_origins
 from app.access.policies import Policies
-from app.activation import Activator
-from app.bases import load_bases, register_bases
-from app.classify.endpoints import router as classify_router
-from app.companions import Companions
-from app.composer import Composer
-from app.connections.limits import ConnectionLimits, choose_max_connections
-from app.connections.table import Connections
 from app.datasets.endpoints import router as datasets_router
-from app.direct import add_direct_routes
-from app.docs_page import add_docs_page
-from app.embed.endpoints import router as embed_router
-from app.fatal import end_process
-from app.held_bodies import HeldBodies
+from app.datasets.uploads.endpoints import router as uploads_router
+from app.datasets.uploads.service import Uploads
+from app.http.connections.limits import ConnectionLimits, choose_max_connections
+from app.http.connections.table import Connections
+from app.http.direct import add_direct_routes
+from app.http.held_bodies import HeldBodies
+from app.http.links import RootPath
+from app.http.middleware import BodyLimit, RequestContext
+from app.http.opening import OpenServices, StartGate, opened_behind
+from app.http.problems import add_problem_handlers
+from app.http.services import Services
+from app.inference.classify.endpoints import router as classify_router
+from app.inference.embed.endpoints import router as embed_router
+from app.inference.label_sets.cache import StoredLabels
+from app.inference.label_sets.endpoints import router as label_sets_router
+from app.inference.protocols.huggingface import router as huggingface_router
+from app.inference.protocols.oip.endpoints import router as oip_router
+from app.inference.protocols.plain_errors import PlainErrors
+from app.jobs.dispatcher import CeleryDoorbell, Doorbell
 from app.jobs.endpoints import router as jobs_router
+from app.jobs.reaper import reap
 from app.jobs.streaming import EventStreams
-from app.keys.endpoints import router as keys_router
-from app.labelsets.cache import StoredLabels
-from app.labelsets.endpoints import router as label_sets_router
-from app.landing_page import add_landing_page
-from app.links import RootPath
+from app.jobs.webhooks.sender import WebhookSender, WebhookThread
+from app.jobs.webhooks.signing import parse_secret
 from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.registry import Metrics
 from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
-from app.middleware import BodyLimit, RequestContext
-from app.openapi import document
-from app.opening import OpenServices, StartGate, opened_behind
+from app.models.activation import Activator
+from app.models.bases import load_bases, register_bases
+from app.models.cache import VersionCache
+from app.models.followers import Companions
+from app.models.loader import VersionLoader
 from app.patches.endpoints import router as patches_router
-from app.periodic import PeriodicThread
-from app.problems import add_problem_handlers
-from app.protocols.huggingface import router as huggingface_router
-from app.protocols.oip.endpoints import router as oip_router
-from app.protocols.plain_errors import PlainErrors
-from app.queue import CeleryDoorbell, Doorbell
-from app.reaper import reap
-from app.replica import LOOK_SECONDS, Replica
-from app.services import Services
+from app.runtime.fatal import end_process
+from app.runtime.periodic import PeriodicThread
 from app.serving.engine import Engine
 from app.serving.image_queue import BatchPolicy
 from app.serving.model import choose_device
@@ -67,14 +68,13 @@ from app.storage.cleaning import clean_up
 from app.storage.guard import StorageGuard
 from app.storage.service import Storage
 from app.system.endpoints import router as system_router
-from app.uploads.endpoints import router as uploads_router
-from app.uploads.service import Uploads
-from app.version_cache import VersionCache
-from app.version_loader import VersionLoader
+from app.system.replica import LOOK_SECONDS, Replica
+from app.versions.composer import Composer
 from app.versions.endpoints import router as versions_router
 from app.versions.exports import Exports
-from app.webhooks.sender import WebhookSender, WebhookThread
-from app.webhooks.signing import parse_secret
+from app.web.docs_page import add_docs_page
+from app.web.landing_page import add_landing_page
+from app.web.openapi import document
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.disk import Disks
@@ -104,7 +104,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
     Args:
         settings: The process's settings.
         doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
-        listens_first: Whether the lifespan begins before everything is loaded; see `app.opening`.
+        listens_first: Whether the lifespan begins before everything is loaded; see `app.http.opening`.
 
     Returns:
         An ASGI application.

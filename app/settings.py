@@ -10,8 +10,8 @@ from pathlib import Path
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from app.webhooks.signing import parse_secret
-from app.webhooks.targets import parse_origin
+from app.jobs.webhooks.signing import parse_secret
+from app.jobs.webhooks.targets import parse_origin
 from registry.settings import StorageSettings
 
 _MIN_KEY_LENGTH = 16

@@ -24,9 +24,9 @@ import uvicorn
 from _report import Figure, parser, report
 from sqlalchemy import insert
 
-from app.logs import set_up_logging
+from app.jobs.dispatcher import MemoryDoorbell
 from app.main import create_app
-from app.queue import MemoryDoorbell
+from app.runtime.logs import set_up_logging
 from app.settings import AppSettings
 from contract.datasets import DatasetState
 from contract.jobs import JobKind, JobStatus

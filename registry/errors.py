@@ -1,4 +1,4 @@
-"""Errors of the registry. They carry data and know nothing of HTTP; `app.errors` maps them to statuses.
+"""Errors of the registry. They carry data and know nothing of HTTP; `app.http.errors` maps them to statuses.
 
 RegistryError
 ├── NotFoundError            no such data set, job, patch, version or alias

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from app.errors import AccessRefusedError
+from app.http.errors import AccessRefusedError
 from contract.access import Scope
 
 

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.access.callers import Caller, key_of
 from app.access.limits import RateLimits
 from app.access.policies import Policies, Policy, is_protected
-from app.errors import AccessRefusedError, RateLimitedError
-from app.problems import invalid_problem, known_problem
-from app.services import Services
+from app.http.errors import AccessRefusedError, RateLimitedError
+from app.http.problems import invalid_problem, known_problem
+from app.http.services import Services
 from app.settings import AppSettings
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})

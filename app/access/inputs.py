@@ -12,7 +12,7 @@ from fastapi.routing import RouteContext
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
-from app.invalid import invalid
+from app.http.invalid import invalid
 
 _MAX_PARAMETERS = 1000
 

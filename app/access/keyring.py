@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from app.access.callers import LOCAL_CALLER, Caller
-from app.errors import AccessRefusedError
+from app.http.errors import AccessRefusedError
 from contract.access import Scope
 from registry.database import Database, utc_now
 from registry.keys import ApiKeys, are_keys_required, hash_token, key_id_of, remember_keys

@@ -15,7 +15,7 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.concurrency import run_in_threadpool
 
-from app.errors import RateLimitedError
+from app.http.errors import RateLimitedError
 
 _TIMEOUT_SECONDS = 0.25
 _AWAY_SECONDS = 10.0

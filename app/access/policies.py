@@ -22,9 +22,9 @@ from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import Caller, caller_of
 from app.access.inputs import Inputs
-from app.errors import AccessRefusedError
-from app.invalid import refusal_of
-from app.services import Services, services_of
+from app.http.errors import AccessRefusedError
+from app.http.invalid import refusal_of
+from app.http.services import Services, services_of
 from contract.access import Scope
 from contract.bodies import Id, VersionId
 from registry.owners import Owned, Owners

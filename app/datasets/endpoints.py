@@ -21,11 +21,11 @@ from app.datasets.schemas import (
     parse_options,
     parse_split_of,
 )
-from app.idempotency import REPLAYED, IdempotencyKey
-from app.invalid import invalid
-from app.paging import Cursor, Limit, Reference
-from app.problems import problem_responses
-from app.services import ServicesDep
+from app.http.idempotency import REPLAYED, IdempotencyKey
+from app.http.invalid import invalid
+from app.http.paging import Cursor, Limit, Reference
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
 from contract.access import Scope
 from contract.bodies import FilePath, Id, UploadId, WebhookUrl
 from contract.datasets import DatasetKind, DatasetState

@@ -20,9 +20,9 @@ from pydantic import (
 from pydantic_core import from_json
 
 from app.access.owner import Owner
-from app.invalid import invalid, refusal_of
+from app.http.invalid import invalid, refusal_of
+from app.http.paging import Listed
 from app.jobs.schemas import JobBrief, JobError
-from app.paging import Listed
 from contract.bodies import Body, FilePath
 from contract.datasets import DatasetKind, DatasetState
 from contract.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten

@@ -17,9 +17,9 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 
 from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetList, Derivation
+from app.http.services import Services
 from app.jobs.quota import check_quota
-from app.services import Services
-from app.webhooks.targets import check_target
+from app.jobs.webhooks.targets import check_target
 from contract.datasets import DatasetKind, DatasetState
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError

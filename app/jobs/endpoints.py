@@ -9,12 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
+from app.http.paging import Cursor, Limit, Reference, Statuses
+from app.http.problems import problem_responses
+from app.http.services import Services, ServicesDep
 from app.jobs import service
 from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
 from app.jobs.streaming import EventStreamResponse
-from app.paging import Cursor, Limit, Reference, Statuses
-from app.problems import problem_responses
-from app.services import Services, ServicesDep
 from contract.access import Scope
 from contract.bodies import Id
 from contract.jobs import JobKind

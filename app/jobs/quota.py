@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from app.errors import JobQuotaError
+from app.http.errors import JobQuotaError
 from registry.jobs import Jobs
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
-from app.links import link_to
-from app.paging import Listed
+from app.http.links import link_to
+from app.http.paging import Listed
 from contract.jobs import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
 from contract.names import shorten
 from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from app.http.services import Services
 from app.jobs.quota import check_quota
 from app.jobs.schemas import JobDetail
-from app.services import Services
 from contract.jobs import JobKind, JobStatus
 from registry.attempts import Attempts
 from registry.deliveries import Deliveries

@@ -17,9 +17,9 @@ from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
-from app.errors import TooManyStreamsError
+from app.http.errors import TooManyStreamsError
+from app.http.timed_response import TimedResponse
 from app.jobs.feeds import PAGE, JobFeeds, write_events
-from app.timed_response import TimedResponse
 from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.connections.table import Connections
+from app.http.connections.table import Connections
 
 
 class ConnectionCollector(Collector):

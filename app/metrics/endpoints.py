@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
-from app.problems import problem_responses
-from app.services import ServicesDep
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
 
 router = APIRouter(tags=["system"])
 

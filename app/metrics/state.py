@@ -11,10 +11,10 @@ import torch
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.models.cache import VersionCache
 from app.serving.engine import Engine
 from app.serving.shadow import Shadow
 from app.storage.service import Storage
-from app.version_cache import VersionCache
 from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from paint_core.models import BaseModel
 

@@ -6,12 +6,12 @@ from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.idempotency import REPLAYED, IdempotencyKey
-from app.paging import Cursor, Limit, Reference, Statuses
+from app.http.idempotency import REPLAYED, IdempotencyKey
+from app.http.paging import Cursor, Limit, Reference, Statuses
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
-from app.problems import problem_responses
-from app.services import ServicesDep
 from contract.access import Scope
 from contract.bodies import Id
 from contract.patch_request import PatchRequest

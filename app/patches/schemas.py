@@ -8,8 +8,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from app.access.owner import Owner
+from app.http.paging import Listed
 from app.jobs.schemas import Job, JobBrief, JobError
-from app.paging import Listed
 from app.versions.schemas import BaseBrief, Profile, Version
 from contract.bodies import Body
 from contract.names import Name

@@ -10,17 +10,17 @@ import structlog
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.composer import Draft
-from app.errors import BaseNotLoadedError
+from app.http.errors import BaseNotLoadedError
+from app.http.services import Services
 from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
+from app.jobs.webhooks.targets import check_target
 from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, evaluate, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
-from app.services import Services
+from app.versions.composer import Draft
 from app.versions.service import get_version
-from app.webhooks.targets import check_target
 from contract.jobs import JobStatus
 from contract.patch_request import PatchRequest
 from registry.idempotency import IdempotencyKeys

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import QueueFullError
+from app.http.errors import QueueFullError
 
 _RATE_WINDOW_SECONDS = 10.0
 _LEAST_RETRY_SECONDS, _MOST_RETRY_SECONDS = 1, 30

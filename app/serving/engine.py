@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.deadlines import until
-from app.errors import ImageRefusedError, ModelNotLoadedError
+from app.http.deadlines import until
+from app.http.errors import ImageRefusedError, ModelNotLoadedError
 from app.serving.admission import Admission
 from app.serving.cpu_workers import CpuWorkers
 from app.serving.gpu_workers import GpuWorkers

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 import structlog
 import torch
 
-from app.errors import OutOfMemoryError
+from app.http.errors import OutOfMemoryError
 from app.serving.model import ServedModel
 
 FAILURES_IN_A_ROW = 3

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from app.errors import ImageRefusedError
+from app.http.errors import ImageRefusedError
 from app.serving.model import ServedModel
 from paint_core.errors import ImageDecodeError
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS

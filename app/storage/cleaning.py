@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from app.services import Services
+from app.http.services import Services
 from registry.deliveries import Deliveries
 from registry.leftovers import sweep
 from registry.retention import collect_garbage

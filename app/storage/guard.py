@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.callers import Caller
 from app.access.policies import Policy, Stores
-from app.problems import known_problem
-from app.services import Services
+from app.http.problems import known_problem
+from app.http.services import Services
 from app.storage.service import Storage
 from registry.errors import StorageFullError, StorageQuotaError
 

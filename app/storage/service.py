@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.uploads.service import Uploads
+from app.datasets.uploads.service import Uploads
 from registry.database import Database
 from registry.disk import Disks, Room
 from registry.errors import StorageQuotaError

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app.access.policies import needs
-from app.problems import problem_responses
-from app.services import ServicesDep
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
 from app.system import service
 from app.system.schemas import Finding, Live, Ready, System
 from app.system.verification import LinesResponse, VerificationResponse

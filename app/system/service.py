@@ -11,8 +11,8 @@ from importlib.metadata import version
 import torch
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.errors import DrainingError, ModelFailingError
-from app.services import Services
+from app.http.errors import DrainingError, ModelFailingError
+from app.http.services import Services
 from app.serving.model import ServedModel
 from app.serving.shadow import Tally
 from app.system.schemas import Check, Companion, Comparison, Ready, Replica, StorageRoom, System

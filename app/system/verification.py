@@ -18,8 +18,8 @@ import structlog
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.errors import CompositionInProgressError, VerificationInProgressError
-from app.services import Services
+from app.http.errors import CompositionInProgressError, VerificationInProgressError
+from app.http.services import Services
 from app.system.schemas import Finding
 from app.versions.upkeep_schemas import Verification
 from app.versions.verification import verify_version

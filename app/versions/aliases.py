@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from sqlalchemy.exc import IntegrityError
 
-from app.errors import SupportedDropError
-from app.services import Services
+from app.http.errors import SupportedDropError
+from app.http.services import Services
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
 from contract.versions import ACTIVE_ALIAS
 from registry.acceptance import supported_drops, too_much

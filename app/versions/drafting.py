@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.composer import Draft
+from app.versions.composer import Draft
 from app.versions.schemas import TermRequest, VersionRequest
 from registry.composition import add_up, scale, without
 from registry.errors import ConflictError, RequestRefusedError

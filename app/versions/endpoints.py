@@ -12,9 +12,9 @@ from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.paging import Cursor, Limit, Reference
-from app.problems import problem_responses
-from app.services import ServicesDep
+from app.http.paging import Cursor, Limit, Reference
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
 from app.versions import aliases, service
 from app.versions.exporting import TAR_MEDIA_TYPE, ExportResponse, export_version
 from app.versions.schemas import (

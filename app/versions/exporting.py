@@ -12,10 +12,10 @@ from typing import IO
 
 from starlette.types import Receive, Scope, Send
 
-from app.errors import BaseNotLoadedError
-from app.services import Services
+from app.http.errors import BaseNotLoadedError
+from app.http.services import Services
+from app.http.timed_response import TimedResponse
 from app.serving.model import mix_tower
-from app.timed_response import TimedResponse
 from app.versions.card import eval_results, model_card
 from app.versions.schemas import Version
 from app.versions.service import describe

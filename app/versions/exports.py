@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.errors import TooManyExportsError
-from app.turns import Turns
+from app.http.errors import TooManyExportsError
+from app.versions.fair_lock import Turns
 
 _SHARE_OF_ONE = 4
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.access.owner import Owner
-from app.paging import Listed
+from app.http.paging import Listed
 from contract.bodies import BaseRef, Body, Id, Matches, Reason, VersionNumber
 from contract.names import Name
 from contract.versions import Tag

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.services import Services
+from app.http.services import Services
 from app.versions.drafting import draft_version
 from app.versions.schemas import Version, VersionLabels, VersionList, VersionRequest
 from app.versions.upkeep_schemas import Collected

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from app.services import Services
+from app.http.services import Services
 from app.serving.model import mix_tower
 from app.serving.throttle import Throttle
 from app.versions.upkeep_schemas import Check, Verification

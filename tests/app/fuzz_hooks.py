@@ -2,6 +2,6 @@
 
 import schemathesis
 
-from app.uploads.endpoints import PART_MEDIA_TYPE
+from app.datasets.uploads.endpoints import PART_MEDIA_TYPE
 
 schemathesis.serializer.alias(PART_MEDIA_TYPE, "application/octet-stream")

@@ -13,9 +13,9 @@ from fastapi import APIRouter, FastAPI
 from starlette.testclient import TestClient
 
 from app.access.policies import Policies, needs
+from app.inference.protocols.oip.schemas import MODEL_NAME
+from app.inference.protocols.plain_errors import has_plain_errors
 from app.main import create_app
-from app.protocols.oip.schemas import MODEL_NAME
-from app.protocols.plain_errors import has_plain_errors
 from app.settings import AppSettings
 from contract.access import Scope
 from registry.aliases import Aliases

@@ -190,7 +190,7 @@ def test_an_answer_that_would_come_too_late_is_a_timeout(world: World) -> None:
 
 
 def test_an_answer_is_what_the_document_says(client: TestClient) -> None:
-    from app.classify.schemas import Classification
+    from app.inference.classify.schemas import Classification
 
     for options in ({}, {"top_k": 1, "version": 1}, {"threshold": 1.0}):
         answer = post_json(client, PATH, [IMAGE] * 3, candidate_labels=LABELS, **options).json()

@@ -11,8 +11,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from app.connections.limits import ConnectionLimits, choose_max_connections, raise_open_files
-from app.connections.table import Connections
+from app.http.connections.limits import ConnectionLimits, choose_max_connections, raise_open_files
+from app.http.connections.table import Connections
 from registry.errors import ConfigurationError
 from tests.app.wire import MUCH, Wire, get, head, open_wire, post, read_all, status_of, wait_until
 

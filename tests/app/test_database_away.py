@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy import event
 from starlette.testclient import TestClient
 
-from app.periodic import PeriodicThread
+from app.runtime.periodic import PeriodicThread
 from registry.errors import DatabaseUnavailableError
 from tests.app.world import World, add_version, check_plain_error, check_problem
 from tests.builders import digit_pngs

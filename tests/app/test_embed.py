@@ -10,7 +10,7 @@ import torch
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.embed.schemas import Embeddings
+from app.inference.embed.schemas import Embeddings
 from tests.app.asking import POSTS, post_files, post_json
 from tests.app.world import World, add_version, check_problem, open_world
 from tests.builders import digit_pngs

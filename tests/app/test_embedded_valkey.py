@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
-from app.embedded_valkey import EmbeddedValkey
-from app.supervision import Backoff, Supervisor
+from paintbox_launcher.embedded_valkey import EmbeddedValkey
+from paintbox_launcher.supervision import Backoff, Supervisor
 
 
 @pytest.fixture

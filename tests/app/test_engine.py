@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
+from app.http.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
 from app.serving.admission import Admission, Rate
 from app.serving.engine import Engine
 from app.serving.image_queue import BatchPolicy

@@ -17,7 +17,7 @@ import torch
 import yaml
 from sqlalchemy import update
 
-from app.errors import TooManyExportsError
+from app.http.errors import TooManyExportsError
 from app.versions.exports import Exports
 from paint_core.evaluation import encode, probe_images
 from paint_core.models import load_base
@@ -124,7 +124,7 @@ def test_a_name_is_neither_markup_nor_html_in_the_card(world: World, tmp_path: P
 
 
 def test_what_cannot_be_exported_says_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.versions.fair_lock.WAIT_SECONDS", 0.05)
     check_problem(world.client.get("/v1/versions/9999/export"), 404, "not_found")
     version, sha256 = add_version(world.services, world.base, seed=4)
     with world.services.exports.turns.take(None):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.base64_images import decode_base64_image
+from app.inference.base64_images import decode_base64_image
 from registry.label_sets import LabelSets
 from tests.app.world import World, add_ready_dataset, add_version, check_problem, open_world
 from tests.builders import digit_members, digit_pngs, write_zip

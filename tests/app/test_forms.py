@@ -8,7 +8,7 @@ from fastapi import HTTPException, Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.image_requests import _read_form
+from app.inference.image_requests import _read_form
 
 BOUNDARY = b"a-boundary"
 FIELDS = st.lists(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from app.errors import OutOfMemoryError
+from app.http.errors import OutOfMemoryError
 from app.serving.engine import Engine
 from app.serving.health import FAILURES_IN_A_ROW
 from app.serving.model import ServedModel
@@ -125,7 +125,7 @@ def test_an_error_that_the_device_does_not_get_over_is_told_at_once(base: BaseMo
 
 
 def test_a_process_that_has_lost_its_device_ends_with_a_line_in_its_log() -> None:
-    code = "from app.fatal import end_process; end_process(RuntimeError('the device is lost'))"
+    code = "from app.runtime.fatal import end_process; end_process(RuntimeError('the device is lost'))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert ended.returncode == 70
     assert "the device is lost" in ended.stdout + ended.stderr

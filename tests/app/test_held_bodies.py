@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
-from app.held_bodies import SMALL_BYTES, HeldBodies
+from app.http.held_bodies import SMALL_BYTES, HeldBodies
 from app.settings import AppSettings
 from registry.errors import ConfigurationError
 from tests.app.wire import head, read_all, status_of, wait_until

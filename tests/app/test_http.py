@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.connections.limits import ConnectionLimits
-from app.connections.table import Connections
+from app.http.connections.limits import ConnectionLimits
+from app.http.connections.table import Connections
 from tests.app.wire import get, head, post, read_all, status_of, wait_until
 from tests.app.world import World, check_problem, listen, serve
 from tests.builders import digit_members, digit_pngs, write_zip

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.installation import NOT_ANSWERING, Hindrances, find_hindrance
-from app.launcher import StopSignals
+from app.jobs.dispatcher import MemoryDoorbell
 from app.main import create_app
-from app.queue import MemoryDoorbell
 from app.settings import AppSettings
+from paintbox_launcher.command import StopSignals
+from paintbox_launcher.installation import NOT_ANSWERING, Hindrances, find_hindrance
 from registry.database import Database
 from tests.app.world import LOCAL, add_version, check_problem, open_world, serve
 
-PRINT = "from app.launcher import print_what_can_be_printed as p; p(); print('Stopping …')"
+PRINT = "from paintbox_launcher.command import print_what_can_be_printed as p; p(); print('Stopping …')"
 
 
 def test_a_corrupt_active_version_is_told_with_what_to_do_and_can_be_rolled_back_from(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.testclient import TestClient
 
 from app.__main__ import Server
-from app.errors import TooManyStreamsError
+from app.http.errors import TooManyStreamsError
 from app.jobs.feeds import JobFeeds
 from app.jobs.streaming import EventStreams
 from contract.jobs import JobKind

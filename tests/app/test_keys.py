@@ -10,7 +10,7 @@ from sqlalchemy import delete
 
 from app.access.callers import Caller
 from app.access.keyring import Keyring
-from app.errors import AccessRefusedError
+from app.http.errors import AccessRefusedError
 from contract.access import Scope
 from registry.database import Database
 from registry.errors import ConfigurationError

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from app.classify.schemas import ClassifyOptions
-from app.labelsets.known import KnownLabels, read_labels
+from app.inference.classify.schemas import ClassifyOptions
+from app.inference.label_sets.known import KnownLabels, read_labels
 
 
 @given(st.lists(st.text(max_size=8), max_size=6))

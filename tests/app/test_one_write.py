@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from app.one_write import OneWrite
+from app.http.connections.one_write import OneWrite
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 

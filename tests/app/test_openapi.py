@@ -7,8 +7,8 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 
+from app.inference.protocols.plain_errors import has_plain_errors
 from app.main import create_app
-from app.protocols.plain_errors import has_plain_errors
 from app.settings import AppSettings
 from tests.app.world import PROBLEM
 

@@ -14,7 +14,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.http.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
 
-from app.protocols.oip.schemas import MODEL_NAME
+from app.inference.protocols.oip.schemas import MODEL_NAME
 from contract.access import Scope
 from registry.keys import ApiKeys
 from registry.versions import Versions

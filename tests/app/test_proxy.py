@@ -13,8 +13,8 @@ from urllib.parse import urljoin
 import httpx2
 import pytest
 
-from app.connections.limits import ConnectionLimits
-from app.connections.table import Connections
+from app.http.connections.limits import ConnectionLimits
+from app.http.connections.table import Connections
 from contract.jobs import JobKind
 from registry.jobs import Jobs
 from tests.app.conftest import free_port

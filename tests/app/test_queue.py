@@ -6,7 +6,7 @@ import time
 import pytest
 import redis
 
-from app.queue import CeleryDoorbell, Doorbell, MemoryDoorbell
+from app.jobs.dispatcher import CeleryDoorbell, Doorbell, MemoryDoorbell
 from contract.jobs import QUEUE_NAME, TASK_NAME
 from tests.app.conftest import free_port
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.classify.ranking import rank
+from app.inference.classify.ranking import rank
 
 LEVELS = [-0.5, 0.0, 0.125, 0.25, 0.7]  # few, so that there are ties
 

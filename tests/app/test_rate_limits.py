@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from app.access.limits import RateLimits
-from app.errors import RateLimitedError
+from app.http.errors import RateLimitedError
 from contract.access import Scope
 from registry.keys import ApiKeys
 from tests.app.conftest import free_port

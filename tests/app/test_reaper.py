@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.periodic import PeriodicThread
-from app.queue import MemoryDoorbell
-from app.reaper import reap
+from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.reaper import reap
+from app.runtime.periodic import PeriodicThread
 from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs

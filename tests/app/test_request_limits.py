@@ -8,9 +8,9 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.image_requests import MAX_VALUES
-from app.invalid import MAX_LISTED
-from app.protocols.plain_errors import has_plain_errors
+from app.http.invalid import MAX_LISTED
+from app.inference.image_requests import MAX_VALUES
+from app.inference.protocols.plain_errors import has_plain_errors
 from tests.app.world import World, add_ready_dataset, open_world
 from tests.builders import digit_pngs
 

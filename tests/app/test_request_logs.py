@@ -14,9 +14,9 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from app.logs import LateStream, set_up_logging
+from app.jobs.dispatcher import MemoryDoorbell
 from app.main import create_app
-from app.queue import MemoryDoorbell
+from app.runtime.logs import LateStream, set_up_logging
 from app.settings import AppSettings
 from registry.jobs import Jobs
 from tests.app.world import LOCAL, add_ready_dataset

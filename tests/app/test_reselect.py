@@ -299,7 +299,7 @@ def test_a_body_that_makes_no_sense_is_refused_with_the_reason(world: World, bod
 
 
 def test_one_version_is_mixed_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.versions.fair_lock.WAIT_SECONDS", 0.05)
     patched = add_patch(world)
     with world.services.composer.turns.take(None):
         check_problem(reselect(world, patched, alpha=0.7), 409, "composition_in_progress")

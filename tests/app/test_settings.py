@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.bases import load_bases, register_bases
+from app.models.bases import load_bases, register_bases
 from app.settings import AppSettings
 from paint_core.models import load_base
 from registry.database import Database

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.webhooks.sender import _CLAIM_SECONDS, _TRY_SECONDS, WebhookSender
-from app.webhooks.slots import IN_ALL, OF_AN_OWNER, TO_A_HOST, TO_A_URL, Slots
+from app.jobs.webhooks.sender import _CLAIM_SECONDS, _TRY_SECONDS, WebhookSender
+from app.jobs.webhooks.slots import IN_ALL, OF_AN_OWNER, TO_A_HOST, TO_A_URL, Slots
 from registry.database import Database
 from registry.deliveries import Due
 from tests.app.receivers import KEY, SECRET, Dripper, Receiver, end_job, state_of, wait_until
@@ -64,7 +64,7 @@ def test_a_url_that_drips_leaves_slots_to_the_others_of_its_host(database: Datab
 def test_a_try_has_one_deadline_and_reads_no_body(
     database: Database, monkeypatch: pytest.MonkeyPatch, head: bytes, state: str
 ) -> None:
-    monkeypatch.setattr("app.webhooks.sender._TRY_SECONDS", 1.0)
+    monkeypatch.setattr("app.jobs.webhooks.sender._TRY_SECONDS", 1.0)
     dripper = Dripper(head)
     sender = WebhookSender(database, KEY, [dripper.origin])
     job_id = end_job(database, dripper.origin)

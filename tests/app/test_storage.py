@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.errors import StorageUnavailableError
-from app.storage.faults import storage_fault
+from app.http.errors import StorageUnavailableError
+from app.http.faults import storage_fault
 from contract.access import Scope
 from registry.errors import StorageFullError
 from registry.keys import ApiKeys

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from app.supervision import Backoff, ChildGaveUpError, ChildSpec, Supervisor, put_log_aside
+from paintbox_launcher.supervision import Backoff, ChildGaveUpError, ChildSpec, Supervisor, put_log_aside
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = (
@@ -236,7 +236,7 @@ def test_a_sigkilled_supervisor_leaves_no_child(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
 from pathlib import Path
-from app.supervision import ChildSpec, Supervisor
+from paintbox_launcher.supervision import ChildSpec, Supervisor
 supervisor = Supervisor(print)
 for name in ("a", "b"):
     supervisor.start(ChildSpec(name=name, command=(sys.executable, "-c", {SLEEPER!r}), environment=os.environ,

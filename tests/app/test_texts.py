@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, Future
 import pytest
 import torch
 
-from app.errors import QueueFullError
+from app.http.errors import QueueFullError
 from app.serving.heads import HeadCache
 from app.serving.texts import Build, TextQueue
 from paint_core.errors import HeadError

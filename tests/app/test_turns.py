@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from app.errors import CompositionInProgressError
-from app.turns import Turns
+from app.http.errors import CompositionInProgressError
+from app.versions.fair_lock import Turns
 
 
 def queue(turns: Turns, owner: str, order: list[str]) -> threading.Thread:
@@ -48,7 +48,7 @@ def test_few_wait_and_of_one_owner_still_fewer() -> None:
 
 
 def test_a_turn_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.versions.fair_lock.WAIT_SECONDS", 0.05)
     turns = Turns()
     with turns.take("alice"), pytest.raises(CompositionInProgressError), turns.take("bob"):
         pass

@@ -200,7 +200,7 @@ def test_a_base_that_has_changed_in_memory_is_found(world: World) -> None:
 
 
 def test_what_is_not_loaded_or_busy_is_not_called_sound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.versions.fair_lock.WAIT_SECONDS", 0.05)
     with world.services.exports.turns.take(None):
         check_problem(world.client.post("/v1/versions/1/verify"), 409, "composition_in_progress")
     check_problem(world.client.post("/v1/versions/9999/verify"), 404, "not_found")

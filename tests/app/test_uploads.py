@@ -14,9 +14,9 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.errors import UploadRefusedError
+from app.datasets.uploads.service import EXPIRES_SECONDS, Upload, Uploads
+from app.http.errors import UploadRefusedError
 from app.storage.cleaning import clean_up
-from app.uploads.service import EXPIRES_SECONDS, Upload, Uploads
 from registry.disk import Disks
 from tests.app.world import World, check_problem, open_world, serve
 from tests.registry.uploads import FOLDERS, pack

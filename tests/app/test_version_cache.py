@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import VersionNotLoadedError
+from app.http.errors import VersionNotLoadedError
+from app.models.cache import MODULE_BYTES
 from app.serving.model import ServedModel, own_bytes
-from app.version_cache import MODULE_BYTES
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.weights import save_task_vector, task_vector
 from registry.errors import ConflictError, NotFoundError

@@ -239,7 +239,7 @@ def test_a_damaged_task_vector_makes_no_version(world: World) -> None:
 
 
 def test_one_version_is_mixed_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.turns.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("app.versions.fair_lock.WAIT_SECONDS", 0.05)
     terms = [{"task_vector_sha256": add_task_vector(world, 1)}]
     with world.services.composer.turns.take(None):
         check_problem(compose(world, terms=terms), 409, "composition_in_progress")

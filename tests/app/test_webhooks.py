@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from app.jobs.webhooks.sender import WebhookSender
+from app.jobs.webhooks.signing import sign
+from app.jobs.webhooks.targets import check_target
 from app.settings import AppSettings
-from app.webhooks.sender import WebhookSender
-from app.webhooks.signing import sign
-from app.webhooks.targets import check_target
 from registry.database import Database
 from registry.errors import ConfigurationError, RequestRefusedError
 from registry.tables import WebhookDeliveryRow

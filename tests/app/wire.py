@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.connections.limits import ConnectionLimits
-from app.connections.table import Connections
+from app.http.connections.limits import ConnectionLimits
+from app.http.connections.table import Connections
 from tests.app.world import listen
 
 MUCH = 8 << 20

@@ -18,12 +18,12 @@ from httpx2 import Response
 from starlette.testclient import TestClient
 from torch import Tensor
 
-from app.connections.limits import ConnectionLimits
-from app.connections.protocol import GuardedProtocol
-from app.connections.table import Connections
+from app.http.connections.limits import ConnectionLimits
+from app.http.connections.protocol import GuardedProtocol
+from app.http.connections.table import Connections
+from app.http.services import Services
+from app.jobs.dispatcher import MemoryDoorbell
 from app.main import create_app
-from app.queue import MemoryDoorbell
-from app.services import Services
 from app.settings import AppSettings
 from contract.jobs import JobKind
 from paint_core.evaluation import encode, probe_features

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from app.embedded_valkey import EmbeddedValkey, free_port
-from app.installation import find_hindrance
-from app.supervision import Backoff, ChildSpec, Supervisor
+from paintbox_launcher.embedded_valkey import EmbeddedValkey, free_port
+from paintbox_launcher.installation import find_hindrance
+from paintbox_launcher.supervision import Backoff, ChildSpec, Supervisor
 from registry.database import Database
 from tests.project.paths import ROOT
 

@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.embedded_valkey import EmbeddedValkey, free_port
 from paintbox_client.client import Client
 from paintbox_client.errors import ClientError
+from paintbox_launcher.embedded_valkey import EmbeddedValkey, free_port
 from tests.registry.postgres import PostgresServer
 from tests.registry.s3 import S3Server
 

@@ -3,4 +3,13 @@
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("paint_core", "contract", "registry", "app", "worker", "paintbox_client", "paintbox_demo")
+PACKAGES = (
+    "paint_core",
+    "contract",
+    "registry",
+    "app",
+    "worker",
+    "paintbox_client",
+    "paintbox_launcher",
+    "paintbox_demo",
+)

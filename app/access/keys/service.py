@@ -1,0 +1,77 @@
+"""Making, listing and revoking API keys."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import structlog
+
+from app.access.callers import Caller
+from app.access.keys.schemas import Key, KeyList, KeyRequest, NewKey
+from app.http.services import Services
+from registry.database import utc_now
+from registry.keys import ApiKeys
+
+_log = structlog.get_logger(__name__)
+
+
+def create_key(services: Services, request: KeyRequest, caller: Caller) -> NewKey:
+    """Return a new key, which this process takes at once and others within a second.
+
+    Args:
+        services: The application's services.
+        request: What it is to allow.
+        caller: Who asks, for the record.
+
+    Returns:
+        The key with its token, which nobody can find out again.
+
+    Raises:
+        ConflictError: It is the first one and could not make others, so that nobody could any more.
+    """
+    days = request.expires_in_days
+    with services.database.write() as session:
+        keys = ApiKeys(session)
+        row, token = keys.create(
+            name=request.name,
+            scopes=request.scopes,
+            expires_at=None if days is None else utc_now() + timedelta(days=days),
+            created_by=caller.actor,
+        )
+        if not services.keyring.has_bootstrap:
+            keys.require_admin()
+        made = NewKey(**vars(Key.of(row)), token=token)
+    services.keyring.reload()
+    _log.info("key made", made=made.id, scopes=made.scopes)
+    return made
+
+
+def list_keys(services: Services, limit: int, cursor: str | None) -> KeyList:
+    """Return a page of keys, newest first."""
+    with services.database.read() as session:
+        page = ApiKeys(session).newest(limit, cursor)
+        return KeyList(items=[Key.of(row) for row in page], next_cursor=page.next_cursor)
+
+
+def revoke_key(services: Services, key_id: str) -> Key:
+    """Return the key, which opens nothing from now on.
+
+    Args:
+        services: The application's services.
+        key_id: Public id.
+
+    Returns:
+        The key, revoked.
+
+    Raises:
+        NotFoundError: There is no such key.
+        ConflictError: Nobody could make keys any more.
+    """
+    with services.database.write() as session:
+        keys = ApiKeys(session)
+        revoked = Key.of(keys.revoke(key_id))
+        if not services.keyring.has_bootstrap:
+            keys.require_admin()
+    services.keyring.reload()
+    _log.info("key revoked", revoked=key_id)
+    return revoked

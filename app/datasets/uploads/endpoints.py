@@ -1,0 +1,126 @@
+"""Routes of resumable uploads: tus 1.0.0 (tus.io/protocols/resumable-upload), creation, termination and expiration."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Request, Response
+
+from app.access.callers import CallerDep
+from app.access.policies import Stores, needs
+from app.datasets.uploads.service import Upload
+from app.http.errors import UnsupportedMediaTypeError, UploadRefusedError
+from app.http.middleware import TUS_VERSION
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
+from contract.access import Scope
+from contract.bodies import UploadId
+
+_EXTENSIONS = "creation,expiration,termination"
+PART_MEDIA_TYPE = "application/offset+octet-stream"
+
+NumBytes = Annotated[int, Header(ge=0, le=2**53)]
+
+
+def _require_tus(request: Request, tus_resumable: Annotated[str, Header(max_length=100)] = "") -> None:
+    if tus_resumable != TUS_VERSION and request.method != "OPTIONS":  # which is asked to find the version out
+        raise UploadRefusedError(
+            "tus_version", f"Tus-Resumable is {tus_resumable!r}.", f"Send Tus-Resumable: {TUS_VERSION}."
+        )
+
+
+router = APIRouter(prefix="/v1/uploads", tags=["uploads"], dependencies=[Depends(_require_tus)])
+
+
+def _answer(status: int, upload: Upload | None = None, **headers: str) -> Response:
+    told = {"Tus-Resumable": TUS_VERSION, "Cache-Control": "no-store"}
+    if upload is not None:
+        told |= {"Upload-Offset": str(upload.offset), "Upload-Expires": formatdate(upload.expires_at, usegmt=True)}
+    return Response(status_code=status, headers=told | headers)
+
+
+@router.options(
+    "",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(),
+    dependencies=[needs(Scope.WRITE)],
+)
+def describe_uploads(services: ServicesDep) -> Response:
+    """Tell which version and extensions of tus are spoken here, and how large an upload may be."""
+    told = {
+        "Tus-Version": TUS_VERSION,
+        "Tus-Extension": _EXTENSIONS,
+        "Tus-Max-Size": str(services.settings.max_upload_bytes),
+    }
+    return _answer(204, None, **told)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_class=Response,
+    responses=problem_responses(412, 413),
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
+def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumBytes) -> Response:
+    """Begin an upload that may be sent in parts and continued after an interruption (tus 1.0.0).
+
+    The header `Location` names it. Once it is complete, `POST /v1/datasets` with its id as `upload` makes a data set
+    of it. It is removed when nothing came for a day. The length counts as stored from now on.
+    """
+    services.storage.require_quota(caller.owner, upload_length)
+    upload = services.uploads.create(upload_length, caller.owner)
+    return _answer(201, upload, Location=f"/v1/uploads/{upload.id}")
+
+
+@router.head(
+    "/{upload_id}",
+    response_class=Response,
+    responses=problem_responses(404, 409, 412),
+    dependencies=[needs(Scope.WRITE)],
+)
+async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
+    """Tell how much of an upload is there: `Upload-Offset` of `Upload-Length` bytes.
+
+    A request that adds to it, but whose sender has fallen silent, is ended before.
+    """
+    upload = await services.uploads.find_offset(upload_id)
+    return _answer(200, upload, **{"Upload-Length": str(upload.num_bytes)})
+
+
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(404, 408, 409, 412, 413, 415),
+    openapi_extra={"requestBody": {"required": True, "content": {PART_MEDIA_TYPE: {"schema": {"type": "string"}}}}},
+    dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
+)
+async def append_to_upload(
+    services: ServicesDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
+) -> Response:
+    """Append the body to an upload. What came before a broken connection stays; HEAD tells how much that is.
+
+    A request takes over from an older one that still adds to the same upload. One whose sender sends nothing for 20
+    seconds is ended.
+    """
+    media_type = request.headers.get("content-type", "")
+    if media_type != PART_MEDIA_TYPE:
+        raise UnsupportedMediaTypeError(media_type, (PART_MEDIA_TYPE,))
+    upload = await services.uploads.append(upload_id, upload_offset, request.stream())
+    return _answer(204, upload)
+
+
+@router.delete(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    responses=problem_responses(404, 409, 412),
+    dependencies=[needs(Scope.WRITE)],
+)
+def remove_upload(services: ServicesDep, upload_id: UploadId) -> Response:
+    """Remove an upload that will not be finished."""
+    services.uploads.remove(upload_id)
+    return _answer(204)

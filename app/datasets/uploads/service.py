@@ -1,0 +1,319 @@
+"""Uploads that arrive in parts: a file each, to which parts are appended until it is as long as it was said to be.
+
+The file is all there is: its name holds the id, the final length and a hash of the owner's name, and its size is the
+offset. So a restart, a lost connection or a second API process on the same folder change nothing, and there is no state
+that could disagree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from starlette.concurrency import run_in_threadpool
+
+from app.datasets.uploads.turns import Turn
+from app.http.errors import UploadRefusedError
+from registry.disk import Disks
+from registry.errors import NotFoundError, RegistryError
+
+EXPIRES_SECONDS = 24 * 3600.0
+"""An upload to which nothing was added for so long is removed."""
+
+SILENT_SECONDS = 20.0
+"""A request whose sender has sent nothing for so long is ended; what came is kept."""
+
+_OWNERS = 10  # as many times what one owner may have is the limit for all of them
+_WRITE_BYTES = 1 << 20
+_TAKEOVER_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+_STALLED_SECONDS = 1.0  # a request whose sender was heard of within that goes on when somebody asks for the offset
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload and how far it is.
+
+    Attributes:
+        id: A secret of 128 bits: who knows it may go on with the upload.
+        path: Its file.
+        num_bytes: Its length in the end.
+        offset: How many bytes are there.
+        expires_at: When it is removed if nothing comes, in seconds since the epoch.
+        owner_tag: Tells its owner's uploads from others; empty: nobody's.
+    """
+
+    id: str
+    path: Path
+    num_bytes: int
+    offset: int
+    expires_at: float
+    owner_tag: str
+
+
+class Uploads:
+    """The uploads in a folder, which several API processes may share.
+
+    Args:
+        folder: Where they are; created when missing.
+        disks: Must have room for all that was announced.
+        max_bytes: Of one upload.
+        max_per_owner: How many one owner may have begun.
+        silent_seconds: How long a sender may be silent in the middle of a part.
+        is_alone: Whether no other API process has uploads in a folder of its own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        disks: Disks,
+        *,
+        max_bytes: int,
+        max_per_owner: int,
+        silent_seconds: float = SILENT_SECONDS,
+        is_alone: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._folder = folder
+        self._disks = disks
+        self._max_bytes = max_bytes
+        self._max_per_owner = max_per_owner
+        self._silent_seconds = silent_seconds
+        self._is_alone = is_alone
+        self._turns: dict[str, Turn] = {}
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def create(self, num_bytes: int, owner: str | None = None) -> Upload:
+        """Return a new upload, having removed those that have expired.
+
+        Args:
+            num_bytes: Its length in the end.
+            owner: Who begins it, as their key names them.
+
+        Returns:
+            The upload, empty.
+
+        Raises:
+            UploadRefusedError: It is to be larger than uploads may be, or there are too many.
+            StorageFullError: The disk has no room for it and what is still to come of the others.
+        """
+        if num_bytes > self._max_bytes:
+            raise UploadRefusedError(
+                "upload_too_large", f"{num_bytes} bytes are announced; {self._max_bytes} is the limit.", "Split it."
+            )
+        self.remove_expired()
+        others = list(self._all())
+        self._refuse_too_many(others, _tag(owner))
+        self._disks.require(num_bytes + sum(max(0, each.num_bytes - each.offset) for each in others))
+        identifier = secrets.token_hex(16)
+        path = self._folder / ".".join(filter(None, (identifier, str(num_bytes), _tag(owner))))
+        path.touch(exist_ok=False, mode=0o600)
+        return self.get(identifier)
+
+    def get(self, identifier: str) -> Upload:
+        """Return the upload.
+
+        Args:
+            identifier: Its id.
+
+        Returns:
+            The upload, as far as it is.
+
+        Raises:
+            NotFoundError: There is none.
+            UploadRefusedError: There is none here, and another API process may have it.
+        """
+        with suppress(StopIteration, FileNotFoundError):
+            return _read(next(self._folder.glob(f"{identifier}.*")))
+        raise self._missing(identifier)
+
+    def get_complete(self, identifier: str) -> Upload:
+        """Return the upload, or raise `UploadRefusedError` if some of it is missing; other errors as for `get`."""
+        upload = self.get(identifier)
+        if upload.offset < upload.num_bytes:
+            raise UploadRefusedError(
+                "upload_incomplete",
+                f"{upload.offset} of {upload.num_bytes} bytes are there.",
+                f"Send the rest with PATCH /v1/uploads/{identifier}.",
+            )
+        return upload
+
+    async def find_offset(self, identifier: str) -> Upload:
+        """Return the upload; a request that adds to it and whose sender has fallen silent is ended before.
+
+        Args:
+            identifier: The upload.
+
+        Returns:
+            The upload, as far as it is.
+
+        Raises:
+            NotFoundError: There is none.
+            UploadRefusedError: There is none here, and another API process may have it.
+        """
+        turn = self._turns.get(identifier)
+        if turn is not None and turn.silence_seconds > _STALLED_SECONDS:
+            upload = await run_in_threadpool(self.get, identifier)
+            with suppress(UploadRefusedError):
+                file = await self._open(upload)
+                await run_in_threadpool(file.close)
+        return await run_in_threadpool(self.get, identifier)
+
+    async def append(self, identifier: str, offset: int, parts: AsyncIterator[bytes]) -> Upload:
+        """Return the upload with what came appended; what came before a connection broke stays.
+
+        A request of this process that still adds to the upload is ended: its sender has come back with this one.
+
+        Args:
+            identifier: The upload.
+            offset: Where the sender believes that it is.
+            parts: The bytes.
+
+        Returns:
+            The upload.
+
+        Raises:
+            NotFoundError: There is none.
+            UploadRefusedError: It is somewhere else, another process is adding to it, more came than was announced,
+                nothing came for long, or a newer request has taken over.
+        """
+        upload = await run_in_threadpool(self.get, identifier)
+        file = await self._open(upload)
+        turn = self._turns[identifier] = Turn(self._silent_seconds)
+        try:
+            at = await run_in_threadpool(file.seek, 0, os.SEEK_END)
+            if at != offset:
+                raise UploadRefusedError(
+                    "offset_mismatch", f"The upload is at byte {at}, not {offset}.", "Go on from there."
+                )
+            await _write(file, turn, parts, at, upload.num_bytes)
+        finally:
+            if self._turns.get(identifier) is turn:
+                del self._turns[identifier]
+            await run_in_threadpool(file.close)
+        return await run_in_threadpool(self.get, identifier)
+
+    def remove(self, identifier: str) -> None:
+        """Remove an upload; errors as for `get`."""
+        self.get(identifier).path.unlink(missing_ok=True)
+
+    def remove_expired(self) -> None:
+        """Remove the uploads to which nothing was added for a day."""
+        before = time.time() - EXPIRES_SECONDS
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # somebody else was faster
+                if path.stat().st_mtime < before:
+                    path.unlink()
+
+    def announced_bytes(self, owner: str) -> int:
+        """Return how many bytes an owner's uploads have, or will have."""
+        return sum(each.num_bytes for each in self._all() if each.owner_tag == _tag(owner))
+
+    def _all(self) -> Iterator[Upload]:
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError, ValueError):  # the last: no upload
+                yield _read(path)
+
+    def _refuse_too_many(self, others: list[Upload], tag: str) -> None:
+        limit = self._max_per_owner
+        num_own = sum(each.owner_tag == tag for each in others) if tag else 0
+        if num_own >= limit or len(others) >= _OWNERS * limit:
+            raise UploadRefusedError(
+                "too_many_uploads",
+                f"{num_own or len(others)} uploads have been begun and are no data sets yet.",
+                "Finish or remove some: DELETE /v1/uploads/{id}. One to which nothing is added ends after a day.",
+            )
+
+    async def _open(self, upload: Upload) -> BinaryIO:
+        """Return the file, locked, having ended the request of this process that has it."""
+        deadline = time.monotonic() + _TAKEOVER_SECONDS
+        while True:
+            try:
+                return await run_in_threadpool(_open_alone, upload)
+            except UploadRefusedError:
+                turn = self._turns.get(upload.id)
+                if turn is None or time.monotonic() > deadline:
+                    raise
+                turn.end()
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _missing(self, identifier: str) -> RegistryError | UploadRefusedError:
+        if self._is_alone():
+            return _gone(identifier)
+        return UploadRefusedError(
+            "upload_elsewhere",
+            f"This API process has no upload {identifier!r}; another one may have it.",
+            "Send all requests of an upload to one process, or give all of them one folder: PAINTBOX_UPLOAD_DIR.",
+        )
+
+
+def _read(path: Path) -> Upload:
+    identifier, num_bytes, *tag = path.name.split(".")
+    state = path.stat()
+    expires_at = state.st_mtime + EXPIRES_SECONDS
+    return Upload(identifier, path, int(num_bytes), state.st_size, expires_at, tag[0] if tag else "")
+
+
+def _tag(owner: str | None) -> str:
+    return "" if owner is None else hashlib.sha256(owner.encode()).hexdigest()[:16]
+
+
+def _gone(identifier: str) -> NotFoundError:
+    return NotFoundError("upload", identifier, "It may have expired, or become a data set: begin it again.")
+
+
+def _open_alone(upload: Upload) -> BinaryIO:
+    """Return the file, locked until it is closed; a lock of the operating system ends with its process."""
+    try:
+        file = upload.path.open("r+b", buffering=0)
+    except FileNotFoundError:
+        raise _gone(upload.id) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UploadRefusedError(
+            "upload_busy", "Another request is adding to this upload.", "Wait, then ask where it is with HEAD."
+        ) from error
+    return file
+
+
+async def _write(file: BinaryIO, turn: Turn, parts: AsyncIterator[bytes], at: int, num_bytes: int) -> None:
+    """Append the parts in writes of a sensible size; also what came before something went wrong."""
+    waiting = bytearray()
+    try:
+        while (part := await turn.receive(parts)) is not None:
+            waiting += part
+            if at + len(waiting) > num_bytes:
+                waiting.clear()  # so that the upload does not look complete
+                raise UploadRefusedError(
+                    "upload_too_large", "More bytes came than the upload was announced with.", "Begin a new upload."
+                )
+            if len(waiting) >= _WRITE_BYTES:
+                data = bytes(waiting)
+                waiting.clear()  # also if it cannot be written: then it has not come
+                at = await run_in_threadpool(_append, file, at, data)
+    finally:
+        await run_in_threadpool(_append, file, at, bytes(waiting))
+        await run_in_threadpool(os.fsync, file.fileno())
+
+
+def _append(file: BinaryIO, at: int, data: bytes) -> int:
+    """Write all of the data at a position, or nothing of it, and return where it ends."""
+    view = memoryview(data)
+    try:
+        file.seek(at)
+        while view:
+            view = view[file.write(view) :]
+    except OSError:  # such as a full disk: half a part must not stay before what is sent again
+        os.ftruncate(file.fileno(), at)
+        raise
+    return at + len(data)

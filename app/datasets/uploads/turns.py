@@ -1,0 +1,75 @@
+"""Who adds to an upload at this moment, so that a sender who comes back can end a request that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from app.http.errors import UploadRefusedError
+
+
+class Turn:
+    """A request that adds to an upload, until its body ends, its sender falls silent or a newer request takes over.
+
+    Args:
+        silent_seconds: How long the sender may send nothing.
+    """
+
+    def __init__(self, silent_seconds: float) -> None:
+        self._silent_seconds = silent_seconds
+        self._loop = asyncio.get_running_loop()
+        self._limit: asyncio.Timeout | None = None
+        self._ended = False
+        self._heard_at = time.monotonic()
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long the sender has sent nothing."""
+        return time.monotonic() - self._heard_at
+
+    def end(self) -> None:
+        """Let the request end with what has come; called from any thread."""
+        self._ended = True
+        self._loop.call_soon_threadsafe(self._wake)
+
+    async def receive(self, parts: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next part of the body, or None at its end.
+
+        Args:
+            parts: Of the body.
+
+        Returns:
+            The part.
+
+        Raises:
+            UploadRefusedError: A newer request has taken over, or nothing came for too long.
+        """
+        try:
+            if self._ended:
+                raise TimeoutError
+            async with asyncio.timeout(self._silent_seconds) as self._limit:
+                part = await anext(parts, None)
+        except TimeoutError:
+            raise self._refusal() from None
+        finally:
+            self._limit = None
+        self._heard_at = time.monotonic()
+        return part
+
+    def _wake(self) -> None:
+        if self._limit is not None:
+            self._limit.reschedule(self._loop.time())
+
+    def _refusal(self) -> UploadRefusedError:
+        if self._ended:
+            return UploadRefusedError(
+                "upload_taken_over",
+                "A newer request goes on with this upload.",
+                "Ask where it is with HEAD, and send its parts one after the other.",
+            )
+        return UploadRefusedError(
+            "upload_stalled",
+            f"Nothing came for {self._silent_seconds:g} s. What came before is kept.",
+            "Ask where the upload is with HEAD, then go on from there.",
+        )

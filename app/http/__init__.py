@@ -1,0 +1,1 @@
+"""What HTTP needs whatever is asked: errors and their problem documents, limits, connections, lists."""

@@ -1,0 +1,69 @@
+"""Answers to what never became a request: bytes that are no HTTP, heads without end, peers that went silent."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from app.http.problems import problem_response
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer after which the connection is closed.
+
+    Attributes:
+        status: Of HTTP.
+        code: Of the problem, and the reason in the metrics.
+        detail: What is wrong.
+        advice: What to do next.
+    """
+
+    status: int
+    code: str
+    detail: str
+    advice: str
+
+
+BAD_REQUEST = Refusal(
+    400, "bad_request", "This is not a valid HTTP/1.1 request.", "Send plain HTTP/1.1; for TLS, put a proxy in front."
+)
+TOO_MANY_PIPELINED = Refusal(
+    400, "too_many_pipelined", "Too many requests were sent before an answer was read.", "Wait for answers."
+)
+HEAD_TOO_LARGE = Refusal(
+    431, "head_too_large", "The head of the request is too large.", "Send fewer and shorter headers, and a shorter URL."
+)
+HEAD_TIMEOUT = Refusal(
+    408, "head_timeout", "The head of the request did not arrive in time.", "Send the request again, at once."
+)
+BODY_TIMEOUT = Refusal(
+    408, "body_timeout", "Nothing more of the body arrived, or too little.", "Send the request again without pauses."
+)
+TOO_MANY_CONNECTIONS = Refusal(
+    503, "too_many_connections", "The service holds as many connections as it may.", "Try again in a second."
+)
+
+
+def render(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the bytes of a whole answer.
+
+    Args:
+        refusal: What to say.
+        default_headers: That every answer of this server has.
+
+    Returns:
+        Status line, headers and the problem document.
+    """
+    request_id = secrets.token_hex(16)
+    headers = {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
+    if refusal.status == TOO_MANY_CONNECTIONS.status:
+        headers["Retry-After"] = "1"
+    response = problem_response(
+        request_id, refusal.status, code=refusal.code, detail=refusal.detail, advice=refusal.advice, headers=headers
+    )
+    lines = [b"%s: %s\r\n" % header for header in (*default_headers, *response.raw_headers)]
+    return b"%s%s\r\n%s" % (STATUS_LINE[refusal.status], b"".join(lines), response.body)

@@ -1,0 +1,34 @@
+"""What the operating system says of a disk, as an error that tells whoever asked what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from app.http.errors import StorageUnavailableError
+from registry.errors import StorageFullError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_UNAVAILABLE = frozenset(
+    {errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENODEV}
+)
+
+
+def storage_fault(error: BaseException | None) -> StorageFullError | StorageUnavailableError | None:
+    """Return what is wrong with the disk, or None if the error is about something else.
+
+    Args:
+        error: Of the operating system, or one that was raised because of such; of the database see `registry.faults`.
+
+    Returns:
+        The error to answer with; it names no path.
+    """
+    while error is not None:
+        if isinstance(error, StorageFullError | StorageUnavailableError):
+            return error
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return StorageFullError()
+        if isinstance(error, OSError) and error.errno in _UNAVAILABLE:
+            return StorageUnavailableError(os.strerror(error.errno).lower())
+        error = error.__cause__
+    return None

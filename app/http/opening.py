@@ -1,0 +1,73 @@
+"""Opens the services behind a server that listens already, so that probes are answered while bases are loaded."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.http.errors import StartingError
+from app.http.problems import known_problem
+from app.http.services import Services
+from app.inference.protocols.oip.schemas import ServerLive
+from app.system.schemas import Live
+
+_LIVE = {"/livez": Live().model_dump(), "/v2/health/live": ServerLive().model_dump()}
+_log = structlog.get_logger(__name__)
+OpenServices = Callable[[], AbstractContextManager[Services]]
+
+
+class StartGate:
+    """Answers 503 for everything but liveness until the services are open.
+
+    Args:
+        app: What to call then.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it."""
+        if scope["type"] != "http" or scope["app"].state.services is not None:
+            return await self._app(scope, receive, send)
+        if scope["path"] in _LIVE:
+            return await JSONResponse(_LIVE[scope["path"]])(scope, receive, send)
+        await known_problem(scope["state"]["request_id"], StartingError())(scope, receive, send)
+
+
+@asynccontextmanager
+async def opened_behind(app: FastAPI, open_services: OpenServices) -> AsyncIterator[None]:
+    """Open the services in a thread while the server listens; `app.state.refusal` tells why that failed.
+
+    A thread that has not ended by the time the server stops is left alone: the process ends with it.
+
+    Args:
+        app: Gets them as `app.state.services`.
+        open_services: Loads what takes long.
+
+    Yields:
+        None: At once.
+    """
+    stack = ExitStack()
+
+    def open_them() -> None:
+        try:
+            app.state.services = stack.enter_context(open_services())
+        except Exception as error:  # an edge: told to whoever runs the server, which stops
+            app.state.refusal = error
+
+    thread = threading.Thread(target=open_them, name="paintbox-opening", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        if thread.is_alive():
+            _log.info("stopped while starting")
+        else:
+            stack.close()

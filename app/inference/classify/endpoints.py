@@ -1,0 +1,47 @@
+"""The route that classifies images."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+from starlette.background import BackgroundTask
+
+from app.access.callers import asker_of, turn_of
+from app.access.policies import needs
+from app.http.direct import DirectRoute
+from app.http.disconnects import cancelled_when_gone
+from app.http.problems import problem_responses
+from app.http.services import services_of
+from app.inference.classify import service
+from app.inference.classify.schemas import Classification, ClassifyBody
+from app.inference.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
+from contract.access import Scope
+
+router = APIRouter(tags=["classify"], route_class=DirectRoute)
+
+
+@router.post(
+    "/v1/classify",
+    response_model=Classification,
+    responses=problem_responses(400, 404, 409, 413, 415, 429, 431, 503, 504),
+    openapi_extra=describe(ClassifyBody, REQUEST_KEY),
+    dependencies=[needs(Scope.CLASSIFY)],
+)
+async def classify(request: Request) -> Response:
+    """Tell which of the labels each image shows, best first. No training: any labels will do.
+
+    Takes image files (multipart), base64 (JSON), or one image as the body (`image/*`) with everything else in the query
+    string. The header `Paintbox-Version` names the version that answered: the one that `version` names, else that of
+    `active`. While there is an alias `canary`, its version answers a share of the requests that name none: always those
+    of the same `X-Request-Key`, or, without that, of the same API key or client address.
+    """
+    started = time.monotonic()
+    services = services_of(request)
+    key = asker_of(request, read_request_key(request))
+    body = await read_request(request, ClassifyBody)
+    async with cancelled_when_gone(request):
+        answer = await service.answer(services, body.images, body, key, turn_of(request), started)
+    later = BackgroundTask(services.shadow.offer, answer.offer) if answer.offer is not None else None
+    headers = {VERSION_HEADER: str(answer.version_id)}
+    return Response(answer.json, headers=headers, media_type="application/json", background=later)

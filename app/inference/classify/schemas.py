@@ -1,0 +1,83 @@
+"""What a classify request asks and what it is answered, in every form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, WrapValidator, model_validator
+
+from app.datasets.schemas import Template, Templates
+from app.inference.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
+from app.inference.label_sets.known import keep_known
+from app.inference.label_sets.schemas import Labels
+from contract.bodies import Id
+
+
+class ClassifyOptions(InferenceOptions):
+    """What a classify request may say beside its images. The labels come from one of three places."""
+
+    candidate_labels: Annotated[Labels | None, WrapValidator(keep_known)] = Field(
+        default=None, description="What the images may show"
+    )
+    label_set: Id | None = Field(default=None, description="Id of a label set, in place of labels")
+    dataset: Id | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
+    templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")
+    hypothesis_template: Template | None = Field(default=None, description="One prompt with `{}`, for `templates`")
+    top_k: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Most predictions per image; left out: all")
+    threshold: float | None = Field(
+        default=None, ge=0, le=1, description="Predictions with a lower score are left out of the answer"
+    )
+    multi_label: bool = Field(
+        default=False, description="Judge each label by itself (sigmoid), not against the others (softmax)"
+    )
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Templates that the request names; empty: it leaves them to others."""
+        return (self.hypothesis_template,) if self.hypothesis_template is not None else self.templates or ()
+
+    @model_validator(mode="after")
+    def _names_labels_once(self) -> Self:
+        if [self.candidate_labels, self.label_set, self.dataset].count(None) != 2:
+            raise ValueError("give one of candidate_labels, label_set and dataset")
+        if self.templates is not None and self.hypothesis_template is not None:
+            raise ValueError("give either templates or hypothesis_template")
+        return self
+
+
+class ClassifyBody(ClassifyOptions):
+    """JSON body of `POST /v1/classify`."""
+
+    images: tuple[Base64Image, ...] = Field(fail_fast=True, max_length=MOST_IMAGES)
+
+
+class Prediction(BaseModel):
+    """How well a label fits an image."""
+
+    label: str
+    score: float = Field(
+        description="Of cosine times the model's own scale, plus its bias: softmax over the labels, or sigmoid"
+    )
+    cosine: float = Field(description="Cosine between image and label, independent of the other labels")
+
+
+class ImageResult(BaseModel):
+    """One image's predictions, best first."""
+
+    index: int
+    predictions: list[Prediction]
+
+
+class Classification(BaseModel):
+    """Answer of `POST /v1/classify`."""
+
+    version: int = Field(description="The version that answered, for every image")
+    alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
+    templates: list[str]
+    results: list[ImageResult]
+    timing_ms: dict[str, float]
+    warnings: list[str] = Field(
+        default=[],
+        exclude_if=lambda value: not value,
+        description="Such as of one label alone, or labels that differ only in case; left out: none",
+    )

@@ -1,0 +1,40 @@
+"""The route that embeds images and texts."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter, Request, Response
+
+from app.access.callers import turn_of
+from app.access.policies import needs
+from app.http.direct import DirectRoute
+from app.http.disconnects import cancelled_when_gone
+from app.http.problems import problem_responses
+from app.http.services import services_of
+from app.inference.embed import service
+from app.inference.embed.schemas import EmbedBody, Embeddings
+from app.inference.image_requests import VERSION_HEADER, describe, read_request
+from contract.access import Scope
+
+router = APIRouter(tags=["embed"], route_class=DirectRoute)
+
+
+@router.post(
+    "/v1/embed",
+    response_model=Embeddings,
+    responses=problem_responses(400, 404, 409, 413, 415, 429, 431, 503, 504),
+    openapi_extra=describe(EmbedBody),
+    dependencies=[needs(Scope.CLASSIFY)],
+)
+async def embed(request: Request) -> Response:
+    """Embed images, or (JSON only) texts, as vectors of unit length: the product of two is their cosine.
+
+    Images come in the same forms as for `POST /v1/classify`. Texts are embedded as they are. All embeddings of an
+    answer are of the version that `version` names, else of `active`; a canary answers only if it is named.
+    """
+    started = time.monotonic()
+    body = await read_request(request, EmbedBody)
+    async with cancelled_when_gone(request):
+        version_id, answer = await service.embed(services_of(request), body, turn_of(request), started)
+    return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")

@@ -1,0 +1,54 @@
+"""What an embed request asks and what it is answered, in every form."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, Field, StringConstraints, model_validator
+
+from app.inference.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
+from app.inference.label_sets.schemas import MOST_LABELS
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+
+
+class EmbedOptions(InferenceOptions):
+    """What an embed request may say beside its images or texts."""
+
+    encoding_format: Literal["float", "base64"] = Field(
+        default="float", description="A list of numbers, or their bytes as little-endian float32 in base64"
+    )
+
+
+class EmbedBody(EmbedOptions):
+    """JSON body of `POST /v1/embed`."""
+
+    images: tuple[Base64Image, ...] | None = Field(
+        fail_fast=True, default=None, max_length=MOST_IMAGES, description="To be embedded; or give texts"
+    )
+    texts: tuple[Text, ...] | None = Field(
+        fail_fast=True, default=None, max_length=MOST_LABELS, description="Embedded as they are, without a template"
+    )
+
+    @model_validator(mode="after")
+    def _holds_one_kind(self) -> Self:
+        if (self.images is None) == (self.texts is None):
+            raise ValueError("give either images or texts")
+        return self
+
+
+class Embedding(BaseModel):
+    """One image's or text's embedding."""
+
+    index: int
+    embedding: list[float] | str = Field(description="Of unit length: numbers, or base64 if that was asked for")
+
+
+class Embeddings(BaseModel):
+    """Answer of `POST /v1/embed`."""
+
+    version: int = Field(description="The version that answered, for every image or text")
+    alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
+    dim: int = Field(description="Numbers in each embedding")
+    embeddings: list[Embedding]
+    timing_ms: dict[str, float]

@@ -1,0 +1,317 @@
+"""Requests that carry images, in the three forms that routes read: JSON with base64, files of a form, one raw image.
+
+A route's options are one model. JSON holds them beside the images, a form as fields, and beside a raw image they are in
+the query string.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import HTTPException, Request
+from multipart import (  # type: ignore[import-untyped]
+    MultipartError,
+    MultipartSegment,
+    PushMultipartParser,
+    parse_options_header,
+)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from starlette.concurrency import run_in_threadpool
+
+from app.datasets.schemas import parse_list
+from app.http.errors import ImageRefusedError, ImagesRefusedError, UnsupportedMediaTypeError
+from app.http.invalid import invalid, refusal_of
+from app.inference.base64_images import decode_base64_image
+from app.inference.label_sets.known import read_labels
+from app.settings import AppSettings
+from contract.bodies import ALIAS_PATTERN, MAX_VERSION_ID, VERSION_ID_PATTERN, parse_version_id
+from contract.names import shorten
+
+VERSION_HEADER = "Paintbox-Version"
+REQUEST_KEY_HEADER, MAX_REQUEST_KEY = "X-Request-Key", 200
+REQUEST_KEY = {
+    "name": REQUEST_KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Requests of the same key are answered by the same of `active` and `canary`",
+    "schema": {"type": "string", "maxLength": MAX_REQUEST_KEY},
+}
+"""The header, as the OpenAPI document tells of it."""
+
+_JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
+_READ = {"candidate_labels": read_labels, "templates": parse_list}
+_PAYLOADS = frozenset({"images", "texts"})
+_IMAGE_FIELDS = frozenset({"images", "images[]", "image", "image[]", "file", "files", "file[]", "files[]"})
+"""Names under which clients send the files of a form: `images` is ours, the others are the usual ones."""
+_MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
+_MAX_TIMEOUT_MS = 600_000
+MOST_IMAGES = 100_000
+"""Most images that are looked at before the settings' own limit is."""
+
+MAX_VALUES = 200_000
+"""Most members and items in a JSON body: a million of tiny ones take a tenth of a second, in which nobody is served."""
+
+_ALIAS = re.compile(ALIAS_PATTERN, re.ASCII)
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _read_version(value: Any) -> int | str:
+    if isinstance(value, str) and _ALIAS.fullmatch(value):
+        return value
+    try:
+        return parse_version_id(value)
+    except ValueError:
+        raise ValueError("is neither the id of a version nor the name of an alias") from None
+
+
+def _decode_base64(value: Any) -> Any:
+    """Return the bytes of an image; those of a form or of a raw body are bytes already, which JSON never has."""
+    return value if isinstance(value, bytes) else decode_base64_image(value)
+
+
+VersionName = Annotated[
+    int | str,
+    PlainValidator(_read_version),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MAX_VERSION_ID},
+                {"type": "string", "pattern": f"^({VERSION_ID_PATTERN}|{ALIAS_PATTERN})$"},
+            ]
+        }
+    ),
+]
+Base64Image = Annotated[
+    bytes,
+    BeforeValidator(_decode_base64),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "contentEncoding": "base64",
+            "description": "An image file in base64; a `data:` URL, line breaks and missing padding are read too",
+        }
+    ),
+]
+
+
+class InferenceOptions(BaseModel):
+    """What every request to a model may say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: VersionName | None = Field(
+        default=None, description="Version to ask: its id, or an alias; left out: `active`"
+    )
+    timeout_ms: int | None = Field(
+        default=None, ge=1, le=_MAX_TIMEOUT_MS, description="Deadline in milliseconds, after which the answer is 504"
+    )
+
+    def deadline(self, started: float) -> float | None:
+        """Return the deadline of a request that came at `started`; None: it has none."""
+        return None if self.timeout_ms is None else started + self.timeout_ms / 1000
+
+
+async def read_request(request: Request, model: type[_Model]) -> _Model:
+    """Return what a request asks, in whichever of the three forms.
+
+    Args:
+        request: Its body is read.
+        model: Of the JSON body, with the images as `images`.
+
+    Returns:
+        The model; images are bytes.
+
+    Raises:
+        RequestValidationError: It is not what the model says, or has options in the query that belong into the body.
+        UnsupportedMediaTypeError: It is in another form.
+        HTTPException: It is no such form as it says.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type in (_JSON, _MULTIPART) and request.scope["query_string"]:
+        name = next(iter(request.query_params), "?")
+        raise invalid("belongs into the body: beside JSON or a form the query string is not read", "query", name)
+    if media_type == _JSON:
+        return await run_in_threadpool(validate_json, model, await request.body())
+    if media_type == _MULTIPART:
+        images, fields = await _read_form(request, model.model_fields)
+        return _validate(model, model.model_validate, _collect(fields, "body") | {"images": images}, "body")
+    if media_type == _BYTES or media_type.startswith("image/"):
+        options = _collect(request.query_params.multi_items(), "query")
+        return _validate(model, model.model_validate, options | {"images": [await request.body()]}, "query")
+    raise UnsupportedMediaTypeError(media_type, (_MULTIPART, _JSON, _ANY_IMAGE))
+
+
+def validate_json(model: type[_Model], body: bytes) -> _Model:
+    """Return what a JSON body says.
+
+    Args:
+        model: Of the body.
+        body: As it came; to read it takes at most some hundredths of a second beside its strings.
+
+    Returns:
+        The model.
+
+    Raises:
+        RequestValidationError: It is not what the model says, or has too many values.
+    """
+    refuse_many_values(body)
+    return _validate(model, model.model_validate_json, body, "body")
+
+
+def refuse_many_values(body: bytes) -> None:
+    """Refuse JSON with more values than any request needs, before it is parsed: each costs more than its bytes tell.
+
+    Args:
+        body: JSON. Between two values is a comma, so they are counted without parsing.
+
+    Raises:
+        RequestValidationError: There are too many.
+    """
+    if body.count(b",") > MAX_VALUES:
+        raise invalid(f"has more than {MAX_VALUES} values (commas are counted)", "body")
+
+
+def read_request_key(request: Request) -> str | None:
+    """Return what the client names as the key of its requests, if it does.
+
+    Args:
+        request: The request.
+
+    Returns:
+        The header's value; None: there is none, or it is empty.
+
+    Raises:
+        RequestValidationError: It is too long.
+    """
+    key = request.headers.get(REQUEST_KEY_HEADER)
+    if key is not None and len(key) > MAX_REQUEST_KEY:
+        raise invalid(f"must have at most {MAX_REQUEST_KEY} characters", "header", REQUEST_KEY_HEADER)
+    return key or None
+
+
+def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
+    """Refuse images that a request may not have.
+
+    Args:
+        images: Encoded images.
+        settings: Hold the limits.
+
+    Raises:
+        ImagesRefusedError: There are none or too many.
+        ImageRefusedError: One is too large.
+    """
+    if not images:
+        raise ImagesRefusedError("no_images", "There is no image.", "Send one image or more as `images`.")
+    if len(images) > settings.max_images_per_request:
+        raise ImagesRefusedError(
+            "too_many_images",
+            f"{len(images)} images were sent; one request may have {settings.max_images_per_request}.",
+            "Split them over several requests.",
+        )
+    for index, image in enumerate(images):
+        if len(image) > settings.max_image_bytes:
+            raise ImageRefusedError(
+                "image_too_large", index, f"is larger than {settings.max_image_bytes} bytes", "Send a smaller one."
+            )
+
+
+def describe(model: type[BaseModel], *headers: dict[str, Any]) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a route that reads this model; FastAPI cannot tell three forms apart.
+
+    Args:
+        model: Of the JSON body; `app.openapi` puts its schema into the document.
+        *headers: That it reads, too.
+
+    Returns:
+        For the route's `openapi_extra`.
+    """
+    image = {"type": "string", "contentMediaType": _BYTES}
+    properties = model.model_json_schema()["properties"]
+    options = {name: _without_null(schema) for name, schema in properties.items() if name not in _PAYLOADS}
+    form = {"images": {"type": "array", "minItems": 1, "items": image}, **options}
+    content: dict[str, Any] = {
+        _MULTIPART: {"schema": {"type": "object", "required": ["images"], "properties": form}},
+        _JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}},
+        _ANY_IMAGE: {"schema": image},
+        _BYTES: {"schema": image},
+    }
+    return {
+        "parameters": [*(_in_query(name, schema) for name, schema in options.items()), *headers],
+        "requestBody": {"required": True, "content": content},
+    }
+
+
+async def _read_form(request: Request, known: Collection[str] = ()) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """Return the images and the other fields of a form; `known` are the fields that are no images."""
+    _, parameters = parse_options_header(request.headers["content-type"])
+    images: list[bytes] = []
+    fields: list[tuple[str, str]] = []
+    try:
+        with PushMultipartParser(parameters.get("boundary", ""), max_segment_count=_MAX_FIELDS) as parser:
+            segment: MultipartSegment | None = None
+            parts: list[bytes] = []
+            async for chunk in request.stream():
+                for event in parser.parse(chunk) if chunk else ():
+                    if isinstance(event, MultipartSegment):
+                        segment, parts = event, []
+                        _refuse_unknown_file(event, known)
+                    elif event:
+                        parts.append(event)
+                    elif segment is not None:
+                        _keep(segment, b"".join(parts), images, fields)
+    except (MultipartError, LookupError, UnicodeError) as error:
+        raise HTTPException(400, f"The form cannot be read: {str(error)[:200]}.") from error
+    return images, fields
+
+
+def _refuse_unknown_file(segment: MultipartSegment, known: Collection[str]) -> None:
+    """Refuse a file that nothing would read, before its bytes come."""
+    name = segment.name or ""
+    if segment.filename is not None and name not in _IMAGE_FIELDS and name not in known:
+        message = "is a file in a field of this name, which is not read: name the field of an image `images`"
+        raise invalid(message, "body", shorten(name, 50) or "(no name)")
+
+
+def _keep(segment: MultipartSegment, content: bytes, images: list[bytes], fields: list[tuple[str, str]]) -> None:
+    name = segment.name or ""
+    if name in _IMAGE_FIELDS:
+        images.append(content)
+    elif len(content) > _MAX_FIELD_BYTES:
+        raise MultipartError(f"field {shorten(name, 50)!r} is larger than {_MAX_FIELD_BYTES} bytes")
+    else:
+        fields.append((name, content.decode(segment.charset or "utf-8")))
+
+
+def _collect(items: Iterable[tuple[str, str]], place: str) -> dict[str, Any]:
+    """Return the options of form fields or a query string; lists are repeated or one JSON list, others there once."""
+    values: dict[str, list[str]] = {}
+    for name, value in items:
+        values.setdefault(name, []).append(value)
+    twice = next((name for name, given in values.items() if len(given) > 1 and name not in _READ), None)
+    if twice is not None:
+        raise invalid("is there more than once", place, twice)
+    return {name: _READ[name](given) if name in _READ else given[0] for name, given in values.items()}
+
+
+def _validate(model: type[_Model], validate: Callable[[Any], _Model], data: Any, place: str) -> _Model:
+    try:
+        return validate(data)
+    except ValidationError as error:
+        raise refusal_of(error, place, known=model.model_fields) from error
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an option that is left out rather than null."""
+    described = {key: value for key, value in schema.items() if key in ("description", "default") and value is not None}
+    if "anyOf" not in schema or {"type": "null"} not in schema["anyOf"]:
+        return {key: value for key, value in schema.items() if key != "title"}
+    kinds = [kind for kind in schema["anyOf"] if kind != {"type": "null"}]
+    return (kinds[0] if len(kinds) == 1 else {"anyOf": kinds}) | described
+
+
+def _in_query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    plain = {key: value for key, value in schema.items() if key != "description"}
+    told = f"Beside a raw image, where other forms have it in the body. {schema.get('description', '')}".strip()
+    return {"name": name, "in": "query", "required": False, "description": told, "schema": plain}

@@ -1,0 +1,140 @@
+"""Labels that requests name by id, kept in memory: what is stored never changes, so only its end has to be noticed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+
+from app.inference.label_sets.checks import check_labels
+from contract.datasets import DatasetKind, DatasetState
+from registry.database import Database
+from registry.datasets import Datasets
+from registry.errors import NotFoundError, RequestRefusedError
+from registry.label_sets import LabelSets
+
+RECHECK_SECONDS = 10.0
+"""How long a label set that another process has removed may still be used in this one."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a head is built from.
+
+    Attributes:
+        classnames: Labels, each once.
+        templates: Prompts; empty means the base's own.
+    """
+
+    classnames: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+class LabelSource(StrEnum):
+    """What labels are named by, beside being sent."""
+
+    LABEL_SET = "label_set"
+    DATASET = "dataset"
+
+
+_Key = tuple[LabelSource, str]
+
+
+class StoredLabels:
+    """Labels of label sets and data sets, least recently used out first.
+
+    The database is asked when one is first named and then once every `RECHECK_SECONDS`, by one request while the others
+    go on, however many there are.
+
+    Args:
+        database: Where they are stored.
+        max_kept: How many are kept.
+        clock: In seconds; tests pass their own.
+    """
+
+    def __init__(self, database: Database, max_kept: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database = database
+        self._max_kept = max_kept
+        self._clock = clock
+        self._kept: OrderedDict[_Key, tuple[Labels, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many are kept."""
+        return len(self._kept)
+
+    async def get(self, source: LabelSource, identifier: str) -> Labels:
+        """Return the labels of a label set or a data set, without leaving the event loop if they are kept.
+
+        Args:
+            source: What the identifier is of.
+            identifier: Its id.
+
+        Returns:
+            Its labels and templates.
+
+        Raises:
+            NotFoundError: There is no such thing.
+            RequestRefusedError: The data set is not ready.
+            LabelsRefusedError: A label is there twice.
+        """
+        key = (source, identifier)
+        with self._lock:
+            labels, due = self._kept.get(key, (None, 0.0))
+            if labels is not None:
+                self._kept.move_to_end(key)
+                if self._clock() < due:
+                    return labels
+                self._kept[key] = labels, self._clock() + RECHECK_SECONDS  # this request asks again, no other one
+        try:
+            return await run_in_threadpool(self._load, key)
+        except SQLAlchemyError:  # the database is away: what was stored a moment ago most likely still is
+            if labels is None:
+                raise
+            return labels
+
+    def forget(self, identifier: str) -> None:
+        """Let go of a label set or data set, because it has been removed."""
+        for source in LabelSource:
+            self._drop((source, identifier))
+
+    def _drop(self, key: _Key) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+    def _load(self, key: _Key) -> Labels:
+        try:
+            labels = self._read(*key)
+        except NotFoundError:
+            self._drop(key)
+            raise
+        check_labels(labels.classnames)
+        with self._lock:
+            self._kept[key] = labels, self._clock() + RECHECK_SECONDS
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._max_kept:
+                self._kept.popitem(last=False)
+        return labels
+
+    def _read(self, source: LabelSource, identifier: str) -> Labels:
+        with self._database.read() as session:
+            if source is LabelSource.LABEL_SET:
+                stored = LabelSets(session).get(identifier)
+                return Labels(tuple(stored.labels), tuple(stored.templates))
+            row = Datasets(session).get(identifier)
+        if row.state != DatasetState.READY:
+            advice = f"Wait until job {row.job_id} has succeeded."
+            raise RequestRefusedError("dataset_not_ready", f"Data set {identifier} is {row.state}.", advice)
+        if row.kind == DatasetKind.POOL:
+            raise RequestRefusedError(
+                "unlabelled_pool",
+                f"Data set {identifier} is a pool of unlabelled images, which has no classes.",
+                "Name a labelled data set, or give `labels`.",
+            )
+        return Labels(tuple(row.classnames or ()), tuple(row.templates or ()))

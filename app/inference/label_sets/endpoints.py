@@ -1,0 +1,60 @@
+"""Routes of label sets."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from app.access.callers import CallerDep
+from app.access.policies import Stores, needs
+from app.http.paging import Cursor, Limit, Reference
+from app.http.problems import problem_responses
+from app.http.services import ServicesDep
+from app.inference.label_sets import service
+from app.inference.label_sets.schemas import LabelSet, LabelSetList, LabelSetRequest
+from contract.access import Scope
+from contract.bodies import Id
+from registry.owners import Owned
+
+router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={200: {"model": LabelSet}, **problem_responses()},
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
+def create_label_set(services: ServicesDep, caller: CallerDep, response: Response, body: LabelSetRequest) -> LabelSet:
+    """Store labels and templates, to be named by id in classify requests.
+
+    Its id is a hash of labels and templates. Answers 201, or 200 if the same are stored already, as whoever's.
+    """
+    label_set, is_new = service.create_label_set(services, body, caller.owner)
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/v1/label-sets/{label_set.id}"
+    return label_set
+
+
+@router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
+def list_label_sets(
+    services: ServicesDep, limit: Limit = 100, cursor: Cursor = None, reference: Reference = None
+) -> LabelSetList:
+    """Label sets, newest first, without their labels."""
+    return service.list_label_sets(services, limit, cursor, reference)
+
+
+@router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
+def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
+    """One label set with its labels."""
+    return service.get_label_set(services, label_set_id)
+
+
+@router.delete(
+    "/{label_set_id}",
+    status_code=204,
+    responses=problem_responses(404),
+    dependencies=[needs(Scope.WRITE, own=Owned.LABEL_SET)],
+)
+def delete_label_set(services: ServicesDep, label_set_id: Id) -> None:
+    """Remove a label set: requests that name it are refused, here at once, by other processes within ten seconds."""
+    service.remove_label_set(services, label_set_id)

@@ -1,0 +1,77 @@
+"""What a label set looks like on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+
+from app.access.owner import Owner
+from app.datasets.schemas import Templates
+from app.http.paging import Listed
+from contract.bodies import Body
+from contract.names import Name, check_texts
+from registry.tables import LabelSetRow
+
+MAX_LABEL, MOST_LABELS = 500, 1_000_000
+"""Most characters of a label; most labels that are looked at before the settings' own limit is."""
+
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL)]
+
+
+def _check(labels: tuple[str, ...]) -> tuple[str, ...]:
+    check_texts(labels, MAX_LABEL)
+    return labels
+
+
+Labels = Annotated[tuple[Label, ...], Field(fail_fast=True, max_length=MOST_LABELS), AfterValidator(_check)]
+"""What images may show: visible text, and the first that is none ends the check."""
+
+
+class LabelSetRequest(Body):
+    """Body of `POST /v1/label-sets`."""
+
+    name: Name | None = Field(default=None, description="For people; need not be unique")
+    labels: Labels = Field(min_length=1, description="What images may show, each once")
+    templates: Templates = Field(default=(), description="Prompts with `{}`; left out: the base model's own")
+
+
+class LabelSetBrief(BaseModel):
+    """A label set, without its labels."""
+
+    id: str = Field(description="Hash of labels and templates")
+    name: str | None
+    num_labels: int
+    templates: list[str] = Field(description="Empty: the base model's own")
+    owner: Owner
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: LabelSetRow) -> LabelSetBrief:
+        """Return the resource of a row, whose labels are not read."""
+        return cls(
+            id=row.id,
+            name=row.name,
+            num_labels=row.num_labels,
+            templates=row.templates,
+            owner=row.owner,
+            created_at=row.created_at,
+        )
+
+
+class LabelSet(LabelSetBrief):
+    """Labels and templates that classify requests name by id. It never changes."""
+
+    labels: list[str]
+
+    @classmethod
+    def of(cls, row: LabelSetRow) -> LabelSet:
+        """Return the resource of a row."""
+        return cls(**vars(LabelSetBrief.of(row)), labels=row.labels)
+
+
+class LabelSetList(Listed):
+    """Label sets, newest first, without their labels."""
+
+    items: list[LabelSetBrief]

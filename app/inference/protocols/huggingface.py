@@ -1,0 +1,96 @@
+"""Hugging Face's task `zero-shot-image-classification`, as `huggingface_hub.InferenceClient` asks for it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+
+from app.access.policies import needs
+from app.datasets.schemas import Template
+from app.http.problems import problem_responses
+from app.inference.classify.ranking import rank
+from app.inference.classify.schemas import ClassifyOptions
+from app.inference.classify.service import Classified
+from app.inference.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
+from app.inference.label_sets.schemas import Labels
+from app.inference.protocols.asking import AskerDep
+from app.serving.scoring import scores
+from contract.access import Scope
+
+router = APIRouter(prefix="/hf", tags=["protocols"])
+
+
+class ZeroShotParameters(BaseModel):
+    """What the images may show."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    candidate_labels: Labels
+    hypothesis_template: Template | None = Field(
+        default=None, description="One prompt with `{}`; left out: the templates of the model that answers"
+    )
+
+
+class ZeroShotRequest(BaseModel):
+    """Body of a zero-shot request."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    inputs: Base64Image
+    parameters: ZeroShotParameters
+
+
+class LabelScore(BaseModel):
+    """How well a label fits the image."""
+
+    label: str
+    score: float = Field(description="Softmax over the labels of cosine times the model's own scale")
+
+
+class ZeroShotAnswer(RootModel[list[LabelScore]]):
+    """Every label, best first."""
+
+
+@router.post(
+    "/zero-shot-image-classification",
+    response_model=ZeroShotAnswer,
+    responses=problem_responses(400, 404, 409, 413, 429, 503, 504),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{ZeroShotRequest.__name__}"}}},
+        }
+    },
+    dependencies=[needs(Scope.CLASSIFY)],
+)
+async def classify_zero_shot(
+    request: Request,
+    asker: AskerDep,
+    version: Annotated[
+        VersionName | None, Query(description="Id of the version that is to answer, or an alias; left out: `active`")
+    ] = None,
+) -> Response:
+    """Tell which of the labels an image shows, best first, as Hugging Face's clients ask.
+
+    The address of this route is what `InferenceClient` takes as its `model`. `POST /v1/classify` says the same of more
+    images at once, and takes more options.
+    """
+    started = time.monotonic()
+    body = await run_in_threadpool(validate_json, ZeroShotRequest, await request.body())
+    options = ClassifyOptions(**body.parameters.model_dump(), version=version)
+    classified = await asker.ask((body.inputs,), options, started)
+    answer = await run_in_threadpool(_render, classified)
+    headers = {VERSION_HEADER: str(classified.model.version_id)}
+    return Response(answer, headers=headers, media_type="application/json")
+
+
+def _render(classified: Classified) -> bytes:
+    model, cosines = classified.model, classified.scored.cosines.numpy()
+    judged = scores(cosines, model.scale, model.bias, multi_label=False)
+    (result,) = rank(classified.labels.classnames, judged, cosines)
+    return to_json([{"label": each["label"], "score": each["score"]} for each in result["predictions"]])

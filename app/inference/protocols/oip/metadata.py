@@ -1,0 +1,76 @@
+"""What `/v2` tells of the server, of its one model and of the versions."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from app.http.errors import BaseNotLoadedError
+from app.http.services import Services
+from app.inference.protocols.oip.question import Output
+from app.inference.protocols.oip.schemas import MODEL_NAME, ModelMetadata, ServerMetadata, TensorMetadata
+from app.inference.protocols.oip.tensors import BYTES
+from registry.aliases import Aliases
+from registry.versions import Versions
+
+_ANY = -1
+_INPUTS = [TensorMetadata(name=name, datatype=BYTES, shape=[_ANY]) for name in ("images", "labels", "templates")]
+_OUTPUTS = [
+    TensorMetadata(name=Output.SCORES, datatype="FP32", shape=[_ANY, _ANY]),
+    TensorMetadata(name=Output.COSINES, datatype="FP32", shape=[_ANY, _ANY]),
+    TensorMetadata(name=Output.LABELS, datatype=BYTES, shape=[_ANY]),
+    TensorMetadata(name=Output.EMBEDDING, datatype="FP32", shape=[_ANY, _ANY]),
+]
+
+
+def describe_server() -> ServerMetadata:
+    """Return what this server is."""
+    extensions = ["binary_tensor_data", "classification", "parameters"]
+    return ServerMetadata(name="paintbox", version=version("paintbox"), extensions=extensions)
+
+
+def describe_model(services: Services, name: int | str | None) -> ModelMetadata:
+    """Return what the model takes and gives.
+
+    Args:
+        services: The application's services.
+        name: Of a version, by id or by an alias; None: the model as such.
+
+    Returns:
+        With that version, or with all that this process can serve. Errors as for `find_version`.
+    """
+    versions = _all_versions(services) if name is None else [find_version(services, name)]
+    return ModelMetadata(
+        name=MODEL_NAME,
+        versions=[str(each) for each in versions],
+        platform="paintbox_open_clip",
+        inputs=_INPUTS,
+        outputs=_OUTPUTS,
+    )
+
+
+def find_version(services: Services, name: int | str) -> int:
+    """Return the id of a version that this process can serve.
+
+    Args:
+        services: The application's services.
+        name: Id of a version, or an alias.
+
+    Returns:
+        Its id.
+
+    Raises:
+        NotFoundError: There is no such version or alias.
+        ConflictError: The version is in the trash.
+        BaseNotLoadedError: Its base is not loaded here.
+    """
+    with services.database.read() as session:
+        version_id = name if isinstance(name, int) else Aliases(session).get(name).version_id
+        row = Versions(session).get_kept(version_id)
+    if row.base_fingerprint not in services.bases:
+        raise BaseNotLoadedError(row.base_fingerprint)
+    return version_id
+
+
+def _all_versions(services: Services) -> list[int]:
+    with services.database.read() as session:
+        return list(Versions(session).ids_of_bases(services.bases))

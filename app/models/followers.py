@@ -1,0 +1,73 @@
+"""The versions beside the one that answers: `canary`, which answers a share of the requests, and `shadow`."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from app.http.errors import VersionNotLoadedError
+from app.models.activation import RETRY_SECONDS
+from app.models.cache import VersionCache
+from app.serving.engine import Engine
+from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
+from registry.aliases import Aliases
+from registry.database import Database
+from registry.errors import RegistryError
+
+COMPANIONS = (CANARY_ALIAS, SHADOW_ALIAS)
+_log = structlog.get_logger(__name__)
+
+
+class Companions:
+    """Keeps what the aliases `canary` and `shadow` name in memory.
+
+    Of a companion whose alias moves the old version goes before the new one is loaded, so at most three versions are
+    held; meanwhile, and while it cannot be loaded, `active` answers all requests.
+
+    Args:
+        database: Holds the aliases.
+        versions: Has what they name, or loads it.
+        engine: Holds what is loaded.
+    """
+
+    def __init__(self, database: Database, versions: VersionCache, engine: Engine) -> None:
+        self._database = database
+        self._versions = versions
+        self._engine = engine
+        self._troubles: dict[str, tuple[int, float, str]] = {}
+
+    def follow(self) -> None:
+        """Load what the aliases name, and forget what they no longer name."""
+        named = self.named()
+        for alias in COMPANIONS:
+            self._follow(alias, named.get(alias))
+
+    def named(self) -> dict[str, int]:
+        """Return the version that each companion's alias names, where there is such an alias."""
+        with self._database.read() as session:
+            return {row.name: row.version_id for row in Aliases(session).all() if row.name in COMPANIONS}
+
+    def trouble(self, alias: str) -> str | None:
+        """Return why a companion's version could not be loaded."""
+        known = self._troubles.get(alias)
+        return known[2] if known else None
+
+    def _follow(self, alias: str, version_id: int | None) -> None:
+        held, known = self._engine.secondary(alias), self._troubles.get(alias)
+        if (held.version_id if held else None) == version_id:
+            self._troubles.pop(alias, None)
+            return
+        if known and known[0] == version_id and time.monotonic() < known[1]:
+            return
+        self._engine.set_secondary(alias, None)
+        self._troubles.pop(alias, None)
+        if version_id is None:
+            return
+        try:
+            model = self._versions.obtain(version_id)
+        except (VersionNotLoadedError, RegistryError) as error:
+            self._troubles[alias] = (version_id, time.monotonic() + RETRY_SECONDS, error.detail)
+            return
+        self._engine.set_secondary(alias, model)
+        _log.info("version loaded", version=version_id, alias=alias)

@@ -1,0 +1,171 @@
+"""Making versions out of task vectors that are there already: mix, check, take the probe, register. No training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import torch
+from sqlalchemy.orm import Session
+
+from app.http.errors import BaseNotLoadedError
+from app.serving.model import mix_tower
+from app.versions.fair_lock import Turns
+from paint_core.errors import NonFiniteWeightsError
+from paint_core.evaluation import probe_features
+from paint_core.models import BaseModel
+from paint_core.runtime.provenance import describe_environment
+from paint_core.weights import fingerprint
+from registry.blobs import BlobStore
+from registry.composition import same_mix
+from registry.database import Database
+from registry.errors import RequestRefusedError
+from registry.versions import TermSpec, Versions
+
+MAX_TERMS = 64
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A version to be.
+
+    Attributes:
+        name: For people.
+        base_fingerprint: Base of all its task vectors.
+        terms: What is added to the base's image tower, each task vector and profile once.
+        lineage: What it is made from.
+        patch_id: The patch that it is another mix of, if it is.
+        parents: Versions whose terms it takes.
+        tags: What to find it by.
+        evaluation: What is known of it, as `registry.acceptance` reads it.
+    """
+
+    name: str
+    base_fingerprint: str
+    terms: tuple[TermSpec, ...]
+    lineage: dict[str, Any]
+    patch_id: str | None = None
+    parents: frozenset[int] = frozenset()
+    tags: frozenset[str] = frozenset()
+    evaluation: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """A version, and whether it was made just now."""
+
+    version_id: int
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """What is kept of the weights: enough to know them again."""
+
+    probe: list[list[float]]
+    weights_fingerprint: str
+    environment: dict[str, Any]
+
+
+class Composer:
+    """Makes versions, one at a time: each needs room for one image tower beside those that serve.
+
+    Args:
+        database: Holds versions.
+        blobs: Holds task vectors.
+        bases: Loaded base models by fingerprint.
+
+    Attributes:
+        turns: Who makes a version now, and who does next.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel]) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._bases = bases
+        self.turns = Turns()
+
+    def make(self, draft: Draft, owner: str | None = None) -> Made:
+        """Return the version of a draft; a patch that has a version of this mix already keeps that one.
+
+        Args:
+            draft: What to make.
+            owner: Who asks, as their key names them.
+
+        Returns:
+            The version, registered with a probe that activation checks it against.
+
+        Raises:
+            RequestRefusedError: Nothing is added to the base, or too much.
+            NotFoundError: What it is mixed from has been purged meanwhile.
+            ConflictError: The base is not loaded in this process, or a version that it is made from is in the trash.
+            CompositionInProgressError: Other versions are being made, and this one's turn does not come soon.
+            BlobMissingError: A task vector is gone.
+            BlobCorruptError: A task vector's bytes have changed.
+            WeightsError: A task vector does not fit the base, or the mix is not finite.
+        """
+        with self.turns.take(owner):
+            self._refuse_wrong_number_of_terms(draft)
+            known = self._find(draft)
+            if known is not None:
+                return Made(known, is_new=False)
+            made = Made(self._register(draft, self._mix(draft), owner), is_new=True)
+            _log.info("version composed", version=made.version_id, terms=len(draft.terms), patch=draft.patch_id)
+            return made
+
+    def _register(self, draft: Draft, mixed: _Mixed, owner: str | None) -> int:
+        with self._database.write() as session:
+            versions = Versions(session)
+            versions.hold_for_mix(draft.terms, draft.parents, draft.patch_id)
+            row = versions.register(
+                name=draft.name,
+                base_fingerprint=draft.base_fingerprint,
+                terms=draft.terms,
+                probe=mixed.probe,
+                lineage=draft.lineage | {"environment": mixed.environment},
+                patch_id=draft.patch_id,
+                owner=owner,
+                parents=draft.parents,
+                weights_fingerprint=mixed.weights_fingerprint,
+                evaluation=draft.evaluation,
+            )
+            versions.relabel(row.id, tags=draft.tags)
+            return row.id
+
+    def _refuse_wrong_number_of_terms(self, draft: Draft) -> None:
+        if len(draft.terms) > MAX_TERMS:
+            raise RequestRefusedError(
+                "too_many_terms",
+                f"The mix would have {len(draft.terms)} terms.",
+                f"A version holds at most {MAX_TERMS}; leave some out.",
+            )
+        if not draft.terms:
+            with self._database.read() as session:
+                bare = Versions(session).base_version(draft.base_fingerprint)
+            advice = f"Version {bare.id} is the base; activate that." if bare else "Name a coefficient other than 0."
+            raise RequestRefusedError("nothing_to_add", "Nothing is left to add to the base.", advice)
+
+    def _find(self, draft: Draft) -> int | None:
+        if draft.patch_id is None:
+            return None
+        with self._database.read() as session:
+            return _version_of_mix(session, draft.patch_id, draft.terms)
+
+    def _mix(self, draft: Draft) -> _Mixed:
+        base = self._bases.get(draft.base_fingerprint)
+        if base is None:
+            raise BaseNotLoadedError(draft.base_fingerprint)
+        visual = mix_tower(base, draft.terms, self._blobs)
+        features = probe_features(visual, base)
+        if not bool(torch.isfinite(features).all()):
+            raise NonFiniteWeightsError("the mix gives features that are no finite numbers: use smaller coefficients")
+        return _Mixed(features.tolist(), fingerprint(visual.state_dict()), describe_environment(base.device))
+
+
+def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...]) -> int | None:
+    versions = Versions(session)
+    same = (row.id for row in versions.of_patch(patch_id) if same_mix(versions.terms(row.id), terms))
+    return next(same, None)

@@ -1,0 +1,1 @@
+"""What people and tools read about the API: the OpenAPI document, the page `/docs`, the page `/`."""

