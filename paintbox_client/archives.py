@@ -77,12 +77,14 @@ class Folder:
         """
         found = sorted(islice(self._walk(), _MAX_FILES + 1))
         if len(found) > _MAX_FILES:
-            raise InputError(f"{self._path} holds over {_MAX_FILES:,} files.", "Upload it in several parts.")
+            raise InputError(
+                f"{self._path} contains more than {_MAX_FILES:,} files.", "Split it into several data sets."
+            )
         taken: set[str] = set()
         for parts, path in found:
             name = PurePosixPath(*map(plain_name, parts))
             if name.parts != parts:
-                self._note("sent under another name, because an archive cannot hold its own", name.parts)
+                self._note("sent under another name, because an archive cannot store the original name", name.parts)
             while str(name) in taken:
                 name = name.with_stem(f"{name.stem}~")
             taken.add(str(name))
@@ -100,7 +102,7 @@ class Folder:
                 continue
             here = (status.st_dev, status.st_ino)
             if here in above:
-                self._note("not sent: a link to a folder around it", parts)
+                self._note("not sent: a link to a parent folder", parts)
                 continue
             for entry in entries:
                 inside = (*parts, entry.name)
@@ -113,7 +115,7 @@ class Folder:
 
     def _is_sent(self, entry: os.DirEntry[str], parts: tuple[str, ...]) -> bool:
         if not entry.is_file():
-            self._note("not sent: a link to nothing" if entry.is_symlink() else "not sent: no regular file", parts)
+            self._note("not sent: a broken link" if entry.is_symlink() else "not sent: not a regular file", parts)
             return False
         if not os.access(entry.path, os.R_OK):
             self._note("not sent: it cannot be read", parts)
@@ -164,7 +166,7 @@ def open_archive(path: Path, on_note: Callable[[str], None]) -> Iterator[tuple[s
             for note in folder.notes:
                 on_note(note)
             if num_files == 0:
-                raise InputError(f"{path} holds no files.", "Name a folder of images.")
+                raise InputError(f"{path} contains no files.", "Choose a folder with images.")
             stream.seek(0)
             yield f"{title_of(path)}.zip", stream
     else:

@@ -55,23 +55,25 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def connect(
     ctx: typer.Context,
-    url: Annotated[str | None, typer.Option(envvar="PAINTBOX_URL", help="Address of the service.")] = None,
+    url: Annotated[str | None, typer.Option(envvar="PAINTBOX_URL", help="URL of the service.")] = None,
     api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="API key.")] = None,
     timeout: Annotated[
         float,
-        typer.Option(envvar="PAINTBOX_TIMEOUT_SECONDS", min=0.1, help="Seconds that the service may be silent."),
+        typer.Option(
+            envvar="PAINTBOX_TIMEOUT_SECONDS", min=0.1, help="Timeout in seconds while waiting for the service."
+        ),
     ] = DEFAULT_TIMEOUT_SECONDS,
     patience: Annotated[
         float,
         typer.Option(
-            envvar="PAINTBOX_PATIENCE_SECONDS", min=0, help="Seconds to try again while the service is out of reach."
+            envvar="PAINTBOX_PATIENCE_SECONDS", min=0, help="Seconds to retry while the service is unreachable."
         ),
     ] = WAIT_SECONDS,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Patch open-vocabulary image classifiers without making them forget."""
+    """Patch open-vocabulary image classifiers and serve them."""
     ctx.obj = Connection(url or None, api_key or None, timeout, patience)
 
 
@@ -93,7 +95,7 @@ def main() -> None:
     except _WrongUsageError as error:
         if is_json:
             told = {"code": "wrong_usage", "detail": error.format_message(), "exit_status": error.exit_code}
-            print_json({"error": told | {"next": "--help describes commands and options."}})
+            print_json({"error": told | {"next": "See --help for commands and options."}})
         rich_format_error(error)
         sys.exit(error.exit_code)
     except typer.Abort:

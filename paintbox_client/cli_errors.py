@@ -51,16 +51,16 @@ _WORDS = (
     (re.compile(r"\bset anchors\.supported to true\b|\banchors\.supported\b"), "--anchor-supported"),
     (re.compile(r"\bname one at least$"), "name one at least with --supported"),
 )
-_GIVE_A_KEY = "Give a key with --api-key before the command, or in PAINTBOX_API_KEY."
+_GIVE_A_KEY = "Pass a key with --api-key before the command, or in PAINTBOX_API_KEY."
 _ADVICE = {
     **dict.fromkeys(("unauthorised", "key_expired", "key_revoked"), _GIVE_A_KEY),
-    "supported_drop": "Take another alpha with `paintbox reselect`, or activate it with --force --reason TEXT.",
-    "job_quota": "Wait or cancel one: `paintbox jobs --status queued --status running` lists them.",
+    "supported_drop": "Choose another alpha with `paintbox reselect`, or activate it with --force --reason TEXT.",
+    "job_quota": "Wait, or cancel one: list jobs with `paintbox jobs --status queued --status running`.",
     "dataset_in_use": "Delete those patches first, or add --force.",
-    "dataset_not_ready": "`paintbox datasets` shows the states, `paintbox dataset NAME` why one failed.",
-    "model_not_loaded": "`paintbox system` tells more; `paintbox activate VERSION` serves another version.",
+    "dataset_not_ready": "Check its state with `paintbox datasets`; show the error with `paintbox dataset NAME`.",
+    "model_not_loaded": "See `paintbox system` for details, or serve another version with `paintbox activate VERSION`.",
 }
-_OF_FIELDS = "`paintbox {command} --help` describes the options."
+_OF_FIELDS = "See `paintbox {command} --help` for the options."
 
 
 def status_of(error: ClientError) -> int:

@@ -33,12 +33,14 @@ from paintbox_client.version_commands import VersionRef, delete, export, gc, res
 _IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-Reason = Annotated[str, typer.Option(help="For the history.")]
+Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 Alias = Annotated[str, typer.Option(autocompletion=complete_alias, help="The alias to move.")]
 JobRef = Annotated[
     str,
     typer.Argument(
-        metavar="JOB", autocompletion=complete("job"), help="Id, or the name or id of the patch or data set it makes."
+        metavar="JOB",
+        autocompletion=complete("job"),
+        help="Job id, or name or id of the patch or data set that it creates.",
     ),
 ]
 
@@ -46,12 +48,12 @@ JobRef = Annotated[
 def job(
     ctx: typer.Context,
     job_ref: JobRef,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until it ends.")] = False,
-    events: Annotated[bool, typer.Option("--events", help="Show what happened to it.")] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Show what happens to it, until it ends.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job ends.")] = False,
+    events: Annotated[bool, typer.Option("--events", help="Show the events of the job.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Stream the events of the job until it ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one job: its stage, its progress and, if it failed, why; once a patch has ended, its report."""
+    """Show a job: stage, progress and, if it failed, the error. With --wait or --follow, also its result."""
     with open_client(ctx) as client:
         job_id = client.find("job", job_ref)
         if follow:
@@ -88,12 +90,12 @@ def _show_result(client: Client, state: JsonObject) -> None:
 
 def jobs(
     ctx: typer.Context,
-    status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; repeatable.")] = None,
-    kind: Annotated[JobKind | None, typer.Option(help="Only these.")] = None,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Filter by status; repeatable.")] = None,
+    kind: Annotated[JobKind | None, typer.Option(help="Filter by kind.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the jobs, newest first."""
+    """List jobs, newest first."""
     filters: JsonObject = {"status": status or []} | ({"kind": kind} if kind else {})
     with open_client(ctx) as client:
         items = take(client.jobs(limit + 1, **filters), limit)
@@ -101,7 +103,7 @@ def jobs(
 
 
 def retry(ctx: typer.Context, job_ref: JobRef, as_json: AsJson = False) -> None:
-    """Queue a patch's job again that failed or was cancelled."""
+    """Retry the job of a patch that failed or was cancelled."""
     with open_client(ctx) as client:
         state = client.retry_job(client.find("job", job_ref))
     print_json(state) if as_json else print_job(state)
@@ -116,12 +118,12 @@ def cancel(ctx: typer.Context, job_ref: JobRef, as_json: AsJson = False) -> None
 
 def versions(
     ctx: typer.Context,
-    tags: Annotated[list[str] | None, typer.Option("--tag", help="Only those with this tag; repeatable.")] = None,
-    trash: Annotated[bool, typer.Option("--trash", help="Those in the trash instead.")] = False,
+    tags: Annotated[list[str] | None, typer.Option("--tag", help="Filter by tag; repeatable.")] = None,
+    trash: Annotated[bool, typer.Option("--trash", help="List versions in the trash.")] = False,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the versions, newest first, with the aliases that name them; `active` is the one served."""
+    """List versions, newest first, with their aliases; `active` is served."""
     with open_client(ctx) as client:
         items = take(client.versions(limit + 1, tag=tags or [], trashed=trash), limit)
         aliases = [] if as_json else client.aliases()
@@ -133,24 +135,26 @@ def activate(
     version_ref: VersionRef,
     reason: Reason = "",
     alias: Alias = "active",
-    force: Annotated[bool, typer.Option("--force", help="Whatever it costs the supported tasks.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Ignore the limit on the drop of supported tasks; requires --reason.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Serve a version, or point another alias at it."""
+    """Serve a version, or move another alias to it."""
     if force and not reason.strip():
-        raise InputError("--force needs a reason.", "Say why with --reason; the history keeps it.")
+        raise InputError("--force needs a reason.", "Give one with --reason; it is recorded in the history.")
     with open_client(ctx) as client:
         _print_alias(client.activate(client.find_version(version_ref), reason, alias, force), as_json)
 
 
 def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
-    """Go back to the version that was served before the last move; a second rollback goes one move further back."""
+    """Undo the last move of an alias; repeat to undo the moves before it."""
     with open_client(ctx) as client:
         _print_alias(client.roll_back(reason, alias), as_json)
 
 
 def aliases(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the aliases and the versions they point at."""
+    """List aliases and their versions."""
     with open_client(ctx) as client:
         items = client.aliases()
     print_json(items) if as_json else print_aliases(items)
@@ -158,11 +162,11 @@ def aliases(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 def history(
     ctx: typer.Context,
-    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Its name.")] = "active",
+    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Name of the alias.")] = "active",
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the moves of an alias, newest first: when, by whom, from, to, why."""
+    """List the moves of an alias, newest first, with time, versions, key and reason."""
     with open_client(ctx) as client:
         items = take(client.alias_history(alias, limit + 1), limit)
     print_json(items) if as_json else print_moves(items)
@@ -170,29 +174,27 @@ def history(
 
 def classify(
     ctx: typer.Context,
-    images: Annotated[
-        list[Path], typer.Argument(exists=True, readable=True, help="Image files, any number, or folders of them.")
-    ],
-    label: Annotated[list[str] | None, typer.Option(help="What an image may show; repeatable.")] = None,
+    images: Annotated[list[Path], typer.Argument(exists=True, readable=True, help="Image files or folders.")],
+    label: Annotated[list[str] | None, typer.Option(help="Candidate label; repeatable.")] = None,
     label_set: Annotated[
         str | None,
-        typer.Option(autocompletion=complete("label_set"), help="Take the labels of this set."),
+        typer.Option(autocompletion=complete("label_set"), help="Use the labels of this label set."),
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(autocompletion=complete("dataset"), help="Take the classes of this data set.")
+        str | None, typer.Option(autocompletion=complete("dataset"), help="Use the classes of this data set as labels.")
     ] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt template with {}; repeatable.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Maximum labels per image.")] = 3,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum score.")] = None,
-    multi_label: Annotated[bool, typer.Option("--multi-label", help="Judge each label by itself.")] = False,
-    version_name: Annotated[
-        str | None, typer.Option("--version", help="Version or alias to ask. Default: active.")
-    ] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Score each label independently.")] = False,
+    version_name: Annotated[str | None, typer.Option("--version", help="Version or alias. Default: active.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell what images show, among labels of your choice."""
+    """Classify images among candidate labels."""
     if [bool(label), bool(label_set), bool(dataset)].count(True) != 1:
-        raise InputError("The labels are not clear.", "Give --label, once a label, --label-set NAME or --dataset NAME.")
+        raise InputError(
+            "Exactly one source of labels is required.", "Use --label (repeatable), --label-set or --dataset."
+        )
     files = list(_image_files(images))
     with open_client(ctx) as client:
         answer = client.classify(
@@ -235,13 +237,13 @@ def _image_files(paths: list[Path]) -> Iterator[Path]:
         found = [each for each in sorted(path.rglob("*")) if each.is_file() and each.suffix.lower() in _IMAGE_SUFFIXES]
         if not found:
             raise InputError(
-                f"{path} holds no image files.", f"Their names end in {', '.join(sorted(_IMAGE_SUFFIXES))}."
+                f"{path} contains no image files.", f"Supported extensions: {', '.join(sorted(_IMAGE_SUFFIXES))}."
             )
         yield from found
 
 
 def system(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show what the service runs on and which version it serves."""
+    """Show the state of the service: device, versions served, storage, replicas."""
     with open_client(ctx) as client:
         state = client.system()
         rows = [("url", client.url), *describe_system(state)]

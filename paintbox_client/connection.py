@@ -14,8 +14,8 @@ from paintbox_client.errors import ClientError
 from paintbox_client.outages import WAIT_SECONDS
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the job.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting for the job.")]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items, newest first.")]
 DEFAULT_LIMIT = 50
 COMPLETION_SECONDS = 2.0
@@ -52,7 +52,7 @@ class Connection:
 def take(items: list[JsonObject], limit: int) -> list[JsonObject]:
     """Return as many items as were asked for; a list that was asked for one more tells whether there are more."""
     if len(items) > limit:
-        print_note(f"These are the newest {limit}. There are more: show them with --limit {2 * limit}.")
+        print_note(f"Showing the newest {limit}. Show more with --limit {2 * limit}.")
     return items[:limit]
 
 

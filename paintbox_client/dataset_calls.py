@@ -75,7 +75,7 @@ class DatasetCalls:
         """
         source = Path(path)
         if not source.exists():
-            raise InputError(f"There is no file or folder {str(path)[:200]!r}.", "Name an archive or a folder.")
+            raise InputError(f"No such file or folder: {str(path)[:200]!r}.", "Choose an archive or a folder.")
         form: JsonObject = {"name": name or title_of(source)}
         if templates:
             form["templates"] = json.dumps(list(templates))

@@ -14,34 +14,38 @@ from paintbox_client.errors import InputError
 from paintbox_client.options import DatasetState
 from paintbox_client.tables import print_dataset, print_datasets
 
-_SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder names a split."
+_SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder is a split."
 
 
 def upload(
     ctx: typer.Context,
     path: Annotated[Path, typer.Argument(exists=True, readable=True, help="Archive, Parquet file or folder.")],
-    name: Annotated[str | None, typer.Option(help="For people. Default: the file's name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the data set. Default: the file name.")] = None,
     unlabelled: Annotated[
-        bool, typer.Option("--unlabelled", help="A pool of images without classes, for the anchors of a patch.")
+        bool, typer.Option("--unlabelled", help="Upload a pool of images without classes, for the anchors of a patch.")
     ] = False,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
-    classname: Annotated[list[str] | None, typer.Option(help="CLASS=NAME as prompts say it; repeatable.")] = None,
-    manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within it.")] = None,
-    layout: Annotated[str | None, typer.Option(help="Layout to read it in. Default: recognised.")] = None,
-    root: Annotated[str | None, typer.Option(help="Folder within it to read.")] = None,
-    class_level: Annotated[int | None, typer.Option(min=1, help="Folder below the root that names the class.")] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt template with {}; repeatable.")] = None,
+    classname: Annotated[
+        list[str] | None, typer.Option(help="CLASS=NAME, display name of a class in prompts; repeatable.")
+    ] = None,
+    manifest: Annotated[str | None, typer.Option(help="Path of the CSV manifest within the upload.")] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the upload. Default: detected.")] = None,
+    root: Annotated[str | None, typer.Option(help="Folder within the upload to read.")] = None,
+    class_level: Annotated[
+        int | None, typer.Option(min=1, help="Level of the class folder, counted from 1 below the root.")
+    ] = None,
     split_of: Annotated[list[str] | None, typer.Option(help=_SPLIT_OF)] = None,
-    path_column: Annotated[str | None, typer.Option(help="Column of a table that names the images.")] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of a table that names the classes.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="URL that is told when the job has ended.")] = None,
+    path_column: Annotated[str | None, typer.Option(help="Table column with image paths.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Table column with class labels.")] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL to call when the job ends.")] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Upload images and make them ready.
+    """Upload labelled images as a data set.
 
-    A zip, tar, tar.gz or tar.zst archive, or a folder: of class folders, of images with metadata.csv, .jsonl or
-    .parquet, of images with a CSV manifest, of Parquet files or of WebDataset shards; or one Parquet file. Links are
-    followed. With --unlabelled: any images, in whatever folders.
+    PATH is an archive (zip, tar, tar.gz, tar.zst), a folder or a Parquet file. Supported layouts: class folders, images
+    with metadata.csv, .jsonl or .parquet, images with a CSV manifest, Parquet files, WebDataset shards. Symbolic links
+    are followed. With --unlabelled: images in any folders.
     """
     with open_client(ctx) as client:
         dataset = client.upload_dataset(
@@ -62,8 +66,8 @@ def upload(
         )
         if name and dataset["name"] != name:
             print_note(
-                f"The same files were uploaded before as {dataset['name']!r}: this is that data set, with its name. "
-                f"`paintbox derive {dataset['id']} --name NAME` makes one of another name."
+                f"These files were already uploaded as {dataset['name']!r}; using that data set. For another name, run "
+                f"`paintbox derive {dataset['id']} --name NAME`."
             )
         if not no_wait and dataset["state"] != "ready":
             watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
@@ -74,7 +78,12 @@ def upload(
 
 
 DatasetRef = Annotated[
-    str, typer.Argument(metavar="DATASET", autocompletion=complete("dataset"), help="Its name or id, or a beginning.")
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        autocompletion=complete("dataset"),
+        help="Name or id of the data set, or the beginning of either.",
+    ),
 ]
 datasets = typer.Typer()
 
@@ -82,11 +91,11 @@ datasets = typer.Typer()
 @datasets.callback(invoke_without_command=True)
 def list_datasets(
     ctx: typer.Context,
-    status: Annotated[list[DatasetState] | None, typer.Option(help="Only these; repeatable.")] = None,
+    status: Annotated[list[DatasetState] | None, typer.Option(help="Filter by status; repeatable.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the data sets, newest first, or delete one."""
+    """List data sets, newest first, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
@@ -98,18 +107,18 @@ def list_datasets(
 def delete_dataset(
     ctx: typer.Context,
     dataset_ref: DatasetRef,
-    force: Annotated[bool, typer.Option("--force", help="Also if patches that have ended name it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete it even if finished patches refer to it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a data set for good; `paintbox gc` frees its bytes."""
+    """Delete a data set permanently; `paintbox gc` frees the space."""
     with open_client(ctx) as client:
         identifier = client.find("dataset", dataset_ref)
         client.delete_dataset(identifier, force)
-    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is deleted.")
+    print_json({"deleted": identifier}) if as_json else print_text(f"Deleted {identifier}.")
 
 
 def dataset(ctx: typer.Context, dataset_ref: DatasetRef, as_json: AsJson = False) -> None:
-    """Show one data set: its images, what was left out and why, and pictures that are in more than one split."""
+    """Show a data set: its splits, rejected files, and images that occur in more than one split."""
     with open_client(ctx) as client:
         found = client.dataset(client.find("dataset", dataset_ref))
     print_json(found) if as_json else print_dataset(found)
@@ -119,11 +128,13 @@ def derive(
     ctx: typer.Context,
     dataset_ref: DatasetRef,
     name: Annotated[str, typer.Option(help="Name of the new data set.")],
-    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable. Default: as before.")] = None,
-    classname: Annotated[list[str] | None, typer.Option(help="OLD=NEW name of a class; repeatable.")] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(help="Prompt template with {}; repeatable. Default: unchanged.")
+    ] = None,
+    classname: Annotated[list[str] | None, typer.Option(help="OLD=NEW, new name of a class; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set of another's images with other class names or prompts, without an upload."""
+    """Create a data set from the images of another one with other class names or prompts, without an upload."""
     with open_client(ctx) as client:
         source = client.find("dataset", dataset_ref, is_used=True)
         made = client.derive_dataset(source, name, _parse_names(classname), template or None)
@@ -135,7 +146,7 @@ def _parse_names(pairs: list[str] | None) -> dict[str, str]:
     for pair in pairs or ():
         folder, separator, name = pair.partition("=")
         if not separator or not folder or not name:
-            raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "Write, say, --classname 0='digit zero'.")
+            raise InputError(f"--classname {pair!r} is not CLASS=NAME.", "For example: --classname 0='digit zero'.")
         names[folder] = name
     return names
 
@@ -149,6 +160,6 @@ def _parse_splits(pairs: list[str] | None) -> dict[str, str] | None:
             continue
         folder, separator, split = pair.rpartition("=")
         if not separator or not folder or not split:
-            raise InputError(f"--split-of {pair!r} is not FOLDER=SPLIT.", "Write, say, --split-of extra=ignore.")
+            raise InputError(f"--split-of {pair!r} is not FOLDER=SPLIT.", "For example: --split-of extra=ignore.")
         splits[folder] = split
     return splits

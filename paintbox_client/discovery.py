@@ -77,7 +77,9 @@ def find_running() -> str | None:
     elsewhere = find_elsewhere()
     if len(set(elsewhere.values())) > 1:
         listed = "; ".join(f"{each} ({data_dir})" for data_dir, each in elsewhere.items())
-        raise InputError(f"Several services run here: {listed}.", "Name one with --url, PAINTBOX_URL or Client(url).")
+        raise InputError(
+            f"Several services are running: {listed}.", "Choose one with --url, PAINTBOX_URL or Client(url)."
+        )
     return next(iter(elsewhere.values()), None)
 
 

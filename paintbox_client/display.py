@@ -151,7 +151,9 @@ def watch_job(client: Client, job_id: str, title: str, console: Console | None =
     try:
         return (_watch_live if shown.is_terminal else _watch_in_lines)(client, job_id, clean(title), shown)
     except (KeyboardInterrupt, ServiceUnreachableError):
-        print_note(f"\nThe job goes on. `paintbox job {job_id}` shows it, `paintbox cancel {job_id}` cancels it.")
+        print_note(
+            f"\nThe job continues. Show it with `paintbox job {job_id}`, cancel it with `paintbox cancel {job_id}`."
+        )
         raise
 
 

@@ -95,8 +95,8 @@ class ServiceUnreachableError(ClientError):
     def __init__(self, url: str, cause: str = "", *, was_sent: bool = False, timed_out: bool = False) -> None:
         reason = f" ({cause})" if cause else ""
         if timed_out:
-            detail = f"The service at {url} did not answer in time{reason}."
-            advice = "It may be busy: ask again later, or allow more time with --timeout or PAINTBOX_TIMEOUT_SECONDS."
+            detail = f"The service at {url} did not respond in time{reason}."
+            advice = "It may be busy: retry later, or increase --timeout or PAINTBOX_TIMEOUT_SECONDS."
         elif was_sent:
             detail = f"The connection to {url} broke{reason}."
             advice = "Look with `paintbox system` whether the service is there, then ask again."
@@ -120,7 +120,7 @@ class JobFailedError(ClientError):
         ended = "was cancelled" if job["status"] == "cancelled" else str(job["status"])
         super().__init__(
             f"Job {job['id']} {ended}{cause}",
-            f"`paintbox job {job['id']} --events` shows what happened before.",
+            f"Show its events with `paintbox job {job['id']} --events`.",
         )
 
 
@@ -130,6 +130,6 @@ class JobTimeoutError(ClientError):
     def __init__(self, job: Mapping[str, Any], timeout_seconds: float) -> None:
         super().__init__(
             f"Job {job['id']} is still {job['status']} after {timeout_seconds:g} s.",
-            f"It goes on; look at it with `paintbox job {job['id']}`.",
+            f"The job continues; show it with `paintbox job {job['id']}`.",
         )
         self.job = dict(job)

@@ -57,7 +57,7 @@ def batches(images: Iterable[Image] | Image, limit: int = BATCH_IMAGES) -> Itera
         batch.append((name, content))
         num_bytes += len(content)
     if not batch:
-        raise InputError("There is no image.", _ADVICE)
+        raise InputError("No image was given.", _ADVICE)
     yield batch
 
 
@@ -83,7 +83,7 @@ def read_image(index: int, image: Image) -> tuple[str, bytes]:
         return name, _encode_pil(image)
     if hasattr(image, "__array_interface__"):
         return name, _encode_array(index, image)
-    raise InputError(f"Image {index} is of type {type(image).__name__}, which cannot be sent.", _ADVICE)
+    raise InputError(f"Image {index} has the unsupported type {type(image).__name__}.", _ADVICE)
 
 
 def _read_file(image: str | os.PathLike[str]) -> tuple[str, bytes]:

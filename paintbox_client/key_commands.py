@@ -13,7 +13,7 @@ from paintbox_client.client import JsonObject
 from paintbox_client.connection import AsJson, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text
 
-keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
+keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 
 class Scope(StrEnum):
@@ -28,25 +28,27 @@ class Scope(StrEnum):
 @keys.command("create")
 def create_key(
     ctx: typer.Context,
-    name: Annotated[str, typer.Option(help="Who it is for; what it makes belongs to this name.")],
-    scope: Annotated[list[Scope], typer.Option(help="What it allows; repeatable. admin includes the others.")],
-    expires: Annotated[int | None, typer.Option(min=1, metavar="DAYS", help="When it ends. Default: never.")] = None,
+    name: Annotated[str, typer.Option(help="Name of the owner; resources created with the key belong to it.")],
+    scope: Annotated[list[Scope], typer.Option(help="Scope of the key; repeatable. admin includes the others.")],
+    expires: Annotated[
+        int | None, typer.Option(min=1, metavar="DAYS", help="Days until the key expires. Default: never.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key and show its token, this once."""
+    """Create a key and show its token, once."""
     with open_client(ctx) as client:
         made = client.create_key(name, [each.value for each in scope], expires)
     if as_json:
         return print_json(made)
     print_note(
-        f"{made['id']} for {made['name']} allows {', '.join(made['scopes'])}. Keep its token: it is not shown again."
+        f"Created {made['id']} for {made['name']} with {', '.join(made['scopes'])}. Save the token; it is shown once."
     )
     print_text(made["token"])
 
 
 @keys.command("list")
 def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """List the keys, newest first."""
+    """List keys, newest first."""
     with open_client(ctx) as client:
         items = client.keys()
     print_json(items) if as_json else _print_keys(items)
@@ -56,7 +58,7 @@ def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
 def revoke_key(
     ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="ID")], as_json: AsJson = False
 ) -> None:
-    """Revoke a key, for good; what it made stays."""
+    """Revoke a key permanently; its resources are kept."""
     with open_client(ctx) as client:
         revoked = client.revoke_key(key_id)
     print_json(revoked) if as_json else _print_keys([revoked])
@@ -64,7 +66,7 @@ def revoke_key(
 
 def _print_keys(items: Iterable[JsonObject]) -> None:
     rows = [(each["id"], each["name"], ", ".join(each["scopes"]), each["created_at"], _state(each)) for each in items]
-    print_table(("KEY", "NAME", "SCOPES", "MADE", "STATE"), rows, whole=("KEY",), spare=("MADE",))
+    print_table(("KEY", "NAME", "SCOPES", "CREATED", "STATE"), rows, whole=("KEY",), spare=("CREATED",))
 
 
 def _state(key: JsonObject) -> str:

@@ -13,24 +13,30 @@ from paintbox_client.errors import InputError
 
 LabelSetRef = Annotated[
     str,
-    typer.Argument(metavar="LABEL_SET", autocompletion=complete("label_set"), help="Name or id, or a beginning."),
+    typer.Argument(
+        metavar="LABEL_SET",
+        autocompletion=complete("label_set"),
+        help="Name or id of the label set, or the beginning of either.",
+    ),
 ]
-label_sets = typer.Typer(no_args_is_help=True, help="Store, list, show and remove label sets.")
+label_sets = typer.Typer(no_args_is_help=True, help="Create, list, show and delete label sets.")
 
 
 @label_sets.command("create")
 def create_label_set(
     ctx: typer.Context,
-    label: Annotated[list[str] | None, typer.Option(help="What an image may show; repeatable.")] = None,
-    file: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="A text file, a label a line.")] = None,
-    template: Annotated[list[str] | None, typer.Option(help="Prompt with {}; repeatable.")] = None,
-    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Candidate label; repeatable.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Text file with one label per line.")
+    ] = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt template with {}; repeatable.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the label set.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store labels, and show the id by which `classify --label-set` finds them."""
+    """Store a label set and print its id for `classify --label-set`."""
     labels = [*(label or ()), *(_lines(file) if file else ())]
     if not labels:
-        raise InputError("There are no labels.", "Give --label, once for each label, or --file.")
+        raise InputError("There are no labels.", "Use --label (repeatable) or --file.")
     with open_client(ctx) as client:
         made = client.create_label_set(labels, template or (), name)
     if as_json:
@@ -41,18 +47,18 @@ def create_label_set(
 
 @label_sets.command("list")
 def list_label_sets(ctx: typer.Context, limit: Limit = DEFAULT_LIMIT, as_json: AsJson = False) -> None:
-    """List the label sets, newest first."""
+    """List label sets, newest first."""
     with open_client(ctx) as client:
         items = take(client.label_sets(limit + 1), limit)
     if as_json:
         return print_json(items)
     rows = [(each["name"], each["num_labels"], each["created_at"], each["id"]) for each in items]
-    print_table(("NAME", "LABELS", "MADE", "LABEL SET"), rows, whole=("LABEL SET",), spare=("MADE",))
+    print_table(("NAME", "LABELS", "CREATED", "LABEL SET"), rows, whole=("LABEL SET",), spare=("CREATED",))
 
 
 @label_sets.command("show")
 def show_label_set(ctx: typer.Context, label_set_ref: LabelSetRef, as_json: AsJson = False) -> None:
-    """Show the labels of a label set, one a line."""
+    """Show the labels of a label set, one per line."""
     with open_client(ctx) as client:
         found = client.label_set(client.find("label_set", label_set_ref))
     if as_json:
@@ -63,11 +69,11 @@ def show_label_set(ctx: typer.Context, label_set_ref: LabelSetRef, as_json: AsJs
 
 @label_sets.command("delete")
 def delete_label_set(ctx: typer.Context, label_set_ref: LabelSetRef, as_json: AsJson = False) -> None:
-    """Remove a label set."""
+    """Delete a label set."""
     with open_client(ctx) as client:
         identifier = client.find("label_set", label_set_ref)
         client.delete_label_set(identifier)
-    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is removed.")
+    print_json({"deleted": identifier}) if as_json else print_text(f"Deleted {identifier}.")
 
 
 def _lines(file: Path) -> list[str]:

@@ -46,10 +46,14 @@ class DatasetState(StrEnum):
 
 MaxDrop = Annotated[
     list[str] | None,
-    typer.Option(metavar="POINTS", help="With --rule floor: points a supported task may lose; NAME=POINTS for one."),
+    typer.Option(
+        metavar="POINTS",
+        help="With --rule floor: maximum drop of a supported task in points; NAME=POINTS for one task.",
+    ),
 ]
 Rule = Annotated[
-    RuleName | None, typer.Option(help="combined (default): the best mean; floor: the best within --max-drop.")
+    RuleName | None,
+    typer.Option(help="combined (default): best mean accuracy; floor: best patching accuracy within --max-drop."),
 ]
 
 
@@ -65,11 +69,11 @@ def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequ
         InputError: They do not fit each other.
     """
     if rule == "floor" and not max_drop:
-        raise InputError("--rule floor needs --max-drop POINTS.", "Write, say, --rule floor --max-drop 1.")
+        raise InputError("--rule floor needs --max-drop POINTS.", "For example: --rule floor --max-drop 1.")
     if max_drop and rule != "floor":
-        raise InputError("--max-drop belongs to --rule floor.", f"Write --rule floor --max-drop {max_drop[0]}.")
+        raise InputError("--max-drop requires --rule floor.", f"Use --rule floor --max-drop {max_drop[0]}.")
     if rule == "floor" and supported is not None and not supported:
-        raise InputError("--rule floor limits the drop of supported tasks.", "Name one at least with --supported.")
+        raise InputError("--rule floor needs supported tasks.", "Add at least one with --supported.")
 
 
 def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:
@@ -93,8 +97,8 @@ def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None
         identifier, separator, points = value.rpartition("=")
         if not separator or not identifier:
             raise InputError(
-                f"--max-drop {value!r} does not say whose drop it limits.",
-                "Give one number for all supported tasks, or NAME=POINTS for each.",
+                f"--max-drop {value!r} does not specify a task.",
+                "Give one number for all supported tasks, or NAME=POINTS for each task.",
             )
         drops[identifier] = _number("--max-drop", points)
     return drops
@@ -124,12 +128,14 @@ def parse_settings(request: JsonObject, settings: Sequence[str] | None) -> JsonO
         key, separator, value = setting.partition("=")
         *parents, last = key.split(".")
         if not separator or not all((*parents, last)):
-            raise InputError(f"--set {setting!r} is not KEY=VALUE.", "Write, say, --set finetune.precision=bf16.")
+            raise InputError(f"--set {setting!r} is not KEY=VALUE.", "For example: --set finetune.precision=bf16.")
         target: Any = body
         for parent in parents:
             target = target.setdefault(parent, {})
             if not isinstance(target, dict):
-                raise InputError(f"--set {setting!r}: {parent} has no fields.", "See the schema at /docs.")
+                raise InputError(
+                    f"--set {setting!r}: {parent} has no fields.", "See the schema at /docs of the service."
+                )
         target[last] = _json_or_text(value)
     return body
 
@@ -145,4 +151,4 @@ def _number(what: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InputError(f"{what}: {text!r} is not a number.", "Write, say, 1.5.") from None
+        raise InputError(f"{what}: {text!r} is not a number.", "For example: 1.5.") from None

@@ -103,7 +103,7 @@ class Outage:
         """
         if not self._passes(error):
             if isinstance(error, ServiceUnreachableError) and not self._may_repeat:
-                error.next = "It may have been carried out: look before you ask again."
+                error.next = "The request may have been executed: check before you repeat it."
             raise error
         self._num_tries += 1
         now = time.monotonic()
@@ -158,5 +158,5 @@ def parse_retry_after(value: str | None) -> float | None:
 
 
 def _describe(error: ApiError | ServiceUnreachableError) -> str:
-    what = "Connection lost" if isinstance(error, ServiceUnreachableError) else "The service cannot answer now"
-    return f"{what}, trying again. {error.detail}"
+    what = "Connection lost" if isinstance(error, ServiceUnreachableError) else "The service is unavailable"
+    return f"{what}, retrying. {error.detail}"

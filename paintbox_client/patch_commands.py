@@ -40,38 +40,43 @@ TaskRefs = Annotated[
 ]
 SupportedRefs = Annotated[
     list[str] | None,
-    typer.Option(autocompletion=complete("dataset"), help="Data set to keep the accuracy of; repeatable."),
+    typer.Option(autocompletion=complete("dataset"), help="Data set that must not get worse: name or id; repeatable."),
 ]
 TransferRefs = Annotated[
     list[str] | None,
     typer.Option(
         autocompletion=complete("dataset"),
-        help="Data set that takes no part and is evaluated before and after; repeatable.",
+        help="Data set that is only evaluated, before and after; repeatable.",
     ),
 ]
 Folds = Annotated[
-    int | None, typer.Option(min=2, max=10, help="Choose alpha by cross-validation. Default: one validation split.")
+    int | None,
+    typer.Option(
+        min=2, max=10, help="Number of folds to choose alpha by cross-validation. Default: use the validation split."
+    ),
 ]
 StrategyOption = Annotated[
-    Strategy | None, typer.Option(help="grid evaluates every alpha, interpolated a few. Default: grid.")
+    Strategy | None, typer.Option(help="grid evaluates every alpha, interpolated only a few. Default: grid.")
 ]
 PathOption = Annotated[
-    AlphaPath | None, typer.Option(help="flat, lines_paper (scaled by depth, LiNeS), lines or best. Default: flat.")
+    AlphaPath | None, typer.Option(help="flat, lines_paper (LiNeS: scaled by depth), lines or best. Default: flat.")
 ]
 AnchorsRef = Annotated[
     str | None,
-    typer.Option(autocompletion=complete("dataset"), help="Pool of images whose features are held in place."),
+    typer.Option(
+        autocompletion=complete("dataset"), help="Data set whose features must stay in place, such as a pool."
+    ),
 ]
 AnchorSupported = Annotated[
-    bool, typer.Option("--anchor-supported", help="Hold features on the supported tasks' images, too.")
+    bool, typer.Option("--anchor-supported", help="Also use the images of the supported tasks as anchors.")
 ]
 ActivateOption = Annotated[
     Activate | None,
-    typer.Option(help="if_accepted: serve it at once if the floor holds on the test splits, too. Default: never."),
+    typer.Option(help="if_accepted: activate the version if the floor also holds on the test splits. Default: never."),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other field, as finetune.precision=bf16; repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as finetune.precision=bf16; repeatable."),
 ]
 
 
@@ -80,12 +85,18 @@ def patch(
     task: TaskRefs,
     supported: SupportedRefs = None,
     transfer: TransferRefs = None,
-    name: Annotated[str | None, typer.Option(help="Name of the patch. Default: after its tasks.")] = None,
-    base: Annotated[str | None, typer.Option(help="Base model. Default: the service's first.")] = None,
-    method: Annotated[Method | None, typer.Option(help="How several tasks are patched. Default: single.")] = None,
-    sampling: Annotated[Sampling | None, typer.Option(help="For joint. Default: proportional.")] = None,
-    merge: Annotated[Merge | None, typer.Option(help="For parallel. Default: average.")] = None,
-    coefficients: Annotated[Coefficients | None, typer.Option(help="For parallel. Default: scalar.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the patch. Default: derived from its tasks.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
+    method: Annotated[Method | None, typer.Option(help="Method for several tasks. Default: single.")] = None,
+    sampling: Annotated[
+        Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")
+    ] = None,
+    merge: Annotated[
+        Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")
+    ] = None,
+    coefficients: Annotated[
+        Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
+    ] = None,
     folds: Folds = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
@@ -93,19 +104,25 @@ def patch(
     path: PathOption = None,
     anchors: AnchorsRef = None,
     anchor_supported: AnchorSupported = False,
-    anchor_weight: Annotated[float | None, typer.Option(help="Factor of the anchors' loss. Default: 60.")] = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: the base's own.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate. Default: the base's own.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Images in a step. Default: the base's own.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Decides data order and augmentation. Default: 0.")] = None,
+    anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate. Default: preset of the base.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: preset of the base.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Random seed for data order and augmentation. Default: 0.")
+    ] = None,
     activate: ActivateOption = None,
-    priority: Annotated[Priority | None, typer.Option(help="Of its job; high is for admins. Default: normal.")] = None,
-    webhook: Annotated[str | None, typer.Option(help="URL that is told when the job has ended.")] = None,
+    priority: Annotated[
+        Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
+    ] = None,
+    webhook: Annotated[str | None, typer.Option(help="URL to call when the job ends.")] = None,
     setting: Settings = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Improve the model on one task or several, measured beside the supported ones, which should not get worse."""
+    """Improve the model on one or several tasks without degrading the supported tasks."""
     if not setting:
         check_rule(rule, max_drop, supported or [])
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
@@ -145,7 +162,7 @@ def patch(
 def _print_started(created: JsonObject) -> None:
     print_job(created["job"])
     identifier = created["patch"]["id"]
-    print_note(f"Patch {identifier}. `paintbox job {created['job']['id']} --wait` waits for its report.")
+    print_note(f"Patch {identifier}. Wait for its report with `paintbox job {created['job']['id']} --wait`.")
 
 
 def _with_ids(client: Client, request: JsonObject) -> JsonObject:
@@ -171,19 +188,21 @@ def reselect(
     patch_ref: Annotated[
         str,
         typer.Argument(
-            metavar="PATCH", autocompletion=complete("patch"), help="Name or id, or the number of a version of it."
+            metavar="PATCH", autocompletion=complete("patch"), help="Name or id, or number of a version of the patch."
         ),
     ],
-    alpha: Annotated[float | None, typer.Option(help="The alpha itself.")] = None,
-    profile: Annotated[Profile | None, typer.Option(help="Default: the patch's own.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Mixing coefficient to use.")] = None,
+    profile: Annotated[Profile | None, typer.Option(help="Profile by depth. Default: that of the patch.")] = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
     name: Annotated[str | None, typer.Option(help="Name of the version.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose another alpha of a finished patch: a new version in seconds, without training."""
+    """Create a version with another alpha from a finished patch, without training."""
     if (alpha is None) == (rule is None):
-        raise InputError("It is not clear which alpha to take.", "Give --alpha A, or --rule RULE to choose one.")
+        raise InputError(
+            "Exactly one of --alpha and --rule is required.", "Give --alpha A, or --rule RULE to choose alpha."
+        )
     check_rule(rule, max_drop)
     drops: Any = parse_drops(max_drop)
     with open_client(ctx) as client:
@@ -200,35 +219,37 @@ def reselect(
 
 def compose(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="Of the version, for people.")],
+    name: Annotated[str, typer.Argument(help="Name of the new version.")],
     patches: Annotated[
         list[str] | None,
         typer.Option(
             "--patch",
             metavar="PATCH[=FACTOR]",
             autocompletion=complete("patch"),
-            help="Add what a patch added: name or id; repeatable.",
+            help="Add the task vectors of a patch: name or id; repeatable.",
         ),
     ] = None,
     versions: Annotated[
         list[str] | None,
-        typer.Option("--version", metavar="VERSION[=FACTOR]", help="Add a version's terms; repeatable."),
+        typer.Option("--version", metavar="VERSION[=FACTOR]", help="Add the terms of a version; repeatable."),
     ] = None,
     vectors: Annotated[
         list[str] | None, typer.Option("--vector", metavar="SHA256[=FACTOR]", help="Add a task vector; repeatable.")
     ] = None,
     remove: Annotated[
         list[str] | None,
-        typer.Option(help="Patch, or hash of a task vector, to take out of the one --version; repeatable."),
+        typer.Option(help="Patch, or SHA-256 of a task vector, to remove from the single --version; repeatable."),
     ] = None,
-    base: Annotated[str | None, typer.Option(help="Base that all of it must be of.")] = None,
+    base: Annotated[str | None, typer.Option(help="Base model that all terms must have.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a version of patches and versions that are there, or take a patch out of one. No training."""
+    """Create a version from existing patches and versions, or remove a patch from a version, without training."""
     if remove and (len(versions or ()) != 1 or patches or vectors):
-        raise InputError("What to remove from is not clear.", "Name one --version beside --remove, and nothing else.")
+        raise InputError(
+            "--remove requires exactly one --version.", "Use it with a single --version and no other terms."
+        )
     if not (patches or versions or vectors):
-        raise InputError("There is nothing to compose.", "Name a --patch, a --version or a --vector.")
+        raise InputError("There are no terms to compose.", "Add at least one --patch, --version or --vector.")
     with open_client(ctx) as client:
         if remove:
             version = client.find_version((versions or [""])[0])

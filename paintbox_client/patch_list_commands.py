@@ -18,7 +18,7 @@ from paintbox_client.tables import print_patches
 PatchRef = Annotated[
     str,
     typer.Argument(
-        metavar="PATCH", autocompletion=complete("patch"), help="Name or id, or the number of a version of it."
+        metavar="PATCH", autocompletion=complete("patch"), help="Name or id, or number of a version of the patch."
     ),
 ]
 patches = typer.Typer()
@@ -27,11 +27,11 @@ patches = typer.Typer()
 @patches.callback(invoke_without_command=True)
 def list_patches(
     ctx: typer.Context,
-    status: Annotated[list[JobStatus] | None, typer.Option(help="Only these; repeatable.")] = None,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Filter by status; repeatable.")] = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List the patches, newest first, or delete one."""
+    """List patches, newest first, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
@@ -41,30 +41,30 @@ def list_patches(
 
 @patches.command("delete")
 def delete_patch(ctx: typer.Context, patch_ref: PatchRef, as_json: AsJson = False) -> None:
-    """Delete a patch with its report and its jobs, for good; `paintbox gc` frees its bytes."""
+    """Delete a patch with its report and jobs permanently; `paintbox gc` frees the space."""
     with open_client(ctx) as client:
         identifier = client.find("patch", patch_ref)
         client.delete_patch(identifier)
-    print_json({"deleted": identifier}) if as_json else print_text(f"{identifier} is deleted.")
+    print_json({"deleted": identifier}) if as_json else print_text(f"Deleted {identifier}.")
 
 
 def report(
     ctx: typer.Context,
     patch_ref: PatchRef,
-    curve: Annotated[bool, typer.Option("--curve", help="Show the accuracies at every alpha, too.")] = False,
+    curve: Annotated[bool, typer.Option("--curve", help="Also show the accuracies at every alpha.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Write the accuracy frontier to this SVG file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report to this HTML file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what came of a patch: accuracies, changes with intervals, warnings, and what to do next."""
+    """Show the report of a patch: accuracies, changes with confidence intervals, and warnings."""
     with open_client(ctx) as client:
         done = client.patch(client.find("patch", patch_ref))
         active = client.active()["version"]
         version = client.version(int(patch_ref)) if patch_ref.isdecimal() else None
     if done["report"] is None:
         state, job = done["job"]["status"], done["job_id"]
-        advice = f"`paintbox job {job} --wait` waits for it and tells why if it fails."
-        raise ApiError(409, "no_report", f"Patch {done['id']} has no report: its job is {state}.", advice)
+        advice = f"Wait for it with `paintbox job {job} --wait`."
+        raise ApiError(409, "no_report", f"Patch {done['id']} has no report yet: its job is {state}.", advice)
     for path, write in ((plot, draw_frontier), (html, write_page)):
         if path is not None:
             _write(path, write(done))
@@ -73,8 +73,8 @@ def report(
     print_report(done, active, curve=curve)
     if version is not None and version["id"] != done["version_id"]:
         print_note(
-            f"Version {version['id']} ({version['name']}) was made from this patch later: `paintbox version show "
-            f"{version['id']}` shows what is known of it."
+            f"Version {version['id']} ({version['name']}) was created from this patch later: show it with "
+            f"`paintbox version show {version['id']}`."
         )
 
 
@@ -82,5 +82,5 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from error
+        raise InputError(f"{path} cannot be written: {error.strerror}.", "Use another file name.") from error
     print_note(f"Written: {path}")

@@ -31,7 +31,7 @@ def draw_frontier(done: JsonObject) -> str:
     report = done["report"]
     points = [each for each in report.get("curve") or () if each.get("patching") is not None]
     if not points:
-        raise InputError("The report has no curve to draw.", "Leave --plot out; --json has all that there is.")
+        raise InputError("The report has no curve to plot.", "Omit --plot; use --json for the full report.")
     has_supported = all(each.get("supported") is not None for each in points)
     xs = [100 * each["supported"] if has_supported else each["alpha"] for each in points]
     ys = [100 * each["patching"] for each in points]

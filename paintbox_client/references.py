@@ -117,14 +117,16 @@ class References:
 
     def _candidates(self, kind: Kind, reference: str) -> list[JsonObject]:
         if not reference.strip():
-            raise InputError(f"The {kind.noun} has no name.", f"`{kind.command}` lists them.")
+            raise InputError(f"The reference to a {kind.noun} is empty.", f"List them with `{kind.command}`.")
         items: list[JsonObject] = self._transport.get(kind.path, ref=reference, limit=_MOST_CANDIDATES)["items"]
         return items
 
     def _patch_of(self, version_id: int) -> str:
         patch_id = self._transport.get(f"/v1/versions/{version_id}")["patch_id"]
         if patch_id is None:
-            raise InputError(f"Version {version_id} was not made by a patch.", "`paintbox patches` lists the patches.")
+            raise InputError(
+                f"Version {version_id} was not created by a patch.", "List patches with `paintbox patches`."
+            )
         return str(patch_id)
 
     def _job_about(self, reference: str) -> str:
@@ -145,8 +147,8 @@ def _choose(kind: Kind, reference: str, items: Sequence[JsonObject]) -> JsonObje
             return found[0]
         if found:
             raise InputError(
-                f"{reference!r} may mean {len(found)}{_or_more(items)} {kind.noun}s: {_list(found)}.",
-                "Give more of the name or the id.",
+                f"{reference!r} is ambiguous: it matches {len(found)}{_or_more(items)} {kind.noun}s: {_list(found)}.",
+                "Use a longer part of the name or the id.",
             )
     raise _missing(kind, reference)
 
@@ -161,5 +163,5 @@ def _list(items: Iterable[JsonObject]) -> str:
 
 
 def _missing(kind: Kind, reference: str) -> ApiError:
-    detail = f"There is no {kind.noun} {reference[:200]!r}."
-    return ApiError(404, "not_found", detail, f"`{kind.command}` lists what there is.")
+    detail = f"No {kind.noun} matches {reference[:200]!r}."
+    return ApiError(404, "not_found", detail, f"List them with `{kind.command}`.")

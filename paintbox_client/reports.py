@@ -35,7 +35,7 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         print_curve(report)
     *earlier, last = report.get("stages") or [report]
     for stage in earlier:
-        print_text(f"Before it {stage['key']}, {_describe_choice(stage)}")
+        print_text(f"Earlier stage {stage['key']}, {_describe_choice(stage)}")
     print_text(f"Version {report['version_id']}, {_describe_choice(last)}")
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
@@ -77,14 +77,14 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
     yield from _losses(tasks, asked)
     yield from _weights(report)
     if not any(task["role"] == "supported" for task in tasks):
-        yield "No supported task was measured, so what the patch costs is not known: name some with --supported."
+        yield "No supported task was evaluated, so the cost of the patch is unknown. Add some with --supported."
     for task in tasks:
         yield from _of_task(task, asked)
 
 
 def _losses(tasks: Sequence[JsonObject], asked: JsonObject) -> Iterator[str]:
     limit = (asked.get("alpha") or {}).get("rule") == "floor"
-    remedy = "Take a smaller alpha with `paintbox reselect`" if limit else "Limit it with `--rule floor --max-drop 1`"
+    remedy = "Choose another alpha with `paintbox reselect`" if limit else "Limit it with `--rule floor --max-drop 1`"
     for task in tasks:
         change = task.get("change") or {}
         if change.get("change_points") is not None and change.get("high_points", 0) < 0:
@@ -109,15 +109,15 @@ def _weights(report: JsonObject) -> Iterator[str]:
         gain = 100 * (tuned - before)
         if gain >= _WORTH_TELLING_POINTS and 100 * (after - before) < _SMALL_SHARE * gain:
             yield (
-                f"{task['name']}: fine-tuning gains {gain:.1f} points and the chosen weights nearly none of it. Choose "
-                "alpha on more images (--folds 5), or another with `paintbox reselect`."
+                f"{task['name']}: fine-tuning gains {gain:.1f} points, but the chosen alpha keeps almost none. Choose "
+                "alpha on more images (--folds 5), or choose another one with `paintbox reselect`."
             )
 
 
 def _of_task(task: JsonObject, asked: JsonObject) -> Iterator[str]:
     name, scores = task["name"], _scores(task)
     if task.get("num_classes") == 1:
-        yield f"{name} has one class, so every answer is right: its accuracy means nothing. Upload several classes."
+        yield f"{name} has only one class, so its accuracy is meaningless. Upload several classes."
         return
     total = (scores.get("patched") or {}).get("total")
     if total is not None and total < _FEW_IMAGES:
@@ -127,7 +127,7 @@ def _of_task(task: JsonObject, asked: JsonObject) -> Iterator[str]:
     change = task.get("change") or {}
     low, high = change.get("low_points"), change.get("high_points")
     if task["role"] == "patching" and low is not None and high is not None and low <= 0 <= high:
-        yield f"{name}: the change of {change['change_points']:+.1f} points may be chance (95 %: {_span(change)})."
+        yield f"{name}: the change of {change['change_points']:+.1f} points is not significant (95 %: {_span(change)})."
 
 
 def _print_next(report: JsonObject, active: int | None) -> None:
@@ -141,7 +141,7 @@ def _print_next(report: JsonObject, active: int | None) -> None:
             print_warning(f"Version {version} was not activated: {activation['reason']}.")
         print_how_to_activate(version)
     print_note(
-        f"`paintbox report {version} --curve` shows every alpha, `paintbox reselect {version} --alpha A` takes another."
+        f"`paintbox report {version} --curve` shows every alpha; `paintbox reselect {version} --alpha A` changes it."
     )
 
 

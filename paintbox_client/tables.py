@@ -31,15 +31,15 @@ def print_dataset(item: JsonObject) -> None:
     found = item.get("duplicates")
     if found and found["across_splits"]:
         where = "; ".join(f"{splits}: {count:,}" for splits, count in found["by_splits"].items())
-        print_note(f"Leakage: {found['across_splits']:,} pictures are in more than one split ({where}).")
+        print_note(f"Leakage: {found['across_splits']:,} images are in more than one split ({where}).")
         for example in found["examples"][:_SHOWN_EXAMPLES]:
             print_note("  " + " = ".join(f"{each['split']}: {each['file']}" for each in example["files"]))
     if found and found["with_different_labels"]:
-        print_note(f"{found['with_different_labels']:,} pictures are there under more than one class.")
+        print_note(f"{found['with_different_labels']:,} images have more than one class.")
     _print_reading(item.get("reading"))
     print_datasets([item])
     if item.get("error"):
-        print_warning(f"It cannot be used: {item['error']['detail']} ({item['error']['code']})")
+        print_warning(f"The upload failed: {item['error']['detail']} ({item['error']['code']})")
 
 
 def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
@@ -51,7 +51,7 @@ def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
         count = sum(each.get("count", 1) for each in found)
         shown = ", ".join(each["file"] for each in found[:_SHOWN_EXAMPLES])
         reason = found[0]["reason"] if len(found) == 1 else kind
-        yield f"Left out: {count:,} file(s): {reason}: {shown}{' …' if count > len(found[:_SHOWN_EXAMPLES]) else ''}"
+        yield f"Rejected: {count:,} file(s): {reason}: {shown}{' …' if count > len(found[:_SHOWN_EXAMPLES]) else ''}"
 
 
 def _print_reading(reading: JsonObject | None) -> None:
@@ -82,7 +82,7 @@ def print_job(state: JsonObject) -> None:
         if each["cause"]:
             print_note(f"attempt {each['attempt']}: {each['cause']}: {each['detail']}")
     if state.get("log_tail") and state["error"]:
-        print_note(f"The last lines of its log:\n{state['log_tail']}")
+        print_note(f"Last lines of the log:\n{state['log_tail']}")
     if state["error"]:
         print_note(f"{state['error']['code']}: {state['error']['detail']}")
 
@@ -93,8 +93,8 @@ def print_patches(items: Iterable[JsonObject]) -> None:
         (each["name"], each["job"]["status"], each["version_id"], _minute(each["created_at"]), each["id"])
         for each in items
     ]
-    columns = ("NAME", "STATE", "VERSION", "MADE", "PATCH")
-    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("MADE",))
+    columns = ("NAME", "STATE", "VERSION", "CREATED", "PATCH")
+    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("CREATED",))
 
 
 def print_versions(items: Iterable[JsonObject], aliases: Iterable[JsonObject] = ()) -> None:
@@ -114,8 +114,8 @@ def print_versions(items: Iterable[JsonObject], aliases: Iterable[JsonObject] = 
         )
         for each in items
     ]
-    columns = ("VERSION", "NAME", "BASE", "COEFFICIENTS", "TAGS", "MADE", "ALIASES")
-    print_table(columns, rows, whole=("VERSION",), spare=("MADE", "BASE", "TAGS"))
+    columns = ("VERSION", "NAME", "BASE", "COEFFICIENTS", "TAGS", "CREATED", "ALIASES")
+    print_table(columns, rows, whole=("VERSION",), spare=("CREATED", "BASE", "TAGS"))
 
 
 def print_version(version: JsonObject, aliases: Iterable[JsonObject]) -> None:
@@ -129,9 +129,9 @@ def print_version(version: JsonObject, aliases: Iterable[JsonObject]) -> None:
         ("base", version["base"]["ref"]),
         ("patch", version["patch_id"]),
         ("coefficients", _describe_terms(version)),
-        ("made from", ", ".join(map(str, version["parents"])) or None),
+        ("created from", ", ".join(map(str, version["parents"])) or None),
         ("owner", version["owner"]),
-        ("made", version["created_at"]),
+        ("created", version["created_at"]),
         ("weights", version["weights_fingerprint"]),
     ]
     if version["deleted_at"]:
@@ -195,7 +195,7 @@ def print_selection(answer: JsonObject, names: Mapping[str, str]) -> None:
             for task, each in point["tasks"].items()
         ]
         print_table(("VALIDATION", f"AT ALPHA {point['alpha']:g}", "CORRECT", "IMAGES"), rows)
-    known = "" if answer["is_new"] else " (it was there already)"
+    known = "" if answer["is_new"] else " (already exists)"
     number = answer["version"]["id"]
     print_text(f"Version {number}{known}, alpha {answer['alpha']:g}, {answer['profile']}: {answer['reason']}")
     print_how_to_activate(number)
@@ -247,7 +247,7 @@ def describe_system(state: JsonObject) -> Iterator[tuple[str, object]]:
             trouble = f", not loaded: {beside['trouble']}" if beside["trouble"] else ""
             yield name, f"version {beside['version']}, {beside['share']:.0%} of the requests{trouble}"
     if state["comparison"] and state["comparison"]["agreement"] is not None:
-        yield "agreement", f"{state['comparison']['agreement']:.1%} of the images that ran in shadow, too"
+        yield "agreement", f"{state['comparison']['agreement']:.1%} of the images compared in shadow"
     for replica in state["replicas"]:
-        silent = "" if replica["is_alive"] else f", silent since {replica['last_seen_at']}"
+        silent = "" if replica["is_alive"] else f", not seen since {replica['last_seen_at']}"
         yield f"replica {replica['host']}", f"version {replica['serving_version']}{silent}"

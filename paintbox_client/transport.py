@@ -57,7 +57,7 @@ class Transport:
         except httpx2.InvalidURL as error:
             raise ServiceUnreachableError(url, str(error)) from error
         if base.scheme not in ("http", "https") or not base.host:
-            raise ServiceUnreachableError(url, "an address starts with http:// or https://")
+            raise ServiceUnreachableError(url, "the URL must start with http:// or https://")
         self._http = httpx2.Client(
             base_url=self.url,
             headers=headers,
@@ -240,7 +240,7 @@ class Transport:
         except httpx2.RequestError as error:
             raise self._unreachable(error) from error
         except httpx2.InvalidURL as error:
-            raise InputError(f"{path!r} cannot be asked for: {error}.", "Look whether the id is right.") from error
+            raise InputError(f"Invalid path {path!r}: {error}.", "Check the id.") from error
         if response.is_error:
             raise self._refusal(response)
         return response
@@ -275,7 +275,7 @@ def _parse_event(event: httpx2.ServerSentEvent, response: httpx2.Response) -> An
 def _read_refusal(response: httpx2.Response) -> ApiError:
     retry_after = parse_retry_after(response.headers.get("retry-after"))
     if response.request.method == "HEAD":  # whose answers have no body
-        advice = "Begin again." if response.status_code in (404, 410) else ""
+        advice = "Start over." if response.status_code in (404, 410) else ""
         return ApiError(
             response.status_code, "head_refused", _describe(response) + ".", advice, retry_after_seconds=retry_after
         )
@@ -294,14 +294,14 @@ def _not_ours(response: httpx2.Response) -> ApiError:
     return ApiError(
         response.status_code,
         NOT_OURS,
-        f"{_describe(response)} in a form that is not Paintbox's.",
-        "Check that the address is that of a Paintbox service and not of something before it.",
+        f"{_describe(response)}, which is not a response of Paintbox.",
+        "Check that the URL is that of a Paintbox service, and check any proxy in front of it.",
         retry_after_seconds=parse_retry_after(response.headers.get("retry-after")),
     )
 
 
 def _describe(response: httpx2.Response) -> str:
-    return f"{response.url} answered {response.status_code}"
+    return f"{response.url} returned {response.status_code}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -16,14 +16,14 @@ from paintbox_client.tables import print_version, print_versions
 
 VersionRef = Annotated[
     str,
-    typer.Argument(metavar="VERSION", autocompletion=complete("version"), help="Its number, an alias, or its name."),
+    typer.Argument(metavar="VERSION", autocompletion=complete("version"), help="Number, alias or name of the version."),
 ]
 version = typer.Typer()
 
 
 @version.callback(invoke_without_command=True)
 def show_program_version(ctx: typer.Context, as_json: AsJson = False) -> None:
-    """Show the version of this program; `show VERSION` shows one of the model."""
+    """Show the version of this program; `show VERSION` shows a version of the model."""
     if ctx.invoked_subcommand is not None:
         return
     number = installed_version("paintbox")
@@ -32,7 +32,7 @@ def show_program_version(ctx: typer.Context, as_json: AsJson = False) -> None:
 
 @version.command("show")
 def show_version(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
-    """Show one version of the model: what it is made of, what names it, how good it is."""
+    """Show a version of the model: its terms, aliases and accuracies."""
     with open_client(ctx) as client:
         found = client.version(client.find_version(version_ref))
         aliases = [] if as_json else client.aliases()
@@ -42,11 +42,13 @@ def show_version(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = 
 def tag(
     ctx: typer.Context,
     version_ref: VersionRef,
-    tags: Annotated[list[str] | None, typer.Argument(metavar="[TAG]...", help="All that it is to have.")] = None,
-    name: Annotated[str | None, typer.Option(help="Another name, too.")] = None,
+    tags: Annotated[
+        list[str] | None, typer.Argument(metavar="[TAG]...", help="New tags; they replace the old ones.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="New name.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace a version's tags; give none to clear them."""
+    """Replace the tags of a version; without tags, remove them."""
     with open_client(ctx) as client:
         _print_version(client.relabel(client.find_version(version_ref), name, tags or []), as_json)
 
@@ -55,14 +57,14 @@ def verify(
     ctx: typer.Context,
     version_ref: Annotated[
         str | None,
-        typer.Argument(metavar="[VERSION]", autocompletion=complete("version"), help="Number or name."),
+        typer.Argument(metavar="[VERSION]", autocompletion=complete("version"), help="Number or name of the version."),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="The database and all that it names.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Verify the database and everything it refers to.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute a version's hashes again and compare, or with --all everything's; status 1 if something differs."""
+    """Recompute and compare the hashes of a version, or of everything with --all; exit status 1 if one differs."""
     if everything == (version_ref is not None):
-        raise InputError("Name a version, or say --all.", "`paintbox versions` lists them.")
+        raise InputError("Exactly one of VERSION and --all is required.", "List versions with `paintbox versions`.")
     with open_client(ctx) as client:
         if version_ref is None:
             return _verify_all(client, as_json)
@@ -94,31 +96,33 @@ def _verify_all(client: Client, as_json: bool) -> None:
 
 
 def delete(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
-    """Put a version into the trash."""
+    """Move a version to the trash."""
     with open_client(ctx) as client:
         deleted = client.delete_version(client.find_version(version_ref))
     _print_version(deleted, as_json)
-    print_note(f"`paintbox restore {deleted['id']}` takes it back until it is purged.")
+    print_note(f"Restore it with `paintbox restore {deleted['id']}` until it is purged.")
 
 
 def restore(ctx: typer.Context, version_ref: VersionRef, as_json: AsJson = False) -> None:
-    """Take a version out of the trash."""
+    """Restore a version from the trash."""
     with open_client(ctx) as client:
         _print_version(client.restore_version(client.find_version(version_ref)), as_json)
 
 
 def gc(
     ctx: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what would go.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be deleted, without deleting it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Purge what has been in the trash for long, and free the bytes that nothing needs any more."""
+    """Purge expired versions from the trash and delete unreferenced blobs."""
     with open_client(ctx) as client:
         answer = client.collect_garbage(dry_run)
     if as_json:
         return print_json(answer)
     for kept in answer["kept"]:
-        print_note(f"Version {kept['version']} stays: {kept['reason']}.")
+        print_note(f"Version {kept['version']} is kept: {kept['reason']}.")
     verb = "Would purge" if dry_run else "Purged"
     counts = f"{len(answer['versions'])} versions, {len(answer['task_vectors'])} task vectors"
     print_text(f"{verb} {counts} and {len(answer['blobs'])} other blobs: {answer['num_bytes']:,} bytes.")
@@ -127,10 +131,10 @@ def gc(
 def export(
     ctx: typer.Context,
     version_ref: VersionRef,
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    folder: Annotated[Path, typer.Argument(help="New folder to create.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write a version as a folder that open_clip loads as local-dir:FOLDER."""
+    """Export a version to a folder that open_clip loads as local-dir:FOLDER."""
     with open_client(ctx) as client:
         files = [str(path) for path in client.export(client.find_version(version_ref), folder)]
     if as_json:
@@ -141,14 +145,14 @@ def export(
 
 def unalias(
     ctx: typer.Context,
-    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Not `active`.")],
-    reason: Annotated[str, typer.Option(help="For the history.")] = "",
+    alias: Annotated[str, typer.Argument(autocompletion=complete_alias, help="Name of the alias; not `active`.")],
+    reason: Annotated[str, typer.Option(help="Reason, recorded in the history.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Remove an alias; its history stays."""
+    """Delete an alias; its history is kept."""
     with open_client(ctx) as client:
         client.delete_alias(alias, reason)
-    print_json({"deleted": alias}) if as_json else print_text(f"Alias {alias} is removed.")
+    print_json({"deleted": alias}) if as_json else print_text(f"Deleted alias {alias}.")
 
 
 def _print_version(version: JsonObject, as_json: bool) -> None:

@@ -28,14 +28,17 @@ _SHOWN_DIGITS = (2, 5, 7)
 def demo(
     ctx: typer.Context,
     url: Annotated[
-        str | None, typer.Option(envvar="PAINTBOX_URL", help="A running service; left out: found or started.")
+        str | None,
+        typer.Option(envvar="PAINTBOX_URL", help="URL of a running service. Default: find one or start one."),
     ] = None,
-    api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="Key that the service wants.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where a service that is started keeps its state.")] = None,
+    api_key: Annotated[str | None, typer.Option(envvar="PAINTBOX_API_KEY", help="API key.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data directory, if a service is started.")] = None,
     output: Annotated[Path, typer.Option(help="Folder for the plot.")] = Path("demo-output"),
-    iterations: Annotated[int | None, typer.Option(min=1, help="Fine-tune for fewer steps, for a quick look.")] = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Number of fine-tuning steps; fewer are faster.")
+    ] = None,
 ) -> None:
-    """Patch the bundled model with real handwritten digits and show what it gained and kept."""
+    """Patch the bundled model with real handwritten digits and show the accuracies before and after."""
     if isinstance(ctx.obj, Connection):  # the same options may stand before the command
         url, api_key = url or ctx.obj.url, api_key or ctx.obj.api_key
     console = Console(highlight=False, soft_wrap=True)
@@ -46,7 +49,7 @@ def demo(
     console.print(f"Done in {time.monotonic() - started:.0f} s.")
     if own:
         console.print(
-            "Keep it running with [bold]paintbox up[/] and classify your own: [bold]paintbox classify --help[/]"
+            "Start it again with [bold]paintbox up[/] to classify your own images: [bold]paintbox classify --help[/]"
         )
 
 
@@ -84,7 +87,7 @@ def _upload_all(client: Client, console: Console) -> _Uploads:
     """Upload the patching task, the supported ones and the anchors, and wait until they are ready."""
     console.print(
         f"Uploading {len(load_scans()):,} scans of handwritten digits, {len(supported_archives())} supported tasks and "
-        "a pool of unlabelled pictures …"
+        "a pool of unlabelled images …"
     )
     task = upload_sample(client, DIGITS, "handwritten digits")
     pool = upload_sample(client, ANCHORS)
@@ -100,7 +103,7 @@ def _start_from_base(client: Client, console: Console) -> None:
     if not active["terms"]:
         return
     base = next(version for version in reversed(client.versions()) if not version["terms"])
-    console.print(f"Version {active['id']} is active; going back to the unpatched version {base['id']} to compare.")
+    console.print(f"Version {active['id']} is active; activating the unpatched version {base['id']} for comparison.")
     client.activate(base["id"], reason="paintbox demo: compare with the base")
 
 
@@ -122,13 +125,13 @@ def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
     seconds = sum(report["timings_seconds"].values())
     console.print(
         f"{kind.capitalize()}: alpha = {report['alpha']:g}, {escape(clean(report['reason']))}. "
-        f"Version {report['version_id']}, made in {seconds:.0f} s."
+        f"Version {report['version_id']}, created in {seconds:.0f} s."
     )
     digits = tasks_of(report, "patching")
     gain = 100 * (mean_accuracy(digits, "patched") - mean_accuracy(digits, "zero_shot"))
     kept, tuned = (100 * supported_change(report, column) for column in ("patched", "fine_tuned"))
     console.print(
-        f"  Digits {gain:+.1f} points; supported tasks {kept:+.1f} points on average, {tuned:+.1f} if not interpolated."
+        f"  Digits {gain:+.1f} points; supported tasks {kept:+.1f} points on average ({tuned:+.1f} fine-tuned)."
     )
 
 

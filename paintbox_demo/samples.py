@@ -84,17 +84,19 @@ class Action(StrEnum):
 
 def samples(
     ctx: typer.Context,
-    action: Annotated[Action, typer.Argument(help="List them, or upload some.")] = Action.LIST,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which; default: all.")] = None,
+    action: Annotated[Action, typer.Argument(help="List or upload.")] = Action.LIST,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of samples. Default: all.")
+    ] = None,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the data sets that come with Paintbox, or upload them to try it."""
+    """List or upload the data sets that are included with Paintbox."""
     known = list_samples()
     chosen = names or list(known)
     for name in chosen:
         if name not in known:
-            raise InputError(f"There is no sample {name!r}.", f"There are {', '.join(known)}.")
+            raise InputError(f"Unknown sample {name!r}.", f"Available samples: {', '.join(known)}.")
     if action is Action.LIST:
         return _show([known[name] for name in chosen], as_json=as_json)
     with open_client(ctx) as client:
@@ -107,8 +109,8 @@ def samples(
 def _show(found: Sequence[Sample], *, as_json: bool) -> None:
     if as_json:
         return print_json([{"name": each.name, "what": each.what} for each in found])
-    print_table(("SAMPLE", "HOLDS"), [(each.name, each.what) for each in found])
-    print_text("Upload them: paintbox samples upload [NAME]...")
+    print_table(("SAMPLE", "CONTENTS"), [(each.name, each.what) for each in found])
+    print_text("Upload them with: paintbox samples upload [NAME]...")
 
 
 def _wait(client: Client, dataset: dict[str, Any]) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log_path: Path
             else:
                 return
     tail = log_path.read_text(errors="replace").strip().splitlines()[-3:]
-    raise ServiceUnreachableError(url, "`paintbox up` said: " + " / ".join(tail) if tail else "it does not get ready")
+    raise ServiceUnreachableError(
+        url, "`paintbox up` printed: " + " / ".join(tail) if tail else "it does not become ready"
+    )
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -25,24 +25,22 @@ from registry.private_files import make_files_private
 from registry.startup import open_database, prepare_database
 
 _OPEN = (
-    "No API key is needed: every user of this machine can use and administer this service. To change that, make one: "
-    "paintbox keys create --name ops --scope admin"
+    "Warning: no API key is set, so every user of this machine can use and administer this service. To require keys, "
+    "run: paintbox keys create --name ops --scope admin"
 )
 
 
 def up(
     data_dir: Annotated[
         Path | None,
-        typer.Option(
-            envvar="PAINTBOX_DATA_DIR", help="Where state is kept. Default: the folder `paintbox` of the user's data."
-        ),
+        typer.Option(envvar="PAINTBOX_DATA_DIR", help="Data directory. Default: `paintbox` in the user's data folder."),
     ] = None,
     host: Annotated[
         str | None, typer.Option(envvar="PAINTBOX_HOST", help="Address to listen on. Default: 127.0.0.1.")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(envvar="PAINTBOX_PORT", min=0, max=65_535, help="TCP port; 0 takes a free one. Default: 8321."),
+        typer.Option(envvar="PAINTBOX_PORT", min=0, max=65_535, help="TCP port; 0 selects a free one. Default: 8321."),
     ] = None,
     stop_with_parent: Annotated[bool, typer.Option("--stop-with-parent", hidden=True)] = False,
 ) -> None:
@@ -79,8 +77,8 @@ def run(settings: AppSettings, console: Console) -> None:
     with _exclusive(settings):
         if not is_free(settings.host, settings.port):
             raise ConfigurationError(
-                f"PAINTBOX_PORT: something listens on {settings.host} port {settings.port} already.",
-                "Stop it, or choose another port with --port; --port 0 takes a free one.",
+                f"PAINTBOX_PORT: port {settings.port} on {settings.host} is already in use.",
+                "Stop the other process, or choose another port with --port; --port 0 selects a free one.",
             )
         _prepare(settings, console)
         sweep(settings)
@@ -139,8 +137,8 @@ def _exclusive(settings: AppSettings) -> Iterator[None]:
         lock.acquire()
     except Timeout as error:
         raise ConfigurationError(
-            f"PAINTBOX_DATA_DIR: another `paintbox up` runs on {settings.data_dir}.",
-            "Use that one, stop it, or choose another folder with --data-dir.",
+            f"PAINTBOX_DATA_DIR: another `paintbox up` is using {settings.data_dir}.",
+            "Use that service, stop it, or choose another folder with --data-dir.",
         ) from error
     try:
         yield

@@ -64,7 +64,7 @@ class EmbeddedValkey:
             binary = get_binary_path()
         except ValkeyBinaryNotFoundError as error:
             raise ConfigurationError(
-                f"The embedded Valkey cannot run here: {error}", "Name a broker in PAINTBOX_BROKER_URL."
+                f"The embedded Valkey cannot run on this machine: {error}", "Set PAINTBOX_BROKER_URL to a broker."
             ) from error
         return ChildSpec(
             name="valkey",

@@ -156,7 +156,7 @@ class Installation:
     def _check_starts(self, name: str) -> None:
         if self._supervisor.num_failures(name) >= _FAILURES_BEFORE_GIVING_UP:
             path = self._log_path(name)
-            raise StartError(f"{name} does not start. The end of {path}:\n{_tail(path, _TAIL_LINES)}")
+            raise StartError(f"{name} failed to start. The end of {path}:\n{_tail(path, _TAIL_LINES)}")
 
     def _keep_running(self) -> None:
         while not self._stop.requested():
@@ -164,7 +164,7 @@ class Installation:
             time.sleep(_POLL_SECONDS)
 
     def _announce(self) -> None:
-        self._console.print(f"Ready at {self.url}, documentation at {self.url}/docs. Ctrl-C stops it.")
+        self._console.print(f"Ready at {self.url}, documentation at {self.url}/docs. Press Ctrl-C to stop.")
 
     def _log_path(self, name: str) -> Path:
         return self._settings.log_dir / f"{name}.log"
@@ -176,7 +176,7 @@ def address(host: str, port: int) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-NOT_ANSWERING = "the API does not answer."
+NOT_ANSWERING = "the API is not responding."
 
 
 def find_hindrance(url: str) -> str | None:
@@ -184,7 +184,7 @@ def find_hindrance(url: str) -> str | None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach our loopback
     try:
         with opener.open(f"{url}/readyz", timeout=2.0) as response:
-            return None if response.status == HTTPStatus.OK else f"it answers {response.status}."
+            return None if response.status == HTTPStatus.OK else f"it returns {response.status}."
     except HTTPError as error:
         with error:
             return _describe_problem(url, error)
@@ -197,10 +197,10 @@ def _describe_problem(url: str, error: HTTPError) -> str:
         problem = json.loads(error.read(_MAX_PROBLEM_BYTES))
         detail, code = str(problem["detail"]), problem["code"]
     except (ValueError, KeyError, TypeError, OSError, HTTPException):
-        return f"it answers {error.code}."
+        return f"it returns {error.code}."
     if code != "model_not_loaded":
         return detail
-    return f"{detail} Repair that, or serve another version: `paintbox --url {url} rollback` or `… activate VERSION`."
+    return f"{detail} Repair it, or serve another version: `paintbox --url {url} rollback` or `… activate VERSION`."
 
 
 class Hindrances:

@@ -205,7 +205,7 @@ class Supervisor:
             try:
                 put_log_aside(slot.spec.log_path)
             except OSError as error:  # such as a full disk
-                self._on_event(f"{slot.spec.log_path} cannot be put aside: {error}")
+                self._on_event(f"cannot rotate {slot.spec.log_path}: {error}")
 
     def _launch(self, slot: _Slot) -> None:
         slot.started_at = self._clock()
@@ -228,7 +228,7 @@ class Supervisor:
         slot.num_failures += 1
         delay = self._backoff.delay_seconds(slot.num_failures)
         slot.start_at = self._clock() + delay
-        self._on_event(f"{slot.spec.name} {what}; starting it again in {delay:g} s. Its log: {slot.spec.log_path}")
+        self._on_event(f"{slot.spec.name} {what}; restarting in {delay:g} s. Log: {slot.spec.log_path}")
 
     def _stop(self, children: Sequence[Child], in_a_hurry: Callable[[], bool]) -> None:
         started = self._clock()

@@ -40,9 +40,9 @@ def test_links_in_a_circle_and_to_nothing_are_told_and_not_followed(tmp_path: Pa
     names, notes = _sent(tmp_path / "all")
     assert names == ["cat/1.png"]
     assert sorted(notes) == [
-        "1 file(s) not sent: a link to a folder around it, such as 'cat/up'.",
+        "1 file(s) not sent: a link to a parent folder, such as 'cat/up'.",
         "1 file(s) not sent: a link to nothing, such as 'gone.png'.",
-        "1 file(s) not sent: no regular file, such as 'pipe'.",
+        "1 file(s) not sent: not a regular file, such as 'pipe'.",
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_file_gives_the_same_archive_as_its_bytes(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no files"), open_archive(tmp_path, print):
+    with pytest.raises(InputError, match="contains no files"), open_archive(tmp_path, print):
         pass
 
 

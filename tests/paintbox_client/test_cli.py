@@ -40,7 +40,7 @@ def test_help_is_quick_and_names_what_other_packages_add_without_loading_them() 
     for line in (
         "up Run the service on this machine",
         "demo Patch the bundled model",
-        "classify Tell what images show",
+        "classify Classify images among candidate labels",
     ):
         assert line in " ".join(shown.stdout.split())
     probe = (

@@ -52,7 +52,7 @@ def test_the_same_upload_gives_the_same_data_set_from_a_zip_or_a_folder(served: 
 
 
 def test_a_folder_without_files_is_not_sent(served: Served, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no files"):
+    with pytest.raises(InputError, match="contains no files"):
         served.client.upload_dataset(tmp_path, "nothing")
 
 
@@ -207,7 +207,7 @@ def test_what_may_be_repeated_is_sent_again_when_the_connection_breaks(unsteady:
 
 
 def test_what_must_not_happen_twice_is_sent_once(unsteady: str) -> None:
-    with Client(unsteady) as client, pytest.raises(ServiceUnreachableError, match="may have been carried out"):
+    with Client(unsteady) as client, pytest.raises(ServiceUnreachableError, match="may have been executed"):
         client.compose("once", [{"patch": "pt_1"}])
     assert _Unsteady.num_requests == 1
 
@@ -215,7 +215,7 @@ def test_what_must_not_happen_twice_is_sent_once(unsteady: str) -> None:
 def test_an_answer_that_is_not_ours_is_said_to_be_so(unsteady: str) -> None:
     with Client(unsteady) as client:
         client.jobs()
-        with pytest.raises(ApiError, match="not Paintbox's") as caught:
+        with pytest.raises(ApiError, match="not a response of Paintbox") as caught:
             client.system()
     assert caught.value.code == "unexpected_answer"
 
@@ -223,7 +223,7 @@ def test_an_answer_that_is_not_ours_is_said_to_be_so(unsteady: str) -> None:
 def test_a_service_that_stays_silent_is_said_to_be_slow_and_not_to_be_away(unsteady: str) -> None:
     with Client(unsteady, timeout=0.1, retry_seconds=2) as client:
         client.jobs()
-        with pytest.raises(ServiceUnreachableError, match=r"did not answer in time .*Tried \d times") as caught:
+        with pytest.raises(ServiceUnreachableError, match=r"did not respond in time .*Tried \d times") as caught:
             client.versions()
     assert "No Paintbox service answers" not in str(caught.value)
     assert caught.value.timed_out

@@ -49,7 +49,7 @@ def test_the_command_line_reselects_and_shows_what_validation_says(served: Serve
     row = next(line for line in shown.out.splitlines() if line.startswith(patched.task))
     assert row.split() == [patched.task, "50.0%", "50", "100"]
     again = run("--url", served.url, "reselect", patched.id, "--alpha", "0.25")
-    assert "it was there already" in again.out
+    assert "already exists" in again.out
     answer = run("--url", served.url, "reselect", patched.id, "--alpha", "0.25", "--json").json
     assert answer["validation"]["alpha"] == 0.25
 
@@ -73,7 +73,7 @@ def test_the_command_line_composes_and_removes(served: Served) -> None:
     assert "paintbox activate" in removed.err
     unclear = run("--url", served.url, "compose", "less", "--patch", first.id, "--remove", second.id)
     assert unclear.status == 2
-    assert "Name one --version" in unclear.err
+    assert "single --version" in unclear.err
 
 
 def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:

@@ -136,5 +136,5 @@ def test_an_export_that_is_no_tar_is_told_as_such(tmp_path: Path) -> None:
 
 
 def test_an_id_that_is_no_part_of_an_address_is_refused(served: Served) -> None:
-    with Client(served.url) as client, pytest.raises(InputError, match="cannot be asked for"):
+    with Client(served.url) as client, pytest.raises(InputError, match="Invalid path"):
         client.job("a\x1b[2J")

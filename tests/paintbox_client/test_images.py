@@ -130,7 +130,7 @@ def test_a_client_without_arguments_finds_its_service(
     other.mkdir()
     (other / "service.json").write_text(json.dumps({"url": "http://127.0.0.1:9", "pid": os.getpid()}))
     (pointers / "b").write_text(str(other))
-    with pytest.raises(InputError, match="Several services run here"):
+    with pytest.raises(InputError, match="Several services are running"):
         Client()
     monkeypatch.setenv("PAINTBOX_URL", "http://127.0.0.1:7")
     assert Client().url == "http://127.0.0.1:7"

@@ -80,7 +80,7 @@ def test_a_scientist_types_six_commands_and_no_id(served: Served, tmp_path: Path
 
     unfinished = ask(served, "report", "better digits")
     assert unfinished.status == 1
-    assert "has no report: its job is queued" in unfinished.err
+    assert "has no report yet: its job is queued" in unfinished.err
 
     number = add_measured_patch(served)  # stands for what the worker makes of it
     shown = ask(served, "report", number, "--curve", "--plot", tmp_path / "a.svg", "--html", tmp_path / "a.html")  # 3
@@ -129,7 +129,7 @@ def test_a_reference_to_several_things_lists_them_and_one_to_none_says_where_to_
         rename(served, identifier, "twins")
     both = ask(served, "dataset", "twins")
     assert both.status == 2
-    assert "may mean 2 data sets" in both.err
+    assert "it matches 2 data sets" in both.err
     assert all(identifier in both.err for identifier in made)
     for arguments, command in (
         (("patch", "--task", "nothing"), "paintbox datasets"),
@@ -156,7 +156,7 @@ def test_a_failed_data_set_says_why_and_is_not_meant_where_a_whole_one_is(served
     end_ingest(served, whole["job"]["id"], whole["id"])
     assert served.client.find("dataset", "gauges", is_used=True) == whole["id"]
     again = ask(served, "upload", tmp_path / "b.zip", "--name", "meters")
-    assert "uploaded before as 'gauges'" in again.err
+    assert "already uploaded as 'gauges'" in again.err
     assert ask(served, "datasets", "--status", "failed").out.count("gauges") == 1
 
 
@@ -171,8 +171,8 @@ def test_lists_say_when_there_is_more(served: Served) -> None:
     for command in ("datasets", "versions", "jobs"):
         few = ask(served, command, "--limit", 2)
         assert len(few.out.splitlines()) == 3, command
-        assert "There are more: show them with --limit 4" in few.err
-        assert "There are more" not in ask(served, command, "--limit", 500).err
+        assert "Show more with --limit 4" in few.err
+        assert "Show more" not in ask(served, command, "--limit", 500).err
         assert len(ask(served, command, "--limit", 2, "--json").json) == 2
     assert {each["kind"] for each in ask(served, "jobs", "--kind", "patch", "--json").json} == {"patch"}
     queued = ask(served, "jobs", "--status", "queued", "--status", "running", "--json").json
@@ -224,7 +224,7 @@ def test_references_complete_in_a_shell(served: Served) -> None:
     ("arguments", "said"),
     [
         (("--rule", "floor"), "--rule floor needs --max-drop POINTS."),
-        (("--max-drop", "1"), "--max-drop belongs to --rule floor."),
+        (("--max-drop", "1"), "--max-drop requires --rule floor."),
         (("--rule", "floor", "--max-drop", "1"), "--supported"),
         (("--method", "joint"), "--method joint needs two tasks or more"),
         (("--folds", "3", "--method", "parallel", "--task", "wheels"), "--method"),

@@ -99,7 +99,7 @@ def test_the_command_follows_a_job_across_an_outage(served: Served, tmp_path: Pa
     assert follower.returncode == 0, err
     events = [line.split()[2].rstrip(":") for line in told if line[:1].isdigit()]
     assert events == ["queued", "started", "succeeded"], told
-    assert err.count("trying again") == 1
+    assert err.count("retrying") == 1
     assert "No Paintbox service answers" not in err
 
 
@@ -119,7 +119,7 @@ def test_a_patch_is_waited_for_while_the_service_comes_back_on_another_port(serv
             out, err = patching.communicate(timeout=60)
     assert patching.returncode == 0, err
     assert "alpha 0.55: best mean" in out
-    assert err.count("trying again") == 1
+    assert err.count("retrying") == 1
 
 
 def test_waiting_ends_when_patience_does_and_says_what_was_tried(served: Served, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_waiting_ends_when_patience_does_and_says_what_was_tried(served: Served,
         relay.close()
         _, err = waiting.communicate(timeout=60)
     assert waiting.returncode == 3
-    assert "The job goes on" in err
+    assert "The job continues" in err
     assert "Tried" in err
 
 

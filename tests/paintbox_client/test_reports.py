@@ -110,15 +110,15 @@ def test_means_are_told_where_a_role_has_several_tasks(capsys: pytest.CaptureFix
     [
         (with_task(1, change={"change_points": -6.3, "low_points": -9.1, "high_points": -3.4}), "food lost 6.3 points"),
         (changed(terms=[{"coefficient": 0.0}], alpha=0.0), "equals the base"),
-        (changed(tasks=GOOD["report"]["tasks"][:1]), "No supported task was measured"),
+        (changed(tasks=GOOD["report"]["tasks"][:1]), "No supported task was evaluated"),
         (
             few(0, 20),
             "on 20 images, where one image is 5.0 points: add images, and choose alpha with --folds 5",
         ),
         (few(1, 20), "food was measured on 20 images"),
-        (with_task(0, num_classes=1), "digits has one class"),
-        (with_task(0, test={"zero_shot": score(0.9), "fine_tuned": score(1.0), "patched": score(0.9)}), "nearly none"),
-        (with_task(0, change={"change_points": 0.5, "low_points": -1.0, "high_points": 2.0}), "may be chance"),
+        (with_task(0, num_classes=1), "digits has only one class"),
+        (with_task(0, test={"zero_shot": score(0.9), "fine_tuned": score(1.0), "patched": score(0.9)}), "almost none"),
+        (with_task(0, change={"change_points": 0.5, "low_points": -1.0, "high_points": 2.0}), "not significant"),
     ],
 )
 def test_what_spoils_a_patch_is_a_warning(done: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:

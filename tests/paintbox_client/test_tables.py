@@ -97,7 +97,7 @@ def test_the_system_tells_what_is_there_a_line_each() -> None:
     assert dict(describe_system(state)) == {
         "version": "0.1.0",
         "canary": "version 3, 10% of the requests, not loaded: a blob is missing",
-        "agreement": "98.7% of the images that ran in shadow, too",
+        "agreement": "98.7% of the images compared in shadow",
         "replica a:1": "version 1, silent since noon",
     }
 
@@ -110,8 +110,8 @@ def test_files_that_were_left_out_are_counted_by_reason_with_a_few_examples(caps
     print_dataset({"id": "ds_1", "name": "x", "kind": "pool", "state": "ready", "splits": splits, "rejected": rejected})
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
-        "Left out: 60,000 file(s): not named like an image: 0.txt, 1.txt, 2.txt …",
-        "Left out: 2 file(s): … x … is too long and thin: 300.png, 400.png",
+        "Rejected: 60,000 file(s): not named like an image: 0.txt, 1.txt, 2.txt …",
+        "Rejected: 2 file(s): … x … is too long and thin: 300.png, 400.png",
         "test: 1,000 images, taken from validation of the upload.",
     ]
     assert "pool" in shown.out

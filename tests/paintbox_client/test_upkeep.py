@@ -116,9 +116,9 @@ def test_data_sets_and_patches_are_listed_and_deleted(served: Served) -> None:
     assert patch["id"] in run(*url, "datasets", "delete", task).err
     assert patch["id"] in run(*url, "patches").out
     assert patch["id"] in [each["id"] for each in run(*url, "patches", "--json").json]
-    assert "is deleted" in run(*url, "patches", "delete", patch["id"]).out
+    assert "Deleted" in run(*url, "patches", "delete", patch["id"]).out
     assert task in run(*url, "datasets").out
-    assert "is deleted" in run(*url, "datasets", "delete", task).out
+    assert "Deleted" in run(*url, "datasets", "delete", task).out
     assert task not in [each["id"] for each in run(*url, "datasets", "--json").json]
     other = add_ready_dataset(served.world.services, ["a"])
     assert run(*url, "datasets", "delete", "--force", other).status == 0

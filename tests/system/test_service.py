@@ -115,7 +115,7 @@ def test_others_find_the_service_through_its_data_directory(service: Service) ->
 def test_a_second_launcher_on_the_same_data_directory_is_refused(service: Service) -> None:
     second = run_up("--data-dir", str(service.data_dir), "--port", str(free_port()))
     assert second.returncode == 2
-    assert "another `paintbox up` runs on" in second.stderr
+    assert "another `paintbox up` is using" in second.stderr
     assert "Traceback" not in second.stderr
     assert find_service(service.data_dir) == service.client.url
 
