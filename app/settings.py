@@ -132,10 +132,14 @@ class AppSettings(StorageSettings):
     def _guards_what_others_can_reach(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         key = value.get_secret_value() if value else ""
         if key and (len(key) < _MIN_KEY_LENGTH or not key.isascii()):
-            raise ValueError(f"a key needs {_MIN_KEY_LENGTH} ASCII characters or more, such as `openssl rand -hex 32`")
+            raise ValueError(
+                f"a key needs at least {_MIN_KEY_LENGTH} ASCII characters; generate one with `openssl rand -hex 32`"
+            )
         host = info.data.get("host", "127.0.0.1")
         if not key and not is_loopback(host):
-            raise ValueError(f"other machines can reach host {host!r}, so a key is needed (`openssl rand -hex 32`)")
+            raise ValueError(
+                f"host {host!r} is reachable from other machines, so a key is required (`openssl rand -hex 32`)"
+            )
         return value if key else None
 
     @field_validator("rate_limit")
@@ -146,7 +150,7 @@ class AppSettings(StorageSettings):
         except ValueError:
             amounts = []
         if not amounts or min(amounts) < 1:
-            raise ValueError("write it as 600/minute, or leave it empty for no limit")
+            raise ValueError("use the form 600/minute, or leave it empty for no limit")
         return value
 
     @field_validator("root_path")
@@ -154,7 +158,7 @@ class AppSettings(StorageSettings):
     def _is_a_prefix(cls, value: str) -> str:
         value = value.rstrip("/")
         if not _ROOT_PATH.fullmatch(value):
-            raise ValueError("write it as /paint: a slash before each part, letters, digits and . _ ~ -")
+            raise ValueError("use the form /paint: a slash before each part; letters, digits and . _ ~ - are allowed")
         return value
 
     @field_validator("allowed_origins")
@@ -162,7 +166,9 @@ class AppSettings(StorageSettings):
     def _are_web_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         wrong = [origin for origin in value if origin != "*" and not _ORIGIN.fullmatch(origin)]
         if wrong:
-            raise ValueError(f"{wrong[0][:100]!r} is no origin: write https://app.example.com, without a path, or *")
+            raise ValueError(
+                f"{wrong[0][:100]!r} is not an origin: use the form https://app.example.com, without a path, or *"
+            )
         return value
 
     @field_validator("webhook_hosts")
@@ -184,7 +190,7 @@ class AppSettings(StorageSettings):
     @classmethod
     def _holds_a_body(cls, value: int | None, info: ValidationInfo) -> int | None:
         if value is not None and value * 3 // 4 < info.data.get("max_request_bytes", 0):
-            raise ValueError("three quarters of it must hold a body of max_request_bytes")
+            raise ValueError("three quarters of it must be at least max_request_bytes")
         return value
 
     @field_validator("max_queue_images")

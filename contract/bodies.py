@@ -41,7 +41,7 @@ class Body(BaseModel):
     def _has_few_members(cls, data: Any) -> Any:
         """Refuse thousands of unknown members at once: each would be an error of its own."""
         if isinstance(data, dict) and len(data) > len(cls.model_fields) + _MOST_UNKNOWN:
-            raise ValueError(f"has {len(data)} members; {len(cls.model_fields)} are known here")
+            raise ValueError(f"has {len(data)} fields; only {len(cls.model_fields)} are allowed")
         return data
 
 
@@ -94,7 +94,7 @@ def parse_version_id(value: Any) -> int:
         value = int(value)
     if type(value) is int and 1 <= value <= MAX_VERSION_ID:
         return value
-    raise ValueError("is not the id of a version: send a whole number such as 3")
+    raise ValueError("is not a version id: send an integer such as 3")
 
 
 def _visible(text: str, limit: int) -> str:

@@ -106,15 +106,17 @@ class FinetuneOptions(Body):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.last_k is not None and self.trainable != "last_k":
-            raise ValueError("last_k counts the blocks that `trainable: last_k` trains: set trainable to last_k")
+            raise ValueError("last_k requires trainable last_k: set trainable to last_k")
         if self.trainable == "last_k" and self.last_k is None:
-            raise ValueError("`trainable: last_k` needs last_k, the number of blocks to train")
+            raise ValueError("trainable last_k needs last_k, the number of blocks to train")
         if self.lora_rank is not None and self.trainable != "lora":
-            raise ValueError("lora_rank is the rank of `trainable: lora`: set trainable to lora")
+            raise ValueError("lora_rank requires trainable lora: set trainable to lora")
         if self.iterations is not None and (self.warmup_steps or 0) >= self.iterations:
-            raise ValueError("warmup_steps must be below iterations, or the learning rate never reaches its peak")
+            raise ValueError(
+                "warmup_steps must be below iterations, otherwise the learning rate never reaches its peak"
+            )
         if self.batch_size is not None and self.batch_size % (self.accumulation_steps or 1):
-            raise ValueError("accumulation_steps must divide batch_size, so that all parts of a batch weigh the same")
+            raise ValueError("accumulation_steps must divide batch_size")
         return self
 
 
@@ -173,13 +175,11 @@ class AlphaOptions(Body):
         if self.grid_step is not None and abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
             raise ValueError("grid_step must divide 1, such as 0.05, 0.1 or 0.25")
         if self.rule == "floor" and self.max_supported_drop in (None, {}):
-            raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")
+            raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
         if self.rule == "combined" and self.max_supported_drop is not None:
-            raise ValueError(
-                "max_supported_drop belongs to rule floor; rule combined weighs all tasks, without a limit"
-            )
+            raise ValueError("max_supported_drop requires rule floor; rule combined has no limit")
         if self.strategy == "grid" and self.tolerance_points is not None:
-            raise ValueError("tolerance_points belongs to strategy interpolated; a grid evaluates every alpha")
+            raise ValueError("tolerance_points requires strategy interpolated; a grid evaluates every alpha")
         return self
 
 
@@ -205,7 +205,7 @@ class AnchorOptions(Body):
     @model_validator(mode="after")
     def _names_a_pool(self) -> Self:
         if self.dataset is None and not self.supported:
-            raise ValueError("anchors need images: name a data set, or set supported to true, or both")
+            raise ValueError("anchors need images: give a data set, set supported to true, or both")
         return self
 
 
@@ -275,7 +275,7 @@ class PatchOptions(Body):
     def _names_each_once(self) -> Self:
         named = self.tasks + self.supported + self.transfer
         if len(set(named)) != len(named):
-            raise ValueError("each data set may be named once: as a task, as supported or as transfer")
+            raise ValueError("each data set may be used only once: as a task, as supported or as transfer")
         return self
 
     @model_validator(mode="after")
@@ -285,11 +285,11 @@ class PatchOptions(Body):
         if self.method != "single" and len(self.tasks) < 2:
             raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
         if self.sampling != "proportional" and self.method != "joint":
-            raise ValueError(f"sampling belongs to method joint; {self.method} trains on one task at a time")
+            raise ValueError(f"sampling requires method joint; {self.method} trains on one task at a time")
         if self.merge != "average" and self.method != "parallel":
-            raise ValueError(f"merge belongs to method parallel; {self.method} has no task vectors to merge")
+            raise ValueError(f"merge requires method parallel; {self.method} has no task vectors to merge")
         if self.folds is not None and self.method not in ("single", "joint"):
-            raise ValueError(f"folds belong to method single or joint; {self.method} would train every task k times")
+            raise ValueError(f"folds require method single or joint; {self.method} would train every task k times")
         return self
 
     @model_validator(mode="after")
@@ -297,8 +297,8 @@ class PatchOptions(Body):
         goes_beyond = self.alpha.path != "flat" or self.merge in ("ties", "tsv", "iso")
         if self.alpha.max_alpha is not None and not goes_beyond:
             raise ValueError(
-                "max_alpha belongs to path lines or best, to lines_paper, or to merge ties, tsv or iso; any other flat "
-                "path ends at 1, the fine-tuned weights"
+                "max_alpha requires path lines, lines_paper or best, or merge ties, tsv or iso; other flat paths end at "
+                "1, the fine-tuned weights"
             )
         return self
 
@@ -307,33 +307,35 @@ class PatchOptions(Body):
         if self.coefficients == "scalar":
             return self
         if self.method != "parallel":
-            raise ValueError(f"coefficients per_task belong to method parallel; {self.method} searches one alpha")
+            raise ValueError(f"coefficients per_task require method parallel; {self.method} has one alpha")
         if self.merge not in ("average", "task_arithmetic"):
-            raise ValueError(f"coefficients per_task need the task vectors apart; merge {self.merge} leaves only one")
+            raise ValueError(f"coefficients per_task need separate task vectors; merge {self.merge} leaves only one")
         if self.alpha.path != "flat":
-            raise ValueError("coefficients per_task need path flat: the search moves along no single path")
+            raise ValueError("coefficients per_task need path flat")
         return self
 
     @model_validator(mode="after")
     def _floor_limits_supported_tasks(self) -> Self:
         if self.alpha.rule == "floor" and not self.supported:
-            raise ValueError("rule floor limits the drop of supported tasks: name one at least")
+            raise ValueError("rule floor needs at least one supported task")
         if isinstance(self.alpha.max_supported_drop, dict):
             limited, supported = self.alpha.max_supported_drop.keys(), set(self.supported)
             if limited - supported:
                 unknown = min(limited - supported)
-                raise ValueError(f"max_supported_drop names {unknown!r}, which is not among the supported tasks")
+                raise ValueError(f"max_supported_drop contains {unknown!r}, which is not a supported task")
             if supported - limited:
                 left_out = min(supported - limited)
                 raise ValueError(
-                    f"max_supported_drop leaves out {left_out!r}: limit every supported task (100: any drop)"
+                    f"max_supported_drop has no limit for {left_out!r}: limit every supported task (100: any drop)"
                 )
         return self
 
     @model_validator(mode="after")
     def _has_a_floor_to_accept_by(self) -> Self:
         if self.activate == "if_accepted" and self.alpha.rule != "floor":
-            raise ValueError("activate if_accepted needs rule floor: test splits are held to its max_supported_drop")
+            raise ValueError(
+                "activate if_accepted needs rule floor: its max_supported_drop is checked on the test splits"
+            )
         return self
 
     @model_validator(mode="after")
@@ -341,13 +343,17 @@ class PatchOptions(Body):
         if self.anchors is None:
             return self
         if self.anchors.dataset in self.tasks:
-            raise ValueError("the anchors' data set is a task to improve on: its features must move, so name another")
+            raise ValueError(
+                "the data set of the anchors is a task to improve on, whose features must change: use another one"
+            )
         if self.anchors.dataset in self.supported:
-            raise ValueError("the anchors' data set is a supported task: set anchors.supported to true instead")
+            raise ValueError("the data set of the anchors is a supported task: set anchors.supported to true instead")
         if self.anchors.dataset in self.transfer:
-            raise ValueError("the anchors' data set is named in transfer, whose images take no part: name another")
+            raise ValueError(
+                "the data set of the anchors is also in transfer, whose images must not be used: use another one"
+            )
         if self.anchors.supported and not self.supported:
-            raise ValueError("anchors.supported takes images of the supported tasks: name one at least")
+            raise ValueError("anchors.supported needs at least one supported task")
         return self
 
 

@@ -43,13 +43,13 @@ _OPTIONS = {
 """Options of the command line by the fields that they set; another field can be set with `--set`."""
 
 _WORDS = (
-    (re.compile(r"; the schema at /docs names what is\.?$"), ""),
+    (re.compile(r"; see the schema at /docs\.?$"), ""),
     (re.compile(r"\brule (combined|floor)\b"), r"--rule \1"),
     (re.compile(r"\bmethod (single|joint|sequential|parallel)\b"), r"--method \1"),
     (re.compile(r"\bactivate if_accepted\b"), "--activate if_accepted"),
     (re.compile(r"\bmax_supported_drop\b"), "--max-drop"),
     (re.compile(r"\bset anchors\.supported to true\b|\banchors\.supported\b"), "--anchor-supported"),
-    (re.compile(r"\bname one at least$"), "name one at least with --supported"),
+    (re.compile(r"\bneeds at least one supported task$"), "needs at least one --supported"),
 )
 _GIVE_A_KEY = "Pass a key with --api-key before the command, or in PAINTBOX_API_KEY."
 _ADVICE = {

@@ -41,7 +41,7 @@ def create_key(
     if as_json:
         return print_json(made)
     print_note(
-        f"Created {made['id']} for {made['name']} with {', '.join(made['scopes'])}. Save the token; it is shown once."
+        f"{made['id']} created for {made['name']} with {', '.join(made['scopes'])}. Save the token; it is shown once."
     )
     print_text(made["token"])
 

@@ -36,7 +36,7 @@ def create_label_set(
     """Store a label set and print its id for `classify --label-set`."""
     labels = [*(label or ()), *(_lines(file) if file else ())]
     if not labels:
-        raise InputError("There are no labels.", "Use --label (repeatable) or --file.")
+        raise InputError("No labels were given.", "Use --label (repeatable) or --file.")
     with open_client(ctx) as client:
         made = client.create_label_set(labels, template or (), name)
     if as_json:

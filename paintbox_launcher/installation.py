@@ -244,7 +244,7 @@ def is_free(host: str, port: int) -> bool:
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ConfigurationError(f"PAINTBOX_HOST: {host!r}: {error}.", "Name an address of this machine.") from error
+        raise ConfigurationError(f"PAINTBOX_HOST: {host!r}: {error}.", "Use an address of this machine.") from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: connections may still be closing
         try:

@@ -91,7 +91,7 @@ class Aliases(Repository):
                 return state
             if state is not None and state.to_version_id is None:  # the alias was deleted, and began anew
                 break
-        raise ConflictError(f"Alias {name!r} has named no other version before.", "Move it to a version by number.")
+        raise ConflictError(f"Alias {name!r} has no earlier version.", "Move it to a version instead.")
 
     def _restored(self, move: AliasHistoryRow) -> AliasHistoryRow:
         return move if move.restores_id is None else self._session.get_one(AliasHistoryRow, move.restores_id)

@@ -128,7 +128,7 @@ def _list_members(path: Path, limits: ArchiveLimits, at_once: int) -> list[zipfi
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, UnicodeDecodeError, ValueError) as error:
         reason = str(error)[:_MAX_REASON_CHARACTERS]
         raise ArchiveRefusedError(
-            "not_a_zip", f"This is not a readable zip archive ({reason}).", "Pack it anew."
+            "not_a_zip", f"The zip archive cannot be read ({reason}).", "Create the archive again."
         ) from error
 
 
@@ -177,7 +177,7 @@ def read_members(
             continue
         total += len(data)
         if total > limits.max_total_bytes:
-            raise refuse_bomb(f"More than {limits.max_total_bytes} bytes came out of it.")
+            raise refuse_bomb(f"The archive unpacks to more than {limits.max_total_bytes} bytes.")
         yield name, data if len(data) <= limits.max_member_bytes else f"larger than {limits.max_member_bytes} bytes"
 
 
@@ -190,7 +190,7 @@ def check_name(name: str) -> None:
     if ".." in parts:
         raise refuse_name("path_traversal", name, "points outside the archive")
     if "\\" in name or _CONTROL.search(name):
-        raise refuse_name("bad_name", name, "holds a backslash or a control character")
+        raise refuse_name("bad_name", name, "contains a backslash or a control character")
     if len(name) > 1024 or any(len(part.encode()) > 255 for part in parts):
         raise refuse_name("bad_name", name, "is too long")
     if not name.endswith("/") and not PurePosixPath(name).parts:
@@ -212,28 +212,30 @@ def _check_size(members: list[zipfile.ZipInfo], archive_bytes: int, limits: Arch
     total = sum(member.file_size for member in members)
     ratio = total / max(archive_bytes, 1)
     if total > limits.max_total_bytes:
-        raise refuse_bomb(f"It unpacks to {total} bytes; {limits.max_total_bytes} is the limit.")
+        raise refuse_bomb(f"The archive unpacks to {total} bytes; the limit is {limits.max_total_bytes}.")
     is_large = total > limits.drawings_bytes or any(each.file_size > limits.max_member_bytes for each in members)
     if is_large and ratio > limits.max_ratio:
         raise refuse_bomb(
-            f"It unpacks to {total} bytes, {ratio:.0f} times its own size; {limits.max_ratio:.0f} is the limit."
+            f"The archive unpacks to {total} bytes, {ratio:.0f} times its size; the limit is {limits.max_ratio:.0f}."
         )
 
 
 def _check_overlap(members: list[zipfile.ZipInfo], archive_bytes: int) -> None:
     ordered = sorted(members, key=lambda member: member.header_offset)
     if ordered and ordered[0].header_offset < 0:
-        raise ArchiveRefusedError("not_a_zip", "Its beginning is missing.", "Pack and upload it again.")
+        raise ArchiveRefusedError(
+            "not_a_zip", "The beginning of the archive is missing.", "Create the archive again and upload it."
+        )
     ends = [*(member.header_offset for member in ordered[1:]), archive_bytes]
     for member, end in zip(ordered, ends, strict=False):  # an empty archive has an end, but no member
         if member.header_offset + _LOCAL_HEADER_BYTES + member.compress_size > end:
-            raise refuse_bomb(f"Its entry {quote_name(member.filename)} overlaps another.")
+            raise refuse_bomb(f"Entry {quote_name(member.filename)} overlaps another entry.")
 
 
 def refuse_bomb(detail: str) -> ArchiveRefusedError:
     """Return the error of an archive that unpacks to too much."""
     return ArchiveRefusedError(
-        "archive_bomb", detail, "Divide it into smaller uploads, or save drawings as PNG instead of BMP or TIFF."
+        "archive_bomb", detail, "Split it into smaller uploads, or save uncompressed images (BMP, TIFF) as PNG."
     )
 
 
@@ -256,7 +258,7 @@ def refuse_table(name: str, reason: str) -> ArchiveRefusedError:
     """Return the error of a table that cannot be read."""
     reason = shorten(" ".join(reason[:1000].split()), _MAX_REASON_CHARACTERS)
     return ArchiveRefusedError(
-        "bad_table", f"{quote_name(name)} cannot be read ({reason}).", "Correct or replace that file, or leave it out."
+        "bad_table", f"{quote_name(name)} cannot be read ({reason}).", "Replace or remove that file."
     )
 
 

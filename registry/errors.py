@@ -46,7 +46,7 @@ class NotFoundError(RegistryError):
     def __init__(self, kind: str, identifier: object, advice: str = "") -> None:
         super().__init__(
             f"There is no {kind} {shorten(identifier) if isinstance(identifier, str) else identifier!r}.",
-            advice or f"List what there is and use one of those ids: a {kind} may have been removed.",
+            advice or f"Use the id of an existing {kind}; this one may have been deleted.",
         )
         self.kind = kind
         self.identifier = identifier
@@ -81,8 +81,8 @@ class DatasetInUseError(ConflictError):
 
     def __init__(self, identifier: str, patch_ids: Sequence[str]) -> None:
         super().__init__(
-            f"Data set {identifier} is in use. Patches that name it: {name_some(patch_ids)}.",
-            "Delete them first, or send force=true: then they keep their reports and versions, but cannot be retried.",
+            f"Data set {identifier} is used by these patches: {name_some(patch_ids)}.",
+            "Delete them first, or send force=true: they keep their reports and versions, but cannot be retried.",
         )
         self.patch_ids = tuple(patch_ids)
 
@@ -94,8 +94,8 @@ class PatchInUseError(ConflictError):
 
     def __init__(self, identifier: str, version_ids: Sequence[int]) -> None:
         super().__init__(
-            f"Patch {identifier} is in use. Versions of it: {name_some(version_ids)}.",
-            "Delete them first; one in the trash goes when it is purged (POST /v1/gc).",
+            f"Patch {identifier} is used by these versions: {name_some(version_ids)}.",
+            "Delete them first; a version in the trash must be purged (POST /v1/gc).",
         )
         self.version_ids = tuple(version_ids)
 
@@ -107,10 +107,10 @@ class AliasMovedError(RegistryError):
 
     def __init__(self, name: str, revision: int) -> None:
         if revision:
-            detail = f'Alias {name!r} has moved meanwhile; its entity tag is now "{revision}".'
-            advice = f"Look at GET /v1/aliases/{name} again, then send If-Match with the tag that it names."
+            detail = f'Alias {name!r} was moved by another request; its ETag is now "{revision}".'
+            advice = f"Get /v1/aliases/{name} again and send its ETag as If-Match."
         else:
-            detail, advice = f"There is no alias {name!r} now.", "Leave If-Match out to make it."
+            detail, advice = f"There is no alias {name!r}.", "Omit If-Match to create it."
         super().__init__(detail, advice)
         self.revision = revision
 
@@ -141,7 +141,9 @@ class LeaseLostError(RegistryError):
     code = "lease_lost"
 
     def __init__(self, job_id: str, token: int) -> None:
-        super().__init__(f"Lease {token} on job {job_id} is no longer held.", "Stop working on it; its holder goes on.")
+        super().__init__(
+            f"Lease {token} on job {job_id} has expired.", "Stop working on it; another worker holds the job."
+        )
         self.job_id = job_id
         self.token = token
 
@@ -162,7 +164,7 @@ class BlobCorruptError(RegistryError):
     code = "blob_corrupt"
 
     def __init__(self, sha256: str, actual: str) -> None:
-        super().__init__(f"Blob {sha256} now hashes to {actual}.", "Do not use it; restore it from a backup.")
+        super().__init__(f"Blob {sha256} is corrupt: its hash is {actual}.", "Restore it from a backup.")
         self.sha256 = sha256
         self.actual = actual
 
@@ -174,7 +176,7 @@ class BlobStoreUnreachableError(RegistryError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The blob store cannot be reached: {reason}.", "Try again later; its operator should look at the bucket."
+            f"The blob store is unreachable: {reason}.", "Retry later; the operator should check the bucket."
         )
 
 
@@ -186,8 +188,8 @@ class DatabaseUnavailableError(RegistryError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The database is not available: {reason}.",
-            f"Send this again in {self.retry_after_seconds} s. If it stays, its operator should look at the database.",
+            f"The database is unavailable: {reason}.",
+            f"Retry in {self.retry_after_seconds} s. If the problem persists, the operator should check the database.",
         )
 
 
@@ -208,9 +210,9 @@ class StorageFullError(RegistryError):
 
     def __init__(self, reason: str = "the disk is full") -> None:
         super().__init__(
-            f"There is no room: {reason}.",
-            "Delete data sets, patches or uploads and run `paintbox gc`; or the operator has to free space or make the "
-            "disk larger.",
+            f"Not enough disk space: {reason}.",
+            "Delete data sets, patches or uploads and run `paintbox gc`, or ask the operator to free disk space or "
+            "enlarge the disk.",
         )
 
 
@@ -220,11 +222,11 @@ class StorageQuotaError(RegistryError):
     code = "storage_quota"
 
     def __init__(self, owner: str, stored_bytes: int, num_bytes: int, limit: int) -> None:
-        more = f", and {num_bytes:,} more are to come" if num_bytes else ""
+        more = f" and would add {num_bytes:,}" if num_bytes else ""
         super().__init__(
-            f"{owner!r} stores {stored_bytes:,} bytes{more}; {limit:,} is the limit.",
-            "Delete data sets, patches, label sets or unfinished uploads of yours, or ask the operator for more "
-            "(PAINTBOX_MAX_STORED_BYTES).",
+            f"Storage quota exceeded: {owner!r} stores {stored_bytes:,} bytes{more}; the limit is {limit:,}.",
+            "Delete your data sets, patches, label sets or unfinished uploads, or ask the operator to increase "
+            "PAINTBOX_MAX_STORED_BYTES.",
         )
 
 

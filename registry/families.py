@@ -92,10 +92,10 @@ class Families(JobLists, ABC):
         """
         job = self._locked(job_id)
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-            raise ConflictError(f"Job {job_id} is {job.status}.", "Only what failed or was cancelled can be retried.")
+            raise ConflictError(f"Job {job_id} is {job.status}.", "Only failed or cancelled jobs can be retried.")
         self._require_whole(job, "Retry")
         if job.kind != JobKind.PATCH:
-            raise ConflictError(f"Job {job_id} is of a data set.", "Upload the archive again: that tries it again.")
+            raise ConflictError(f"Job {job_id} belongs to a data set.", "Upload the archive again to retry.")
         again = [part for part in self.parts(job_id) if part.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
         for each in (job, *again):
             each.status, each.attempt, each.cancel_requested, each.progress = JobStatus.QUEUED, 0, False, 0.0
@@ -139,7 +139,7 @@ class Families(JobLists, ABC):
 
     def _require_whole(self, job: JobRow, verb: str) -> None:
         if job.parent_id is not None:
-            raise ConflictError(f"Job {job.id} does a part of job {job.parent_id}.", f"{verb} that one.")
+            raise ConflictError(f"Job {job.id} is a child job of {job.parent_id}.", f"{verb} the parent job.")
 
     def _part_started(self, parent: JobRow) -> None:
         if parent.status == JobStatus.QUEUED:

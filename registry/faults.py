@@ -49,7 +49,7 @@ def classify_fault(error: SQLAlchemyError) -> RegistryError | None:
 
 def _classify(error: SQLAlchemyError) -> RegistryError | None:
     if isinstance(error, PoolTimeoutError):
-        return DatabaseUnavailableError("all of this process's connections are in use")
+        return DatabaseUnavailableError("all connections of this process are in use")
     if not isinstance(error, DBAPIError):
         return None
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -59,12 +59,12 @@ def _classify(error: SQLAlchemyError) -> RegistryError | None:
     if state is not None:
         return _classify_postgres(state)
     is_away = error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "InterfaceError")
-    return DatabaseUnavailableError("it does not answer") if is_away else None
+    return DatabaseUnavailableError("it does not respond") if is_away else None
 
 
 def _classify_sqlite(code: int) -> RegistryError | None:
     if code == _SQLITE_FULL:
-        return StorageFullError("the disk that holds the database is full")
+        return StorageFullError("the disk of the database is full")
     if code in _SQLITE_DAMAGED:
         return DatabaseDamagedError("its pages cannot be read")
     return DatabaseUnavailableError(_SQLITE_AWAY[code]) if code in _SQLITE_AWAY else None
@@ -72,9 +72,9 @@ def _classify_sqlite(code: int) -> RegistryError | None:
 
 def _classify_postgres(state: str) -> RegistryError | None:
     if state == _POSTGRES_FULL:
-        return StorageFullError("the disk that holds the database is full")
+        return StorageFullError("the disk of the database is full")
     if state == _POSTGRES_STANDBY:
-        return DatabaseUnavailableError("it is a standby that takes no writes")
+        return DatabaseUnavailableError("it is a read-only standby")
     if state in _POSTGRES_DAMAGED:
         return DatabaseDamagedError("the server reports damaged data or indexes")
     cause = _POSTGRES_AWAY.get(state[:2])

@@ -41,8 +41,8 @@ class IdempotencyKeys(Repository):
         if row.request_sha256 != request_sha256:
             raise RequestRefusedError(
                 "idempotency_key_reused",
-                f"The Idempotency-Key was used for {row.subject_id}, which was asked for otherwise.",
-                "Give every request that is not a repetition a key of its own.",
+                f"The Idempotency-Key was already used for {row.subject_id} with a different request.",
+                "Use a new key for every new request.",
             )
         return row.subject_id
 

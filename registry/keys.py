@@ -59,10 +59,10 @@ def are_keys_required(database: Database, keys_file: Path) -> bool:
         remember_keys(keys_file)
     elif keys_file.exists():
         raise ConfigurationError(
-            f"PAINTBOX_DATABASE_URL: the database holds no API keys, but {keys_file} says that keys were made: the "
-            "database was lost, or is another one.",
-            "Restore it from a backup, or start with PAINTBOX_API_KEY and make new keys. To let everybody on this "
-            "machine use the service without a key, remove that file.",
+            f"PAINTBOX_DATABASE_URL: the database has no API keys, but {keys_file} says that keys exist: the "
+            "database was lost, or it is another one.",
+            "Restore it from a backup, or start with PAINTBOX_API_KEY and create new keys. To run without keys, "
+            "delete that file.",
         )
     return is_required
 
@@ -159,6 +159,6 @@ class ApiKeys(Repository):
         lasting = (row for row in self.all() if row.revoked_at is None and row.expires_at is None)
         if not any(Scope.ADMIN in row.scopes for row in lasting):
             raise ConflictError(
-                "No key with scope admin that does not expire would be left, and nobody could make another.",
-                "Make one with scope admin first, or start the service with PAINTBOX_API_KEY.",
+                "This is the last permanent key with scope admin; without it, nobody could create keys.",
+                "Create another one with scope admin first, or start the service with PAINTBOX_API_KEY.",
             )

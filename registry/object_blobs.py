@@ -45,13 +45,13 @@ def open_bucket(url: str) -> ObjectStore:
         from obstore.store import S3Store
     except ImportError as error:
         raise ConfigurationError(
-            "PAINTBOX_BLOB_URL names a bucket, but obstore is not installed.", "pip install 'paintbox[s3]'"
+            "PAINTBOX_BLOB_URL is a bucket, but obstore is not installed.", "pip install 'paintbox[s3]'"
         ) from error
     try:
         return S3Store.from_url(url, retry_config={"max_retries": 5, "retry_timeout": _RETRY_TIMEOUT})
     except (BaseError, OSError, ValueError) as error:
         raise ConfigurationError(
-            f"PAINTBOX_BLOB_URL: {url!r} cannot be used: {_first_line(error)}.",
+            f"PAINTBOX_BLOB_URL: {url!r} is invalid: {_first_line(error)}.",
             "Use s3://bucket/prefix, and set the AWS_* variables.",
         ) from error
 

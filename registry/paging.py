@@ -92,8 +92,8 @@ def _decode(cursor: str, table: str, keys: tuple[InstrumentedAttribute[Any], ...
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise RequestRefusedError(
             "bad_cursor",
-            "The cursor is not one of this list.",
-            "Take `next_cursor` of the page before, or leave it out.",
+            "Invalid cursor.",
+            "Use `next_cursor` of the previous page, or omit it.",
         ) from error
 
 

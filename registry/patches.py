@@ -138,8 +138,8 @@ class Patches(Repository):
         if request.anchors.supported and not any((row.shards or {}).get("train") for row in supported):
             raise RequestRefusedError(
                 "no_anchor_images",
-                "No supported task has a train split that anchors could be taken from.",
-                "Name another data set as anchors.dataset, or upload a supported task with train images.",
+                "No supported task has a train split for anchors.",
+                "Use another data set as anchors.dataset, or upload a supported task with train images.",
             )
 
     def complete(self, patch_id: str, *, version_id: int, report: dict[str, Any]) -> None:
@@ -152,8 +152,8 @@ def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
     if row.kind == DatasetKind.POOL:
         raise RequestRefusedError(
             "unlabelled_pool",
-            f"Data set {row.id} ({row.name!r}) is a pool of unlabelled images, which cannot be {role}.",
-            "Name it as anchors.dataset, or upload the images with labels.",
+            f"Data set {row.id} ({row.name!r}) is a pool of unlabelled images and cannot be {role}.",
+            "Use it as anchors.dataset, or upload the images with labels.",
         )
     _require_splits(row, splits, role)
 
@@ -172,5 +172,5 @@ def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None
         raise RequestRefusedError(
             "empty_split",
             f"Data set {row.id} ({row.name!r}) has no images in {', '.join(missing)}, which {role} needs.",
-            "Upload it again with these splits, or without named splits: then it is divided for you.",
+            "Upload it again with these splits, or without named splits, so that they are created automatically.",
         )

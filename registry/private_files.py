@@ -60,6 +60,6 @@ def close_path(path: Path) -> None:
         except PermissionError as error:
             if mode & 0o007:
                 raise ConfigurationError(
-                    f"PAINTBOX_DATA_DIR: other users of this machine can read {path}, and its mode cannot be changed.",
-                    "Let its owner run `chmod -R go-rwx` on it, or name another folder.",
+                    f"PAINTBOX_DATA_DIR: other users can read {path}, and its permissions cannot be changed.",
+                    "Run `chmod -R go-rwx` on it as its owner, or use another folder.",
                 ) from error

@@ -92,8 +92,8 @@ class Removal(Repository):
         running = [job.id for job in jobs if not JobStatus(job.status).ended and job.parent_id is None]
         if running:
             raise ConflictError(
-                f"{what} is in use. Unfinished jobs that need it: {name_some(running)}.",
-                "Wait until they have ended, or cancel them: POST /v1/jobs/{id}/cancel.",
+                f"{what} is used by these unfinished jobs: {name_some(running)}.",
+                "Wait until they end, or cancel them: POST /v1/jobs/{id}/cancel.",
             )
 
     def _patches_with(self, identifier: str) -> list[PatchRow]:

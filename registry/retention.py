@@ -181,7 +181,7 @@ def collect_garbage(
             for sha256 in garbage.task_vectors:
                 blobs.delete(sha256)
     except IntegrityError as error:
-        raise ConflictError("Something that was to go is used again.", "Nothing has gone; ask again.") from error
+        raise ConflictError("A resource to be purged is in use again.", "Nothing was deleted; retry.") from error
     freed = measure_unused(blobs, unused, grace_seconds)
     for sha256 in freed:
         blobs.delete(sha256)

@@ -62,7 +62,7 @@ class StorageSettings(BaseSettings):
         try:
             return value.expanduser()
         except RuntimeError as error:
-            raise ValueError("this user has no home directory, so a folder must be named") from error
+            raise ValueError("this user has no home directory; set a folder") from error
 
     @field_validator("device")
     @classmethod
@@ -163,8 +163,8 @@ class StorageSettings(BaseSettings):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             close_to_others(self.data_dir)
         except OSError as error:
-            raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Name a folder that can be written.") from error
+            raise ConfigurationError(f"PAINTBOX_DATA_DIR: {error}.", "Use a writable folder.") from error
 
 
 def _wrong(field: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"PAINTBOX_{field.upper() or '*'}: {reason}.", "Correct it and start again.")
+    return ConfigurationError(f"PAINTBOX_{field.upper() or '*'}: {reason}.", "Correct it and restart.")

@@ -68,7 +68,7 @@ def open_database(url: str) -> Database:
         reason = "it is no SQLAlchemy URL" if isinstance(error, ArgumentError) else _first_line(error)
         raise ConfigurationError(
             f"PAINTBOX_DATABASE_URL: {reason}.",
-            "Leave it out, or write postgresql+psycopg://user:password@host:5432/name (with the extra `postgres`).",
+            "Omit it, or use postgresql+psycopg://user:password@host:5432/name (with the extra `postgres`).",
         ) from error
 
 
@@ -120,7 +120,7 @@ def _prepare(database: Database, settings: StorageSettings) -> None:
     if revision is not None:
         raise ConfigurationError(
             f"PAINTBOX_DATABASE_URL: the database is of a newer release (its schema is revision {revision[:40]!r}).",
-            "Start that release again, or restore a backup of the database from before the upgrade.",
+            "Start that release, or restore a backup of the database from before the upgrade.",
         )
     if _is_new(database) and has_blobs(settings):
         raise ConfigurationError(*_lost(settings))
@@ -212,7 +212,7 @@ def _may_pass(database: Database, error: SQLAlchemyError) -> bool:
 def _advise(error: SQLAlchemyError) -> str:
     fault = classify_fault(error)
     is_damaged = isinstance(fault, DatabaseDamagedError)
-    return fault.advice if fault is not None and is_damaged else "Correct it and start again."
+    return fault.advice if fault is not None and is_damaged else "Correct it and restart."
 
 
 def _first_line(value: object) -> str:

@@ -63,7 +63,7 @@ class Versions(Repository):
         """
         row = self._session.scalar(select(BaseModelRow).where(BaseModelRow.ref == ref))
         if row is None:
-            raise NotFoundError("base", ref, "Name it in PAINTBOX_BASES and restart the API.")
+            raise NotFoundError("base", ref, "Add it to PAINTBOX_BASES and restart the API.")
         return row
 
     def base(self, fingerprint: str) -> BaseModelRow:
@@ -104,7 +104,9 @@ class Versions(Repository):
         """
         row = self._session.get(TaskVectorRow, sha256)
         if row is None:
-            raise NotFoundError("task vector", sha256, "A version's terms and a patch's report name those there are.")
+            raise NotFoundError(
+                "task vector", sha256, "See the terms of a version or the report of a patch for valid hashes."
+            )
         return row
 
     def register(
@@ -351,10 +353,14 @@ class Versions(Repository):
         named = self._session.scalars(select(AliasRow.name).where(AliasRow.version_id == version_id)).all()
         if named:
             names = ", ".join(repr(name) for name in sorted(named))
-            raise VersionInUseError(f"Version {version_id} is named by {names}.", "Move or delete these aliases first.")
+            raise VersionInUseError(
+                f"Version {version_id} has the aliases {names}.", "Move or delete these aliases first."
+            )
         bare = self.base_version(row.base_fingerprint)
         if bare is not None and bare.id == version_id:
-            raise VersionInUseError(f"Version {version_id} is the unpatched base.", "Keep it: it takes no room.")
+            raise VersionInUseError(
+                f"Version {version_id} is the unpatched base.", "It cannot be deleted; it uses no space."
+            )
         if row.deleted_at is None:
             row.deleted_at = self._now()
         return row

@@ -89,7 +89,7 @@ class DirectoryFile(io.BufferedReader):
         left = max(self._num_bytes - self.tell(), 0)
         wanted = left if size is None or size < 0 else min(size, left)
         if wanted > self._max_bytes:
-            raise _too_many(f"Its directory takes {wanted} bytes; {self._max_bytes} is the limit.")
+            raise _too_many(f"The zip directory has {wanted} bytes; the limit is {self._max_bytes}.")
         data = super().read(wanted)
         if data.startswith(_ENTRY):
             self._check(data)
@@ -98,7 +98,7 @@ class DirectoryFile(io.BufferedReader):
     def _check(self, directory: bytes) -> None:
         num_entries = directory.count(_ENTRY)  # at least as many as there are
         if num_entries > self._max_entries:
-            raise _too_many(f"It holds {num_entries} entries; {self._max_entries} is the limit.")
+            raise _too_many(f"The archive has {num_entries} entries; the limit is {self._max_entries}.")
         if num_entries > self._at_once or len(directory) > header_bytes(self._at_once):
             raise LargeArchiveError
         position = 0
@@ -107,8 +107,8 @@ class DirectoryFile(io.BufferedReader):
             if extra > _MAX_EXTRA_BYTES:
                 raise ArchiveRefusedError(
                     "not_a_zip",
-                    f"An entry has extra fields of {extra} bytes; {_MAX_EXTRA_BYTES} is the limit.",
-                    "Pack it anew.",
+                    f"An entry has {extra} bytes of extra fields; the limit is {_MAX_EXTRA_BYTES}.",
+                    "Create the archive again.",
                 )
             position += _ENTRY_BYTES + name + extra + comment
 

@@ -50,8 +50,8 @@ def _prepare_worker(sender: Any, **_: object) -> None:
     try:
         if QUEUE_NAME not in sender.app.amqp.queues.consume_from:
             raise ConfigurationError(
-                f"-Q: jobs are told of in the queue {QUEUE_NAME} only.",
-                "Leave -Q out; PAINTBOX_WORKER_KINDS says which jobs a worker takes.",
+                f"-Q: jobs are sent to the queue {QUEUE_NAME} only.",
+                "Omit -Q; set PAINTBOX_WORKER_KINDS to choose the kinds of jobs.",
             )
         prepare(WorkerSettings.load())
     except RegistryError as error:

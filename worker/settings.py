@@ -59,7 +59,7 @@ class WorkerSettings(StorageSettings):
             return json.loads(value) if value.strip().startswith("[") else [each.strip() for each in value.split(",")]
         except json.JSONDecodeError as error:
             raise PydanticCustomError(
-                "worker_kinds", "Name kinds separated by commas, such as patch,finetune"
+                "worker_kinds", "Use kinds separated by commas, such as patch,finetune"
             ) from error
 
     @property

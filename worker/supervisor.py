@@ -143,7 +143,7 @@ class Supervisor:
             except DATABASE_AWAY as error:
                 if time.monotonic() > deadline or self._is_stopping():
                     raise
-                log.warning("end of the attempt not written", error=type(getattr(error, "orig", error)).__name__)
+                log.warning("end of the attempt not recorded", error=type(getattr(error, "orig", error)).__name__)
                 time.sleep(_SETTLE_PAUSE_SECONDS)
 
     def _forget_checkpoint(self, job_id: str) -> None:
@@ -170,7 +170,7 @@ def _write_end(jobs: Jobs, lease: Lease, verdict: Verdict, log_tail: str) -> Non
         case Setback(cause, detail) if job.num_setbacks >= MOST_SETBACKS:
             jobs.fail(lease, cause, f"{detail} It was tried {MOST_SETBACKS + 1} times.", log_tail)
         case Setback(cause, detail):
-            log.warning("attempt set back", cause=cause)
+            log.warning("attempt released", cause=cause)
             pause, why = pause_seconds(job.num_setbacks), AttemptCause(cause)
             jobs.release(lease, detail, counts_as_attempt=False, cause=why, log_tail=log_tail, pause_seconds=pause)
         case Ended(cause, reason):

@@ -47,4 +47,6 @@ def _pass_on(job_id: str, hops: int) -> None:
     try:
         run_job.apply_async(args=[job_id], kwargs={"hops": hops + 1})
     except (BrokerError, OSError) as error:
-        _log.warning("ring not passed on, the reaper rings again", job_id=job_id, error=type(error).__name__)
+        _log.warning(
+            "dispatch not handled, the reaper will dispatch the job again", job_id=job_id, error=type(error).__name__
+        )

@@ -49,8 +49,8 @@ class Caller:
             has = ", ".join(scope for scope in Scope if scope in self.scopes)
             raise AccessRefusedError(
                 "scope_missing",
-                f"This needs a key with scope {scope}; yours has {has}.",
-                f"Ask an admin for one: `paintbox keys create --scope {scope}`.",
+                f"The scope {scope} is required; your key has {has}.",
+                f"Ask an admin for a key: `paintbox keys create --scope {scope}`.",
             )
 
 

@@ -86,8 +86,8 @@ class AccessControl:
         if read is None or read[1] not in self._names:
             raise AccessRefusedError(
                 "host_refused",
-                f"Host {', '.join(hosts)[:100]!r} is not this machine.",
-                "Ask for http://127.0.0.1, or set a key.",
+                f"Host {', '.join(hosts)[:100]!r} is not the local machine.",
+                "Use http://127.0.0.1, or create an API key.",
             )
         foreign = [repr(each[:100]) for each in origins if not self._may_ask(each.lower(), host)]
         if not origins and headers.get("sec-fetch-site") in _FOREIGN and is_protected(path):
@@ -95,8 +95,8 @@ class AccessControl:
         if foreign:
             raise AccessRefusedError(
                 "origin_refused",
-                f"Pages of {foreign[0]} may not use this service.",
-                "Name their origin in PAINTBOX_ALLOWED_ORIGINS to allow them.",
+                f"Origin {foreign[0]} is not allowed.",
+                "Add it to PAINTBOX_ALLOWED_ORIGINS.",
             )
 
     def _may_ask(self, origin: str, host: str) -> bool:
@@ -107,5 +107,5 @@ def _only_authorization(headers: Headers) -> str:
     """Return the header `Authorization`, or an empty text if there is none; a proxy may have looked at another one."""
     given = headers.getlist("authorization")
     if len(given) > 1:
-        raise AccessRefusedError("unauthorised", "There are several Authorization headers.", "Send one.")
+        raise AccessRefusedError("unauthorised", "The request has several Authorization headers.", "Send one.")
     return given[0] if given else ""

@@ -62,7 +62,7 @@ class Inputs:
                 known = f"known are {', '.join(sorted(self.query))}" if self.query else "there are none"
                 raise invalid(f"is not a query parameter of this route: {known}", "query", name)
             if name in seen and name not in self.repeatable:
-                raise invalid("is there more than once", "query", name)
+                raise invalid("is given more than once", "query", name)
             seen.add(name)
 
     async def check_body(self, headers: Headers, receive: Receive) -> Receive:
@@ -86,7 +86,7 @@ class Inputs:
             while message.get("more_body") and not message.get("body"):
                 message = await receive()
         if (message and message.get("body")) or headers.get("content-length", "0") != "0":
-            raise invalid("is not read by this route: send none", "body")
+            raise invalid("is not accepted by this route: send no body", "body")
         return receive if message is None else _with_first(message, receive)
 
 

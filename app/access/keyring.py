@@ -95,11 +95,11 @@ class Keyring:
             return Caller(BOOTSTRAP, BOOTSTRAP, frozenset({Scope.ADMIN}))
         known = self._known.get(key_id_of(token) or "")
         if known is None or not hmac.compare_digest(hash_token(token), known.sha256):
-            raise AccessRefusedError("unauthorised", "The API key is wrong.", _SEND)
+            raise AccessRefusedError("unauthorised", "The API key is invalid.", _SEND)
         if known.is_revoked:
-            raise AccessRefusedError("key_revoked", f"{known.caller.key_id} was revoked.", _ASK)
+            raise AccessRefusedError("key_revoked", f"Key {known.caller.key_id} was revoked.", _ASK)
         if known.expires_at is not None and known.expires_at <= self._now():
-            raise AccessRefusedError("key_expired", f"{known.caller.key_id} has expired.", _ASK)
+            raise AccessRefusedError("key_expired", f"Key {known.caller.key_id} has expired.", _ASK)
         return known.caller
 
 

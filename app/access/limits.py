@@ -66,7 +66,7 @@ class RateLimits:
                 return await run_in_threadpool(self._count, self._shared, key_id)
             except StorageError as error:
                 self._away_until = time.monotonic() + _AWAY_SECONDS
-                _log.warning("requests counted by this process alone", error=type(error.storage_error).__name__)
+                _log.warning("requests are counted by this process only", error=type(error.storage_error).__name__)
         self._count(self._own, key_id)
 
     def _count(self, limiter: SlidingWindowCounterRateLimiter, key_id: str) -> None:

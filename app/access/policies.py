@@ -180,5 +180,5 @@ def _require_own(services: Services, caller: Caller, kind: Owned, identifier: in
         raise AccessRefusedError(
             "not_owner",
             f"{kind.replace('_', ' ').capitalize()} {identifier!r} does not belong to {caller.owner!r}.",
-            "Everybody may read it, but only its owner or an admin may do this.",
+            "Only its owner or an admin may do this.",
         )

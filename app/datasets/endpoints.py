@@ -51,9 +51,9 @@ async def _refuse_unknown_fields(request: Request) -> None:
     seen: set[str] = set()
     for name, _ in (await request.form()).multi_items():
         if name not in FIELDS:
-            raise invalid(f"is not a field of this form: known are {', '.join(sorted(FIELDS))}", "body", name)
+            raise invalid(f"is not a field of this form: the fields are {', '.join(sorted(FIELDS))}", "body", name)
         if name in seen and name != "templates":
-            raise invalid("is there more than once", "body", name)
+            raise invalid("is given more than once", "body", name)
         seen.add(name)
 
 
@@ -113,7 +113,7 @@ def upload_dataset(
     options = parse_options(templates, classnames, choices, kind)
     asked = service.Submission(name, options, caller.owner, webhook_url, idempotency_key)
     if (archive is None) == (upload is None):
-        raise RequestRefusedError("no_upload", "There is no file, or there are two.", "Send `archive` or `upload`.")
+        raise RequestRefusedError("no_upload", "Exactly one file is required.", "Send either `archive` or `upload`.")
     if archive is not None:
         found = service.submit(services, archive.file, asked)
     else:

@@ -40,7 +40,7 @@ _MAX_SPLIT_NAMES = 50
 
 def _check_template(text: str) -> str:
     if "{}" not in text and "{c}" not in text:
-        raise ValueError("has no {} or {c} where the label goes")
+        raise ValueError("must contain {} or {c} as the placeholder of the label")
     check_text(text, _MAX_TEMPLATE)
     return text
 
@@ -68,7 +68,7 @@ def _check_classes(names: dict[str, str]) -> dict[str, str]:
         try:
             check_text(classname)
         except NameRefusedError as error:
-            raise ValueError(f"names class {shorten(classname, 40)!r}, which {error}") from error
+            raise ValueError(f"contains class {shorten(classname, 40)!r}, which {error}") from error
     return names
 
 
@@ -300,7 +300,7 @@ def parse_options(
     """
     told = {"templates": templates, "classnames": classnames, **choices.as_json()}
     for field in (name for name, value in told.items() if value and kind is DatasetKind.POOL):
-        raise invalid("does not go with a pool, whose images have no labels", "body", field)
+        raise invalid("cannot be combined with kind pool, because its images have no labels", "body", field)
     given = [value for value in templates or [] if value]
     chosen = _read("templates", _templates, parse_list(given))
     names = _read("classnames", _names_of_upload, _from_json("classnames", classnames) if classnames else {})

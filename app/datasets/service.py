@@ -226,7 +226,7 @@ def derive(services: Services, identifier: str, body: Derivation, owner: str | N
         datasets = Datasets(session)
         source = datasets.hold(identifier)
         if source.state != DatasetState.READY:
-            raise RequestRefusedError("dataset_not_ready", _not_ready(source), f"Job {source.job_id} tells more.")
+            raise RequestRefusedError("dataset_not_ready", _not_ready(source), f"See job {source.job_id}.")
         row, created = datasets.derive(source, body.name, _reword(source, body), owner)
         return Dataset.of(row, Jobs(session).get(row.job_id)), created
 

@@ -88,7 +88,8 @@ class RateLimitedError(EdgeError):
 
     def __init__(self, limit: str, retry_after_seconds: int) -> None:
         super().__init__(
-            f"Your key is over its request limit: {limit}.", f"Try again in {retry_after_seconds} s, and less often."
+            f"Rate limit of the key exceeded: {limit}.",
+            f"Retry in {retry_after_seconds} s, and send requests less often.",
         )
         self.retry_after_seconds = retry_after_seconds
 
@@ -122,7 +123,7 @@ class UnsupportedMediaTypeError(EdgeError):
     code = "unsupported_media_type"
 
     def __init__(self, got: str, accepted: tuple[str, ...]) -> None:
-        super().__init__(f"The body is {got or 'of no stated type'}.", f"Send {' or '.join(accepted)}.")
+        super().__init__(f"Unsupported content type: {got or 'none'}.", f"Send {' or '.join(accepted)}.")
 
 
 class JobQuotaError(EdgeError):
@@ -133,8 +134,8 @@ class JobQuotaError(EdgeError):
 
     def __init__(self, owner: str, num_unfinished: int) -> None:
         super().__init__(
-            f"{owner!r} has {num_unfinished} unfinished jobs, as many as one may have.",
-            "Wait until one has ended or cancel one: GET /v1/jobs?status=queued&status=running lists them.",
+            f"{owner!r} has {num_unfinished} unfinished jobs, which is the maximum.",
+            "Wait until a job ends, or cancel one; list them with GET /v1/jobs?status=queued&status=running.",
         )
         self.num_unfinished = num_unfinished
 
@@ -150,8 +151,8 @@ class StorageUnavailableError(EdgeError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"The storage cannot be used: {reason}.",
-            "Classification goes on. The operator should look at the disks of the data directory; try again then.",
+            f"The storage is unavailable: {reason}.",
+            "Classification continues. The operator should check the disks of the data directory; retry afterwards.",
         )
 
 
@@ -162,7 +163,7 @@ class QueueFullError(EdgeError):
 
     def __init__(self, num_waiting: int, retry_after_seconds: int = 1, what: str = "images") -> None:
         super().__init__(
-            f"{num_waiting} {what} are waiting already.", f"Send this again in {retry_after_seconds} s, or send less."
+            f"The queue is full: {num_waiting} {what} are waiting.", f"Retry in {retry_after_seconds} s, or send less."
         )
         self.retry_after_seconds = retry_after_seconds
 
@@ -174,7 +175,7 @@ class DeadlineExceededError(EdgeError):
 
     def __init__(self, waited_for: str) -> None:
         super().__init__(
-            f"The request's time was over while {waited_for}.", "Allow it more time, send less, or ask again later."
+            f"The deadline was exceeded while {waited_for}.", "Allow more time, send less, or retry later."
         )
         self.waited_for = waited_for
 
@@ -187,8 +188,8 @@ class TooManyStreamsError(EdgeError):
 
     def __init__(self, num_open: int) -> None:
         super().__init__(
-            f"{num_open} event streams are open already, as many as may be in all or by you.",
-            "Ask for pages of events, or try again later.",
+            f"{num_open} event streams are open, which is the maximum in total or for your key.",
+            "Poll the events without streaming, or retry later.",
         )
 
 
@@ -200,8 +201,8 @@ class TooManyExportsError(EdgeError):
 
     def __init__(self, num_open: int) -> None:
         super().__init__(
-            f"{num_open} versions are being exported already, as many as may be in all or by you.",
-            "Read those that you have asked for to their end, then ask again.",
+            f"{num_open} exports are running, which is the maximum in total or for your key.",
+            "Finish your running downloads, then retry.",
         )
 
 
@@ -212,7 +213,7 @@ class ModelNotLoadedError(EdgeError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"No version is loaded: {reason}", "See GET /readyz; move the alias `active` to another version."
+            f"No version is loaded: {reason}", "See GET /readyz, and move the alias `active` to another version."
         )
 
 
@@ -223,7 +224,7 @@ class StartingError(EdgeError):
     retry_after_seconds = 2
 
     def __init__(self) -> None:
-        super().__init__("This process is starting: it loads its base models.", "Ask again in some seconds.")
+        super().__init__("The process is starting and loads its base models.", "Retry in a few seconds.")
 
 
 class ModelFailingError(EdgeError):
@@ -233,7 +234,8 @@ class ModelFailingError(EdgeError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(
-            f"Requests fail: {reason}.", "See the API's log; move the alias `active` to another version, or restart."
+            f"Requests fail: {reason}.",
+            "See the log of the API; move the alias `active` to another version, or restart.",
         )
 
 
@@ -244,7 +246,7 @@ class OutOfMemoryError(EdgeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "There was not enough memory to answer this request.", "Send less at once, or ask again in a moment."
+            "The request ran out of memory.", "Send fewer images, labels or texts at once, or retry later."
         )
 
 
@@ -254,7 +256,9 @@ class DrainingError(EdgeError):
     code = "draining"
 
     def __init__(self) -> None:
-        super().__init__("This process is about to stop.", "Send new requests to another one, or wait for the next.")
+        super().__init__(
+            "The process is shutting down.", "Send new requests to another process, or wait for the restart."
+        )
 
 
 class ActivationInProgressError(EdgeError):
@@ -263,7 +267,7 @@ class ActivationInProgressError(EdgeError):
     code = "activation_in_progress"
 
     def __init__(self) -> None:
-        super().__init__("Another version is being activated.", "Wait until that has ended, then ask again.")
+        super().__init__("Another activation is in progress.", "Wait until it ends, then retry.")
 
 
 class VersionNotLoadedError(EdgeError):
@@ -272,9 +276,7 @@ class VersionNotLoadedError(EdgeError):
     code = "version_not_loaded"
 
     def __init__(self, version_id: int, cause: str, *, no_room: bool = False) -> None:
-        super().__init__(
-            f"Version {version_id} cannot be loaded: {cause}", "Repair the cause, or ask for another version."
-        )
+        super().__init__(f"Version {version_id} cannot be loaded: {cause}", "Fix the cause, or use another version.")
         self.version_id = version_id
         self.cause = cause
         self.no_room = no_room
@@ -287,7 +289,7 @@ class ActivationFailedError(EdgeError):
 
     def __init__(self, version_id: int, cause: str) -> None:
         super().__init__(
-            f"Version {version_id} was not activated: {cause}", "The old version goes on serving; repair the cause."
+            f"Version {version_id} was not activated: {cause}", "The previous version keeps serving; fix the cause."
         )
         self.version_id = version_id
 
@@ -299,7 +301,7 @@ class SupportedDropError(EdgeError):
 
     def __init__(self, version_id: int, drops: Sequence[SupportedDrop]) -> None:
         super().__init__(
-            f"Version {version_id} costs too much: {'; '.join(map(str, drops))}.",
+            f"Version {version_id} exceeds the allowed drop: {'; '.join(map(str, drops))}.",
             "Choose another alpha (reselect), or send force: true with a reason.",
         )
         self.version_id = version_id
@@ -312,7 +314,7 @@ class BaseNotLoadedError(EdgeError):
     code = "conflict"
 
     def __init__(self, fingerprint: str) -> None:
-        super().__init__(f"Base {fingerprint[:12]}… is not loaded here.", "Name it in PAINTBOX_BASES and restart.")
+        super().__init__(f"Base {fingerprint[:12]}… is not loaded.", "Add it to PAINTBOX_BASES and restart.")
         self.fingerprint = fingerprint
 
 
@@ -322,7 +324,7 @@ class CompositionInProgressError(EdgeError):
     code = "composition_in_progress"
 
     def __init__(self) -> None:
-        super().__init__("Another version is being mixed.", "That takes seconds: ask again then.")
+        super().__init__("Another version is being mixed.", "Retry in a few seconds.")
 
 
 class VerificationInProgressError(EdgeError):
@@ -331,7 +333,7 @@ class VerificationInProgressError(EdgeError):
     code = "verification_in_progress"
 
     def __init__(self) -> None:
-        super().__init__("Everything is being verified already.", "Wait until that has ended, then ask again.")
+        super().__init__("A verification is already running.", "Wait until it ends, then retry.")
 
 
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {

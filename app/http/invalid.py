@@ -20,11 +20,11 @@ _MAX_PART, _MAX_LOCATION, _MAX_MESSAGE = 40, 150, 240
 _LISTS = re.compile("(list|tuple|set|frozen_set|iterable|sequence)_")
 _OBJECTS = re.compile("(dict|mapping|model|dataclass)_")
 _WORDS = {
-    "string_pattern_mismatch": "String has a form that is not allowed here",
+    "string_pattern_mismatch": "String does not match the allowed format",
     "string_unicode": "Input should be valid Unicode text",
     "json_invalid": "Not valid JSON: {error}",
     "value_error": "{error}",
-    "extra_forbidden": "is not known here; the schema at /docs names what is",
+    "extra_forbidden": "is not a known field; see the schema at /docs",
 }
 """In place of messages of pydantic that tell of Python."""
 
@@ -53,7 +53,7 @@ def refusal_of(error: ValidationError, *place: str, known: Collection[str] = ())
     items = [{**item, "loc": (*place, *item["loc"])} for item in items_of(error)]
     for item in items if known else ():
         if item["type"] == "extra_forbidden" and len(item["loc"]) == len(place) + 1:
-            told = f"is not known here: known are {', '.join(sorted(known))}"
+            told = f"is not a known field: the fields are {', '.join(sorted(known))}"
             item |= {"type": "value_error", "ctx": {"error": told}}
     return RequestValidationError(items)
 

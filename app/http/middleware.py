@@ -126,7 +126,7 @@ class BodyLimit:
                 413,
                 code="body_too_large",
                 detail=_too_large(limit),
-                advice="Send less in one request.",
+                advice="Send less data in one request.",
                 headers={"Connection": "close"},
             )
             return await response(scope, receive, send)

@@ -52,7 +52,7 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
     400: ("bad_request", "Correct the body; its format is described at /docs."),
     404: ("route_not_found", _SEE_DOCS),
     405: ("method_not_allowed", "The header Allow lists the methods of this route."),
-    413: ("body_too_large", "Send less in one request."),
+    413: ("body_too_large", "Send less data in one request."),
     415: ("unsupported_media_type", _SEE_DOCS),
     429: ("bodies_full", "Send this again in a second, or send less at once."),
 }
@@ -116,8 +116,8 @@ def internal_problem(request_id: str) -> JSONResponse:
         request_id,
         500,
         code="internal_error",
-        detail="Something went wrong inside the service.",
-        advice=f"Try again; if it stays, look for request {request_id} in the API's log.",
+        detail="Internal server error.",
+        advice=f"Retry; if the problem persists, find request {request_id} in the log of the API.",
     )
 
 
@@ -197,7 +197,7 @@ def invalid_problem(request_id: str, error: RequestValidationError) -> JSONRespo
         422,
         code="invalid_request",
         detail=f"{fields[0].location}: {fields[0].message}.{more}",
-        advice="Correct what `errors` lists; the schema is at /docs.",
+        advice="Correct the fields listed in `errors`; see the schema at /docs.",
         errors=fields,
     )
 

@@ -40,5 +40,5 @@ class TimedResponse(StreamingResponse):
         try:
             await super().stream_response(send_in_time)
         except TimeoutError:
-            _log.warning("reader too slow", seconds=round(self._seconds))
+            _log.warning("client too slow", seconds=round(self._seconds))
             raise ClientDisconnect from None

@@ -27,7 +27,7 @@ def decode_base64_image(value: Any) -> bytes:
         ValueError: It is not base64.
     """
     if not isinstance(value, str):
-        raise ValueError("is not an image: these are base64 strings")
+        raise ValueError("must be a base64 string")
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
@@ -39,9 +39,11 @@ def _decode_leniently(text: str) -> bytes:
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().rstrip().endswith(";base64"):
-            raise ValueError("is a data: URL without base64: it has to begin like data:image/png;base64,")
+            raise ValueError(
+                "is a data: URL without base64: it must begin with a prefix such as data:image/png;base64,"
+            )
     elif text[:8].lower().startswith(("http://", "https://")):
-        raise ValueError(f"is a web address, and nothing is fetched from there: {_ADVICE}")
+        raise ValueError(f"is a URL, and URLs are not fetched: {_ADVICE}")
     for quoted, character in _QUOTED.items() if "%" in text else ():
         text = text.replace(quoted, character)
     encoded = text.encode("utf-8", "replace").translate(_SAFE_TO_STANDARD, _WHITE_SPACE).rstrip(b"=")

@@ -63,7 +63,7 @@ def _read_version(value: Any) -> int | str:
     try:
         return parse_version_id(value)
     except ValueError:
-        raise ValueError("is neither the id of a version nor the name of an alias") from None
+        raise ValueError("is neither a version id nor the name of an alias") from None
 
 
 def _decode_base64(value: Any) -> Any:
@@ -131,7 +131,7 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in (_JSON, _MULTIPART) and request.scope["query_string"]:
         name = next(iter(request.query_params), "?")
-        raise invalid("belongs into the body: beside JSON or a form the query string is not read", "query", name)
+        raise invalid("must be in the body: with JSON or a form, the query string is ignored", "query", name)
     if media_type == _JSON:
         return await run_in_threadpool(validate_json, model, await request.body())
     if media_type == _MULTIPART:
@@ -203,17 +203,17 @@ def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
         ImageRefusedError: One is too large.
     """
     if not images:
-        raise ImagesRefusedError("no_images", "There is no image.", "Send one image or more as `images`.")
+        raise ImagesRefusedError("no_images", "No image was sent.", "Send at least one image as `images`.")
     if len(images) > settings.max_images_per_request:
         raise ImagesRefusedError(
             "too_many_images",
-            f"{len(images)} images were sent; one request may have {settings.max_images_per_request}.",
-            "Split them over several requests.",
+            f"Too many images: {len(images)}; the limit is {settings.max_images_per_request} per request.",
+            "Split them into several requests.",
         )
     for index, image in enumerate(images):
         if len(image) > settings.max_image_bytes:
             raise ImageRefusedError(
-                "image_too_large", index, f"is larger than {settings.max_image_bytes} bytes", "Send a smaller one."
+                "image_too_large", index, f"is larger than {settings.max_image_bytes} bytes", "Send a smaller image."
             )
 
 
@@ -291,7 +291,7 @@ def _collect(items: Iterable[tuple[str, str]], place: str) -> dict[str, Any]:
         values.setdefault(name, []).append(value)
     twice = next((name for name, given in values.items() if len(given) > 1 and name not in _READ), None)
     if twice is not None:
-        raise invalid("is there more than once", place, twice)
+        raise invalid("is given more than once", place, twice)
     return {name: _READ[name](given) if name in _READ else given[0] for name, given in values.items()}
 
 

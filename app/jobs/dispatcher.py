@@ -56,7 +56,7 @@ class CeleryDoorbell:
         try:
             self._celery.send_task(TASK_NAME, args=[job_id], queue=QUEUE_NAME, retry=False, ignore_result=True)
         except (OperationalError, redis.RedisError, OSError) as error:
-            _log.warning("doorbell not rung, the reaper will", job_id=job_id, error=type(error).__name__)
+            _log.warning("job not dispatched, the reaper will dispatch it", job_id=job_id, error=type(error).__name__)
 
     def depth(self) -> int | None:
         """Return how many messages wait for a worker, or None if the broker cannot be reached."""

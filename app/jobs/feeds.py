@@ -186,7 +186,7 @@ class JobFeeds:
             try:
                 self._look()
             except Exception as error:  # an edge: the next look tries again
-                _log.warning("followed jobs not read", error=type(error).__name__)
+                _log.warning("cannot read followed jobs", error=type(error).__name__)
 
     def _look(self) -> None:
         """Read what has changed; the state and the events are of one snapshot."""

@@ -79,7 +79,7 @@ class JobCollector(Collector):
                 counts, waited = figures.counts(), figures.longest_wait_seconds()
                 silent = figures.longest_silence_seconds()
         except SQLAlchemyError as error:
-            _log.warning("jobs not counted", error=type(error).__name__)
+            _log.warning("cannot count jobs", error=type(error).__name__)
             up.add_metric((), 0)
         else:
             up.add_metric((), 1)

@@ -31,7 +31,7 @@ class WebhookCollector(Collector):
             with self._database.read() as session:
                 num_waiting, oldest_seconds = Deliveries(session).backlog()
         except SQLAlchemyError as error:
-            _log.warning("webhooks not counted", error=type(error).__name__)
+            _log.warning("cannot count webhooks", error=type(error).__name__)
             return
         yield GaugeMetricFamily("paintbox_webhooks_waiting", "Messages that wait to be delivered.", num_waiting)
         yield GaugeMetricFamily(

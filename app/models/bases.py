@@ -40,7 +40,7 @@ def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseMod
         try:
             base = load_base(ref, device=device)
         except (PaintCoreError, OSError) as error:
-            raise ConfigurationError(f"PAINTBOX_BASES: {ref}: {error}.", "Correct it and start again.") from error
+            raise ConfigurationError(f"PAINTBOX_BASES: {ref}: {error}.", "Correct it and restart.") from error
         bases[base.fingerprint] = base
         _log.info("base loaded", ref=ref, fingerprint=base.fingerprint, mapped=base.is_mapped)
     return bases
@@ -92,7 +92,7 @@ def _refuse_changed(versions: Versions, base: BaseModel) -> None:
         return
     if known.fingerprint != base.fingerprint:
         raise ConfigurationError(
-            f"PAINTBOX_BASES: {base.ref} has other weights than when it was registered "
+            f"PAINTBOX_BASES: the weights of {base.ref} have changed since it was registered "
             f"({known.fingerprint[:12]}… then, {base.fingerprint[:12]}… now).",
-            "Restore the old weights, name the new ones by another reference, or use another data directory.",
+            "Restore the old weights, use another reference for the new ones, or use another data directory.",
         )

@@ -92,7 +92,7 @@ def last_stage(patch: PatchRow) -> Stage:
     if stage.get("coefficients") or not stage.get("directions"):
         raise RequestRefusedError(
             "not_reselectable",
-            f"Patch {patch.id} has no single alpha: its task vectors have a coefficient each.",
+            f"Patch {patch.id} has no single alpha: each of its task vectors has its own coefficient.",
             "Compose a version with other coefficients: POST /v1/versions.",
         )
     return Stage(
@@ -127,7 +127,7 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
         raise RequestRefusedError(
             "profile_not_measured",
             f"The report has no curve for profile {request.profile}, only for {', '.join(stage.curves)}.",
-            "Name an alpha for it, or patch again with this path.",
+            "Specify alpha, or create a patch with this path.",
         )
     return _best({profile: _by_rule(stage, profile, points, request) for profile, points in curves.items()})
 
@@ -169,7 +169,7 @@ def _named(stage: Stage, alpha: float, profile: str) -> Selection:
         raise RequestRefusedError(
             "alpha_out_of_range",
             f"Alpha {alpha:g} is beyond {where}.",
-            f"Choose one in [0, {end:g}], or profile lines_paper, which may go further.",
+            f"Choose alpha in [0, {end:g}], or use profile lines_paper, which allows more.",
         )
     point = _nearest(stage.curves.get(profile, ()), alpha)
     return Selection(alpha, profile, "Named in the request.", point)

@@ -83,11 +83,11 @@ class ReselectRequest(Body):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if (self.rule is None) == (self.alpha is None):
-            raise ValueError("name a rule to choose alpha by, or the alpha itself: exactly one of them")
+            raise ValueError("exactly one of rule and alpha is required")
         if self.rule == "floor" and self.max_supported_drop in (None, {}):
-            raise ValueError("rule floor needs max_supported_drop: the points that a supported task may lose")
+            raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
         if self.rule != "floor" and self.max_supported_drop is not None:
-            raise ValueError("max_supported_drop belongs to rule floor")
+            raise ValueError("max_supported_drop requires rule floor")
         return self
 
 

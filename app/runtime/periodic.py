@@ -60,4 +60,4 @@ class PeriodicThread:
         if fault is None:
             _log.info("periodic action works again", thread=self._thread.name)
         else:
-            _log.warning("periodic action fails", thread=self._thread.name, reason=fault)
+            _log.warning("periodic action failed", thread=self._thread.name, reason=fault)

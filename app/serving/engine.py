@@ -259,7 +259,9 @@ class Engine:
             return _UNKNOWN_MEGAPIXELS
         if header.pixels > self._max_image_pixels:
             size = f"{header.width} x {header.height} is over {self._max_image_pixels:,} pixels"
-            raise ImageRefusedError("image_undecodable", index, f"cannot be decoded ({size})", "Shrink the picture.")
+            raise ImageRefusedError(
+                "image_undecodable", index, f"cannot be decoded ({size})", "Reduce the size of the image."
+            )
         return header.work
 
     async def _answer(self, request: InferenceRequest) -> Answer:

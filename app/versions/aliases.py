@@ -127,7 +127,9 @@ def _move(
             with services.database.write() as session:
                 Aliases(session).move(name, move.version, **facts)
         except IntegrityError as error:  # two made the same new alias at the same moment
-            raise ConflictError(f"Alias {name!r} is being made by somebody else.", "Look at it, then go on.") from error
+            raise ConflictError(
+                f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
+            ) from error
     return get_alias(services, name)
 
 

@@ -139,14 +139,14 @@ class Composer:
         if len(draft.terms) > MAX_TERMS:
             raise RequestRefusedError(
                 "too_many_terms",
-                f"The mix would have {len(draft.terms)} terms.",
-                f"A version holds at most {MAX_TERMS}; leave some out.",
+                f"The version would have {len(draft.terms)} terms.",
+                f"Use at most {MAX_TERMS} terms.",
             )
         if not draft.terms:
             with self._database.read() as session:
                 bare = Versions(session).base_version(draft.base_fingerprint)
             advice = f"Version {bare.id} is the base; activate that." if bare else "Name a coefficient other than 0."
-            raise RequestRefusedError("nothing_to_add", "Nothing is left to add to the base.", advice)
+            raise RequestRefusedError("nothing_to_add", "The version would have no terms.", advice)
 
     def _find(self, draft: Draft) -> int | None:
         if draft.patch_id is None:
@@ -161,7 +161,7 @@ class Composer:
         visual = mix_tower(base, draft.terms, self._blobs)
         features = probe_features(visual, base)
         if not bool(torch.isfinite(features).all()):
-            raise NonFiniteWeightsError("the mix gives features that are no finite numbers: use smaller coefficients")
+            raise NonFiniteWeightsError("the features are not finite: use smaller coefficients")
         return _Mixed(features.tolist(), fingerprint(visual.state_dict()), describe_environment(base.device))
 
 

@@ -105,7 +105,7 @@ def _remove(session: Session, part: _Part, names: tuple[str, ...]) -> tuple[Term
         vectors = {name} if name in present else _vectors_of(session, name)
         if not vectors & present:
             raise RequestRefusedError(
-                "not_in_version", f"{name} adds nothing to {part.what}.", "GET the version; its terms tell what is in."
+                "not_in_version", f"{name} adds nothing to {part.what}.", "See the terms of the version."
             )
         gone |= vectors
     return without(part.terms, gone)
@@ -128,7 +128,7 @@ def _common_base(session: Session, parts: list[_Part], ref: str | None) -> str:
             here, there = versions.base(wanted).ref, versions.base(part.base_fingerprint).ref
             raise RequestRefusedError(
                 "bases_differ",
-                f"{by_whom[0].upper()}{by_whom[1:]} is of base {here!r}, but {part.what} of base {there!r}.",
-                "Compose what was measured on one base; a task vector means nothing on another.",
+                f"{by_whom[0].upper()}{by_whom[1:]} has base {here!r}, but {part.what} has base {there!r}.",
+                "Combine only terms of one base; a task vector is only valid for its own base.",
             )
     return wanted

@@ -101,7 +101,7 @@ class VersionLabels(Body):
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
         if self.name is None and self.tags is None:
-            raise ValueError("nothing is to change: give name or tags")
+            raise ValueError("at least one of name and tags is required")
         return self
 
 
@@ -119,9 +119,9 @@ class TermRequest(Body):
     @model_validator(mode="after")
     def _names_one_thing(self) -> Self:
         if sum(each is not None for each in (self.task_vector_sha256, self.patch, self.version)) != 1:
-            raise ValueError("a term is one of task_vector_sha256, patch and version: name exactly one")
+            raise ValueError("exactly one of task_vector_sha256, patch and version is required")
         if self.profile is not None and self.task_vector_sha256 is None:
-            raise ValueError("profile belongs to task_vector_sha256: a patch and a version bring their terms' own")
+            raise ValueError("profile requires task_vector_sha256: patches and versions have their own profiles")
         return self
 
 
@@ -144,9 +144,9 @@ class VersionRequest(Body):
     @model_validator(mode="after")
     def _adds_or_removes(self) -> Self:
         if (self.terms is None) == (self.from_version is None):
-            raise ValueError("a version is composed of terms or taken from_version: give exactly one of them")
+            raise ValueError("exactly one of terms and from_version is required")
         if (self.from_version is None) != (self.remove is None):
-            raise ValueError("from_version and remove belong together: what is to go, and from where")
+            raise ValueError("from_version and remove must be used together")
         return self
 
 
@@ -185,7 +185,7 @@ class AliasMove(Body):
     @model_validator(mode="after")
     def _says_why(self) -> Self:
         if self.force and not self.reason.strip():
-            raise ValueError("force needs a reason, which the history keeps")
+            raise ValueError("force requires a reason, which is recorded in the history")
         return self
 
 

@@ -119,7 +119,9 @@ def mean_scores(scores: Sequence[Score]) -> Score:
     """
     count, totals = len(scores), {score.total for score in scores}
     if len(totals) != 1:
-        raise ConfigError(f"scores of {sorted(totals)} images have no mean: judge all models on the same images")
+        raise ConfigError(
+            f"scores of {sorted(totals)} images cannot be averaged: evaluate all models on the same images"
+        )
     return Score(
         correct=_plain(Fraction(sum(score.correct for score in scores)) / count),
         total=totals.pop(),

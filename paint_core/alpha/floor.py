@@ -120,13 +120,13 @@ def limits(max_supported_drop: float | Mapping[str, float], supported: Collectio
         ConfigError: no supported task, or the mapping names others than these.
     """
     if not supported:
-        raise ConfigError("the rule 'floor' protects supported tasks and there are none: name some, or use 'combined'")
+        raise ConfigError("rule 'floor' needs supported tasks: add at least one, or use 'combined'")
     if not isinstance(max_supported_drop, Mapping):
         max_supported_drop = dict.fromkeys(supported, max_supported_drop)
     if set(max_supported_drop) != set(supported):
         raise ConfigError(
-            f"max_supported_drop names {sorted(max_supported_drop)}, the supported tasks are {sorted(supported)}: "
-            "give one number, or one for each of them"
+            f"max_supported_drop has {sorted(max_supported_drop)}, but the supported tasks are {sorted(supported)}: "
+            "give one number, or one for each supported task"
         )
     # As it is written: the binary 0.3 is less than 3/10 and would refuse a drop of exactly 0.3 points.
     return {name: Fraction(str(float(points))) / 100 for name, points in max_supported_drop.items()}

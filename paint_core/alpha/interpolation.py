@@ -87,7 +87,7 @@ class FeatureCurve:
             ConfigError: fewer than two nodes.
         """
         if len(at_nodes) < 2:
-            raise ConfigError("a curve needs features at two alphas or more: evaluate another")
+            raise ConfigError("a curve needs features at two or more alphas: evaluate another one")
         nodes = tuple(sorted(at_nodes))
         return cls(
             nodes=nodes,
@@ -114,7 +114,7 @@ class FeatureCurve:
             ConfigError: alpha is a node already.
         """
         if alpha in self.nodes:
-            raise ConfigError(f"alpha {alpha} is a node already: add another")
+            raise ConfigError(f"alpha {alpha} is already a node: add another one")
         place = sum(node < alpha for node in self.nodes)
         grown = {
             name: torch.cat([stack[:place], features[name][None].to(stack.device), stack[place:]])
@@ -284,7 +284,7 @@ def barycentric_weights(nodes: Sequence[float], alpha: float, bend: float = 0.0)
         ConfigError: alpha lies outside the nodes.
     """
     if not nodes[0] <= alpha <= nodes[-1]:
-        raise ConfigError(f"alpha {alpha} lies outside {nodes[0]:g}..{nodes[-1]:g}, the curve's ends: evaluate it")
+        raise ConfigError(f"alpha {alpha} is outside the curve, {nodes[0]:g}..{nodes[-1]:g}: evaluate it")
     *places, here = (math.log1p(bend * number) / bend if bend else number for number in (*nodes, alpha))
     nearest = min(places, key=lambda place: abs(place - here))
     if abs(nearest - here) < _SAME_PLACE:

@@ -173,7 +173,7 @@ def _require_nodes(nodes: tuple[float, ...] | None, strategy: str) -> None:
     if nodes is None:
         return
     if strategy != "interpolated":
-        raise ConfigError(f"nodes belong to the strategy 'interpolated', not to {strategy!r}: leave them out")
+        raise ConfigError(f"nodes require the strategy 'interpolated', not {strategy!r}: omit them")
     rising = all(first < second for first, second in itertools.pairwise(nodes))
     if len(nodes) < 2 or not rising or (nodes[0], nodes[-1]) != (0, 1):
-        raise ConfigError(f"nodes are {nodes}: give at least two rising numbers, from 0 to 1")
+        raise ConfigError(f"nodes are {nodes}: give at least two increasing numbers, from 0 to 1")

@@ -28,7 +28,7 @@ class Path:
 
     def __post_init__(self) -> None:
         if not self.moving:
-            raise ConfigError("a path without a moving term leads nowhere: give at least one")
+            raise ConfigError("a path needs at least one moving term: add one")
 
     def __repr__(self) -> str:
         return f"Path(moving={list(self.moving)}, fixed={list(self.fixed)})"

@@ -188,4 +188,4 @@ def _combined_reason(value: float, supported: Collection[str]) -> str:
 def _require_patching(patching: Collection[str]) -> None:
     require_names("patching", patching)
     if not patching:
-        raise ConfigError("there is no patching task: name at least one")
+        raise ConfigError("there is no patching task: add at least one")

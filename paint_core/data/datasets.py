@@ -54,7 +54,7 @@ class LabelledImages:
         if shape[0] == 0:
             raise EmptySplitError("the split has no images: add some, or choose another split")
         if not 0 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classnames):
-            raise DatasetError(f"a label lies outside 0..{len(self.classnames) - 1}: correct labels or classnames")
+            raise DatasetError(f"a label is outside 0..{len(self.classnames) - 1}: correct labels or classnames")
 
     def __len__(self) -> int:
         return int(self.images.shape[0])
@@ -269,13 +269,13 @@ def load_image_folder(
     """
     root = Path(path)
     if not root.is_dir():
-        raise DatasetError(f"there is no folder {root}: check the path")
+        raise DatasetError(f"the folder {root} does not exist: check the path")
     found = sorted(each.name for each in root.iterdir() if each.is_dir() and not each.name.startswith("."))
     _require_folders(root, found, classnames)
     names = found if classnames is None else list(classnames)
     files = [(file, label) for label, name in enumerate(names) for file in _pictures(root / name)]
     if not files:
-        raise EmptySplitError(f"the sub-folders of {root} hold no pictures: add some, or check the path")
+        raise EmptySplitError(f"the subfolders of {root} contain no images: add some, or check the path")
     items = ((file.read_bytes(), label) for file, label in files)
     return decode_all(items, preprocess, names, names=[str(file.relative_to(root)) for file, _ in files])
 
@@ -310,7 +310,7 @@ def _positions(indices: Tensor, num_images: int) -> Tensor:
         raise DatasetError(f"indices are {indices.dtype} {list(indices.shape)}: give a list of integers, or a mask")
     chosen = indices.flatten().to(torch.int64)
     if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < num_images:
-        raise DatasetError(f"an index lies outside 0..{num_images - 1}: correct it")
+        raise DatasetError(f"an index is outside 0..{num_images - 1}: correct it")
     return chosen
 
 
@@ -333,19 +333,19 @@ def _require_classes(task: str, name: str, split: LabelledImages, classnames: tu
 
 def _require_folders(root: Path, found: Sequence[str], classnames: Sequence[str] | None) -> None:
     if not found:
-        raise DatasetError(f"{root} has no sub-folders: put the pictures of each class into a folder of its name")
+        raise DatasetError(f"{root} has no subfolders: put the images of each class into a folder with its name")
     if classnames is None and all(name.lower() in _SPLIT_NAMES for name in found):
         raise DatasetError(
-            f"the sub-folders of {root} look like splits ({', '.join(found)}): load each of them, such as "
-            f"{root / found[0]}, or name the classes with classnames"
+            f"the subfolders of {root} look like splits ({', '.join(found)}): load each of them, such as "
+            f"{root / found[0]}, or list the classes in classnames"
         )
     if classnames is None:
         return
     if isinstance(classnames, str) or len(set(classnames)) < len(classnames):
-        raise DatasetError("classnames are no list of different names: correct them")
+        raise DatasetError("classnames must be a list of different names: correct them")
     unknown = [name for name in found if name not in classnames]
     if unknown:
-        raise DatasetError(f"{root} has folders that are no classnames, {unknown[:3]}: add or remove them")
+        raise DatasetError(f"{root} has folders that are not in classnames, {unknown[:3]}: add or remove them")
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -355,8 +355,6 @@ def _pictures(folder: Path) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            raise DatasetError(
-                f"{folder} has the folder {path.name} in it: put the pictures of a class into one folder"
-            )
+            raise DatasetError(f"{folder} contains the folder {path.name}: put the images of a class into one folder")
         if path.suffix.lower() in _IMAGE_SUFFIXES:
             yield path

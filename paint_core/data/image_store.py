@@ -84,6 +84,6 @@ def _map_file(folder: Path, shape: tuple[int, ...], num_bytes: int) -> NDArray[n
             return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
     except OSError as error:
         raise DatasetError(
-            f"{folder} cannot take {num_bytes} bytes of decoded pictures ({error.strerror}): free some space, or name "
-            "another scratch folder"
+            f"{folder} has no space for {num_bytes} bytes of decoded images ({error.strerror}): free some space, or "
+            "use another scratch folder"
         ) from error

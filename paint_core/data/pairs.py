@@ -42,7 +42,7 @@ class PairSource:
         self._pairs, self._columns = pairs, columns
         own = _own_names(pairs, columns) if classnames is None else classnames
         if own is not None and (isinstance(own, str) or len(set(own)) < len(own)):
-            raise DatasetError("classnames are no list of different names: correct them")
+            raise DatasetError("classnames must be a list of different names: correct them")
         self.names = list(own or ())
         self._is_complete = own is not None
         self._label_of = {name: label for label, name in enumerate(self.names)}
@@ -75,11 +75,11 @@ class PairSource:
             picture, label = self._columns or _columns_of(row)
             missing = [name for name in (picture, label) if name not in row]
             if missing:
-                raise DatasetError(f"there is no column {missing[0]!r} among {sorted(row)}: correct `columns`")
+                raise DatasetError(f"the column {missing[0]!r} is not among {sorted(row)}: correct `columns`")
             return row[picture], row[label]
         if isinstance(row, tuple | list) and len(row) == 2:
             return row[0], row[1]
-        raise DatasetError(f"a {type(row).__name__} is no pair: give (picture, label), or rows with named columns")
+        raise DatasetError(f"a {type(row).__name__} is not a pair: give (image, label), or rows with named columns")
 
     def _index(self, label: Any) -> int:
         if isinstance(label, str):
@@ -94,9 +94,9 @@ class PairSource:
         except TypeError as error:
             raise DatasetError(f"the label is a {type(label).__name__}: give an index or a classname") from error
         if not self._is_complete:
-            raise DatasetError(f"the label {index} is an index and there are no classnames: give `classnames`")
+            raise DatasetError(f"the label {index} is an index, but there are no classnames: give `classnames`")
         if not 0 <= index < len(self.names):
-            raise DatasetError(f"the label {index} lies outside 0..{len(self.names) - 1}: correct it, or drop the item")
+            raise DatasetError(f"the label {index} is outside 0..{len(self.names) - 1}: correct it, or drop the item")
         return index
 
 
@@ -105,7 +105,7 @@ def _rows(pairs: Any) -> Iterator[Any]:
     if not hasattr(pairs, "__iter__") and hasattr(pairs, "__len__") and hasattr(pairs, "__getitem__"):
         return (pairs[index] for index in range(len(pairs)))
     if isinstance(pairs, str | bytes | Mapping) or not hasattr(pairs, "__iter__"):
-        raise DatasetError(f"a {type(pairs).__name__} holds no pairs: give an iterable of (picture, label)")
+        raise DatasetError(f"a {type(pairs).__name__} contains no pairs: give an iterable of (image, label)")
     return iter(pairs)
 
 
@@ -128,7 +128,7 @@ def _columns_of(row: Mapping[str, Any]) -> tuple[str, str]:
     labels = [name for name in rest if name in _LABEL_NAMES] or rest
     if len(pictures) != 1 or len(labels) != 1:
         raise DatasetError(
-            f"columns {sorted(row)[:10]}: which are the picture and the label is not clear; name them, such as "
+            f"columns {sorted(row)[:10]}: the columns of image and label are ambiguous; specify them, such as "
             "columns=('image', 'label')"
         )
     return pictures[0], labels[0]
@@ -155,7 +155,7 @@ def _file_of(picture: Any) -> bytes:
     if isinstance(picture, Image.Image):
         return _encode(picture)
     raise DatasetError(
-        f"the picture is a {type(picture).__name__}: give PIL images, bytes or paths, and remove the data set's own "
+        f"the image is a {type(picture).__name__}: give PIL images, bytes or paths, and remove the data set's own "
         "transform"
     )
 

@@ -50,7 +50,7 @@ def union_head(heads: Sequence[Tensor]) -> UnionHead:
         ConfigError: no heads.
     """
     if not heads:
-        raise ConfigError("there is no head to unite: give at least one task")
+        raise ConfigError("there is no head to combine: give at least one task")
     everything = torch.cat([head.detach() for head in heads])
     distance = 1 - everything.double() @ everything.double().T
     # Of several equal rows, `argmax` finds the first one; a row is always equal to itself.

@@ -159,7 +159,7 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
     require_head(head, features.shape[1])
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(head):
         raise DatasetError(
-            f"a label lies outside 0..{len(head) - 1}, the rows of the head: build the head from the split's classnames"
+            f"a label is outside 0..{len(head) - 1}, the rows of the head: build the head from the split's classnames"
         )
     if not bool(torch.isfinite(features).all()):
         raise NonFiniteWeightsError("features are NaN or infinite: use other weights, for example a smaller alpha")

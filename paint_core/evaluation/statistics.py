@@ -50,7 +50,7 @@ def wilson_interval(correct: int | Fraction, total: int) -> tuple[float, float]:
         DatasetError: the counts contradict each other.
     """
     if not 0 <= correct <= total or total == 0:
-        raise DatasetError(f"{correct} of {total} is no share: count again")
+        raise DatasetError(f"{correct} of {total} is not a valid share: correct the counts")
     share, square = float(correct / total), _Z_95 * _Z_95
     centre = (share + square / (2 * total)) / (1 + square / total)
     half = _Z_95 / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
@@ -75,8 +75,8 @@ def mcnemar(correct_a: Tensor, correct_b: Tensor) -> Difference:
     """
     if correct_a.shape != correct_b.shape or correct_a.ndim != 1 or len(correct_a) == 0:
         raise DatasetError(
-            f"results of shapes {list(correct_a.shape)} and {list(correct_b.shape)} are no pairs: "
-            "judge both models on the same images, at least one"
+            f"results of shapes {list(correct_a.shape)} and {list(correct_b.shape)} are not paired: "
+            "evaluate both models on the same images, at least one"
         )
     gained, lost = int((correct_b & ~correct_a).sum()), int((correct_a & ~correct_b).sum())
     return paired_difference(gained, lost, len(correct_a))
@@ -104,7 +104,7 @@ def paired_difference(gained: int, lost: int, total: int) -> Difference:
     """
     differing = gained + lost
     if min(gained, lost) < 0 or differing > total or total == 0:
-        raise DatasetError(f"{gained} gained and {lost} lost of {total} is impossible: count again")
+        raise DatasetError(f"{gained} gained and {lost} lost of {total} is impossible: correct the counts")
     from scipy import stats  # takes half a second, and only reports need it
 
     p_value = float(stats.binomtest(gained, differing).pvalue) if differing else 1.0

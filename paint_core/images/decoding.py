@@ -81,7 +81,7 @@ class _Metered(io.BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads_left -= 1
         if self.reads_left < 0:
-            raise ImageDecodeError("too many small parts: save the picture again with another program")
+            raise ImageDecodeError("too many small parts: save the image again with another program")
         return super().read(size)
 
 
@@ -135,7 +135,7 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
     with open_picture(image_bytes, max_pixels=max_pixels) as image:
         width, height = image.size
         if max(width, height) > MAX_ASPECT * min(width, height):
-            raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
+            raise ImageDecodeError(f"{width} x {height} has an extreme aspect ratio: crop the image")
         shown = as_shown(image)
         digest = hashlib.sha256(f"{shown.width} {shown.height} ".encode())
         digest.update((shown if shown.mode == "RGB" else shown.convert("RGB")).tobytes())
@@ -159,7 +159,7 @@ def as_eight_bits(image: Image.Image) -> Image.Image:
         ImageDecodeError: numbers of which nobody can know which of them is white.
     """
     if image.mode in _WIDE:
-        raise ImageDecodeError(f"pixels that are {_WIDE[image.mode]}: save it with 8 or 16 bits a channel")
+        raise ImageDecodeError(f"pixels that are {_WIDE[image.mode]}: save it with 8 or 16 bits per channel")
     if not image.mode.startswith("I;16"):
         return image
     is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(_TIFF_PHOTOMETRIC) == _TIFF_WHITE_IS_ZERO
@@ -178,15 +178,15 @@ def _checked(data: bytes, max_pixels: int) -> CheckedFile:
         stripped = strip_metadata(data)
         scans = stripped.data.count(SCAN) if header is not None and header.scans > 1 else 1
         if scans > _MAX_SCANS or (header is not None and scans * header.pixels > _MAX_SCANNED_PIXELS):
-            raise ImageDecodeError(f"a JPEG of {scans} scans is too much work: save it as a baseline JPEG")
+            raise ImageDecodeError(f"a JPEG with {scans} scans is too expensive to decode: save it as a baseline JPEG")
     elif header is not None and header.num_values > _MAX_TIFF_VALUES:
-        raise ImageDecodeError("too many strips: save the picture in larger ones")
+        raise ImageDecodeError("too many strips: save the image with larger strips")
     elif data.startswith((b"P5", b"P6")):
         stripped = stripped._replace(data=_in_eight_bits(data))
     elif data.startswith(_TEXT_PPM) and data.count(b"#") > _MAX_COMMENTS:
         raise ImageDecodeError("too many comments: save it as a binary PPM")
     elif data.count(b"iCCP") > _MAX_PNG_PROFILES:
-        raise ImageDecodeError("several colour profiles: save the picture with one or none")
+        raise ImageDecodeError("several colour profiles: save the image with at most one")
     return stripped
 
 
@@ -214,7 +214,7 @@ def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -
     _require_few_pixels(width, height, max_pixels)
     boxes = [tile.extents for tile in image.tile if tile.extents is not None]
     if sum((right - left) * (lower - upper) for left, upper, right, lower in boxes) > _MAX_BANDS * width * height:
-        raise ImageDecodeError("parts that overlap: save the picture again with another program")
+        raise ImageDecodeError("overlapping parts: save the image again with another program")
     codec = image.tile[0].codec_name if image.tile else ""
     most_pixels, advice = _IN_PYTHON.get(codec, (max_pixels, ""))
     if width * height > most_pixels:
@@ -231,7 +231,7 @@ def _require_plain_parts(image: TiffImageFile, data: bytes, max_pixels: int) -> 
     tags = image.tag_v2
     tile = [tags.get(tag) for tag in _TIFF_TILE_SIDES]
     if tags.get(_TIFF_PLANES) == _TIFF_SEPARATE and max(tags.get(_TIFF_BITS, (1,))) > _BYTE_BITS:
-        raise ImageDecodeError("planes of more than eight bits: save it with the channels of each pixel together")
+        raise ImageDecodeError("separate planes of more than eight bits: save it with interleaved channels")
     if all(isinstance(side, int) and side > 0 for side in tile):
         across, down = (-(-tags[tag] // side) * side for tag, side in zip(_TIFF_SIDES, tile, strict=True))
         _require_few_pixels(across, down, max_pixels)
@@ -240,10 +240,10 @@ def _require_plain_parts(image: TiffImageFile, data: bytes, max_pixels: int) -> 
         parts = [(start, size) for each in places for start, size in each]
         is_disjoint = sum(size for _, size in parts) <= len(data)
         if not is_disjoint or sum(data.count(SCAN, start, start + size) for start, size in parts) != len(parts):
-            raise ImageDecodeError("an unusual JPEG inside a TIFF: save the picture as a JPEG")
+            raise ImageDecodeError("an unsupported JPEG inside a TIFF: save the image as a JPEG")
 
 
 def _require_few_pixels(width: int, height: int, max_pixels: int) -> None:
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     if width * height > limit:
-        raise ImageDecodeError(f"{width} x {height} is over {limit:,} pixels: shrink the picture")
+        raise ImageDecodeError(f"{width} x {height} is more than {limit:,} pixels: reduce the size of the image")

@@ -158,11 +158,11 @@ class Preprocess:
         vanishes = self._resize_mode == "longest" and round(self.size * min(size) / max(size)) < 1
         if vanishes or (self._resize_mode == "shortest" and resized > max_pixels):
             width, height = size
-            raise ImageDecodeError(f"{width} x {height} is too long and thin: crop the picture")
+            raise ImageDecodeError(f"{width} x {height} has an extreme aspect ratio: crop the image")
 
 
 def _square(size: Any) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
     if height != width:
-        raise ModelRefError(f"the model reads {height} x {width} pictures: use a model with square input")
+        raise ModelRefError(f"the model expects {height} x {width} images: use a model with square input")
     return (int(height), int(width))

@@ -170,7 +170,7 @@ def _range(image: Image.Image) -> tuple[float, float]:
     found = [strip[np.isfinite(strip)] for _, strip in _strips(image)]
     ends = [(float(each.min()), float(each.max())) for each in found if each.size]
     if not ends:
-        raise ImageDecodeError("pixels that are no numbers: save it with 8 or 16 bits a channel")
+        raise ImageDecodeError("pixels that are NaN: save it with 8 or 16 bits per channel")
     low, high = min(low for low, _ in ends), max(high for _, high in ends)
     whites = (1, *_WHITES) if image.mode == "F" else _WHITES
     if low >= 0 and high <= whites[-1]:

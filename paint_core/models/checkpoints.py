@@ -108,7 +108,7 @@ def find_in_dir(folder: Path) -> Checkpoint:
         UnsafeWeightsError: only pickles.
     """
     if not folder.is_dir():
-        raise ModelRefError(f"there is no folder {folder}: check the path")
+        raise ModelRefError(f"the folder {folder} does not exist: check the path")
     _require_plain_files(folder)
     weights = _pick([folder / name for name in WEIGHT_NAMES if (folder / name).is_file()][:1] or _all_safe(folder))
     config = _read_config(folder / _CONFIG_NAME)

@@ -142,7 +142,7 @@ def require_head(head: Tensor, width: int | None = None) -> None:
 
 def _require_valid(classnames: Sequence[str], templates: Sequence[Template]) -> None:
     if isinstance(classnames, str) or isinstance(templates, str):
-        raise HeadError("classnames and templates are lists of texts: put the text into a list")
+        raise HeadError("classnames and templates must be lists of strings: put the string into a list")
     if not classnames:
         raise HeadError("there are no classnames: give at least one")
     for name in classnames:
@@ -156,4 +156,4 @@ def _require_valid(classnames: Sequence[str], templates: Sequence[Template]) -> 
         if not callable(template):
             require_type("a template", template, str, "use texts with {} or functions of the classname")
         if isinstance(template, str) and not _PLACEHOLDER.search(template):
-            raise HeadError(f"the template {template!r} has no {{}}: put one where the classname goes")
+            raise HeadError(f"the template {template!r} has no {{}}: add one as the placeholder of the classname")

@@ -168,12 +168,12 @@ def read_json(path: Path) -> Any:
     """
     try:
         if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
-            raise ModelRefError(f"{path} is no file of at most {_MAX_FILE_BYTES} bytes: export the model again")
+            raise ModelRefError(f"{path} is not a file of at most {_MAX_FILE_BYTES} bytes: export the model again")
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, ModelRefError):
             raise
-        raise ModelRefError(f"{path} is no JSON ({one_line(error)}): export the model again") from error
+        raise ModelRefError(f"{path} is not valid JSON ({one_line(error)}): export the model again") from error
 
 
 def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
@@ -225,7 +225,7 @@ def plain_text_config(config: Any) -> dict[str, Any]:
         ModelRefError: it is of a kind that open_clip does not use, or asks for more than a model of ordinary size.
     """
     if not isinstance(config, dict) or config.get("model_type") not in arch_dict:
-        raise ModelRefError(f"the text model is of none of the kinds {', '.join(arch_dict)}: use another model")
+        raise ModelRefError(f"the text model is not one of {', '.join(arch_dict)}: use another model")
     plain = {
         key: value
         for key, value in config.items()
@@ -255,7 +255,7 @@ def one_line(error: BaseException) -> str:
 
 def _check(where: str, config: Any, rules: _Rules, required: Collection[str] = ()) -> None:
     if not isinstance(config, dict):
-        raise ModelRefError(f"{where} is no object: export the model again")
+        raise ModelRefError(f"{where} is not an object: export the model again")
     missing = [key for key in required if key not in config]
     if missing:
         raise ModelRefError(f"{where} has no {missing[0]}: export the model again")
@@ -271,7 +271,7 @@ def _check_tokens(vision_cfg: Mapping[str, Any]) -> None:
     size, patch = vision_cfg.get("image_size", 224), vision_cfg.get("patch_size", 16)
     sides = size if isinstance(size, list | tuple) else [size]
     if "timm_model_name" not in vision_cfg and patch is not None and (max(sides) // patch) ** 2 > _MAX_TOKENS:
-        raise ModelRefError(f"model_cfg.vision_cfg has over {_MAX_TOKENS} patches: use a larger patch_size")
+        raise ModelRefError(f"model_cfg.vision_cfg has more than {_MAX_TOKENS} patches: use a larger patch_size")
 
 
 def _quote(value: Any) -> str:

@@ -98,11 +98,13 @@ class _Bounded:
     def __call__(self, texts: Sequence[str]) -> Tensor:
         tokens = self._tokenizer(list(texts))
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._vocabulary:
-            raise HeadError("a text has a token that the model does not know: use other words, or another model")
+            raise HeadError(
+                "a text has a token that is not in the vocabulary of the model: use other words, or another model"
+            )
         return tokens
 
 
 def _require_small_files(folder: Path) -> None:
     for path in folder.iterdir():
         if path.suffix in _FILE_SUFFIXES and path.stat().st_size > _MAX_FILE_BYTES:
-            raise ModelRefError(f"{path} is over {_MAX_FILE_BYTES} bytes: use another model")
+            raise ModelRefError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: use another model")

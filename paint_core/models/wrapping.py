@@ -51,10 +51,10 @@ def _preprocess_of(model: nn.Module, given: object) -> Preprocess:
         return Preprocess(given)
     config = getattr(model.visual, "preprocess_cfg", None)
     if not isinstance(config, Mapping):
-        raise ModelRefError("the model does not say how it prepares pictures: pass its preprocess_cfg as `preprocess`")
+        raise ModelRefError("the model has no preprocessing configuration: pass its preprocess_cfg as `preprocess`")
     if given is not None and str(given) != str(image_transform_v2(PreprocessCfg(**config), is_train=False)):
         raise ModelRefError(
-            "the transform is not the one that the model is evaluated with: pass the third result of "
+            "the transform is not the evaluation transform of the model: pass the third result of "
             "create_model_and_transforms, or a preprocess_cfg"
         )
     return Preprocess(config)
@@ -64,7 +64,7 @@ def _model_cfg_of(model: nn.Module, preprocess: Preprocess, given: Mapping[str, 
     if isinstance(given, str):
         found = open_clip.get_model_config(given)
         if found is None:
-            raise ModelRefError(f"open_clip knows no model {given!r}: see open_clip.list_models()")
+            raise ModelRefError(f"open_clip has no model {given!r}: see open_clip.list_models()")
         return copy.deepcopy(dict(found))
     if given is not None:
         return copy.deepcopy(dict(given))

@@ -100,7 +100,7 @@ def _strategy(start: Coefficients, seed: int) -> Any:
 
 def _require_searchable(start: Sequence[float], max_evaluations: int) -> None:
     if len(start) < 2:
-        raise ConfigError(f"{len(start)} coefficients need no search of several: use one scalar")
+        raise ConfigError(f"a search of {len(start)} coefficients is not needed: use one scalar")
     if not all(_LOW <= value <= _HIGH for value in start):
         raise ConfigError(f"the search starts at {list(start)}: start within [{_LOW}, {_HIGH}]")
     if max_evaluations < 1:

@@ -80,7 +80,7 @@ class PatchPlan:
             raise ConfigError(f"method {self.method!r} needs at least two tasks, not {len(tasks)}: use 'single'")
         names = [task.name for task in (*tasks, *supported, *transfer)]
         if len(set(names)) < len(names):
-            raise ConfigError(f"two tasks share a name in {names}: give each its own")
+            raise ConfigError(f"two tasks have the same name in {names}: use different names")
         for task in tasks:
             if task.train is None:
                 raise EmptySplitError(f"the task {task.name!r} has no training split: give one")
@@ -110,14 +110,12 @@ class PatchPlan:
         if self.merge not in _SEPARATE:
             raise ConfigError(f"merge {self.merge!r} leaves one task vector, so there is one coefficient: use 'scalar'")
         if self.alpha.path != "flat":
-            raise ConfigError(
-                f"the search for coefficients moves along no path: use path 'flat', not {self.alpha.path!r}"
-            )
+            raise ConfigError(f"the search for coefficients needs path 'flat', not {self.alpha.path!r}")
 
     def _require_limits_fit(self, supported: Sequence[str]) -> None:
         if self.alpha.rule == "floor" and not supported:
-            raise ConfigError("rule 'floor' limits the drop of supported tasks: give at least one, or use 'combined'")
+            raise ConfigError("rule 'floor' needs supported tasks: give at least one, or use 'combined'")
         limits = self.alpha.max_supported_drop
         unknown = [] if limits is None or isinstance(limits, float | int) else sorted(set(limits) - set(supported))
         if unknown:
-            raise ConfigError(f"max_supported_drop names {unknown[0]!r}, which is not a supported task: correct it")
+            raise ConfigError(f"max_supported_drop contains {unknown[0]!r}, which is not a supported task: correct it")

@@ -120,7 +120,7 @@ def run_part(
         NonFiniteLossError: fine-tuning diverged.
     """
     if plan.method != "parallel":
-        raise ConfigError(f"the tasks of method {plan.method!r} are not trained apart: use method 'parallel'")
+        raise ConfigError(f"the tasks of method {plan.method!r} are not trained separately: use method 'parallel'")
     if task.train is None:
         raise EmptySplitError(f"the task {task.name!r} has no training split: give one")
     record = NoJournal() if journal is None else journal

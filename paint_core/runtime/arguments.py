@@ -79,7 +79,7 @@ def require_device(device: torch.device | str) -> torch.device:
         raise ConfigError(f"device is {device!r}: use 'cpu', 'cuda' or 'cuda:N'") from error
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise ConfigError(f"device is {str(found)!r}, and torch sees {count} CUDA devices here: use 'cpu'")
+        raise ConfigError(f"device is {str(found)!r}, but torch sees {count} CUDA devices: use 'cpu'")
     return found
 
 

@@ -156,10 +156,10 @@ def _require_usable(
         raise DatasetError(f"a label is {int(images.labels.max())}, the head has {len(head)} rows: rebuild the head")
     if config.anchor_weight > 0 and anchors is None:
         raise ConfigError(
-            f"anchor_weight is {config.anchor_weight} but there are no anchors: give some, or set it to 0"
+            f"anchor_weight is {config.anchor_weight}, but there are no anchors: give some, or set it to 0"
         )
     if config.anchor_weight == 0 and anchors is not None:
-        raise ConfigError("anchors are given but anchor_weight is 0: set it (20 suits the starter), or leave them out")
+        raise ConfigError("anchors are given, but anchor_weight is 0: set it (20 suits the starter), or omit them")
     if anchors is not None:
         require_anchors(anchors, base.image_size)
 

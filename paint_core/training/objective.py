@@ -77,7 +77,7 @@ class Objective(nn.Module):
         if draws and self._config.gradient_checkpointing:
             # The anchors' pass would be repeated in training mode.
             raise ConfigError(
-                "gradient_checkpointing and anchors do not go together in an image tower with dropout: use "
+                "gradient_checkpointing and anchors cannot be combined in an image tower with dropout: use "
                 "accumulation_steps instead"
             )
         return draws

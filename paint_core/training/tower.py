@@ -113,7 +113,7 @@ def _load(visual: nn.Module, start: Mapping[str, Tensor]) -> None:
         visual.load_state_dict(dict(start), strict=True)
     except RuntimeError as error:
         raise WeightsMismatchError(
-            f"the weights to start from are another tower's ({str(error)[:300]}): use a mix of the same base"
+            f"the initial weights belong to another tower ({str(error)[:300]}): use a mix of the same base"
         ) from error
 
 

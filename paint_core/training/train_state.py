@@ -96,7 +96,7 @@ def restore(visual: nn.Module, optimizer: torch.optim.Optimizer, state: TrainSta
         visual.load_state_dict(theta, strict=True)
     except RuntimeError as error:
         raise WeightsMismatchError(
-            f"the training state is another model's ({str(error)[:300]}): start again"
+            f"the training state belongs to another model ({str(error)[:300]}): start again"
         ) from error
     for name, parameter in visual.named_parameters():
         own = {m: state.tensors[f"{m}/{name}"] for m in _MOMENTS if f"{m}/{name}" in state.tensors}

@@ -90,12 +90,12 @@ def require_same_names(what: str, names: Collection[str], expected: Collection[s
     extra = sorted(set(names) - set(expected))
     if missing and all(f"visual.{name}" in names for name in expected):
         raise WeightsMismatchError(
-            f"{what} is of a whole CLIP: keep the names that start with 'visual.', and cut that off"
+            f"{what} belongs to a whole CLIP model: keep only names with the prefix 'visual.', and strip the prefix"
         )
     if missing or extra:
         raise WeightsMismatchError(
             f"{what} does not belong to this model: {len(missing)} missing {missing[:3]}, {len(extra)} extra "
-            f"{extra[:3]}; use one that was measured on the same base"
+            f"{extra[:3]}; use one of the same base"
         )
 
 
@@ -112,7 +112,7 @@ def require_same_shape(name: str, shape: Collection[int], expected: Collection[i
     """
     if tuple(shape) != tuple(expected):
         raise WeightsMismatchError(
-            f"{name} has shape {list(shape)}, the model wants {list(expected)}: use the same base"
+            f"{name} has shape {list(shape)}, but the model needs {list(expected)}: use the same base"
         )
 
 
@@ -141,7 +141,7 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
     """
     for name, tensor in tensors.items():
         if not is_finite(tensor):
-            raise NonFiniteWeightsError(f"{name} holds a NaN or an infinity: discard these weights, fine-tune again")
+            raise NonFiniteWeightsError(f"{name} contains NaN or infinity: discard these weights and fine-tune again")
 
 
 def is_finite(tensor: Tensor) -> bool:

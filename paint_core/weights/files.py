@@ -149,7 +149,7 @@ def read_metadata(data: bytes | Path) -> dict[str, str]:
     try:
         return _strings(_header(data)["__metadata__"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsMismatchError("not a task vector of Paintbox: its header has no metadata of ours") from error
+        raise WeightsMismatchError("not a task vector of Paintbox: the metadata is missing") from error
 
 
 def _header(data: bytes | Path) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _require_base(metadata: Mapping[str, str] | None, base_fingerprint: str) -> 
     stored = _strings(metadata).get(BASE_KEY) if metadata and _METADATA_KEY in metadata else None
     if stored is not None and stored != base_fingerprint:
         raise WeightsMismatchError(
-            f"the task vector was measured on the base {stored[:12]}, not on {base_fingerprint[:12]}: use its own base"
+            f"the task vector belongs to the base {stored[:12]}, not to {base_fingerprint[:12]}: use its own base"
         )
 
 

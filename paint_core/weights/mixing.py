@@ -170,7 +170,7 @@ def combine(terms: Sequence[Term]) -> TaskVector:
     """
     _require_terms(terms)
     if not terms:
-        raise ConfigError("there is nothing to combine: give at least one term")
+        raise ConfigError("there are no terms: give at least one")
     for term in terms[1:]:
         require_same_names("a task vector", term.task_vector.keys(), terms[0].task_vector.keys())
     addends = _Addends(terms)
@@ -209,7 +209,7 @@ def _require_apart(own: Mapping[str, Tensor], theta_base: Mapping[str, Tensor]) 
     shared = next((name for name, each in own.items() if each.numel() and _address(each) in kept), None)
     if shared is not None:
         raise ArgumentError(
-            f"{shared} is the same memory in the module and in theta_base, which must not change: write into a copy, "
+            f"{shared} shares memory with theta_base, which must not change: write into a copy, "
             "copy.deepcopy(base.visual), or use mixed_copy"
         )
 

@@ -45,7 +45,7 @@ def write_sum(out: Tensor, base: Tensor, updates: Sequence[Update], name: str) -
     finite = _write_by_numpy(tensors, factors) if _is_plain(tensors) else _write_by_torch(tensors, factors)
     if updates and not finite:
         raise NonFiniteWeightsError(
-            f"{name} would hold a NaN or an infinity: discard the task vector that does, or lower the coefficients"
+            f"{name} would contain NaN or infinity: discard the task vector that does, or use smaller coefficients"
         )
 
 

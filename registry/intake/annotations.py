@@ -24,9 +24,9 @@ def several_labels(what: str) -> ArchiveRefusedError:
     """Return the error of images with several labels each."""
     return ArchiveRefusedError(
         "multi_label",
-        f"{what}: these are several labels an image.",
-        "Paintbox learns one class an image. Keep the images with one label, or choose the column of one question with "
-        "`label_column`.",
+        f"{what}: these are several labels per image.",
+        "Paintbox supports one class per image. Keep the images with one label, or choose a column with a single label "
+        "with `label_column`.",
     )
 
 
@@ -43,7 +43,7 @@ def refuse_descriptions(labels: Collection[str]) -> None:
     if boxes is not None:
         raise ArchiveRefusedError(
             "not_classes",
-            f"Its labels are boxes of objects, as YOLO writes them ({shorten(boxes, 60)!r}).",
+            f"The labels are YOLO bounding boxes ({shorten(boxes, 60)!r}).",
             CONVERT_BOXES,
         )
     different = set(labels)
@@ -54,8 +54,8 @@ def refuse_descriptions(labels: Collection[str]) -> None:
         raise ArchiveRefusedError(
             "not_classes",
             f"{len(different):,} of {len(labels):,} labels are different ({shorten(min(different), 60)!r}, …): they "
-            "describe single images, as captions and ids do, and are no classes.",
-            "Give each image the name of its class: choose another `label_column`, or use class folders.",
+            "look like captions or ids of single images, not classes.",
+            "Label each image with its class: choose another `label_column`, or use class folders.",
         )
 
 
@@ -91,4 +91,4 @@ def refuse_known_json(name: str, data: Any) -> None:
         what, advice = "regions in images", CONVERT_BOXES
     else:
         return
-    raise ArchiveRefusedError("needs_conversion", f"{quote_name(name)} holds {what}.", advice)
+    raise ArchiveRefusedError("needs_conversion", f"{quote_name(name)} contains {what}.", advice)

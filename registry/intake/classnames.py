@@ -30,8 +30,8 @@ def name_classes(
     if unknown:
         raise RequestRefusedError(
             "unknown_class",
-            f"`classnames` names {shorten(unknown[0])!r}, but the {what} has no such class.",
-            f"Its classes are {_shown(classes)}.",
+            f"`classnames` contains {shorten(unknown[0])!r}, but the {what} has no such class.",
+            f"The classes are {_shown(classes)}.",
         )
     own = [told.get(each, each) for each in classes]
     names = tuple(chosen.get(each, chosen.get(name, name)) for each, name in zip(classes, own, strict=True))
@@ -40,8 +40,8 @@ def name_classes(
         same = [each for each, name in zip(classes, names, strict=True) if name == twice[0]]
         raise RequestRefusedError(
             "duplicate_classname",
-            f"Classes {_shown(same)} are both called {shorten(twice[0])!r}.",
-            "Give every class another name with `classnames`.",
+            f"Classes {_shown(same)} have the same name {shorten(twice[0])!r}.",
+            "Give every class a different name with `classnames`.",
         )
     return names
 

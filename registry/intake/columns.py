@@ -92,14 +92,14 @@ def choose_columns(
         UnusableTableError: It names no images, or no classes.
     """
     if not header:
-        raise UnusableTableError("holds no rows with columns")
+        raise UnusableTableError("has no rows with columns")
     if not rows:
         raise UnusableTableError(f"has no rows below its header ({name_some(header, 8)})")
     plain = {name: _PLAIN.sub("", name).casefold() for name in header}
     path = _choose_path(header, plain, rows, names_file, choices)
     if any(each <= set(plain.values()) for each in _BOXES) and choices.label_column is None:
         raise UnusableTableError(
-            f"lists boxes or regions ({name_some(header, 8)}), not one class an image", is_boxes=True
+            f"lists boxes or regions ({name_some(header, 8)}), not one class per image", is_boxes=True
         )
     split = _choose_split(plain, rows)
     if choices.label_column is not None:
@@ -153,7 +153,7 @@ def _named(header: Sequence[str], wanted: str, option: str) -> str:
     if found is None and wanted.isdigit() and 0 < int(wanted) <= len(header):
         found = header[int(wanted) - 1]
     if found is None:
-        raise UnusableTableError(f"has no column {wanted!r}, as `{option}` wants; it has {name_some(header, 8)}")
+        raise UnusableTableError(f"has no column {wanted!r}, required by `{option}`; it has {name_some(header, 8)}")
     return found
 
 

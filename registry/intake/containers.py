@@ -217,5 +217,5 @@ def copy_within(source: IO[bytes], target: BinaryIO, name: str, max_bytes: int) 
 def too_large(name: str, max_bytes: int) -> ArchiveRefusedError:
     """Return the error of a table or shard that is too large."""
     return ArchiveRefusedError(
-        "file_too_large", f"{quote_name(name)} is larger than {max_bytes} bytes.", "Divide it into parts."
+        "file_too_large", f"{quote_name(name)} is larger than {max_bytes} bytes.", "Split it into parts."
     )

@@ -111,15 +111,17 @@ def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) ->
                 file.write(data)
     except _FAILURES as error:
         raise ArchiveRefusedError(
-            "damaged_archive", f"This {kind} archive is damaged ({str(error)[:200]}).", "Pack and upload it again."
+            "damaged_archive",
+            f"The {kind} archive is damaged ({str(error)[:200]}).",
+            "Create the archive again and upload it.",
         ) from error
 
 
 def _check_budget(total: int, packed: int, limits: ArchiveLimits) -> None:
     if total > limits.max_total_bytes:
-        raise refuse_bomb(f"It unpacks to more than {limits.max_total_bytes} bytes, which is the limit.")
+        raise refuse_bomb(f"The archive unpacks to more than the limit of {limits.max_total_bytes} bytes.")
     if total > limits.drawings_bytes and total > limits.max_ratio * packed:
-        raise refuse_bomb(f"It unpacks to over {limits.max_ratio:.0f} times its own size, which is the limit.")
+        raise refuse_bomb(f"The archive unpacks to more than {limits.max_ratio:.0f} times its size, the limit.")
 
 
 class _Source:
@@ -145,7 +147,9 @@ class _Source:
         self._num_read += len(data)
         if self._num_read > self.num_unpacked + self._lead:
             raise ArchiveRefusedError(
-                "damaged_archive", f"{self._lead} bytes of this archive unpack to nothing.", "Pack and upload it again."
+                "damaged_archive",
+                f"The first {self._lead} bytes of the archive unpack to nothing.",
+                "Create the archive again and upload it.",
             )
         return data
 

@@ -84,7 +84,7 @@ def _sort_files(upload: Upload, found: Arrangement) -> tuple[list[Image], Reject
     names = upload.image_names
     for entry, parts in upload.files:
         if entry.name not in names:
-            rejects.add(entry.name, upload.unused_tables.get(entry.name, "not an image in a format that is read"))
+            rejects.add(entry.name, upload.unused_tables.get(entry.name, "unsupported file type"))
             continue
         try:
             split, label = found.place(parts)
@@ -105,15 +105,15 @@ def _no_classes(upload: Upload) -> ArchiveRefusedError:
         return _bad_table(f"Its images lie in no class folders, and {tables}.")
     folders = sorted({"/".join(folder) for folder in upload.image_folders if folder})
     where = f"all {len(upload.images):,} images lie in {name_some(folders)}" if folders else "all lie at the top"
-    return ArchiveRefusedError("no_images", f"It holds no image in a class folder: {where}.", ACCEPTED)
+    return ArchiveRefusedError("no_images", f"The upload has no image in a class folder: {where}.", ACCEPTED)
 
 
 def _bad_table(detail: str) -> ArchiveRefusedError:
     return ArchiveRefusedError(
         "bad_table",
         detail,
-        "Rename the columns to file_name and label, name them with `path_column` and `label_column`, or arrange the "
-        "images in a folder per class.",
+        "Rename the columns to file_name and label, specify them with `path_column` and `label_column`, or sort the "
+        "images into one folder per class.",
     )
 
 
@@ -124,7 +124,7 @@ def _refuse_one(upload: Upload, classes: set[str]) -> None:
         raise known
     if upload.unused_tables and upload.choices.layout is None and upload.choices.class_level is None:
         tables = "; ".join([*upload.unused_tables.values()][:3])
-        raise _bad_table(f"Its folders make one class, {name_some(classes)}, and {tables}.")
+        raise _bad_table(f"The folders contain only one class, {name_some(classes)}, and {tables}.")
 
 
 def _empty_classes(upload: Upload, found: Arrangement, classes: set[str]) -> list[str]:
@@ -152,6 +152,6 @@ def _refuse_empty(folders: list[str]) -> None:
     if folders:
         raise ArchiveRefusedError(
             "empty_class",
-            f"{len(folders)} class folder(s) hold no image: {name_some(folders, 5)}.",
-            "Add images to them or leave the folders out.",
+            f"{len(folders)} class folder(s) contain no image: {name_some(folders, 5)}.",
+            "Add images, or remove the folders.",
         )

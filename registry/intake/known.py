@@ -249,4 +249,4 @@ def _find(upload: Upload, kinds: Iterable[_Known]) -> ArchiveRefusedError | None
     found = next((known for known in kinds if known.fits(names)), None)
     if found is None:
         return None
-    return ArchiveRefusedError("needs_conversion", f"This is {found.what}.", found.advice)
+    return ArchiveRefusedError("needs_conversion", f"The upload is {found.what}.", found.advice)

@@ -78,7 +78,7 @@ class Arrangement:
             raise LookupError(NO_CLASS)
         split = None if self.split_level is None else self.splits.get(folder[self.split_level - 1], IGNORE)
         if split == IGNORE:
-            raise LookupError("in a folder that names no split, while others do")
+            raise LookupError("not in a split folder, while other images are")
         return split, "/".join(folder[self.class_level - 1 :]) if self.is_path else folder[self.class_level - 1]
 
 
@@ -159,7 +159,7 @@ def _choose(tree: _Tree, choices: Choices) -> Arrangement:
         depth = max(map(len, tree.folders), default=0)
         where = "/".join(tree.root) or "the top of the archive"
         raise refuse_option(
-            "class_level", level, f"its images lie at most {depth} folders below {where}", "Choose a smaller one."
+            "class_level", level, f"images are at most {depth} folders below {where}", "Choose a smaller level."
         )
     kept = replace(tree, folders=deep)
     split_level, splits = _find_splits(kept, level - 1, choices)
@@ -252,7 +252,7 @@ def _index_letters(tree: _Tree) -> Arrangement | None:
     fits = all(len(path) > 1 and path[1][:1].lower() == path[0].lower() for path in tree.folders)
     if not fits or len(names) < 2 or any(len(name) != 1 or not name.isalpha() for name in names):
         return None
-    tree.notes.warn("grouped_classes", f"Folders {name_some(names)} are an index by first letters, not classes.")
+    tree.notes.warn("grouped_classes", f"Folders {name_some(names)} are an alphabetical index, not classes.")
     return Arrangement((), 2, is_path=True)
 
 
@@ -263,7 +263,7 @@ def _outliers(tree: _Tree) -> dict[Parts, str]:
         by_depth[len(path)] += count
     depth, most = max(by_depth.items(), key=lambda item: (item[1], item[0]))
     if tree.num_images - most > max(1, _MOST_OUTLIERS * tree.num_images):
-        raise _ambiguous(tree, "its images lie at different depths")
+        raise _ambiguous(tree, "images are at different depths")
     reason = f"not at the depth of the class folders' other images ({depth} folders)"
     found = {path: reason for path in tree.folders if len(path) != depth}
     lost = set(tree.names(1)) - set(tree.without(found).names(1))
@@ -271,7 +271,7 @@ def _outliers(tree: _Tree) -> dict[Parts, str]:
     if lost and splits and set(tree.names(1)) - set(splits):
         raise _mixed(tree, tree.names(1), list(splits))
     if lost and sum(count for path, count in tree.folders.items() if path[0] in lost) > _MOST_LOST * tree.num_images:
-        raise _ambiguous(tree, "its images lie at different depths")
+        raise _ambiguous(tree, "images are at different depths")
     return found
 
 
@@ -296,7 +296,7 @@ def _check_partial(tree: _Tree, level: int, depth: int, names: Sequence[str], sp
     """Refuse a level of which some names are those of splits; a class called "train" among others is none of them."""
     if [name.lower() for name in splits] == ["train"] and level == depth and len(names) > 2:
         tree.notes.warn(
-            "class_named_like_a_split", f"{splits[0]!r} is read as a class, since the others are no splits."
+            "class_named_like_a_split", f"{splits[0]!r} is read as a class, because the other folders are not splits."
         )
         return
     raise _mixed(tree, names, splits)
@@ -311,7 +311,7 @@ def _chosen_splits(tree: _Tree, depth: int, choices: Choices) -> tuple[int | Non
         if found:
             return level, found
     raise refuse_option(
-        "split_of", name_some(chosen), "no folder of its images has such a name", f"There are {_ways(tree)}."
+        "split_of", name_some(chosen), "no folder with images has this name", f"The folders are {_ways(tree)}."
     )
 
 
@@ -345,11 +345,11 @@ def _lowest(tree: _Tree, varying: Sequence[int]) -> int:
     is_shared = any(len(each) > 1 for each in above.values())
     is_counted = are_counted(above) and not are_counted(tree.names(groups[-1]))
     if is_shared or is_counted:
-        raise _ambiguous(tree, "several levels of its folders differ")
+        raise _ambiguous(tree, "several folder levels differ")
     names = name_some(tree.names(groups[-1]))
     tree.notes.warn(
         "grouped_classes",
-        f"Folders {names} are read as groups of classes; class_level={groups[-1]} makes them the classes.",
+        f"Folders {names} are read as groups of classes; set class_level={groups[-1]} to use them as classes.",
     )
     return level
 
@@ -357,8 +357,8 @@ def _lowest(tree: _Tree, varying: Sequence[int]) -> int:
 def _ambiguous(tree: _Tree, why: str) -> ArchiveRefusedError:
     return ArchiveRefusedError(
         "ambiguous_layout",
-        f"Its folders can be read in more than one way, since {why}: {_ways(tree)}.",
-        "Upload it again with the `class_level` that names the classes, or with `root`, the folder to read.",
+        f"The folders can be read in more than one way, because {why}: {_ways(tree)}.",
+        "Upload it again with `class_level`, the level of the class folders, or with `root`, the folder to read.",
     )
 
 
@@ -366,10 +366,10 @@ def _mixed(tree: _Tree, names: Sequence[str], splits: Sequence[str]) -> ArchiveR
     others = [name for name in names if name not in splits]
     return ArchiveRefusedError(
         "ambiguous_layout",
-        f"Some folders are named like splits ({name_some(splits)}), but others beside them are not "
+        f"Some folders are named like splits ({name_some(splits)}), but others at the same level are not "
         f"({name_some(others)}).",
-        'Say which are splits with `split_of`, a JSON object such as {"train": "train", "extra": "ignore"}, or {} if '
-        "all are classes; or name one folder to read with `root`.",
+        'Specify the splits with `split_of`, a JSON object such as {"train": "train", "extra": "ignore"}, or {} if '
+        "all are classes; or choose one folder with `root`.",
     )
 
 

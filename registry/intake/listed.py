@@ -145,7 +145,7 @@ def refuse_manifest(name: str, unused: dict[str, str] | None = None) -> ArchiveR
     return ArchiveRefusedError(
         "bad_manifest",
         f"{why}.",
-        "Name it by its path in the archive, and its columns with `path_column` and `label_column`.",
+        "Use its path in the archive, and specify its columns with `path_column` and `label_column`.",
     )
 
 
@@ -264,18 +264,18 @@ class _Reading:
             elif known.split is None and split is not None:
                 self._images[name] = replace(known, split=split)
                 return
-            self._rejects.add(where, f"names {quote_name(name)}, which another row has named")
+            self._rejects.add(where, f"lists {quote_name(name)}, which another row already lists")
             return
         self._images[name], self._paths[name] = Image(name, split, label), parts
 
     def _refuse_several_labels(self) -> None:
         if len(self._conflicts) > max(2, _MOST_CONFLICTS * len(self._images)):
             rows = name_some(self._conflicts)
-            raise several_labels(f"Rows {rows} name images again with another class")
+            raise several_labels(f"Rows {rows} list images again with a different class")
         mixed = several_in_a_cell({image.label for image in self._images.values()})
         if mixed:
             raise several_labels(
-                f"Column {self._tables[0].columns.label!r} holds several classes in a cell ({mixed!r})"
+                f"Column {self._tables[0].columns.label!r} contains several classes in one cell ({mixed!r})"
             )
 
     def _refuse_few_listed(self) -> None:
@@ -292,8 +292,8 @@ class _Reading:
         names = name_some(table.entry.name for table in self._tables)
         raise ArchiveRefusedError(
             "ambiguous_layout",
-            f"{names} lists {len(self._images):,} of {num_images:,} images ({self._rejects.tell(1)}), which lie in "
-            "class folders as well.",
+            f"{names} lists only {len(self._images):,} of {num_images:,} images ({self._rejects.tell(1)}), all in "
+            "class folders.",
             f"Upload it again with layout={self._layout} to read the table, or layout=imagefolder to read the folders.",
         )
 
@@ -346,7 +346,7 @@ def _split_of(value: Any, otherwise: str | None) -> str | None:
         return otherwise
     split = SPLITS.get(str(value).strip().lower())
     if split is None:
-        raise LookupError(f"names a split {str(value)[:50]!r}, which is none of train, validation, test")
+        raise LookupError(f"has the split {str(value)[:50]!r}, which is not train, validation or test")
     return split
 
 

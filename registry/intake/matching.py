@@ -60,7 +60,7 @@ class FileIndex:
         text = str(value).strip().replace("\\", "/") if isinstance(value, str | int) else ""
         parts = Entry(text).parts
         if not text or not parts or isinstance(value, bool):
-            raise LookupError("names no file")
+            raise LookupError("lists no file")
         for end in range(len(folder), -1, -1):
             if (*folder[:end], *parts) in self._files:
                 return (*folder[:end], *parts)
@@ -68,9 +68,9 @@ class FileIndex:
         if len(found) > 1 and split is not None:
             found = [each for each in found if any(SPLITS.get(part.lower()) == split for part in each)] or found
         if not found:
-            raise LookupError(f"names {quote_name(text)}, which is not in the archive")
+            raise LookupError(f"lists {quote_name(text)}, which is not in the archive")
         if len(found) > 1:
-            raise LookupError(f"names {quote_name(text)}, and {len(found)} files of the archive end like that")
+            raise LookupError(f"lists {quote_name(text)}, which matches {len(found)} files of the archive")
         return found[0]
 
     def _by_end(self, parts: Parts, *, is_elsewhere: bool) -> list[Parts]:

@@ -36,7 +36,7 @@ def read_page_sizes(file: BinaryIO, chunk: pq.ColumnChunkMetaData, file_bytes: i
     position = min(start for start in starts if start)
     end = position + chunk.total_compressed_size
     if not 0 < position <= end <= file_bytes:
-        raise ValueError("a column lies outside of the file")
+        raise ValueError("a column is outside the file")
     for _ in range(_MAX_PAGES):
         if position >= end:
             return
@@ -76,7 +76,7 @@ class _Header:
     def _skip(self, kind: int, depth: int) -> None:
         self._num_skipped += 1
         if depth > _MAX_NESTING or self._num_skipped > _MAX_SKIPPED:
-            raise ValueError("a page's header is too long")
+            raise ValueError("a page header is too long")
         if kind in (_BYTE, _DOUBLE):
             self._file.seek(1 if kind == _BYTE else 8, 1)
         elif kind in (_I16, _I32, _I64):
@@ -87,7 +87,7 @@ class _Header:
             for _, inner in self._fields():
                 self._skip(inner, depth + 1)
         elif kind not in (_TRUE, _FALSE):  # there are no lists, sets and maps in it
-            raise ValueError("a page's header cannot be read")
+            raise ValueError("a page header cannot be read")
 
     def _integer(self) -> int:
         """Return a signed number."""
@@ -101,10 +101,10 @@ class _Header:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value
-        raise ValueError("a page's header holds a number that is too large")
+        raise ValueError("a page header contains a number that is too large")
 
     def _byte(self) -> int:
         byte = self._file.read(1)
         if not byte:
-            raise ValueError("a page's header is cut off")
+            raise ValueError("a page header is truncated")
         return byte[0]

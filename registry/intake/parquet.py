@@ -67,7 +67,7 @@ class ParquetShards:
         shards = find_shards(upload, (".parquet",))
         stretches, images, rejects = Stretches(upload), list[Image](), Rejects()
         known = {shard.entry.name for shard in shards}
-        rejects.add_all((entry.name for entry, _ in upload.files if entry.name not in known), "is no Parquet file")
+        rejects.add_all((entry.name for entry, _ in upload.files if entry.name not in known), "is not a Parquet file")
         columns = None
         names: set[tuple[str, ...] | None] = set()
         path = upload.scratch / "images"
@@ -83,7 +83,9 @@ class ParquetShards:
                         images.append(Image(name, shard.split, label))
                 source.unlink()
         if len(names) > 1:
-            raise ArchiveRefusedError("bad_table", "Its Parquet files name different classes.", "Write them together.")
+            raise ArchiveRefusedError(
+                "bad_table", "The Parquet files have different classes.", "Write all files with the same classes."
+            )
         upload.notes.labels_from = f"column {columns.label!r}" if columns is not None else ""
         container = StretchContainer(stretches, upload.limits)
         return make_plan(self.name, upload, container, images, rejects, declared=names.pop() if names else None)
@@ -117,7 +119,7 @@ def _find_columns(table: ParquetTable, name: str, upload: Upload) -> _Columns:
         check_classes(names, limits)
     if known and len(set(names)) < len(names):
         raise ArchiveRefusedError(
-            "duplicate_classname", f"{quote_name(name)} names a class twice.", "Name each class once."
+            "duplicate_classname", f"{quote_name(name)} contains a class name twice.", "Use each class name once."
         )
     path = _path_of_pictures(schema.field(image))
     assert path is not None

@@ -86,7 +86,9 @@ class ParquetTable:
                 values = [_value(batch, column) for column in columns]
                 left -= sum(size_of(value) for value in values)
                 if left < 0:
-                    raise refuse_bomb(f"The rows of {quote_name(self._name)} hold over {self._most_bytes} bytes.")
+                    raise refuse_bomb(
+                        f"The rows of {quote_name(self._name)} contain more than {self._most_bytes} bytes."
+                    )
                 yield values
 
     @property
@@ -100,13 +102,13 @@ class ParquetTable:
             file.seek(max(self._packed_bytes - 8, 0))
             footer_bytes = int.from_bytes(file.read(4), "little")
         if footer_bytes > _MAX_FOOTER_BYTES:
-            raise refuse_table(self._name, f"its footer is over {_MAX_FOOTER_BYTES} bytes")
+            raise refuse_table(self._name, f"its footer is larger than {_MAX_FOOTER_BYTES} bytes")
 
     def _check_metadata(self, metadata: pq.FileMetaData) -> None:
         if metadata.num_columns > _MAX_COLUMNS:
-            raise refuse_table(self._name, f"it has {metadata.num_columns} columns; {_MAX_COLUMNS} is the limit")
+            raise refuse_table(self._name, f"it has {metadata.num_columns} columns; the limit is {_MAX_COLUMNS}")
         if metadata.num_rows > self._limits.max_members:
-            raise refuse_bomb(f"It holds {metadata.num_rows} rows; {self._limits.max_members} is the limit.")
+            raise refuse_bomb(f"The file has {metadata.num_rows} rows; the limit is {self._limits.max_members}.")
 
     def _check_pages(self, columns: Sequence[str]) -> None:
         """Refuse columns whose pages unpack to too much."""
@@ -117,8 +119,8 @@ class ParquetTable:
                     total += num_bytes
                     if total > self._most_bytes:
                         raise refuse_bomb(
-                            f"{quote_name(self._name)} unpacks to over {self._most_bytes} bytes from "
-                            f"{self._packed_bytes}; images do not compress like that."
+                            f"{quote_name(self._name)} unpacks to more than {self._most_bytes} bytes from "
+                            f"{self._packed_bytes}, which is not plausible for images."
                         )
 
     def _chunks(self, columns: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:

@@ -108,7 +108,7 @@ class Upload:
         if visible and not inside:
             tops = sorted({parts[0] for _, parts in visible if len(parts) > 1})
             raise refuse_option(
-                "root", self.choices.root, "it has no such folder", f"Its folders are {name_some(tops)}."
+                "root", self.choices.root, "it has no such folder", f"The folders are {name_some(tops)}."
             )
         return sorted(inside, key=lambda item: item[1])
 
@@ -209,14 +209,14 @@ def make_plan(
     """
     kept = list(images)
     if any(image.split is not None for image in kept):
-        rejects.add_all((image.name for image in kept if image.split is None), "names no split, while others do")
+        rejects.add_all((image.name for image in kept if image.split is None), "has no split, while others have one")
         kept = [image for image in kept if image.split is not None]
     if not kept:
         reasons = rejects.tell()
         raise ArchiveRefusedError(
             "no_images",
-            f"It holds no labelled image ({layout} layout{': ' if reasons else ''}{reasons}).",
-            "Correct the labels, or arrange the images in another of the layouts that are read.",
+            f"The upload has no labelled image ({layout} layout{': ' if reasons else ''}{reasons}).",
+            "Correct the labels, or use another supported layout.",
         )
     if classes is None:
         classes = sort_labels({image.label for image in kept}) if declared is None else declared
@@ -251,15 +251,15 @@ def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
     if len(names) > limits.max_classes or total > limits.max_classname_characters:
         raise ArchiveRefusedError(
             "too_many_classes",
-            f"It has {len(names)} classes, whose names have {total} characters; {limits.max_classes} classes and "
-            f"{limits.max_classname_characters} characters are the limits.",
-            "Give each image the name of its class, not a description of its own.",
+            f"It has {len(names)} classes with {total} characters; the limits are {limits.max_classes} classes and "
+            f"{limits.max_classname_characters} characters.",
+            "Label each image with the name of its class, not with its own description.",
         )
     try:
         check_texts(names)
     except NameRefusedError as error:
         raise ArchiveRefusedError(
-            "bad_classname", f"The name of a class cannot be used: {error}.", "Rename the class, and upload it again."
+            "bad_classname", f"Invalid class name: {error}.", "Rename the class, and upload it again."
         ) from error
 
 

@@ -23,13 +23,15 @@ def read_pool(upload: Upload) -> Plan:
     rejects = Rejects()
     names = upload.image_names
     others = (entry.name for entry, _ in upload.files if entry.name not in names)
-    rejects.add_all(others, "not an image in a format that is read")
+    rejects.add_all(others, "unsupported file type")
     for name, reason in upload.container.rejected:
         rejects.add(name, reason)
     images = tuple(sorted((Image(entry.name, "train", UNLABELLED) for entry, _ in upload.images), key=_name))
     if not images:
         raise ArchiveRefusedError(
-            "no_images", "It holds no image files.", "Pack a folder of images; a pool needs neither classes nor tables."
+            "no_images",
+            "The upload contains no image files.",
+            "Upload a folder of images; a pool needs no classes or tables.",
         )
     return Plan("pool", images, (UNLABELLED,), rejects, upload.container)
 

@@ -148,8 +148,8 @@ def _not_this_layout(upload: Upload) -> ArchiveRefusedError:
     why = next(iter(upload.unused_tables.values()), f"it holds {upload.tell_extensions()}")
     return ArchiveRefusedError(
         "bad_reading_option",
-        f"It cannot be read as `layout` {upload.choices.layout}: {why}.",
-        "Leave `layout` out to have it recognised, or choose another.",
+        f"The upload cannot be read with `layout` {upload.choices.layout}: {why}.",
+        "Omit `layout` to detect it, or choose another one.",
     )
 
 

@@ -51,8 +51,8 @@ def find_shards(upload: Upload, suffixes: tuple[str, ...]) -> list[Shard]:
 def _mixed(untold: Sequence[Parts]) -> ArchiveRefusedError:
     return ArchiveRefusedError(
         "ambiguous_layout",
-        f"Some files are named after a split, but {name_some('/'.join(parts) for parts in untold)} are not.",
-        'Say what they are with `split_of`, a JSON object such as {"train": "train", "extra": "ignore"}, or {} if '
+        f"Some files are named like splits, but {name_some('/'.join(parts) for parts in untold)} are not.",
+        'Specify the splits with `split_of`, a JSON object such as {"train": "train", "extra": "ignore"}, or {} if '
         "there are no splits.",
     )
 
@@ -98,13 +98,13 @@ class Stretches(dict[str, Stretch]):
         """
         self._num_bytes += stretch.num_bytes
         if self._num_bytes > self._limits.max_total_bytes:
-            raise refuse_bomb(f"Its shards hold more than {self._limits.max_total_bytes} bytes.")
+            raise refuse_bomb(f"The shards contain more than {self._limits.max_total_bytes} bytes.")
         most = max(self._limits.ratio_floor_bytes, self._limits.max_ratio * self._packed_bytes)
         if self._num_bytes > most:  # whatever a shard declares of itself
-            raise refuse_bomb(f"Its shards hold over {self._limits.max_ratio:.0f} times their own size.")
+            raise refuse_bomb(f"The shards unpack to more than {self._limits.max_ratio:.0f} times their size.")
         if len(self) == self._limits.max_members:
             raise ArchiveRefusedError(
-                "too_many_files", f"Its shards hold more than {self._limits.max_members} files.", "Split it."
+                "too_many_files", f"The shards contain more than {self._limits.max_members} files.", "Split it."
             )
         self[name] = stretch
 

@@ -52,9 +52,9 @@ def explain_file(start: bytes, otherwise: str, accepted: str) -> ArchiveRefusedE
     """
     for magic, what, advice in _KNOWN:
         if start.startswith(magic):
-            return ArchiveRefusedError("unknown_format", f"This is {what}, which is not read.", advice)
+            return ArchiveRefusedError("unknown_format", f"Unsupported file type: {what}.", advice)
     if otherwise:
-        return ArchiveRefusedError("unknown_format", f"This is {otherwise}.", accepted)
+        return ArchiveRefusedError("unknown_format", f"Unsupported file type: {otherwise}.", accepted)
     if start and b"\0" not in start and all(byte >= 9 for byte in start):
-        return ArchiveRefusedError("unknown_format", "This is a text file, without images.", accepted)
+        return ArchiveRefusedError("unknown_format", "The file is a text file without images.", accepted)
     return ArchiveRefusedError("unknown_format", "Unsupported file type.", accepted)

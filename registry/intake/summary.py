@@ -82,11 +82,13 @@ def _examples(splits: Mapping[str, Sequence[Image]], names: Mapping[str, str]) -
 def _warn_of_classes(notes: Notes, plan: Plan, splits: Mapping[str, Sequence[Image]], names: Mapping[str, str]) -> None:
     shown = [names[each] for each in plan.classes]
     if len(shown) == 1:
-        notes.warn("one_class", f"It has one class, {shown[0]!r}; any model is right on all of it.")
+        notes.warn("one_class", f"The data set has only one class, {shown[0]!r}; its accuracy is always 100 %.")
     counts = Counter(image.label for images in splits.values() for image in images)
     single = [names[label] for label in plan.classes if counts[label] == 1]
     if single:
-        notes.warn("classes_with_one_image", f"Classes with one image: {name_some(single)}; none is left to test on.")
+        notes.warn(
+            "classes_with_one_image", f"Classes with a single image: {name_some(single)}; they have no test image."
+        )
     alike: dict[str, list[str]] = defaultdict(list)
     for name in shown:
         alike[_plain(name)].append(name)
@@ -98,13 +100,14 @@ def _warn_of_classes(notes: Notes, plan: Plan, splits: Mapping[str, Sequence[Ima
         )
     called_splits = [name for name in shown if name.lower() in SPLITS]
     if called_splits:
-        notes.warn("class_named_like_a_split", f"Classes that are called like splits: {name_some(called_splits)}.")
+        notes.warn("class_named_like_a_split", f"Classes named like splits: {name_some(called_splits)}.")
     padded = [
         name for name in shown if name != name.strip() or _plain(name) != unicodedata.normalize("NFKC", name).casefold()
     ]
     if padded:
         notes.warn(
-            "unclean_class_names", f"Class names with spaces around them or invisible characters: {name_some(padded)}."
+            "unclean_class_names",
+            f"Class names with leading or trailing spaces or invisible characters: {name_some(padded)}.",
         )
     others = {image.label for split, images in splits.items() if split != "train" for image in images}
     untrained = sorted(names[label] for label in others - {image.label for image in splits.get("train", ())})
@@ -112,7 +115,7 @@ def _warn_of_classes(notes: Notes, plan: Plan, splits: Mapping[str, Sequence[Ima
         notes.warn("classes_not_in_train", f"Classes without images in train: {name_some(untrained)}.")
     odd = [name for name in shown if name.lower() in NOT_CLASSES | CONTAINERS]
     if odd and len(shown) > 1:
-        notes.warn("unlikely_classes", f"Classes that are called like folders of other files: {name_some(odd)}.")
+        notes.warn("unlikely_classes", f"Classes named like folders of other files: {name_some(odd)}.")
     _warn_of_prompts(notes, shown)
 
 
@@ -126,7 +129,7 @@ def _warn_of_prompts(notes: Notes, shown: Sequence[str]) -> None:
         what = "begin with numbers"
     else:
         return
-    notes.warn("class_names_are_no_words", f"Class names {name_some(shown)} {what}; give them words with `classnames`.")
+    notes.warn("class_names_are_no_words", f"Class names {name_some(shown)} {what}; set names with `classnames`.")
 
 
 def _plain(name: str) -> str:
@@ -137,8 +140,6 @@ def _plain(name: str) -> str:
 
 def _warn_of_duplicates(notes: Notes, duplicates: Mapping[str, Any]) -> None:
     if duplicates["across_splits"]:
-        notes.warn("leakage", f"{duplicates['across_splits']:,} pictures are in more than one split.")
+        notes.warn("leakage", f"{duplicates['across_splits']:,} images are in more than one split.")
     if duplicates["with_different_labels"]:
-        notes.warn(
-            "contradictory_labels", f"{duplicates['with_different_labels']:,} pictures are there under several classes."
-        )
+        notes.warn("contradictory_labels", f"{duplicates['with_different_labels']:,} images have several classes.")

@@ -105,7 +105,7 @@ def inspect_csv(path: Path, name: str) -> CsvForm:
     except (UnicodeError, csv.Error) as error:
         raise refuse_table(name, str(error)) from error
     if len(cells) > _MAX_COLUMNS:
-        raise refuse_table(name, f"it has {len(cells)} columns; {_MAX_COLUMNS} is the limit")
+        raise refuse_table(name, f"it has {len(cells)} columns; the limit is {_MAX_COLUMNS}")
     has_header = not any(cell.lower().endswith(EXTENSIONS) for cell in cells)
     header = cells if has_header else tuple(str(number) for number in range(1, len(cells) + 1))
     return CsvForm(encoding, is_sure, delimiter, num_skipped, header, has_header)
@@ -192,7 +192,7 @@ def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterato
         ArchiveRefusedError: It is no JSON or too large to be read at once.
     """
     if path.stat().st_size > _MAX_JSON_BYTES:
-        raise refuse_table(name, f"it is over {_MAX_JSON_BYTES} bytes; write it as JSON lines or CSV")
+        raise refuse_table(name, f"it is larger than {_MAX_JSON_BYTES} bytes; use JSON lines or CSV")
     try:
         with path.open(encoding="utf-8-sig") as file:
             data = json.load(file)

@@ -145,10 +145,10 @@ def read_headers(
         _check_member(member, names, limits)
         total += member.entry.num_bytes
         if total > limits.max_total_bytes:
-            raise refuse_bomb(f"It holds more than {limits.max_total_bytes} bytes.")
+            raise refuse_bomb(f"The archive contains more than {limits.max_total_bytes} bytes.")
         offset += _padded(member.entry.num_bytes)
         if member.offset + member.entry.num_bytes > end:
-            raise _damaged(f"its entry at byte {member.offset - BLOCK} is cut off")
+            raise _damaged(f"the entry at byte {member.offset - BLOCK} is truncated")
         yield member
     _refuse_joined(file, offset)
 
@@ -160,7 +160,9 @@ def _refuse_joined(file: BinaryIO, offset: int) -> None:
         block = file.read(BLOCK)
         if any(block):
             if is_header(block):
-                raise _damaged(f"there are files behind its end mark at byte {offset}, as if two archives were joined")
+                raise _damaged(
+                    f"there are files after its end mark at byte {offset}, as if two archives were concatenated"
+                )
             return
         if len(block) < BLOCK:
             return
@@ -183,14 +185,14 @@ def _member(block: bytes, kind: bytes, offset: int, size: int, pending: _Pending
         return TarMember(Entry(name.rstrip("/") + "/", 0, True), offset, is_sure)
     if kind == _OLD_FILE and name.endswith("/"):
         if size:
-            raise refuse_name("bad_name", name, "is a folder with bytes of its own")
+            raise refuse_name("bad_name", name, "is a folder with content")
         return TarMember(Entry(name, 0, True), offset, is_sure)
     if kind == _SPARSE:
         raise _sparse(name)
     if kind not in _FILES:
         raise refuse_name("special_file", name, "is neither a file nor a folder")
     if name.endswith("/"):
-        raise refuse_name("bad_name", name, "is a file that is named like a folder")
+        raise refuse_name("bad_name", name, "is a file with the name of a folder")
     return TarMember(Entry(name, size), offset, is_sure)
 
 
@@ -214,9 +216,9 @@ def _check_member(member: TarMember, names: set[str], limits: ArchiveLimits) -> 
 
 def _read_extended(file: BinaryIO, kind: bytes, offset: int, size: int, end: int, pending: _Pending) -> None:
     if size > _MAX_EXTENDED_BYTES:
-        raise _damaged(f"the extended header at byte {offset - BLOCK} is over {_MAX_EXTENDED_BYTES} bytes")
+        raise _damaged(f"the extended header at byte {offset - BLOCK} is larger than {_MAX_EXTENDED_BYTES} bytes")
     if offset + size > end:
-        raise _damaged(f"the extended header at byte {offset - BLOCK} is cut off")
+        raise _damaged(f"the extended header at byte {offset - BLOCK} is truncated")
     if kind in pending.kinds:
         raise _damaged(f"the extended header at byte {offset - BLOCK} is the second of its kind for one member")
     if kind == _GNU_NAME:
@@ -241,7 +243,7 @@ def _read_pax(data: bytes, pending: _Pending) -> None:
         _take_record(key, value, pending)
         position = end
     if position < len(data):
-        raise _damaged(f"an extended header holds more than {_MAX_RECORDS} records")
+        raise _damaged(f"an extended header has more than {_MAX_RECORDS} records")
 
 
 def _take_record(key: bytes, value: bytes, pending: _Pending) -> None:
@@ -251,7 +253,7 @@ def _take_record(key: bytes, value: bytes, pending: _Pending) -> None:
         pending.name = value
     elif key == b"size":
         if not value.isdigit() or len(value) > 18:
-            raise _damaged("an extended header holds a size that is no number")
+            raise _damaged("an extended header has an invalid size")
         pending.num_bytes = int(value)
 
 
@@ -275,7 +277,7 @@ def _size_of(block: bytes, offset: int) -> int:
     try:
         return _number(block[124:136])
     except ValueError as error:
-        raise _damaged(f"the header at byte {offset} holds a size that is no number") from error
+        raise _damaged(f"the header at byte {offset} has an invalid size") from error
 
 
 def _number(field: bytes) -> int:
@@ -297,10 +299,12 @@ def _padded(num_bytes: int) -> int:
 def _too_many(max_members: int) -> ArchiveRefusedError:
     return ArchiveRefusedError(
         "too_many_files",
-        f"It holds more than {max_members} entries, or longer names than so many have, which is the limit.",
+        f"The archive has more entries or longer names than allowed; the limit is {max_members} entries.",
         "Split it.",
     )
 
 
 def _damaged(what: str) -> ArchiveRefusedError:
-    return ArchiveRefusedError("damaged_archive", f"This tar archive is damaged: {what}.", "Pack and upload it again.")
+    return ArchiveRefusedError(
+        "damaged_archive", f"The tar archive is damaged: {what}.", "Create the archive again and upload it."
+    )

@@ -104,8 +104,8 @@ def _refuse_unlabelled(upload: Upload, samples: Sequence[_Sample]) -> None:
         raise known
     raise ArchiveRefusedError(
         "no_images",
-        f"None of the {len(samples):,} images in its shards has a label of the same key, such as {samples[0].image!r}.",
-        "Write a file KEY.cls beside each KEY.jpg; a key ends at the first dot of the file's name.",
+        f"None of the {len(samples):,} images in the shards has a label with its key, such as {samples[0].image!r}.",
+        "Add a file KEY.cls for each KEY.jpg; a key ends at the first dot of the file name.",
     )
 
 
@@ -131,7 +131,7 @@ def _open_shards(upload: Upload, rejects: Rejects) -> tuple[Container, list[tupl
     files = [(file, shard.split) for shard in shards for file in stretches.put_tar(upload, shard.entry)]
     known = {shard.entry.name for shard in shards}
     others = (entry.name for entry, parts in upload.files if entry.name not in known and parts[-1] not in _BESIDE)
-    rejects.add_all(others, "is no shard")
+    rejects.add_all(others, "is not a shard")
     return StretchContainer(stretches, upload.limits), files
 
 
@@ -157,7 +157,7 @@ def _group(files: Iterable[tuple[Entry, str | None]], rejects: Rejects) -> list[
             rejects.add(entry.name, dotted if "." in extension else reason)
     for sample in samples.values():
         if not sample.image:
-            rejects.add_all(sample.labels.values(), "belongs to no image")
+            rejects.add_all(sample.labels.values(), "has no matching image")
     return [sample for sample in samples.values() if sample.image]
 
 
@@ -169,7 +169,7 @@ def _label(
     for sample in samples:
         label = labels.get(sample.image)
         if label is None:
-            rejects.add(sample.image, reasons.get(sample.image, "has no .cls, .json or .txt beside it"))
+            rejects.add(sample.image, reasons.get(sample.image, "has no .cls, .json or .txt file with the same key"))
             continue
         if classnames:
             label = str(int(label)) if label.isascii() and label.isdigit() else indices.get(label, "-1")
@@ -220,9 +220,9 @@ def _read_lines(upload: Upload, name: str, most: int) -> list[str]:
     except UnicodeDecodeError as error:
         raise refuse_table(entry.name, str(error)) from error
     if len(lines) > most:
-        raise refuse_table(entry.name, f"it has {len(lines)} lines; {most} is the limit")
+        raise refuse_table(entry.name, f"it has {len(lines)} lines; the limit is {most}")
     if any(not line.strip() for line in lines) and lines != [""]:
-        raise refuse_table(entry.name, "it has an empty line, so that later lines would name other classes")
+        raise refuse_table(entry.name, "it has an empty line, which would shift the classes of later lines")
     return [line.strip() for line in lines if line]
 
 
@@ -234,7 +234,7 @@ def _tell_apart(names: Sequence[str], rejects: Rejects) -> list[str]:
         apart.append(name if name not in seen else f"{name} ({index})")
         if name in seen:
             rejects.add(
-                f"{CLASSNAMES}:{index + 1}", f"repeats {shorten(name)!r}, so this class is {shorten(apart[-1])!r}"
+                f"{CLASSNAMES}:{index + 1}", f"repeats {shorten(name)!r}, so this class is named {shorten(apart[-1])!r}"
             )
         seen.add(name)
     return apart
@@ -244,7 +244,7 @@ def _check_templates(templates: Sequence[str]) -> None:
     bad = next((line for line in templates if "{}" not in line), None)
     if bad is not None:
         what = f"{TEMPLATES} has a line without {{c}}: {shorten(bad)!r}."
-        raise ArchiveRefusedError("bad_template", what, "Write {c} where the class goes.")
+        raise ArchiveRefusedError("bad_template", what, "Use {c} as the placeholder of the class.")
     try:
         check_texts(templates, _MAX_TEMPLATE_CHARACTERS)
     except NameRefusedError as error:

@@ -104,7 +104,7 @@ def test_the_end_of_the_stack_is_told_and_a_move_to_the_same_version_is_no_step(
     assert world.client.post("/v1/aliases/short/rollback").json()["version"] == first
     for _ in range(2):
         problem = check_problem(world.client.post("/v1/aliases/short/rollback"), 409, "conflict")
-        assert "no other version before" in problem["detail"]
+        assert "has no earlier version" in problem["detail"]
     assert world.client.get("/v1/aliases/short").json()["version"] == first
 
 

@@ -147,4 +147,4 @@ def test_a_periodic_action_that_fails_again_and_again_is_one_line() -> None:
         thread.start()
         assert done.wait(30)
         thread.stop()
-    assert [each["event"] for each in logs] == ["periodic action fails", "periodic action works again"]
+    assert [each["event"] for each in logs] == ["periodic action failed", "periodic action works again"]

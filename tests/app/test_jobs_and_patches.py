@@ -96,7 +96,7 @@ def test_a_wrong_combination_is_refused_with_the_reason(world: World) -> None:
     task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
     body = {"name": "x", "tasks": [task], "alpha": {"rule": "floor", "max_supported_drop": 2}}
     problem = check_problem(world.client.post("/v1/patches", json=body), 422, "invalid_request")
-    assert "name one at least" in problem["detail"]
+    assert "at least one supported task" in problem["detail"]
 
 
 def test_a_patch_waits_for_its_data_sets(world: World) -> None:

@@ -89,7 +89,7 @@ def test_the_token_is_the_key_and_needs_the_scope(tmp_path: Path) -> None:
             )
         world.services.keyring.reload()
         with serve(world) as address:
-            for token, status, said in [("wrong", 401, "API key is wrong"), (reader, 403, "scope classify")]:
+            for token, status, said in [("wrong", 401, "API key is invalid"), (reader, 403, "scope classify")]:
                 with pytest.raises(HfHubHTTPError) as caught:
                     InferenceClient(model=address + PATH, token=token).zero_shot_image_classification(IMAGE, LABELS)
                 assert caught.value.response.status_code == status

@@ -280,7 +280,7 @@ def test_the_clients_errors_say_what_is_wrong_with_key_scope_and_size(tmp_path: 
             assert triton.infer(MODEL_NAME, question(), headers=keys[Scope.CLASSIFY]).as_numpy("scores") is not None
             for headers, inputs, status, said in [
                 (None, question(), "401", "API key is missing"),
-                (keys[Scope.READ], question(), "403", "needs a key with scope classify"),
+                (keys[Scope.READ], question(), "403", "scope classify is required"),
                 (keys[Scope.CLASSIFY], large, "413", "body is larger than 100000 bytes"),
             ]:
                 with pytest.raises(InferenceServerException, match=said) as caught:
@@ -298,12 +298,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no inputs": ({}, "inputs: Field required"),
     "no images": ({"inputs": [NAMES]}, "'images' is missing"),
     "no labels": ({"inputs": [IMAGE]}, "Send the input 'labels', or the parameter 'label_set' or 'dataset'"),
-    "two sources": ({"inputs": [IMAGE, NAMES], "parameters": {"dataset": "ds_x"}}, "only one of them"),
+    "two sources": ({"inputs": [IMAGE, NAMES], "parameters": {"dataset": "ds_x"}}, "Exactly one source of labels"),
     "another input": ({"inputs": [IMAGE, NAMES, tensor("image", [])]}, "'image' is not one of this model's"),
     "twice": ({"inputs": [IMAGE, NAMES, NAMES]}, "'labels' is there twice"),
     "numbers": ({"inputs": [{**IMAGE, "datatype": "FP32"}, NAMES]}, "'images' is FP32 of shape \\[1\\]"),
     "two dimensions": ({"inputs": [{**IMAGE, "shape": [1, 1]}, NAMES]}, "one dimension"),
-    "other shape": ({"inputs": [{**IMAGE, "shape": [2]}, NAMES]}, "1 elements and the shape \\[2\\]"),
+    "other shape": ({"inputs": [{**IMAGE, "shape": [2]}, NAMES]}, "1 elements, but its shape is \\[2\\]"),
     "no strings": ({"inputs": [IMAGE, tensor("labels", [1, 2])]}, "no `data` of strings"),
     "not base64": ({"inputs": [tensor("images", ["?"]), NAMES]}, "not base64"),
     "an empty label": ({"inputs": [IMAGE, tensor("labels", ["a", " "])]}, "labels.1: "),
@@ -321,7 +321,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "nothing after the JSON": (
         {"inputs": [IMAGE, {**NAMES, "parameters": {"binary_data_size": 9}}]},
-        "'labels' states binary_data_size 9, and 0 bytes are left",
+        "'labels' has binary_data_size 9, but 0 bytes remain",
     ),
 }
 
@@ -339,13 +339,13 @@ def test_a_wrong_tensor_is_400_and_named(world: World, name: str) -> None:
     ("header_length", "binary", "said"),
     [
         (5, b"", "cannot be read"),
-        (10_000, b"", "is 10000, and the body has"),
+        (10_000, b"", "is 10000, but the body has"),
         (None, b"\x04\x00\x00\x00abcd", "cannot be read"),
-        ("json", b"\x09\x00\x00\x00abcd", "end within an element"),
-        ("json", b"\x00\x00\x00\x00\x00\x00\x00", "end within an element"),
+        ("json", b"\x09\x00\x00\x00abcd", "ends within an element"),
+        ("json", b"\x00\x00\x00\x00\x00\x00\x00", "ends within an element"),
         ("json", b"\x04\x00\x00\x00\xff\xff\xff\xff", "not UTF-8"),
-        ("json", b"\x04\x00\x00\x00abcd+", "1 bytes belong to no input"),
-        ("json", b"", "states binary_data_size 8, and 0 bytes are left"),
+        ("json", b"\x04\x00\x00\x00abcd+", "1 bytes after the last input"),
+        ("json", b"", "has binary_data_size 8, but 0 bytes remain"),
     ],
 )
 def test_binary_data_that_do_not_add_up_are_400(

@@ -281,15 +281,15 @@ def test_a_patch_that_is_not_done_or_not_there(world: World) -> None:
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ({}, "exactly one of them"),
-        ({"alpha": 0.5, "rule": "combined"}, "exactly one of them"),
+        ({}, "exactly one of rule and alpha"),
+        ({"alpha": 0.5, "rule": "combined"}, "exactly one of rule and alpha"),
         ({"rule": "floor"}, "needs max_supported_drop"),
-        ({"rule": "combined", "max_supported_drop": 1}, "belongs to rule floor"),
-        ({"alpha": 0.5, "max_supported_drop": 1}, "belongs to rule floor"),
+        ({"rule": "combined", "max_supported_drop": 1}, "requires rule floor"),
+        ({"alpha": 0.5, "max_supported_drop": 1}, "requires rule floor"),
         ({"alpha": -0.1}, "greater than or equal to 0"),
         ({"alpha": 3.1}, "less than or equal to 3"),
         ({"alpha": 0.5, "profile": "steep"}, "'flat', 'lines' or 'lines_paper'"),
-        ({"alpha": 0.5, "typo": 1}, "is not known here"),
+        ({"alpha": 0.5, "typo": 1}, "is not a known field"),
     ],
     ids=str,
 )

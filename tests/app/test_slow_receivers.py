@@ -71,7 +71,7 @@ def test_a_try_has_one_deadline_and_reads_no_body(
     sender.deliver_due()
     sender.close()
     dripper.close()
-    error = None if state == "delivered" else "no answer within 1 s"
+    error = None if state == "delivered" else "no response within 1 s"
     assert state_of(database, job_id) == (state, 1, error)
 
 

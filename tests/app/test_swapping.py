@@ -107,7 +107,7 @@ def test_a_mix_that_is_not_finite_is_refused(world: World) -> None:
     tau = random_task_vector(world.base, 22)
     name = sorted(tau)[0]
     tau[name] = torch.full_like(tau[name], 3e38)
-    check_nothing_moved(world, register(world, save_task_vector(tau, {}), 2.0), f"{name} would hold a NaN or an inf")
+    check_nothing_moved(world, register(world, save_task_vector(tau, {}), 2.0), f"{name} would contain NaN or inf")
 
 
 def test_a_mix_whose_answers_are_not_those_that_were_registered_is_refused(world: World) -> None:

@@ -57,7 +57,7 @@ def test_a_body_is_refused_where_none_is_read(world: World, route: Route) -> Non
     headers = {"content-type": "application/json", "tus-resumable": "1.0.0"}
     for content in (b'{"dry_run":true}', b" ", chunks()):
         response = world.client.request(route.method, route.url(IDS), content=content, headers=headers)
-        check_refusal(route, response, "body: is not read by this route")
+        check_refusal(route, response, "body: is not accepted by this route")
 
 
 @pytest.mark.parametrize("route", PROTECTED, ids=str)
@@ -68,7 +68,7 @@ def test_a_parameter_that_is_read_once_may_not_be_there_twice(world: World, rout
         if each["in"] == "query" and "array" not in str(each["schema"]):
             name = each["name"]
             response = world.client.request(route.method, f"{route.url(IDS)}?{name}=1&{name}=0")
-            check_refusal(route, response, "is there more than once")
+            check_refusal(route, response, "is given more than once")
 
 
 def test_garbage_is_only_collected_where_it_was_asked_for(world: World) -> None:
@@ -115,7 +115,7 @@ def test_options_in_the_query_beside_a_form_or_json_are_refused(world: World) ->
             assert "query.version" in check_problem(response, 422, "invalid_request")["detail"]
         form = {"data": {"version": ["1", "active"]}, "files": {"images": image}}
         response = world.client.post(path, **form)  # type: ignore[arg-type]
-        assert "body.version: is there more than once" in check_problem(response, 422, "invalid_request")["detail"]
+        assert "body.version: is given more than once" in check_problem(response, 422, "invalid_request")["detail"]
     raw = {"content": image, "headers": {"content-type": "image/png"}}
     assert world.client.post("/v1/embed?version=1", **raw).status_code == 200  # type: ignore[arg-type]
 

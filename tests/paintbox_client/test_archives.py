@@ -40,8 +40,8 @@ def test_links_in_a_circle_and_to_nothing_are_told_and_not_followed(tmp_path: Pa
     names, notes = _sent(tmp_path / "all")
     assert names == ["cat/1.png"]
     assert sorted(notes) == [
+        "1 file(s) not sent: a broken link, such as 'gone.png'.",
         "1 file(s) not sent: a link to a parent folder, such as 'cat/up'.",
-        "1 file(s) not sent: a link to nothing, such as 'gone.png'.",
         "1 file(s) not sent: not a regular file, such as 'pipe'.",
     ]
 

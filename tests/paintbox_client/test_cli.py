@@ -86,7 +86,7 @@ def test_where_no_service_answers_the_status_is_3_and_the_way_out_is_named() -> 
 def test_what_the_service_refuses_ends_with_status_1_and_what_to_do_next(served: Served) -> None:
     done = paintbox("job", "job_nothing", PAINTBOX_URL=served.url)
     assert done.returncode == 1
-    assert "There is no job" in done.stderr
+    assert "No job matches" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 2
 
 

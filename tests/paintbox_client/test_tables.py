@@ -21,7 +21,7 @@ def shown(capsys: pytest.CaptureFixture[str], *stages: dict) -> str:
 
 def test_every_stage_of_a_sequence_tells_its_alpha(capsys: pytest.CaptureFixture[str]) -> None:
     text = shown(capsys, stage(0.25), stage(0.5))
-    assert "Before it task:0.25, alpha 0.25: because 0.25" in text
+    assert "Earlier stage task:0.25, alpha 0.25: because 0.25" in text
     assert "Version 7, alpha 0.5: because 0.5" in text
 
 
@@ -78,9 +78,9 @@ def test_leakage_is_told_beside_the_data_set(capsys: pytest.CaptureFixture[str])
     dataset = {"id": "ds_1", "name": "x", "state": "ready", "classnames": ["a"], "splits": {}, "rejected": []}
     print_dataset(dataset | {"duplicates": duplicates})
     shown = capsys.readouterr()
-    assert "1,200 pictures are in more than one split (train, test: 1,200)" in shown.err
+    assert "1,200 images are in more than one split (train, test: 1,200)" in shown.err
     assert "train: a.png = test: b.png" in shown.err
-    assert "3 pictures are there under more than one class" in shown.err
+    assert "3 images have more than one class" in shown.err
     assert "ds_1" in shown.out
     print_dataset(dataset)  # of an older service
 
@@ -98,20 +98,20 @@ def test_the_system_tells_what_is_there_a_line_each() -> None:
         "version": "0.1.0",
         "canary": "version 3, 10% of the requests, not loaded: a blob is missing",
         "agreement": "98.7% of the images compared in shadow",
-        "replica a:1": "version 1, silent since noon",
+        "replica a:1": "version 1, not seen since noon",
     }
 
 
 def test_files_that_were_left_out_are_counted_by_reason_with_a_few_examples(capsys: pytest.CaptureFixture[str]) -> None:
     rejected = [{"file": f"{number}.txt", "reason": "not named like an image"} for number in range(100)]
     rejected += [{"file": "100.txt", "reason": "not named like an image", "count": 59_900}]
-    rejected += [{"file": f"{side}.png", "reason": f"{side} x 1 is too long and thin"} for side in (300, 400)]
+    rejected += [{"file": f"{side}.png", "reason": f"{side} x 1 has an extreme aspect ratio"} for side in (300, 400)]
     splits = {"train": {"num_images": 3}, "test": {"num_images": 1_000, "taken_from": "validation"}}
     print_dataset({"id": "ds_1", "name": "x", "kind": "pool", "state": "ready", "splits": splits, "rejected": rejected})
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
         "Rejected: 60,000 file(s): not named like an image: 0.txt, 1.txt, 2.txt …",
-        "Rejected: 2 file(s): … x … is too long and thin: 300.png, 400.png",
+        "Rejected: 2 file(s): … x … has an extreme aspect ratio: 300.png, 400.png",
         "test: 1,000 images, taken from validation of the upload.",
     ]
     assert "pool" in shown.out

@@ -74,5 +74,5 @@ def test_what_we_did_wrong_ourselves_is_no_fault_of_the_database(database: Datab
 
 
 def test_a_user_without_a_home_is_told_to_name_a_folder() -> None:
-    with pytest.raises(ConfigurationError, match="no home directory, so a folder must be named"):
+    with pytest.raises(ConfigurationError, match="no home directory; set a folder"):
         StorageSettings.load(data_dir="~nobody-of-this-name/paintbox")

@@ -234,9 +234,9 @@ def test_files_that_cannot_be_used_are_listed_with_the_reason(pack: Pack) -> Non
     plan = inspect_archive(pack("cover.jpg", "cat/1.jpg", "cat/2.svg", "cat/1.jpg.exe", "cat/noextension", "dog/1.jpg"))
     assert rejected(plan) == {
         "cover.jpg": "not in a class folder",
-        "cat/2.svg": "not an image in a format that is read",
-        "cat/1.jpg.exe": "not an image in a format that is read",
-        "cat/noextension": "not an image in a format that is read",
+        "cat/2.svg": "unsupported file type",
+        "cat/1.jpg.exe": "unsupported file type",
+        "cat/noextension": "unsupported file type",
     }
     assert plan.classes == ("cat", "dog")
 

@@ -94,9 +94,9 @@ def test_rows_and_files_that_do_not_meet_are_told_and_sink_nothing(tmp_path: Pat
     assert labels(plan) == [("a.png", None, "zero")]
     assert rejected(plan) == {
         "metadata.csv:3": "names 'missing.png', which is not in the archive",
-        "metadata.csv:4": "names no file",
+        "metadata.csv:4": "lists no file",
         "metadata.csv:5": "has no label",
-        "metadata.csv:6": "names 'a.png', which another row has named",
+        "metadata.csv:6": "lists 'a.png', which another row already lists",
         "metadata.csv:7": "has no label",
         "b.png": "not listed in metadata",
         "c.png": "not listed in metadata",
@@ -159,8 +159,8 @@ def test_a_manifest_may_tell_splits_and_a_row_that_tells_none_is_left_out(tmp_pa
     members = {f"{name}.png": ONE[index] for index, name in enumerate("abcd")}
     plan = read(pack(tmp_path / "x", {"list.csv": rows.encode(), **members}))
     assert labels(plan) == [("a.png", "train", "zero"), ("b.png", "validation", "one")]
-    assert rejected(plan)["c.png"] == "names no split, while others do"
-    assert rejected(plan)["list.csv:5"] == "names a split 'later', which is none of train, validation, test"
+    assert rejected(plan)["c.png"] == "has no split, while others have one"
+    assert rejected(plan)["list.csv:5"] == "has the split 'later', which is not train, validation or test"
 
 
 def test_a_manifest_somewhere_else_is_read_if_the_user_names_it(tmp_path: Path) -> None:

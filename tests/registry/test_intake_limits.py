@@ -185,7 +185,7 @@ def test_values_that_are_no_names_are_not_kept(tmp_path: Path) -> None:
     rows = [{"file_name": "a.png", "label": ["x"] * 99}, {"file_name": ["a"] * 99, "label": "y"}]
     rows += [{"file_name": "b.png", "label": "zero", "caption": "c" * 9999}, {"file_name": "p" * 9999, "label": "z"}]
     plan = read(table_of(tmp_path / "x", "metadata.jsonl", "\n".join(map(json.dumps, rows)).encode()))
-    assert [entry["reason"][:28] for entry in plan.rejected][:2] == ["has a label of type list", "names no file"]
+    assert [entry["reason"][:28] for entry in plan.rejected][:2] == ["has a label of type list", "lists no file"]
     assert [image.label for image in plan.images] == ["zero"]
 
 

@@ -191,7 +191,7 @@ def test_at_most_ten_users_are_named(database: Database) -> None:
     task = _set(database, "task")
     for _ in range(12):
         _end(database, _patch(database, task)[1])
-    with pytest.raises(DatasetInUseError, match="Patches that name it") as caught:
+    with pytest.raises(DatasetInUseError, match="used by these patches") as caught:
         _delete(database, task)
     assert caught.value.detail.count("pt_") == 10
     assert "and 2 more" in caught.value.detail

@@ -85,7 +85,7 @@ def test_what_is_passed_wins_over_the_environment() -> None:
 def test_a_wrong_value_gives_one_line_that_names_the_variable(name: str, value: str) -> None:
     line = refusal(**{name: value})
     assert line.startswith(f"{name}: ")
-    assert line.endswith("Correct it and start again.")
+    assert line.endswith("Correct it and restart.")
     assert "\n" not in line
 
 

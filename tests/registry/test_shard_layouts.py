@@ -235,8 +235,8 @@ def test_samples_without_an_image_or_a_label_are_told(tmp_path: Path) -> None:
     plan = read(_shard(tmp_path, members))
     assert labels(plan) == [("a.png", None, "0"), ("e.png", None, "one"), ("f.jpg", None, "1")]
     assert rejected(plan) == {
-        "b.png": "has no .cls, .json or .txt beside it",
-        "c.cls": "belongs to no image",
+        "b.png": "has no .cls, .json or .txt file with the same key",
+        "c.cls": "has no matching image",
         "d.png": "has no label in its .json",
         "f.png": "is a second image of sample 'f'",
         "g.npy": "is neither an image nor a label",

@@ -107,15 +107,15 @@ def _leave_out_emptied(plan: Plan, accepted: Collection[Image]) -> Plan:
     if not accepted:
         raise ArchiveRefusedError(
             "empty_class",
-            f"None of its {len(plan.images):,} images could be read ({plan.rejects.tell()}).",
-            "Replace the files that were rejected.",
+            f"None of the {len(plan.images):,} images could be read ({plan.rejects.tell()}).",
+            "Replace the rejected files.",
         )
     kept = {image.label for image in accepted}
     emptied = {image.label for image in plan.images} - kept
     if not emptied or plan.is_declared:
         return plan
     for label in sorted(emptied):
-        plan.rejects.add(label, "is a class of which no image could be read, so there is no such class")
+        plan.rejects.add(label, "was removed: none of the images of this class could be read")
     return replace(plan, classes=tuple(label for label in plan.classes if label not in emptied))
 
 

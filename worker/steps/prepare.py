@@ -100,8 +100,8 @@ def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
     if base.fingerprint != job.row.base_fingerprint:
         raise RequestRefusedError(
             "base_changed",
-            f"Base {job.base_ref!r} has other weights here than when the patch was asked for.",
-            "Give this worker the same model files as the API, or ask for the patch again.",
+            f"The weights of base {job.base_ref!r} differ from those when the patch was requested.",
+            "Use the same model files for this worker and the API, or request the patch again.",
         )
     return base
 
@@ -140,8 +140,8 @@ def choose_device(setting: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= num_devices:
         raise RequestRefusedError(
             "device_missing",
-            f"PAINTBOX_DEVICE is {setting}, and the worker sees {num_devices} CUDA devices.",
-            "Its operator should correct PAINTBOX_DEVICE or CUDA_VISIBLE_DEVICES; then retry the job.",
+            f"PAINTBOX_DEVICE is {setting}, but the worker sees {num_devices} CUDA devices.",
+            "Correct PAINTBOX_DEVICE or CUDA_VISIBLE_DEVICES, then retry the job.",
         )
     return device
 
@@ -195,8 +195,8 @@ def load_anchors(
     if len(kept) == 0:
         raise RequestRefusedError(
             "no_anchor_images",
-            "Every anchor image is also a validation or test image of a task.",
-            "Name a data set of other images as anchors.dataset.",
+            "All anchor images are also validation or test images of a task.",
+            "Use a data set with other images as anchors.dataset.",
         )
     if len(kept) < len(pool):
         data = {"left_out": len(pool) - len(kept), "kept": len(kept)}

@@ -107,7 +107,9 @@ class Uploads:
         """
         if num_bytes > self._max_bytes:
             raise UploadRefusedError(
-                "upload_too_large", f"{num_bytes} bytes are announced; {self._max_bytes} is the limit.", "Split it."
+                "upload_too_large",
+                f"The declared length is {num_bytes} bytes; the limit is {self._max_bytes}.",
+                "Split it.",
             )
         self.remove_expired()
         others = list(self._all())
@@ -141,7 +143,7 @@ class Uploads:
         if upload.offset < upload.num_bytes:
             raise UploadRefusedError(
                 "upload_incomplete",
-                f"{upload.offset} of {upload.num_bytes} bytes are there.",
+                f"The upload is incomplete: {upload.offset} of {upload.num_bytes} bytes.",
                 f"Send the rest with PATCH /v1/uploads/{identifier}.",
             )
         return upload
@@ -192,7 +194,7 @@ class Uploads:
             at = await run_in_threadpool(file.seek, 0, os.SEEK_END)
             if at != offset:
                 raise UploadRefusedError(
-                    "offset_mismatch", f"The upload is at byte {at}, not {offset}.", "Go on from there."
+                    "offset_mismatch", f"The upload is at byte {at}, not {offset}.", "Resume at that byte."
                 )
             await _write(file, turn, parts, at, upload.num_bytes)
         finally:
@@ -228,8 +230,8 @@ class Uploads:
         if num_own >= limit or len(others) >= _OWNERS * limit:
             raise UploadRefusedError(
                 "too_many_uploads",
-                f"{num_own or len(others)} uploads have been begun and are no data sets yet.",
-                "Finish or remove some: DELETE /v1/uploads/{id}. One to which nothing is added ends after a day.",
+                f"There are {num_own or len(others)} unfinished uploads, which is the maximum.",
+                "Finish or delete some: DELETE /v1/uploads/{id}. Idle uploads expire after a day.",
             )
 
     async def _open(self, upload: Upload) -> BinaryIO:
@@ -250,8 +252,8 @@ class Uploads:
             return _gone(identifier)
         return UploadRefusedError(
             "upload_elsewhere",
-            f"This API process has no upload {identifier!r}; another one may have it.",
-            "Send all requests of an upload to one process, or give all of them one folder: PAINTBOX_UPLOAD_DIR.",
+            f"This API process does not have upload {identifier!r}; another process may have it.",
+            "Send all requests of an upload to one process, or set PAINTBOX_UPLOAD_DIR to a shared folder.",
         )
 
 
@@ -267,7 +269,7 @@ def _tag(owner: str | None) -> str:
 
 
 def _gone(identifier: str) -> NotFoundError:
-    return NotFoundError("upload", identifier, "It may have expired, or become a data set: begin it again.")
+    return NotFoundError("upload", identifier, "It may have expired or already become a data set: start a new upload.")
 
 
 def _open_alone(upload: Upload) -> BinaryIO:
@@ -281,7 +283,7 @@ def _open_alone(upload: Upload) -> BinaryIO:
     except BlockingIOError as error:
         file.close()
         raise UploadRefusedError(
-            "upload_busy", "Another request is adding to this upload.", "Wait, then ask where it is with HEAD."
+            "upload_busy", "Another request is appending to this upload.", "Wait, then get the offset with HEAD."
         ) from error
     return file
 
@@ -295,7 +297,7 @@ async def _write(file: BinaryIO, turn: Turn, parts: AsyncIterator[bytes], at: in
             if at + len(waiting) > num_bytes:
                 waiting.clear()  # so that the upload does not look complete
                 raise UploadRefusedError(
-                    "upload_too_large", "More bytes came than the upload was announced with.", "Begin a new upload."
+                    "upload_too_large", "The upload exceeds its declared length.", "Start a new upload."
                 )
             if len(waiting) >= _WRITE_BYTES:
                 data = bytes(waiting)

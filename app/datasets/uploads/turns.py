@@ -65,11 +65,11 @@ class Turn:
         if self._ended:
             return UploadRefusedError(
                 "upload_taken_over",
-                "A newer request goes on with this upload.",
-                "Ask where it is with HEAD, and send its parts one after the other.",
+                "A newer request continues this upload.",
+                "Get the offset with HEAD, and send one part at a time.",
             )
         return UploadRefusedError(
             "upload_stalled",
-            f"Nothing came for {self._silent_seconds:g} s. What came before is kept.",
-            "Ask where the upload is with HEAD, then go on from there.",
+            f"No data was received for {self._silent_seconds:g} s. Received bytes are kept.",
+            "Get the offset with HEAD, then resume there.",
         )

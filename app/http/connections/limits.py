@@ -84,8 +84,8 @@ def choose_max_connections(wanted: int | None) -> int:
         return min(_DEFAULT_CONNECTIONS, possible)
     if wanted > possible:
         raise ConfigurationError(
-            f"PAINTBOX_MAX_CONNECTIONS: {wanted} connections need {wanted + _OTHER_FILES} open files, but only {soft} "
-            "are allowed.",
+            f"PAINTBOX_MAX_CONNECTIONS: {wanted} connections need {wanted + _OTHER_FILES} open files, but the limit is "
+            f"{soft}.",
             "Raise the limit (`ulimit -n`), or lower the setting.",
         )
     return wanted

@@ -32,20 +32,14 @@ BAD_REQUEST = Refusal(
     400, "bad_request", "This is not a valid HTTP/1.1 request.", "Send plain HTTP/1.1; for TLS, put a proxy in front."
 )
 TOO_MANY_PIPELINED = Refusal(
-    400, "too_many_pipelined", "Too many requests were sent before an answer was read.", "Wait for answers."
+    400, "too_many_pipelined", "Too many pipelined requests.", "Read responses before sending more requests."
 )
 HEAD_TOO_LARGE = Refusal(
-    431, "head_too_large", "The head of the request is too large.", "Send fewer and shorter headers, and a shorter URL."
+    431, "head_too_large", "The request head is too large.", "Send fewer and shorter headers, and a shorter URL."
 )
-HEAD_TIMEOUT = Refusal(
-    408, "head_timeout", "The head of the request did not arrive in time.", "Send the request again, at once."
-)
-BODY_TIMEOUT = Refusal(
-    408, "body_timeout", "Nothing more of the body arrived, or too little.", "Send the request again without pauses."
-)
-TOO_MANY_CONNECTIONS = Refusal(
-    503, "too_many_connections", "The service holds as many connections as it may.", "Try again in a second."
-)
+HEAD_TIMEOUT = Refusal(408, "head_timeout", "The request head did not arrive in time.", "Retry without pauses.")
+BODY_TIMEOUT = Refusal(408, "body_timeout", "The body arrived too slowly or not at all.", "Retry without pauses.")
+TOO_MANY_CONNECTIONS = Refusal(503, "too_many_connections", "Too many connections.", "Retry in a second.")
 
 
 def render(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:

@@ -39,9 +39,9 @@ class ClassifyOptions(InferenceOptions):
     @model_validator(mode="after")
     def _names_labels_once(self) -> Self:
         if [self.candidate_labels, self.label_set, self.dataset].count(None) != 2:
-            raise ValueError("give one of candidate_labels, label_set and dataset")
+            raise ValueError("exactly one of candidate_labels, label_set and dataset is required")
         if self.templates is not None and self.hypothesis_template is not None:
-            raise ValueError("give either templates or hypothesis_template")
+            raise ValueError("templates and hypothesis_template are mutually exclusive")
         return self
 
 

@@ -33,7 +33,7 @@ class EmbedBody(EmbedOptions):
     @model_validator(mode="after")
     def _holds_one_kind(self) -> Self:
         if (self.images is None) == (self.texts is None):
-            raise ValueError("give either images or texts")
+            raise ValueError("exactly one of images and texts is required")
         return self
 
 

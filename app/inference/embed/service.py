@@ -67,10 +67,10 @@ def _check(asked: EmbedBody, settings: AppSettings) -> None:
     if asked.texts is None:
         check_images(asked.images or (), settings)
     elif not asked.texts:
-        raise RequestRefusedError("no_texts", "There are no texts.", "Send one or more as `texts`.")
+        raise RequestRefusedError("no_texts", "No texts were sent.", "Send at least one text as `texts`.")
     elif len(asked.texts) > settings.max_prompts:
         advice = f"Send at most {settings.max_prompts} at once."
-        raise RequestRefusedError("too_many_texts", f"{len(asked.texts)} texts are too many.", advice)
+        raise RequestRefusedError("too_many_texts", f"Too many texts: {len(asked.texts)}.", advice)
 
 
 def _render(told: dict[str, Any], features: Tensor, encoding_format: str, timing_ms: dict[str, float]) -> bytes:

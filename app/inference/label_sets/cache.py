@@ -134,7 +134,7 @@ class StoredLabels:
         if row.kind == DatasetKind.POOL:
             raise RequestRefusedError(
                 "unlabelled_pool",
-                f"Data set {identifier} is a pool of unlabelled images, which has no classes.",
-                "Name a labelled data set, or give `labels`.",
+                f"Data set {identifier} is a pool of unlabelled images and has no classes.",
+                "Use a labelled data set, or send labels.",
             )
         return Labels(tuple(row.classnames or ()), tuple(row.templates or ()))

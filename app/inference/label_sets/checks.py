@@ -25,10 +25,10 @@ def check_labels(classnames: tuple[str, ...]) -> None:
         LabelsRefusedError: There are none, or one is there twice.
     """
     if not classnames:
-        raise LabelsRefusedError("no_labels", "There are no labels.", "Send one or more as `candidate_labels`.")
+        raise LabelsRefusedError("no_labels", "No labels were given.", "Send at least one label as `candidate_labels`.")
     if len(set(classnames)) < len(classnames):
         twice = Counter(classnames).most_common(1)[0][0]
-        raise LabelsRefusedError("duplicate_label", f"The label {twice!r} is there twice.", _TWICE)
+        raise LabelsRefusedError("duplicate_label", f"Duplicate label: {twice!r}.", _TWICE)
 
 
 def check_given(classnames: tuple[str, ...]) -> None:
@@ -47,7 +47,7 @@ def check_given(classnames: tuple[str, ...]) -> None:
     pair = _find_pair(classnames, [" ".join(normalize("NFC", label).split()) for label in classnames])
     if pair is not None:
         raise LabelsRefusedError(
-            "duplicate_label", f"The labels {pair[0]!r} and {pair[1]!r} are the same in two spellings.", _TWICE
+            "duplicate_label", f"The labels {pair[0]!r} and {pair[1]!r} are spellings of the same label.", _TWICE
         )
 
 
@@ -75,10 +75,10 @@ def _warn_of_one(label: str, *, multi_label: bool) -> tuple[str, ...]:
     warnings = []
     if "," in label:
         warnings.append(
-            f"The label {shown!r} contains a comma and is one label: repeat candidate_labels, or send a JSON list."
+            f"The label {shown!r} contains a comma. For several labels, repeat candidate_labels or send a JSON list."
         )
     if not multi_label:
-        warnings.append("There is one label, so its score is always 1: send several labels, or look at the cosine.")
+        warnings.append("The score of a single label is always 1: send several labels, or use the cosine.")
     return tuple(warnings)
 
 
@@ -108,6 +108,6 @@ def check_size(num_labels: int, num_templates: int, settings: AppSettings) -> No
     if num_labels > settings.max_labels or num_labels * num_templates > settings.max_prompts:
         raise LabelsRefusedError(
             "too_many_labels",
-            f"{num_labels} labels with {num_templates} templates each are too many.",
+            f"Too many prompts: {num_labels} labels with {num_templates} templates.",
             f"Send at most {settings.max_labels} labels and {settings.max_prompts} prompts.",
         )

@@ -147,9 +147,9 @@ class WebhookSender:
             async with asyncio.timeout(_TRY_SECONDS):
                 status = await self._post(http, delivery)
         except TimeoutError:
-            return await self._note(delivery, f"no answer within {_TRY_SECONDS:g} s")
+            return await self._note(delivery, f"no response within {_TRY_SECONDS:g} s")
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            return await self._note(delivery, f"no answer: {type(error).__name__}")
+            return await self._note(delivery, f"no response: {type(error).__name__}")
         if 200 <= status < 300:
             return await self._note(delivery, None)
         hint = ", and redirects are not followed" if 300 <= status < 400 else ""
@@ -177,7 +177,7 @@ class WebhookSender:
         try:
             await self._in_pool(write)
         except (SQLAlchemyError, RuntimeError) as reason:  # the second: we are being stopped
-            _log.warning("webhook's try not written down", webhook=delivery.id, error=type(reason).__name__)
+            _log.warning("webhook attempt not recorded", webhook=delivery.id, error=type(reason).__name__)
 
     async def _in_pool(self, action: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._pool, action)

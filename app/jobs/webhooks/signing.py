@@ -28,7 +28,7 @@ def parse_secret(text: str) -> bytes:
     except binascii.Error:
         key = b""
     if not text.startswith(SECRET_PREFIX) or not _LEAST_BYTES <= len(key) <= _MOST_BYTES:
-        raise ValueError("a secret is `whsec_` and 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)")
+        raise ValueError("must be `whsec_` and 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)")
     return key
 
 

@@ -29,7 +29,7 @@ def parse_origin(text: str) -> tuple[str, str, int]:
     url = _parse(text if "://" in text else f"https://{text}")
     if url is None or url.raw_path not in (b"", b"/") or text.endswith(("/", "?", "#")):
         raise ValueError(
-            f"{text!r} is no host: write hooks.example.com, hooks.example.com:8443 or http://10.0.0.5:8080"
+            f"{text!r} is not a host: use the form hooks.example.com, hooks.example.com:8443 or http://10.0.0.5:8080"
         )
     return _origin(url)
 
@@ -47,20 +47,22 @@ def check_target(url: str, allowed: Collection[str]) -> None:
     if not allowed:
         raise RequestRefusedError(
             "webhook_refused",
-            "This installation sends no webhooks.",
-            "Leave webhook_url out, or ask the operator to name its host in PAINTBOX_WEBHOOK_HOSTS.",
+            "Webhooks are disabled.",
+            "Omit webhook_url, or ask the operator to add its host to PAINTBOX_WEBHOOK_HOSTS.",
         )
     parsed = _parse(url)
     if parsed is None:
         raise RequestRefusedError(
-            "webhook_refused", "webhook_url is no URL of a service.", "Write it as https://host/path, without a user."
+            "webhook_refused",
+            "webhook_url is not a valid URL.",
+            "Use the form https://host/path, without user information.",
         )
     if _origin(parsed) not in {parse_origin(entry) for entry in allowed}:
         scheme, host, port = _origin(parsed)
         raise RequestRefusedError(
             "webhook_refused",
-            f"Webhooks are not sent to {scheme}://{host}:{port}.",
-            "Ask the operator to name it in PAINTBOX_WEBHOOK_HOSTS, or use a host that is there.",
+            f"Webhooks to {scheme}://{host}:{port} are not allowed.",
+            "Use an allowed host, or ask the operator to add it to PAINTBOX_WEBHOOK_HOSTS.",
         )
 
 

@@ -101,7 +101,7 @@ def test_columns_that_are_not_clear_are_named_by_the_caller() -> None:
 @pytest.mark.parametrize(
     ("pairs", "names", "message"),
     [
-        ([(torch.zeros(3, 8, 8), 0)], NAMES, "item 0: the picture is a Tensor.*transform"),
+        ([(torch.zeros(3, 8, 8), 0)], NAMES, "item 0: the image is a Tensor.*transform"),
         ([(np.zeros((3, 8, 8)), 0)], NAMES, "item 0: the array is float64"),
         ([(np.zeros((3, 8, 8), np.uint8), 0)], NAMES, "the array is uint8"),
         ([(Image.new("L", (8, 8)), 3)], NAMES, r"the label 3 lies outside 0\.\.2"),
@@ -109,10 +109,10 @@ def test_columns_that_are_not_clear_are_named_by_the_caller() -> None:
         ([(Image.new("L", (8, 8)), "pink")], NAMES, "'pink' is not among"),
         ([(Image.new("L", (8, 8)), 0.5)], NAMES, "the label is a float"),
         ([(Image.new("L", (8, 8)), 0)], None, "give `classnames`"),
-        ([Image.new("L", (8, 8))], NAMES, "is no pair"),
+        ([Image.new("L", (8, 8))], NAMES, "is not a pair"),
         ([("absent.png", 0)], NAMES, "absent.png cannot be read"),
         (5, NAMES, "a int holds no pairs"),
-        ("pictures", NAMES, "holds no pairs"),
+        ("pictures", NAMES, "contains no pairs"),
         ([(Image.new("L", (8, 8)), 0)], "red", "different names"),
     ],
 )

@@ -97,7 +97,7 @@ def test_the_interval_covers_the_true_difference_nineteen_times_of_twenty() -> N
 
 @pytest.mark.parametrize(("gained", "lost", "total"), [(-1, 0, 5), (3, 3, 5), (0, 0, 0)])
 def test_counts_that_are_no_table_are_refused(gained: int, lost: int, total: int) -> None:
-    with pytest.raises(DatasetError, match="count again"):
+    with pytest.raises(DatasetError, match="correct the counts"):
         paired_difference(gained, lost, total)
 
 

@@ -20,7 +20,7 @@ from tests.paint_core import tiny
 from tests.paint_core.images import hostile_pictures as hostile
 
 PLAIN = Preprocess({"size": 32})
-PARTS, STRIPS, JPEG = "too many small parts", "too many strips", "an unusual JPEG"
+PARTS, STRIPS, JPEG = "too many small parts", "too many strips", "an unsupported JPEG"
 EXIF_OF_ONE_BYTE = b"\xff\xe1\0\x09Exif\0\0a"
 PROFILE = hostile.png_chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1 << 20)))
 
@@ -41,7 +41,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "a short PPM of 16 bits": (lambda: b"P6 900 900 65535\n" + bytes(99), "not a readable picture"),
     "a large PPM": (lambda: b"P5\n9000 9000\n255\n", "9000 x 9000 is over 50,000,000 pixels"),
     "strips": (lambda: hostile.tiff_of_strips(130_000), STRIPS),
-    "overlapping strips": (lambda: hostile.tiff_of_overlapping_strips(100, 64), "parts that overlap"),
+    "overlapping strips": (lambda: hostile.tiff_of_overlapping_strips(100, 64), "overlapping parts"),
     "a huge tile": (lambda: hostile.tiff_of_a_huge_tile(8_000), "over 50,000,000 pixels"),
     "scans in a TIFF": (lambda: hostile.tiff_of_a_jpeg(hostile.jpeg_of_scans(20), 256), JPEG),
     "numbers": (lambda: hostile.tiff_of_rationals(300_000), STRIPS),

@@ -105,7 +105,7 @@ def test_a_transfer_task_is_judged_before_and_after_and_changes_nothing(
     assert {name: change.points for name, change in result.broad_transfer.items()} == {"animals": pytest.approx(gain)}
     assert list(result.forgetting) == ["old"]
     assert patch.broad_transfer == {}
-    with pytest.raises(ConfigError, match="share a name"):
+    with pytest.raises(ConfigError, match="same name"):
         run_patch(tiny_base, [task], [], PLAN, transfer=[task])
 
 

@@ -48,7 +48,7 @@ def test_tasks_that_do_not_fit_the_plan_are_refused_before_anything_is_trained(t
         (PatchPlan("joint", CONFIG), [first], [], "at least two"),
         (PatchPlan("sequential", CONFIG), [first], [], "at least two"),
         (PatchPlan("parallel", CONFIG), [first], [], "at least two"),
-        (PatchPlan("single", CONFIG), [first], [first], "share a name"),
+        (PatchPlan("single", CONFIG), [first], [first], "same name"),
         (PatchPlan("single", CONFIG, FLOOR), [first], [], "at least one"),
         (PatchPlan("single", CONFIG, LIMITS), [first], [old], "'new'"),
     ):

@@ -54,7 +54,9 @@ _LOOKED_UP = problem_responses(404, 409, 503)
 
 async def _require_model(model_name: str) -> None:
     if model_name != MODEL_NAME:
-        raise NotFoundError("model", model_name, f"There is one, {MODEL_NAME!r}: its versions are the service's.")
+        raise NotFoundError(
+            "model", model_name, f"The only model is {MODEL_NAME!r}; its versions are those of the service."
+        )
 
 
 _health = APIRouter(prefix="/v2/health", tags=["protocols"])

@@ -88,7 +88,7 @@ def read_question(body: bytes, header_length: int | None, version: int | str | N
     length = len(view) if header_length is None else header_length
     if length > len(view):
         raise InferRefusedError(
-            f"Inference-Header-Content-Length is {length}, and the body has {len(view)} bytes.", "Send all of it."
+            f"Inference-Header-Content-Length is {length}, but the body has {len(view)} bytes.", "Send the whole body."
         )
     header = bytes(view[:length])
     refuse_many_values(header)
@@ -105,7 +105,9 @@ def _read_tensors(request: InferRequest, binary: memoryview) -> dict[str, list[b
     for tensor, part in zip(request.inputs, take_binary(request.inputs, binary), strict=True):
         if tensor.name not in _INPUTS or tensor.name in tensors:
             again = "is there twice" if tensor.name in tensors else "is not one of this model's"
-            raise InferRefusedError(f"Input {tensor.name!r} {again}.", f"Send {', '.join(_INPUTS)}, each once.")
+            raise InferRefusedError(
+                f"Input {tensor.name!r} {again}.", f"Send the inputs {', '.join(_INPUTS)}, each at most once."
+            )
         elements = read_elements(tensor, part)
         tensors[tensor.name] = _decode(elements) if tensor.name == _IMAGES and part is None else elements
     return tensors
@@ -116,7 +118,7 @@ def _decode(elements: Sequence[bytes]) -> list[bytes]:
         return [decode_base64_image(element.decode("utf-8", "replace")) for element in elements]
     except ValueError as error:
         raise InferRefusedError(
-            f"An image {error}.", "In JSON images are base64; binary tensors hold them as they are."
+            f"An image {error}.", "Send images as base64 in JSON, or as raw bytes in binary tensors."
         ) from error
 
 
@@ -127,7 +129,7 @@ def _read_options(
     unknown = given.keys() - _OPTIONS - {_TIMEOUT, _ALL_BINARY}
     if unknown:
         known = ", ".join(sorted(_OPTIONS | {_TIMEOUT, _ALL_BINARY}))
-        raise InferRefusedError(f"There is no parameter {shorten(min(unknown))!r}.", f"There are {known}.")
+        raise InferRefusedError(f"Unknown parameter {shorten(min(unknown))!r}.", f"The parameters are {known}.")
     given.pop(_ALL_BINARY, None)
     if _TIMEOUT in given:
         given["timeout_ms"] = _milliseconds(given.pop(_TIMEOUT))
@@ -136,8 +138,8 @@ def _read_options(
             given[option] = _texts(name, tensors[name])
     if sum(source in given for source in _SOURCES) != 1:
         raise InferRefusedError(
-            "It is not clear what the images may show.",
-            f"Send the input {_LABELS!r}, or the parameter 'label_set' or 'dataset', and only one of them.",
+            "Exactly one source of labels is required.",
+            f"Send the input {_LABELS!r}, or the parameter 'label_set' or 'dataset'.",
         )
     return _validate(ClassifyOptions, {**given, "version": version})
 
@@ -162,15 +164,15 @@ def _read_outputs(request: InferRequest) -> tuple[Wanted, ...]:
 
 def _read_output(requested: RequestedOutput, all_binary: bool) -> Wanted:
     if requested.name not in list(Output):
-        raise InferRefusedError(f"There is no output {requested.name!r}.", f"There are {', '.join(Output)}.")
+        raise InferRefusedError(f"Unknown output {requested.name!r}.", f"The outputs are {', '.join(Output)}.")
     output, parameters = Output(requested.name), requested.parameters
     if "shared_memory_region" in parameters:
-        raise InferRefusedError("Shared memory is not supported.", "Ask for the output as binary data.")
+        raise InferRefusedError("Shared memory is not supported.", "Request the output as binary data.")
     num_best = parameters.get(_CLASSIFICATION, 0)
     if type(num_best) is not int or num_best < 0 or (num_best and output not in (Output.SCORES, Output.COSINES)):
         raise InferRefusedError(
             f"Output {output.value!r} cannot have {_CLASSIFICATION} {num_best!r}.",
-            f"Say how many of the best labels: {Output.SCORES} and {Output.COSINES} have them.",
+            f"Use a number of labels; only {Output.SCORES} and {Output.COSINES} support it.",
         )
     return Wanted(output, parameters.get(_BINARY, all_binary) is True, num_best)
 
@@ -180,4 +182,4 @@ def _validate(model: type[_Model], data: bytes | dict[str, Any]) -> _Model:
         return model.model_validate_json(data) if isinstance(data, bytes) else model.model_validate(data)
     except ValidationError as error:
         reason = describe_first(error).replace("candidate_labels", _LABELS)
-        raise InferRefusedError(f"The request cannot be read: {reason}.", "See the schemas at /docs.") from error
+        raise InferRefusedError(f"Invalid request: {reason}.", "See the schema at /docs.") from error

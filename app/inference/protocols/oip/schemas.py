@@ -20,7 +20,7 @@ def _read_parameter(value: Any) -> bool | int | float | str:
         return value
     if type(value) is str and len(value) <= _MAX_TEXT:
         return value
-    raise ValueError(f"must be true or false, a number, or a text of at most {_MAX_TEXT} characters")
+    raise ValueError(f"must be a boolean, a number, or a string of at most {_MAX_TEXT} characters")
 
 
 Parameter = Annotated[

@@ -33,14 +33,15 @@ def take_binary(tensors: Sequence[InputTensor], binary: memoryview) -> Iterator[
             continue
         if type(size) is not int or not 0 <= size <= len(binary):
             raise InferRefusedError(
-                f"Input {tensor.name!r} states {BINARY_SIZE} {size!r}, and {len(binary)} bytes are left for it.",
-                "Send the JSON, its length as Inference-Header-Content-Length, then the tensors in their order.",
+                f"Input {tensor.name!r} has {BINARY_SIZE} {size!r}, but {len(binary)} bytes remain.",
+                "Send the JSON, its length as Inference-Header-Content-Length, then the tensors in order.",
             )
         yield binary[:size]
         binary = binary[size:]
     if binary:
         raise InferRefusedError(
-            f"{len(binary)} bytes belong to no input.", f"State the size of each binary tensor as {BINARY_SIZE}."
+            f"{len(binary)} bytes after the last input are not part of any input.",
+            f"Set {BINARY_SIZE} to the size of each binary tensor.",
         )
 
 
@@ -59,14 +60,14 @@ def read_elements(tensor: InputTensor, binary: memoryview | None) -> list[bytes]
     """
     if tensor.datatype != BYTES or len(tensor.shape) != 1:
         raise InferRefusedError(
-            f"Input {tensor.name!r} is {tensor.datatype} of shape {list(tensor.shape)}.",
+            f"Input {tensor.name!r} has type {tensor.datatype} and shape {list(tensor.shape)}.",
             f"Send it as {BYTES} with one dimension.",
         )
     elements = _encode(tensor) if binary is None else list(_split(tensor, binary))
     if len(elements) != tensor.shape[0]:
         raise InferRefusedError(
-            f"Input {tensor.name!r} has {len(elements)} elements and the shape {list(tensor.shape)}.",
-            "Make the two agree.",
+            f"Input {tensor.name!r} has {len(elements)} elements, but its shape is {list(tensor.shape)}.",
+            "Make the number of elements match the shape.",
         )
     return elements
 
@@ -91,8 +92,8 @@ def _split(tensor: InputTensor, binary: memoryview) -> Iterator[bytes]:
         end = begin + _LENGTH.unpack(binary[start:begin])[0] if begin <= len(binary) else begin
         if end > len(binary):
             raise InferRefusedError(
-                f"The binary data of input {tensor.name!r} end within an element.",
-                "Send each element after its length, four bytes, little-endian.",
+                f"The binary data of input {tensor.name!r} ends within an element.",
+                "Prefix each element with its length as four bytes, little-endian.",
             )
         yield bytes(binary[begin:end])
         start = end
