@@ -297,8 +297,8 @@ class PatchOptions(Body):
         goes_beyond = self.alpha.path != "flat" or self.merge in ("ties", "tsv", "iso")
         if self.alpha.max_alpha is not None and not goes_beyond:
             raise ValueError(
-                "max_alpha requires path lines, lines_paper or best, or merge ties, tsv or iso; other flat paths end at "
-                "1, the fine-tuned weights"
+                "max_alpha requires path lines, lines_paper or best, or merge ties, tsv or iso; other flat paths end "
+                "at 1, the fine-tuned weights"
             )
         return self
 

@@ -6,4 +6,4 @@ from typing import Annotated
 
 from pydantic import Field
 
-Owner = Annotated[str | None, Field(description="Name on the key that made it; null: made without a key")]
+Owner = Annotated[str | None, Field(description="Name of the key that created it; null: created without a key")]

@@ -34,7 +34,9 @@ from registry.errors import RequestRefusedError
 from registry.intake.choices import Choices
 from registry.owners import Owned
 
-Force = Annotated[bool, Query(description="Also if patches that have ended name it; they cannot be retried then")]
+Force = Annotated[
+    bool, Query(description="Delete it even if finished patches refer to it; they can then not be retried")
+]
 
 _SPLIT_OF = (
     "JSON object from the name of a folder or file to `train`, `validation`, `test` or `ignore`. It is all that names "
@@ -67,39 +69,43 @@ def upload_dataset(
     services: ServicesDep,
     caller: CallerDep,
     response: Response,
-    name: Annotated[Name, Form(description="For people; need not be unique")],
-    archive: Annotated[UploadFile | None, File(description="The file; or give `upload`")] = None,
+    name: Annotated[Name, Form(description="Display name; not unique")],
+    archive: Annotated[UploadFile | None, File(description="The file; alternatively use `upload`")] = None,
     upload: Annotated[UploadId | None, Form(description="Id of a complete upload of `/v1/uploads`")] = None,
-    templates: Annotated[list[str] | None, Form(description="Prompts with `{}`, repeated or as a JSON list")] = None,
-    classnames: Annotated[str | None, Form(description="JSON object from class to display name")] = None,
+    templates: Annotated[
+        list[str] | None, Form(description="Prompt templates with `{}`, repeated or as a JSON list")
+    ] = None,
+    classnames: Annotated[str | None, Form(description="JSON object that maps classes to display names")] = None,
     manifest: Annotated[FilePath | None, Form(description="Path of the CSV manifest in the archive")] = None,
     kind: Annotated[
         DatasetKind,
-        Form(description="`pool`: images without labels, in whatever folders, to name as `anchors.dataset`"),
+        Form(description="`pool`: images without labels, in any folders, for use as `anchors.dataset`"),
     ] = DatasetKind.LABELLED,
-    layout: Annotated[LayoutName | None, Form(description="Left out: recognised")] = None,
-    root: Annotated[FilePath | None, Form(description="Folder of the archive to read; others are left out")] = None,
-    class_level: Annotated[ClassLevel | None, Form(description="Folder below the root that names the class")] = None,
+    layout: Annotated[LayoutName | None, Form(description="Default: detected")] = None,
+    root: Annotated[FilePath | None, Form(description="Folder of the archive to read; others are ignored")] = None,
+    class_level: Annotated[
+        ClassLevel | None, Form(description="Level of the class folder, counted from 1 below the root")
+    ] = None,
     split_of: Annotated[str | None, Form(description=_SPLIT_OF, max_length=100_000)] = None,
-    path_column: Annotated[ColumnName | None, Form(description="Column of a table that names the images")] = None,
-    label_column: Annotated[ColumnName | None, Form(description="Column of a table that names the classes")] = None,
-    webhook_url: Annotated[WebhookUrl | None, Form(description="Told when the job has ended, as for a patch")] = None,
+    path_column: Annotated[ColumnName | None, Form(description="Table column with image paths")] = None,
+    label_column: Annotated[ColumnName | None, Form(description="Table column with class labels")] = None,
+    webhook_url: Annotated[WebhookUrl | None, Form(description="URL to call when the job ends, as for a patch")] = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Dataset:
-    """Upload images: a zip, tar, tar.gz or tar.zst archive, or a Parquet file of labelled ones.
+    """Upload images as a zip, tar, tar.gz or tar.zst archive, or as a Parquet file.
 
-    An archive holds class folders (`CLASS/image`, or `SPLIT/CLASS/image` with `train`, `val` and `test`), images with a
-    `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, `label`), images with a CSV manifest (`filepath`, `title` or
-    `label`), Parquet files (`image`, `label`) or WebDataset shards, such as a folder that CLIP_benchmark exports. The
-    file's kind is told by its bytes, not by its name.
+    An archive contains class folders (`CLASS/image`, or `SPLIT/CLASS/image` with `train`, `val` and `test`), images
+    with a `metadata.csv`, `.jsonl` or `.parquet` (`file_name`, `label`), images with a CSV manifest (`filepath`,
+    `title` or `label`), Parquet files (`image`, `label`) or WebDataset shards, such as an export of CLIP_benchmark.
+    The file type is detected from the content, not from the name.
 
-    An archive that can be read in more than one way is refused with `ambiguous_layout` and those ways; `layout`,
-    `root`, `class_level`, `split_of`, `path_column` and `label_column` choose one. `reading` of the data set says how
-    it was read.
+    An archive that can be read in more than one way is rejected with `ambiguous_layout` and the alternatives; choose
+    one with `layout`, `root`, `class_level`, `split_of`, `path_column` and `label_column`. `reading` of the data set
+    describes how it was read.
 
-    Answers 202 with the data set in state `ingesting` and its job, or 200 if the same bytes with the same options are
-    there already. Sent again with the same `Idempotency-Key`, it answers 200 with the data set that the first request
-    made, also if that one has used up the `upload`.
+    Returns 202 with the data set in state `ingesting` and its job, or 200 if the same bytes were already uploaded with
+    the same options. If the request is repeated with the same `Idempotency-Key`, returns 200 with the data set of the
+    first request, even if that request consumed the `upload`.
     """
     choices = Choices(
         layout=layout,
@@ -133,17 +139,17 @@ def list_datasets(
     cursor: Cursor = None,
     state: Annotated[
         Annotated[list[DatasetState], Field(fail_fast=True)] | None,
-        Query(max_length=3, description="Only these; repeat it"),
+        Query(max_length=3, description="Filter; repeatable"),
     ] = None,
     reference: Reference = None,
 ) -> DatasetList:
-    """Data sets, newest first."""
+    """List data sets, newest first."""
     return service.list_datasets(services, limit, cursor, state or (), reference)
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_dataset(services: ServicesDep, dataset_id: Id) -> Dataset:
-    """One data set: its state, classes, images per split and class, and the files that were left out."""
+    """Return a data set: its state, classes, images per split and class, and rejected files."""
     return service.get_dataset(services, dataset_id)
 
 
@@ -156,9 +162,9 @@ def get_dataset(services: ServicesDep, dataset_id: Id) -> Dataset:
 def derive_dataset(
     services: ServicesDep, caller: CallerDep, response: Response, dataset_id: Id, body: Derivation
 ) -> Dataset:
-    """Make a data set of another's images with other display names or templates. Nothing is uploaded or copied.
+    """Create a data set from the images of another one, with other display names or templates, without a copy.
 
-    Both stay as they are from then on. Answers 201, or 200 if the same was derived before.
+    Both data sets are immutable. Returns 201, or 200 if the same data set was derived before.
     """
     dataset, created = service.derive(services, dataset_id, body, caller.owner)
     response.status_code = 201 if created else 200
@@ -173,10 +179,10 @@ def derive_dataset(
     dependencies=[needs(Scope.WRITE, own=Owned.DATASET)],
 )
 def delete_dataset(services: ServicesDep, dataset_id: Id, force: Force = False) -> None:
-    """Delete a data set, at once and for good. The same upload makes it anew.
+    """Delete a data set immediately and permanently. The same upload creates it again.
 
-    Refused while a job that has not ended needs it, and with `dataset_in_use` while patches name it; `force` overrules
-    the second. Versions stay. The next `POST /v1/gc`, or the service within the hour, frees the bytes that nothing else
-    needs.
+    Rejected while an unfinished job needs it, and with `dataset_in_use` while patches refer to it; `force` overrides
+    the latter. Versions are kept. Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the service within
+    an hour.
     """
     service.delete_dataset(services, dataset_id, force=force)

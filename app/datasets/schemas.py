@@ -273,7 +273,7 @@ class Derivation(Body):
 
 
 class DatasetList(Listed):
-    """Data sets, newest first."""
+    """List data sets, newest first."""
 
     items: list[DatasetBrief]
 

@@ -13,6 +13,7 @@ REPLAYED = {"Idempotent-Replayed": "true"}
 
 _Printable = Matches("^[!-~]([ -~]{0,253}[!-~])?$", "must have 1 to 255 printable ASCII characters")
 IdempotencyKey = Annotated[
-    Annotated[str, _Printable] | None, Header(description="Of your choice, such as a UUID; kept for a week")
+    Annotated[str, _Printable] | None,
+    Header(description="Unique value chosen by the client, such as a UUID; kept for a week"),
 ]
 """Known by its owner: others may use the same one."""

@@ -35,7 +35,7 @@ _INTERNAL = re.compile(r".*\[|function-|constrained-|lax-or-strict|nullable")  #
 class InvalidField(BaseModel):
     """One part of a request that cannot be used."""
 
-    location: str = Field(description="Where it is, such as `body.tasks.0`", examples=["body.name"])
+    location: str = Field(description="Location in the request, such as `body.tasks.0`", examples=["body.name"])
     message: str
 
 

@@ -11,21 +11,21 @@ from contract.jobs import JobStatus
 from contract.names import Name
 
 Cursor = Annotated[
-    str | None, Query(max_length=200, description="`next_cursor` of the page before; left out: the first page")
+    str | None, Query(max_length=200, description="`next_cursor` of the previous page; default: the first page")
 ]
-Limit = Annotated[int, Query(ge=1, le=1000, description="Most items to return, the newest")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="Maximum number of items, newest first")]
 
 Reference = Annotated[
     Name | None,
     Query(
         alias="ref",
-        description="Only items whose id or name begins with this, such as `digits`, `ds_3f` or `3f`",
+        description="Filter by the beginning of the id or name, such as `digits`, `ds_3f` or `3f`",
     ),
 ]
 
 Statuses = Annotated[
     Annotated[list[JobStatus], Field(fail_fast=True)] | None,
-    Query(max_length=5, description="Only these; repeat it"),
+    Query(max_length=5, description="Filter; repeatable"),
 ]
 """Of jobs."""
 
@@ -33,4 +33,4 @@ Statuses = Annotated[
 class Listed(BaseModel):
     """A page of a list."""
 
-    next_cursor: str | None = Field(description="Give this as `cursor` to get the next page; null: this is the last")
+    next_cursor: str | None = Field(description="Pass this as `cursor` to get the next page; null: last page")

@@ -64,12 +64,14 @@ class Problem(BaseModel):
     type: str = Field(examples=["urn:paintbox:error:not_found"])
     title: str = Field(examples=["Not Found"])
     status: int = Field(examples=[404])
-    detail: str = Field(description="What is wrong with this request")
-    code: str = Field(description="Stable and machine-readable", examples=["not_found"])
-    next: str = Field(description="What to do next")
-    instance: str = Field(description="The request's id", examples=["urn:paintbox:request:4f0c"])
+    detail: str = Field(description="Description of the error")
+    code: str = Field(description="Stable, machine-readable error code", examples=["not_found"])
+    next: str = Field(description="How to resolve the error")
+    instance: str = Field(description="Id of the request", examples=["urn:paintbox:request:4f0c"])
     errors: list[InvalidField] | None = Field(
-        default=None, max_length=MAX_LISTED, description=f"The first {MAX_LISTED} at most; `detail` tells how many more"
+        default=None,
+        max_length=MAX_LISTED,
+        description=f"Invalid fields, at most {MAX_LISTED}; `detail` states how many more there are",
     )
 
 

@@ -35,7 +35,7 @@ REQUEST_KEY = {
     "name": REQUEST_KEY_HEADER,
     "in": "header",
     "required": False,
-    "description": "Requests of the same key are answered by the same of `active` and `canary`",
+    "description": "Requests with the same key are served by the same version, `active` or `canary`",
     "schema": {"type": "string", "maxLength": MAX_REQUEST_KEY},
 }
 """The header, as the OpenAPI document tells of it."""
@@ -101,11 +101,12 @@ class InferenceOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: VersionName | None = Field(
-        default=None, description="Version to ask: its id, or an alias; left out: `active`"
-    )
+    version: VersionName | None = Field(default=None, description="Version id or alias; default: `active`")
     timeout_ms: int | None = Field(
-        default=None, ge=1, le=_MAX_TIMEOUT_MS, description="Deadline in milliseconds, after which the answer is 504"
+        default=None,
+        ge=1,
+        le=_MAX_TIMEOUT_MS,
+        description="Deadline in milliseconds; when it passes, the response is 504",
     )
 
     def deadline(self, started: float) -> float | None:
@@ -313,5 +314,5 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _in_query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     plain = {key: value for key, value in schema.items() if key != "description"}
-    told = f"Beside a raw image, where other forms have it in the body. {schema.get('description', '')}".strip()
+    told = f"Only with a raw image as the body. {schema.get('description', '')}".strip()
     return {"name": name, "in": "query", "required": False, "description": told, "schema": plain}

@@ -36,16 +36,16 @@ def list_jobs(
     kind: JobKind | None = None,
     reference: Reference = None,
 ) -> JobList:
-    """Jobs, newest first. `ref` finds them also by the data set or the patch that they are about."""
+    """List jobs, newest first. `ref` also matches the data set or the patch of a job."""
     page = service.list_jobs(services, limit, cursor, status or (), kind, reference)
     return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
-    """One job: its status, stage, progress from 0 to 1, seconds to go, and what was tried.
+    """Return a job: its status, stage, progress from 0 to 1, estimated seconds left, and attempts.
 
-    Once failed it names the cause and has the last lines that its trainer printed.
+    A failed job contains the cause and the last lines of its log.
     """
     return service.get_job(services, job_id)
 
@@ -54,7 +54,7 @@ def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
     "/{job_id}/events",
     responses={
         200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
-        204: {"description": "The job has ended, and `Last-Event-ID` was its last event: do not connect again"},
+        204: {"description": "The job has ended, and `Last-Event-ID` was its last event: do not reconnect"},
         **problem_responses(404, 429),
     },
     response_model=JobEventList,
@@ -68,10 +68,10 @@ async def list_job_events(
     after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
     last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID)] = None,
 ) -> JobEventList | Response:
-    """What happened to a job since event `after`, oldest first.
+    """List the events of a job after event `after`, oldest first.
 
-    With `Accept: text/event-stream` it is told as it happens: each event with its id, and in an event `job` the job
-    whenever it changed, until it has ended. A client that lost its connection sends `Last-Event-ID` and goes on there.
+    With `Accept: text/event-stream`, events are streamed as they happen: each event with its id, and the job in an
+    event `job` whenever it changes, until it ends. To resume after a lost connection, send `Last-Event-ID`.
     """
     if _wants_stream(request):
         after = max(after, last_event_id or 0)
@@ -88,7 +88,7 @@ def _page(services: Services, job_id: Id, after: int) -> JobEventList:
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404, 409), dependencies=[_OWN])
 def cancel_job(services: ServicesDep, job_id: Id) -> Job:
-    """Cancel a job: at once if it still waits, else as soon as its worker notices."""
+    """Cancel a job: immediately if it is queued, else as soon as its worker notices."""
     return Job.of(service.cancel_job(services, job_id))
 
 
@@ -99,7 +99,7 @@ def cancel_job(services: ServicesDep, job_id: Id) -> Job:
     dependencies=[needs(Scope.WRITE, own=Owned.JOB, stores=Stores.UNCOUNTED)],
 )
 def retry_job(services: ServicesDep, job_id: Id) -> Job:
-    """Queue a patch's job again that failed or was cancelled. It goes on at its last checkpoint, if it has one."""
+    """Retry the job of a patch that failed or was cancelled. It resumes from its last checkpoint, if there is one."""
     return Job.of(service.retry_job(services, job_id))
 
 

@@ -19,11 +19,11 @@ router = APIRouter(tags=["system"])
     responses={
         200: {
             "content": {"text/plain": {"schema": {"type": "string"}}},
-            "description": "In the text format of Prometheus",
+            "description": "Metrics in the Prometheus text format",
         },
         **problem_responses(),
     },
 )
 def read_metrics(services: ServicesDep) -> Response:
-    """Figures for Prometheus: requests, jobs, batches, what is served. They hold no names and no ids of data."""
+    """Return metrics for Prometheus: requests, jobs, batches, served versions. They contain no names or ids of data."""
     return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -33,10 +33,10 @@ def start_patch(
     body: PatchRequest,
     idempotency_key: IdempotencyKey = None,
 ) -> PatchStarted:
-    """Ask for a patch: improve on `tasks` without losing accuracy on `supported`.
+    """Start a patch: improve the model on `tasks` without losing accuracy on `supported`.
 
-    Sent again with the same `Idempotency-Key`, it starts nothing and answers with the patch that is there. `activate`
-    other than `never` moves an alias, and priority `high` overtakes other people's jobs: both need the scope `admin`.
+    If the request is repeated with the same `Idempotency-Key`, nothing is started and the existing patch is returned.
+    `activate` other than `never` and priority `high` require the scope `admin`.
     """
     if body.activate != "never" or body.priority == "high":
         caller.require(Scope.ADMIN)
@@ -55,26 +55,26 @@ def list_patches(
     status: Statuses = None,
     reference: Reference = None,
 ) -> PatchList:
-    """Patches, newest first."""
+    """List patches, newest first."""
     return service.list_patches(services, limit, cursor, status or (), reference)
 
 
 @router.get("/{patch_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
-    """One patch: what was asked, its job, and, once done, the report and the version."""
+    """Return a patch: its request, its job and, when finished, its report and version."""
     return service.get_patch(services, patch_id)
 
 
 @router.post(
     "/{patch_id}/reselect",
     status_code=201,
-    responses={200: {"model": Reselected, "description": "Known already"}, **problem_responses(404, 409)},
+    responses={200: {"model": Reselected, "description": "The version already exists"}, **problem_responses(404, 409)},
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH, stores=Stores.UNCOUNTED)],
 )
 def reselect(
     services: ServicesDep, caller: CallerDep, response: Response, patch_id: Id, body: ReselectRequest
 ) -> Reselected:
-    """Choose another alpha of a finished patch, by rule or by name: a new version in seconds, without training."""
+    """Create a version with another alpha from a finished patch, by rule or by value, without training."""
     reselected = service.reselect(services, patch_id, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{reselected.version.id}"
     if not reselected.is_new:
@@ -89,9 +89,9 @@ def reselect(
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
 )
 def delete_patch(services: ServicesDep, patch_id: Id) -> None:
-    """Delete a patch with its report and its jobs, at once and for good.
+    """Delete a patch with its report and its jobs, immediately and permanently.
 
-    Refused while its job has not ended, and with `patch_in_use` while versions of it are there, in the trash too. The
-    next `POST /v1/gc`, or the service within the hour, frees the bytes that nothing else needs.
+    Rejected while its job is unfinished, and with `patch_in_use` while it has versions, including those in the trash.
+    Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the service within an hour.
     """
     service.delete_patch(services, patch_id)

@@ -106,6 +106,6 @@ class Reselected(BaseModel):
 
 
 class PatchList(Listed):
-    """Patches, newest first."""
+    """List patches, newest first."""
 
     items: list[PatchBrief]

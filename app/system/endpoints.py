@@ -18,20 +18,20 @@ router = APIRouter(tags=["system"])
 @router.head("/livez", include_in_schema=False)
 @router.get("/livez", responses=problem_responses())
 async def live() -> Live:
-    """The process answers."""
+    """Check that the process responds."""
     return Live()
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problem_responses(503))
 def ready(services: ServicesDep) -> Ready:
-    """Classify requests are answered; 503 with the cause if not, or if the process is about to stop."""
+    """Check that classify requests are served; 503 with the cause if not, or if the process is shutting down."""
     return service.check_ready(services)
 
 
 @router.get("/v1/system", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def describe_system(services: ServicesDep) -> System:
-    """Versions of the software, the device, and which model version answers."""
+    """Return the software versions, the device and the model versions that are served."""
     return service.describe_system(services)
 
 
@@ -42,9 +42,9 @@ def describe_system(services: ServicesDep) -> System:
     dependencies=[needs(Scope.ADMIN)],
 )
 def verify(services: ServicesDep) -> VerificationResponse:
-    """Check that what is stored has not changed: the database, every blob that a row names, and every version.
+    """Verify that stored data is intact: the database, every referenced blob, and every version.
 
-    The answer is one JSON object a line, as each thing has been checked; the last one is a summary. It takes as long as
-    reading everything, and longer while requests need the cores.
+    Returns one JSON object per line as each item is checked; the last one is a summary. It reads all data, and takes
+    longer while requests need the CPU.
     """
     return VerificationResponse(services)

@@ -11,7 +11,7 @@ from registry.tables import ReplicaRow
 
 
 class Live(BaseModel):
-    """The process answers."""
+    """Check that the process responds."""
 
     status: Literal["ok"] = "ok"
 

@@ -38,16 +38,16 @@ from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
-IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias as it was looked at")]
+IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias when it was read")]
 _TAG = re.compile(r'(?:^|,)\s*"([1-9][0-9]{0,17})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
 
 WithTag = Annotated[
     list[Tag],
     Field(fail_fast=True),
-    Query(max_length=16, description="Only versions with this tag; repeatable: all of them"),
+    Query(max_length=16, description="Filter by tag; if repeated, versions with all of the tags"),
 ]
-Trashed = Annotated[bool, Query(description="Those in the trash instead")]
-DryRun = Annotated[bool, Query(description="Only tell what would go")]
+Trashed = Annotated[bool, Query(description="List versions in the trash")]
+DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 
 
 @router.get("/versions", responses=problem_responses(), dependencies=[needs(Scope.READ)])
@@ -59,7 +59,7 @@ def list_versions(
     trashed: Trashed = False,
     reference: Reference = None,
 ) -> VersionList:
-    """Versions, newest first. `ref` finds them by the beginning of their names."""
+    """List versions, newest first. `ref` matches the beginning of the name."""
     return service.list_versions(services, limit, cursor, tag, trashed, reference)
 
 
@@ -70,7 +70,7 @@ def list_versions(
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 def make_version(services: ServicesDep, caller: CallerDep, response: Response, body: VersionRequest) -> Version:
-    """Compose a version of task vectors, patches and versions, or remove a patch from one. No training: seconds."""
+    """Compose a version from task vectors, patches and versions, or remove a patch from one, without training."""
     version = service.make_version(services, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{version.id}"
     return version
@@ -78,7 +78,7 @@ def make_version(services: ServicesDep, caller: CallerDep, response: Response, b
 
 @router.get("/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_version(services: ServicesDep, version_id: VersionId) -> Version:
-    """One version: its base, its terms and where they came from."""
+    """Return a version: its base, its terms and their origin."""
     return service.get_version(services, version_id)
 
 
@@ -86,7 +86,7 @@ def get_version(services: ServicesDep, version_id: VersionId) -> Version:
     "/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE, own=Owned.VERSION)]
 )
 def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionLabels) -> Version:
-    """Give a version another name or other tags. What it is made of never changes."""
+    """Change the name or the tags of a version. Its base and terms are immutable."""
     return service.relabel_version(services, version_id, body)
 
 
@@ -96,9 +96,9 @@ def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionL
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
-    """Put a version into the trash, from where it can be restored until it is purged.
+    """Move a version to the trash. It can be restored until it is purged.
 
-    Refused while an alias names it, and for the unpatched base.
+    Rejected while an alias points to it, and for the unpatched base.
     """
     return service.trash_version(services, version_id)
 
@@ -109,15 +109,15 @@ def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def restore_version(services: ServicesDep, version_id: VersionId) -> Version:
-    """Take a version out of the trash again."""
+    """Restore a version from the trash."""
     return service.restore_version(services, version_id)
 
 
 @router.post("/versions/{version_id}/verify", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
 def verify(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> Verification:
-    """Compute the hashes of a version's base and task vectors again, mix its weights again, and compare.
+    """Recompute the hashes of the base and task vectors of a version, mix its weights again, and compare.
 
-    What differs is an answer, not an error: see `matches`.
+    A difference is a result, not an error: see `matches`.
     """
     return verify_version(services, version_id, caller.owner)
 
@@ -129,30 +129,30 @@ def verify(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> V
     dependencies=[needs(Scope.READ, stores=Stores.UNCOUNTED)],
 )
 def export(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> ExportResponse:
-    """A tar of a folder that open_clip loads: weights, configuration, `README.md` and, if measured, results."""
+    """Export a version as a tar of a folder that open_clip loads, with a model card and, if evaluated, results."""
     return ExportResponse(export_version(services, version_id, caller.owner))
 
 
 @router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])
 def collect_garbage(services: ServicesDep, dry_run: DryRun = False) -> Collected:
-    """Purge versions that have been in the trash for long, and free the bytes that nothing needs any more.
+    """Purge expired versions from the trash, and delete unreferenced blobs.
 
-    What an alias names, or another version was made from, stays. Freed are task vectors that no version needs then, and
-    what deleted data sets and patches, failed uploads and patches that failed or were cancelled long ago have left;
-    nothing that was stored within the last hour. The service does the same by itself every hour.
+    Versions with an alias, or from which another version was created, are kept. Deletes task vectors that no version
+    uses any more, and the blobs of deleted data sets and patches, of failed uploads and of patches that failed or were
+    cancelled long ago, except those stored within the last hour. The service does this automatically every hour.
     """
     return service.empty_trash(services, dry_run)
 
 
 @router.get("/aliases", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_aliases(services: ServicesDep) -> AliasList:
-    """Every alias, by name; `active` is always among them."""
+    """List all aliases by name; `active` always exists."""
     return aliases.list_aliases(services)
 
 
 @router.get("/aliases/{alias}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_alias(services: ServicesDep, response: Response, alias: AliasName) -> Alias:
-    """Which version an alias names; `active` is the one that answers. `ETag` changes with every move."""
+    """Return an alias and its version. The version of `active` is served. `ETag` changes with every move."""
     return _tagged(response, aliases.get_alias(services, alias))
 
 
@@ -160,7 +160,7 @@ def get_alias(services: ServicesDep, response: Response, alias: AliasName) -> Al
 def list_alias_history(
     services: ServicesDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
 ) -> AliasHistory:
-    """Every move of an alias, newest first: when, by whom, from, to, why."""
+    """List the moves of an alias, newest first, with time, versions, key and reason."""
     return aliases.list_history(services, alias, limit, cursor)
 
 
@@ -173,11 +173,11 @@ def move_alias(
     body: AliasMove,
     if_match: IfMatch = None,
 ) -> Alias:
-    """Point an alias at a version; creates it if needed.
+    """Move an alias to a version. Creates the alias if it does not exist.
 
-    For `active` it answers once the version is loaded, verified and serving; if that fails, or the version costs a
-    supported task more than its limit, the old one goes on. `force` with a reason overrules the limit. With `If-Match`
-    it is refused if the alias has moved since that tag was read, or is not there.
+    For `active`, returns when the version is loaded, verified and serving. If that fails, or a supported task dropped
+    by more than its limit, the previous version keeps serving. `force` with a reason overrides the limit. With `If-Match`,
+    rejected if the alias was moved since the tag was read, or does not exist.
     """
     return _tagged(response, aliases.move_alias(services, alias, body, _revisions(if_match), caller.actor))
 
@@ -188,7 +188,7 @@ def move_alias(
 def delete_alias(
     services: ServicesDep, caller: CallerDep, alias: AliasName, reason: Reason = "", if_match: IfMatch = None
 ) -> None:
-    """Remove an alias; its history stays. `active` cannot be removed."""
+    """Delete an alias; its history is kept. `active` cannot be deleted."""
     aliases.delete_alias(services, alias, reason, _revisions(if_match), caller.actor)
 
 
@@ -201,9 +201,9 @@ def roll_back_alias(
     body: Rollback | None = None,
     if_match: IfMatch = None,
 ) -> Alias:
-    """Undo an alias's last move: it names the version from before again. A second rollback goes one move further back.
+    """Undo the last move of an alias. Another rollback undoes the move before it.
 
-    With `If-Match` it is refused if the alias has moved since that tag was read, such as by somebody else's rollback.
+    With `If-Match`, rejected if the alias was moved since the tag was read, for example by another rollback.
     """
     reason = body.reason if body else ""
     return _tagged(response, aliases.roll_back(services, alias, reason, _revisions(if_match), caller.actor))

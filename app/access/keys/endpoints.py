@@ -19,10 +19,10 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.A
 
 @router.post("", status_code=201, responses=problem_responses(409))
 def create_key(services: ServicesDep, caller: CallerDep, response: Response, body: KeyRequest) -> NewKey:
-    """Make a key. Its token is in this answer and nowhere else.
+    """Create an API key. Its token is only returned in this response.
 
-    The first key needs scope `admin`, unless the service was started with `PAINTBOX_API_KEY`: from then on every `/v1`
-    request needs a key.
+    The first key needs the scope `admin`, unless the service was started with `PAINTBOX_API_KEY`: from then on, every
+    `/v1` request needs a key.
     """
     response.headers["Cache-Control"] = "no-store"
     return service.create_key(services, body, caller)
@@ -30,11 +30,11 @@ def create_key(services: ServicesDep, caller: CallerDep, response: Response, bod
 
 @router.get("", responses=problem_responses())
 def list_keys(services: ServicesDep, limit: Limit = 100, cursor: Cursor = None) -> KeyList:
-    """Keys, newest first, those that were revoked or have expired too."""
+    """List API keys, newest first, including revoked and expired ones."""
     return service.list_keys(services, limit, cursor)
 
 
 @router.delete("/{key_id}", responses=problem_responses(404, 409))
 def revoke_key(services: ServicesDep, key_id: Id) -> Key:
-    """Revoke a key, for good: here at once, in other processes of the API within a second. What it made stays."""
+    """Revoke an API key permanently. Other API processes apply it within a second. Its resources are kept."""
     return service.revoke_key(services, key_id)

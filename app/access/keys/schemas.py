@@ -69,6 +69,6 @@ class NewKey(Key):
 
 
 class KeyList(Listed):
-    """Keys, newest first, those that were revoked or have expired too."""
+    """List API keys, newest first, including revoked and expired ones."""
 
     items: list[Key]

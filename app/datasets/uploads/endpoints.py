@@ -48,7 +48,7 @@ def _answer(status: int, upload: Upload | None = None, **headers: str) -> Respon
     dependencies=[needs(Scope.WRITE)],
 )
 def describe_uploads(services: ServicesDep) -> Response:
-    """Tell which version and extensions of tus are spoken here, and how large an upload may be."""
+    """Return the supported version and extensions of tus, and the maximum size of an upload."""
     told = {
         "Tus-Version": TUS_VERSION,
         "Tus-Extension": _EXTENSIONS,
@@ -65,10 +65,10 @@ def describe_uploads(services: ServicesDep) -> Response:
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumBytes) -> Response:
-    """Begin an upload that may be sent in parts and continued after an interruption (tus 1.0.0).
+    """Create a resumable upload, which is sent in parts and can be continued after an interruption (tus 1.0.0).
 
-    The header `Location` names it. Once it is complete, `POST /v1/datasets` with its id as `upload` makes a data set
-    of it. It is removed when nothing came for a day. The length counts as stored from now on.
+    The header `Location` contains its URL. When it is complete, create a data set from it with `POST /v1/datasets` and
+    its id as `upload`. It expires a day after the last part. Its declared length counts towards the storage quota.
     """
     services.storage.require_quota(caller.owner, upload_length)
     upload = services.uploads.create(upload_length, caller.owner)
@@ -82,9 +82,9 @@ def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumByt
     dependencies=[needs(Scope.WRITE)],
 )
 async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
-    """Tell how much of an upload is there: `Upload-Offset` of `Upload-Length` bytes.
+    """Return how much of an upload was received: `Upload-Offset` of `Upload-Length` bytes.
 
-    A request that adds to it, but whose sender has fallen silent, is ended before.
+    Ends a request that is appending to the upload but whose sender has stalled.
     """
     upload = await services.uploads.find_offset(upload_id)
     return _answer(200, upload, **{"Upload-Length": str(upload.num_bytes)})
@@ -101,10 +101,10 @@ async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
 async def append_to_upload(
     services: ServicesDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
 ) -> Response:
-    """Append the body to an upload. What came before a broken connection stays; HEAD tells how much that is.
+    """Append the body to an upload. Bytes received before a lost connection are kept; get their number with HEAD.
 
-    A request takes over from an older one that still adds to the same upload. One whose sender sends nothing for 20
-    seconds is ended.
+    A request takes over from an older one that is still appending to the same upload. A request ends after 20 seconds
+    without data.
     """
     media_type = request.headers.get("content-type", "")
     if media_type != PART_MEDIA_TYPE:
@@ -121,6 +121,6 @@ async def append_to_upload(
     dependencies=[needs(Scope.WRITE)],
 )
 def remove_upload(services: ServicesDep, upload_id: UploadId) -> Response:
-    """Remove an upload that will not be finished."""
+    """Delete an unfinished upload."""
     services.uploads.remove(upload_id)
     return _answer(204)

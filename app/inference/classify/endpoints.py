@@ -29,12 +29,12 @@ router = APIRouter(tags=["classify"], route_class=DirectRoute)
     dependencies=[needs(Scope.CLASSIFY)],
 )
 async def classify(request: Request) -> Response:
-    """Tell which of the labels each image shows, best first. No training: any labels will do.
+    """Score images against candidate labels, best first. Labels are arbitrary texts; no training is needed.
 
-    Takes image files (multipart), base64 (JSON), or one image as the body (`image/*`) with everything else in the query
-    string. The header `Paintbox-Version` names the version that answered: the one that `version` names, else that of
-    `active`. While there is an alias `canary`, its version answers a share of the requests that name none: always those
-    of the same `X-Request-Key`, or, without that, of the same API key or client address.
+    Accepts image files (multipart), base64 (JSON), or one image as the body (`image/*`) with all options in the query
+    string. The header `Paintbox-Version` states the version that was used: the one in `version`, else that of
+    `active`. If the alias `canary` exists, its version serves a share of the requests without `version`. Requests are
+    assigned by `X-Request-Key` or, without it, by API key or client address.
     """
     started = time.monotonic()
     services = services_of(request)

@@ -28,10 +28,10 @@ router = APIRouter(tags=["embed"], route_class=DirectRoute)
     dependencies=[needs(Scope.CLASSIFY)],
 )
 async def embed(request: Request) -> Response:
-    """Embed images, or (JSON only) texts, as vectors of unit length: the product of two is their cosine.
+    """Embed images, or texts (JSON only), as vectors of unit length; the dot product of two is their cosine.
 
-    Images come in the same forms as for `POST /v1/classify`. Texts are embedded as they are. All embeddings of an
-    answer are of the version that `version` names, else of `active`; a canary answers only if it is named.
+    Images are accepted in the same formats as for `POST /v1/classify`. Texts are embedded as they are. All embeddings
+    of a response come from the version in `version`, else from `active`; the canary is only used if requested.
     """
     started = time.monotonic()
     body = await read_request(request, EmbedBody)

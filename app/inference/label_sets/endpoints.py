@@ -25,9 +25,9 @@ router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def create_label_set(services: ServicesDep, caller: CallerDep, response: Response, body: LabelSetRequest) -> LabelSet:
-    """Store labels and templates, to be named by id in classify requests.
+    """Store labels and templates for use in classify requests.
 
-    Its id is a hash of labels and templates. Answers 201, or 200 if the same are stored already, as whoever's.
+    The id is a hash of labels and templates. Returns 201, or 200 if the same label set already exists, of any owner.
     """
     label_set, is_new = service.create_label_set(services, body, caller.owner)
     response.status_code = 201 if is_new else 200
@@ -39,13 +39,13 @@ def create_label_set(services: ServicesDep, caller: CallerDep, response: Respons
 def list_label_sets(
     services: ServicesDep, limit: Limit = 100, cursor: Cursor = None, reference: Reference = None
 ) -> LabelSetList:
-    """Label sets, newest first, without their labels."""
+    """List label sets, newest first, without their labels."""
     return service.list_label_sets(services, limit, cursor, reference)
 
 
 @router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
-    """One label set with its labels."""
+    """Return a label set with its labels."""
     return service.get_label_set(services, label_set_id)
 
 
@@ -56,5 +56,5 @@ def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
     dependencies=[needs(Scope.WRITE, own=Owned.LABEL_SET)],
 )
 def delete_label_set(services: ServicesDep, label_set_id: Id) -> None:
-    """Remove a label set: requests that name it are refused, here at once, by other processes within ten seconds."""
+    """Delete a label set. Other API processes stop using it within ten seconds."""
     service.remove_label_set(services, label_set_id)

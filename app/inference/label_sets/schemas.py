@@ -32,7 +32,7 @@ Labels = Annotated[tuple[Label, ...], Field(fail_fast=True, max_length=MOST_LABE
 class LabelSetRequest(Body):
     """Body of `POST /v1/label-sets`."""
 
-    name: Name | None = Field(default=None, description="For people; need not be unique")
+    name: Name | None = Field(default=None, description="Display name; not unique")
     labels: Labels = Field(min_length=1, description="What images may show, each once")
     templates: Templates = Field(default=(), description="Prompts with `{}`; left out: the base model's own")
 
@@ -72,6 +72,6 @@ class LabelSet(LabelSetBrief):
 
 
 class LabelSetList(Listed):
-    """Label sets, newest first, without their labels."""
+    """List label sets, newest first, without their labels."""
 
     items: list[LabelSetBrief]

@@ -32,7 +32,7 @@ class ZeroShotParameters(BaseModel):
 
     candidate_labels: Labels
     hypothesis_template: Template | None = Field(
-        default=None, description="One prompt with `{}`; left out: the templates of the model that answers"
+        default=None, description="One prompt template with `{}`; default: the templates of the model"
     )
 
 
@@ -49,7 +49,7 @@ class LabelScore(BaseModel):
     """How well a label fits the image."""
 
     label: str
-    score: float = Field(description="Softmax over the labels of cosine times the model's own scale")
+    score: float = Field(description="Softmax over the labels of cosine times the logit scale of the model")
 
 
 class ZeroShotAnswer(RootModel[list[LabelScore]]):
@@ -71,14 +71,12 @@ class ZeroShotAnswer(RootModel[list[LabelScore]]):
 async def classify_zero_shot(
     request: Request,
     asker: AskerDep,
-    version: Annotated[
-        VersionName | None, Query(description="Id of the version that is to answer, or an alias; left out: `active`")
-    ] = None,
+    version: Annotated[VersionName | None, Query(description="Version id or alias; default: `active`")] = None,
 ) -> Response:
-    """Tell which of the labels an image shows, best first, as Hugging Face's clients ask.
+    """Score an image against candidate labels, in the format of Hugging Face's clients.
 
-    The address of this route is what `InferenceClient` takes as its `model`. `POST /v1/classify` says the same of more
-    images at once, and takes more options.
+    Pass the URL of this route as `model` to `InferenceClient`. `POST /v1/classify` accepts several images and more
+    options.
     """
     started = time.monotonic()
     body = await run_in_threadpool(validate_json, ZeroShotRequest, await request.body())

@@ -22,7 +22,7 @@ _MEDIA_TYPE = "application/json"
 class PlainError(BaseModel):
     """What every error under `/v2` and `/hf` looks like."""
 
-    error: str = Field(description="What is wrong with this request, and what to do next")
+    error: str = Field(description="Description of the error and how to resolve it")
 
 
 class PlainErrors:

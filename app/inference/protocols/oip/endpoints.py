@@ -63,23 +63,24 @@ _health = APIRouter(prefix="/v2/health", tags=["protocols"])
 _guarded = APIRouter(prefix="/v2", tags=["protocols"], dependencies=[needs(Scope.CLASSIFY)])
 _model = APIRouter(prefix="/models/{model_name}", dependencies=[Depends(_require_model)])
 HeaderLength = Annotated[
-    int | None, Header(alias=HEADER_LENGTH, ge=0, description="Bytes of the JSON; left out: all of the body is JSON")
+    int | None,
+    Header(alias=HEADER_LENGTH, ge=0, description="Length of the JSON in bytes; default: the whole body is JSON"),
 ]
 
 
 @_health.head("/live", include_in_schema=False)
 @_health.get("/live", responses=problem_responses())
 async def server_live() -> ServerLive:
-    """The process answers. As `/livez`, this needs no key."""
+    """Check that the process responds. Like `/livez`, this needs no key."""
     return ServerLive()
 
 
 @_health.head("/ready", include_in_schema=False)
 @_health.get("/ready", responses=problem_responses(503))
 async def server_ready(services: ServicesDep) -> ServerReady:
-    """Infer requests are answered; 503 with the cause if not, or if the process is about to stop.
+    """Check that infer requests are served; 503 with the cause if not, or if the process is shutting down.
 
-    As `/readyz`, this needs no key.
+    Like `/readyz`, this needs no key.
     """
     require_serving(services)
     return ServerReady()
@@ -87,43 +88,43 @@ async def server_ready(services: ServicesDep) -> ServerReady:
 
 @_guarded.get("", responses=problem_responses())
 async def describe_server() -> ServerMetadata:
-    """What this server is, and which extensions of the protocol it has."""
+    """Return the name and version of the server, and the protocol extensions that it supports."""
     return metadata.describe_server()
 
 
 @_model.get("", responses=_LOOKED_UP)
 def describe_model(services: ServicesDep) -> ModelMetadata:
-    """What the model takes and gives, and the versions that can be asked for."""
+    """Return the inputs and outputs of the model, and its versions."""
     return metadata.describe_model(services, None)
 
 
 @_model.get("/ready", responses=_LOOKED_UP)
 async def model_ready(services: ServicesDep) -> ModelReady:
-    """Infer requests that name no version are answered; 503 with the cause if not."""
+    """Check that infer requests without a version are served; 503 with the cause if not."""
     require_serving(services)
     return ModelReady()
 
 
 @_model.post("/infer", **_INFER)
 async def infer(request: Request, asker: AskerDep, header_length: HeaderLength = None) -> Response:
-    """Score images against labels, by the version that `active` names or the canary, as `POST /v1/classify` does.
+    """Score images against labels with the version of `active` or its canary, as `POST /v1/classify` does.
 
-    The input `images` holds image files: in JSON as base64, in binary tensors as they are.
+    The input `images` contains image files: as base64 in JSON, as raw bytes in binary tensors.
     """
     return await _infer(request, asker, header_length, None)
 
 
 @_model.get("/versions/{model_version}", responses=_LOOKED_UP)
 def describe_version(services: ServicesDep, model_version: VersionName) -> ModelMetadata:
-    """What one version takes and gives. Versions are named by id or by an alias."""
+    """Return the inputs and outputs of a version, given by id or alias."""
     return metadata.describe_model(services, model_version)
 
 
 @_model.get("/versions/{model_version}/ready", responses=_LOOKED_UP)
 def version_ready(services: ServicesDep, model_version: VersionName) -> ModelReady:
-    """Infer requests of this version are answered: the first of them may wait until it is loaded.
+    """Check that infer requests to a version are served; the first one may wait until it is loaded.
 
-    409 with the cause if something that it is made of is missing or damaged.
+    Returns 409 with the cause if its weights are missing or damaged.
     """
     services.versions.require_loadable(metadata.find_version(services, model_version))
     return ModelReady()
@@ -133,7 +134,7 @@ def version_ready(services: ServicesDep, model_version: VersionName) -> ModelRea
 async def infer_with_version(
     request: Request, asker: AskerDep, model_version: VersionName, header_length: HeaderLength = None
 ) -> Response:
-    """Score images against labels, by one version, which is named by id or by an alias."""
+    """Score images against labels with a version, given by id or alias."""
     return await _infer(request, asker, header_length, model_version)
 
 

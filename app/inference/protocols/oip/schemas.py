@@ -96,7 +96,7 @@ class InferResponse(BaseModel):
 
 
 class ServerLive(BaseModel):
-    """The process answers."""
+    """Check that the process responds."""
 
     live: bool = True
 
