@@ -36,7 +36,7 @@ class SupportedDrop:
         return self.limit_points is not None and self.points > self.limit_points
 
     def __str__(self) -> str:
-        limit = "" if self.limit_points is None else f", where {self.limit_points:g} are allowed"
+        limit = "" if self.limit_points is None else f"; the limit is {self.limit_points:g}"
         return f"{self.name!r} ({self.dataset_id}) drops by {self.points:.2f} points on its {self.split} split{limit}"
 
 

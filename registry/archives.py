@@ -240,17 +240,17 @@ def refuse_bomb(detail: str) -> ArchiveRefusedError:
 
 
 _REMEDIES = {
-    "encrypted": "Pack it again without a password.",
-    "bad_compression": "Pack it again with the compression `deflate`, as `zip -r` and Windows do by default.",
-    "sparse_file": "Pack it again without `--sparse`.",
-    "special_file": "Leave devices, pipes and sockets out.",
-    "bad_name": "Rename the file, and pack it again.",
+    "encrypted": "Create the archive again without a password.",
+    "bad_compression": "Create the archive again with `deflate` compression, the default of `zip -r` and Windows.",
+    "sparse_file": "Create the archive again without `--sparse`.",
+    "special_file": "Remove devices, pipes and sockets.",
+    "bad_name": "Rename the file, and create the archive again.",
 }
 
 
 def refuse_name(code: str, name: str, what: str) -> ArchiveRefusedError:
     """Return the error of an archive with a member that must not be there."""
-    advice = _REMEDIES.get(code, "Pack it again from within the folder, so that names are relative.")
+    advice = _REMEDIES.get(code, "Create the archive again from within the folder, so that names are relative.")
     return ArchiveRefusedError(code, f"Entry {quote_name(name)} {what}.", advice)
 
 

@@ -75,4 +75,4 @@ def _describe(row: JobAttemptRow, cause: AttemptCause) -> str:
     if cause is not AttemptCause.LEASE_LAPSED:
         return str(cause)
     where = f"in stage {row.stage}" if row.stage else "before its first stage"
-    return f"worker {row.worker} gave no sign any more, {where}: it died, or could not reach the database"
+    return f"worker {row.worker} sent no heartbeat, {where}: it died, or could not reach the database"

@@ -59,7 +59,7 @@ class Disks:
         room = self.room()
         if room.spare_bytes < num_bytes:
             needed = f" for {num_bytes:,} bytes" if room.spare_bytes >= 0 else ""
-            floor = f"{room.min_free_bytes:,} have to stay free"
+            floor = f"{room.min_free_bytes:,} must stay free"
             raise StorageFullError(f"the disk has {room.free_bytes:,} bytes free{needed}, of which {floor}")
 
     def _measure(self, folder: Path) -> Room:

@@ -164,7 +164,7 @@ class Families(JobLists, ABC):
             self._end(parent, JobStatus.CANCELLED)
         elif failed:
             first = min(failed, key=lambda part: part.finished_at or self._now())
-            detail = f"Its part {first.part} failed (job {first.id}): {first.error_detail}"
+            detail = f"Child job {first.id} ({first.part}) failed: {first.error_detail}"
             self._end(parent, JobStatus.FAILED, first.error_code, detail)
         else:
             parent.status, parent.rung_at, parent.queued_at = JobStatus.QUEUED, None, self._now()

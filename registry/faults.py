@@ -10,7 +10,7 @@ from registry.errors import DatabaseDamagedError, DatabaseUnavailableError, Regi
 _SQLITE_AWAY = {
     5: "it is locked by another program",  # SQLITE_BUSY
     6: "it is locked by another program",  # SQLITE_LOCKED
-    8: "it cannot be written to",  # SQLITE_READONLY
+    8: "it is read-only",  # SQLITE_READONLY
     10: "its disk reports an error",  # SQLITE_IOERR
     14: "its file cannot be opened",  # SQLITE_CANTOPEN
 }
@@ -18,9 +18,9 @@ _SQLITE_FULL, _SQLITE_DAMAGED = 13, frozenset({11, 26})  # SQLITE_FULL; SQLITE_C
 _POSTGRES_FULL = "53100"
 _POSTGRES_AWAY = {
     "08": "the connection failed",
-    "40": "other transactions were in the way",  # serialisation failure, deadlock
-    "53": "it has no resources left, such as connections",
-    "55": "a lock was not free in time",
+    "40": "it reported a conflict with other transactions",  # serialisation failure, deadlock
+    "53": "it has run out of resources, such as connections",
+    "55": "a lock timed out",
     "57": "it is stopping or starting",
     "58": "its disk reports an error",
 }

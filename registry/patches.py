@@ -130,7 +130,7 @@ class Patches(Repository):
         for row in supported:
             _require_task(row, ("validation", "test"), "a supported task")
         for identifier in request.transfer:
-            _require_task(datasets.hold(identifier), ("test",), "a data set named in transfer")
+            _require_task(datasets.hold(identifier), ("test",), "a data set in transfer")
         if request.anchors is None:
             return
         if request.anchors.dataset is not None:
@@ -160,8 +160,8 @@ def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
 
 def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
     if row.state != DatasetState.READY:
-        wait = f"Wait until job {row.job_id} has succeeded, then ask again."
-        repair = f"Job {row.job_id} tells why. Upload it again."
+        wait = f"Wait until job {row.job_id} has succeeded, then retry."
+        repair = f"See job {row.job_id} for the error. Upload it again."
         raise RequestRefusedError(
             "dataset_not_ready",
             f"Data set {row.id} ({row.name!r}) {_STATES[row.state == DatasetState.FAILED]}.",

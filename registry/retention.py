@@ -95,7 +95,7 @@ class Retention(Repository):
 
     def _needed(self, candidates: Collection[int]) -> dict[int, str]:
         named = self._session.execute(select(AliasRow.version_id, AliasRow.name)).all()
-        kept = {version: f"alias {name!r} names it" for version, name in named if version in set(candidates)}
+        kept = {version: f"it has the alias {name!r}" for version, name in named if version in set(candidates)}
         pairs = select(VersionParentRow.parent_id, VersionParentRow.version_id).order_by(VersionParentRow.version_id)
         children = self._session.execute(
             pairs.join(VersionRow, VersionRow.id == VersionParentRow.parent_id).where(
@@ -107,7 +107,7 @@ class Retention(Repository):
             needed = {parent: child for parent, child in children if parent in goes and child not in goes}
             if not needed:
                 return kept
-            kept |= {parent: f"version {child} was made from it" for parent, child in needed.items()}
+            kept |= {parent: f"version {child} was created from it" for parent, child in needed.items()}
             goes -= needed.keys()
 
     def _unused_vectors(self, gone: Collection[int], grace_seconds: float) -> dict[str, int]:

@@ -65,7 +65,7 @@ def open_database(url: str) -> Database:
     try:
         return Database(url)
     except (ArgumentError, ImportError, ValueError) as error:
-        reason = "it is no SQLAlchemy URL" if isinstance(error, ArgumentError) else _first_line(error)
+        reason = "it is not a SQLAlchemy URL" if isinstance(error, ArgumentError) else _first_line(error)
         raise ConfigurationError(
             f"PAINTBOX_DATABASE_URL: {reason}.",
             "Omit it, or use postgresql+psycopg://user:password@host:5432/name (with the extra `postgres`).",
@@ -139,7 +139,7 @@ def _lost(settings: StorageSettings) -> tuple[str, str]:
     where = settings.blob_url or str(settings.blob_dir)
     return (
         f"PAINTBOX_DATABASE_URL: the database is empty, but {where} holds blobs: it was lost, or is another one.",
-        "Restore it from a backup. To begin anew without what the blobs hold, use another data directory (and blob "
+        "Restore it from a backup. To start over without the blobs, use another data directory (and blob "
         f"store), or move {where} away.",
     )
 
@@ -150,7 +150,7 @@ def _warn_of_shared_disk(database: Database, say: Callable[[str], object]) -> No
     if kind is not None and kind.startswith(_SHARED):
         say(
             f"Warning: {path} is on a network file system ({kind}), where SQLite's locks are unreliable and data may "
-            "be lost. Use a local disk, or name a PostgreSQL server in PAINTBOX_DATABASE_URL."
+            "be lost. Use a local disk, or set PAINTBOX_DATABASE_URL to a PostgreSQL server."
         )
 
 
@@ -183,7 +183,7 @@ def _check_pages(path: Path) -> None:
             f"PAINTBOX_DATABASE_URL: {path} is damaged: {found[0]}.", DatabaseDamagedError("").advice
         )
     if thread.is_alive():
-        _log.info("the check of the database goes on meanwhile", path=str(path))
+        _log.info("the database check continues in the background", path=str(path))
 
 
 def _look_through(path: Path, found: list[str]) -> None:

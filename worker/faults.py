@@ -56,12 +56,12 @@ def describe_fault(error: BaseException, kind: JobKind) -> Failure | Setback:
     if isinstance(error, PaintCoreError | RegistryError):
         return Failure(error.code, clean_text(str(error)))
     if any(_is_out_of_device_memory(each) for each in _causes(error)):
-        advice = "Use a smaller batch_size, a smaller base, or a device that nothing else uses."
-        return Failure("out_of_memory", f"The device's memory ran out. {advice}")
+        advice = "Use a smaller batch_size, a smaller base, or a device that is not shared."
+        return Failure("out_of_memory", f"The device ran out of memory. {advice}")
     if any(_is_out_of_memory(each) for each in _causes(error)):
-        return Failure("out_of_memory", f"Memory ran out. {_memory_advice(kind)}")
+        return Failure("out_of_memory", f"The trainer ran out of memory. {_memory_advice(kind)}")
     what = hide_paths(f"{type(error).__name__}: {str(error)[:MAX_DETAIL]}")
-    return Failure("internal_error", clean_text(f"{what}. The job's log has the details."))
+    return Failure("internal_error", clean_text(f"{what}. See the log of the job."))
 
 
 def pause_seconds(num_setbacks: int) -> float:
@@ -89,13 +89,13 @@ def _setback(error: BaseException) -> Setback | None:
     number = error.errno if isinstance(error, OSError) else None
     says_full = isinstance(error, _MAY_SAY_FULL) and _SAYS_FULL.search(str(error)[:MAX_DETAIL])
     if number in _FULL or isinstance(fault, StorageFullError) or says_full:
-        advice = "Free some space, or delete what is not needed; the job goes on by itself."
-        return Setback("disk_full", f"The service's disk is full. {advice}")
+        advice = "Free disk space; the job is retried automatically."
+        return Setback("disk_full", f"The disk of the service is full. {advice}")
     if isinstance(fault, DatabaseUnavailableError) or isinstance(error, DATABASE_AWAY):
-        return Setback("store_unavailable", "The database did not answer. The job goes on by itself once it does.")
+        return Setback("store_unavailable", "The database is unavailable. The job is retried automatically.")
     if isinstance(fault, BlobStoreUnreachableError) or number in _AWAY:
-        what = "The service's storage could not be used."
-        return Setback("store_unavailable", f"{what} The job goes on by itself once it can be.")
+        what = "The storage of the service is unavailable."
+        return Setback("store_unavailable", f"{what} The job is retried automatically.")
     return None
 
 
@@ -113,5 +113,5 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _memory_advice(kind: JobKind) -> str:
     if kind is JobKind.INGEST:
-        return "Upload smaller files, or let the operator raise PAINTBOX_INGEST_MEMORY_BYTES."
+        return "Upload smaller files, or ask the operator to increase PAINTBOX_INGEST_MEMORY_BYTES."
     return "Use a smaller batch_size or a machine with more memory."

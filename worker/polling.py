@@ -59,10 +59,10 @@ class Poller:
             with self._database.read() as session:
                 waits = Jobs(session).has_free(self._settings.worker_kinds)
         except DATABASE_AWAY as error:
-            _log.warning("database away", error=type(getattr(error, "orig", None) or error).__name__)
+            _log.warning("database unavailable", error=type(getattr(error, "orig", None) or error).__name__)
             return False
         if waits:
-            _log.info("a job waits of which the broker has not told")
+            _log.info("found a queued job that the broker did not announce")
             self._request()
         return waits
 

@@ -87,7 +87,7 @@ class Supervisor:
                     with structlog.contextvars.bound_contextvars(job_id=lease.job_id), in_work(lease):
                         self._attempt(lease)
         except DATABASE_AWAY as error:  # a job that is held is free again once its lease has ended
-            log.warning("database away", error=type(getattr(error, "orig", None) or error).__name__)
+            log.warning("database unavailable", error=type(getattr(error, "orig", None) or error).__name__)
         finally:
             self._database.close()
 
@@ -113,7 +113,7 @@ class Supervisor:
                 verdict = Watch(self._database, self._blobs, self._settings, lease, self._is_stopping).follow(trainer)
             return verdict or self._explain(trainer.exit_status), trainer.log_tail()
         except OSError as error:  # the trainer could not be started
-            log.exception("trainer not started")
+            log.exception("trainer failed to start")
             return describe_fault(error, JobKind.PATCH), ""
 
     def _explain(self, exit_status: int) -> Verdict:

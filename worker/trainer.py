@@ -80,7 +80,7 @@ def _attempt(
         step(run)
         run.database.close()
     except LeaseLostError as error:
-        log.warning("lease lost; the result was refused", token=error.token)
+        log.warning("lease lost; the result was rejected", token=error.token)
     except Exception as error:
         log.exception("job failed")
         return describe_fault(error, kind)

@@ -112,7 +112,7 @@ class Watch:
             try:
                 self._listen(trainer)
             except MessageError as error:
-                return Ended(AttemptCause.TRAINER_EXITED, f"the trainer sent what its worker cannot read: {error}")
+                return Ended(AttemptCause.TRAINER_EXITED, f"the trainer sent an invalid message: {error}")
             if trainer.exited and not self._unread:
                 self._write_progress()
                 return self._outcome or (Given.STOPPING if self._kill_at is not None else None)
@@ -129,7 +129,7 @@ class Watch:
         if now > self._deadline:
             return Failure("time_limit", f"The job ran longer than {self._limit_seconds:.0f} s and was stopped.")
         if now > self._last_sign + stall_limit:
-            return Ended(AttemptCause.TRAINER_STALLED, f"the trainer gave no sign of work for {stall_limit:.0f} s")
+            return Ended(AttemptCause.TRAINER_STALLED, f"the trainer showed no activity for {stall_limit:.0f} s")
         return None
 
     def _stopped(self, trainer: TrainerProcess) -> Verdict:
@@ -148,7 +148,7 @@ class Watch:
             try:
                 self._take(self._unread[0])
             except DATABASE_AWAY as error:
-                self._wait_for_database("message not written", error)
+                self._wait_for_database("message not stored", error)
                 return
             self._unread.popleft()
 
@@ -163,8 +163,10 @@ class Watch:
         except DBAPIError as error:
             if isinstance(error, DATABASE_AWAY):
                 raise
-            log.error("message refused by the database", kind=type(message).__name__, error=type(error.orig).__name__)
-            self._outcome = Failure("internal_error", "What the trainer told cannot be stored. Its log has more.")
+            log.error("message rejected by the database", kind=type(message).__name__, error=type(error.orig).__name__)
+            self._outcome = Failure(
+                "internal_error", "A message of the trainer cannot be stored. See the log of the job."
+            )
 
     def _act_on(self, message: Message) -> None:
         match message:
@@ -183,7 +185,7 @@ class Watch:
         if self._num_notes > self._most_notes:
             return
         if self._num_notes == self._most_notes:
-            note = Note("further events of this attempt are left out", "warn")
+            note = Note("further events of this attempt are omitted", "warn")
         with self._database.write() as session:
             Jobs(session).note(self._lease, note.message, note.level, note.data)
         self._num_notes += 1

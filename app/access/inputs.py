@@ -59,7 +59,7 @@ class Inputs:
         seen: set[str] = set()
         for name, _ in given:
             if name not in self.query:
-                known = f"known are {', '.join(sorted(self.query))}" if self.query else "there are none"
+                known = f"the parameters are {', '.join(sorted(self.query))}" if self.query else "there are none"
                 raise invalid(f"is not a query parameter of this route: {known}", "query", name)
             if name in seen and name not in self.repeatable:
                 raise invalid("is given more than once", "query", name)

@@ -20,7 +20,7 @@ RELOAD_SECONDS = 1.0
 
 BOOTSTRAP = "bootstrap"
 _SEND = "Send the header `Authorization: Bearer KEY`."
-_ASK = "Ask an admin for a new one."
+_ASK = "Ask an admin for a new key."
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ Force = Annotated[
 ]
 
 _SPLIT_OF = (
-    "JSON object from the name of a folder or file to `train`, `validation`, `test` or `ignore`. It is all that names "
-    "splits then; `{}`: there are none"
+    "JSON object that maps the name of a folder or file to `train`, `validation`, `test` or `ignore`; only these names "
+    "define splits. `{}`: no splits"
 )
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 _OF_READING = ("manifest", "layout", "root", "class_level", "split_of", "path_column", "label_column")

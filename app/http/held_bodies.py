@@ -91,7 +91,7 @@ class HeldBodies:
 
     def full(self) -> HTTPException:
         """Return the refusal of a body for which there is no room; FastAPI lets no other error of a body through."""
-        detail = f"The bodies of other requests hold the {self._max_bytes} bytes that there are for them."
+        detail = f"Request bodies in memory have reached the limit of {self._max_bytes} bytes."
         return HTTPException(429, detail, {"Retry-After": "1", "Connection": "close"})
 
 

@@ -54,7 +54,7 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
     405: ("method_not_allowed", "The header Allow lists the methods of this route."),
     413: ("body_too_large", "Send less data in one request."),
     415: ("unsupported_media_type", _SEE_DOCS),
-    429: ("bodies_full", "Send this again in a second, or send less at once."),
+    429: ("bodies_full", "Retry in a second, or send less data at once."),
 }
 
 
@@ -169,7 +169,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     path = shorten(request.url.path, MAX_PATH)
     detail = {
         404: f"There is no route {path}.",
-        405: f"{path} does not answer {shorten(request.method, MAX_PATH)}.",
+        405: f"{path} does not support {shorten(request.method, MAX_PATH)}.",
     }.get(error.status_code, error.detail)
     return problem_response(
         request.state.request_id, error.status_code, code=code, detail=detail, advice=advice, headers=headers
@@ -193,7 +193,7 @@ def invalid_problem(request_id: str, error: RequestValidationError) -> JSONRespo
     """Return the response for a request of which parts cannot be used."""
     items = drop_consequences(error.errors())
     fields = describe_errors(items) or [InvalidField(location="body", message="Input is not valid")]
-    more = f" There are {len(items) - len(fields)} errors more than are listed." if len(items) > len(fields) else ""
+    more = f" {len(items) - len(fields)} more errors are not listed." if len(items) > len(fields) else ""
     return problem_response(
         request_id,
         422,

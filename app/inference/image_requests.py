@@ -90,7 +90,7 @@ Base64Image = Annotated[
         {
             "type": "string",
             "contentEncoding": "base64",
-            "description": "An image file in base64; a `data:` URL, line breaks and missing padding are read too",
+            "description": "An image file in base64; a `data:` URL, line breaks and missing padding are accepted",
         }
     ),
 ]
@@ -271,7 +271,7 @@ def _refuse_unknown_file(segment: MultipartSegment, known: Collection[str]) -> N
     """Refuse a file that nothing would read, before its bytes come."""
     name = segment.name or ""
     if segment.filename is not None and name not in _IMAGE_FIELDS and name not in known:
-        message = "is a file in a field of this name, which is not read: name the field of an image `images`"
+        message = "is a file in an unknown field: send images in the field `images`"
         raise invalid(message, "body", shorten(name, 50) or "(no name)")
 
 

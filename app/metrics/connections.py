@@ -24,7 +24,7 @@ class ConnectionCollector(Collector):
         """Yield the metrics as they are now."""
         yield GaugeMetricFamily("paintbox_connections", "Open connections.", len(self._connections))
         ended = CounterMetricFamily(
-            "paintbox_connections_ended", "Connections that the service ended early, by reason.", labels=("reason",)
+            "paintbox_connections_ended", "Connections that the service closed early, by reason.", labels=("reason",)
         )
         for reason, count in tuple(self._connections.ended.items()):
             ended.add_metric((reason,), count)

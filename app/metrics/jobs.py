@@ -41,19 +41,17 @@ class JobCollector(Collector):
         self._started = self._latest = now()
         self._counted: dict[str, datetime] = {}
         self._lapsed: frozenset[tuple[str, int]] = frozenset()
-        self._lease_losses = Counter(
-            "paintbox_job_lease_losses", "Leases that a worker let lapse, as this process saw it.", registry=None
-        )
+        self._lease_losses = Counter("paintbox_job_lease_losses", "Expired leases seen by this process.", registry=None)
         self._job_seconds = Histogram(
             "paintbox_job_duration_seconds",
-            "Time from a job's first start to its end, of jobs that ended since this process started.",
+            "Time from the first start of a job to its end, for jobs that ended since this process started.",
             ("kind", "status"),
             buckets=_BUCKETS,
             registry=None,
         )
         self._stage_seconds = Histogram(
             "paintbox_job_stage_duration_seconds",
-            "Time that a stage of a patch took, of jobs that ended since this process started.",
+            "Duration of the stages of patches, for jobs that ended since this process started.",
             ("stage",),
             buckets=_BUCKETS,
             registry=None,
@@ -61,15 +59,15 @@ class JobCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics as they are now."""
-        up = GaugeMetricFamily("paintbox_database_up", "Whether the database answered: 1, or 0.")
+        up = GaugeMetricFamily("paintbox_database_up", "1 if the database is reachable, else 0.")
         jobs = GaugeMetricFamily("paintbox_jobs", "Jobs by kind and status.", labels=("kind", "status"))
         wait = GaugeMetricFamily(
             "paintbox_job_longest_wait_seconds",
-            "How long the job has waited that could start first; 0: none waits.",
+            "Waiting time of the job that is next to start; 0: no job is waiting.",
         )
         silence = GaugeMetricFamily(
             "paintbox_job_longest_silence_seconds",
-            "Longest time that a running job has reported nothing; 0: none runs.",
+            "Longest time since the last report of a running job; 0: no job is running.",
         )
         try:
             self.count_lapses()

@@ -36,7 +36,7 @@ class Metrics:
         )
         self._request_seconds = Histogram(
             "paintbox_http_request_duration_seconds",
-            "Time to answer a request, or to the end of a stream.",
+            "Response time, to the end of a stream.",
             ("method", "route"),
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
@@ -52,19 +52,19 @@ class Metrics:
         )
         self._answer_seconds = Histogram(
             "paintbox_classify_duration_seconds",
-            "Time from a classify request's labels to its scores, by the version that answered.",
+            "Time from the labels of a classify request to its scores, by version.",
             ("version",),
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
         )
         self._failures = Counter(
             "paintbox_classify_failures",
-            "Classify requests that a version could not answer, and not because of what was asked.",
+            "Classify requests that failed for reasons other than invalid input, by version.",
             ("version",),
             registry=self.registry,
         )
         self._webhooks = Counter(
-            "paintbox_webhook_tries", "Tries to deliver a message, by outcome.", ("outcome",), registry=self.registry
+            "paintbox_webhook_tries", "Attempts to deliver a webhook, by outcome.", ("outcome",), registry=self.registry
         )
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() takes a while
         self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()

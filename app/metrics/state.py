@@ -51,7 +51,7 @@ class StateCollector(Collector):
             "Versions of the software.",
             {"version": version("paintbox"), "python": platform.python_version(), "torch": torch.__version__},
         )
-        active = InfoMetricFamily("paintbox_active_version", "The version that this process answers with.")
+        active = InfoMetricFamily("paintbox_active_version", "The version that this process serves.")
         served = self._engine.served
         if served is not None:
             active.add_metric((), {"version": str(served.version_id)})
@@ -59,16 +59,16 @@ class StateCollector(Collector):
         yield from self._read_companions()
         yield GaugeMetricFamily(
             "paintbox_inference_queue_images",
-            "Images that are being classified or wait for it.",
+            "Images waiting or being classified.",
             self._engine.admission.num_images,
         )
         yield GaugeMetricFamily(
             "paintbox_inference_queue_texts",
-            "Texts that are being encoded or wait for it, prompts of new labels with them.",
+            "Texts waiting or being encoded, including prompts of new labels.",
             self._engine.texts.num_texts,
         )
         kept = GaugeMetricFamily(
-            "paintbox_cache_bytes", "Memory of what is kept for later, about.", labels=("cache",), unit="bytes"
+            "paintbox_cache_bytes", "Approximate memory used by caches.", labels=("cache",), unit="bytes"
         )
         kept.add_metric(("heads",), self._engine.heads.num_bytes)
         kept.add_metric(("versions",), self._versions.num_bytes)
@@ -76,7 +76,7 @@ class StateCollector(Collector):
         with suppress(OSError):  # a disk that is gone: no figure is better than none of all
             yield GaugeMetricFamily(
                 "paintbox_data_free_bytes",
-                "Bytes free on the disk of the data that has the least to spare.",
+                "Free bytes on the data disk with the least free space.",
                 self._storage.room().free_bytes,
             )
         if self._device.type == "cuda":
@@ -91,7 +91,7 @@ class StateCollector(Collector):
             yield info
         images = CounterMetricFamily(
             "paintbox_shadow_images",
-            "Images that ran in shadow, by whether the active version and the shadow put the same label first.",
+            "Images that ran in shadow, by whether active version and shadow rank the same label first.",
             labels=("version", "outcome"),
         )
         ratio = GaugeMetricFamily(
@@ -109,5 +109,7 @@ class StateCollector(Collector):
 
     def _read_device(self) -> Iterable[Metric]:
         free, total = torch.cuda.mem_get_info(self._device)
-        yield GaugeMetricFamily("paintbox_device_memory_used_bytes", "Memory of the GPU in use, by all.", total - free)
+        yield GaugeMetricFamily(
+            "paintbox_device_memory_used_bytes", "Used memory of the GPU, by all processes.", total - free
+        )
         yield GaugeMetricFamily("paintbox_device_memory_limit_bytes", "Memory of the GPU.", total)

@@ -33,7 +33,7 @@ class WebhookCollector(Collector):
         except SQLAlchemyError as error:
             _log.warning("cannot count webhooks", error=type(error).__name__)
             return
-        yield GaugeMetricFamily("paintbox_webhooks_waiting", "Messages that wait to be delivered.", num_waiting)
+        yield GaugeMetricFamily("paintbox_webhooks_waiting", "Pending webhooks.", num_waiting)
         yield GaugeMetricFamily(
-            "paintbox_webhooks_oldest_seconds", "Age of the message that waits longest.", oldest_seconds
+            "paintbox_webhooks_oldest_seconds", "Age of the oldest pending webhook.", oldest_seconds
         )

@@ -193,7 +193,7 @@ class VersionCache:
             if isinstance(name, str) and not _is_number(name):
                 row = Aliases(session).find(name)
                 if row is None:
-                    advice = "Give a version's number (GET /v1/versions) or an alias (GET /v1/aliases)."
+                    advice = "Use a version number (GET /v1/versions) or an alias (GET /v1/aliases)."
                     raise NotFoundError("version or alias", name, advice)
                 return row.version_id
             version_id = int(name)

@@ -100,14 +100,14 @@ class VersionLoader:
 
 
 def _no_base(fingerprint: str) -> str:
-    return f"its base {fingerprint[:12]}… is not loaded; name it in PAINTBOX_BASES and restart."
+    return f"its base {fingerprint[:12]}… is not loaded; add it to PAINTBOX_BASES and restart."
 
 
 def _cause(error: Exception, no_room: bool) -> str:
     if no_room:
-        return "there is not enough memory for one more image tower."
+        return "there is not enough memory for another image tower."
     if isinstance(error, RegistryError):
         return error.detail
     if isinstance(error, PaintCoreError):
         return f"{error}."
-    return f"{type(error).__name__} while loading it; the API's log tells more."
+    return f"{type(error).__name__} while loading it; see the log of the API."

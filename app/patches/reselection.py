@@ -165,14 +165,14 @@ def evaluate(
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
     end = max([_END_OF_FLAT, *(point["alpha"] for point in stage.curves.get("flat", ()))])
     if profile == "flat" and alpha > end:
-        where = "the fine-tuned weights" if end == _END_OF_FLAT else "the last alpha that the patch looked at"
+        where = "the fine-tuned weights" if end == _END_OF_FLAT else "the last alpha that the patch evaluated"
         raise RequestRefusedError(
             "alpha_out_of_range",
-            f"Alpha {alpha:g} is beyond {where}.",
+            f"Alpha {alpha:g} is greater than {where}.",
             f"Choose alpha in [0, {end:g}], or use profile lines_paper, which allows more.",
         )
     point = _nearest(stage.curves.get(profile, ()), alpha)
-    return Selection(alpha, profile, "Named in the request.", point)
+    return Selection(alpha, profile, "Given in the request.", point)
 
 
 def _nearest(points: Sequence[Mapping[str, Any]], alpha: float) -> Mapping[str, Any] | None:

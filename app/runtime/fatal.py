@@ -18,6 +18,6 @@ def end_process(error: Exception) -> None:
     Args:
         error: What the device said.
     """
-    _log.critical("device lost; the process ends", error=f"{type(error).__name__}: {str(error)[:500]}")
+    _log.critical("device lost; the process exits", error=f"{type(error).__name__}: {str(error)[:500]}")
     time.sleep(_LOG_SECONDS)  # until the log is written by its own thread
     os._exit(STATUS)

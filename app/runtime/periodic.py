@@ -58,6 +58,6 @@ class PeriodicThread:
             return
         self._fault = fault
         if fault is None:
-            _log.info("periodic action works again", thread=self._thread.name)
+            _log.info("periodic action recovered", thread=self._thread.name)
         else:
             _log.warning("periodic action failed", thread=self._thread.name, reason=fault)

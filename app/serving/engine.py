@@ -196,7 +196,7 @@ class Engine:
         """Return the unit features of texts, without a template around them: float32 [B, D]."""
         build = Build(model.base, len(texts), lambda: texts, lambda embeddings: embeddings, caller)
         self.texts.put(build, build.result)
-        async with until(deadline, lambda: f"{len(texts)} texts waited for the model"):
+        async with until(deadline, lambda: f"{len(texts)} texts were waiting for the model"):
             return await asyncio.wrap_future(build.result)  # cancelled with the caller, and then it is given up
 
     async def best_labels(
@@ -258,7 +258,7 @@ class Engine:
         if header is None:
             return _UNKNOWN_MEGAPIXELS
         if header.pixels > self._max_image_pixels:
-            size = f"{header.width} x {header.height} is over {self._max_image_pixels:,} pixels"
+            size = f"{header.width} x {header.height} is more than {self._max_image_pixels:,} pixels"
             raise ImageRefusedError(
                 "image_undecodable", index, f"cannot be decoded ({size})", "Reduce the size of the image."
             )

@@ -95,9 +95,9 @@ class InferenceRequest:
     def waits_for(self) -> str:
         """Return what the request waits for, as the error of a missed deadline says it."""
         if self._num_decoded < self.num_images and self.images:
-            return f"{self.num_images - self._num_decoded} of {self.num_images} images waited to be decoded"
+            return f"{self.num_images - self._num_decoded} of {self.num_images} images were waiting to be decoded"
         if self._num_forwarded < self.num_images:
-            return f"{self.num_images - self._num_forwarded} of {self.num_images} images waited for the model"
+            return f"{self.num_images - self._num_forwarded} of {self.num_images} images were waiting for the model"
         return "the labels were still being encoded"
 
     def begin_decoding(self, num_images: int) -> None:

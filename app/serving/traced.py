@@ -74,7 +74,7 @@ def _program(pattern: nn.Module, preprocess: Preprocess) -> Callable[..., Tensor
         cause = "its features differ"
     except Exception as error:  # an edge: any tower may do what cannot be traced, and runs as it is
         cause = f"{type(error).__name__}: {str(error)[:200]}"
-    _log.info("tower runs without a program", tower=type(pattern).__name__, cause=cause)
+    _log.info("tower runs without a traced program", tower=type(pattern).__name__, cause=cause)
     return None
 
 

@@ -176,11 +176,11 @@ def _check_database(services: Services, serving: int) -> dict[str, Check]:
             waited, num_held = figures.longest_wait_seconds(), figures.num_held()
     except SQLAlchemyError as error:
         fault = classify_fault(error)
-        reason = fault.detail if fault is not None else f"It does not answer ({type(error).__name__})."
-        detail = f"{reason} Classification goes on."
+        reason = fault.detail if fault is not None else f"It does not respond ({type(error).__name__})."
+        detail = f"{reason} Classification continues."
         return {"database": Check(ok=False, required=False, detail=detail)}
     agrees = active == serving
-    detail = f"names version {active}" + ("" if agrees else ", which is not loaded here")
+    detail = f"names version {active}" + ("" if agrees else ", which is not loaded in this process")
     return {
         "database": Check(ok=True, required=False, detail="answers"),
         "alias": Check(ok=agrees, required=False, detail=detail),
@@ -193,25 +193,25 @@ def _check_storage(services: Services) -> Check:
         room = services.storage.room()
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-        return Check(ok=False, required=False, detail=f"cannot be looked at ({reason}); classification goes on")
+        return Check(ok=False, required=False, detail=f"cannot be checked ({reason}); classification continues")
     detail = f"{room.free_bytes:,} bytes free"
     if room.spare_bytes < 0:
-        detail += f", fewer than {room.min_free_bytes:,}; nothing is added, classification goes on"
+        detail += f", fewer than {room.min_free_bytes:,}; nothing is stored, classification continues"
     return Check(ok=room.spare_bytes >= 0, required=False, detail=detail)
 
 
 def _check_jobs(waited_seconds: float, num_held: int) -> Check:
     """Say whether workers take jobs: one that waits while others run is in order, one that waits alone is not."""
     if waited_seconds == 0:
-        return Check(ok=True, required=False, detail=f"none waits, {num_held} running")
-    detail = f"the longest wait is {waited_seconds:.0f} s, {num_held} running"
+        return Check(ok=True, required=False, detail=f"none waiting, {num_held} running")
+    detail = f"longest wait {waited_seconds:.0f} s, {num_held} running"
     if num_held or waited_seconds < _LONG_WAIT_SECONDS:
         return Check(ok=True, required=False, detail=detail)
-    return Check(ok=False, required=False, detail=f"{detail}: no worker takes jobs; look whether any runs")
+    return Check(ok=False, required=False, detail=f"{detail}: no worker takes jobs; check that one is running")
 
 
 def _check_broker(services: Services) -> Check:
     depth = services.doorbell.depth()
     if depth is None:
-        return Check(ok=False, required=False, detail="cannot be reached; jobs wait, classification goes on")
+        return Check(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
     return Check(ok=True, required=False, detail=f"{depth} messages waiting")

@@ -85,7 +85,7 @@ def verify_everything(services: Services) -> Iterator[Finding]:
         if finding.ok is False:
             _log.error("damage found", what=finding.what, name=finding.name, detail=finding.detail)
         yield finding
-    detail = f"{counts.total()} looked at, {counts[False]} damaged, {counts[None]} could not be looked at"
+    detail = f"{counts.total()} checked, {counts[False]} damaged, {counts[None]} could not be checked"
     yield Finding(what="summary", name="all", ok=not counts[False], detail=detail)
 
 
@@ -102,7 +102,7 @@ def _look(services: Services) -> Iterator[Finding]:
         with suppress(NotFoundError):  # purged meanwhile
             yield _unhurried(services, partial(_look_at_version, services, version_id))
     for path in find_damaged_files(services.settings.feature_cache_dir):
-        detail = "damaged; its features are computed again when they are needed, and it can be removed"
+        detail = "damaged; the features are recomputed when needed, and the file can be removed"
         yield Finding(what="feature_cache", name=path.name, ok=False, detail=detail)
 
 
@@ -112,7 +112,7 @@ def _look_at_blob(services: Services, sha256: str, user: str) -> Finding | None:
     try:
         services.blobs.fetch(sha256)
     except BlobCorruptError as error:
-        ok, detail = False, f"{user}: it now hashes to {error.actual}"
+        ok, detail = False, f"{user}: its hash is {error.actual}"
     except BlobMissingError:
         if sha256 not in _named_blobs(services):  # it has been freed meanwhile
             return None
@@ -131,7 +131,7 @@ def _look_at_version(services: Services, version_id: int) -> Finding:
     try:
         verified = _verify_in_turn(services, version_id)
     except CompositionInProgressError:
-        return _finding(version_id, None, "not looked at: other versions were being mixed all the time")
+        return _finding(version_id, None, "not checked: other versions were being mixed")
     except BlobStoreUnreachableError as error:
         return _finding(version_id, None, error.detail)
     wrong = [f"{check.what} {check.name}: {check.detail}" for check in verified.checks if check.matches is False]
@@ -140,7 +140,7 @@ def _look_at_version(services: Services, version_id: int) -> Finding:
     if not verified.matches:
         unknown = [f"{check.what}: {check.detail}" for check in verified.checks if check.matches is None]
         return _finding(version_id, None, "; ".join(unknown)[:2000])
-    return _finding(version_id, True, "mixed again: its weights and its probe are what they were")
+    return _finding(version_id, True, "mixed again: weights and probe are unchanged")
 
 
 def _finding(version_id: int, ok: bool | None, detail: str) -> Finding:

@@ -19,7 +19,7 @@ model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
 tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
 ```
 
-Paintbox takes the folder as a base model, too: `PAINTBOX_BASES='["local-dir:/absolute/FOLDER"]'`."""
+The folder can also be used as a base model: `PAINTBOX_BASES='["local-dir:/absolute/FOLDER"]'`."""
 
 
 def model_card(version: Version) -> str:

@@ -145,7 +145,9 @@ class Composer:
         if not draft.terms:
             with self._database.read() as session:
                 bare = Versions(session).base_version(draft.base_fingerprint)
-            advice = f"Version {bare.id} is the base; activate that." if bare else "Name a coefficient other than 0."
+            advice = (
+                f"Version {bare.id} is the base; activate it instead." if bare else "Use a coefficient other than 0."
+            )
             raise RequestRefusedError("nothing_to_add", "The version would have no terms.", advice)
 
     def _find(self, draft: Draft) -> int | None:

@@ -176,8 +176,8 @@ def move_alias(
     """Move an alias to a version. Creates the alias if it does not exist.
 
     For `active`, returns when the version is loaded, verified and serving. If that fails, or a supported task dropped
-    by more than its limit, the previous version keeps serving. `force` with a reason overrides the limit. With `If-Match`,
-    rejected if the alias was moved since the tag was read, or does not exist.
+    by more than its limit, the previous version keeps serving. `force` with a reason overrides the limit. With
+    `If-Match`, rejected if the alias was moved since the tag was read, or does not exist.
     """
     return _tagged(response, aliases.move_alias(services, alias, body, _revisions(if_match), caller.actor))
 

@@ -56,7 +56,7 @@ def verify_version(services: Services, version_id: int, owner: str | None = None
 
 def _check_base(ref: str, expected: str, base: BaseModel | None) -> Check:
     if base is None:
-        return _check("base", ref, None, "not loaded here: name it in PAINTBOX_BASES and restart", expected)
+        return _check("base", ref, None, "not loaded in this process: add it to PAINTBOX_BASES and restart", expected)
     return _compare("base", ref, expected, base_fingerprint(base.model, base.preprocess))
 
 
@@ -77,7 +77,7 @@ def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], b
         return [_check(what, _MIX, False, str(error)) for what in ("weights", "probe")]
     actual = fingerprint(visual.state_dict())
     if row.weights_fingerprint is None:
-        detail = "an older release registered it without its weights' fingerprint"
+        detail = "registered by an older release, without a fingerprint of the weights"
         weights = _check("weights", _MIX, None, detail, None, actual)
     else:
         weights = _compare("weights", _MIX, row.weights_fingerprint, actual)
@@ -89,7 +89,7 @@ def _check_probe(row: VersionRow, features: Tensor) -> Check:
         check_probe(features, torch.tensor(row.probe))
     except PaintCoreError as error:
         return _check("probe", _MIX, False, str(error))
-    return _check("probe", _MIX, True, "the probe pictures' features point where they did")
+    return _check("probe", _MIX, True, "the features of the probe images are unchanged")
 
 
 def _compare(what: str, name: str, expected: str, actual: str) -> Check:

@@ -28,10 +28,10 @@ _HEADERS = {
     "Vary": "Accept",
 }
 _LINKS = (
-    ("/docs", "API documentation: every route, to read and to try"),
-    ("/openapi.json", "the same as an OpenAPI document, for tools"),
-    ("/readyz", "whether this process can classify"),
-    ("/v1/system", "versions, device, active version, disk (needs an API key if keys are in use)"),
+    ("/docs", "API documentation, interactive"),
+    ("/openapi.json", "OpenAPI document"),
+    ("/readyz", "readiness of this process"),
+    ("/v1/system", "versions, device, active version, disk (requires an API key if keys exist)"),
     ("/metrics", "metrics for Prometheus"),
 )
 _PAGE = """<!DOCTYPE html>
@@ -44,7 +44,7 @@ _PAGE = """<!DOCTYPE html>
 </head>
 <body>
 <h1>Paintbox {version}</h1>
-<p>Patches open-vocabulary image classifiers without making them forget, and serves them.</p>
+<p>Patches open-vocabulary image classifiers and serves them.</p>
 <dl>
 {links}
 </dl>

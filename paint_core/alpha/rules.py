@@ -105,7 +105,7 @@ def choose_alpha(
         reason += f"; the smallest of {ties} equal alphas"
     is_last = point.alpha > 0 and point.alpha == max(each.alpha for each in curve)
     if is_last:
-        reason += f"; it is the last alpha looked at, so a better one may lie beyond {point.alpha:g}"
+        reason += f"; it is the last alpha evaluated, so a better one may lie beyond {point.alpha:g}"
     return AlphaChoice(point.alpha, combined(point, patching, supported), reason, is_last)
 
 

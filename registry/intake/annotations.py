@@ -60,7 +60,7 @@ def refuse_descriptions(labels: Collection[str]) -> None:
 
 
 _LABEL_STUDIO = (
-    "In Label Studio, export it as CSV, pack the CSV with the images, and upload it with label_column=choice (or what "
+    "In Label Studio, export it as CSV, archive the CSV and the images, and upload it with label_column=choice (or the "
     "the question is called)."
 )
 _FIFTYONE = (

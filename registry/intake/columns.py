@@ -30,7 +30,7 @@ _BOXES = (
 )  # fmt: skip
 _PLAIN = re.compile(r"[\s_\-./]+")
 _ONE_HOT = ("0", "1", "0.0", "1.0", "true", "false")
-WANTED = "a column that names the image files (such as file_name) and one that names the class (such as label)"
+WANTED = "a column with image files (such as file_name) and one with classes (such as label)"
 
 
 @dataclass(frozen=True)

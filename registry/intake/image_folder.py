@@ -67,7 +67,7 @@ def _note(upload: Upload, found: Arrangement) -> None:
     lists = [entry.name for entry, parts in upload.files if parts[-1].lower().endswith(".txt") and _names_split(parts)]
     if lists and not notes.split_folders:
         detail = (
-            f"Lists such as {name_some(lists)} are not read: the images are divided anew. To keep the split that they "
+            f"Lists such as {name_some(lists)} are ignored: the images are split again. To keep the splits that they "
         )
         notes.warn("unread_lists", detail + "name, arrange the images in folders train/CLASS and test/CLASS.")
 
@@ -99,12 +99,12 @@ def _no_classes(upload: Upload) -> ArchiveRefusedError:
     """Return the error of an upload that has no class folders."""
     tables = "; ".join([*upload.unused_tables.values()][:3])
     if not upload.images:
-        detail = f"It holds no image in a format that is read, only {upload.tell_extensions() or 'nothing'}."
+        detail = f"The upload has no image in a supported format, only {upload.tell_extensions() or 'nothing'}."
         return ArchiveRefusedError("no_images", detail, ACCEPTED)
     if tables:
-        return _bad_table(f"Its images lie in no class folders, and {tables}.")
+        return _bad_table(f"The images are not in class folders, and {tables}.")
     folders = sorted({"/".join(folder) for folder in upload.image_folders if folder})
-    where = f"all {len(upload.images):,} images lie in {name_some(folders)}" if folders else "all lie at the top"
+    where = f"all {len(upload.images):,} images are in {name_some(folders)}" if folders else "all are at the top"
     return ArchiveRefusedError("no_images", f"The upload has no image in a class folder: {where}.", ACCEPTED)
 
 

@@ -28,7 +28,7 @@ def _torchvision(name: str, splits: Sequence[str] = ("train", "test"), args: str
 
 _BY_NAME = (
     'In the folder of the images, `for f in *.*; do d="${f%%[._-][0-9]*}"; mkdir -p "$d" && mv "$f" "$d/"; done` makes '
-    "class folders of names such as cat.0.jpg and cat_001.jpg. Upload the folder then."
+    "class folders from names such as cat.0.jpg and cat_001.jpg. Then upload the folder."
 )
 _INNER_TARS = (
     'Unpack the inner archives first: `for f in *.tar; do mkdir -p "${f%.tar}" && tar -xf "$f" -C "${f%.tar}" '
@@ -101,7 +101,7 @@ _TINY_IMAGENET = _Known(
     _is_tiny_imagenet,
     "In its folder, `(cd val && while read f c _; do mkdir -p $c && mv images/$f $c/; done < val_annotations.txt && "
     "rm -r images) && rm -r test` sorts val into class folders and removes the test images, which have no labels. "
-    "Upload the folder then.",
+    "Then upload the folder.",
 )
 _CARS = _Known(
     "Stanford Cars, whose classes are in MATLAB files",
@@ -130,12 +130,12 @@ _KNOWN = (
         _torchvision("FGVCAircraft", ("train", "val", "test")),
     ),
     _Known(
-        "CIFAR-10 as Python pickles, which are not opened",
+        "CIFAR-10 as Python pickles, which are never loaded",
         _pattern(r"data_batch_1(?:\.bin)?"),
         _torchvision("CIFAR10", args="train=s == 'train'"),
     ),
     _Known(
-        "CIFAR-100 as Python pickles, which are not opened",
+        "CIFAR-100 as Python pickles, which are never loaded",
         _pattern(r"cifar-100-python/train"),
         _torchvision("CIFAR100", args="train=s == 'train'"),
     ),
@@ -157,7 +157,7 @@ _KNOWN = (
     _Known(
         "ImageNet's validation images, whose classes are in another file",
         lambda names: any(re.fullmatch(r"ilsvrc2012_val_\d+\.jpe?g", parts[-1]) for parts in names.images),
-        "Sort them into class folders with torchvision, beside the development kit: `python -c "
+        "Sort them into class folders with torchvision, next to the development kit: `python -c "
         "\"from torchvision.datasets import ImageNet; ImageNet('.', 'val')\"`, and upload the folder `val`.",
     ),
     _Known(
@@ -180,7 +180,7 @@ _KNOWN = (
     _Known("Pascal VOC annotations", lambda names: _same_stems(names, ".xml"), CONVERT_BOXES),
     _Known("labelme annotations", lambda names: _same_stems(names, ".json"), CONVERT_BOXES),
     _Known(
-        "a data set that Hugging Face `save_to_disk` wrote",
+        "a data set written by Hugging Face `save_to_disk`",
         _pattern(r".*\.arrow"),
         "Write it as Parquet: `python -c \"import datasets; d = datasets.load_from_disk('FOLDER'); [d[s].to_parquet("
         "f'out/{s}.parquet') for s in d]\"`, and upload the folder `out`.",
@@ -197,7 +197,9 @@ _KNOWN = (
     ),
 )
 _WEAK = (
-    _Known("images with a text file each (captions or boxes)", lambda names: _same_stems(names, ".txt"), CONVERT_BOXES),
+    _Known(
+        "images with one text file each (captions or boxes)", lambda names: _same_stems(names, ".txt"), CONVERT_BOXES
+    ),
     _Known(
         "a folder of images with a spreadsheet",
         lambda names: names.count(".xlsx", ".xls", ".ods") > 0,
@@ -207,9 +209,9 @@ _WEAK = (
         "a folder of images with lists in text files",
         _pattern(r"[^/]*(?:train|val|test|label|list|annotation)[^/]*\.txt"),
         "If each line is a path and a class, `(echo file_name,label; awk '{print $1\",\"$2}' train.txt) > train.csv` "
-        "makes a table that is read, one for each list. Upload it with the images.",
+        "creates a supported table, one for each list. Upload it with the images.",
     ),
-    _Known("images whose file names begin with their classes", _names_classes, _BY_NAME),
+    _Known("images with their classes in the file names", _names_classes, _BY_NAME),
 )
 
 

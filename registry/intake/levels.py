@@ -139,7 +139,7 @@ class _Tree:
     def warn_of_unlabelled(self, path: Parts, count: int) -> None:
         """Note down that images are left out because no folder names their class."""
         where = "/".join((*self.root, *path))
-        detail = f"{where} holds {count:,} images without class folders; they are left out."
+        detail = f"{where} contains {count:,} images without class folders; they are skipped."
         self.notes.warn("unlabelled_folder", detail, path)
 
     def names(self, level: int) -> list[str]:
@@ -264,7 +264,7 @@ def _outliers(tree: _Tree) -> dict[Parts, str]:
     depth, most = max(by_depth.items(), key=lambda item: (item[1], item[0]))
     if tree.num_images - most > max(1, _MOST_OUTLIERS * tree.num_images):
         raise _ambiguous(tree, "images are at different depths")
-    reason = f"not at the depth of the class folders' other images ({depth} folders)"
+    reason = f"not at the depth of the other images in class folders ({depth} folders)"
     found = {path: reason for path in tree.folders if len(path) != depth}
     lost = set(tree.names(1)) - set(tree.without(found).names(1))
     splits = _split_tops(tree)

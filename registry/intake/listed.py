@@ -112,7 +112,7 @@ class Listed:
     def _open(self, upload: Upload, entry: Entry, parts: Parts, index: FileIndex) -> _Table | None:
         """Return a table if it labels images; note down why it does not."""
         if _SUBMISSION in parts[-1].lower() and upload.choices.manifest is None:
-            upload.unused_tables[entry.name] = f"{quote_name(entry.name)} is a form for predictions"
+            upload.unused_tables[entry.name] = f"{quote_name(entry.name)} is a template for predictions"
             return None
         try:
             path = upload.take_out(entry.name, upload.limits.max_table_bytes)
@@ -134,14 +134,14 @@ class Listed:
             upload.unused_tables[entry.name] = error.detail.rstrip(".")
             return None
         if form is not None and not form.is_sure:
-            detail = f"{entry.name} is not UTF-8; it was read as Windows-1252 (Latin-1). Check the class names."
+            detail = f"{entry.name} is not UTF-8 and was read as Windows-1252 (Latin-1). Check the class names."
             upload.notes.warn("unsure_encoding", detail, entry.name)
         return _Table(entry, parts, path, columns, form)
 
 
 def refuse_manifest(name: str, unused: dict[str, str] | None = None) -> ArchiveRefusedError:
     """Return the error of a table that the user names and that cannot be used."""
-    why = next(iter((unused or {}).values()), f"There is no table {quote_name(name)} beside images")
+    why = next(iter((unused or {}).values()), f"There is no table {quote_name(name)} with images")
     return ArchiveRefusedError(
         "bad_manifest",
         f"{why}.",
@@ -152,7 +152,7 @@ def refuse_manifest(name: str, unused: dict[str, str] | None = None) -> ArchiveR
 def _check_bytes(upload: Upload, tables: list[tuple[Entry, Parts]]) -> None:
     num_bytes = sum(entry.num_bytes for entry, _ in tables)
     if num_bytes > upload.limits.max_table_bytes:
-        detail = f"its tables have {num_bytes} bytes; {upload.limits.max_table_bytes} is the limit"
+        detail = f"its tables have {num_bytes} bytes; the limit is {upload.limits.max_table_bytes}"
         raise refuse_table(tables[0][1][-1], detail)
 
 

@@ -130,7 +130,7 @@ def _lacks_columns(name: str, schema: pa.Schema, image: str | None, known: Seque
     """Return the error of a Parquet file whose columns do not tell images or classes."""
     lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
     if image is not None and (several := next((each for each in lists if each.lower() in _LABEL_COLUMNS), None)):
-        return several_labels(f"Column {several!r} of {quote_name(name)} holds lists")
+        return several_labels(f"Column {several!r} of {quote_name(name)} contains lists")
     present = ", ".join(
         f"{quote_name(shorten(field.name, 40))} ({shorten(str(field.type), 40)})"
         for field in list(schema)[:_NAMED_IN_ERROR]
@@ -140,10 +140,10 @@ def _lacks_columns(name: str, schema: pa.Schema, image: str | None, known: Seque
     elif len(known) > 1:
         missing, advice = (
             f"{len(known)} columns of classes",
-            f"Choose one: label_column={known[0]}, or another of them.",
+            f"Choose one, such as label_column={known[0]}.",
         )
     else:
-        missing, advice = "no column `label` of numbers or text", "Name the column of classes with `label_column`."
+        missing, advice = "no column `label` of numbers or text", "Specify the class column with `label_column`."
     return ArchiveRefusedError("bad_table", f"{quote_name(name)} has {missing}; it has {present}.", advice)
 
 

@@ -259,7 +259,7 @@ def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
         check_texts(names)
     except NameRefusedError as error:
         raise ArchiveRefusedError(
-            "bad_classname", f"Invalid class name: {error}.", "Rename the class, and upload it again."
+            "bad_classname", f"Invalid class name: {error}.", "Rename the class, and upload the data set again."
         ) from error
 
 
@@ -281,7 +281,7 @@ def read_label(value: Any) -> tuple[str, str | None]:
     if not label or label in _MISSING or (isinstance(value, float) and not math.isfinite(value)):
         return "", "has no label"
     if label == "-1":
-        return "", "has the label -1, which stands for none"
+        return "", "has the label -1, which means unlabelled"
     try:
         check_text(label)
     except NameRefusedError as error:

@@ -91,7 +91,7 @@ def read_upload(path: Path, scratch: Path, choices: Choices | None = None, limit
     if upload.container.num_unsure:
         detail = (
             f"{upload.container.num_unsure:,} names in the archive are not UTF-8 and may be misread: check the class "
-            "names, or pack it again on a system that writes UTF-8."
+            "names, or create the archive again on a system that writes UTF-8."
         )
         upload.notes.warn("unsure_names", detail)
     return plan
@@ -145,7 +145,7 @@ def _read_folders(upload: Upload) -> Plan:
 
 
 def _not_this_layout(upload: Upload) -> ArchiveRefusedError:
-    why = next(iter(upload.unused_tables.values()), f"it holds {upload.tell_extensions()}")
+    why = next(iter(upload.unused_tables.values()), f"it contains {upload.tell_extensions()}")
     return ArchiveRefusedError(
         "bad_reading_option",
         f"The upload cannot be read with `layout` {upload.choices.layout}: {why}.",

@@ -17,10 +17,10 @@ _MATLAB = (
     "test/."
 )
 _KNOWN = (
-    (b"Rar!", "a RAR archive", "Pack it again: `unrar x FILE.rar folder/ && paintbox upload folder`."),
-    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Pack it again: `7z x FILE.7z -ofolder && paintbox upload folder`."),
-    (b"\0\0\x08\x01", "an idx file of labels, as MNIST has them", _MNIST),
-    (b"\0\0\x08\x03", "an idx file of images, as MNIST has them", _MNIST),
+    (b"Rar!", "a RAR archive", "Convert it: `unrar x FILE.rar folder/ && paintbox upload folder`."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "Convert it: `7z x FILE.7z -ofolder && paintbox upload folder`."),
+    (b"\0\0\x08\x01", "an idx file of labels, as in MNIST", _MNIST),
+    (b"\0\0\x08\x03", "an idx file of images, as in MNIST", _MNIST),
     (b"MATLAB 5.0 MAT-file", "a MATLAB file", _MATLAB),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", "Write its images into class folders, and upload the folder."),
     (b"\x93NUMPY", "a NumPy array", "Write its images into class folders, and upload the folder."),
@@ -30,12 +30,12 @@ _KNOWN = (
         "an Arrow stream",
         "Write it as Parquet: `datasets.load_from_disk(FOLDER).to_parquet(FILE)`.",
     ),
-    (b"\x80\x02", "a Python pickle", "It is not opened, since that would run code. Write class folders from it."),
-    (b"\x80\x03", "a Python pickle", "It is not opened, since that would run code. Write class folders from it."),
-    (b"\x80\x04", "a Python pickle", "It is not opened, since that would run code. Write class folders from it."),
+    (b"\x80\x02", "a Python pickle", "It is not opened, because that would execute code. Convert it to class folders."),
+    (b"\x80\x03", "a Python pickle", "It is not opened, because that would execute code. Convert it to class folders."),
+    (b"\x80\x04", "a Python pickle", "It is not opened, because that would execute code. Convert it to class folders."),
     (b"SQLite format 3", "an SQLite database", "Write its images into class folders, and upload the folder."),
-    (b"\xff\xd8\xff", "a single JPEG image", "Upload a folder that holds a folder of images for each class."),
-    (b"\x89PNG", "a single PNG image", "Upload a folder that holds a folder of images for each class."),
+    (b"\xff\xd8\xff", "a single JPEG image", "Upload a folder with one subfolder of images per class."),
+    (b"\x89PNG", "a single PNG image", "Upload a folder with one subfolder of images per class."),
 )
 
 

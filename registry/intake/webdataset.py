@@ -84,7 +84,7 @@ class WebDataset:
             return None
         if not images and samples and not any(sample.labels for sample in samples):
             _refuse_unlabelled(upload, samples)
-        upload.notes.labels_from = "files beside the images"
+        upload.notes.labels_from = "files next to the images"
         return make_plan(
             self.name,
             upload,
@@ -174,7 +174,7 @@ def _label(
         if classnames:
             label = str(int(label)) if label.isascii() and label.isdigit() else indices.get(label, "-1")
             if not 0 <= int(label) < len(classnames):
-                reason = f"has a label that is not in {CLASSNAMES}, which names {len(classnames)} classes"
+                reason = f"has a label that is not in {CLASSNAMES}, which has {len(classnames)} classes"
                 rejects.add(sample.image, reason)
                 continue
         yield Image(sample.image, sample.split, label)
@@ -248,5 +248,5 @@ def _check_templates(templates: Sequence[str]) -> None:
     try:
         check_texts(templates, _MAX_TEMPLATE_CHARACTERS)
     except NameRefusedError as error:
-        what = f"A line of {TEMPLATES} cannot be used: {error}."
+        what = f"Invalid line in {TEMPLATES}: {error}."
         raise ArchiveRefusedError("bad_template", what, "Correct it, and upload it again.") from error

@@ -78,7 +78,7 @@ def test_what_needs_the_database_is_answered_503_and_works_again(world: World) -
             assert response.headers["retry-after"] == "5"
             assert "its file cannot be opened" in problem["detail"]
             assert "sqlite" not in response.text.lower()
-        assert "not available" in check_plain_error(world.client.get("/v2/models/paintbox"), 503)
+        assert "unavailable" in check_plain_error(world.client.get("/v2/models/paintbox"), 503)
     assert world.client.get("/v1/datasets").status_code == 200
 
 
@@ -147,4 +147,4 @@ def test_a_periodic_action_that_fails_again_and_again_is_one_line() -> None:
         thread.start()
         assert done.wait(30)
         thread.stop()
-    assert [each["event"] for each in logs] == ["periodic action failed", "periodic action works again"]
+    assert [each["event"] for each in logs] == ["periodic action failed", "periodic action recovered"]

@@ -38,7 +38,7 @@ def test_a_file_in_an_unknown_field_is_named_in_the_error(world: World, field: s
     refused = world.client.post("/v1/classify", data=LABELS, files={field: ("x.png", IMAGE)})
     detail = check_problem(refused, 422, "invalid_request")["detail"]
     assert (field or "no name") in detail
-    assert "name the field of an image `images`" in detail
+    assert "send images in the field `images`" in detail
 
 
 def test_labels_in_a_file_are_still_a_field(world: World) -> None:

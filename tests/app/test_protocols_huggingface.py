@@ -105,7 +105,7 @@ def test_the_token_is_the_key_and_needs_the_scope(tmp_path: Path) -> None:
         ({"inputs": ENCODED, "parameters": {}}, 422, "candidate_labels"),
         ({"inputs": "?", "parameters": {"candidate_labels": LABELS}}, 422, "not base64"),
         ({"inputs": ENCODED, "parameters": {"candidate_labels": LABELS, "hypothesis_template": "no"}}, 422, "template"),
-        ({"inputs": ENCODED, "parameters": {"candidate_labels": ["a", "a"]}}, 422, "twice"),
+        ({"inputs": ENCODED, "parameters": {"candidate_labels": ["a", "a"]}}, 422, "Duplicate label"),
         ({"inputs": "bm8=", "parameters": {"candidate_labels": LABELS}}, 422, "Image 0 cannot be decoded"),
     ],
 )

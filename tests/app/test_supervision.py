@@ -95,7 +95,7 @@ def test_a_killed_child_is_started_again_and_said_so_in_one_line(world: World) -
 def test_a_child_that_keeps_dying_is_started_ever_later_and_its_log_is_appended(world: World) -> None:
     world.start("failing", "print('here'); raise SystemExit(1)")
     poll_until(world.supervisor, lambda: world.supervisor.num_failures("failing") == 4)
-    delays = [event.split(" again in ")[1].split(" s")[0] for event in world.events]
+    delays = [event.split("restarting in ")[1].split(" s")[0] for event in world.events]
     assert delays == ["0.05", "0.1", "0.2", "0.2"]
     assert world.log("failing") == "here\n" * 4
 

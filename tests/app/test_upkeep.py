@@ -121,7 +121,7 @@ def test_a_version_that_another_was_made_from_is_kept_and_told(world: World) -> 
     _age(world, parent, 31)
     told = world.client.post("/v1/gc").json()
     assert told["versions"] == []
-    assert {"version": parent, "reason": f"version {child} was made from it"} in told["kept"]
+    assert {"version": parent, "reason": f"version {child} was created from it"} in told["kept"]
     assert world.client.post(f"/v1/versions/{child}/verify").json()["matches"] is True
 
 

@@ -221,7 +221,7 @@ def test_the_number_of_uploads_has_a_bound_for_an_owner_and_for_all(tmp_path: Pa
     assert caught.value.code == "too_many_uploads"
     for _ in range(17):
         uploads.create(0)
-    with pytest.raises(UploadRefusedError, match="20 uploads"):
+    with pytest.raises(UploadRefusedError, match="20 unfinished uploads"):
         uploads.create(0)
 
 

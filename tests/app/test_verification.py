@@ -63,7 +63,7 @@ def test_damaged_blobs_versions_and_caches_are_named(fresh: World) -> None:
         ("version", str(version)),
         ("feature_cache", "damaged.safetensors"),
     }
-    assert "now hashes to" in named["blob", sha256]
+    assert "its hash is" in named["blob", sha256]
     assert lost in named["blob", "0" * 64]
     assert summary["ok"] is False
     assert "4 damaged" in str(summary["detail"])
@@ -103,5 +103,5 @@ def test_a_version_of_a_base_that_is_not_loaded_is_told_as_not_looked_at(fresh: 
         session.execute(update(VersionRow).where(VersionRow.id == version).values(base_fingerprint="f"))
     wrong, summary = verify(fresh)
     assert [(each["name"], each["ok"]) for each in wrong] == [(str(version), None)]
-    assert "not loaded here" in str(wrong[0]["detail"])
+    assert "not loaded in this process" in str(wrong[0]["detail"])
     assert summary["ok"] is True

@@ -172,7 +172,7 @@ def test_endless_notes_become_a_bounded_number_of_events(bench: Bench) -> None:
     assert watch(bench, bench.database, lease, code + ending, most_notes=20) == Failure("over", "done")
     told = [each.message for each in events(bench, lease.job_id)]
     assert told.count("again") == 20
-    assert told[-1] == "further events of this attempt are left out"
+    assert told[-1] == "further events of this attempt are omitted"
     with bench.database.write() as session:
         Jobs(session).fail(lease, "over", "done")
 

@@ -88,7 +88,7 @@ def test_a_poison_job_tells_the_cause_of_each_attempt(session: Session, jobs: Jo
     for number, words in (
         (1, "exit status 3"),
         (2, "signal 9"),
-        (3, "worker host:7 gave no sign any more, in stage evaluate"),
+        (3, "worker host:7 sent no heartbeat, in stage evaluate"),
     ):
         assert f"attempt {number}: " in (job.error_detail or "")
         assert words in (job.error_detail or "")

@@ -11,7 +11,7 @@ from registry.errors import StorageFullError
 def test_what_does_not_fit_above_the_floor_is_refused(tmp_path: Path) -> None:
     free = Disks([tmp_path], 0).room().free_bytes
     Disks([tmp_path], 0).require(free // 2)
-    with pytest.raises(StorageFullError, match="have to stay free"):
+    with pytest.raises(StorageFullError, match="must stay free"):
         Disks([tmp_path], 0).require(2 * free)
     with pytest.raises(StorageFullError):
         Disks([tmp_path], 2 * free).require()

@@ -59,7 +59,7 @@ def test_no_statement_waits_for_a_lock_without_end(postgres_database: Database) 
             read()
     fault = classify_fault(caught.value)
     assert isinstance(fault, DatabaseUnavailableError)
-    assert "a lock was not free in time" in fault.detail
+    assert "a lock timed out" in fault.detail
 
 
 def test_what_we_did_wrong_ourselves_is_no_fault_of_the_database(database: Database) -> None:

@@ -109,7 +109,7 @@ def test_metadata_without_labels_leaves_the_labels_to_the_folders(tmp_path: Path
     members = {"metadata.csv": b"file_name,width\ntrain/zero/0.png,8\n", **FOLDERS}
     plan = read(pack(tmp_path / "x", members))
     assert (plan.layout, plan.classes) == ("imagefolder", ("one", "zero"))
-    assert "it needs a column that names the image files" in rejected(plan)["metadata.csv"]
+    assert "it needs a column with image files" in rejected(plan)["metadata.csv"]
 
 
 @pytest.mark.parametrize(

@@ -153,8 +153,8 @@ def test_a_version_that_another_was_made_from_stays_until_that_goes_too(
     told = _collect(database, blobs)
     assert told.versions == ()
     assert told.kept == {
-        child: f"version {grandchild} was made from it",
-        parent: f"version {child} was made from it",
+        child: f"version {grandchild} was created from it",
+        parent: f"version {child} was created from it",
     }
     _trash(database, grandchild)
     assert _collect(database, blobs).versions == (parent, child, grandchild)

@@ -45,7 +45,7 @@ def test_what_the_machine_lacks_for_now_is_a_setback_without_a_path(error: Excep
     assert isinstance(told, Setback)
     assert told.cause == cause
     assert "/srv" not in told.detail
-    assert "goes on by itself" in told.detail
+    assert "retried automatically" in told.detail
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_device_out_of_memory_is_told_with_what_to_do(error: Exception) -> Non
     told = describe_fault(error, JobKind.PATCH)
     assert isinstance(told, Failure)
     assert told.code == "out_of_memory"
-    assert "device's memory" in told.detail
+    assert "device ran out of memory" in told.detail
     assert "batch_size" in told.detail
 
 

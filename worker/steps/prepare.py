@@ -200,7 +200,7 @@ def load_anchors(
         )
     if len(kept) < len(pool):
         data = {"left_out": len(pool) - len(kept), "kept": len(kept)}
-        run.channel.send(Note("anchor images that are evaluation images were left out", "warn", data))
+        run.channel.send(Note("anchor images that are also evaluation images were excluded", "warn", data))
     return kept
 
 

@@ -18,8 +18,8 @@ from worker.steps.prepare import PatchJob
 
 _SPLITS = ("train", "validation", "test")
 _MEANINGS = (
-    "Accuracies under `test` are honest: test images chose nothing.",
-    "Accuracies on validation data at the chosen alpha are slightly optimistic: they chose it.",
+    "Accuracies under `test` are unbiased: test images did not influence any choice.",
+    "Validation accuracies at the chosen alpha are slightly optimistic, because alpha was chosen on them.",
 )
 
 

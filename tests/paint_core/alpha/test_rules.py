@@ -53,7 +53,7 @@ def test_a_choice_at_the_end_of_the_curve_says_that_a_better_one_may_lie_beyond(
     for rule, drop in (("combined", None), ("floor", 5.0)):
         last = choose_alpha(rising, ["new"], ["old"], rule, drop)  # type: ignore[arg-type]
         assert (last.alpha, last.is_last) == (1.0, True)
-        assert "the last alpha looked at, so a better one may lie beyond 1" in last.reason
+        assert "the last alpha evaluated, so a better one may lie beyond 1" in last.reason
         inner = choose_alpha([*rising, point(1.5, new=20, old=80)], ["new"], ["old"], rule, drop)  # type: ignore[arg-type]
         assert (inner.alpha, inner.is_last) == (1.0, False)
         assert "beyond" not in inner.reason
