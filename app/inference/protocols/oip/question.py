@@ -104,7 +104,7 @@ def _read_tensors(request: InferRequest, binary: memoryview) -> dict[str, list[b
     tensors: dict[str, list[bytes]] = {}
     for tensor, part in zip(request.inputs, take_binary(request.inputs, binary), strict=True):
         if tensor.name not in _INPUTS or tensor.name in tensors:
-            again = "is there twice" if tensor.name in tensors else "is not an input of this model"
+            again = "is given more than once" if tensor.name in tensors else "is not an input of this model"
             raise InferRefusedError(
                 f"Input {tensor.name!r} {again}.", f"Send the inputs {', '.join(_INPUTS)}, each at most once."
             )
