@@ -226,7 +226,7 @@ def blank(side: int) -> bytes:
 
 def test_an_image_of_too_many_pixels_is_refused_before_anything_waits(base: BaseModel) -> None:
     engine = Engine(decode_threads=1, max_queue_images=128, max_image_pixels=1_000_000)
-    with pytest.raises(ImageRefusedError, match="1001 x 1001 is over 1,000,000 pixels") as refused:
+    with pytest.raises(ImageRefusedError, match="1001 x 1001 is more than 1,000,000 pixels") as refused:
         run(engine.embed_images(served(base), [blank(1000), blank(1001)]))
     assert (refused.value.index, refused.value.code) == (1, "image_undecodable")
     run(engine.embed_images(served(base), [blank(1000)]))

@@ -94,7 +94,7 @@ def test_columns_that_are_not_clear_are_named_by_the_caller() -> None:
     with pytest.raises(DatasetError, match=r"item 0: columns .*columns=\('image', 'label'\)"):
         LabelledImages.from_pairs(rows, PREPROCESS, NAMES)
     assert LabelledImages.from_pairs(rows, PREPROCESS, NAMES, columns=("scan", "coarse")).labels.tolist() == [1]
-    with pytest.raises(DatasetError, match="no column 'kind'"):
+    with pytest.raises(DatasetError, match="the column 'kind'"):
         LabelledImages.from_pairs(rows, PREPROCESS, NAMES, columns=("scan", "kind"))
 
 
@@ -104,14 +104,14 @@ def test_columns_that_are_not_clear_are_named_by_the_caller() -> None:
         ([(torch.zeros(3, 8, 8), 0)], NAMES, "item 0: the image is a Tensor.*transform"),
         ([(np.zeros((3, 8, 8)), 0)], NAMES, "item 0: the array is float64"),
         ([(np.zeros((3, 8, 8), np.uint8), 0)], NAMES, "the array is uint8"),
-        ([(Image.new("L", (8, 8)), 3)], NAMES, r"the label 3 lies outside 0\.\.2"),
+        ([(Image.new("L", (8, 8)), 3)], NAMES, r"the label 3 is outside 0\.\.2"),
         ([(Image.new("L", (8, 8)), -1)], NAMES, "drop the item"),
         ([(Image.new("L", (8, 8)), "pink")], NAMES, "'pink' is not among"),
         ([(Image.new("L", (8, 8)), 0.5)], NAMES, "the label is a float"),
         ([(Image.new("L", (8, 8)), 0)], None, "give `classnames`"),
         ([Image.new("L", (8, 8))], NAMES, "is not a pair"),
         ([("absent.png", 0)], NAMES, "absent.png cannot be read"),
-        (5, NAMES, "a int holds no pairs"),
+        (5, NAMES, "a int contains no pairs"),
         ("pictures", NAMES, "contains no pairs"),
         ([(Image.new("L", (8, 8)), 0)], "red", "different names"),
     ],

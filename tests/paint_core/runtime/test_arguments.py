@@ -187,5 +187,5 @@ def test_nothing_prints_its_pixels_or_weights(tiny_base: BaseModel, task: Task, 
 
 
 def test_a_path_to_a_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PaintCoreError, match="no folder"):
+    with pytest.raises(PaintCoreError, match="does not exist"):
         load_base(tmp_path / "absent")
