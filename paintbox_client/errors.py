@@ -98,11 +98,11 @@ class ServiceUnreachableError(ClientError):
             detail = f"The service at {url} did not respond in time{reason}."
             advice = "It may be busy: retry later, or increase --timeout or PAINTBOX_TIMEOUT_SECONDS."
         elif was_sent:
-            detail = f"The connection to {url} broke{reason}."
-            advice = "Look with `paintbox system` whether the service is there, then ask again."
+            detail = f"The connection to {url} was lost{reason}."
+            advice = "Check with `paintbox system` that the service is running, then retry."
         else:
-            detail = f"No Paintbox service answers at {url}{reason}."
-            advice = "Start one with `paintbox up`, or name another with --url or PAINTBOX_URL."
+            detail = f"No Paintbox service is reachable at {url}{reason}."
+            advice = "Start one with `paintbox up`, or set another URL with --url or PAINTBOX_URL."
         super().__init__(detail, advice)
         self.url = url
         self.was_sent = was_sent

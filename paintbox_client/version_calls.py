@@ -84,12 +84,12 @@ class VersionCalls:
         """
         try:
             if folder.exists() and any(folder.iterdir()):
-                raise InputError(f"{folder} is not empty.", "Name a new folder.")
+                raise InputError(f"{folder} is not empty.", "Choose a new folder.")
             with self._transport.download(f"/v1/versions/{version}/export", _MIX_SECONDS) as stream:
                 folder.mkdir(parents=True, exist_ok=True)  # not before: a version that there is not leaves none
                 return _unpack(stream, folder)
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error}.", "Name another folder.") from error
+            raise InputError(f"{folder} cannot be written: {error}.", "Choose another folder.") from error
 
     def _call(self, method: str, version: int, path: str = "", **options: Any) -> JsonObject:
         answer: JsonObject = self._transport.send(method, f"/v1/versions/{version}{path}", **options)
@@ -109,7 +109,7 @@ def _unpack(stream: IO[bytes], folder: Path) -> list[Path]:
                     shutil.copyfileobj(content, target)
                 written.append(path)
     except (tarfile.TarError, EOFError) as error:
-        raise InputError(f"The export cannot be read: {error}.", "Ask again, or another service.") from error
+        raise InputError(f"The export cannot be read: {error}.", "Retry, or use another service.") from error
     return written
 
 
@@ -117,5 +117,7 @@ def _file_name(member: tarfile.TarInfo) -> str:
     """Return the name of a plain file with a plain name: no link, no file with holes, no path of any system."""
     name = PurePosixPath(member.name).name
     if not member.isreg() or member.issparse() or not _FILE_NAME.fullmatch(name):
-        raise InputError(f"The export holds {member.name[:100]!r}, which is no plain file.", "Ask another service.")
+        raise InputError(
+            f"The export contains {member.name[:100]!r}, which is not a regular file.", "Use another service."
+        )
     return name

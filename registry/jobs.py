@@ -363,7 +363,7 @@ class Jobs(Families):
         if job.cancel_requested:
             return self._end(job, JobStatus.CANCELLED)
         causes = self._attempts.describe_blamed(job.id)
-        advice = "Repair the cause, or ask for less at a time; `retry` tries it again."
+        advice = "Fix the cause, or request less at a time, then retry the job."
         detail = f"All {job.attempt} attempts ended early. {causes}. {advice}"
         self._end(job, JobStatus.FAILED, "attempts_exhausted", detail)
 

@@ -138,7 +138,7 @@ def _is_new(database: Database) -> bool:
 def _lost(settings: StorageSettings) -> tuple[str, str]:
     where = settings.blob_url or str(settings.blob_dir)
     return (
-        f"PAINTBOX_DATABASE_URL: the database is empty, but {where} holds blobs: it was lost, or is another one.",
+        f"PAINTBOX_DATABASE_URL: the database is empty, but {where} contains blobs: it was lost, or it is another one.",
         "Restore it from a backup. To start over without the blobs, use another data directory (and blob "
         f"store), or move {where} away.",
     )

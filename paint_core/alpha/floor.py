@@ -84,7 +84,7 @@ class Floor:
     def reason(self, point: CurvePoint) -> str:
         """What the choice of this point rests on, for a report."""
         if point.alpha == 0:
-            return "no alpha that keeps the supported tasks within their allowed drop improves the patching tasks"
+            return "no alpha within the allowed drops of the supported tasks improves the patching tasks"
         name = max(sorted(self.limits), key=lambda name: self.drop(point, name))
         drop = 100 * float(self.drop(point, name))
         change = f"drop is {drop:.2f} points" if drop >= 0 else f"change is a gain of {-drop:.2f} points"
@@ -94,10 +94,10 @@ class Floor:
         point = self.nearest(curve)
         _, name = self.excess(point)
         return (
-            f"no alpha keeps every supported task within its allowed drop; the nearest is alpha {point.alpha:g}, where "
+            f"no alpha keeps every supported task within its allowed drop; the closest is alpha {point.alpha:g}, where "
             f"{name!r} drops by {100 * float(self.drop(point, name)):.2f} points and "
-            f"{100 * float(self.limits[name]):.2f} are allowed: raise max_supported_drop, search with path 'best' or a "
-            "smaller step, or fine-tune with anchors or a lower learning rate"
+            f"{100 * float(self.limits[name]):.2f} are allowed: increase max_supported_drop, search with path 'best' or "
+            "a smaller step, or fine-tune with anchors or a lower learning rate"
         )
 
 

@@ -115,8 +115,8 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         raise
     except Exception as error:  # a damaged file makes Pillow's decoders raise nearly anything
         kind = name_other_format(image_bytes)
-        what = f"{kind}, which is not read" if kind else f"not a readable picture ({type(error).__name__})"
-        raise ImageDecodeError(f"{what}: send a whole {', '.join(ALLOWED_FORMATS)} file") from error
+        what = f"unsupported format {kind}" if kind else f"not a readable image ({type(error).__name__})"
+        raise ImageDecodeError(f"{what}: send a complete {', '.join(ALLOWED_FORMATS)} file") from error
 
 
 def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:

@@ -215,7 +215,7 @@ def load_base(
     parsed = ModelRef.parse(ref) if isinstance(ref, str) else ref
     device = require_device(device)
     if preprocess_cfg is not None and parsed.kind != "file":
-        raise ModelRefError(f"{parsed} says itself how it prepares pictures: leave preprocess_cfg out")
+        raise ModelRefError(f"{parsed} has its own preprocessing: omit preprocess_cfg")
     try:
         return _load(parsed, device, hub, preprocess_cfg)
     except PaintCoreError:
@@ -297,7 +297,7 @@ def require_finite(model: nn.Module) -> None:
     """
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point() and not is_finite(tensor):
-            raise NonFiniteWeightsError(f"{name} holds a NaN or an infinity: download or export the model again")
+            raise NonFiniteWeightsError(f"{name} contains NaN or infinity: download or export the model again")
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:

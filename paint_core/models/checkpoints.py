@@ -193,7 +193,7 @@ def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, A
         UnsafeWeightsError: not a safetensors file.
     """
     if not path.is_file():
-        raise ModelRefError(f"there is no file {path}: check the path")
+        raise ModelRefError(f"the file {path} does not exist: check the path")
     weights, model_cfg = require_safetensors(path), _builtin_model_cfg(name)
     config = _config(model_cfg, _published_preprocess(name, model_cfg) if preprocess_cfg is None else preprocess_cfg)
     return _checkpoint(config, weights, _tokenizer_of(config), hub)
@@ -212,17 +212,17 @@ def require_safetensors(path: Path) -> Path:
         UnsafeWeightsError: it is something else.
     """
     if path.suffix != ".safetensors":
-        raise UnsafeWeightsError(f"{path.name} is not safetensors and is not read: convert it (pickles can run code)")
+        raise UnsafeWeightsError(f"{path.name} is not a safetensors file: convert it (pickles can execute code)")
     try:
         with safetensors.safe_open(str(path), framework="pt"):
             return path
     except (safetensors.SafetensorError, OSError) as error:
-        raise UnsafeWeightsError(f"{path.name} is no safetensors file ({one_line(error)}): convert it") from error
+        raise UnsafeWeightsError(f"{path.name} is not a safetensors file ({one_line(error)}): convert it") from error
 
 
 def _builtin_model_cfg(name: str) -> dict[str, Any]:
     if name not in open_clip.list_models():
-        raise ModelRefError(f"open_clip knows no model {name!r}: see open_clip.list_models()")
+        raise ModelRefError(f"open_clip has no model {name!r}: see open_clip.list_models()")
     return dict(open_clip.get_model_config(name))
 
 
@@ -230,17 +230,15 @@ def _published_preprocess(name: str, model_cfg: Mapping[str, Any]) -> dict[str, 
     """What all published weights of a name have in common."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     published = [dict(open_clip.get_pretrained_cfg(name, tag)) for tag in tags]
-    folder = f"write an {_CONFIG_NAME} beside the file that says it, and load local-dir:FOLDER"
+    folder = f"write an {_CONFIG_NAME} next to the file, and load local-dir:FOLDER"
     if any(cfg.get("quick_gelu") for cfg in published) and not model_cfg.get("quick_gelu"):
         other = f"{name}-quickgelu"
         hint = f"use {other}:FILE if it was, else " if other in open_clip.list_models() else ""
-        raise ModelRefError(
-            f"whether a file of {name} was trained with QuickGELU cannot be told from it: {hint}{folder}"
-        )
+        raise ModelRefError(f"it is unknown whether a file of {name} was trained with QuickGELU: {hint}{folder}")
     known = {field.name for field in fields(PreprocessCfg)} - {"size"}
     merged = [_config({}, {key: cfg[key] for key in known & cfg.keys()})["preprocess_cfg"] for cfg in published]
     if any(each != merged[0] for each in merged):
-        raise ModelRefError(f"the published weights of {name} differ in how they prepare pictures: {folder}")
+        raise ModelRefError(f"the published weights of {name} have different preprocessing: {folder}")
     return merged[0] if merged else {}
 
 
@@ -276,7 +274,7 @@ def _find_text_model(config: Mapping[str, Any], hub: Hub, folder: Path | None) -
     if found is None:
         raise ModelRefError(
             f"the configuration of the text model {name} is not in the cache of the Hub: load it once by an open_clip "
-            f"name and tag, or put it into the folder as {TEXT_CONFIG_NAME}"
+            f"name and tag, or add it to the folder as {TEXT_CONFIG_NAME}"
         )
     return plain_text_config(read_json(found))
 
@@ -284,10 +282,10 @@ def _find_text_model(config: Mapping[str, Any], hub: Hub, folder: Path | None) -
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_cfg"), dict):
-        raise ModelRefError(f"{path} is no open_clip configuration with a `model_cfg`: export the model again")
+        raise ModelRefError(f"{path} is not an open_clip configuration with a `model_cfg`: export the model again")
     model_cfg, preprocess_cfg = config["model_cfg"], config.get("preprocess_cfg", {})
     if not isinstance(preprocess_cfg, dict):
-        raise ModelRefError(f"preprocess_cfg of {path} is no object: export the model again")
+        raise ModelRefError(f"preprocess_cfg of {path} is not an object: export the model again")
     merged = _config(model_cfg, preprocess_cfg)
     check_config(without_decoder(merged["model_cfg"]), merged["preprocess_cfg"])
     return merged
@@ -304,7 +302,7 @@ def _all_safe(folder: Path) -> list[Path]:
     found = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
     if not found and pickles:
-        raise UnsafeWeightsError(f"{folder} holds only {pickles[0]}, which is not read: convert it to safetensors")
+        raise UnsafeWeightsError(f"{folder} contains only {pickles[0]}, which is not loaded: convert it to safetensors")
     return found
 
 

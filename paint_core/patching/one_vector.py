@@ -18,15 +18,15 @@ Train = Callable[[str, Sequence[Task]], TaskVector]
 _FOLD_NOTES = (
     "alpha was chosen by cross-validation over training and validation images together; the patch was then fine-tuned "
     "on all of them",
-    "validation accuracies are over all folds: each image of a patching task is judged by a model that was not trained "
-    "on it, and the supported tasks' are means over the folds' models; they describe the procedure, not this patch, "
-    "and at the chosen alpha they are a little too good, because alpha was chosen on them",
-    "this patch has seen its validation images: only the accuracies on test splits are honest for it",
+    "validation accuracies cover all folds: each image of a patching task is evaluated by a model that was not trained "
+    "on it, and accuracies of supported tasks are means over the models of the folds; they estimate the procedure, not "
+    "this patch, and at the chosen alpha they are slightly optimistic, because alpha was chosen on them",
+    "this patch was trained on its validation images: only its accuracies on test splits are unbiased",
 )
 
 _FOLD_FLOOR_NOTE = (
-    "the allowed drops of the supported tasks hold for the mean over the folds' models, not for this patch, which was "
-    "not measured on validation images: only the test splits say what it drops"
+    "the allowed drops of the supported tasks hold for the mean over the models of the folds, not for this patch, "
+    "which was not evaluated on validation images: only the test splits show its drops"
 )
 
 

@@ -74,8 +74,8 @@ def _notes(found: CoefficientSearch | None) -> tuple[str, ...]:
     if found is None:
         return ()
     if found.coefficients == found.start:
-        return (f"no coefficients of {found.num_evaluations} tried were better than the common scalar's",)
+        return (f"none of {found.num_evaluations} evaluated coefficients was better than the common scalar",)
     return (
-        f"one coefficient per task, the best of {found.num_evaluations} tried: the rule's value on validation data is "
+        f"one coefficient per task, the best of {found.num_evaluations} evaluated: the objective on validation data is "
         f"{100 * found.value:.2f} instead of {100 * found.start_value:.2f} with the common scalar",
     )

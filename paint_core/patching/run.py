@@ -149,4 +149,4 @@ def _usable_anchors(
     num_dropped = len(anchors) - len(pool)
     if not num_dropped:
         return anchors, ()
-    return pool, (f"{num_dropped} of {len(anchors)} anchor images are in a validation or test split and were left out",)
+    return pool, (f"{num_dropped} of {len(anchors)} anchor images are in a validation or test split and were excluded",)

@@ -12,8 +12,8 @@ from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
 _FULL_NOTE = (
-    "`fine_tuned` is every task's update in full on top of the others: the later ones were trained from partly patched "
-    "weights, so nobody has fine-tuned such a model, and it is not the paper's baseline of fine-tuning in a chain"
+    "`fine_tuned` is the sum of all updates in full: the later ones were trained from partly patched weights, so this "
+    "model was never trained as a whole, and it is not the sequential fine-tuning baseline of the paper"
 )
 
 

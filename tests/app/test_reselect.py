@@ -98,7 +98,7 @@ def test_where_no_path_meets_the_floor_each_tells_its_nearest_miss(world: World)
     assert "30.00 points" in problem["detail"]
     assert "on path lines" in problem["detail"]
     assert "3.00 points" in problem["detail"]
-    assert problem["next"].startswith("raise max_supported_drop")
+    assert problem["next"].startswith("increase max_supported_drop")
 
 
 def test_limits_that_name_other_tasks_are_refused(world: World) -> None:

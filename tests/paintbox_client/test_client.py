@@ -225,7 +225,7 @@ def test_a_service_that_stays_silent_is_said_to_be_slow_and_not_to_be_away(unste
         client.jobs()
         with pytest.raises(ServiceUnreachableError, match=r"did not respond in time .*Tried \d times") as caught:
             client.versions()
-    assert "No Paintbox service answers" not in str(caught.value)
+    assert "No Paintbox service is reachable" not in str(caught.value)
     assert caught.value.timed_out
 
 

@@ -100,7 +100,7 @@ def test_the_command_follows_a_job_across_an_outage(served: Served, tmp_path: Pa
     events = [line.split()[2].rstrip(":") for line in told if line[:1].isdigit()]
     assert events == ["queued", "started", "succeeded"], told
     assert err.count("retrying") == 1
-    assert "No Paintbox service answers" not in err
+    assert "No Paintbox service is reachable" not in err
 
 
 def test_a_patch_is_waited_for_while_the_service_comes_back_on_another_port(served: Served, tmp_path: Path) -> None:

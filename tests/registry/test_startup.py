@@ -88,7 +88,7 @@ def test_an_empty_database_beside_blobs_is_refused_again_and_again(settings: Sto
 
 def test_an_empty_database_of_a_server_beside_blobs_is_refused(settings: StorageSettings, empty_url: str) -> None:
     FileBlobStore(settings.blob_dir).put_bytes(b"something")
-    assert "it was lost, or is another one" in refusal(settings, empty_url)
+    assert "it was lost, or it is another one" in refusal(settings, empty_url)
 
 
 def truncate(path: Path) -> None:

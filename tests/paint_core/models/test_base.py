@@ -252,7 +252,7 @@ def test_a_file_that_may_want_quick_gelu_is_refused_with_what_to_do(tmp_path: Pa
 
 
 def test_only_a_file_of_a_name_takes_a_preprocessing(tiny_dir: Path) -> None:
-    with pytest.raises(ModelRefError, match="leave preprocess_cfg out"):
+    with pytest.raises(ModelRefError, match="omit preprocess_cfg"):
         load_base(f"local-dir:{tiny_dir}", preprocess_cfg={})
 
 

@@ -76,7 +76,7 @@ def test_a_supported_tasks_images_count_once_however_many_folds_judge_them(
 def test_a_report_of_folds_says_which_accuracy_is_honest_for_what(patch: PatchResult) -> None:
     text = " ".join(patch.notes)
     assert "not this patch" in text
-    assert "only the accuracies on test splits are honest" in text
+    assert "only its accuracies on test splits are unbiased" in text
 
 
 def test_folds_of_a_joint_patch_hold_out_images_of_every_task(tiny_base: BaseModel) -> None:

@@ -142,4 +142,4 @@ def test_anchors_that_a_transfer_task_is_judged_by_are_left_out(tiny_base: BaseM
         run_patch(tiny_base, [task], [], plan, anchors=anchors, transfer=[other]) for anchors in (pool, mixed)
     )
     assert same_bits(clean.vectors["task:colours"], dirty.vectors["task:colours"])
-    assert dirty.notes == ("4 of 12 anchor images are in a validation or test split and were left out",)
+    assert dirty.notes == ("4 of 12 anchor images are in a validation or test split and were excluded",)

@@ -136,6 +136,6 @@ def test_anchors_that_are_evaluated_are_left_out(tiny_base: BaseModel) -> None:
     clean, dirty = (run_patch(tiny_base, [task], [old], plan, anchors=anchors) for anchors in (pool, mixed))
     assert same_bits(clean.vectors["task:colours"], dirty.vectors["task:colours"])
     assert clean.notes == ()
-    assert dirty.notes == ("3 of 11 anchor images are in a validation or test split and were left out",)
+    assert dirty.notes == ("3 of 11 anchor images are in a validation or test split and were excluded",)
     with pytest.raises(EmptySplitError, match="anchor"):
         run_patch(tiny_base, [task], [old], plan, anchors=old.test.images)
