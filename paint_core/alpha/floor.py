@@ -96,8 +96,8 @@ class Floor:
         return (
             f"no alpha keeps every supported task within its allowed drop; the closest is alpha {point.alpha:g}, where "
             f"{name!r} drops by {100 * float(self.drop(point, name)):.2f} points and "
-            f"{100 * float(self.limits[name]):.2f} are allowed: increase max_supported_drop, search with path 'best' or "
-            "a smaller step, or fine-tune with anchors or a lower learning rate"
+            f"{100 * float(self.limits[name]):.2f} are allowed: increase max_supported_drop, search with path 'best' "
+            "or a smaller step, or fine-tune with anchors or a lower learning rate"
         )
 
 
