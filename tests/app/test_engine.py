@@ -122,7 +122,7 @@ def test_a_deadline_is_kept_and_says_what_waited(engine: Engine, base: BaseModel
         await first
         return late.value
 
-    assert "10 of 10 images waited" in run(ask()).detail
+    assert "10 of 10 images were waiting" in run(ask()).detail
     assert gate.batch_sizes == [1]
 
 

@@ -49,7 +49,7 @@ def _measured(world: World, drop: int, limit: Any = None, seed: int = 1) -> int:
 def test_a_version_beyond_its_patchs_floor_is_refused_with_the_measured_drop(world: World, limit: Any) -> None:
     before = _active(world)
     problem = check_problem(_activate(world, _measured(world, 2, limit)), 409, "supported_drop")
-    assert "'food' (ds_food) drops by 2.00 points on its test split, where 1.5 are allowed" in problem["detail"]
+    assert "'food' (ds_food) drops by 2.00 points on its test split; the limit is 1.5" in problem["detail"]
     assert "force" in problem["next"]
     assert _active(world) == before
 
@@ -108,7 +108,7 @@ def test_another_alpha_is_judged_by_its_validation_images(strict: World) -> None
     assert evaluation["split"] == "validation"
     assert {task["role"] for task in evaluation["tasks"]} == {"patching", "supported"}
     problem = check_problem(_activate(strict, far), 409, "supported_drop")
-    assert "drops by 30.00 points on its validation split, where 3 are allowed" in problem["detail"]
+    assert "drops by 30.00 points on its validation split; the limit is 3" in problem["detail"]
     assert _activate(strict, _reselect(strict, patch, alpha=0.25)).status_code == 200
 
 

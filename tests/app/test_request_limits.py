@@ -305,4 +305,4 @@ def test_messages_are_words_for_people(strict: World, dataset: str) -> None:
     many = {f"k{index}": 1 for index in range(MAX_LISTED + 3)} | {"name": "p"}
     response = send(strict.client, "POST", "/v1/patches", many, dataset)
     assert len(response.json()["errors"]) == MAX_LISTED
-    assert "4 errors more" in response.json()["detail"]
+    assert "4 more errors" in response.json()["detail"]

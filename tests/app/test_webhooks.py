@@ -153,7 +153,7 @@ def test_a_receiver_that_does_not_answer_is_tried_again(database: Database, rece
     job_id = end_job(database, "http://127.0.0.1:9/")
     sender.deliver_due()
     sender.close()
-    assert state_of(database, job_id) == ("waiting", 1, "no answer: ConnectError")
+    assert state_of(database, job_id) == ("waiting", 1, "no response: ConnectError")
 
 
 def test_two_processes_that_send_at_once_send_each_message_once(

@@ -93,7 +93,7 @@ def test_rows_and_files_that_do_not_meet_are_told_and_sink_nothing(tmp_path: Pat
     plan = read(pack(tmp_path / "x", {**members, "README.md": b""}))
     assert labels(plan) == [("a.png", None, "zero")]
     assert rejected(plan) == {
-        "metadata.csv:3": "names 'missing.png', which is not in the archive",
+        "metadata.csv:3": "lists 'missing.png', which is not in the archive",
         "metadata.csv:4": "lists no file",
         "metadata.csv:5": "has no label",
         "metadata.csv:6": "lists 'a.png', which another row already lists",

@@ -215,7 +215,7 @@ def test_rows_that_cannot_be_used_are_counted_not_listed(tmp_path: Path) -> None
 def test_reasons_are_counted_without_their_particulars_and_their_kinds_are_few() -> None:
     rejects = Rejects()
     for number in range(1000):
-        rejects.add(f"{number}.png", f"names 'file {number}', which is not in the archive")
+        rejects.add(f"{number}.png", f"lists 'file {number}', which is not in the archive")
     for number in range(1000):
         rejects.add("x" * 5000, f"reason {chr(97 + number % 26)}{chr(97 + number // 26)}")
     told = rejects.as_json()

@@ -247,13 +247,13 @@ def test_a_label_beyond_the_classnames_is_told(tmp_path: Path) -> None:
     members = {"a.png": ZERO[0], "a.cls": b"0", "b.png": ONE[0], "b.cls": b"2", "c.png": ONE[1], "c.cls": b"one"}
     plan = read(_shard(tmp_path, {**members, "classnames.txt": b"zero\none\n"}))
     assert labels(plan) == [("a.png", None, "0"), ("c.png", None, "1")]
-    assert rejected(plan) == {"b.png": "has a label that is not in classnames.txt, which names 2 classes"}
+    assert rejected(plan) == {"b.png": "has a label that is not in classnames.txt, which has 2 classes"}
 
 
 def test_a_repeated_classname_is_told_and_gets_its_number(tmp_path: Path) -> None:
     plan = read(_shard(tmp_path, {"a.png": ZERO[0], "a.cls": b"2", "classnames.txt": b"missile\nprison\nmissile\n"}))
     assert dict(plan.display_names) == {"0": "missile", "1": "prison", "2": "missile (2)"}
-    assert rejected(plan) == {"classnames.txt:3": "repeats 'missile', so this class is 'missile (2)'"}
+    assert rejected(plan) == {"classnames.txt:3": "repeats 'missile', so this class is named 'missile (2)'"}
 
 
 def test_files_and_folders_with_a_splits_name_in_them_confuse_no_layout(tmp_path: Path) -> None:

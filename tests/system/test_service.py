@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         refused = run_up("--data-dir", str(tmp_path), "--port", str(port))
     assert refused.returncode == 2
-    assert f"port {port} already" in refused.stderr
+    assert f"port {port} on 127.0.0.1 is already in use" in refused.stderr
     assert belonging_to(tmp_path) == []
 
 
