@@ -66,7 +66,7 @@ def test_a_trainer_that_gives_no_sign_is_ended_and_tried_again_and_named_as_stal
     job = bench.job(job_id)
     assert (job.status, job.error_code) == ("failed", "attempts_exhausted")
     assert [each.cause for each in bench.attempts(job_id)] == ["trainer_stalled"] * 3
-    assert "no sign of work" in (job.error_detail or "")
+    assert "showed no activity" in (job.error_detail or "")
 
 
 def test_a_stopped_process_stalls_too_and_its_silence_is_dated(bench: Bench) -> None:
@@ -97,7 +97,7 @@ def test_a_trainer_that_says_it_is_alive_is_not_stalled(bench: Bench) -> None:
 def test_what_is_no_message_ends_the_attempt_with_its_cause_and_not_the_worker(bench: Bench, code: str) -> None:
     job = bench.job(work(bench, code))
     assert (job.status, job.error_code) == ("failed", "attempts_exhausted")
-    assert (job.error_detail or "").count("the trainer sent what its worker cannot read") == 3
+    assert (job.error_detail or "").count("the trainer sent an invalid message") == 3
 
 
 def test_a_trainer_that_prints_endlessly_fills_no_disk(bench: Bench) -> None:
