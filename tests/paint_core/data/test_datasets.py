@@ -171,7 +171,7 @@ def test_a_folder_within_a_class_is_refused_not_passed_over(tmp_path: Path) -> N
 def test_a_folder_without_classes_or_pictures_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         load_image_folder(tmp_path / "absent", PREPROCESS)
-    with pytest.raises(DatasetError, match="sub-folders"):
+    with pytest.raises(DatasetError, match="subfolders"):
         load_image_folder(tmp_path, PREPROCESS)
     (tmp_path / "empty").mkdir()
     with pytest.raises(EmptySplitError):
