@@ -1,10 +1,14 @@
-"""Versions: the names of the aliases that mean something, and tags."""
+"""Versions: the aliases that mean something, tags, and the requests that make versions without training."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from contract.bodies import Matches
+from pydantic import Field, model_validator
+
+from contract.bodies import BaseRef, Body, Id, Matches, VersionNumber
+from contract.names import Name
+from contract.patch_request import Drops
 
 ACTIVE_ALIAS = "active"
 CANARY_ALIAS = "canary"
@@ -18,3 +22,94 @@ Tag = Annotated[
     ),
 ]
 """A word that people find a version by."""
+
+Profile = Literal["flat", "lines", "lines_paper"]
+"""How a coefficient varies with depth."""
+
+Tags = Annotated[frozenset[Tag], Field(fail_fast=True, max_length=16)]
+Sha256 = Annotated[str, Matches("^[0-9a-f]{64}$", "is not a hash: these have 64 characters of 0-9 and a-f")]
+
+
+class TermRequest(Body):
+    """Something to add: one task vector, or all that a patch or another version adds to its base."""
+
+    task_vector_sha256: Sha256 | None = Field(default=None, description="A task vector, by its SHA-256")
+    patch: Id | None = Field(default=None, description="Id of a patch: all terms of its version")
+    version: VersionNumber | None = Field(default=None, description="Id of a version: all its terms")
+    coefficient: float = Field(
+        default=1.0, ge=-10, le=10, description="Factor of the task vector, or of all the patch's or version's terms"
+    )
+    profile: Profile | None = Field(
+        default=None, description="How a task vector's coefficient varies with depth. Default: `flat`"
+    )
+
+    @model_validator(mode="after")
+    def _names_one_thing(self) -> Self:
+        if sum(each is not None for each in (self.task_vector_sha256, self.patch, self.version)) != 1:
+            raise ValueError("exactly one of task_vector_sha256, patch and version is required")
+        if self.profile is not None and self.task_vector_sha256 is None:
+            raise ValueError("profile requires task_vector_sha256: patches and versions have their own profiles")
+        return self
+
+
+class VersionRequest(Body):
+    """Body of `POST /v1/versions`: `terms` to add to the base, or a version to remove something from."""
+
+    name: Name = Field(description="For people: 1 to 200 characters on one line; need not be unique")
+    tags: Tags = Field(default=frozenset(), description="Words to find the version by, at most 16")
+    base: BaseRef | None = Field(default=None, description="If given, all terms must be of this base")
+    terms: tuple[TermRequest, ...] | None = Field(
+        fail_fast=True,
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="What to add to the base; give either this, or `from_version` and `remove`",
+    )
+    from_version: VersionNumber | None = Field(default=None, description="Id of the version to remove something from")
+    remove: tuple[Id, ...] | None = Field(
+        fail_fast=True,
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="What to remove: ids of patches, or SHA-256 of task vectors",
+    )
+
+    @model_validator(mode="after")
+    def _adds_or_removes(self) -> Self:
+        if (self.terms is None) == (self.from_version is None):
+            raise ValueError("exactly one of terms and from_version is required")
+        if (self.from_version is None) != (self.remove is None):
+            raise ValueError("from_version and remove must be used together")
+        return self
+
+
+class ReselectRequest(Body):
+    """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
+
+    name: Name | None = Field(default=None, description="Name of the version. Default: the patch's name and the alpha")
+    rule: Literal["combined", "floor"] | None = Field(
+        default=None, description="Rule to choose alpha by, on the stored validation curves; give this or `alpha`"
+    )
+    max_supported_drop: Drops | None = Field(
+        default=None,
+        description="With `rule: floor`: percentage points, 0 to 100, that a supported task may lose, for all of them "
+        "or by data set id",
+    )
+    alpha: float | None = Field(
+        default=None, ge=0, le=3, description="The alpha: 0 to 1, or up to 3 along a path that goes beyond 1"
+    )
+    profile: Profile | None = Field(
+        default=None,
+        description="How alpha varies with depth. Default: the patch's own for an alpha, the best of those that "
+        "were measured for a rule",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if (self.rule is None) == (self.alpha is None):
+            raise ValueError("exactly one of rule and alpha is required")
+        if self.rule == "floor" and self.max_supported_drop in (None, {}):
+            raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
+        if self.rule != "floor" and self.max_supported_drop is not None:
+            raise ValueError("max_supported_drop requires rule floor")
+        return self

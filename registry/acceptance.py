@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
-Evaluation = Mapping[str, Any]
-"""What a version's `evaluation` holds: `split`, `max_supported_drop`, and per task `dataset_id`, `name`, `role` and its
-scores `zero_shot` and `patched`."""
+from contract.evaluation import Evaluation
+from contract.scores import SplitScore
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,17 @@ def supported_drops(evaluation: Evaluation, default_limit_points: float | None =
     Returns:
         None of them if nothing was supported.
     """
-    limits = evaluation["max_supported_drop"]
+    limits = evaluation.max_supported_drop
     drops = [
         SupportedDrop(
-            dataset_id=task["dataset_id"],
-            name=task["name"],
-            split=evaluation["split"],
-            points=float(100 * (_share(task["zero_shot"]) - _share(task["patched"]))),
-            limit_points=_limit(limits, task["dataset_id"], default_limit_points),
+            dataset_id=task.dataset_id,
+            name=task.name,
+            split=evaluation.split,
+            points=float(100 * (_share(task.zero_shot) - _share(task.patched))),
+            limit_points=_limit(limits, task.dataset_id, default_limit_points),
         )
-        for task in evaluation["tasks"]
-        if task["role"] == "supported"
+        for task in evaluation.tasks
+        if task.role == "supported"
     ]
     return sorted(drops, key=_excess, reverse=True)
 
@@ -70,8 +68,8 @@ def too_much(drops: Iterable[SupportedDrop]) -> list[SupportedDrop]:
     return [drop for drop in drops if drop.is_too_much]
 
 
-def _share(score: Mapping[str, Any]) -> Fraction:
-    return Fraction(score["correct"], score["total"])  # exact, so that a drop of just the limit is within it
+def _share(score: SplitScore) -> Fraction:
+    return Fraction(score.exact(score.correct)) / score.total  # exact, so that a drop of just the limit is within it
 
 
 def _limit(limits: float | Mapping[str, float] | None, dataset_id: str, default: float | None) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
@@ -12,6 +11,7 @@ from sqlalchemy.orm import defer
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, JobStatus, Priority
 from contract.patch_request import PatchOptions, PatchRequest
+from contract.report import PatchReport
 from registry.datasets import Datasets
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
@@ -116,10 +116,9 @@ class Patches(Repository):
         Raises:
             NotFoundError: There is no such patch, or one of its data sets is gone.
         """
-        request = self.get(patch_id).request
-        anchors = (request.get("anchors") or {}).get("dataset")
-        tasks = (*request["tasks"], *request["supported"], *request.get("transfer", ()))
-        for identifier in (*tasks, *([anchors] if anchors else ())):
+        request = PatchOptions.of_stored(self.get(patch_id).request)
+        pool = request.anchors.dataset if request.anchors else None
+        for identifier in (*request.tasks, *request.supported, *request.transfer, *([pool] if pool else ())):
             Datasets(self._session, self._now).hold(identifier)
 
     def _require_datasets(self, request: PatchRequest) -> None:
@@ -142,10 +141,10 @@ class Patches(Repository):
                 "Use another data set as anchors.dataset, or upload a supported task with train images.",
             )
 
-    def complete(self, patch_id: str, *, version_id: int, report: dict[str, Any]) -> None:
-        """Attach the finished patch's version and report."""
+    def complete(self, patch_id: str, *, version_id: int, report: PatchReport) -> None:
+        """Attach the finished patch's version, and the report, which then names it."""
         row = self.get(patch_id)
-        row.version_id, row.report = version_id, report
+        row.version_id, row.report = version_id, report.model_copy(update={"version_id": version_id}).to_json()
 
 
 def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:

@@ -12,6 +12,8 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer
 
+from contract.evaluation import Evaluation
+from contract.lineage import Lineage
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
 from registry.paging import Page, read_page
 from registry.repository import Repository
@@ -116,13 +118,13 @@ class Versions(Repository):
         base_fingerprint: str,
         terms: Sequence[TermSpec],
         probe: list[Any],
-        lineage: dict[str, Any],
+        lineage: Lineage,
         job_id: str | None = None,
         patch_id: str | None = None,
         owner: str | None = None,
         parents: Collection[int] = (),
         weights_fingerprint: str | None = None,
-        evaluation: dict[str, Any] | None = None,
+        evaluation: Evaluation | None = None,
     ) -> VersionRow:
         """Return a new version. A second one for the same job violates a unique constraint.
 
@@ -137,7 +139,7 @@ class Versions(Repository):
             owner: Name of the key that asked for it, if one did.
             parents: Versions that it was made from; those whose training its task vectors come from are added.
             weights_fingerprint: Of the mixed image tower.
-            evaluation: What was measured of it, as `registry.acceptance` reads it.
+            evaluation: How good it is; None: nothing was measured.
 
         Returns:
             The row, attached to the session.
@@ -148,10 +150,10 @@ class Versions(Repository):
             patch_id=patch_id,
             job_id=job_id,
             probe=probe,
-            lineage=lineage,
+            lineage=lineage.to_json(),
             owner=owner,
             weights_fingerprint=weights_fingerprint,
-            evaluation=evaluation,
+            evaluation=None if evaluation is None else evaluation.to_json(),
             created_at=self._now(),
         )
         self._session.add(row)

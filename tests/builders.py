@@ -5,10 +5,13 @@ import zipfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from contract.report import PatchReport
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -44,3 +47,8 @@ def _png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def small_report(**fields: Any) -> PatchReport:
+    """A report that says little beside these fields."""
+    return PatchReport.of_stored({"alpha": 0.5, "reason": "best", "tasks": []} | fields)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import structlog
 import torch
 
+from contract.environment import Environment
+from contract.lineage import Lineage, LineageBase
 from contract.versions import ACTIVE_ALIAS
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import probe_features
@@ -77,10 +79,10 @@ def _register(versions: Versions, base: BaseModel, probe: list[list[float]]) -> 
         base_fingerprint=base.fingerprint,
         terms=[],
         probe=probe,
-        lineage={
-            "base": {"ref": base.ref, "fingerprint": base.fingerprint},
-            "environment": describe_environment(base.device),
-        },
+        lineage=Lineage(
+            base=LineageBase(ref=base.ref, fingerprint=base.fingerprint),
+            environment=Environment(**describe_environment(base.device)),
+        ),
         weights_fingerprint=fingerprint(base.visual.state_dict()),
     )
 

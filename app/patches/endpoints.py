@@ -11,10 +11,11 @@ from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from app.http.services import ServicesDep
 from app.patches import service
-from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected, ReselectRequest
+from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected
 from contract.access import Scope
 from contract.bodies import Id
 from contract.patch_request import PatchRequest
+from contract.versions import ReselectRequest
 from registry.owners import Owned
 
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
@@ -24,6 +25,7 @@ router = APIRouter(prefix="/v1/patches", tags=["patches"])
     "",
     status_code=202,
     responses=problem_responses(404, 409, 429),
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def start_patch(
@@ -59,7 +61,9 @@ def list_patches(
     return service.list_patches(services, limit, cursor, status or (), reference)
 
 
-@router.get("/{patch_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
+@router.get(
+    "/{patch_id}", responses=problem_responses(404), response_model_exclude_unset=True, dependencies=[needs(Scope.READ)]
+)
 def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
     """Return a patch: its request, its job and, when finished, its report and version."""
     return service.get_patch(services, patch_id)
@@ -69,6 +73,7 @@ def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
     "/{patch_id}/reselect",
     status_code=201,
     responses={200: {"model": Reselected, "description": "The version already exists"}, **problem_responses(404, 409)},
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH, stores=Stores.UNCOUNTED)],
 )
 def reselect(

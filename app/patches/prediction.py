@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from fractions import Fraction
 
 from app.patches.reselection import Stage
+from contract.scores import AlphaPoint, SplitScore
 from paint_core.alpha import CurvePoint, FeatureCurve, combined
 from paint_core.evaluation import Score
 from registry.blobs import BlobStore
 
 
-def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> dict[str, Any] | None:
-    """Return the curve's point at an alpha, in the shape in which a report holds points.
+def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> AlphaPoint | None:
+    """Return the curve's point at an alpha.
 
     Args:
         blobs: Holds the interpolant.
@@ -30,24 +31,24 @@ def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> 
     if not curve.nodes[0] <= alpha <= curve.nodes[-1]:
         return None
     point = CurvePoint(alpha, curve.scores(alpha), measured=alpha in curve.nodes)
-    return {
-        "alpha": alpha,
-        "combined": combined(point, stage.patching, stage.supported),
-        "patching": combined(point, stage.patching, ()),
-        "supported": combined(point, stage.supported, ()) if stage.supported else None,
-        "measured": point.measured,
-        "tasks": {name: _as_json(score) for name, score in point.scores.items()},
-    }
+    return AlphaPoint(
+        alpha=alpha,
+        combined=combined(point, stage.patching, stage.supported),
+        patching=combined(point, stage.patching, ()),
+        supported=combined(point, stage.supported, ()) if stage.supported else None,
+        measured=point.measured,
+        tasks={name: _record(score) for name, score in point.scores.items()},
+    )
 
 
-def _as_json(score: Score) -> dict[str, Any]:
+def _record(score: Score) -> SplitScore:
     low, high = score.interval()
-    return {
-        "correct": score.correct,
-        "total": score.total,
-        "accuracy": score.accuracy,
-        "low": low,
-        "high": high,
-        "loss": score.loss,
-        "ece": score.ece,
-    }
+    return SplitScore(
+        correct=float(score.correct) if isinstance(score.correct, Fraction) else score.correct,
+        total=score.total,
+        accuracy=score.accuracy,
+        low=low,
+        high=high,
+        loss=score.loss,
+        ece=score.ece,
+    )

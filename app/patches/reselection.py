@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from fractions import Fraction
-from typing import Any
+from dataclasses import dataclass
 
-from app.patches.schemas import ReselectRequest
+from contract.evaluation import EvaluatedTask, Evaluation
+from contract.report import PatchReport
+from contract.scores import AlphaPoint, SplitScore
+from contract.versions import ReselectRequest
 from paint_core.alpha import AlphaChoice, CurvePoint, choose_alpha, combined
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score
@@ -35,7 +36,7 @@ class Stage:
         profile: What it chose.
         patching: Ids of the data sets to improve on.
         supported: Ids of the data sets that must not get worse.
-        curves: Points as the report holds them, by profile.
+        curves: Points by profile.
         directions: What alpha scales.
         fixed: Terms of the stages before.
         reference: Zero-shot scores by data set id; None: those of the curve's alpha 0.
@@ -44,7 +45,7 @@ class Stage:
     profile: str
     patching: tuple[str, ...]
     supported: tuple[str, ...]
-    curves: Mapping[str, Sequence[Mapping[str, Any]]]
+    curves: Mapping[str, Sequence[AlphaPoint]]
     directions: tuple[Direction, ...]
     fixed: tuple[TermSpec, ...]
     reference: Mapping[str, Score] | None
@@ -69,40 +70,54 @@ class Selection:
     alpha: float
     profile: str
     reason: str
-    validation: Mapping[str, Any] | None
+    validation: AlphaPoint | None
 
 
-def last_stage(patch: PatchRow) -> Stage:
-    """Return the last search of a finished patch.
+def finished_report(patch: PatchRow) -> PatchReport:
+    """Return the report of a patch.
 
     Args:
         patch: Any patch.
 
     Returns:
-        What can be chosen again.
+        Its report.
 
     Raises:
         ConflictError: The patch is not finished.
-        RequestRefusedError: The patch has no alpha that could be another.
     """
     if patch.report is None:
         raise ConflictError(f"Patch {patch.id} has no report yet.", f"Wait until job {patch.job_id} has succeeded.")
-    stages = patch.report.get("stages") or [{}]
-    stage = stages[-1]
-    if stage.get("coefficients") or not stage.get("directions"):
+    return PatchReport.of_stored(patch.report)
+
+
+def last_stage(patch_id: str, report: PatchReport) -> Stage:
+    """Return the last search of a finished patch.
+
+    Args:
+        patch_id: The patch.
+        report: Its report.
+
+    Returns:
+        What can be chosen again.
+
+    Raises:
+        RequestRefusedError: The patch has no alpha that could be another.
+    """
+    stage = report.stages[-1] if report.stages else None
+    if stage is None or stage.coefficients or not stage.directions:
         raise RequestRefusedError(
             "not_reselectable",
-            f"Patch {patch.id} has no single alpha: each of its task vectors has its own coefficient.",
+            f"Patch {patch_id} has no single alpha: each of its task vectors has its own coefficient.",
             "Compose a version with other coefficients: POST /v1/versions.",
         )
     return Stage(
-        profile=stage["profile"],
-        patching=tuple(stage["patching"]),
-        supported=tuple(stage["supported"]),
-        curves=stage["curves"],
-        directions=tuple(Direction(each["task_vector_sha256"], each["weight"]) for each in stage["directions"]),
-        fixed=tuple(_term(each) for each in stage.get("fixed") or ()),
-        reference=_zero_shot(patch.report) if len(stages) > 1 else None,
+        profile=stage.profile,
+        patching=stage.patching,
+        supported=stage.supported,
+        curves=stage.curves,
+        directions=tuple(Direction(each.task_vector_sha256, each.weight) for each in stage.directions),
+        fixed=tuple(TermSpec(each.task_vector_sha256, each.coefficient, each.profile) for each in stage.fixed),
+        reference=_zero_shot(report) if len(report.stages) > 1 else None,
     )
 
 
@@ -133,37 +148,36 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
 
 
 def evaluate(
-    patch: PatchRow, stage: Stage, point: Mapping[str, Any], max_supported_drop: float | Mapping[str, float] | None
-) -> dict[str, Any]:
-    """Return what validation images say of a mix, as `registry.acceptance` reads it.
+    report: PatchReport, stage: Stage, point: AlphaPoint, max_supported_drop: float | Mapping[str, float] | None
+) -> Evaluation:
+    """Return what validation images say of a mix.
 
     Args:
-        patch: Whose mix it is.
+        report: Of the patch whose mix it is.
         stage: What was chosen again.
         point: Of a curve, at the mix's alpha.
-        max_supported_drop: What the request allows; None: what the patch was asked for with.
+        max_supported_drop: Percentage points that supported tasks may lose.
 
     Returns:
         The evaluation, of the tasks whose zero-shot scores the report holds.
     """
-    report = patch.report or {}
     tasks = [
-        {
-            "dataset_id": each["dataset_id"],
-            "name": each.get("name", each["dataset_id"]),
-            "role": "supported" if each["dataset_id"] in stage.supported else "patching",
-            "zero_shot": each["validation"]["zero_shot"],
-            "patched": point["tasks"][each["dataset_id"]],
-        }
-        for each in report["tasks"]
-        if each["validation"]["zero_shot"] is not None and each["dataset_id"] in point["tasks"]
+        EvaluatedTask(
+            dataset_id=each.dataset_id,
+            name=each.name,
+            role="supported" if each.dataset_id in stage.supported else "patching",
+            zero_shot=each.validation.zero_shot,
+            patched=point.tasks[each.dataset_id],
+        )
+        for each in report.tasks
+        if each.validation.zero_shot is not None and each.dataset_id in point.tasks
     ]
-    limit = patch.request["alpha"]["max_supported_drop"] if max_supported_drop is None else max_supported_drop
-    return {"split": "validation", "max_supported_drop": limit, "tasks": tasks}
+    limit = dict(max_supported_drop) if isinstance(max_supported_drop, Mapping) else max_supported_drop
+    return Evaluation(split="validation", max_supported_drop=limit, tasks=tuple(tasks))
 
 
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
-    end = max([_END_OF_FLAT, *(point["alpha"] for point in stage.curves.get("flat", ()))])
+    end = max([_END_OF_FLAT, *(point.alpha for point in stage.curves.get("flat", ()))])
     if profile == "flat" and alpha > end:
         where = "the fine-tuned weights" if end == _END_OF_FLAT else "the last alpha that the patch evaluated"
         raise RequestRefusedError(
@@ -175,10 +189,10 @@ def _named(stage: Stage, alpha: float, profile: str) -> Selection:
     return Selection(alpha, profile, "Given in the request.", point)
 
 
-def _nearest(points: Sequence[Mapping[str, Any]], alpha: float) -> Mapping[str, Any] | None:
-    if not points or alpha > max(point["alpha"] for point in points):
+def _nearest(points: Sequence[AlphaPoint], alpha: float) -> AlphaPoint | None:
+    if not points or alpha > max(point.alpha for point in points):
         return None
-    return min(points, key=lambda point: abs(point["alpha"] - alpha))
+    return min(points, key=lambda point: abs(point.alpha - alpha))
 
 
 @dataclass(frozen=True)
@@ -188,7 +202,7 @@ class _Candidate:
 
 
 def _by_rule(
-    stage: Stage, profile: str, points: Sequence[Mapping[str, Any]], request: ReselectRequest
+    stage: Stage, profile: str, points: Sequence[AlphaPoint], request: ReselectRequest
 ) -> _Candidate | NoAcceptableAlphaError:
     curve = [_curve_point(point) for point in points]
     assert request.rule is not None
@@ -226,27 +240,22 @@ def _best(found: Mapping[str, _Candidate | NoAcceptableAlphaError]) -> Selection
     raise NoAcceptableAlphaError(f"{detail}: {advice}", [point for error in errors.values() for point in error.curve])
 
 
-def _curve_point(point: Mapping[str, Any]) -> CurvePoint:
-    scores = {name: _score(each) for name, each in point["tasks"].items()}
-    return CurvePoint(point["alpha"], scores, measured=point.get("measured", True))
+def _curve_point(point: AlphaPoint) -> CurvePoint:
+    return CurvePoint(point.alpha, {name: _score(each) for name, each in point.tasks.items()}, measured=point.measured)
 
 
-def _score(data: Mapping[str, Any]) -> Score:
+def _score(score: SplitScore) -> Score:
     """Return a score from what the report says of it; what a report leaves out plays no part in a rule."""
-    known = {field.name: data.get(field.name, 0) for field in fields(Score)}
-    return Score(**known | {name: _exact(known[name]) for name in ("correct", "correct_top5")})
+    return Score(
+        correct=score.exact(score.correct),
+        total=score.total,
+        loss=score.loss or 0.0,
+        ece=score.ece or 0.0,
+        correct_top5=score.exact(score.correct_top5 or 0),
+    )
 
 
-def _exact(count: float) -> int | Fraction:
-    """Return a count as it was: the mean over the models of up to ten folds, which JSON has as a float."""
-    return count if isinstance(count, int) else Fraction(count).limit_denominator(10)
-
-
-def _term(data: Mapping[str, Any]) -> TermSpec:
-    return TermSpec(data["task_vector_sha256"], data["coefficient"], data["profile"])
-
-
-def _zero_shot(report: Mapping[str, Any]) -> dict[str, Score]:
+def _zero_shot(report: PatchReport) -> dict[str, Score]:
     """Return the known zero-shot scores: at alpha 0 of a later stage the earlier patches are mixed in already."""
-    known = {each["dataset_id"]: each["validation"]["zero_shot"] for each in report["tasks"]}
+    known = {each.dataset_id: each.validation.zero_shot for each in report.tasks}
     return {name: _score(score) for name, score in known.items() if score is not None}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.http.paging import Listed
 from app.jobs.schemas import Job, JobBrief, JobError
-from app.versions.schemas import BaseBrief, Profile, Version
-from contract.bodies import Body
-from contract.names import Name
-from contract.patch_request import Drops
+from app.versions.schemas import BaseBrief, Version
+from contract.patch_request import PatchOptions
+from contract.recorded import ShapedLike
+from contract.report import PatchReport
+from contract.scores import AlphaPoint
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
@@ -49,13 +50,14 @@ class PatchBrief(BaseModel):
 class Patch(PatchBrief):
     """A request to patch, the job that does it, and its report once there is one."""
 
-    request: dict[str, Any]
-    report: dict[str, Any] | None = Field(description="Accuracies, alpha curve, timings, once done")
+    request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(description="What was asked for")
+    report: PatchReport | None = Field(description="What came of it; null: the patch is not done")
 
     @classmethod
     def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> Patch:
         """Return the resource of a row, its base and its job."""
-        return cls(**vars(PatchBrief.of(row, base, job)), request=row.request, report=row.report)
+        report = None if row.report is None else PatchReport.of_stored(row.report)
+        return cls(**vars(PatchBrief.of(row, base, job)), request=row.request, report=report)
 
 
 class PatchStarted(BaseModel):
@@ -63,32 +65,6 @@ class PatchStarted(BaseModel):
 
     patch: Patch
     job: Job
-
-
-class ReselectRequest(Body):
-    """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
-
-    name: Name | None = Field(default=None, description="Of the version; left out: the patch's, and the alpha")
-    rule: Literal["combined", "floor"] | None = None
-    max_supported_drop: Drops | None = Field(
-        default=None, description="With `floor`: points that a supported task may lose, for all or by data set id"
-    )
-    alpha: float | None = Field(
-        default=None, ge=0, le=3, description="In [0, 1], or up to 3 along a path that goes beyond 1"
-    )
-    profile: Profile | None = Field(
-        default=None, description="Left out: the patch's own for an alpha, the best of those measured for a rule"
-    )
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if (self.rule is None) == (self.alpha is None):
-            raise ValueError("exactly one of rule and alpha is required")
-        if self.rule == "floor" and self.max_supported_drop in (None, {}):
-            raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
-        if self.rule != "floor" and self.max_supported_drop is not None:
-            raise ValueError("max_supported_drop requires rule floor")
-        return self
 
 
 class Reselected(BaseModel):
@@ -100,7 +76,7 @@ class Reselected(BaseModel):
     profile: str
     rule: str | None = Field(description="What chose alpha; null: the request named it")
     reason: str
-    validation: dict[str, Any] | None = Field(
+    validation: AlphaPoint | None = Field(
         description="The point of the validation curve at this alpha, or, as its own `alpha` tells, the nearest one"
     )
 

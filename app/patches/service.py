@@ -17,12 +17,14 @@ from app.jobs.schemas import Job
 from app.jobs.webhooks.targets import check_target
 from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
-from app.patches.reselection import Selection, Stage, evaluate, last_stage, select
-from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected, ReselectRequest
+from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
+from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
 from app.versions.composer import Draft
 from app.versions.service import get_version
 from contract.jobs import JobStatus
-from contract.patch_request import PatchRequest
+from contract.lineage import Lineage, LineageBase
+from contract.patch_request import PatchOptions, PatchRequest
+from contract.versions import ReselectRequest
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patches import Patches
@@ -135,15 +137,19 @@ def reselect(services: Services, patch_id: str, request: ReselectRequest, owner:
     with services.database.read() as session:
         patch = Patches(session).get(patch_id)
         base = Versions(session).base(patch.base_fingerprint)
-        stage = last_stage(patch)
-        selection = select(stage, request)
-        interpolant = (patch.report or {}).get("interpolants", {}).get(selection.profile)
+        report = finished_report(patch)
+    stage = last_stage(patch.id, report)
+    selection = select(stage, request)
+    interpolant = report.interpolants.get(selection.profile)
     point = selection.validation
-    if interpolant is not None and (point is None or point["alpha"] != selection.alpha):
+    if interpolant is not None and (point is None or point.alpha != selection.alpha):
         point = predict_point(services.blobs, interpolant, stage, selection.alpha) or point
     draft = _draft(patch, base, stage, selection, request)
-    if point is not None and point["alpha"] == selection.alpha:
-        draft = replace(draft, evaluation=evaluate(patch, stage, point, request.max_supported_drop))
+    if point is not None and point.alpha == selection.alpha:
+        limit = request.max_supported_drop
+        if limit is None:
+            limit = PatchOptions.of_stored(patch.request).alpha.max_supported_drop
+        draft = replace(draft, evaluation=evaluate(report, stage, point, limit))
     made = services.composer.make(draft, owner)
     return Reselected(
         version=get_version(services, made.version_id),
@@ -152,20 +158,20 @@ def reselect(services: Services, patch_id: str, request: ReselectRequest, owner:
         profile=selection.profile,
         rule=request.rule,
         reason=selection.reason,
-        validation=None if point is None else dict(point),
+        validation=point,
     )
 
 
 def _draft(patch: PatchRow, base: BaseModelRow, stage: Stage, selection: Selection, request: ReselectRequest) -> Draft:
-    lineage = {
-        "base": {"ref": base.ref, "fingerprint": base.fingerprint},
-        "made_by": "reselect",
-        "patch": patch.id,
-        "request": request.model_dump(mode="json", exclude_none=True),
-        "alpha": selection.alpha,
-        "profile": selection.profile,
-        "reason": selection.reason,
-    }
+    lineage = Lineage(
+        base=LineageBase(ref=base.ref, fingerprint=base.fingerprint),
+        made_by="reselect",
+        patch=patch.id,
+        request=request.model_dump(mode="json", exclude_none=True),
+        alpha=selection.alpha,
+        profile=selection.profile,
+        reason=selection.reason,
+    )
     return Draft(
         name=request.name or f"{patch.name[:170]}, alpha {selection.alpha:g}",
         base_fingerprint=base.fingerprint,

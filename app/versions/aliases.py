@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from app.http.errors import SupportedDropError
 from app.http.services import Services
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
+from contract.evaluation import Evaluation
 from contract.versions import ACTIVE_ALIAS
 from registry.acceptance import supported_drops, too_much
 from registry.aliases import Aliases, MoveFacts
@@ -135,9 +136,9 @@ def _move(
 
 def _refuse_large_drop(services: Services, version_id: int) -> None:
     with services.database.read() as session:
-        evaluation = Versions(session).get(version_id).evaluation
-    if evaluation is None:
+        stored = Versions(session).get(version_id).evaluation
+    if stored is None:
         return
-    refused = too_much(supported_drops(evaluation, services.settings.max_supported_drop))
+    refused = too_much(supported_drops(Evaluation.of_stored(stored), services.settings.max_supported_drop))
     if refused:
         raise SupportedDropError(version_id, refused)

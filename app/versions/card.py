@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from app.versions.schemas import Version
+from contract.evaluation import Evaluation
 
 _HUB = "hf-hub:"
 _MARKUP = re.compile(r"([\\`*_\[\]#|~])")
@@ -39,7 +40,7 @@ def model_card(version: Version) -> str:
         "terms": [term.model_dump() for term in version.terms],
         "weights_fingerprint": version.weights_fingerprint,
         "parents": version.parents,
-        "lineage": version.lineage,
+        "lineage": version.lineage.to_json(),
     }
     parts = [
         f"---\n{_dump(metadata)}---",
@@ -54,23 +55,23 @@ def model_card(version: Version) -> str:
 def eval_results(version: Version) -> str:
     """Return the results of a version that has an evaluation, one entry for each data set."""
     assert version.evaluation is not None
-    hashes = version.lineage.get("datasets") or {}
+    hashes = version.lineage.datasets
     entries = [
         {
             "dataset": {
-                "id": task["dataset_id"],
-                "name": task["name"],
-                "content_sha256": hashes.get(task["dataset_id"]),
-                "split": version.evaluation["split"],
+                "id": task.dataset_id,
+                "name": task.name,
+                "content_sha256": hashes.get(task.dataset_id),
+                "split": version.evaluation.split,
             },
-            "role": task["role"],
+            "role": task.role,
             "metric": "top-1 accuracy",
-            "value": task["patched"]["accuracy"],
-            "interval": [task["patched"]["low"], task["patched"]["high"]],
-            "zero_shot": task["zero_shot"]["accuracy"],
-            "num_images": task["patched"]["total"],
+            "value": task.patched.accuracy,
+            "interval": [task.patched.low, task.patched.high],
+            "zero_shot": task.zero_shot.accuracy,
+            "num_images": task.patched.total,
         }
-        for task in version.evaluation["tasks"]
+        for task in version.evaluation.tasks
     ]
     return _dump(entries)
 
@@ -82,16 +83,16 @@ def _describe_mix(version: Version) -> str:
     return f"base `{version.base.ref}` plus {num_terms} task vector{'s' if num_terms > 1 else ''}."
 
 
-def _describe_results(evaluation: dict[str, Any] | None) -> str:
+def _describe_results(evaluation: Evaluation | None) -> str:
     if evaluation is None:
         return "This version has not been evaluated."
     rows = [
-        f"| {_in_line(task['name'])} | {task['role']} | {task['zero_shot']['accuracy']:.1%} "
-        f"| {task['patched']['accuracy']:.1%} | {task['patched']['total']} |"
-        for task in evaluation["tasks"]
+        f"| {_in_line(task.name)} | {task.role} | {task.zero_shot.accuracy:.1%} "
+        f"| {task.patched.accuracy:.1%} | {task.patched.total} |"
+        for task in evaluation.tasks
     ]
-    header = f"| data set | role | zero-shot | this model | {evaluation['split']} images |\n|---|---|---|---|---|"
-    return "\n".join([f"Top-1 accuracy on {evaluation['split']} splits:\n", header, *rows])
+    header = f"| data set | role | zero-shot | this model | {evaluation.split} images |\n|---|---|---|---|---|"
+    return "\n".join([f"Top-1 accuracy on {evaluation.split} splits:\n", header, *rows])
 
 
 def _in_line(text: str) -> str:

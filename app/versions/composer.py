@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 import torch
@@ -13,6 +12,9 @@ from sqlalchemy.orm import Session
 from app.http.errors import BaseNotLoadedError
 from app.serving.model import mix_tower
 from app.versions.fair_lock import Turns
+from contract.environment import Environment
+from contract.evaluation import Evaluation
+from contract.lineage import Lineage
 from paint_core.errors import NonFiniteWeightsError
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -40,17 +42,17 @@ class Draft:
         patch_id: The patch that it is another mix of, if it is.
         parents: Versions whose terms it takes.
         tags: What to find it by.
-        evaluation: What is known of it, as `registry.acceptance` reads it.
+        evaluation: How good it is, as far as that is known.
     """
 
     name: str
     base_fingerprint: str
     terms: tuple[TermSpec, ...]
-    lineage: dict[str, Any]
+    lineage: Lineage
     patch_id: str | None = None
     parents: frozenset[int] = frozenset()
     tags: frozenset[str] = frozenset()
-    evaluation: dict[str, Any] | None = None
+    evaluation: Evaluation | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class _Mixed:
 
     probe: list[list[float]]
     weights_fingerprint: str
-    environment: dict[str, Any]
+    environment: Environment
 
 
 class Composer:
@@ -125,7 +127,7 @@ class Composer:
                 base_fingerprint=draft.base_fingerprint,
                 terms=draft.terms,
                 probe=mixed.probe,
-                lineage=draft.lineage | {"environment": mixed.environment},
+                lineage=draft.lineage.model_copy(update={"environment": mixed.environment}),
                 patch_id=draft.patch_id,
                 owner=owner,
                 parents=draft.parents,
@@ -164,7 +166,8 @@ class Composer:
         features = probe_features(visual, base)
         if not bool(torch.isfinite(features).all()):
             raise NonFiniteWeightsError("the features are not finite: use smaller coefficients")
-        return _Mixed(features.tolist(), fingerprint(visual.state_dict()), describe_environment(base.device))
+        environment = Environment(**describe_environment(base.device))
+        return _Mixed(features.tolist(), fingerprint(visual.state_dict()), environment)
 
 
 def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...]) -> int | None:

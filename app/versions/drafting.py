@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.versions.composer import Draft
-from app.versions.schemas import TermRequest, VersionRequest
+from contract.lineage import Lineage, LineageBase
+from contract.versions import TermRequest, VersionRequest
 from registry.composition import add_up, scale, without
 from registry.errors import ConflictError, RequestRefusedError
 from registry.patches import Patches
@@ -56,11 +56,11 @@ def draft_version(session: Session, request: VersionRequest) -> Draft:
         terms = list(_remove(session, parts[0], request.remove or ()))
     fingerprint = _common_base(session, parts, request.base)
     base = Versions(session).base(fingerprint)
-    lineage: dict[str, Any] = {
-        "base": {"ref": base.ref, "fingerprint": fingerprint},
-        "made_by": "compose" if request.terms is not None else "remove",
-        "request": request.model_dump(mode="json", exclude_none=True, exclude={"tags"}),
-    }
+    lineage = Lineage(
+        base=LineageBase(ref=base.ref, fingerprint=fingerprint),
+        made_by="compose" if request.terms is not None else "remove",
+        request=request.model_dump(mode="json", exclude_none=True, exclude={"tags"}),
+    )
     return Draft(
         name=request.name,
         base_fingerprint=fingerprint,

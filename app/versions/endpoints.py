@@ -26,13 +26,12 @@ from app.versions.schemas import (
     Version,
     VersionLabels,
     VersionList,
-    VersionRequest,
 )
 from app.versions.upkeep_schemas import Collected, Verification
 from app.versions.verification import verify_version
 from contract.access import Scope
 from contract.bodies import AliasName, Reason, VersionId
-from contract.versions import Tag
+from contract.versions import Tag, VersionRequest
 from registry.aliases import ANY_REVISION
 from registry.owners import Owned
 
@@ -50,7 +49,9 @@ Trashed = Annotated[bool, Query(description="List versions in the trash")]
 DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 
 
-@router.get("/versions", responses=problem_responses(), dependencies=[needs(Scope.READ)])
+@router.get(
+    "/versions", responses=problem_responses(), response_model_exclude_unset=True, dependencies=[needs(Scope.READ)]
+)
 def list_versions(
     services: ServicesDep,
     limit: Limit = 100,
@@ -67,6 +68,7 @@ def list_versions(
     "/versions",
     status_code=201,
     responses=problem_responses(404, 409),
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 def make_version(services: ServicesDep, caller: CallerDep, response: Response, body: VersionRequest) -> Version:
@@ -76,14 +78,22 @@ def make_version(services: ServicesDep, caller: CallerDep, response: Response, b
     return version
 
 
-@router.get("/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
+@router.get(
+    "/versions/{version_id}",
+    responses=problem_responses(404),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.READ)],
+)
 def get_version(services: ServicesDep, version_id: VersionId) -> Version:
     """Return a version: its base, its terms and their origin."""
     return service.get_version(services, version_id)
 
 
 @router.patch(
-    "/versions/{version_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE, own=Owned.VERSION)]
+    "/versions/{version_id}",
+    responses=problem_responses(404),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionLabels) -> Version:
     """Change the name or the tags of a version. Its base and terms are immutable."""
@@ -93,6 +103,7 @@ def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionL
 @router.delete(
     "/versions/{version_id}",
     responses=problem_responses(404, 409),
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
@@ -106,6 +117,7 @@ def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
 @router.post(
     "/versions/{version_id}/restore",
     responses=problem_responses(404),
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def restore_version(services: ServicesDep, version_id: VersionId) -> Version:

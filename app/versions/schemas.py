@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Self
 
 from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.access.owner import Owner
 from app.http.paging import Listed
-from contract.bodies import BaseRef, Body, Id, Matches, Reason, VersionNumber
+from contract.bodies import Body, Reason, VersionNumber
+from contract.evaluation import Evaluation
+from contract.lineage import Lineage
 from contract.names import Name
-from contract.versions import Tag
+from contract.versions import Tags
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 from registry.versions import TermSpec
-
-Profile = Literal["flat", "lines", "lines_paper"]
-"""How a coefficient varies with depth."""
-
-Tags = Annotated[frozenset[Tag], Field(fail_fast=True, max_length=16)]
-Sha256 = Annotated[str, Matches("^[0-9a-f]{64}$", "is not a hash: these have 64 characters of 0-9 and a-f")]
 
 
 class BaseBrief(BaseModel):
@@ -51,9 +47,9 @@ class Version(BaseModel):
     base: BaseBrief
     terms: list[VersionTerm]
     parents: list[int] = Field(description="Versions that it was made from")
-    lineage: dict[str, Any] = Field(description="What it was made from, and with what")
+    lineage: Lineage = Field(description="What it was made from, and with what")
     weights_fingerprint: str | None = Field(description="Of the mixed image tower; null: made by an older release")
-    evaluation: dict[str, Any] | None = Field(
+    evaluation: Evaluation | None = Field(
         description="What was measured of it and on which split; null: it has not been evaluated"
     )
     patch_id: str | None
@@ -81,9 +77,9 @@ class Version(BaseModel):
             base=BaseBrief.of(base),
             terms=[VersionTerm(**vars(term)) for term in terms],
             parents=parents,
-            lineage=row.lineage,
+            lineage=Lineage.of_stored(row.lineage),
             weights_fingerprint=row.weights_fingerprint,
-            evaluation=row.evaluation,
+            evaluation=None if row.evaluation is None else Evaluation.of_stored(row.evaluation),
             patch_id=row.patch_id,
             is_active=row.id == active_id,
             owner=row.owner,
@@ -102,51 +98,6 @@ class VersionLabels(Body):
     def _changes_something(self) -> Self:
         if self.name is None and self.tags is None:
             raise ValueError("at least one of name and tags is required")
-        return self
-
-
-class TermRequest(Body):
-    """Something to add: one task vector, or all that a patch or another version adds to its base."""
-
-    task_vector_sha256: Sha256 | None = None
-    patch: Id | None = Field(default=None, description="A patch's id: the terms of its version")
-    version: VersionNumber | None = Field(default=None, description="A version's id: its terms")
-    coefficient: float = Field(
-        default=1.0, ge=-10, le=10, description="Factor of the task vector, or of all the patch's or version's terms"
-    )
-    profile: Profile | None = Field(default=None, description="Of a task vector; left out: `flat`")
-
-    @model_validator(mode="after")
-    def _names_one_thing(self) -> Self:
-        if sum(each is not None for each in (self.task_vector_sha256, self.patch, self.version)) != 1:
-            raise ValueError("exactly one of task_vector_sha256, patch and version is required")
-        if self.profile is not None and self.task_vector_sha256 is None:
-            raise ValueError("profile requires task_vector_sha256: patches and versions have their own profiles")
-        return self
-
-
-class VersionRequest(Body):
-    """Body of `POST /v1/versions`: `terms` to add to the base, or a version to remove something from."""
-
-    name: Name
-    tags: Tags = frozenset()
-    base: BaseRef | None = Field(default=None, description="If given, all terms must be of this base")
-    terms: tuple[TermRequest, ...] | None = Field(fail_fast=True, default=None, min_length=1, max_length=64)
-    from_version: VersionNumber | None = None
-    remove: tuple[Id, ...] | None = Field(
-        fail_fast=True,
-        default=None,
-        min_length=1,
-        max_length=64,
-        description="Ids of patches, or hashes of task vectors",
-    )
-
-    @model_validator(mode="after")
-    def _adds_or_removes(self) -> Self:
-        if (self.terms is None) == (self.from_version is None):
-            raise ValueError("exactly one of terms and from_version is required")
-        if (self.from_version is None) != (self.remove is None):
-            raise ValueError("from_version and remove must be used together")
         return self
 
 

@@ -8,8 +8,9 @@ from sqlalchemy.orm import Session
 
 from app.http.services import Services
 from app.versions.drafting import draft_version
-from app.versions.schemas import Version, VersionLabels, VersionList, VersionRequest
+from app.versions.schemas import Version, VersionLabels, VersionList
 from app.versions.upkeep_schemas import Collected
+from contract.versions import VersionRequest
 from registry.aliases import Aliases
 from registry.retention import collect_garbage
 from registry.tables import VersionRow

@@ -7,6 +7,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 from torch import nn
 
+from contract.lineage import Lineage
+from contract.report import PatchReport
 from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
 from registry.jobs import Jobs
@@ -113,7 +115,16 @@ def add_patch(
         "alpha": alpha,
         "reason": "best",
         "stages": [*before, last],
-        "tasks": [{"dataset_id": name, "validation": {"zero_shot": each}} for name, each in zero_shot.items()],
+        "tasks": [
+            {
+                "dataset_id": name,
+                "name": name,
+                "role": "supported" if name == supported else "patching",
+                "validation": {"zero_shot": each},
+                "test": dict.fromkeys(("zero_shot", "fine_tuned", "patched"), score(0)),
+            }
+            for name, each in zero_shot.items()
+        ],
     }
     version = _finish(world, patch, terms, _tower(world, [*fixed, *seeds], terms), report)
     return Patched(patch["id"], version, tuple(term.task_vector_sha256 for term in terms), tasks[-1], supported)
@@ -168,11 +179,11 @@ def _finish(
             base_fingerprint=world.base.fingerprint,
             terms=terms,
             probe=probe_features(tower, world.base).tolist(),
-            lineage={},
+            lineage=Lineage(),
             job_id=patch["job_id"],
             patch_id=patch["id"],
         )
-        Patches(session).complete(patch["id"], version_id=row.id, report=report)
+        Patches(session).complete(patch["id"], version_id=row.id, report=PatchReport.of_stored(report))
         Jobs(session).succeed(lease)
         return row.id
 

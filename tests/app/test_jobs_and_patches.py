@@ -10,6 +10,7 @@ from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.patches import Patches
 from tests.app.world import World, add_ready_dataset, check_problem
+from tests.builders import small_report
 
 SPLITS = ("train", "validation", "test")
 
@@ -116,10 +117,10 @@ def test_a_finished_patch_carries_its_report(world: World) -> None:
     with world.services.database.write() as session:
         lease = Jobs(session).lease(patch["job_id"], "a test")
         assert lease is not None
-        Patches(session).complete(patch["id"], version_id=1, report={"alpha": 0.5})
+        Patches(session).complete(patch["id"], version_id=1, report=small_report())
         Jobs(session).succeed(lease)
     done = world.client.get(f"/v1/patches/{patch['id']}").json()
-    assert done["report"] == {"alpha": 0.5}
+    assert done["report"] == {"alpha": 0.5, "reason": "best", "tasks": [], "version_id": 1}
     assert done["version_id"] == 1
     assert done["job"]["status"] == "succeeded"
 

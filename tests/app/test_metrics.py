@@ -17,7 +17,7 @@ from registry.patches import Patches
 from tests.app.exposition import find_problems
 from tests.app.patched import add_patch
 from tests.app.world import World, add_ready_dataset, open_world
-from tests.builders import digit_pngs
+from tests.builders import digit_pngs, small_report
 from tests.registry.clock import Clock
 
 
@@ -148,7 +148,7 @@ def test_jobs_that_end_tell_their_time_and_that_of_their_stages(busy: World) -> 
         jobs = Jobs(session)
         lease = jobs.lease(patch["job_id"], "a test")
         assert lease is not None
-        report = {"timings_seconds": {"finetune": 61.0, "a new stage": 1.0}}
+        report = small_report(timings_seconds={"finetune": 61.0, "a new stage": 1.0})
         Patches(session).complete(patch["id"], version_id=1, report=report)
         jobs.succeed(lease)
     after, again = read(busy), read(busy)

@@ -7,12 +7,11 @@ import pytest
 import torch
 from httpx2 import Response
 
-from app.patches.reselection import last_stage, select
-from app.patches.schemas import ReselectRequest
+from app.patches.reselection import finished_report, last_stage, select
+from contract.versions import ReselectRequest
 from paint_core.alpha import FeatureCurve
 from registry.patches import Patches
-from registry.tables import PatchRow
-from tests.app.patched import Patched, add_patch, score
+from tests.app.patched import Patched, add_patch
 from tests.app.world import World, check_problem, expected_cosines, mixed_tower, random_task_vector
 from tests.builders import digit_pngs
 
@@ -217,25 +216,15 @@ def test_an_interpolant_tells_what_to_expect_between_the_points(world: World) ->
     assert beyond is None
 
 
-class Sealed(dict[str, Any]):
-    """A part of a report that must not be read."""
-
-    def __getitem__(self, name: str) -> Any:
-        raise AssertionError(f"{name} of test splits was read")
-
-    get = __getitem__  # type: ignore[assignment]
-
-
 @pytest.mark.parametrize("body", [{"rule": "combined"}, {"rule": "floor", "max_supported_drop": 5}, {"alpha": 0.3}])
 def test_nothing_is_chosen_again_by_what_was_measured_on_test_splits(world: World, body: dict[str, Any]) -> None:
     patched = add_patch(world, curves={"flat": SAFE})
     with world.services.database.read() as session:
-        row = Patches(session).get(patched.id)
-        assert row.report is not None
-        tasks = [{**task, "test": Sealed(patched=score(0))} for task in row.report["tasks"]]
-        report = {**row.report, "tasks": tasks, "transfer": [Sealed(test=score(100))]}
-    sealed, request = PatchRow(id=row.id, report=report), ReselectRequest(**body)
-    assert select(last_stage(sealed), request) == select(last_stage(row), request)
+        report = finished_report(Patches(session).get(patched.id))
+    tasks = tuple(task.model_copy(update={"test": None}) for task in report.tasks)
+    sealed = report.model_copy(update={"tasks": tasks, "transfer": None})  # reading a score of theirs would raise
+    request = ReselectRequest(**body)
+    assert select(last_stage(patched.id, sealed), request) == select(last_stage(patched.id, report), request)
 
 
 def test_alpha_zero_is_the_base_and_no_new_version(world: World) -> None:
@@ -264,7 +253,8 @@ def test_of_a_sequence_drops_are_measured_from_zero_shot_not_from_the_patch_befo
 
 
 def test_coefficients_per_task_have_no_alpha_to_choose_again(world: World) -> None:
-    patched = add_patch(world, seeds=(1, 2), stage={"coefficients": {"coefficients": [0.2, 0.7]}})
+    search = {"coefficients": [0.2, 0.7], "value": 0.6, "start": [0.5, 0.5], "start_value": 0.5, "num_evaluations": 60}
+    patched = add_patch(world, seeds=(1, 2), stage={"coefficients": search})
     problem = check_problem(reselect(world, patched, alpha=0.5), 422, "not_reselectable")
     assert "POST /v1/versions" in problem["next"]
 

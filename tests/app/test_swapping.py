@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from app.serving.model import ServedModel
+from contract.lineage import Lineage
 from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
 from registry.versions import TermSpec, Versions
@@ -98,7 +99,7 @@ def register(world: World, data: bytes, coefficient: float, probe: list[Any] | N
             base_fingerprint=world.base.fingerprint,
             terms=[TermSpec(sha256, coefficient)],
             probe=probe or probe_features(world.base.visual, world.base).tolist(),
-            lineage={},
+            lineage=Lineage(),
         )
         return row.id
 

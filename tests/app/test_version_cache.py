@@ -12,6 +12,7 @@ import pytest
 from app.http.errors import VersionNotLoadedError
 from app.models.cache import MODULE_BYTES
 from app.serving.model import ServedModel, own_bytes
+from contract.lineage import Lineage
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.weights import save_task_vector, task_vector
 from registry.errors import ConflictError, NotFoundError
@@ -170,7 +171,11 @@ def test_a_version_takes_only_what_its_terms_change_and_lives_while_it_is_used(t
                 sha256=sha256, base_fingerprint=base.fingerprint, num_bytes=1, relative_norm=0.1, job_id="job_test"
             )
             row = registry.register(
-                name="a part", base_fingerprint=base.fingerprint, terms=[TermSpec(sha256, 1.0)], probe=probe, lineage={}
+                name="a part",
+                base_fingerprint=base.fingerprint,
+                terms=[TermSpec(sha256, 1.0)],
+                probe=probe,
+                lineage=Lineage(),
             )
             version = row.id
         model = get(world, version)

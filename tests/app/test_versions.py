@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from contract.lineage import Lineage
 from paint_core.weights import save_task_vector
 from registry.versions import TermSpec, Versions
 from tests.app.patched import add_patch, add_task_vector
@@ -209,7 +210,7 @@ def test_more_terms_than_a_version_holds_are_refused(world: World) -> None:
             base_fingerprint=world.base.fingerprint,
             terms=[TermSpec(sha256, 0.1) for sha256 in vectors],
             probe=[],
-            lineage={},
+            lineage=Lineage(),
         ).id
     check_problem(compose(world, terms=[{"version": many}]), 422, "too_many_terms")
 

@@ -26,6 +26,7 @@ from app.jobs.dispatcher import MemoryDoorbell
 from app.main import create_app
 from app.settings import AppSettings
 from contract.jobs import JobKind
+from contract.lineage import Lineage
 from paint_core.evaluation import encode, probe_features
 from paint_core.models import BaseModel, build_head
 from paint_core.models.heads import logits
@@ -186,7 +187,7 @@ def add_version(services: Services, base: BaseModel, seed: int, coefficient: flo
             base_fingerprint=base.fingerprint,
             terms=[TermSpec(sha256, coefficient)],
             probe=probe,
-            lineage={},
+            lineage=Lineage(),
             job_id=job.id,
         )
     return row.id, sha256

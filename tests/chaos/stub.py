@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Sequence
 
+from contract.lineage import Lineage
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.tables import PatchRow
 from registry.versions import TermSpec, Versions
+from tests.builders import small_report
 from worker.messages import Note
 from worker.progress import ProgressMeter
 from worker.run import Run
@@ -107,12 +109,12 @@ def _register(run: Run, row: PatchRow, vectors: Sequence[str]) -> None:
             base_fingerprint=row.base_fingerprint,
             terms=[TermSpec(sha256, 0.5) for sha256 in vectors],
             probe=[],
-            lineage={},
+            lineage=Lineage(),
             job_id=run.lease.job_id,
             patch_id=row.id,
             owner=row.owner,
         )
-        Patches(session).complete(row.id, version_id=version.id, report={"alpha": 0.5})
+        Patches(session).complete(row.id, version_id=version.id, report=small_report())
 
 
 def _misbehave(name: str, stage: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from contract.report import PatchReport
 from paintbox_client.client import Client
 from registry.jobs import Jobs
 from registry.leases import Lease
@@ -49,7 +50,7 @@ class Served:
         lease = self.lease(patch["job_id"])
         with self.world.services.database.write() as session:
             version_id = Versions(session).newest()[0].id
-            Patches(session).complete(patch["id"], version_id=version_id, report=report | {"version_id": version_id})
+            Patches(session).complete(patch["id"], version_id=version_id, report=PatchReport.of_stored(report))
             Jobs(session).succeed(lease)
 
     def add_version(self) -> int:

@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import Session
 
+from contract.lineage import Lineage
 from contract.patch_request import PatchRequest
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.tables import BaseModelRow, DatasetRow, VersionRow
@@ -20,7 +21,12 @@ def add_version(session: Session, job_id: str | None = None, terms: tuple[TermSp
     versions = Versions(session)
     versions.ensure_base(ref="starter", fingerprint=FINGERPRINT, embed_dim=8, image_size=32)
     return versions.register(
-        name="v", base_fingerprint=FINGERPRINT, terms=terms, probe=[0.5], lineage={"by": "test"}, job_id=job_id
+        name="v",
+        base_fingerprint=FINGERPRINT,
+        terms=terms,
+        probe=[0.5],
+        lineage=Lineage.of_stored({"by": "test"}),
+        job_id=job_id,
     )
 
 

@@ -5,6 +5,7 @@ from registry.database import Database
 from registry.figures import JobFigures
 from registry.jobs import Jobs
 from registry.patches import Patches
+from tests.builders import small_report
 from tests.registry.clock import Clock
 from tests.registry.rows import add_base, add_version, ready_dataset, request
 
@@ -64,7 +65,7 @@ def test_stages_are_those_of_the_patchs_report(database: Database) -> None:
         patch = Patches(session).submit(request(ready_dataset(session, "a").id), "starter")
         figures = JobFigures(session)
         assert figures.stage_seconds(patch.job_id) == {}
-        report = {"timings_seconds": {"prepare": 1.5, "finetune": 20.0}}
+        report = small_report(timings_seconds={"prepare": 1.5, "finetune": 20.0})
         Patches(session).complete(patch.id, version_id=add_version(session).id, report=report)
         session.flush()
         assert figures.stage_seconds(patch.job_id) == {"prepare": 1.5, "finetune": 20.0}

@@ -3,6 +3,7 @@
 import pytest
 
 from contract.jobs import JobKind
+from contract.lineage import Lineage
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
 from registry.jobs import Jobs
@@ -22,7 +23,7 @@ def owned(database: Database) -> dict[Owned, str | int]:
         dataset, _ = Datasets(session).submit("mine", "b" * 64, DatasetOptions(), "me")
         patch = Patches(session).submit(request(task.id), "starter", "me")
         version = Versions(session).register(
-            name="v", base_fingerprint=FINGERPRINT, terms=(), probe=[], lineage={}, owner="me"
+            name="v", base_fingerprint=FINGERPRINT, terms=(), probe=[], lineage=Lineage(), owner="me"
         )
         label_set, _ = LabelSets(session).add(["a"], [], owner="me")
         return {

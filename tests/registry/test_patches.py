@@ -12,6 +12,7 @@ from registry.database import Database
 from registry.errors import NotFoundError, RequestRefusedError
 from registry.jobs import Jobs
 from registry.patches import Patches
+from tests.builders import small_report
 from tests.registry.clock import Clock
 from tests.registry.rows import FINGERPRINT, add_base, ready_dataset, request, submit_dataset
 
@@ -158,11 +159,11 @@ def test_anchors_of_supported_tasks_need_one_with_train_images(session: Session)
 
 def test_a_finished_patch_has_its_version_and_report(session: Session) -> None:
     row = Patches(session).submit(request(ready_dataset(session, "1").id), default_base="starter")
-    Patches(session).complete(row.id, version_id=7, report={"alpha": 0.5})
+    Patches(session).complete(row.id, version_id=7, report=small_report())
     session.flush()
     session.expire_all()
     found = Patches(session).get(row.id)
-    assert (found.version_id, found.report) == (7, {"alpha": 0.5})
+    assert (found.version_id, found.report) == (7, {"alpha": 0.5, "reason": "best", "tasks": [], "version_id": 7})
 
 
 def test_an_unknown_patch_is_not_found(session: Session) -> None:

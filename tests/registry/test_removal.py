@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from contract.jobs import JobStatus
+from contract.lineage import Lineage
 from contract.patch_request import PatchRequest
 from registry.blobs import FileBlobStore
 from registry.database import Database
@@ -228,7 +229,7 @@ def test_a_patch_with_a_version_names_it(database: Database) -> None:
             base_fingerprint=FINGERPRINT,
             terms=[TermSpec("a" * 64, 1.0)],
             probe=[],
-            lineage={},
+            lineage=Lineage(),
             job_id=job_id,
             patch_id=patch_id,
         )

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from contract.lineage import Lineage
 from registry.aliases import Aliases
 from registry.blobs import FileBlobStore
 from registry.database import Database
@@ -37,7 +38,7 @@ def _make(database: Database, *terms: str, parents: tuple[int, ...] = ()) -> int
                 base_fingerprint=FINGERPRINT,
                 terms=[TermSpec(sha256, 1.0) for sha256 in terms],
                 probe=[],
-                lineage={},
+                lineage=Lineage(),
                 parents=parents,
             )
             .id
@@ -126,7 +127,7 @@ def test_the_time_in_the_trash_and_the_age_of_a_task_vector_count(
             sha256=sha256, base_fingerprint=FINGERPRINT, num_bytes=3, relative_norm=0.1, job_id="job_1"
         )
         row = versions.register(
-            name="v", base_fingerprint=FINGERPRINT, terms=[TermSpec(sha256, 1.0)], probe=[], lineage={}
+            name="v", base_fingerprint=FINGERPRINT, terms=[TermSpec(sha256, 1.0)], probe=[], lineage=Lineage()
         )
         versions.trash(row.id)
 
@@ -186,7 +187,7 @@ def _finished_patch(database: Database, blobs: FileBlobStore, *contents: bytes) 
             base_fingerprint=FINGERPRINT,
             terms=[TermSpec(shas[0], 1.0)],
             probe=[],
-            lineage={},
+            lineage=Lineage(),
             job_id=patch.job_id,
             patch_id=patch.id,
         )
@@ -236,7 +237,7 @@ def test_a_composition_and_a_collection_at_once_leave_no_version_without_its_tas
                             base_fingerprint=FINGERPRINT,
                             terms=[TermSpec(vector, 1.0)],
                             probe=[],
-                            lineage={},
+                            lineage=Lineage(),
                         ).id
                     )
             except NotFoundError:

@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
+from contract.lineage import Lineage
 from registry.aliases import Aliases
 from registry.database import Database
 from registry.errors import NotFoundError
@@ -65,7 +66,7 @@ def test_a_version_needs_a_known_base_and_known_task_vectors(database: Database)
         with database.write() as session:
             add_base(session)
             Versions(session).register(
-                name="v", base_fingerprint=base, terms=[TermSpec(term, 1.0)], probe=[], lineage={}
+                name="v", base_fingerprint=base, terms=[TermSpec(term, 1.0)], probe=[], lineage=Lineage()
             )
 
     with database.write() as session:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from contract.evaluation import Evaluation
 from contract.versions import ACTIVE_ALIAS
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -23,9 +24,10 @@ from worker.steps.patch import patch
 SCORE = {"correct": 80, "total": 100}
 
 
-def _evaluation(patched: int, limit: float) -> dict[str, Any]:
+def _evaluation(patched: float, limit: float) -> Evaluation:
     task = {"dataset_id": "ds_1", "name": "food", "role": "supported", "zero_shot": SCORE}
-    return {"split": "test", "max_supported_drop": limit, "tasks": [task | {"patched": SCORE | {"correct": patched}}]}
+    tasks = [task | {"patched": SCORE | {"correct": patched}}]
+    return Evaluation.of_stored({"split": "test", "max_supported_drop": limit, "tasks": tasks})
 
 
 def _run(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
+from contract.evaluation import Evaluation
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
 from paint_core.weights import StoredTaskVector, Term, mix_into
-from registry.acceptance import Evaluation, supported_drops, too_much
+from registry.acceptance import supported_drops, too_much
 from registry.blobs import BlobStore
 from registry.errors import RegistryError
 from registry.versions import TermSpec

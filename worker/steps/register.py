@@ -9,6 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from contract.environment import AlphaSettings, Environment, FinetuneSettings
+from contract.lineage import Lineage, LineageBase
+from contract.report import ReportActivation
 from contract.versions import ACTIVE_ALIAS
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
@@ -61,16 +64,19 @@ def register(
         for profile, interpolant in result.stages[-1].search.interpolants.items()
     }
     lineage = _lineage(job, base, plan, result, journal.task_vectors)
-    report = build_report(job, plan, tasks, result, journal.task_vectors) | {
-        "interpolants": interpolants,
-        "final_losses": journal.final_losses,
-        "timings_seconds": state.timings_seconds,
-        "environment": lineage["environment"],
-    }
-    terms = [TermSpec(term["task_vector_sha256"], term["coefficient"], term["profile"]) for term in report["terms"]]
-    evaluation, asked = build_evaluation(job, report), job.request.activate
-    decision = judge(evaluation, base, terms, probe, run.blobs) if asked == "if_accepted" else None
-    report["activation"] = None if decision is None else {"asked": asked, **asdict(decision)}
+    report = build_report(job, plan, tasks, result, journal.task_vectors)
+    terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
+    evaluation, asked = build_evaluation(job, report), job.request.activate == "if_accepted"
+    decision = judge(evaluation, base, terms, probe, run.blobs) if asked else None
+    report = report.model_copy(
+        update={
+            "interpolants": interpolants,
+            "final_losses": journal.final_losses,
+            "timings_seconds": state.timings_seconds,
+            "environment": lineage.environment,
+            "activation": None if decision is None else ReportActivation(asked="if_accepted", **asdict(decision)),
+        }
+    )
     vectors = _describe_task_vectors(run, base, result, journal.task_vectors)
     with run.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(run.lease)
@@ -89,7 +95,7 @@ def register(
             weights_fingerprint=weights_fingerprint,
             evaluation=evaluation,
         )
-        Patches(session).complete(job.row.id, version_id=version.id, report=report | {"version_id": version.id})
+        Patches(session).complete(job.row.id, version_id=version.id, report=report)
         if decision is not None and decision.accepted:
             reason = f"accepted: {decision.reason}"[:1000]
             Aliases(session).move(ACTIVE_ALIAS, version.id, actor=f"patch {job.row.id}", reason=reason)
@@ -120,14 +126,14 @@ def _describe_task_vectors(
 
 def _lineage(
     job: PatchJob, base: BaseModel, plan: PatchPlan, result: PatchResult, hashes: Mapping[str, str]
-) -> dict[str, Any]:
-    return {
-        "base": {"ref": base.ref, "fingerprint": base.fingerprint},
-        "task_vectors": {key: hashes[key] for key in result.vectors},
-        "datasets": {identifier: row.content_sha256 for identifier, row in job.datasets.items()},
-        "anchors": {row.id: row.content_sha256 for row in job.pools},
-        "request": job.row.request,
-        "finetune": asdict(plan.finetune),
-        "alpha": asdict(plan.alpha),
-        "environment": describe_environment(base.device),
-    }
+) -> Lineage:
+    return Lineage(
+        base=LineageBase(ref=base.ref, fingerprint=base.fingerprint),
+        task_vectors={key: hashes[key] for key in result.vectors},
+        datasets={identifier: row.content_sha256 for identifier, row in job.datasets.items()},
+        anchors={row.id: row.content_sha256 for row in job.pools},
+        request=job.row.request,
+        finetune=FinetuneSettings(**asdict(plan.finetune)),
+        alpha=AlphaSettings(**asdict(plan.alpha)),
+        environment=Environment(**describe_environment(base.device)),
+    )

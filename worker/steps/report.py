@@ -1,19 +1,35 @@
-"""A patch's report as plain data: what was chosen and why, how good it is, and what it changed."""
+"""Building a patch's report: what was chosen and why, how good it is, and what it changed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from fractions import Fraction
-from typing import Any
 
+from contract.environment import FinetuneSettings
+from contract.evaluation import EvaluatedTask, Evaluation
+from contract.report import (
+    BlockUpdate,
+    HeldOutScores,
+    PatchReport,
+    ReportCoefficients,
+    ReportDirection,
+    ReportStage,
+    ReportTask,
+    ReportTerm,
+    ReportTransfer,
+    ReportUpdate,
+    SplitImages,
+    TransferScores,
+    ValidationScores,
+)
+from contract.scores import AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
 from paint_core.alpha import CurvePoint, combined
 from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.evaluation.statistics import Difference
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
 from paint_core.patching.analysis import TaskChange, Update
-from registry.tables import DatasetRow
 from worker.steps.prepare import PatchJob
 
 _SPLITS = ("train", "validation", "test")
@@ -25,7 +41,7 @@ _MEANINGS = (
 
 def build_report(
     job: PatchJob, plan: PatchPlan, tasks: Mapping[str, Task], result: PatchResult, task_vectors: Mapping[str, str]
-) -> dict[str, Any]:
+) -> PatchReport:
     """Return the report.
 
     Args:
@@ -36,118 +52,122 @@ def build_report(
         task_vectors: Hashes by key.
 
     Returns:
-        Plain data, without what only registration knows.
+        The report, without what only registration knows.
     """
     last = result.stages[-1]
-    return {
-        "method": plan.method,
-        "rule": plan.alpha.rule,
-        "alpha": last.search.choice.alpha,
-        "profile": last.search.profile,
-        "reason": last.search.choice.reason,
-        "alpha_is_last": last.search.choice.is_last,
-        "terms": [_term(term, task_vectors) for term in result.terms],
-        "stages": [_stage(plan, stage, task_vectors) for stage in result.stages],
-        "curve": [_point(last, point) for point in last.search.curve],
-        "tasks": [_task(job, task, result) for name, task in tasks.items() if name not in job.request.transfer],
-        "transfer": [_transfer(job, tasks[name], result) for name in job.request.transfer],
-        "update": _update(result.update),
-        "distance_to_optimal_points": result.distance_to_optimal,
-        "distance_to_specialised_points": result.distance_to_specialised,
-        "finetune": asdict(plan.finetune),
-        "notes": [*_MEANINGS, *_origins(job), *result.notes],
-    }
+    return PatchReport(
+        method=plan.method,
+        rule=plan.alpha.rule,
+        alpha=last.search.choice.alpha,
+        profile=last.search.profile,
+        reason=last.search.choice.reason,
+        alpha_is_last=last.search.choice.is_last,
+        terms=tuple(_term(term, task_vectors) for term in result.terms),
+        stages=tuple(_stage(plan, stage, task_vectors) for stage in result.stages),
+        curve=tuple(_point(last, point) for point in last.search.curve),
+        tasks=tuple(_task(job, task, result) for name, task in tasks.items() if name not in job.request.transfer),
+        transfer=tuple(_transfer(job, tasks[name], result) for name in job.request.transfer),
+        update=_update(result.update),
+        distance_to_optimal_points=result.distance_to_optimal,
+        distance_to_specialised_points=result.distance_to_specialised,
+        finetune=FinetuneSettings(**asdict(plan.finetune)),
+        notes=(*_MEANINGS, *_origins(job), *result.notes),
+    )
 
 
-def build_evaluation(job: PatchJob, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the version keeps of a report about how good it is, as `registry.acceptance` reads it."""
-    return {
-        "split": "test",
-        "max_supported_drop": job.row.request["alpha"]["max_supported_drop"],
-        "tasks": [
-            {
-                "dataset_id": task["dataset_id"],
-                "name": task["name"],
-                "role": task["role"],
-                "zero_shot": task["test"]["zero_shot"],
-                "patched": task["test"]["patched"],
-            }
-            for task in report["tasks"]
-        ],
-    }
+def build_evaluation(job: PatchJob, report: PatchReport) -> Evaluation:
+    """Return what the version keeps of a report about how good it is."""
+    return Evaluation(
+        split="test",
+        max_supported_drop=job.request.alpha.max_supported_drop,
+        tasks=tuple(
+            EvaluatedTask(
+                dataset_id=task.dataset_id,
+                name=task.name,
+                role=task.role,
+                zero_shot=task.test.zero_shot,
+                patched=task.test.patched,
+            )
+            for task in report.tasks
+        ),
+    )
 
 
-def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "key": term.key,
-        "task_vector_sha256": task_vectors[term.key],
-        "coefficient": term.coefficient,
-        "profile": term.profile,
-    }
+def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> ReportTerm:
+    return ReportTerm(
+        key=term.key,
+        task_vector_sha256=task_vectors[term.key],
+        coefficient=term.coefficient,
+        profile=term.profile,
+    )
 
 
-def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str]) -> dict[str, Any]:
+def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str]) -> ReportStage:
     search = stage.search
-    moving = [
-        {"key": term.key, "task_vector_sha256": task_vectors[term.key], "weight": term.coefficient}
-        for term in stage.moving
-    ]
-    return {
-        "key": stage.key,
-        "rule": plan.alpha.rule,
-        "strategy": plan.alpha.strategy,
-        "alpha": search.choice.alpha,
-        "profile": search.profile,
-        "reason": search.choice.reason,
-        "alpha_is_last": search.choice.is_last,
-        "patching": list(stage.patching),
-        "supported": list(stage.supported),
-        "directions": moving,
-        "fixed": [_term(term, task_vectors) for term in stage.fixed],
-        "coefficients": asdict(stage.coefficients) if stage.coefficients else None,
-        "curves": {profile: [_point(stage, point) for point in curve] for profile, curve in search.curves.items()},
-        "num_forwards": search.num_forwards,
-    }
+    return ReportStage(
+        key=stage.key,
+        rule=plan.alpha.rule,
+        strategy=plan.alpha.strategy,
+        alpha=search.choice.alpha,
+        profile=search.profile,
+        reason=search.choice.reason,
+        alpha_is_last=search.choice.is_last,
+        patching=stage.patching,
+        supported=stage.supported,
+        directions=tuple(
+            ReportDirection(key=term.key, task_vector_sha256=task_vectors[term.key], weight=term.coefficient)
+            for term in stage.moving
+        ),
+        fixed=tuple(_term(term, task_vectors) for term in stage.fixed),
+        coefficients=ReportCoefficients(**asdict(stage.coefficients)) if stage.coefficients else None,
+        curves={profile: tuple(_point(stage, point) for point in curve) for profile, curve in search.curves.items()},
+        num_forwards=search.num_forwards,
+    )
 
 
-def _point(stage: StageResult, point: CurvePoint) -> dict[str, Any]:
-    return {
-        "alpha": point.alpha,
-        "measured": point.measured,
-        "combined": combined(point, stage.patching, stage.supported),
-        "patching": _mean_accuracy(point, stage.patching),
-        "supported": _mean_accuracy(point, stage.supported),
-        "tasks": {name: _score(score) for name, score in point.scores.items()},
-    }
+def _point(stage: StageResult, point: CurvePoint) -> AlphaPoint:
+    return AlphaPoint(
+        alpha=point.alpha,
+        measured=point.measured,
+        combined=combined(point, stage.patching, stage.supported),
+        patching=_mean_accuracy(point, stage.patching),
+        supported=_mean_accuracy(point, stage.supported),
+        tasks={name: _score(score) for name, score in point.scores.items()},
+    )
 
 
 def _mean_accuracy(point: CurvePoint, names: Collection[str]) -> float | None:
     return sum(point.scores[name].accuracy for name in names) / len(names) if names else None
 
 
-def _task(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
+def _task(job: PatchJob, task: Task, result: PatchResult) -> ReportTask:
     specialised = result.specialised.get(task.name)
+    return ReportTask(
+        dataset_id=task.name,
+        name=job.datasets[task.name].name,
+        role="patching" if task.name in job.request.tasks else "supported",
+        num_classes=int(task.head.shape[0]),
+        decoder=job.datasets[task.name].decoder,
+        images=_images(job, task.name),
+        validation=_validation(task.name, result),
+        test=HeldOutScores(
+            zero_shot=_score(result.zero_shot[task.name]),
+            fine_tuned=_score(result.finetuned[task.name]),
+            patched=_score(result.patched[task.name]),
+            specialised=_score(specialised) if specialised else None,
+        ),
+        change=_change(result.changes[task.name]),
+    )
+
+
+def _images(job: PatchJob, identifier: str) -> dict[str, SplitImages]:
+    """Return how many images each split has, and which split of the upload they were, if not the one of this name."""
+    row = job.datasets[identifier]
+    shards, origins = row.shards or {}, row.taken_from or {}
     return {
-        "dataset_id": task.name,
-        "name": job.datasets[task.name].name,
-        "role": "patching" if task.name in job.request.tasks else "supported",
-        "num_classes": int(task.head.shape[0]),
-        "decoder": job.datasets[task.name].decoder,
-        "images": {split: _images(job.datasets[task.name], split) for split in job.splits_of(task.name)},
-        "validation": _validation(task.name, result),
-        "test": {
-            "zero_shot": _score(result.zero_shot[task.name]),
-            "fine_tuned": _score(result.finetuned[task.name]),
-            "patched": _score(result.patched[task.name]),
-            "specialised": _score(specialised) if specialised else None,
-        },
-        "change": _change(result.changes[task.name]),
+        split: SplitImages(num_images=shards[split]["num_images"], taken_from=origins.get(split))
+        for split in job.splits_of(identifier)
     }
-
-
-def _images(row: DatasetRow, split: str) -> dict[str, Any]:
-    """Return how many images a split has, and which split of the upload they were, if not the one of this name."""
-    return {"num_images": (row.shards or {})[split]["num_images"], "taken_from": (row.taken_from or {}).get(split)}
 
 
 def _origins(job: PatchJob) -> Iterator[str]:
@@ -163,43 +183,51 @@ def _origins(job: PatchJob) -> Iterator[str]:
             yield f"{row.name}: {parts}."
 
 
-def _transfer(job: PatchJob, task: Task, result: PatchResult) -> dict[str, Any]:
-    return {
-        "dataset_id": task.name,
-        "name": job.datasets[task.name].name,
-        "num_classes": int(task.head.shape[0]),
-        "decoder": job.datasets[task.name].decoder,
-        "images": {split: _images(job.datasets[task.name], split) for split in job.splits_of(task.name)},
-        "test": {
-            "zero_shot": _score(result.zero_shot[task.name]),
-            "fine_tuned": _score(result.finetuned[task.name]),
-            "patched": _score(result.patched[task.name]),
-        },
-        "change": _change(result.changes[task.name]),
-    }
+def _transfer(job: PatchJob, task: Task, result: PatchResult) -> ReportTransfer:
+    return ReportTransfer(
+        dataset_id=task.name,
+        name=job.datasets[task.name].name,
+        num_classes=int(task.head.shape[0]),
+        decoder=job.datasets[task.name].decoder,
+        images=_images(job, task.name),
+        test=TransferScores(
+            zero_shot=_score(result.zero_shot[task.name]),
+            fine_tuned=_score(result.finetuned[task.name]),
+            patched=_score(result.patched[task.name]),
+        ),
+        change=_change(result.changes[task.name]),
+    )
 
 
-def _validation(name: str, result: PatchResult) -> dict[str, Any]:
+def _validation(name: str, result: PatchResult) -> ValidationScores:
     """Return what the curves say of the task; None where no curve passes through those weights."""
     first, last = result.stages[0].search, result.stages[-1].search
     flat = last.curves.get("flat", ()) if len(result.stages) == 1 else ()
     per_task = result.stages[-1].coefficients is not None
-    return {
-        "zero_shot": _score_at(first.curve, 0.0, name),
-        "fine_tuned": _score_at(flat, 1.0, name),
-        "patched": None if per_task else _score_at(last.curve, last.choice.alpha, name),
-    }
+    return ValidationScores(
+        zero_shot=_score_at(first.curve, 0.0, name),
+        fine_tuned=_score_at(flat, 1.0, name),
+        patched=None if per_task else _score_at(last.curve, last.choice.alpha, name),
+    )
 
 
-def _score_at(curve: Collection[CurvePoint], alpha: float, name: str) -> dict[str, Any] | None:
+def _score_at(curve: Collection[CurvePoint], alpha: float, name: str) -> SplitScore | None:
     scores = next((point.scores for point in curve if point.alpha == alpha), {})
     return _score(scores[name]) if name in scores else None
 
 
-def _score(score: Score) -> dict[str, Any]:
+def _score(score: Score) -> SplitScore:
     low, high = score.interval()
-    counts = {"correct": _number(score.correct), "correct_top5": _number(score.correct_top5)}
-    return {**asdict(score), **counts, "accuracy": score.accuracy, "low": low, "high": high}
+    return SplitScore(
+        correct=_number(score.correct),
+        total=score.total,
+        accuracy=score.accuracy,
+        low=low,
+        high=high,
+        loss=score.loss,
+        ece=score.ece,
+        correct_top5=_number(score.correct_top5),
+    )
 
 
 def _number(count: int | Fraction) -> int | float:
@@ -207,23 +235,23 @@ def _number(count: int | Fraction) -> int | float:
     return count if isinstance(count, int) else float(count)
 
 
-def _change(change: TaskChange) -> dict[str, Any]:
-    return {
+def _change(change: TaskChange) -> TaskAccuracyChange:
+    return TaskAccuracyChange(
         **_difference(change.difference),
-        "classes": [
-            {
-                "classname": row.classname,
-                "total": row.total,
-                "before": row.before,
-                "after": row.after,
-                "before_interval": list(row.before_interval),
-                "after_interval": list(row.after_interval),
+        classes=tuple(
+            ClassAccuracyChange(
+                classname=row.classname,
+                total=row.total,
+                before=row.before,
+                after=row.after,
+                before_interval=row.before_interval,
+                after_interval=row.after_interval,
                 **_difference(row.difference),
-                "adjusted_p_value": row.adjusted_p_value,
-            }
+                adjusted_p_value=row.adjusted_p_value,
+            )
             for row in change.classes
-        ],
-    }
+        ),
+    )
 
 
 def _difference(difference: Difference) -> dict[str, float]:
@@ -235,9 +263,9 @@ def _difference(difference: Difference) -> dict[str, float]:
     }
 
 
-def _update(update: Update) -> dict[str, Any]:
-    return {
-        "cosine": update.cosine,
-        "relative_norm": update.relative_norm,
-        "blocks": {name: asdict(block) for name, block in update.blocks.items()},
-    }
+def _update(update: Update) -> ReportUpdate:
+    return ReportUpdate(
+        cosine=update.cosine,
+        relative_norm=update.relative_norm,
+        blocks={name: BlockUpdate(**asdict(block)) for name, block in update.blocks.items()},
+    )

@@ -1,0 +1,35 @@
+"""What is known of how good a version is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.recorded import Recorded
+from contract.scores import SplitScore, TaskRole
+
+
+class EvaluatedTask(Recorded):
+    """The scores of one task with the base and with the version."""
+
+    dataset_id: str = Field(description="Id of the task's data set")
+    name: str = Field(description="Name of the data set")
+    role: TaskRole = Field(description="`patching`: to be improved; `supported`: must not get worse")
+    zero_shot: SplitScore = Field(description="Score of the base, without any patch")
+    patched: SplitScore = Field(description="Score of the version")
+
+
+class Evaluation(Recorded):
+    """What was measured of a version, on which split, and what its patch allowed supported tasks to lose."""
+
+    split: Literal["validation", "test"] = Field(
+        description="Which images judged: `test` images chose nothing; `validation` images chose alpha: these scores "
+        "are slightly optimistic"
+    )
+    max_supported_drop: float | dict[str, float] | None = Field(
+        default=None,
+        description="Percentage points of accuracy, 0 to 100, that a supported task may lose: one limit, or one "
+        "per data set id; null: no limit was set",
+    )
+    tasks: tuple[EvaluatedTask, ...] = Field(description="The tasks that were measured")

@@ -1,0 +1,228 @@
+"""The report of a patch: what was chosen and why, how good it is, and what it changed. docs/report.md explains it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from contract.environment import Environment, FinetuneSettings
+from contract.recorded import Recorded
+from contract.scores import AlphaPoint, SplitScore, TaskAccuracyChange, TaskRole
+
+_SHA256 = "SHA-256 of the task vector, 64 hexadecimal digits"
+_KEY = "Name of the task vector within the report"
+_PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`"
+_REASON = "Why this alpha was chosen, in one sentence"
+_IS_LAST = "Whether the chosen alpha is the last one that was evaluated, so that a larger one might be better still"
+
+
+class ReportTerm(Recorded):
+    """One term of the patch: coefficient × profile × task vector."""
+
+    key: str = Field(description=_KEY)
+    task_vector_sha256: str = Field(description=_SHA256)
+    coefficient: float = Field(description="Factor of the task vector")
+    profile: str = Field(description=f"The profile: {_PROFILE}")
+
+
+class ReportDirection(Recorded):
+    """A task vector that alpha scales."""
+
+    key: str = Field(description=_KEY)
+    task_vector_sha256: str = Field(description=_SHA256)
+    weight: float = Field(description="The term's coefficient is this weight × alpha")
+
+
+class ReportCoefficients(Recorded):
+    """The search for one coefficient per task, which decides in place of alpha."""
+
+    coefficients: tuple[float, ...] = Field(
+        description="The best coefficients that were found, one per direction, each 0 to 1.5"
+    )
+    value: float = Field(description="What the rule maximises, at these coefficients, 0 to 1")
+    start: tuple[float, ...] = Field(description="Coefficients at which the search started: the best common alpha")
+    start_value: float = Field(description="What the rule maximises, at the start; never above `value`")
+    num_evaluations: int = Field(description="Number of coefficient vectors that were evaluated, without the start")
+
+
+class ReportStage(Recorded):
+    """One search for alpha on validation splits; a sequential patch has one per task, every other patch has one."""
+
+    key: str = Field(description="`joint`, `parallel`, or `task:` and a data set id")
+    rule: Literal["combined", "floor"] = Field(description="The rule that chose alpha")
+    strategy: Literal["grid", "interpolated"] | None = Field(
+        default=None, description="Whether every alpha was evaluated, or some were predicted"
+    )
+    alpha: float = Field(description="The chosen alpha, at least 0")
+    profile: str = Field(description=f"The chosen profile: {_PROFILE}")
+    reason: str = Field(description=_REASON)
+    alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    patching: tuple[str, ...] = Field(description="Ids of the data sets to improve on")
+    supported: tuple[str, ...] = Field(description="Ids of the data sets that must not get worse")
+    directions: tuple[ReportDirection, ...] = Field(default=(), description="The task vectors that alpha scales")
+    fixed: tuple[ReportTerm, ...] = Field(
+        default=(), description="Terms of the stages before, which alpha leaves alone"
+    )
+    coefficients: ReportCoefficients | None = Field(
+        default=None, description="With `coefficients: per_task`: the search that decided in place of alpha"
+    )
+    curves: dict[str, tuple[AlphaPoint, ...]] = Field(
+        description="The validation scores along alpha, rising, by profile: one curve for each profile that was tried"
+    )
+    num_forwards: int | None = Field(
+        default=None, description="Number of alphas at which all images were encoded, apart from 0, over all profiles"
+    )
+
+
+class SplitImages(Recorded):
+    """The images of one split."""
+
+    num_images: int = Field(description="Number of images")
+    taken_from: str | None = Field(
+        description="What they were called in the upload, if not this split: `train`, `validation`, `test` "
+        "or `all images`; null: this split"
+    )
+
+
+class ValidationScores(Recorded):
+    """A task's scores on its validation split. Slightly optimistic at the chosen alpha, because they chose it."""
+
+    zero_shot: SplitScore | None = Field(description="With the base; null: no curve begins there")
+    fine_tuned: SplitScore | None = Field(
+        default=None, description="With the fine-tuned weights, alpha 1; null: no curve passes there"
+    )
+    patched: SplitScore | None = Field(
+        default=None, description="With the patch; null: the coefficients are not on a curve"
+    )
+
+
+class TransferScores(Recorded):
+    """Scores on a test split, whose images chose nothing."""
+
+    zero_shot: SplitScore = Field(description="With the base")
+    fine_tuned: SplitScore = Field(
+        description="With the end of the path, without interpolation: the fine-tuned weights; for `parallel` the plain "
+        "merge; for `sequential` every term in full"
+    )
+    patched: SplitScore = Field(description="With the patch")
+
+
+class HeldOutScores(TransferScores):
+    """A task's scores on its test split, whose images chose nothing."""
+
+    specialised: SplitScore | None = Field(
+        default=None,
+        description="With the model that was fine-tuned on this task alone; null: the method trains no such model",
+    )
+
+
+class ReportTransfer(Recorded):
+    """What the patch does to a task that took no part in it."""
+
+    dataset_id: str = Field(description="Id of the data set")
+    name: str = Field(description="Name of the data set")
+    num_classes: int | None = Field(default=None, description="Number of classes")
+    decoder: int | None = Field(
+        default=None, description="Version of the rules by which its images are decoded, 1 or higher"
+    )
+    images: dict[str, SplitImages] = Field(default={}, description="The images that were used, by split")
+    test: TransferScores = Field(description="Scores on the test split")
+    change: TaskAccuracyChange | None = Field(
+        default=None, description="The accuracy on the test split with the patch, minus that of the base"
+    )
+
+
+class ReportTask(Recorded):
+    """How good the patch is on one of its tasks."""
+
+    dataset_id: str = Field(description="Id of the data set")
+    name: str = Field(description="Name of the data set")
+    role: TaskRole = Field(description="`patching`: to be improved; `supported`: must not get worse")
+    num_classes: int | None = Field(default=None, description="Number of classes")
+    decoder: int | None = Field(
+        default=None, description="Version of the rules by which its images are decoded, 1 or higher"
+    )
+    images: dict[str, SplitImages] = Field(default={}, description="The images that were used, by split")
+    validation: ValidationScores = Field(description="Scores on the validation split, which chose alpha")
+    test: HeldOutScores = Field(description="Scores on the test split, which chose nothing: the ones to quote")
+    change: TaskAccuracyChange | None = Field(
+        default=None, description="The accuracy on the test split with the patch, minus that of the base"
+    )
+
+
+class BlockUpdate(Recorded):
+    """How far one block of the image tower moved."""
+
+    cosine: float = Field(description="Cosine between the block's weights before and after, -1 to 1; 1: not moved")
+    relative_norm: float = Field(description="Norm of the change over the norm of the weights before, at least 0")
+
+
+class ReportUpdate(Recorded):
+    """How far fine-tuning moved the weights of the image tower, before alpha scales the change."""
+
+    cosine: float = Field(description="Cosine between all weights before and after, -1 to 1; 1: not moved")
+    relative_norm: float = Field(description="Norm of the change over the norm of the weights before, at least 0")
+    blocks: dict[str, BlockUpdate] = Field(default={}, description="The same for each block, in the order of depth")
+
+
+class ReportActivation(Recorded):
+    """Whether the new version became active by itself."""
+
+    asked: Literal["if_accepted"] = Field(description="What the request asked for")
+    accepted: bool = Field(description="Whether the alias `active` was moved to the version")
+    reason: str = Field(description="Why, or why not")
+
+
+class PatchReport(Recorded):
+    """What a patch did. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
+
+    method: Literal["single", "joint", "sequential", "parallel"] | None = Field(
+        default=None, description="How the tasks were patched"
+    )
+    rule: Literal["combined", "floor"] | None = Field(default=None, description="The rule that chose alpha")
+    alpha: float = Field(description="The chosen alpha of the last search, at least 0; 0 is the base")
+    profile: str | None = Field(default=None, description=f"The chosen profile: {_PROFILE}")
+    reason: str = Field(description=_REASON)
+    alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    terms: tuple[ReportTerm, ...] = Field(default=(), description="The patch: what is added to the base")
+    stages: tuple[ReportStage, ...] = Field(default=(), description="The searches for alpha, in their order")
+    curve: tuple[AlphaPoint, ...] = Field(
+        default=(), description="The validation scores along alpha of the last search, for the chosen profile"
+    )
+    tasks: tuple[ReportTask, ...] = Field(description="Results by task: those to improve, then the supported ones")
+    transfer: tuple[ReportTransfer, ...] = Field(
+        default=(), description="Results by data set that took no part in the patch (broad transfer)"
+    )
+    update: ReportUpdate | None = Field(default=None, description="How far fine-tuning moved the weights")
+    distance_to_optimal_points: float | None = Field(
+        default=None,
+        description="Percentage points that one common alpha costs, at least 0: the mean of the best supported and the "
+        "best patching accuracy on the curve, each at its own alpha, minus the best combined one",
+    )
+    distance_to_specialised_points: float | None = Field(
+        default=None,
+        description="Mean percentage points by which models fine-tuned on one task each are better on that task's test "
+        "split; null: the method trains no such models",
+    )
+    finetune: FinetuneSettings | None = Field(default=None, description="The complete settings of fine-tuning")
+    notes: tuple[str, ...] = Field(default=(), description="Sentences to know before you quote the figures")
+    interpolants: dict[str, str] = Field(
+        default={},
+        description="SHA-256 of the stored features along alpha, by profile, with `strategy: interpolated`; `reselect` "
+        "predicts other alphas from them",
+    )
+    final_losses: dict[str, float | None] = Field(
+        default={}, description="Loss of the last step of each fine-tuning run, in nats, by key"
+    )
+    timings_seconds: dict[str, float] = Field(
+        default={}, description="Seconds that each stage of the job took, by stage"
+    )
+    environment: Environment | None = Field(default=None, description="Code, libraries and hardware of the worker")
+    activation: ReportActivation | None = Field(
+        default=None, description="The decision on `activate: if_accepted`; null: it was not asked for"
+    )
+    version_id: int | None = Field(default=None, description="Id of the version that the patch made")
+    task_vector_sha256: str | None = Field(
+        default=None, description=f"{_SHA256}, in reports of the first release; see `terms`"
+    )
