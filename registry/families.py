@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from contract.job_events import EventData, Level, PartEnded
 from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
 from registry.errors import ConflictError, NotFoundError
 from registry.job_lists import JobLists
@@ -49,6 +50,10 @@ class Families(JobLists, ABC):
         level, message = (level if level in _LEVELS else "info"), clean_text(message, MAX_MESSAGE)
         event = JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=clean_data(data))
         self._session.add(event)
+
+    def tell(self, job_id: str, data: EventData, level: Level | None = None) -> None:
+        """Append an event of a known kind; its level is the kind's unless another one is given."""
+        self.add_event(job_id, data.MESSAGE, level or data.LEVEL, data.to_json())
 
     def parts(self, job_id: str) -> Sequence[JobRow]:
         """Return the jobs that do the parts of this one, in the order in which they were made."""
@@ -152,8 +157,8 @@ class Families(JobLists, ABC):
         if part.parent_id is None:
             return
         parent, failed = self._locked(part.parent_id), part.status == JobStatus.FAILED
-        data = {"job_id": part.id, "part": part.part, "status": part.status}
-        self.add_event(parent.id, "part ended", "warn" if failed else "info", data)
+        ended = PartEnded(job_id=part.id, part=part.part, status=part.status)
+        self.tell(parent.id, ended, "warn" if failed else "info")
         num_open = self._stop_parts(parent) if failed else len(self._open_parts(parent))
         if num_open == 0 and not JobStatus(parent.status).ended:
             self._join(parent)

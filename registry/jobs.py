@@ -25,6 +25,7 @@ import structlog
 from sqlalchemy import CursorResult, and_, or_, select, update
 
 from contract.datasets import DatasetState
+from contract.job_events import Failed, GivenBack, Queued, Started
 from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus, Priority
 from registry.attempts import Attempts
 from registry.deliveries import Deliveries
@@ -85,7 +86,10 @@ class Jobs(Families):
         self._session.add(job)
         self._session.flush()
         request_id = structlog.contextvars.get_contextvars().get("request_id")
-        self.add_event(job.id, "queued", data={"request_id": request_id} if request_id else None)
+        if request_id:
+            self.tell(job.id, Queued(request_id=request_id))
+        else:
+            self.add_event(job.id, Queued.MESSAGE)
         return job
 
     def request_cancel(self, job_id: str) -> JobRow:
@@ -181,7 +185,7 @@ class Jobs(Families):
         job = self.get(job_id)
         job.started_at = job.started_at or now
         self._attempts.begin(job, owner)
-        self.add_event(job_id, "started", data={"attempt": job.attempt, "owner": owner})
+        self.tell(job_id, Started(attempt=job.attempt, owner=owner))
         if parent is not None:
             self._part_started(parent)
         return Lease(job_id, job.lease_token)
@@ -283,7 +287,7 @@ class Jobs(Families):
         job.queued_at = now = self._now()
         if pause_seconds is not None:
             job.paused_until, job.num_setbacks = now + timedelta(seconds=pause_seconds), job.num_setbacks + 1
-        self.add_event(lease.job_id, "given back", "warn", {"reason": clean_text(reason)})
+        self.tell(lease.job_id, GivenBack(reason=clean_text(reason)))
 
     def succeed(self, lease: Lease, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
         """End the job well; call it in the transaction that writes its result, and before that is written.
@@ -379,6 +383,8 @@ class Jobs(Families):
                 update(DatasetRow).where(DatasetRow.job_id == job.id).values(state=DatasetState.FAILED)
             )
         Deliveries(self._session, self._now).add(job)
-        level = "error" if status is JobStatus.FAILED else "info"
-        self.add_event(job.id, str(status), level, {"code": code, "detail": detail} if code else None)
+        if status is JobStatus.FAILED:
+            self.tell(job.id, Failed(code=code, detail=detail))
+        else:
+            self.add_event(job.id, str(status))
         self._part_ended(job)

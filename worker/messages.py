@@ -11,6 +11,8 @@ from typing import IO, Any, Literal
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from contract.job_events import EventData
+
 MAX_LINE_BYTES = 16 << 20
 _KNOWN_FIELDS = ConfigDict(extra="forbid")
 
@@ -42,6 +44,11 @@ class Note:
     message: str
     level: str = "info"
     data: dict[str, Any] | None = None
+
+    @classmethod
+    def of(cls, data: EventData) -> Note:
+        """Return the note of an event of a known kind."""
+        return cls(data.MESSAGE, data.LEVEL, data.to_json())
 
 
 @dataclass(frozen=True)

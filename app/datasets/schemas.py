@@ -116,8 +116,8 @@ _names_of_upload = TypeAdapter(Annotated[DisplayNames, AfterValidator(_check_cla
 class Split(BaseModel):
     """What a split holds."""
 
-    num_images: int
-    per_class: dict[str, int]
+    num_images: int = Field(description="Number of images")
+    per_class: dict[str, int] = Field(description="Number of images of each class, by name")
     taken_from: str | None = Field(
         default=None, description="The split of the upload that these images were in, if not one of this name"
     )
@@ -126,14 +126,14 @@ class Split(BaseModel):
 class SplitBrief(BaseModel):
     """What a split holds, without its classes."""
 
-    num_images: int
+    num_images: int = Field(description="Number of images")
 
 
 class RejectedFile(BaseModel):
     """A file of the archive that was left out; beyond the first 100, one entry for each kind of reason."""
 
-    file: str
-    reason: str
+    file: str = Field(description="Path in the upload")
+    reason: str = Field(description="Why it was left out")
     count: int = Field(default=1, description="How many files this stands for; `file` is the first of them")
 
     @classmethod
@@ -146,14 +146,14 @@ class RejectedFile(BaseModel):
 class DuplicateFile(BaseModel):
     """One of the places where a picture is."""
 
-    split: str
-    file: str
+    split: str = Field(description="Split of the image: `train`, `validation` or `test`")
+    file: str = Field(description="Path in the upload")
 
 
 class Duplicate(BaseModel):
     """A picture that is in more than one split."""
 
-    num_files: int
+    num_files: int = Field(description="Number of files with this picture")
     files: list[DuplicateFile] = Field(description="One of each split first; not all of them")
 
 
@@ -164,22 +164,22 @@ class Duplicates(BaseModel):
     by_splits: dict[str, int] = Field(description="The same by the splits, such as `train, test`")
     within_splits: int = Field(description="Files beyond the first of a picture in the same split")
     with_different_labels: int = Field(description="Pictures that are there under more than one class")
-    examples: list[Duplicate]
+    examples: list[Duplicate] = Field(description="Some of the pictures that are in more than one split")
 
 
 class Example(BaseModel):
     """An image and what was read of it."""
 
-    file: str
-    label: str
-    split: str
+    file: str = Field(description="Path in the upload")
+    label: str = Field(description="Its class")
+    split: str = Field(description="Its split: `train`, `validation` or `test`")
 
 
 class ReadingWarning(BaseModel):
     """Something about an upload that its owner should look at."""
 
     code: str = Field(description="Stable, such as `one_class`, `unlabelled_folder`, `leakage` or `similar_classes`")
-    detail: str
+    detail: str = Field(description="What was found, and what to do about it")
 
 
 class Reading(BaseModel):
@@ -199,20 +199,20 @@ class Reading(BaseModel):
 class DatasetBrief(BaseModel):
     """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
 
-    id: str
-    name: str
+    id: str = Field(description="Id of the data set, such as `ds_…`")
+    name: str = Field(description="For people; need not be unique")
     kind: DatasetKind = Field(description="`labelled`, or `pool`: unlabelled images for `anchors.dataset`")
-    state: DatasetState
-    num_classes: int
-    splits: dict[str, SplitBrief]
+    state: DatasetState = Field(description="Whether it can be used")
+    num_classes: int = Field(description="Number of classes; 0 while it is ingested, and for a pool")
+    splits: dict[str, SplitBrief] = Field(description="What each split holds, by its name")
     layout: str | None = Field(description="How the upload was arranged, such as `imagefolder`; null: not known yet")
     derived_from: str | None = Field(description="The data set whose images these are")
-    content_sha256: str | None
-    job_id: str
-    job: JobBrief
-    error: JobError | None
+    content_sha256: str | None = Field(description="SHA-256 over its images, classes and splits; null: not known yet")
+    job_id: str = Field(description="Id of the job that makes it ready")
+    job: JobBrief = Field(description="The job, in brief")
+    error: JobError | None = Field(description="Why the job failed; null: it has not failed")
     owner: Owner
-    created_at: datetime
+    created_at: datetime = Field(description="When it was uploaded")
 
     @classmethod
     def of(cls, row: DatasetRow, job: JobRow) -> DatasetBrief:
@@ -230,9 +230,9 @@ class Dataset(DatasetBrief):
     A pool has no classes, and all of its images are in `train`.
     """
 
-    classnames: list[str]
+    classnames: list[str] = Field(description="The classes, as prompts name them")
     templates: list[str] = Field(description="Empty: the base model's own")
-    splits: dict[str, Split]  # type: ignore[assignment]
+    splits: dict[str, Split] = Field(description="What each split holds, by its name")  # type: ignore[assignment]
     rejected: list[RejectedFile] = Field(description=f"The first {MAX_FILES} files, then more by reason")
     decoder: int = Field(
         description="How pixels are read: 2, as a viewer shows them; 1, of earlier releases, without orientation, "
@@ -263,7 +263,7 @@ class Dataset(DatasetBrief):
 class Derivation(Body):
     """Body of `POST /v1/datasets/{id}/derive`: the same images under other words."""
 
-    name: Name
+    name: Name = Field(description="Name of the new data set: 1 to 200 characters on one line")
     classnames: DisplayNames = Field(
         default={}, description="From the present name of a class to the new one; others stay"
     )
@@ -275,7 +275,7 @@ class Derivation(Body):
 class DatasetList(Listed):
     """List data sets, newest first."""
 
-    items: list[DatasetBrief]
+    items: list[DatasetBrief] = Field(description="The data sets")
 
 
 def parse_options(

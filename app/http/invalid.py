@@ -36,7 +36,7 @@ class InvalidField(BaseModel):
     """One part of a request that cannot be used."""
 
     location: str = Field(description="Location in the request, such as `body.tasks.0`", examples=["body.name"])
-    message: str
+    message: str = Field(description="Description of the error")
 
 
 def refusal_of(error: ValidationError, *place: str, known: Collection[str] = ()) -> RequestValidationError:

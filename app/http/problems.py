@@ -61,9 +61,9 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
 class Problem(BaseModel):
     """What every error of this service looks like (RFC 9457)."""
 
-    type: str = Field(examples=["urn:paintbox:error:not_found"])
-    title: str = Field(examples=["Not Found"])
-    status: int = Field(examples=[404])
+    type: str = Field(description="URN of the error code", examples=["urn:paintbox:error:not_found"])
+    title: str = Field(description="HTTP status phrase", examples=["Not Found"])
+    status: int = Field(description="HTTP status code", examples=[404])
     detail: str = Field(description="Description of the error")
     code: str = Field(description="Stable, machine-readable error code", examples=["not_found"])
     next: str = Field(description="How to resolve the error")

@@ -13,7 +13,8 @@ from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from app.http.services import Services, ServicesDep
 from app.jobs import service
-from app.jobs.schemas import Job, JobDetail, JobEvent, JobEventList, JobList
+from app.jobs.events import JobEventList, describe_event
+from app.jobs.schemas import Job, JobDetail, JobList
 from app.jobs.streaming import EventStreamResponse
 from contract.access import Scope
 from contract.bodies import Id
@@ -58,6 +59,7 @@ def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
         **problem_responses(404, 429),
     },
     response_model=JobEventList,
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.READ)],
 )
 async def list_job_events(
@@ -82,7 +84,7 @@ async def list_job_events(
 
 
 def _page(services: Services, job_id: Id, after: int) -> JobEventList:
-    events = [JobEvent.of(row) for row in service.list_events(services, job_id, after)]
+    events = [describe_event(row) for row in service.list_events(services, job_id, after)]
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
 

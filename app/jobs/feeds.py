@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 import structlog
 from fastapi.sse import format_sse_event
 
-from app.jobs.schemas import Job, JobEvent
+from app.jobs.events import describe_event
+from app.jobs.schemas import Job
 from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
@@ -208,4 +209,5 @@ class JobFeeds:
 
 def write_events(rows: Collection[JobEventRow]) -> list[Written]:
     """Return events as they are sent."""
-    return [(row.id, format_sse_event(data_str=JobEvent.of(row).model_dump_json(), id=str(row.id))) for row in rows]
+    written = ((row.id, describe_event(row).model_dump_json(exclude_unset=True)) for row in rows)
+    return [(identifier, format_sse_event(data_str=text, id=str(identifier))) for identifier, text in written]

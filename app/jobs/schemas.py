@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from pydantic import BaseModel, Field
 
@@ -13,7 +12,7 @@ from app.http.links import link_to
 from app.http.paging import Listed
 from contract.jobs import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
 from contract.names import shorten
-from registry.tables import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
+from registry.tables import JobAttemptRow, JobRow, WebhookDeliveryRow
 
 MAX_DETAIL = 2000
 """Most characters of why something failed."""
@@ -22,8 +21,8 @@ MAX_DETAIL = 2000
 class JobBrief(BaseModel):
     """A job as other resources name it."""
 
-    id: str
-    status: JobStatus
+    id: str = Field(description="Id of the job, such as `job_…`")
+    status: JobStatus = Field(description="Where the job is in its life")
 
     @classmethod
     def of(cls, row: JobRow) -> JobBrief:
@@ -34,8 +33,8 @@ class JobBrief(BaseModel):
 class JobError(BaseModel):
     """Why a job failed."""
 
-    code: str
-    detail: str
+    code: str = Field(description="Stable and machine-readable")
+    detail: str = Field(description="What went wrong, and what to do next")
 
     @classmethod
     def of(cls, row: JobRow) -> JobError | None:
@@ -46,36 +45,36 @@ class JobError(BaseModel):
 class JobLinks(BaseModel):
     """Where to go on from a job."""
 
-    self: str
-    events: str
-    cancel: str
-    retry: str
+    self: str = Field(description="The job")
+    events: str = Field(description="Its events")
+    cancel: str = Field(description="To `POST`: cancels it")
+    retry: str = Field(description="To `POST`: queues it again, once it has failed or was cancelled")
     subject: str = Field(description="The data set or patch that the job makes")
 
 
 class Job(BaseModel):
     """One queued unit of work."""
 
-    id: str
-    kind: JobKind
-    subject_id: str
+    id: str = Field(description="Id of the job, such as `job_…`")
+    kind: JobKind = Field(description="What it does")
+    subject_id: str = Field(description="Id of the data set or patch that it makes")
     parent_id: str | None = Field(description="The job that this one does a part of; cancel and retry that one")
     part: str | None = Field(description="Which part: the data set that it fine-tunes on")
-    status: JobStatus
-    stage: str | None
-    progress: float = Field(ge=0, le=1)
-    eta_seconds: float | None
+    status: JobStatus = Field(description="Where the job is in its life")
+    stage: str | None = Field(description="What it does now; null: it has not begun")
+    progress: float = Field(ge=0, le=1, description="Share of the work that is done, 0 to 1")
+    eta_seconds: float | None = Field(description="Estimated seconds to the end; null: not known")
     attempt: int = Field(description="Attempts that count: a stop of the worker and a setback do not")
-    cancel_requested: bool
-    priority: PriorityName
-    error: JobError | None
+    cancel_requested: bool = Field(description="Whether its worker was told to stop")
+    priority: PriorityName = Field(description="Waiting jobs of a higher one are taken first")
+    error: JobError | None = Field(description="Why it failed; null: it has not failed")
     owner: Owner
-    created_at: datetime
-    started_at: datetime | None
+    created_at: datetime = Field(description="When it was queued for the first time")
+    started_at: datetime | None = Field(description="When its first attempt began; null: it waits")
     progress_at: datetime | None = Field(description="When its trainer last reported something")
     paused_until: datetime | None = Field(description="After a setback, such as a full disk: when it is tried again")
-    finished_at: datetime | None
-    links: JobLinks
+    finished_at: datetime | None = Field(description="When it ended; null: it has not ended")
+    links: JobLinks = Field(description="Where to go on")
 
     @classmethod
     def of(cls, row: JobRow) -> Job:
@@ -116,7 +115,7 @@ class JobAttempt(BaseModel):
     """One worker's try at a job."""
 
     attempt: int = Field(description="1, 2, 3 …, of all that there were, also those that do not count")
-    started_at: datetime
+    started_at: datetime = Field(description="When a worker took the job")
     ended_at: datetime | None = Field(description="Of a lease that lapsed: when that was noticed")
     stage: str | None = Field(description="The stage in which it ended")
     cause: AttemptCause | None = Field(description="Why it ended, for programs")
@@ -139,10 +138,10 @@ class JobWebhook(BaseModel):
     """The message about a job's end."""
 
     id: str = Field(description="The header `webhook-id` of every try")
-    state: DeliveryState
-    tries: int
-    next_try_at: datetime | None
-    last_error: str | None
+    state: DeliveryState = Field(description="Whether it was delivered")
+    tries: int = Field(description="Number of times that it was sent")
+    next_try_at: datetime | None = Field(description="When it is sent again; null: it is not")
+    last_error: str | None = Field(description="Why the last try failed; null: none did")
 
     @classmethod
     def of(cls, row: WebhookDeliveryRow | None) -> JobWebhook | None:
@@ -183,26 +182,4 @@ class JobDetail(Job):
 class JobList(Listed):
     """Jobs, newest first."""
 
-    items: list[Job]
-
-
-class JobEvent(BaseModel):
-    """Something that happened to a job."""
-
-    id: int
-    at: datetime
-    level: str
-    message: str
-    data: dict[str, Any] | None
-
-    @classmethod
-    def of(cls, row: JobEventRow) -> JobEvent:
-        """Return the resource of a row."""
-        return cls(id=row.id, at=row.at, level=row.level, message=row.message, data=row.data)
-
-
-class JobEventList(BaseModel):
-    """A job's events, oldest first."""
-
-    items: list[JobEvent]
-    next_after: int = Field(description="Give this as `after` to get what comes later")
+    items: list[Job] = Field(description="The jobs")

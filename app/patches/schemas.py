@@ -21,15 +21,15 @@ from registry.tables import BaseModelRow, JobRow, PatchRow
 class PatchBrief(BaseModel):
     """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
 
-    id: str
-    name: str
-    base: BaseBrief
-    job_id: str
-    job: JobBrief
-    error: JobError | None
+    id: str = Field(description="Id of the patch, such as `pt_…`")
+    name: str = Field(description="For people; need not be unique")
+    base: BaseBrief = Field(description="The base model that it starts from")
+    job_id: str = Field(description="Id of the job that makes it")
+    job: JobBrief = Field(description="The job, in brief")
+    error: JobError | None = Field(description="Why the job failed; null: it has not failed")
     version_id: int | None = Field(description="The version it made, once done")
     owner: Owner
-    created_at: datetime
+    created_at: datetime = Field(description="When it was asked for")
 
     @classmethod
     def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> PatchBrief:
@@ -63,19 +63,19 @@ class Patch(PatchBrief):
 class PatchStarted(BaseModel):
     """A patch that was accepted, and the job to watch."""
 
-    patch: Patch
-    job: Job
+    patch: Patch = Field(description="The patch")
+    job: Job = Field(description="The job that makes it")
 
 
 class Reselected(BaseModel):
     """A version at another alpha, and what validation images say about it."""
 
-    version: Version
+    version: Version = Field(description="The version")
     is_new: bool = Field(description="False: the patch had a version of this mix already, and this is it")
-    alpha: float
-    profile: str
+    alpha: float = Field(description="The alpha, at least 0")
+    profile: str = Field(description="How alpha varies with depth: `flat`, `lines` or `lines_paper`")
     rule: str | None = Field(description="What chose alpha; null: the request named it")
-    reason: str
+    reason: str = Field(description="Why this alpha, in one sentence")
     validation: AlphaPoint | None = Field(
         description="The point of the validation curve at this alpha, or, as its own `alpha` tells, the nearest one"
     )
@@ -84,4 +84,4 @@ class Reselected(BaseModel):
 class PatchList(Listed):
     """List patches, newest first."""
 
-    items: list[PatchBrief]
+    items: list[PatchBrief] = Field(description="The patches")

@@ -13,36 +13,36 @@ from registry.tables import ReplicaRow
 class Live(BaseModel):
     """Check that the process responds."""
 
-    status: Literal["ok"] = "ok"
+    status: Literal["ok"] = Field(default="ok", description="Always `ok`")
 
 
-class Check(BaseModel):
+class HealthCheck(BaseModel):
     """One thing that the service needs."""
 
-    ok: bool
+    ok: bool = Field(description="Whether it is available")
     required: bool = Field(description="Whether classification stops without it")
-    detail: str
+    detail: str = Field(description="What was found, and what to do if it is not available")
 
 
 class Ready(BaseModel):
     """Whether classify requests are answered; `degraded`: an optional dependency is unavailable."""
 
-    status: Literal["ok", "degraded"]
-    checks: dict[str, Check]
+    status: Literal["ok", "degraded"] = Field(description="`ok`, or `degraded`: an optional dependency is unavailable")
+    checks: dict[str, HealthCheck] = Field(description="What was looked at, by name")
 
 
 class Replica(BaseModel):
     """An API process, as it last told of itself."""
 
-    id: str
+    id: str = Field(description="Id of the process, new at each start")
     host: str = Field(description="Machine and process id")
     is_this: bool = Field(description="Whether this process answered the request")
     is_alive: bool = Field(description="False: it has been silent for long and is probably gone")
-    started_at: datetime
-    last_seen_at: datetime
+    started_at: datetime = Field(description="When it started")
+    last_seen_at: datetime = Field(description="When it last reported")
     serving_version: int | None = Field(description="What it answers with as `active`")
-    canary_version: int | None
-    shadow_version: int | None
+    canary_version: int | None = Field(description="Id of the version that it has loaded as `canary`; null: none")
+    shadow_version: int | None = Field(description="Id of the version that it has loaded as `shadow`; null: none")
 
     @classmethod
     def of(cls, row: ReplicaRow, *, is_alive: bool) -> Self:
@@ -72,18 +72,18 @@ class Companion(BaseModel):
 class Comparison(BaseModel):
     """How often the shadow put the same label first as the active version, in this process, since both are there."""
 
-    active_version: int
-    shadow_version: int
+    active_version: int = Field(description="Id of the active version")
+    shadow_version: int = Field(description="Id of the shadow version")
     agreement: float | None = Field(description="Share of the compared images; null before the first")
-    agreed_images: int
-    differed_images: int
+    agreed_images: int = Field(description="Number of images on which both put the same label first")
+    differed_images: int = Field(description="Number of images on which they did not")
     dropped_images: int = Field(description="Not compared, because the shadow was busy or failed")
 
 
 class StorageRoom(BaseModel):
     """The disk of the data that has the least to spare."""
 
-    free_bytes: int
+    free_bytes: int = Field(description="Free space, in bytes")
     min_free_bytes: int = Field(description="Below it nothing is added: 507 `storage_full`")
     max_stored_bytes: int = Field(description="What one owner may store, where there are keys")
 
@@ -91,20 +91,20 @@ class StorageRoom(BaseModel):
 class System(BaseModel):
     """What runs here."""
 
-    version: str
-    python: str
-    torch: str
-    open_clip: str
-    device: str
-    bases: list[str]
+    version: str = Field(description="Version of Paintbox")
+    python: str = Field(description="Version of Python")
+    torch: str = Field(description="Version of PyTorch")
+    open_clip: str = Field(description="Version of open_clip")
+    device: str = Field(description="Device that models run on: `cpu`, `cuda` or such")
+    bases: list[str] = Field(description="References of the base models, the default first")
     active_version: int | None = Field(description="What the alias names")
     serving_version: int | None = Field(description="What this process answers with")
-    queued_images: int
+    queued_images: int = Field(description="Number of images that wait for the model")
     queued_texts: int = Field(description="Texts and prompts of new labels that wait for the text tower")
-    canary: Companion
-    shadow: Companion
-    comparison: Comparison | None
-    storage: StorageRoom
+    canary: Companion = Field(description="The version that answers a share of the requests")
+    shadow: Companion = Field(description="The version that runs in shadow")
+    comparison: Comparison | None = Field(description="How shadow and active version agree; null: there is no shadow")
+    storage: StorageRoom = Field(description="Room on the disk")
     replica: str = Field(description="Id of this process, new at each start")
     replicas: list[Replica] = Field(description="All API processes of the installation, the oldest first")
     database_fault: str | None = Field(
@@ -115,7 +115,7 @@ class System(BaseModel):
 class Finding(BaseModel):
     """One thing that a verification of everything looked at; the answer is one of these a line, the last a summary."""
 
-    what: Literal["database", "blob", "version", "feature_cache", "summary"]
+    what: Literal["database", "blob", "version", "feature_cache", "summary"] = Field(description="What was looked at")
     name: str = Field(description="Which of them: a table, a blob's hash, a version's number, a file")
     ok: bool | None = Field(description="Null: it could not be looked at")
-    detail: str
+    detail: str = Field(description="What was found")

@@ -15,7 +15,7 @@ from app.http.errors import DrainingError, ModelFailingError
 from app.http.services import Services
 from app.serving.model import ServedModel
 from app.serving.shadow import Tally
-from app.system.schemas import Check, Companion, Comparison, Ready, Replica, StorageRoom, System
+from app.system.schemas import Companion, Comparison, HealthCheck, Ready, Replica, StorageRoom, System
 from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
 from registry.database import utc_now
@@ -42,7 +42,7 @@ def check_ready(services: Services) -> Ready:
     """
     served = require_serving(services)
     checks = {
-        "model": Check(ok=True, required=True, detail=f"serving version {served.version_id}"),
+        "model": HealthCheck(ok=True, required=True, detail=f"serving version {served.version_id}"),
         **_check_database(services, served.version_id),
         "broker": _check_broker(services),
         "storage": _check_storage(services),
@@ -169,7 +169,7 @@ def _describe_comparison(tally: Tally | None) -> Comparison | None:
     )
 
 
-def _check_database(services: Services, serving: int) -> dict[str, Check]:
+def _check_database(services: Services, serving: int) -> dict[str, HealthCheck]:
     try:
         with services.database.read() as session:
             active, figures = Aliases(session).active_version_id(), JobFigures(session)
@@ -178,40 +178,40 @@ def _check_database(services: Services, serving: int) -> dict[str, Check]:
         fault = classify_fault(error)
         reason = fault.detail if fault is not None else f"It does not respond ({type(error).__name__})."
         detail = f"{reason} Classification continues."
-        return {"database": Check(ok=False, required=False, detail=detail)}
+        return {"database": HealthCheck(ok=False, required=False, detail=detail)}
     agrees = active == serving
     detail = f"names version {active}" + ("" if agrees else ", which is not loaded in this process")
     return {
-        "database": Check(ok=True, required=False, detail="answers"),
-        "alias": Check(ok=agrees, required=False, detail=detail),
+        "database": HealthCheck(ok=True, required=False, detail="answers"),
+        "alias": HealthCheck(ok=agrees, required=False, detail=detail),
         "jobs": _check_jobs(waited, num_held),
     }
 
 
-def _check_storage(services: Services) -> Check:
+def _check_storage(services: Services) -> HealthCheck:
     try:
         room = services.storage.room()
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-        return Check(ok=False, required=False, detail=f"cannot be checked ({reason}); classification continues")
+        return HealthCheck(ok=False, required=False, detail=f"cannot be checked ({reason}); classification continues")
     detail = f"{room.free_bytes:,} bytes free"
     if room.spare_bytes < 0:
         detail += f", fewer than {room.min_free_bytes:,}; nothing is stored, classification continues"
-    return Check(ok=room.spare_bytes >= 0, required=False, detail=detail)
+    return HealthCheck(ok=room.spare_bytes >= 0, required=False, detail=detail)
 
 
-def _check_jobs(waited_seconds: float, num_held: int) -> Check:
+def _check_jobs(waited_seconds: float, num_held: int) -> HealthCheck:
     """Say whether workers take jobs: one that waits while others run is in order, one that waits alone is not."""
     if waited_seconds == 0:
-        return Check(ok=True, required=False, detail=f"none waiting, {num_held} running")
+        return HealthCheck(ok=True, required=False, detail=f"none waiting, {num_held} running")
     detail = f"longest wait {waited_seconds:.0f} s, {num_held} running"
     if num_held or waited_seconds < _LONG_WAIT_SECONDS:
-        return Check(ok=True, required=False, detail=detail)
-    return Check(ok=False, required=False, detail=f"{detail}: no worker takes jobs; check that one is running")
+        return HealthCheck(ok=True, required=False, detail=detail)
+    return HealthCheck(ok=False, required=False, detail=f"{detail}: no worker takes jobs; check that one is running")
 
 
-def _check_broker(services: Services) -> Check:
+def _check_broker(services: Services) -> HealthCheck:
     depth = services.doorbell.depth()
     if depth is None:
-        return Check(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
-    return Check(ok=True, required=False, detail=f"{depth} messages waiting")
+        return HealthCheck(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
+    return HealthCheck(ok=True, required=False, detail=f"{depth} messages waiting")

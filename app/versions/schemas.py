@@ -21,8 +21,8 @@ from registry.versions import TermSpec
 class BaseBrief(BaseModel):
     """A base model as other resources name it."""
 
-    ref: str
-    fingerprint: str
+    ref: str = Field(description="Reference of the base model")
+    fingerprint: str = Field(description="Fingerprint of its weights, 64 hexadecimal digits")
 
     @classmethod
     def of(cls, row: BaseModelRow) -> BaseBrief:
@@ -33,29 +33,29 @@ class BaseBrief(BaseModel):
 class VersionTerm(BaseModel):
     """One term of a mix: `coefficient` x `profile` x task vector."""
 
-    task_vector_sha256: str
-    coefficient: float
-    profile: str
+    task_vector_sha256: str = Field(description="SHA-256 of the task vector, 64 hexadecimal digits")
+    coefficient: float = Field(description="Factor of the task vector")
+    profile: str = Field(description="How the coefficient varies with depth: `flat`, `lines` or `lines_paper`")
 
 
 class Version(BaseModel):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
-    id: int
-    name: str
-    tags: list[str]
-    base: BaseBrief
-    terms: list[VersionTerm]
+    id: int = Field(description="Number of the version, 1 and up")
+    name: str = Field(description="For people; need not be unique")
+    tags: list[str] = Field(description="Words to find the version by")
+    base: BaseBrief = Field(description="The base model")
+    terms: list[VersionTerm] = Field(description="What is added to the base; empty: nothing")
     parents: list[int] = Field(description="Versions that it was made from")
     lineage: Lineage = Field(description="What it was made from, and with what")
     weights_fingerprint: str | None = Field(description="Of the mixed image tower; null: made by an older release")
     evaluation: Evaluation | None = Field(
         description="What was measured of it and on which split; null: it has not been evaluated"
     )
-    patch_id: str | None
-    is_active: bool
+    patch_id: str | None = Field(description="Id of the patch that made it; null: it is the bare base or was composed")
+    is_active: bool = Field(description="Whether the alias `active` names it")
     owner: Owner
-    created_at: datetime
+    created_at: datetime = Field(description="When it was registered")
     deleted_at: datetime | None = Field(description="When it went to the trash")
 
     @classmethod
@@ -91,7 +91,7 @@ class Version(BaseModel):
 class VersionLabels(Body):
     """Body of `PATCH /v1/versions/{id}`: what is left out stays."""
 
-    name: Name | None = None
+    name: Name | None = Field(default=None, description="The new name: 1 to 200 characters on one line")
     tags: Tags | None = Field(default=None, description="All the tags that it is to have")
 
     @model_validator(mode="after")
@@ -104,15 +104,15 @@ class VersionLabels(Body):
 class VersionList(Listed):
     """Versions, newest first."""
 
-    items: list[Version]
+    items: list[Version] = Field(description="The versions")
 
 
 class Alias(BaseModel):
     """A movable name of a version."""
 
-    name: str
-    version: int
-    updated_at: datetime
+    name: str = Field(description="The alias")
+    version: int = Field(description="Id of the version that it names")
+    updated_at: datetime = Field(description="When it was last moved")
 
     @classmethod
     def of(cls, row: AliasRow) -> Alias:
@@ -123,13 +123,13 @@ class Alias(BaseModel):
 class AliasList(BaseModel):
     """Every alias, by name."""
 
-    items: list[Alias]
+    items: list[Alias] = Field(description="The aliases")
 
 
 class AliasMove(Body):
     """Body of `PUT /v1/aliases/{alias}`."""
 
-    version: VersionNumber
+    version: VersionNumber = Field(description="Id of the version that the alias is to name")
     reason: Reason = ""
     force: StrictBool = Field(default=False, description="Whatever it costs the supported tasks; needs a reason")
 
@@ -149,13 +149,13 @@ class Rollback(Body):
 class AliasChange(BaseModel):
     """One move of an alias."""
 
-    id: int
-    from_version: int | None
+    id: int = Field(description="Number of the move, which is the alias's revision")
+    from_version: int | None = Field(description="Id of the version that it named before; null: it was created")
     to_version: int | None = Field(description="Null: the alias was deleted")
-    actor: str
-    reason: str
+    actor: str = Field(description="Who moved it: a key's name, `paintbox`, or a patch")
+    reason: str = Field(description="Why, as given in the request")
     forced: bool = Field(description="The move was asked for whatever it costs the supported tasks")
-    at: datetime
+    at: datetime = Field(description="When it was moved")
 
     @classmethod
     def of(cls, row: AliasHistoryRow) -> AliasChange:
@@ -174,4 +174,4 @@ class AliasChange(BaseModel):
 class AliasHistory(Listed):
     """An alias's moves, newest first."""
 
-    items: list[AliasChange]
+    items: list[AliasChange] = Field(description="The moves")

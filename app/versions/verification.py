@@ -10,7 +10,7 @@ from torch import Tensor
 from app.http.services import Services
 from app.serving.model import mix_tower
 from app.serving.throttle import Throttle
-from app.versions.upkeep_schemas import Check, Verification
+from app.versions.upkeep_schemas import Verification, VersionCheck
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel, base_fingerprint
@@ -54,13 +54,13 @@ def verify_version(services: Services, version_id: int, owner: str | None = None
     return Verification(version=version_id, matches=matches, checks=[*parts, *mixed])
 
 
-def _check_base(ref: str, expected: str, base: BaseModel | None) -> Check:
+def _check_base(ref: str, expected: str, base: BaseModel | None) -> VersionCheck:
     if base is None:
         return _check("base", ref, None, "not loaded in this process: add it to PAINTBOX_BASES and restart", expected)
     return _compare("base", ref, expected, base_fingerprint(base.model, base.preprocess))
 
 
-def _check_vector(services: Services, sha256: str) -> Check:
+def _check_vector(services: Services, sha256: str) -> VersionCheck:
     try:
         services.blobs.fetch(sha256)
     except BlobCorruptError as error:
@@ -70,7 +70,7 @@ def _check_vector(services: Services, sha256: str) -> Check:
     return _compare("task_vector", sha256, sha256, sha256)
 
 
-def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], base: BaseModel) -> list[Check]:
+def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], base: BaseModel) -> list[VersionCheck]:
     try:
         visual = mix_tower(base, terms, services.blobs, Throttle(lambda: services.engine.has_pending))
     except PaintCoreError as error:
@@ -84,7 +84,7 @@ def _check_mix(services: Services, row: VersionRow, terms: Sequence[TermSpec], b
     return [weights, _check_probe(row, probe_features(visual, base))]
 
 
-def _check_probe(row: VersionRow, features: Tensor) -> Check:
+def _check_probe(row: VersionRow, features: Tensor) -> VersionCheck:
     try:
         check_probe(features, torch.tensor(row.probe))
     except PaintCoreError as error:
@@ -92,12 +92,12 @@ def _check_probe(row: VersionRow, features: Tensor) -> Check:
     return _check("probe", _MIX, True, "the features of the probe images are unchanged")
 
 
-def _compare(what: str, name: str, expected: str, actual: str) -> Check:
+def _compare(what: str, name: str, expected: str, actual: str) -> VersionCheck:
     matches = expected == actual
     return _check(what, name, matches, "equal" if matches else "differs: restore it from a backup", expected, actual)
 
 
 def _check(
     what: str, name: str, matches: bool | None, detail: str, expected: str | None = None, actual: str | None = None
-) -> Check:
-    return Check(what=what, name=name, matches=matches, expected=expected, actual=actual, detail=detail)
+) -> VersionCheck:
+    return VersionCheck(what=what, name=name, matches=matches, expected=expected, actual=actual, detail=detail)

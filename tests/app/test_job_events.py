@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,12 +22,13 @@ from starlette.testclient import TestClient
 
 from app.__main__ import Server
 from app.http.errors import TooManyStreamsError
+from app.jobs.events import describe_event
 from app.jobs.feeds import JobFeeds
 from app.jobs.streaming import EventStreams
 from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.leases import Lease
-from registry.tables import JobRow
+from registry.tables import JobEventRow, JobRow
 from tests.app.world import World, check_problem, serve
 
 STREAM = {"Accept": "text/event-stream"}
@@ -311,3 +313,21 @@ def test_a_server_that_is_told_to_stop_ends_its_streams(world: World, work: Work
     )
     assert server.should_exit
     assert seconds < 10
+
+
+@pytest.mark.parametrize(
+    ("message", "data", "shape"),
+    [
+        ("fine-tuning", {"step": 3, "loss": None}, "FineTuningEvent"),
+        ("fine-tuning", {"left_out_bytes": 70_000}, "FineTuningEvent"),
+        ("queued", None, "QueuedEvent"),
+        ("failed", {"code": "x", "detail": "y", "colour": 1}, "FailedEvent"),
+        ("fine-tuning", {"step": "many"}, "OtherEvent"),
+        ("of another release", {"any": ["thing"]}, "OtherEvent"),
+    ],
+)
+def test_events_are_shown_as_they_were_stored_whatever_they_hold(message: str, data: Any, shape: str) -> None:
+    row = JobEventRow(id=7, job_id="job_1", at=datetime.now(UTC), level="info", message=message, data=data)
+    event = describe_event(row)
+    assert type(event).__name__ == shape
+    assert json.loads(event.model_dump_json(exclude_unset=True))["data"] == data

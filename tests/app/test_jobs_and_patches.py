@@ -9,8 +9,10 @@ from starlette.testclient import TestClient
 from contract.jobs import JobKind
 from registry.jobs import Jobs
 from registry.patches import Patches
-from tests.app.world import World, add_ready_dataset, check_problem
+from registry.versions import Versions
+from tests.app.world import World, add_ready_dataset, add_version, check_problem
 from tests.builders import small_report
+from tests.contract.stored import FIRST_EVALUATION, FIRST_LINEAGE, FIRST_REPORT
 
 SPLITS = ("train", "validation", "test")
 
@@ -123,6 +125,27 @@ def test_a_finished_patch_carries_its_report(world: World) -> None:
     assert done["report"] == {"alpha": 0.5, "reason": "best", "tasks": [], "version_id": 1}
     assert done["version_id"] == 1
     assert done["job"]["status"] == "succeeded"
+
+
+def test_a_report_of_the_first_release_is_shown_as_it_was_stored(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    patch = world.client.post("/v1/patches", json={"name": "x", "tasks": [task]}).json()["patch"]
+    with world.services.database.write() as session:
+        row = Patches(session).get(patch["id"])
+        row.report = FIRST_REPORT
+        row.request = {name: value for name, value in row.request.items() if name != "transfer"}
+    shown = world.client.get(f"/v1/patches/{patch['id']}").json()
+    assert shown["report"] == FIRST_REPORT
+    assert shown["request"] == {name: value for name, value in patch["request"].items() if name != "transfer"}
+
+
+def test_lineage_and_evaluation_of_the_first_release_are_shown_as_they_were_stored(world: World) -> None:
+    version, _ = add_version(world.services, world.base, seed=1)
+    with world.services.database.write() as session:
+        row = Versions(session).get(version)
+        row.lineage, row.evaluation = FIRST_LINEAGE, FIRST_EVALUATION
+    shown = world.client.get(f"/v1/versions/{version}").json()
+    assert (shown["lineage"], shown["evaluation"]) == (FIRST_LINEAGE, FIRST_EVALUATION)
 
 
 def _create(world: World) -> str:

@@ -1,15 +1,19 @@
 """The OpenAPI document is valid and tells of every error."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.openapi.models import OpenAPI
+from fastapi.routing import APIRoute
 from jsonschema import Draft202012Validator
+from pydantic import BaseModel
 
 from app.inference.protocols.plain_errors import has_plain_errors
 from app.main import create_app
 from app.settings import AppSettings
+from contract.job_events import EventData
+from contract.recorded import Recorded
 from tests.app.world import PROBLEM
 
 PLAIN = ("application/json", "PlainError")
@@ -107,3 +111,62 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /hf/zero-shot-image-classification",
         "GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/{key_id}", "POST /v1/verify",
     }  # fmt: skip
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Every model that an annotation names, those in other models' fields included."""
+    todo, seen = [annotation], set()
+    while todo:
+        each = todo.pop()
+        todo += get_args(each)
+        if isinstance(each, type) and issubclass(each, BaseModel) and each not in seen:
+            seen.add(each)
+            yield each
+            todo += [field.annotation for field in each.model_fields.values()]
+
+
+def test_routes_that_repeat_stored_objects_leave_out_what_those_do_not_have() -> None:
+    found = {
+        route.path: route.response_model_exclude_unset
+        for route in create_app(AppSettings()).routes
+        if isinstance(route, APIRoute) and any(issubclass(each, Recorded) for each in _models_in(route.response_model))
+    }
+    assert len(found) > 4
+    assert [path for path, is_left_out in found.items() if not is_left_out] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        ("Patch", "request"), ("Patch", "report"), ("Version", "lineage"), ("Version", "evaluation"),
+        ("Reselected", "validation"), ("Lineage", "request"), ("Lineage", "alpha"),
+    ],
+)  # fmt: skip
+def test_what_is_stored_as_json_has_a_schema(document: dict[str, Any], model: str, field: str) -> None:
+    schema = document["components"]["schemas"][model]["properties"][field]
+    choices = schema.get("anyOf", [schema])
+    assert [each for each in choices if "$ref" not in each and each["type"] not in ("null", "number")] == []
+
+
+def test_every_property_has_a_description(document: dict[str, Any]) -> None:
+    properties = [
+        (f"{name}.{field}", described)
+        for name, schema in document["components"]["schemas"].items()
+        for field, described in schema.get("properties", {}).items()
+    ]
+    assert len(properties) > 300
+    assert [path for path, described in properties if not described.get("description")] == []
+
+
+def test_each_kind_of_event_has_its_own_shape(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    names = [_name(choice) for choice in schemas["JobEventList"]["properties"]["items"]["items"]["anyOf"]]
+    events = {schemas[name]["properties"]["message"].get("const"): schemas[name]["properties"] for name in names}
+    assert events.keys() == {None, *(kind.MESSAGE for kind in EventData.__subclasses__())}
+    for kind in EventData.__subclasses__():
+        shape, nothing = events[kind.MESSAGE]["data"]["anyOf"]
+        assert (_name(shape), nothing) == (kind.__name__, {"type": "null"})
+
+
+def _name(reference: dict[str, Any]) -> str:
+    return str(reference["$ref"]).rpartition("/")[2]

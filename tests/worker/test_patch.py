@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from contract.datasets import DatasetKind
+from contract.lineage import Lineage
+from contract.report import PatchReport
 from paint_core.alpha import FeatureCurve
 from paint_core.data import LabelledImages, decode_all
 from paint_core.errors import NoAcceptableAlphaError
@@ -20,6 +22,7 @@ from registry.datasets import DatasetOptions
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
+from tests.contract.stored import unknown_fields
 from tests.worker.conftest import Installation
 from tests.worker.runs import FINETUNE, Recorder, begin, do_parts
 from worker.messages import Checkpoint
@@ -48,7 +51,9 @@ def _require_what_is_registered_is_what_is_reported(installation: Installation, 
     with installation.database.read() as session:
         versions = Versions(session)
         terms = versions.terms(report["version_id"])
-        probe = versions.get(report["version_id"]).probe
+        version = versions.get(report["version_id"])
+        probe = version.probe
+    assert unknown_fields(PatchReport.of_stored(report)) == unknown_fields(Lineage.of_stored(version.lineage)) == []
     assert terms == [TermSpec(t["task_vector_sha256"], t["coefficient"], t["profile"]) for t in report["terms"]]
     visual, theta_0 = copy.deepcopy(base.visual), base.visual.state_dict()
     vectors = [load_task_vector(installation.blobs.fetch(term.task_vector_sha256), theta_0) for term in terms]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
+from contract.job_events import CheckpointUnusable, Resumed
 from paint_core.alpha import CurvePoint
 from paint_core.evaluation import Score
 from paint_core.models import BaseModel
@@ -113,10 +114,9 @@ class JobJournal:
         try:
             training = TrainState.from_bytes(self._run.blobs.read(stored))
         except (BlobMissingError, BlobCorruptError) as error:
-            note = Note("checkpoint unusable; fine-tuning starts over", "warn", {"cause": str(error)})
-            self._run.channel.send(note)
+            self._run.channel.send(Note.of(CheckpointUnusable(cause=str(error))))
             return None
-        self._run.channel.send(Note("resumed", data={"step": training.step, "of": key}))
+        self._run.channel.send(Note.of(Resumed(step=training.step, of=key)))
         return training
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from contract.job_events import AnchorsLeftOut
 from contract.patch_request import AnchorOptions, FinetuneOptions, PatchOptions
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import LabelledImages, Task, decode_all
@@ -199,8 +200,7 @@ def load_anchors(
             "Use a data set with other images as anchors.dataset.",
         )
     if len(kept) < len(pool):
-        data = {"left_out": len(pool) - len(kept), "kept": len(kept)}
-        run.channel.send(Note("anchor images that are also evaluation images were excluded", "warn", data))
+        run.channel.send(Note.of(AnchorsLeftOut(left_out=len(pool) - len(kept), kept=len(kept))))
     return kept
 
 

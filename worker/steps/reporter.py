@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contract.job_events import AlphaEvaluated, FineTuning
 from paint_core.alpha import CurvePoint
 from paint_core.patching import Event
 from paint_core.training.finetuning import StepReport
@@ -48,15 +49,19 @@ class Reporter:
         self._workload.step()
         self.loss = report.loss
         if self._losses.is_due() or report.step == report.total:
-            data = {"step": report.step, "loss": report.loss, "learning_rate": report.learning_rate}
-            data["images_per_second"] = report.images_per_second
+            told = FineTuning(
+                step=report.step,
+                loss=report.loss,
+                learning_rate=report.learning_rate,
+                images_per_second=report.images_per_second,
+            )
             if report.anchor_loss is not None:
-                data["anchor_loss"] = report.anchor_loss
-            self._run.channel.send(Note("fine-tuning", data=data))
+                told = told.model_copy(update={"anchor_loss": report.anchor_loss})
+            self._run.channel.send(Note.of(told))
 
     def _point(self, point: CurvePoint) -> None:
         self._workload.point(point)
         if point.measured and self._points.is_due():  # interpolated ones come all at once, in the report
             accuracies = {name: round(score.accuracy, 6) for name, score in point.scores.items()}
-            data = {"alpha": point.alpha, "profile": point.profile, "accuracies": accuracies}
-            self._run.channel.send(Note("alpha evaluated", data=data))
+            told = AlphaEvaluated(alpha=point.alpha, profile=point.profile, accuracies=accuracies)
+            self._run.channel.send(Note.of(told))

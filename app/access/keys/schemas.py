@@ -40,13 +40,13 @@ class KeyRequest(Body):
 class Key(BaseModel):
     """A key's metadata, without its secret."""
 
-    id: str
-    name: str
-    scopes: list[Scope]
-    created_by: str
-    created_at: datetime
-    expires_at: datetime | None
-    revoked_at: datetime | None
+    id: str = Field(description="Id of the key")
+    name: str = Field(description="Its name, which is the owner of what it makes")
+    scopes: list[Scope] = Field(description="What it allows")
+    created_by: str = Field(description="Who made it")
+    created_at: datetime = Field(description="When it was made")
+    expires_at: datetime | None = Field(description="When it stops to work; null: never")
+    revoked_at: datetime | None = Field(description="When it was revoked; null: it was not")
 
     @classmethod
     def of(cls, row: ApiKeyRow) -> Key:
@@ -71,4 +71,4 @@ class NewKey(Key):
 class KeyList(Listed):
     """List API keys, newest first, including revoked and expired ones."""
 
-    items: list[Key]
+    items: list[Key] = Field(description="The keys")

@@ -48,13 +48,13 @@ class ClassifyOptions(InferenceOptions):
 class ClassifyBody(ClassifyOptions):
     """JSON body of `POST /v1/classify`."""
 
-    images: tuple[Base64Image, ...] = Field(fail_fast=True, max_length=MOST_IMAGES)
+    images: tuple[Base64Image, ...] = Field(fail_fast=True, max_length=MOST_IMAGES, description="Images as base64")
 
 
 class Prediction(BaseModel):
     """How well a label fits an image."""
 
-    label: str
+    label: str = Field(description="The label")
     score: float = Field(
         description="Of cosine times the model's own scale, plus its bias: softmax over the labels, or sigmoid"
     )
@@ -64,8 +64,8 @@ class Prediction(BaseModel):
 class ImageResult(BaseModel):
     """One image's predictions, best first."""
 
-    index: int
-    predictions: list[Prediction]
+    index: int = Field(description="Position of the image in the request, from 0")
+    predictions: list[Prediction] = Field(description="The labels, best first")
 
 
 class Classification(BaseModel):
@@ -73,9 +73,9 @@ class Classification(BaseModel):
 
     version: int = Field(description="The version that answered, for every image")
     alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
-    templates: list[str]
-    results: list[ImageResult]
-    timing_ms: dict[str, float]
+    templates: list[str] = Field(description="Prompts that were put around the labels")
+    results: list[ImageResult] = Field(description="One entry for each image, in the order of the request")
+    timing_ms: dict[str, float] = Field(description="Milliseconds that parts of the work took, by name")
     warnings: list[str] = Field(
         default=[],
         exclude_if=lambda value: not value,

@@ -40,7 +40,7 @@ class EmbedBody(EmbedOptions):
 class Embedding(BaseModel):
     """One image's or text's embedding."""
 
-    index: int
+    index: int = Field(description="Position of the image or text in the request, from 0")
     embedding: list[float] | str = Field(description="Of unit length: numbers, or base64 if that was asked for")
 
 
@@ -50,5 +50,5 @@ class Embeddings(BaseModel):
     version: int = Field(description="The version that answered, for every image or text")
     alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
     dim: int = Field(description="Numbers in each embedding")
-    embeddings: list[Embedding]
-    timing_ms: dict[str, float]
+    embeddings: list[Embedding] = Field(description="One entry for each image or text, in the order of the request")
+    timing_ms: dict[str, float] = Field(description="Milliseconds that parts of the work took, by name")

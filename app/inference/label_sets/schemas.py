@@ -41,11 +41,11 @@ class LabelSetBrief(BaseModel):
     """A label set, without its labels."""
 
     id: str = Field(description="Hash of labels and templates")
-    name: str | None
-    num_labels: int
+    name: str | None = Field(description="For people; null: it has none")
+    num_labels: int = Field(description="Number of labels")
     templates: list[str] = Field(description="Empty: the base model's own")
     owner: Owner
-    created_at: datetime
+    created_at: datetime = Field(description="When it was first stored")
 
     @classmethod
     def of(cls, row: LabelSetRow) -> LabelSetBrief:
@@ -63,7 +63,7 @@ class LabelSetBrief(BaseModel):
 class LabelSet(LabelSetBrief):
     """Labels and templates that classify requests name by id. It never changes."""
 
-    labels: list[str]
+    labels: list[str] = Field(description="The labels, in the order in which they were sent")
 
     @classmethod
     def of(cls, row: LabelSetRow) -> LabelSet:
@@ -74,4 +74,4 @@ class LabelSet(LabelSetBrief):
 class LabelSetList(Listed):
     """List label sets, newest first, without their labels."""
 
-    items: list[LabelSetBrief]
+    items: list[LabelSetBrief] = Field(description="The label sets")

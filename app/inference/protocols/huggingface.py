@@ -30,7 +30,7 @@ class ZeroShotParameters(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    candidate_labels: Labels
+    candidate_labels: Labels = Field(description="The labels")
     hypothesis_template: Template | None = Field(
         default=None, description="One prompt template with `{}`; default: the templates of the model"
     )
@@ -42,13 +42,13 @@ class ZeroShotRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: Base64Image
-    parameters: ZeroShotParameters
+    parameters: ZeroShotParameters = Field(description="What the image may show")
 
 
 class LabelScore(BaseModel):
     """How well a label fits the image."""
 
-    label: str
+    label: str = Field(description="The label")
     score: float = Field(description="Softmax over the labels of cosine times the logit scale of the model")
 
 

@@ -40,9 +40,9 @@ class _Sent(BaseModel):
 class InputTensor(_Sent):
     """A tensor of a request. Its data are here, or in binary after the JSON."""
 
-    name: TensorName
-    shape: tuple[Size, ...] = Field(fail_fast=True, max_length=8)
-    datatype: str = Field(max_length=20, examples=["BYTES"])
+    name: TensorName = Field(description="Name of the tensor, as the model's metadata list it")
+    shape: tuple[Size, ...] = Field(fail_fast=True, max_length=8, description="Size along each dimension")
+    datatype: str = Field(max_length=20, examples=["BYTES"], description="Data type, such as `BYTES`")
     parameters: Parameters = Field(default={}, description="`binary_data_size`: bytes that it has after the JSON")
     data: list[Any] | None = Field(default=None, description="Texts; images as base64")
 
@@ -50,7 +50,7 @@ class InputTensor(_Sent):
 class RequestedOutput(_Sent):
     """A tensor that the answer is to have."""
 
-    name: TensorName
+    name: TensorName = Field(description="Name of the tensor, as the model's metadata list it")
     parameters: Parameters = Field(
         default={}, description="`binary_data`: after the JSON, not in it; `classification`: so many of the best labels"
     )
@@ -79,62 +79,64 @@ class InferRequest(_Sent):
 class OutputTensor(BaseModel):
     """A tensor of an answer."""
 
-    name: str
-    shape: list[int]
-    datatype: str
+    name: str = Field(description="Name of the tensor")
+    shape: list[int] = Field(description="Size along each dimension")
+    datatype: str = Field(description="Data type: `FP32` or `BYTES`")
     parameters: dict[str, int] | None = Field(default=None, description="`binary_data_size`, in place of `data`")
-    data: list[float | str] | None = None
+    data: list[float | str] | None = Field(
+        default=None, description="The values, row by row; null: they follow after the JSON"
+    )
 
 
 class InferResponse(BaseModel):
     """Answer of an infer request, or its beginning where binary tensors follow."""
 
-    model_name: str
+    model_name: str = Field(description="The model")
     model_version: str = Field(description="The version that answered, for every image")
-    id: str | None = None
-    outputs: list[OutputTensor]
+    id: str | None = Field(default=None, description="The request's `id`, if it had one")
+    outputs: list[OutputTensor] = Field(description="The tensors that were asked for")
 
 
 class ServerLive(BaseModel):
     """Check that the process responds."""
 
-    live: bool = True
+    live: bool = Field(default=True, description="Always true")
 
 
 class ServerReady(BaseModel):
     """Infer requests are answered."""
 
-    ready: bool = True
+    ready: bool = Field(default=True, description="Always true; a server that is not ready answers 503")
 
 
 class ModelReady(BaseModel):
     """Infer requests of this model, or of this version, are answered."""
 
-    name: str = MODEL_NAME
-    ready: bool = True
+    name: str = Field(default=MODEL_NAME, description="The model")
+    ready: bool = Field(default=True, description="Always true; a model that is not ready answers 503")
 
 
 class ServerMetadata(BaseModel):
     """What this server is."""
 
-    name: str
-    version: str
-    extensions: list[str]
+    name: str = Field(description="The server")
+    version: str = Field(description="Version of Paintbox")
+    extensions: list[str] = Field(description="Extensions of the protocol that it speaks")
 
 
 class TensorMetadata(BaseModel):
     """A tensor that requests or answers may have; -1 stands for any number."""
 
-    name: str
-    datatype: str
-    shape: list[int]
+    name: str = Field(description="Name of the tensor")
+    datatype: str = Field(description="Data type, such as `BYTES`")
+    shape: list[int] = Field(description="Size along each dimension; -1: any")
 
 
 class ModelMetadata(BaseModel):
     """What the model takes and gives."""
 
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
+    name: str = Field(description="The model")
+    versions: list[str] = Field(description="Ids of the versions that can be asked for")
+    platform: str = Field(description="What the model runs on")
+    inputs: list[TensorMetadata] = Field(description="Tensors that a request may have")
+    outputs: list[TensorMetadata] = Field(description="Tensors that an answer may have")

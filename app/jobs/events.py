@@ -1,0 +1,125 @@
+"""What the events of a job look like on the wire: one shape for each kind, told apart by the message."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Generic, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+from contract import job_events as data
+from contract.job_events import Level
+from contract.recorded import Recorded
+from registry.tables import JobEventRow
+
+Data = TypeVar("Data", bound=Recorded)
+
+
+class _Event(BaseModel, Generic[Data]):
+    id: int = Field(description="Grows with every event of the installation; give it as `after` to go on from here")
+    at: datetime = Field(description="When it happened")
+    level: Level = Field(description="How bad it is")
+    message: str = Field(description="What happened: a constant text, which tells the kind of event")
+    data: Data | None = Field(description="What belongs to it; null: nothing")
+
+
+class QueuedEvent(_Event[data.Queued]):
+    """The job waits for a worker."""
+
+    message: Literal["queued"] = Field(description="What happened")
+
+
+class StartedEvent(_Event[data.Started]):
+    """A worker has begun an attempt."""
+
+    message: Literal["started"] = Field(description="What happened")
+
+
+class FineTuningEvent(_Event[data.FineTuning]):
+    """A step of fine-tuning is done."""
+
+    message: Literal["fine-tuning"] = Field(description="What happened")
+
+
+class AlphaEvaluatedEvent(_Event[data.AlphaEvaluated]):
+    """The validation splits were evaluated at one alpha."""
+
+    message: Literal["alpha evaluated"] = Field(description="What happened")
+
+
+class AnchorsLeftOutEvent(_Event[data.AnchorsLeftOut]):
+    """The anchor pool had images that a score is computed on."""
+
+    message: Literal["anchor images that are also evaluation images were excluded"] = Field(description="What happened")
+
+
+class CheckpointUnusableEvent(_Event[data.CheckpointUnusable]):
+    """Fine-tuning starts over, because its checkpoint is missing or damaged."""
+
+    message: Literal["checkpoint unusable; fine-tuning starts over"] = Field(description="What happened")
+
+
+class ResumedEvent(_Event[data.Resumed]):
+    """Fine-tuning goes on from a checkpoint."""
+
+    message: Literal["resumed"] = Field(description="What happened")
+
+
+class GivenBackEvent(_Event[data.GivenBack]):
+    """An attempt ended, and the job waits for another one."""
+
+    message: Literal["given back"] = Field(description="What happened")
+
+
+class PartEndedEvent(_Event[data.PartEnded]):
+    """A job that does a part of this one has ended."""
+
+    message: Literal["part ended"] = Field(description="What happened")
+
+
+class FailedEvent(_Event[data.Failed]):
+    """The job has failed."""
+
+    message: Literal["failed"] = Field(description="What happened")
+
+
+class OtherEvent(_Event[data.OtherData]):
+    """Something that the message tells by itself, such as `succeeded`, or an event of another release."""
+
+
+JobEvent = (
+    QueuedEvent
+    | StartedEvent
+    | FineTuningEvent
+    | AlphaEvaluatedEvent
+    | AnchorsLeftOutEvent
+    | CheckpointUnusableEvent
+    | ResumedEvent
+    | GivenBackEvent
+    | PartEndedEvent
+    | FailedEvent
+    | OtherEvent
+)
+"""Something that happened to a job."""
+
+_SHAPES: dict[str, type[JobEvent]] = {
+    get_args(shape.model_fields["message"].annotation)[0]: shape
+    for shape in get_args(JobEvent)
+    if shape is not OtherEvent
+}
+
+
+def describe_event(row: JobEventRow) -> JobEvent:
+    """Return the resource of a row; `OtherEvent` if its data is not what its message promises."""
+    fields = {"id": row.id, "at": row.at, "level": row.level, "message": row.message, "data": row.data}
+    try:
+        return _SHAPES.get(row.message, OtherEvent).model_validate(fields)
+    except ValidationError:
+        return OtherEvent.model_validate(fields)
+
+
+class JobEventList(BaseModel):
+    """A job's events, oldest first."""
+
+    items: list[JobEvent] = Field(description="The events, at most 1,000")
+    next_after: int = Field(description="Give this as `after` to get what comes later")

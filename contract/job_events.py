@@ -1,0 +1,126 @@
+"""What happens to a job: each kind of event has a constant message, and data of its own shape."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from contract.recorded import Recorded
+
+Level = Literal["info", "warn", "error"]
+
+
+class OtherData(Recorded):
+    """Data of an event of another release, as it was stored."""
+
+
+class EventData(Recorded):
+    """Data of an event of a known kind. Any field may be absent or null: numbers that are not finite are not stored."""
+
+    MESSAGE: ClassVar[str] = ""
+    LEVEL: ClassVar[Level] = "info"
+
+    left_out_bytes: int | None = Field(
+        default=None, description="Size of the data as JSON, in bytes, if it was too large to be stored"
+    )
+
+
+class Queued(EventData):
+    """Data of `queued`: the job waits for a worker."""
+
+    MESSAGE = "queued"
+
+    request_id: str | None = Field(default=None, description="`X-Request-ID` of the request that made the job")
+
+
+class Started(EventData):
+    """Data of `started`: a worker has begun an attempt."""
+
+    MESSAGE = "started"
+
+    attempt: int | None = Field(default=None, description="Number of the attempt, 1 and up")
+    owner: str | None = Field(default=None, description="The worker")
+
+
+class FineTuning(EventData):
+    """Data of `fine-tuning`: a step is done. Of many steps only some are told, and the last one always."""
+
+    MESSAGE = "fine-tuning"
+
+    step: int | None = Field(default=None, description="Number of the optimizer step, 1 and up")
+    loss: float | None = Field(default=None, description="Training loss of the step, in nats")
+    learning_rate: float | None = Field(default=None, description="Learning rate of the step")
+    images_per_second: float | None = Field(default=None, description="Training speed, in images per second")
+    anchor_loss: float | None = Field(
+        default=None, description="Loss of the anchors, before its weight; absent: there are none"
+    )
+
+
+class AlphaEvaluated(EventData):
+    """Data of `alpha evaluated`: the validation splits were evaluated at one alpha."""
+
+    MESSAGE = "alpha evaluated"
+
+    alpha: float | None = Field(default=None, description="The mixing coefficient, at least 0")
+    profile: str | None = Field(default=None, description="How it varies with depth: `flat`, `lines` or `lines_paper`")
+    accuracies: dict[str, float | None] = Field(
+        default={}, description="Validation accuracy of each task, 0 to 1, by data set id"
+    )
+
+
+class AnchorsLeftOut(EventData):
+    """Data of `anchor images that are also evaluation images were excluded`."""
+
+    MESSAGE = "anchor images that are also evaluation images were excluded"
+    LEVEL = "warn"
+
+    left_out: int | None = Field(default=None, description="Number of images that are not in the pool")
+    kept: int | None = Field(default=None, description="Number of images in the pool")
+
+
+class CheckpointUnusable(EventData):
+    """Data of `checkpoint unusable; fine-tuning starts over`."""
+
+    MESSAGE = "checkpoint unusable; fine-tuning starts over"
+    LEVEL = "warn"
+
+    cause: str | None = Field(default=None, description="Why it cannot be read")
+
+
+class Resumed(EventData):
+    """Data of `resumed`: fine-tuning goes on from a checkpoint."""
+
+    MESSAGE = "resumed"
+
+    step: int | None = Field(default=None, description="Number of the last step that was done before")
+    of: str | None = Field(default=None, description="Key of the fine-tuning run, as reports name it")
+
+
+class GivenBack(EventData):
+    """Data of `given back`: the attempt ended, and the job waits for another one."""
+
+    MESSAGE = "given back"
+    LEVEL = "warn"
+
+    reason: str | None = Field(default=None, description="Why the attempt ended")
+
+
+class PartEnded(EventData):
+    """Data of `part ended`: a job that does a part of this one has ended."""
+
+    MESSAGE = "part ended"
+
+    job_id: str | None = Field(default=None, description="Id of that job")
+    part: str | None = Field(default=None, description="Which part: the data set that it fine-tunes on")
+    status: str | None = Field(default=None, description="How it ended: `succeeded`, `failed` or `cancelled`")
+
+
+class Failed(EventData):
+    """Data of `failed`: the job has failed."""
+
+    MESSAGE = "failed"
+    LEVEL = "error"
+
+    code: str | None = Field(default=None, description="Why, for programs")
+    detail: str | None = Field(default=None, description="Why, for people, and what to do next")
