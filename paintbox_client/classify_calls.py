@@ -7,13 +7,13 @@ import json
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from paintbox_client.errors import InputError
 from paintbox_client.images import Image, batches
+from paintbox_client.records import JsonObject
+from paintbox_client.resources.inference import Classification, Embeddings, LabelSet
 from paintbox_client.transport import Transport
 
-JsonObject = dict[str, Any]
 _LONGEST_QUERY = 2000  # characters of options; longer ones would not fit into every proxy's idea of an address
 
 
@@ -36,7 +36,7 @@ class ClassifyCalls:
         multi_label: bool = False,
         version: int | str | None = None,
         timeout_ms: int | None = None,
-    ) -> JsonObject:
+    ) -> Classification:
         """Return which of the labels each image shows, best first, and the version that answered.
 
         Args:
@@ -73,11 +73,11 @@ class ClassifyCalls:
             timeout_ms=timeout_ms,
         )
         headers = {} if key is None else {"X-Request-Key": key}
-        return self._send_batches("/v1/classify", images, options, headers, "results")
+        return Classification(self._send_batches("/v1/classify", images, options, headers, "results"))
 
     def embed(
         self, images: Iterable[Image] | Image, version: int | str | None = None, timeout_ms: int | None = None
-    ) -> JsonObject:
+    ) -> Embeddings:
         """Return the embedding of each image, a list of numbers of unit length, and the version that answered.
 
         Args:
@@ -93,7 +93,7 @@ class ClassifyCalls:
 
     def embed_texts(
         self, texts: Sequence[str], version: int | str | None = None, timeout_ms: int | None = None
-    ) -> JsonObject:
+    ) -> Embeddings:
         """Return the embedding of each text, as it is: no template is put around it.
 
         Args:
@@ -111,7 +111,7 @@ class ClassifyCalls:
 
     def create_label_set(
         self, labels: Sequence[str], templates: Sequence[str] = (), name: str | None = None
-    ) -> JsonObject:
+    ) -> LabelSet:
         """Return the stored label set of these labels and templates; the same ones give the same.
 
         Args:
@@ -123,13 +123,11 @@ class ClassifyCalls:
             The label set; its `id` is what `classify` takes.
         """
         body = {"labels": list(labels), "templates": list(templates), "name": name}
-        made: JsonObject = self._transport.send("POST", "/v1/label-sets", may_repeat=True, json=body)
-        return made
+        return LabelSet(self._transport.send("POST", "/v1/label-sets", may_repeat=True, json=body))
 
-    def label_set(self, label_set_id: str) -> JsonObject:
+    def label_set(self, label_set_id: str) -> LabelSet:
         """Return a label set with its labels."""
-        found: JsonObject = self._transport.get(f"/v1/label-sets/{label_set_id}")
-        return found
+        return LabelSet(self._transport.get(f"/v1/label-sets/{label_set_id}"))
 
     def delete_label_set(self, label_set_id: str) -> None:
         """Remove a label set: requests that name it are refused soon after."""
@@ -181,11 +179,11 @@ def _texts(**options: str | float | None) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if value is not None}
 
 
-def _unpacked(answer: JsonObject) -> JsonObject:
+def _unpacked(answer: JsonObject) -> Embeddings:
     """Return the answer with numbers in place of their base64."""
     for each in answer["embeddings"]:
         numbers = array("f", base64.b64decode(each["embedding"]))
         if sys.byteorder == "big":
             numbers.byteswap()
         each["embedding"] = numbers.tolist()
-    return answer
+    return Embeddings(answer)

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
@@ -14,7 +14,14 @@ from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
+from paintbox_client.records import JsonObject, Record
 from paintbox_client.references import References
+from paintbox_client.resources.datasets import DatasetBrief
+from paintbox_client.resources.inference import LabelSetBrief
+from paintbox_client.resources.jobs import Job, JobDetail, JobEvent
+from paintbox_client.resources.patches import Patch, PatchBrief, PatchStarted, Reselected
+from paintbox_client.resources.system import Ready, System
+from paintbox_client.resources.versions import Alias, AliasChange, Version
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-JsonObject = dict[str, Any]
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 _ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
@@ -42,8 +49,9 @@ def _find_again() -> str | None:
 class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
     """Talks to one Paintbox service.
 
-    What the service answers comes back as parsed JSON; `/docs` of the service describes it. Every method raises
-    `ApiError` if the service refuses and `ServiceUnreachableError` if it does not answer.
+    What the service answers comes back as objects of `paintbox_client.resources`, with a typed attribute for each field
+    that `/docs` of the service describes. Every method raises `ApiError` if the service refuses and
+    `ServiceUnreachableError` if it does not answer.
 
     Args:
         url: The service's address; left out: `PAINTBOX_URL`, else this user's running service, else the usual one.
@@ -94,17 +102,17 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
 
     # -- data sets ----------------------------------------------------------------------------------------------
 
-    def datasets(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+    def datasets(self, limit: int = 100, **filters: Any) -> list[DatasetBrief]:
         """Return at most `limit` of the newest data sets, newest first; `state` and `ref` are filters."""
-        return self._items("/v1/datasets", limit, **filters)
+        return self._items(DatasetBrief, "/v1/datasets", limit, **filters)
 
-    def label_sets(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+    def label_sets(self, limit: int = 100, **filters: Any) -> list[LabelSetBrief]:
         """Return at most `limit` of the newest label sets, without their labels, newest first; `ref` is a filter."""
-        return self._items("/v1/label-sets", limit, **filters)
+        return self._items(LabelSetBrief, "/v1/label-sets", limit, **filters)
 
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
-    def create_patch(self, idempotency_key: str | None = None, **request: Any) -> JsonObject:
+    def create_patch(self, idempotency_key: str | None = None, **request: Any) -> PatchStarted:
         """Return the patch that was asked for and its job, as `{"patch": …, "job": …}`.
 
         Args:
@@ -116,17 +124,17 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
             The patch and its job.
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-        return self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers)
+        return PatchStarted(self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers))
 
-    def patch(self, patch_id: str) -> JsonObject:
+    def patch(self, patch_id: str) -> Patch:
         """Return a patch, with its report once it is done."""
-        return self._get(f"/v1/patches/{patch_id}")
+        return Patch(self._get(f"/v1/patches/{patch_id}"))
 
     def delete_patch(self, patch_id: str) -> None:
         """Delete a patch with its report and its jobs, at once and for good; it must have no versions."""
         self._send("DELETE", f"/v1/patches/{patch_id}")
 
-    def reselect(self, patch_id: str, **request: Any) -> JsonObject:
+    def reselect(self, patch_id: str, **request: Any) -> Reselected:
         """Return the version of a finished patch at another alpha, and what validation images say about it.
 
         Args:
@@ -138,17 +146,17 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
             `version`, `is_new`, `alpha`, `profile`, `rule`, `reason`, `validation`.
         """
         path = f"/v1/patches/{patch_id}/reselect"
-        return self._send("POST", path, may_repeat=True, json=request, timeout=_MIX_SECONDS)
+        return Reselected(self._send("POST", path, may_repeat=True, json=request, timeout=_MIX_SECONDS))
 
-    def patches(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+    def patches(self, limit: int = 100, **filters: Any) -> list[PatchBrief]:
         """Return at most `limit` patches without reports, newest first; `status` and `ref` are filters."""
-        return self._items("/v1/patches", limit, **filters)
+        return self._items(PatchBrief, "/v1/patches", limit, **filters)
 
-    def job(self, job_id: str) -> JsonObject:
+    def job(self, job_id: str) -> JobDetail:
         """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
-        return self._get(f"/v1/jobs/{job_id}")
+        return JobDetail(self._get(f"/v1/jobs/{job_id}"))
 
-    def jobs(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+    def jobs(self, limit: int = 100, **filters: Any) -> list[Job]:
         """Return the newest jobs first.
 
         Args:
@@ -158,16 +166,15 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         Returns:
             The jobs.
         """
-        return self._items("/v1/jobs", limit, **filters)
+        return self._items(Job, "/v1/jobs", limit, **filters)
 
-    def job_events(self, job_id: str, after: int = 0) -> list[JsonObject]:
+    def job_events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """Return what happened to a job since event `after`, oldest first."""
-        items: list[JsonObject] = self._get(f"/v1/jobs/{job_id}/events", after=after)["items"]
-        return items
+        return [JobEvent(each) for each in self._get(f"/v1/jobs/{job_id}/events", after=after)["items"]]
 
     def follow_job(
-        self, job_id: str, after: int = 0, on_update: Callable[[JsonObject], object] | None = None
-    ) -> Iterator[JsonObject]:
+        self, job_id: str, after: int = 0, on_update: Callable[[Job], object] | None = None
+    ) -> Iterator[JobEvent]:
         """Yield what happens to a job since event `after`, as it happens, until it has ended.
 
         A broken connection is made again and goes on where it was: no event is lost or comes twice. Where no event
@@ -179,7 +186,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
             on_update: Called with the job whenever it changed.
 
         Yields:
-            JsonObject: Event by event: `id`, `at`, `level`, `message`, `data`.
+            JobEvent: Event by event.
 
         Raises:
             ApiError: There is no such job, or the key may not see it.
@@ -194,16 +201,16 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
                     outage.is_over()
                     if "status" in each:
                         has_ended = each["status"] in _ENDED
-                        tell(each)
+                        tell(Job(each))
                     else:
                         after = each["id"]
-                        yield each
+                        yield JobEvent(each)
                 if not has_ended:
                     job = self._transport.send_once("GET", f"/v1/jobs/{job_id}")
                     has_ended = job["status"] in _ENDED and not self._page(job_id, after)
                     outage.is_over()
                     if has_ended:
-                        tell(job)
+                        tell(Job(job))
             except (ApiError, ServiceUnreachableError) as error:
                 outage.wait(error)
 
@@ -226,21 +233,21 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         items: list[JsonObject] = answer["items"]
         return items
 
-    def cancel_job(self, job_id: str) -> JsonObject:
+    def cancel_job(self, job_id: str) -> Job:
         """Return the job, after asking for its end; one that runs stops soon after."""
-        return self._send("POST", f"/v1/jobs/{job_id}/cancel")
+        return Job(self._send("POST", f"/v1/jobs/{job_id}/cancel"))
 
-    def retry_job(self, job_id: str) -> JsonObject:
+    def retry_job(self, job_id: str) -> Job:
         """Return a patch's job that failed or was cancelled, queued again; it goes on at its last checkpoint."""
-        return self._send("POST", f"/v1/jobs/{job_id}/retry")
+        return Job(self._send("POST", f"/v1/jobs/{job_id}/retry"))
 
     def wait_for_job(
         self,
         job_id: str,
-        on_update: Callable[[JsonObject], object] | None = None,
+        on_update: Callable[[JobDetail], object] | None = None,
         poll_seconds: float = 0.5,
         timeout: float | None = None,
-    ) -> JsonObject:
+    ) -> JobDetail:
         """Return the job once it has succeeded. A service that restarts meanwhile is waited for.
 
         Args:
@@ -261,8 +268,8 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         started = time.monotonic()
         outage = self._transport.outage(is_wait=True, limit_seconds=timeout)
         while True:
-            job: JsonObject = self._transport.persist(
-                lambda: self._transport.send_once("GET", f"/v1/jobs/{job_id}"), outage
+            job = JobDetail(
+                self._transport.persist(lambda: self._transport.send_once("GET", f"/v1/jobs/{job_id}"), outage)
             )
             if on_update is not None:
                 on_update(job)
@@ -276,15 +283,15 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
 
     # -- versions -----------------------------------------------------------------------------------------------
 
-    def versions(self, limit: int = 100, **filters: Any) -> list[JsonObject]:
+    def versions(self, limit: int = 100, **filters: Any) -> list[Version]:
         """Return at most `limit` of the newest versions, newest first; `tag`, `trashed` and `ref` are filters."""
-        return self._items("/v1/versions", limit, **filters)
+        return self._items(Version, "/v1/versions", limit, **filters)
 
-    def version(self, version_id: int) -> JsonObject:
+    def version(self, version_id: int) -> Version:
         """Return a version: its base, its terms, where it came from."""
-        return self._get(f"/v1/versions/{version_id}")
+        return Version(self._get(f"/v1/versions/{version_id}"))
 
-    def compose(self, name: str, terms: Sequence[Mapping[str, Any]], base: str | None = None) -> JsonObject:
+    def compose(self, name: str, terms: Sequence[Mapping[str, Any]], base: str | None = None) -> Version:
         """Return a new version: the base plus what the terms add. Nothing is trained.
 
         Args:
@@ -297,7 +304,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         """
         return self._make_version(name, base, terms=[dict(term) for term in terms])
 
-    def remove(self, name: str, version: int, what: Sequence[str], base: str | None = None) -> JsonObject:
+    def remove(self, name: str, version: int, what: Sequence[str], base: str | None = None) -> Version:
         """Return a new version: another one without what some patches added to it. Nothing is trained.
 
         Args:
@@ -311,11 +318,11 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         """
         return self._make_version(name, base, from_version=version, remove=list(what))
 
-    def active(self) -> JsonObject:
+    def active(self) -> Alias:
         """Return the alias `active`, whose `version` is the one that answers."""
-        return self._get("/v1/aliases/active")
+        return Alias(self._get("/v1/aliases/active"))
 
-    def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> JsonObject:
+    def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> Alias:
         """Return the alias; `active` once this version is loaded, verified and answering.
 
         Args:
@@ -328,9 +335,9 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
             The alias.
         """
         body = {"version": version, "reason": reason} | ({"force": True} if force else {})
-        return self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS)
+        return Alias(self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS))
 
-    def roll_back(self, reason: str = "", alias: str = "active") -> JsonObject:
+    def roll_back(self, reason: str = "", alias: str = "active") -> Alias:
         """Return the alias, moved to the version that it named before; again, to the one before that.
 
         Args:
@@ -341,34 +348,33 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
             The alias.
         """
         path = f"/v1/aliases/{alias}/rollback"
-        return self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS)
+        return Alias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
 
-    def alias(self, name: str) -> JsonObject:
+    def alias(self, name: str) -> Alias:
         """Return an alias and the version that it points at."""
-        return self._get(f"/v1/aliases/{name}")
+        return Alias(self._get(f"/v1/aliases/{name}"))
 
-    def aliases(self) -> list[JsonObject]:
+    def aliases(self) -> list[Alias]:
         """Return every alias, by name."""
-        items: list[JsonObject] = self._get("/v1/aliases")["items"]
-        return items
+        return [Alias(each) for each in self._get("/v1/aliases")["items"]]
 
-    def alias_history(self, alias: str = "active", limit: int = 100) -> list[JsonObject]:
+    def alias_history(self, alias: str = "active", limit: int = 100) -> list[AliasChange]:
         """Return the newest moves of an alias: when, by whom, from, to, why."""
-        return self._items(f"/v1/aliases/{alias}/history", limit)
+        return self._items(AliasChange, f"/v1/aliases/{alias}/history", limit)
 
     # -- the service itself -------------------------------------------------------------------------------------
 
-    def ready(self) -> JsonObject:
+    def ready(self) -> Ready:
         """Return the readiness checks; raises `ApiError` while the service cannot classify."""
-        return self._send("GET", "/readyz")
+        return Ready(self._send("GET", "/readyz"))
 
-    def system(self) -> JsonObject:
+    def system(self) -> System:
         """Return the versions of the software, the device, and which version answers."""
-        return self._get("/v1/system")
+        return System(self._get("/v1/system"))
 
-    def _make_version(self, name: str, base: str | None, **what: Any) -> JsonObject:
+    def _make_version(self, name: str, base: str | None, **what: Any) -> Version:
         body = {"name": name, **what} | ({} if base is None else {"base": base})
-        return self._send("POST", "/v1/versions", json=body, timeout=_MIX_SECONDS)
+        return Version(self._send("POST", "/v1/versions", json=body, timeout=_MIX_SECONDS))
 
     def _get(self, path: str, **query: Any) -> JsonObject:
         answer: JsonObject = self._transport.get(path, **query)
@@ -378,12 +384,12 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         answer: JsonObject = self._transport.send(method, path, **options)
         return answer
 
-    def _items(self, path: str, limit: int, **query: Any) -> list[JsonObject]:
-        items: list[JsonObject] = []
+    def _items(self, kind: type[AnyRecord], path: str, limit: int, **query: Any) -> list[AnyRecord]:
+        items: list[AnyRecord] = []
         cursor: JsonObject = {}
         while len(items) < limit:
             page = self._get(path, limit=min(limit - len(items), _LARGEST_PAGE), **query, **cursor)
-            items += page["items"]
+            items += [kind(each) for each in page["items"]]
             if page.get("next_cursor") is None:  # an older service does not know of pages
                 break
             cursor = {"cursor": page["next_cursor"]}

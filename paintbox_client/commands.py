@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.client import Client
 from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, complete_alias, open_client, take
 from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
@@ -18,6 +18,7 @@ from paintbox_client.following import describe_event, names_of_tasks
 from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
 from paintbox_client.patch_list_commands import report
+from paintbox_client.records import JsonObject
 from paintbox_client.reports import print_report
 from paintbox_client.tables import (
     describe_system,

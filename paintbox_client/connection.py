@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.client import Client
 from paintbox_client.display import print_note, print_notice
 from paintbox_client.errors import ClientError
 from paintbox_client.outages import WAIT_SECONDS
+from paintbox_client.records import JsonObject
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -12,10 +12,11 @@ from typing import Any
 
 from paintbox_client.archives import open_archive, title_of
 from paintbox_client.errors import ApiError, InputError
+from paintbox_client.records import JsonObject
+from paintbox_client.resources.datasets import Dataset
 from paintbox_client.resumable import PART_BYTES, send_in_parts
 from paintbox_client.transport import Transport
 
-JsonObject = dict[str, Any]
 _SENT_AT_ONCE_BYTES = 2 * PART_BYTES  # larger files go in parts, which survive a broken connection
 _ELSEWHERE = "upload_elsewhere"
 _UPLOAD_SECONDS = 3600.0  # the service answers an upload once all of it is on its disk
@@ -47,7 +48,7 @@ class DatasetCalls:
         split_of: Mapping[str, str] | None = None,
         path_column: str | None = None,
         label_column: str | None = None,
-    ) -> JsonObject:
+    ) -> Dataset:
         """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
 
         Args:
@@ -103,10 +104,9 @@ class DatasetCalls:
             stream.seek(0)
             return self._submit(form, files={"archive": (file_name, stream, "application/octet-stream")})
 
-    def dataset(self, dataset_id: str) -> JsonObject:
+    def dataset(self, dataset_id: str) -> Dataset:
         """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
-        answer: JsonObject = self._transport.get(f"/v1/datasets/{dataset_id}")
-        return answer
+        return Dataset(self._transport.get(f"/v1/datasets/{dataset_id}"))
 
     def delete_dataset(self, dataset_id: str, force: bool = False) -> None:
         """Delete a data set, at once and for good.
@@ -123,7 +123,7 @@ class DatasetCalls:
         name: str,
         classnames: Mapping[str, str] | None = None,
         templates: Sequence[str] | None = None,
-    ) -> JsonObject:
+    ) -> Dataset:
         """Return a new data set with the images of another and other words for them; nothing is uploaded.
 
         Args:
@@ -139,12 +139,9 @@ class DatasetCalls:
         if templates is not None:
             body["templates"] = list(templates)
         path = f"/v1/datasets/{dataset_id}/derive"
-        answer: JsonObject = self._transport.send("POST", path, may_repeat=True, json=body)
-        return answer
+        return Dataset(self._transport.send("POST", path, may_repeat=True, json=body))
 
-    def _submit(self, form: JsonObject, **options: Any) -> JsonObject:
+    def _submit(self, form: JsonObject, **options: Any) -> Dataset:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
-        answer: JsonObject = self._transport.send(
-            "POST", "/v1/datasets", may_repeat=True, data=form, headers=headers, timeout=_UPLOAD_SECONDS, **options
-        )
-        return answer
+        options |= {"data": form, "headers": headers, "timeout": _UPLOAD_SECONDS}
+        return Dataset(self._transport.send("POST", "/v1/datasets", may_repeat=True, **options))

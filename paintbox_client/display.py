@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -15,41 +14,22 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.cleaning import clean, is_command
+from paintbox_client.client import Client
 from paintbox_client.errors import ServiceUnreachableError
+from paintbox_client.records import JsonObject
 
 _LINE_EVERY = 0.1  # where nobody watches a bar, a line for each tenth
 
 _UNFOLDED_COLUMNS = 1000
 _MIN_WIDTH = 4
-_COMMANDS_OF_TERMINALS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format, surrogate, line and paragraph
-_JOINERS = frozenset("\u200c\u200d")  # which some scripts, and emoji, are written with
-
-
-def clean(text: object, *, keep_lines: bool = False) -> str:
-    r"""Return text in which nothing commands a terminal or turns its direction: such characters appear as `\x1b`.
-
-    Names and messages come from whoever made a thing, and everything that is shown passes through here.
-
-    Args:
-        text: From anywhere.
-        keep_lines: Whether its line ends and tabs stay; else they would look like the end of a table's row.
-
-    Returns:
-        Text to show.
-    """
-    shown = str(text)
-    if shown.isprintable():
-        return shown
-    kept = "\n\t" if keep_lines else ""
-    return "".join(each if each in kept or not _is_command(each) else _escape(each) for each in shown)
 
 
 def print_json(value: Any) -> None:
     """Write a value as JSON, on its own and unwrapped, so that a program can read it."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     if not text.isprintable():
-        text = "".join(each if each == "\n" or not _is_command(each) else json.dumps(each)[1:-1] for each in text)
+        text = "".join(each if each == "\n" or not is_command(each) else json.dumps(each)[1:-1] for each in text)
     _console().print(text)
 
 
@@ -180,14 +160,6 @@ def _watch_in_lines(client: Client, job_id: str, title: str, console: Console) -
 
 def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def _is_command(character: str) -> bool:
-    return unicodedata.category(character) in _COMMANDS_OF_TERMINALS and character not in _JOINERS
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _duration(seconds: float) -> str:

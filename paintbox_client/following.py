@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.client import Client
 from paintbox_client.errors import ApiError
+from paintbox_client.records import JsonObject
 
 _NAMES = {"images_per_second": "images/s", "learning_rate": "learning rate", "anchor_loss": "anchor loss"}
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.client import JsonObject
 from paintbox_client.connection import AsJson, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text
+from paintbox_client.records import JsonObject
 
 keys = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from paintbox_client.resources.system import Key, NewKey
 from paintbox_client.transport import Transport
 
 _LARGEST_PAGE = 1000
@@ -15,7 +16,7 @@ class KeyMethods:
 
     _transport: Transport
 
-    def create_key(self, name: str, scopes: Sequence[str], expires_in_days: int | None = None) -> dict[str, Any]:
+    def create_key(self, name: str, scopes: Sequence[str], expires_in_days: int | None = None) -> NewKey:
         """Return a new key, with its `token`: this is the only time that anybody sees it.
 
         Args:
@@ -29,15 +30,12 @@ class KeyMethods:
         body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
         if expires_in_days is not None:
             body["expires_in_days"] = expires_in_days
-        made: dict[str, Any] = self._transport.send("POST", "/v1/keys", json=body)
-        return made
+        return NewKey(self._transport.send("POST", "/v1/keys", json=body))
 
-    def keys(self) -> list[dict[str, Any]]:
+    def keys(self) -> list[Key]:
         """Return the newest thousand keys, newest first, without tokens; those that open nothing any more too."""
-        items: list[dict[str, Any]] = self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]
-        return items
+        return [Key(each) for each in self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]]
 
-    def revoke_key(self, key_id: str) -> dict[str, Any]:
+    def revoke_key(self, key_id: str) -> Key:
         """Return the key, which opens nothing from now on."""
-        revoked: dict[str, Any] = self._transport.send("DELETE", f"/v1/keys/{key_id}")
-        return revoked
+        return Key(self._transport.send("DELETE", f"/v1/keys/{key_id}"))

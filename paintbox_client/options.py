@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from paintbox_client.client import JsonObject
 from paintbox_client.errors import InputError
+from paintbox_client.records import JsonObject
 
 Method = Literal["single", "joint", "sequential", "parallel"]
 Sampling = Literal["proportional", "balanced"]

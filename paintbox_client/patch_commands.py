@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.client import Client
 from paintbox_client.connection import AsJson, NoWait, complete, open_client
 from paintbox_client.display import print_json, print_note, watch_job
 from paintbox_client.errors import InputError
@@ -28,6 +28,7 @@ from paintbox_client.options import (
     parse_factor,
     parse_settings,
 )
+from paintbox_client.records import JsonObject
 from paintbox_client.reports import print_report
 from paintbox_client.tables import print_job, print_new_version, print_selection
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from paintbox_client.client import JsonObject
-from paintbox_client.display import clean
+from paintbox_client.cleaning import clean
 from paintbox_client.errors import InputError
+from paintbox_client.records import JsonObject
+from paintbox_client.report_table import write_table
 from paintbox_client.reports import warnings_of
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 480, 60
 _LINE, _CHOSEN = "#1f4e79", "#c0392b"
 _STYLE = "body{font:16px/1.5 sans-serif;margin:2rem}td,th{padding:.2em .8em;text-align:left}"
-_COLUMNS = ("Task", "Role", "Zero-shot", "Fine-tuned", "Patched", "Change (95 %)")
 
 
 def draw_frontier(done: JsonObject) -> str:
@@ -56,20 +56,13 @@ def draw_frontier(done: JsonObject) -> str:
 def write_page(done: JsonObject) -> str:
     """Return a page with the picture, the accuracies, the warnings and the notes of a finished patch."""
     report = done["report"]
-    names = ("zero_shot", "fine_tuned", "patched")
-    rows = []
-    for task in report["tasks"]:
-        scores = task.get("test") or task["validation"]
-        cells = [task["name"], task["role"], *(_percent(scores.get(at)) for at in names), _change(task)]
-        rows.append("".join(f"<td>{_text(cell)}</td>" for cell in cells))
-    head = "".join(f"<th>{each}</th>" for each in _COLUMNS)
     told = [*(f"Warning: {each}" for each in warnings_of(done)), *report.get("notes", ())]
     picture = draw_frontier(done) if report.get("curve") else ""
     title = _text(done.get("name", "patch"))
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
         f"</head><body><h1>{title}</h1><p>Version {report['version_id']}, alpha {report['alpha']:g}: "
-        f"{_text(report['reason'])}</p><table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        f"{_text(report['reason'])}</p>{write_table(report)}"
         f"<ul>{''.join(f'<li>{_text(each)}</li>' for each in told)}</ul>{picture}</body></html>\n"
     )
 
@@ -101,17 +94,6 @@ def _scale(values: Sequence[float], first: float, last: float) -> tuple[float, f
 def _place(value: float, scale: Sequence[float]) -> float:
     low, high, first, last = scale
     return first + (value - low) / (high - low) * (last - first)
-
-
-def _percent(score: JsonObject | None) -> str:
-    return "-" if score is None else f"{score['accuracy']:.1%}"
-
-
-def _change(task: JsonObject) -> str:
-    change = task.get("change") or {}
-    if change.get("change_points") is None:
-        return "-"
-    return f"{change['change_points']:+.1f} ({change['low_points']:+.1f} … {change['high_points']:+.1f})"
 
 
 def _text(text: object) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from paintbox_client.errors import ApiError, InputError
+from paintbox_client.records import JsonObject
 from paintbox_client.transport import Transport
 
-JsonObject = dict[str, Any]
 _MOST_CANDIDATES = 50
 _SHOWN_CANDIDATES = 10
 _NUMBER = re.compile("[0-9]{1,10}", re.ASCII)

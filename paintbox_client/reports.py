@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from paintbox_client.client import JsonObject
 from paintbox_client.display import print_note, print_table, print_text, print_warning
+from paintbox_client.records import JsonObject
 from paintbox_client.tables import print_how_to_activate
 
 _FEW_IMAGES = 100

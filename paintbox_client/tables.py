@@ -6,8 +6,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
-from paintbox_client.client import JsonObject
 from paintbox_client.display import describe_job, print_note, print_table, print_text, print_warning
+from paintbox_client.records import JsonObject
 
 _SHOWN_EXAMPLES = 3
 _PARTICULARS = re.compile(r"'[^']*'?|\"[^\"]*\"?|\d[\d,]*")  # of one file

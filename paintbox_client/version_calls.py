@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from paintbox_client.errors import InputError
+from paintbox_client.records import JsonObject
+from paintbox_client.resources.system import Finding
+from paintbox_client.resources.versions import Collected, Verification, Version
 from paintbox_client.transport import Transport
 
-JsonObject = dict[str, Any]
 _MIX_SECONDS = 600.0  # the service answers once the version is mixed
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
@@ -22,7 +24,7 @@ class VersionCalls:
 
     _transport: Transport
 
-    def relabel(self, version: int, name: str | None = None, tags: list[str] | None = None) -> JsonObject:
+    def relabel(self, version: int, name: str | None = None, tags: list[str] | None = None) -> Version:
         """Return the version with another name or other tags.
 
         Args:
@@ -34,36 +36,37 @@ class VersionCalls:
             The version.
         """
         labels = {"name": name, "tags": tags}
-        return self._call("PATCH", version, json={key: value for key, value in labels.items() if value is not None})
+        return Version(
+            self._call("PATCH", version, json={key: value for key, value in labels.items() if value is not None})
+        )
 
-    def delete_version(self, version: int) -> JsonObject:
+    def delete_version(self, version: int) -> Version:
         """Return the version, now in the trash."""
-        return self._call("DELETE", version)
+        return Version(self._call("DELETE", version))
 
-    def restore_version(self, version: int) -> JsonObject:
+    def restore_version(self, version: int) -> Version:
         """Return the version, taken out of the trash."""
-        return self._call("POST", version, "/restore")
+        return Version(self._call("POST", version, "/restore"))
 
-    def verify(self, version: int) -> JsonObject:
+    def verify(self, version: int) -> Verification:
         """Return whether the version is still what was registered: `matches`, and each of the `checks`."""
-        return self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS)
+        return Verification(self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS))
 
-    def verify_all(self) -> Iterator[JsonObject]:
+    def verify_all(self) -> Iterator[Finding]:
         """Yield what the service looked at, as it goes: `what`, `name`, `ok` (None: it could not), `detail`.
 
         Yields:
-            JsonObject: The last one has `what` "summary"; its `ok` tells of all.
+            Finding: The last one has `what` "summary"; its `ok` tells of all.
 
         Raises:
             ApiError: The service refused.
             ServiceUnreachableError: Nothing answered, or the connection broke.
         """
-        yield from self._transport.lines("POST", "/v1/verify", _MIX_SECONDS)
+        yield from map(Finding, self._transport.lines("POST", "/v1/verify", _MIX_SECONDS))
 
-    def collect_garbage(self, dry_run: bool = False) -> JsonObject:
+    def collect_garbage(self, dry_run: bool = False) -> Collected:
         """Return what was purged of the trash, or with `dry_run` what would be."""
-        answer: JsonObject = self._transport.send("POST", "/v1/gc", params={"dry_run": dry_run})
-        return answer
+        return Collected(self._transport.send("POST", "/v1/gc", params={"dry_run": dry_run}))
 
     def delete_alias(self, alias: str, reason: str = "") -> None:
         """Remove an alias; its history stays."""

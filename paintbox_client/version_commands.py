@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.client import Client, JsonObject
+from paintbox_client.client import Client
 from paintbox_client.connection import AsJson, complete, complete_alias, open_client
 from paintbox_client.display import print_json, print_note, print_table, print_text
 from paintbox_client.errors import InputError
+from paintbox_client.records import JsonObject
 from paintbox_client.tables import print_version, print_versions
 
 VersionRef = Annotated[

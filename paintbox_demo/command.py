@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from paint_core.starter import supported_archives
+from paintbox_client.cleaning import clean
 from paintbox_client.client import Client
 from paintbox_client.connection import Connection
 from paintbox_client.discovery import default_data_dir
-from paintbox_client.display import clean, watch_job
+from paintbox_client.display import watch_job
 from paintbox_demo.digits import Scan, held_out, load_scans
 from paintbox_demo.frontier import save_frontier
 from paintbox_demo.samples import ANCHORS, DIGITS, upload_sample

@@ -9,7 +9,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from paintbox_client.display import clean
+from paintbox_client.cleaning import clean
 
 COLUMNS = ("zero_shot", "fine_tuned", "patched")
 _TITLES = ("Zero-shot", "Fine-tuned", "Patched", "Anchored, patched")

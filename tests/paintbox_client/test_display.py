@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from paintbox_client import ApiError, Client, InputError
-from paintbox_client.display import clean, print_error, print_json, print_note, print_table, print_text
+from paintbox_client.cleaning import clean
+from paintbox_client.display import print_error, print_json, print_note, print_table, print_text
 from paintbox_client.version_calls import _unpack
 from registry.tables import DatasetRow, LabelSetRow, VersionRow
 from tests.app.world import add_ready_dataset

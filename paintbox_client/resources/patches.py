@@ -1,0 +1,112 @@
+"""Patches and what is asked of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paintbox_client.records import Record
+from paintbox_client.resources.jobs import Job, JobBrief, JobError
+from paintbox_client.resources.reports import PatchReport
+from paintbox_client.resources.scores import AlphaPoint
+from paintbox_client.resources.versions import BaseBrief, Version
+
+
+class FinetuneOptions(Record):
+    """Fine-tuning settings; what is left out comes from the base's own defaults."""
+
+    iterations: int | None
+    batch_size: int | None
+    learning_rate: float | None
+    warmup_steps: int | None
+    weight_decay: float | None
+    max_grad_norm: float | None
+    seed: int | None
+    label_smoothing: float | None
+    accumulation_steps: int | None
+    precision: str | None
+    gradient_checkpointing: bool | None
+    trainable: str | None
+    last_k: int | None
+    lora_rank: int | None
+    deterministic: bool | None
+
+
+class AlphaOptions(Record):
+    """How alpha is chosen, on validation splits."""
+
+    rule: str
+    max_supported_drop: float | dict[str, Any] | None
+    strategy: str
+    path: str
+    grid_step: float | None
+    max_alpha: float | None
+    tolerance_points: float | None
+    precision: str
+
+
+class AnchorOptions(Record):
+    """An unlabelled pool of images whose features are held in place while the task is learned."""
+
+    dataset: str | None
+    supported: bool
+    weight: float
+    batch_size: int | None
+
+
+class PatchOptions(Record):
+    """What a patch is made from and how: everything that readers of the patch see of the request."""
+
+    name: str
+    base: str | None
+    method: str
+    tasks: list[str]
+    supported: list[str]
+    transfer: list[str]
+    sampling: str
+    merge: str
+    coefficients: str
+    folds: int | None
+    finetune: FinetuneOptions
+    anchors: AnchorOptions | None
+    alpha: AlphaOptions
+    activate: str
+
+
+class PatchBrief(Record):
+    """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
+
+    id: str
+    name: str
+    base: BaseBrief
+    job_id: str
+    job: JobBrief
+    error: JobError | None
+    version_id: int | None
+    owner: str | None
+    created_at: str
+
+
+class Patch(PatchBrief):
+    """A request to patch, the job that does it, and its report once there is one."""
+
+    request: PatchOptions
+    report: PatchReport | None
+
+
+class PatchStarted(Record):
+    """A patch that was accepted, and the job to watch."""
+
+    patch: Patch
+    job: Job
+
+
+class Reselected(Record):
+    """A version at another alpha, and what validation images say about it."""
+
+    version: Version
+    is_new: bool
+    alpha: float
+    profile: str
+    rule: str | None
+    reason: str
+    validation: AlphaPoint | None

@@ -1,0 +1,170 @@
+"""The report of a patch."""
+
+from __future__ import annotations
+
+from paintbox_client.records import Record
+from paintbox_client.report_table import summarise
+from paintbox_client.resources.scores import AlphaPoint, Environment, FinetuneSettings, SplitScore, TaskAccuracyChange
+
+
+class ReportTerm(Record):
+    """One term of the patch: coefficient × profile × task vector."""
+
+    key: str
+    task_vector_sha256: str
+    coefficient: float
+    profile: str
+
+
+class ReportDirection(Record):
+    """A task vector that alpha scales."""
+
+    key: str
+    task_vector_sha256: str
+    weight: float
+
+
+class ReportCoefficients(Record):
+    """The search for one coefficient per task, which decides in place of alpha."""
+
+    coefficients: list[float]
+    value: float
+    start: list[float]
+    start_value: float
+    num_evaluations: int
+
+
+class ReportStage(Record):
+    """One search for alpha on validation splits; a sequential patch has one per task, every other patch has one."""
+
+    key: str
+    rule: str
+    strategy: str | None
+    alpha: float
+    profile: str
+    reason: str
+    alpha_is_last: bool | None
+    patching: list[str]
+    supported: list[str]
+    directions: list[ReportDirection]
+    fixed: list[ReportTerm]
+    coefficients: ReportCoefficients | None
+    curves: dict[str, list[AlphaPoint]]
+    num_forwards: int | None
+
+
+class SplitImages(Record):
+    """The images of one split."""
+
+    num_images: int
+    taken_from: str | None
+
+
+class ValidationScores(Record):
+    """A task's scores on its validation split. Slightly optimistic at the chosen alpha, because they chose it."""
+
+    zero_shot: SplitScore | None
+    fine_tuned: SplitScore | None
+    patched: SplitScore | None
+
+
+class TransferScores(Record):
+    """Scores on a test split, whose images chose nothing."""
+
+    zero_shot: SplitScore
+    fine_tuned: SplitScore
+    patched: SplitScore
+
+
+class HeldOutScores(Record):
+    """A task's scores on its test split, whose images chose nothing."""
+
+    zero_shot: SplitScore
+    fine_tuned: SplitScore
+    patched: SplitScore
+    specialised: SplitScore | None
+
+
+class ReportTransfer(Record):
+    """What the patch does to a task that took no part in it."""
+
+    dataset_id: str
+    name: str
+    num_classes: int | None
+    decoder: int | None
+    images: dict[str, SplitImages]
+    test: TransferScores
+    change: TaskAccuracyChange | None
+
+
+class ReportTask(Record):
+    """How good the patch is on one of its tasks."""
+
+    dataset_id: str
+    name: str
+    role: str
+    num_classes: int | None
+    decoder: int | None
+    images: dict[str, SplitImages]
+    validation: ValidationScores
+    test: HeldOutScores
+    change: TaskAccuracyChange | None
+
+
+class BlockUpdate(Record):
+    """How far one block of the image tower moved."""
+
+    cosine: float
+    relative_norm: float
+
+
+class ReportUpdate(Record):
+    """How far fine-tuning moved the weights of the image tower, before alpha scales the change."""
+
+    cosine: float
+    relative_norm: float
+    blocks: dict[str, BlockUpdate]
+
+
+class ReportActivation(Record):
+    """Whether the new version became active by itself."""
+
+    asked: str
+    accepted: bool
+    reason: str
+
+
+class PatchReport(Record):
+    """What a patch did. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
+
+    method: str | None
+    rule: str | None
+    alpha: float
+    profile: str | None
+    reason: str
+    alpha_is_last: bool | None
+    terms: list[ReportTerm]
+    stages: list[ReportStage]
+    curve: list[AlphaPoint]
+    tasks: list[ReportTask]
+    transfer: list[ReportTransfer]
+    distance_to_optimal_points: float | None
+    distance_to_specialised_points: float | None
+    finetune: FinetuneSettings | None
+    notes: list[str]
+    interpolants: dict[str, str]
+    final_losses: dict[str, float | None]
+    timings_seconds: dict[str, float]
+    environment: Environment | None
+    activation: ReportActivation | None
+    version_id: int | None
+    task_vector_sha256: str | None
+
+    @property
+    def update(self) -> ReportUpdate | None:  # type: ignore[override]
+        """How far fine-tuning moved the weights; the name of this field hides the method of dictionaries."""
+        found: ReportUpdate | None = self.__getattr__("update")
+        return found
+
+    def _repr_html_(self) -> str:
+        return summarise(self)

@@ -1,0 +1,111 @@
+"""The service itself, and its keys."""
+
+from __future__ import annotations
+
+from paintbox_client.records import Record
+
+
+class HealthCheck(Record):
+    """One thing that the service needs."""
+
+    ok: bool
+    required: bool
+    detail: str
+
+
+class Ready(Record):
+    """Whether classify requests are answered; `degraded`: an optional dependency is unavailable."""
+
+    status: str
+    checks: dict[str, HealthCheck]
+
+
+class Replica(Record):
+    """An API process, as it last told of itself."""
+
+    id: str
+    host: str
+    is_this: bool
+    is_alive: bool
+    started_at: str
+    last_seen_at: str
+    serving_version: int | None
+    canary_version: int | None
+    shadow_version: int | None
+
+
+class Companion(Record):
+    """A version beside the one that answers, by the alias `canary` or `shadow`."""
+
+    version: int | None
+    serving_version: int | None
+    share: float
+    trouble: str | None
+
+
+class Comparison(Record):
+    """How often the shadow put the same label first as the active version, in this process, since both are there."""
+
+    active_version: int
+    shadow_version: int
+    agreement: float | None
+    agreed_images: int
+    differed_images: int
+    dropped_images: int
+
+
+class StorageRoom(Record):
+    """The disk of the data that has the least to spare."""
+
+    free_bytes: int
+    min_free_bytes: int
+    max_stored_bytes: int
+
+
+class System(Record):
+    """What runs here."""
+
+    version: str
+    python: str
+    torch: str
+    open_clip: str
+    device: str
+    bases: list[str]
+    active_version: int | None
+    serving_version: int | None
+    queued_images: int
+    queued_texts: int
+    canary: Companion
+    shadow: Companion
+    comparison: Comparison | None
+    storage: StorageRoom
+    replica: str
+    replicas: list[Replica]
+    database_fault: str | None
+
+
+class Finding(Record):
+    """One thing that a verification of everything looked at; the answer is one of these a line, the last a summary."""
+
+    what: str
+    name: str
+    ok: bool | None
+    detail: str
+
+
+class Key(Record):
+    """A key's metadata, without its secret."""
+
+    id: str
+    name: str
+    scopes: list[str]
+    created_by: str
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class NewKey(Key):
+    """A key that was made just now."""
+
+    token: str

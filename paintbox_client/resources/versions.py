@@ -1,0 +1,129 @@
+"""Versions, where they come from, and aliases."""
+
+from __future__ import annotations
+
+from paintbox_client.records import Record
+from paintbox_client.resources.scores import AlphaSettings, Environment, Evaluation, FinetuneSettings
+
+
+class BaseBrief(Record):
+    """A base model as other resources name it."""
+
+    ref: str
+    fingerprint: str
+
+
+class VersionTerm(Record):
+    """One term of a mix: `coefficient` x `profile` x task vector."""
+
+    task_vector_sha256: str
+    coefficient: float
+    profile: str
+
+
+class LineageBase(Record):
+    """The base model of a version."""
+
+    ref: str
+    fingerprint: str
+
+
+class Lineage(Record):
+    """What a version was made from, and how. The version of a bare base has only its base and environment."""
+
+    base: LineageBase | None
+    made_by: str | None
+    patch: str | None
+    task_vectors: dict[str, str]
+    task_vector_sha256: str | None
+    datasets: dict[str, str | None]
+    anchors: dict[str, str | None]
+    request: Record | None
+    finetune: FinetuneSettings | None
+    alpha: float | AlphaSettings | None
+    profile: str | None
+    reason: str | None
+    environment: Environment | None
+
+
+class Version(Record):
+    """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
+
+    id: int
+    name: str
+    tags: list[str]
+    base: BaseBrief
+    terms: list[VersionTerm]
+    parents: list[int]
+    lineage: Lineage
+    weights_fingerprint: str | None
+    evaluation: Evaluation | None
+    patch_id: str | None
+    is_active: bool
+    owner: str | None
+    created_at: str
+    deleted_at: str | None
+
+
+class Alias(Record):
+    """A movable name of a version."""
+
+    name: str
+    version: int
+    updated_at: str
+
+
+class AliasChange(Record):
+    """One move of an alias."""
+
+    id: int
+    from_version: int | None
+    to_version: int | None
+    actor: str
+    reason: str
+    forced: bool
+    at: str
+
+
+class VersionCheck(Record):
+    """One thing that was compared."""
+
+    what: str
+    name: str
+    matches: bool | None
+    expected: str | None
+    actual: str | None
+    detail: str
+
+
+class Verification(Record):
+    """Whether a version is still what was registered."""
+
+    version: int
+    matches: bool
+    checks: list[VersionCheck]
+
+
+class FreedBlob(Record):
+    """A blob that nothing needs."""
+
+    sha256: str
+    num_bytes: int
+
+
+class KeptVersion(Record):
+    """A version in the trash that stays although its time is over."""
+
+    version: int
+    reason: str
+
+
+class Collected(Record):
+    """What a collection freed, or would free."""
+
+    dry_run: bool
+    versions: list[int]
+    kept: list[KeptVersion]
+    task_vectors: list[FreedBlob]
+    blobs: list[FreedBlob]
+    num_bytes: int
