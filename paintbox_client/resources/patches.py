@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paintbox_client.records import Record
 from paintbox_client.resources.jobs import Job, JobBrief, JobError
 from paintbox_client.resources.reports import PatchReport
@@ -35,7 +33,7 @@ class AlphaOptions(Record):
     """How alpha is chosen, on validation splits."""
 
     rule: str
-    max_supported_drop: float | dict[str, Any] | None
+    max_supported_drop: float | dict[str, float] | None
     strategy: str
     path: str
     grid_step: float | None

@@ -45,9 +45,10 @@ def _type(schema: dict[str, Any]) -> str:
         return " | ".join(sorted(types, key="None".__eq__))
     if schema["type"] == "array":
         return f"list[{_type(schema.get('items') or schema['prefixItems'][0])}]"
-    return (
-        f"dict[str, {_type(schema['additionalProperties'])}]" if schema["type"] == "object" else SIMPLE[schema["type"]]
-    )
+    if schema["type"] == "object":
+        of_names = schema.get("additionalProperties") or next(iter(schema["patternProperties"].values()))
+        return f"dict[str, {_type(of_names)}]"
+    return SIMPLE[schema["type"]]
 
 
 def _declared(record: type[Record]) -> dict[str, str]:
