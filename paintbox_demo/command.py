@@ -17,6 +17,9 @@ from paintbox_client.client import Client
 from paintbox_client.connection import Connection
 from paintbox_client.discovery import default_data_dir
 from paintbox_client.display import watch_job
+from paintbox_client.resources.inference import Classification, Prediction
+from paintbox_client.resources.patches import Patch
+from paintbox_client.resources.reports import PatchReport
 from paintbox_demo.digits import Scan, held_out, load_scans
 from paintbox_demo.frontier import save_frontier
 from paintbox_demo.samples import ANCHORS, DIGITS, upload_sample
@@ -61,7 +64,9 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     before = _classify(client, data.digits, scans)
     plain = _patch(client, console, "Patching", data, iterations)
     anchored = _patch(client, console, "Patching with anchors", data, iterations, anchors={"dataset": data.anchors})
-    reports = {"plain": plain["report"], "anchored": anchored["report"]}
+    assert plain.report is not None
+    assert anchored.report is not None
+    reports = {"plain": plain.report, "anchored": anchored.report}
     console.print()
     console.print(build_table(**reports))
     for kind, report in reports.items():
@@ -70,7 +75,7 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     plot = output / "accuracy-frontier.png"
     save_frontier(reports, plot)
     console.print(f"Accuracy frontier: {plot}\n")
-    client.activate(anchored["report"]["version_id"], reason="paintbox demo")
+    client.activate(anchored.report["version_id"], reason="paintbox demo")
     after = _classify(client, data.digits, scans)
     _print_change(console, scans, before, after)
 
@@ -94,39 +99,39 @@ def _upload_all(client: Client, console: Console) -> _Uploads:
     pool = upload_sample(client, ANCHORS)
     others = [upload_sample(client, name) for name in supported_archives()]
     for dataset in (task, pool, *others):
-        client.wait_for_job(dataset["job"]["id"])
-    return _Uploads(task["id"], [dataset["id"] for dataset in others], pool["id"])
+        client.wait_for_job(dataset.job.id)
+    return _Uploads(task.id, [dataset.id for dataset in others], pool.id)
 
 
 def _start_from_base(client: Client, console: Console) -> None:
     """Let the unpatched base answer first, so that "before" means before."""
-    active = client.version(client.active()["version"])
-    if not active["terms"]:
+    active = client.version(client.active().version)
+    if not active.terms:
         return
-    base = next(version for version in reversed(client.versions()) if not version["terms"])
-    console.print(f"Version {active['id']} is active; activating the unpatched version {base['id']} for comparison.")
-    client.activate(base["id"], reason="paintbox demo: compare with the base")
+    base = next(version for version in reversed(client.versions()) if not version.terms)
+    console.print(f"Version {active.id} is active; activating the unpatched version {base.id} for comparison.")
+    client.activate(base.id, reason="paintbox demo: compare with the base")
 
 
 def _patch(
     client: Client, console: Console, title: str, data: _Uploads, iterations: int | None, **options: Any
-) -> dict[str, Any]:
+) -> Patch:
     finetune = {} if iterations is None else {"iterations": iterations}
     request = {"tasks": [data.digits], "supported": data.supported, "finetune": finetune, **options}
     created = client.create_patch(name=f"digits: {title.lower()}", **request)
-    watch_job(client, created["job"]["id"], title, console)
-    return client.patch(created["patch"]["id"])
+    watch_job(client, created.job.id, title, console)
+    return client.patch(created.patch.id)
 
 
-def _classify(client: Client, dataset: str, scans: list[Scan]) -> dict[str, Any]:
+def _classify(client: Client, dataset: str, scans: list[Scan]) -> Classification:
     return client.classify([scan.png for scan in scans], dataset=dataset, top_k=1)
 
 
-def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
-    seconds = sum(report["timings_seconds"].values())
+def _print_choice(console: Console, kind: str, report: PatchReport) -> None:
+    seconds = sum(report.timings_seconds.values())
     console.print(
-        f"{kind.capitalize()}: alpha = {report['alpha']:g}, {escape(clean(report['reason']))}. "
-        f"Version {report['version_id']}, created in {seconds:.0f} s."
+        f"{kind.capitalize()}: alpha = {report.alpha:g}, {escape(clean(report.reason))}. "
+        f"Version {report.version_id}, created in {seconds:.0f} s."
     )
     digits = tasks_of(report, "patching")
     gain = 100 * (mean_accuracy(digits, "patched") - mean_accuracy(digits, "zero_shot"))
@@ -136,13 +141,13 @@ def _print_choice(console: Console, kind: str, report: dict[str, Any]) -> None:
     )
 
 
-def _named(prediction: dict[str, Any]) -> str:
-    return f"{escape(clean(prediction['label']))} ({prediction['score']:.2f})"
+def _named(prediction: Prediction) -> str:
+    return f"{escape(clean(prediction.label))} ({prediction.score:.2f})"
 
 
-def _print_change(console: Console, scans: list[Scan], before: dict[str, Any], after: dict[str, Any]) -> None:
-    console.print(f"Three held-out scans, version {before['version']} → version {after['version']}:")
+def _print_change(console: Console, scans: list[Scan], before: Classification, after: Classification) -> None:
+    console.print(f"Three held-out scans, version {before.version} → version {after.version}:")
     for index, scan in enumerate(scans):
-        was, now = (answer["results"][index]["predictions"][0] for answer in (before, after))
-        mark = "[green]✓[/]" if now["label"] == scan.label else "[red]✗[/]"
+        was, now = (answer.results[index].predictions[0] for answer in (before, after))
+        mark = "[green]✓[/]" if now.label == scan.label else "[red]✗[/]"
         console.print(f"  {scan.label:<12} {_named(was)} → {_named(now)} {mark}")

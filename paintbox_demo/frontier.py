@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from paintbox_client.resources.reports import PatchReport
+
 _COLORS = {"plain": "#1f4e79", "anchored": "#2e7d32"}
 _CHOSEN = "#c0392b"
 
 
-def save_frontier(reports: Mapping[str, dict[str, Any]], path: Path) -> None:
+def save_frontier(reports: Mapping[str, PatchReport], path: Path) -> None:
     """Write a PNG of the alpha curves, one a report, by kind (`plain`, `anchored`).
 
     Their accuracies are of the validation splits that alpha was chosen on.
@@ -32,17 +33,17 @@ def save_frontier(reports: Mapping[str, dict[str, Any]], path: Path) -> None:
         figure.savefig(path, format="png")
 
 
-def _draw(axes: Axes, kind: str, report: dict[str, Any]) -> None:
-    curve, color = report["curve"], _COLORS[kind]
-    supported = [100 * point["supported"] for point in curve]
-    patching = [100 * point["patching"] for point in curve]
+def _draw(axes: Axes, kind: str, report: PatchReport) -> None:
+    curve, color = report.curve, _COLORS[kind]
+    supported = [100 * (point.supported or 0.0) for point in curve]
+    patching = [100 * (point.patching or 0.0) for point in curve]
     axes.plot(
         supported, patching, "-o", color=color, markersize=3, linewidth=1.2, label=f"{kind} fine-tuning", zorder=2
     )
-    chosen = next(index for index, point in enumerate(curve) if point["alpha"] == report["alpha"])
+    chosen = next(index for index, point in enumerate(curve) if point.alpha == report.alpha)
     for index, marker, size in ((0, "s", 45), (len(curve) - 1, "D", 45)):
         axes.scatter(supported[index], patching[index], s=size, marker=marker, color=color, zorder=3)
-    label = f"patched, α = {report['alpha']:g} ({kind})"
+    label = f"patched, α = {report.alpha:g} ({kind})"
     axes.scatter(
         supported[chosen], patching[chosen], s=170, marker="*", color=_CHOSEN, edgecolor=color, label=label, zorder=4
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,6 +18,7 @@ from paintbox_client.client import Client
 from paintbox_client.connection import AsJson, NoWait, open_client
 from paintbox_client.display import print_json, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
+from paintbox_client.resources.datasets import Dataset
 from paintbox_client.tables import print_datasets
 from paintbox_demo.digits import DISPLAY_NAMES, archive_members
 
@@ -46,7 +47,7 @@ def list_samples() -> dict[str, Sample]:
     return {each.name: each for each in (digits, *supported, anchors)}
 
 
-def upload_sample(client: Client, name: str, title: str | None = None) -> dict[str, Any]:
+def upload_sample(client: Client, name: str, title: str | None = None) -> Dataset:
     """Return the data set of a bundled one, which may still be ingested; the same service gives the same one.
 
     Args:
@@ -113,7 +114,7 @@ def _show(found: Sequence[Sample], *, as_json: bool) -> None:
     print_text("Upload them with: paintbox samples upload [NAME]...")
 
 
-def _wait(client: Client, dataset: dict[str, Any]) -> dict[str, Any]:
-    if dataset["state"] != "ready":
-        watch_job(client, dataset["job"]["id"], f"Reading {dataset['name']}")
-    return client.dataset(dataset["id"])
+def _wait(client: Client, dataset: Dataset) -> Dataset:
+    if dataset.state != "ready":
+        watch_job(client, dataset.job.id, f"Reading {dataset.name}")
+    return client.dataset(dataset.id)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from paintbox_client.resources.reports import PatchReport
 from paintbox_demo.frontier import save_frontier
 from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
@@ -16,27 +17,32 @@ def _task(name: str, role: str, zero_shot: float, fine_tuned: float, patched: fl
     return {"name": name, "role": role, "test": test}
 
 
-REPORT: dict[str, Any] = {
-    "alpha": 0.5,
-    "tasks": [
-        _task("digits", "patching", 0.1, 0.98, 0.95),
-        _task("food", "supported", 0.6, 0.3, 0.55),
-        _task("animals", "supported", 0.4, 0.2, 0.35),
-    ],
-    "curve": [
-        {"alpha": alpha, "supported": 0.5 - 0.25 * alpha**2, "patching": 0.1 + 0.88 * alpha**0.5}
-        for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
-    ],
-}
+REPORT = PatchReport(
+    {
+        "alpha": 0.5,
+        "tasks": [
+            _task("digits", "patching", 0.1, 0.98, 0.95),
+            _task("food", "supported", 0.6, 0.3, 0.55),
+            _task("animals", "supported", 0.4, 0.2, 0.35),
+        ],
+        "curve": [
+            {"alpha": alpha, "supported": 0.5 - 0.25 * alpha**2, "patching": 0.1 + 0.88 * alpha**0.5}
+            for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
+        ],
+    }
+)
 
 
-ANCHORED: dict[str, Any] = REPORT | {
-    "tasks": [
-        _task("digits", "patching", 0.1, 0.99, 0.96),
-        _task("food", "supported", 0.6, 0.58, 0.59),
-        _task("animals", "supported", 0.4, 0.38, 0.40),
-    ]
-}
+ANCHORED = PatchReport(
+    REPORT
+    | {
+        "tasks": [
+            _task("digits", "patching", 0.1, 0.99, 0.96),
+            _task("food", "supported", 0.6, 0.58, 0.59),
+            _task("animals", "supported", 0.4, 0.38, 0.40),
+        ]
+    }
+)
 
 
 def test_the_table_shows_each_task_and_the_supported_mean() -> None:
@@ -68,7 +74,7 @@ def test_the_plot_is_a_png_that_people_can_read(tmp_path: Path) -> None:
 def test_the_table_fits_eighty_columns_without_cutting_a_word() -> None:
     long = [_task("handwritten digits", "patching", 0.1, 0.98, 0.95), *REPORT["tasks"][1:]]
     written = io.StringIO()
-    Console(width=80, file=written).print(build_table({"tasks": long}, {"tasks": long}))
+    Console(width=80, file=written).print(build_table(PatchReport({"tasks": long}), PatchReport({"tasks": long})))
     assert "…" not in written.getvalue()
     assert "handwritten" in written.getvalue()
     assert "Fine-tuned" in written.getvalue()
