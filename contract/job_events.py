@@ -64,7 +64,7 @@ class AlphaEvaluated(EventData):
 
     alpha: float | None = Field(default=None, description="The mixing coefficient, at least 0")
     profile: str | None = Field(default=None, description="How it varies with depth: `flat`, `lines` or `lines_paper`")
-    accuracies: dict[str, float | None] = Field(
+    accuracies: dict[str, float] = Field(
         default={}, description="Validation accuracy of each task, 0 to 1, by data set id"
     )
 

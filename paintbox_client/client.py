@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
@@ -14,7 +14,7 @@ from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
-from paintbox_client.records import JsonObject, Record
+from paintbox_client.records import AnyRecord, JsonObject
 from paintbox_client.references import References
 from paintbox_client.resources.datasets import DatasetBrief
 from paintbox_client.resources.inference import LabelSetBrief
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     import httpx2
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
 _ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe

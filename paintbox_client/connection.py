@@ -12,7 +12,7 @@ from paintbox_client.client import Client
 from paintbox_client.display import print_note, print_notice
 from paintbox_client.errors import ClientError
 from paintbox_client.outages import WAIT_SECONDS
-from paintbox_client.records import JsonObject
+from paintbox_client.records import AnyRecord
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -50,7 +50,7 @@ class Connection:
         )
 
 
-def take(items: list[JsonObject], limit: int) -> list[JsonObject]:
+def take(items: list[AnyRecord], limit: int) -> list[AnyRecord]:
     """Return as many items as were asked for; a list that was asked for one more tells whether there are more."""
     if len(items) > limit:
         print_note(f"Showing the newest {limit}. Show more with --limit {2 * limit}.")

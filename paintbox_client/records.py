@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import types
 from functools import cache
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 JsonObject = dict[str, Any]
 """An object as parsed JSON."""
@@ -49,6 +49,9 @@ class Record(JsonObject):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @cache

@@ -103,7 +103,7 @@ class DatasetBrief(Record):
 class Dataset(DatasetBrief):
     """A set of images: `ingesting`, then `ready` and immutable, or `failed`."""
 
-    splits: dict[str, Split]
+    splits: dict[str, Split]  # type: ignore[assignment]
     classnames: list[str]
     templates: list[str]
     rejected: list[RejectedFile]

@@ -89,7 +89,7 @@ class EventData(Record):
     left_out_bytes: int | None
     alpha: float | None
     profile: str | None
-    accuracies: dict[str, float | None]
+    accuracies: dict[str, float]
     left_out: int | None
     kept: int | None
     cause: str | None
