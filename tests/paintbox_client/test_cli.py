@@ -16,11 +16,14 @@ from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
 
 PAINTBOX = str(Path(sys.executable).with_name("paintbox"))
-SCORES = {at: {"accuracy": accuracy, "total": 40} for at, accuracy in (("zero_shot", 0.1), ("fine_tuned", 0.9))}
+SCORES = {
+    at: {"accuracy": correct / 40, "correct": correct, "total": 40}
+    for at, correct in (("zero_shot", 4), ("fine_tuned", 36), ("patched", 32))
+}
 REPORT = {
     "alpha": 0.55,
     "reason": "best mean",
-    "tasks": [{"name": "digits", "role": "patching", "test": SCORES | {"patched": {"accuracy": 0.8, "total": 40}}}],
+    "tasks": [{"dataset_id": "ds_1", "name": "digits", "role": "patching", "validation": SCORES, "test": SCORES}],
 }
 
 

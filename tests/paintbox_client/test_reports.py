@@ -28,7 +28,7 @@ def task(name: str, role: str, accuracies: tuple[float, float, float], change: t
     test = {at: score(each) for at, each in zip(names, accuracies, strict=True)}
     points = dict(zip(("change_points", "low_points", "high_points"), change, strict=True))
     return {"name": name, "role": role, "dataset_id": f"ds_{name}", "num_classes": 10, "test": test, **more} | {
-        "change": points
+        "change": points | {"p_value": 0.01, "classes": []}
     }
 
 
