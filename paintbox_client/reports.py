@@ -43,7 +43,8 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     if curve:
         print_text("")
         print_curve(report)
-    *earlier, last = report.stages or [report]
+    stages: list[ReportStage | PatchReport] = [*report.stages] or [report]
+    *earlier, last = stages
     for stage in earlier:
         print_text(f"Earlier stage {stage['key']}, {_describe_choice(stage)}")
     print_text(f"Version {report.version_id}, {_describe_choice(last)}")
