@@ -383,7 +383,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         answer: JsonObject = self._transport.send(method, path, **options)
         return answer
 
-    def _items(self, kind: type[AnyRecord], path: str, limit: int, **query: Any) -> list[AnyRecord]:
+    def _items(self, kind: type[AnyRecord], path: str, limit: int, /, **query: Any) -> list[AnyRecord]:
         items: list[AnyRecord] = []
         cursor: JsonObject = {}
         while len(items) < limit:
