@@ -93,7 +93,7 @@ def test_a_request_for_which_there_is_no_memory_says_so_and_the_next_one_is_answ
         for error in (torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")):
             tower.error = error
             problem = check_problem(ask(world), 503, "out_of_memory")
-            assert "Send less" in problem["next"]
+            assert "Send fewer" in problem["next"]
         tower.error = None
         assert ask(world).status_code == 200
         failures = 'paintbox_classify_failures_total{version="1"} 2.0'

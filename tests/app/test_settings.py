@@ -85,7 +85,7 @@ def test_a_base_whose_weights_changed_is_refused(tmp_path: Path) -> None:
     base = load_base("starter")
     with database.write() as session:
         Versions(session).ensure_base(ref="starter", fingerprint="0" * 64, embed_dim=128, image_size=64)
-    with pytest.raises(ConfigurationError, match="other weights"):
+    with pytest.raises(ConfigurationError, match="have changed"):
         register_bases(database, {base.fingerprint: base})
     database.close()
 

@@ -90,7 +90,7 @@ def test_a_floor_that_holds_on_validation_but_not_on_test_moves_nothing(
     activation = (done.report or {})["activation"]
     assert activation["accepted"] is False
     assert "misleading" in activation["reason"]
-    assert "5 are allowed" in activation["reason"]
+    assert "the limit is 5" in activation["reason"]
     assert done.version_id is not None  # it is registered all the same
     assert _active(installation.database) == before
 
