@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 from registry.leases import Lease
 from worker.log_tail import find_secrets, read_tail
@@ -30,6 +30,54 @@ _READ_BYTES = 1 << 16
 _NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
 
 
+class Child(Protocol):
+    """A started process; `subprocess.Popen` is one."""
+
+    pid: int
+
+    @property
+    def stdin(self) -> IO[bytes] | None:
+        """Pipe to its standard input."""
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Pipe from its standard output."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, or minus the signal that ended it, or None while it runs."""
+
+    def wait(self) -> int:
+        """Return the exit status once it has ended."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+
+Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Child]
+"""Starts a command with an environment in a process group of its own, its standard error in a file."""
+
+
+def launch_fresh(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+    """Start a fresh process in a process group of its own.
+
+    Args:
+        command: Program and arguments.
+        environment: All of its environment.
+        log: Receives its standard error.
+
+    Returns:
+        The process.
+    """
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+    )
+
+
 class TrainerProcess:
     """A running trainer; use it as a context manager.
 
@@ -38,6 +86,7 @@ class TrainerProcess:
         lease: Names the job, and the token that the trainer's writes carry.
         command: Program that speaks as `worker.trainer` does; job and token are added to its arguments.
         max_log_bytes: A log that is larger is begun anew.
+        launch: Starts the command.
     """
 
     def __init__(
@@ -46,11 +95,13 @@ class TrainerProcess:
         lease: Lease,
         command: tuple[str, ...] = TRAINER_COMMAND,
         max_log_bytes: int = MAX_LOG_BYTES,
+        launch: Launch = launch_fresh,
     ) -> None:
         self._settings = settings
         self._lease = lease
         self._command = command
         self._max_log_bytes = max_log_bytes
+        self._launch = launch
         self._rest = bytearray()
         self._selector = selectors.DefaultSelector()
 
@@ -61,14 +112,8 @@ class TrainerProcess:
         self._log: IO[bytes] = self._log_path.open("ab")
         self._log_start = self._log.tell()
         try:
-            self._process = subprocess.Popen(
-                [*self._command, self._lease.job_id, str(self._lease.token)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._log,
-                env=trainer_environment(self._settings),
-                start_new_session=True,
-            )
+            command = (*self._command, self._lease.job_id, str(self._lease.token))
+            self._process = self._launch(command, trainer_environment(self._settings), self._log)
         except OSError:
             self._log.close()
             raise

@@ -29,7 +29,7 @@ from registry.leftovers import hold
 from worker.faults import DATABASE_AWAY, MOST_SETBACKS, describe_fault, pause_seconds
 from worker.in_work import in_work
 from worker.messages import Failure, Setback
-from worker.process import TRAINER_COMMAND, TrainerProcess
+from worker.process import TRAINER_COMMAND, Launch, TrainerProcess, launch_fresh
 from worker.run import remove_scratch
 from worker.settings import WorkerSettings
 from worker.watch import Ended, Given, Verdict, Watch, delete_quietly
@@ -48,6 +48,7 @@ class Supervisor:
         is_stopping: Tells whether the worker is shutting down.
         is_draining: Tells whether the worker is to finish its job and take no other.
         trainer: Program that does the work; tests give one that does it without arithmetic.
+        launch: Starts that program.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class Supervisor:
         is_stopping: Callable[[], bool] = lambda: False,
         is_draining: Callable[[], bool] = lambda: False,
         trainer: tuple[str, ...] = TRAINER_COMMAND,
+        launch: Launch = launch_fresh,
     ) -> None:
         self._settings = settings
         self._is_stopping = is_stopping
         self._is_draining = is_draining
         self._trainer = trainer
+        self._launch = launch
         self._database = Database(settings.resolved_database_url)
         self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -109,7 +112,7 @@ class Supervisor:
     def _train(self, lease: Lease) -> tuple[Verdict, str]:
         """Return how the attempt went, and the end of what its trainer printed."""
         try:
-            with TrainerProcess(self._settings, lease, self._trainer) as trainer:
+            with TrainerProcess(self._settings, lease, self._trainer, launch=self._launch) as trainer:
                 verdict = Watch(self._database, self._blobs, self._settings, lease, self._is_stopping).follow(trainer)
             return verdict or self._explain(trainer.exit_status), trainer.log_tail()
         except OSError as error:  # the trainer could not be started

@@ -17,6 +17,8 @@ from registry.patches import Patches
 from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
+from tests.support.forking import Forks
+from worker.process import Launch
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -28,6 +30,12 @@ class Installation:
     settings: WorkerSettings
     database: Database
     blobs: FileBlobStore
+    launch: Launch
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """A worker's supervisor, whose trainers are forked."""
+        return Supervisor(self.settings, launch=self.launch)
 
     def submit_dataset(
         self, archive: Path, options: DatasetOptions | None = None, owner: str | None = None
@@ -39,7 +47,7 @@ class Installation:
 
     def ingest(self, archive: Path, options: DatasetOptions | None = None) -> DatasetRow:
         row = self.submit_dataset(archive, options)
-        Supervisor(self.settings).run(row.job_id)
+        self.supervisor.run(row.job_id)
         return self.dataset(row.id)
 
     def submit_patch(self, **fields: object) -> PatchRow:
@@ -66,7 +74,13 @@ def starter() -> BaseModel:
     return load_base("starter")
 
 
-def install(folder: Path, starter: BaseModel, **settings: object) -> Installation:
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    with Forks() as opened:
+        yield opened
+
+
+def install(folder: Path, starter: BaseModel, launch: Launch, **settings: object) -> Installation:
     loaded = WorkerSettings.load(data_dir=folder, **settings)
     loaded.make_directories()
     database = Database(loaded.resolved_database_url)
@@ -75,13 +89,14 @@ def install(folder: Path, starter: BaseModel, **settings: object) -> Installatio
         Versions(session).ensure_base(
             ref="starter", fingerprint=starter.fingerprint, embed_dim=starter.embed_dim, image_size=starter.image_size
         )
-    return Installation(loaded, database, FileBlobStore(loaded.blob_dir))
+    return Installation(loaded, database, FileBlobStore(loaded.blob_dir), launch)
 
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory, starter: BaseModel) -> Iterator[Installation]:
-    """One installation for a module, because starting processes is slow: each test makes a job of its own."""
-    made = install(tmp_path_factory.mktemp("worker") / "data", starter, checkpoint_seconds=0.2, heartbeat_seconds=0.2)
+def installation(tmp_path_factory: pytest.TempPathFactory, starter: BaseModel, forks: Forks) -> Iterator[Installation]:
+    """One installation for a module: each test makes a job of its own."""
+    often = {"checkpoint_seconds": 0.2, "heartbeat_seconds": 0.2}
+    made = install(tmp_path_factory.mktemp("worker") / "data", starter, forks.launch, **often)
     yield made
     made.database.close()
 

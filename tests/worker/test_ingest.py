@@ -1,4 +1,4 @@
-"""Ingest of every kind of upload, in a real trainer process: what is stored is what anybody's tools read."""
+"""Ingest of every kind of upload, in a trainer process: what is stored is what anybody's tools read."""
 
 import io
 import random
@@ -16,6 +16,7 @@ from registry.shards import read_shard
 from registry.tables import DatasetRow, JobAttemptRow
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
 from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack, webdataset_shard
+from tests.support.forking import Forks
 from tests.worker.conftest import Installation, install
 from worker.supervisor import Supervisor
 
@@ -150,7 +151,7 @@ def test_what_a_killed_attempt_left_is_removed(installation: Installation, tmp_p
     for folder in (left, others):
         folder.mkdir()
         (folder / "unpacked.tar").write_bytes(b"much")
-    Supervisor(installation.settings).run(row.job_id)
+    Supervisor(installation.settings).run(row.job_id)  # in a fresh process, as a worker starts it
     assert installation.dataset(row.id).state == "ready"
     assert list(installation.settings.scratch_dir.iterdir()) == [others]
     (others / "unpacked.tar").unlink()
@@ -175,9 +176,9 @@ def test_what_only_unpacking_shows_fails_the_job_with_its_code(
 
 
 def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is_too_much(
-    tmp_path: Path, starter: BaseModel
+    tmp_path: Path, starter: BaseModel, forks: Forks
 ) -> None:
-    small = install(tmp_path / "data", starter, max_stored_bytes=100_000)
+    small = install(tmp_path / "data", starter, forks.launch, max_stored_bytes=100_000)
     noise = random.Random(0)
     members = {}
     for number in range(20):
@@ -186,13 +187,13 @@ def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is
         members[f"{'ab'[number % 2]}/{number}.bmp"] = picture.getvalue()
     archive = pack(tmp_path / "x", members)
     row = small.submit_dataset(archive, owner="alice")
-    Supervisor(small.settings).run(row.job_id)
+    small.supervisor.run(row.job_id)
     failed = small.job(row.job_id)
     assert (failed.status, failed.error_code) == (JobStatus.FAILED, "storage_quota")
     assert "'alice'" in (failed.error_detail or "")
     assert not list(small.settings.scratch_dir.iterdir())
     nobodys = small.submit_dataset(pack(tmp_path / "y", {**members, "a/20.bmp": members["a/0.bmp"]}))
-    Supervisor(small.settings).run(nobodys.job_id)
+    small.supervisor.run(nobodys.job_id)
     made = small.dataset(nobodys.id)
     assert made.state == "ready"
     sizes = {shard["sha256"]: small.blobs.fetch(shard["sha256"]).stat().st_size for shard in made.shards.values()}
@@ -200,8 +201,10 @@ def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is
     small.database.close()
 
 
-def test_an_upload_that_would_fill_the_disk_waits_for_room_and_says_why(tmp_path: Path, starter: BaseModel) -> None:
-    low = install(tmp_path / "data", starter, min_free_bytes=1 << 60)
+def test_an_upload_that_would_fill_the_disk_waits_for_room_and_says_why(
+    tmp_path: Path, starter: BaseModel, forks: Forks
+) -> None:
+    low = install(tmp_path / "data", starter, forks.launch, min_free_bytes=1 << 60)
     dataset = low.ingest(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
     with low.database.read() as session:
         causes = session.scalars(select(JobAttemptRow.cause).where(JobAttemptRow.job_id == dataset.job_id)).all()

@@ -15,7 +15,6 @@ from tests.builders import digit_members, write_zip
 from tests.worker.conftest import Installation
 from tests.worker.runs import FINETUNE, Recorder, begin
 from worker.steps.patch import patch
-from worker.supervisor import Supervisor
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +73,9 @@ def test_two_workers_do_the_parts_at_once_and_join_them_once_to_the_same_bits(
     assert [(part.kind, part.part, part.parent_id) for part in parts] == [
         ("finetune", dataset, row.job_id) for dataset in request_["tasks"]
     ]
-    Supervisor(installation.settings).run(row.job_id)  # a message that comes too early changes nothing
+    installation.supervisor.run(row.job_id)  # a message that comes too early changes nothing
     assert installation.job(row.job_id).attempt == 0
-    workers = [threading.Thread(target=Supervisor(installation.settings).answer) for _ in parts]
+    workers = [threading.Thread(target=installation.supervisor.answer) for _ in parts]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -108,7 +107,7 @@ def test_a_part_that_cannot_be_trained_fails_the_patch_with_its_cause(
     request = {**request_, "tasks": [broken.id, request_["tasks"][0]], "anchors": None}
     row = installation.submit_patch(name="broken", finetune=FINETUNE, **request)
     first, second = _parts(installation, row)
-    Supervisor(installation.settings).run(first.id)
+    installation.supervisor.run(first.id)
     assert [installation.job(part.id).status for part in (first, second)] == ["failed", "cancelled"]
     parent = installation.job(row.job_id)
     assert (parent.status, parent.error_code) == ("failed", "blob_missing")
@@ -120,7 +119,7 @@ def test_cancelling_the_patch_stops_the_part_that_is_being_trained(
 ) -> None:
     row = installation.submit_patch(name="cancelled", finetune={**FINETUNE, "iterations": 100_000}, **request_)
     first, second = _parts(installation, row)
-    working = threading.Thread(target=Supervisor(installation.settings).run, args=(first.id,))
+    working = threading.Thread(target=installation.supervisor.run, args=(first.id,))
     working.start()
     deadline = time.monotonic() + 60
     while installation.job(first.id).stage != "finetune":

@@ -1,13 +1,13 @@
-"""The supervisor with real trainer processes: what happens to a job whatever happens to its worker."""
+"""The supervisor with trainer processes: what happens to a job whatever happens to its trainer."""
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
-import psutil
 import pytest
 from sqlalchemy import select
 
@@ -15,6 +15,7 @@ from registry.tables import DatasetRow, JobEventRow, PatchRow, VersionRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
 from tests.worker.conftest import Installation
+from worker.process import Child, launch_fresh
 from worker.supervisor import Supervisor
 
 Found = TypeVar("Found")
@@ -57,16 +58,9 @@ def _checkpointed_step(installation: Installation, job_id: str, at_least: int) -
     return step if step >= at_least else None
 
 
-def _trainer(job_id: str) -> psutil.Process | None:
-    for process in psutil.process_iter(["cmdline"]):
-        if job_id in (process.info["cmdline"] or []) and process.status() != psutil.STATUS_ZOMBIE:
-            return process
-    return None
-
-
 @pytest.fixture(scope="module")
 def undisturbed(installation: Installation, digits: DatasetRow, others: DatasetRow) -> PatchRow:
-    """A patch whose trainer nobody touched."""
+    """A patch whose trainer nobody touched: a fresh process, as a worker starts it."""
     patch = _submit(installation, digits, others)
     Supervisor(installation.settings).run(patch.job_id)
     return installation.patch(patch.id)
@@ -102,10 +96,16 @@ def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_versi
     installation: Installation, digits: DatasetRow, others: DatasetRow, undisturbed: PatchRow
 ) -> None:
     disturbed = _submit(installation, digits, others)
-    supervising = _in_background(lambda: Supervisor(installation.settings).run(disturbed.job_id))
+    trainers: list[Child] = []
+
+    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Child:
+        trainers.append(installation.launch(command, environment, log))
+        return trainers[-1]
+
+    supervisor = Supervisor(installation.settings, launch=launch)
+    supervising = _in_background(lambda: supervisor.run(disturbed.job_id))
     step = _wait_for(lambda: _checkpointed_step(installation, disturbed.job_id, at_least=3))
-    victim = _wait_for(lambda: _trainer(disturbed.job_id))
-    victim.send_signal(signal.SIGKILL)
+    os.kill(trainers[0].pid, signal.SIGKILL)
     supervising.join(timeout=120)
 
     job = installation.job(disturbed.job_id)
@@ -123,18 +123,13 @@ def test_a_job_whose_trainer_always_dies_fails_after_three_attempts_with_the_cau
     installation: Installation, tmp_path: Path
 ) -> None:
     row = installation.submit_dataset(write_zip(tmp_path / "digits.zip", digit_members(range(2), train=7)))
-    stop = threading.Event()
 
-    def kill_trainers() -> None:
-        while not stop.is_set():
-            if (trainer := _trainer(row.job_id)) is not None:
-                trainer.send_signal(signal.SIGKILL)
-            time.sleep(0.05)
+    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Child:
+        trainer = launch_fresh(command, environment, log)
+        trainer.kill()
+        return trainer
 
-    killing = _in_background(kill_trainers)
-    Supervisor(installation.settings).run(row.job_id)
-    stop.set()
-    killing.join()
+    Supervisor(installation.settings, launch=launch).run(row.job_id)
     job = installation.job(row.job_id)
     assert (job.status, job.attempt, job.error_code) == ("failed", 3, "attempts_exhausted")
     assert "signal 9" in (job.error_detail or "")
