@@ -25,7 +25,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
+.PHONY: help setup demo up check quick test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -44,6 +44,9 @@ check: $(STAMP) ## Lint, formatting, types, docstrings
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pydoclint --quiet $(PACKAGES)
+
+quick: $(STAMP) ## Run the tests that start neither a process nor an application
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m quick
 
 test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for one
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder

@@ -12,14 +12,35 @@ settings.load_profile("paintbox")
 _LONG = frozenset({"attack", "chaos", "system", "worker"})
 """Folders whose files take longest: begun first, so that no process works on one of them when all others have ended."""
 
+_PROGRAMS = frozenset({"benchmarks", "cluster", "mutants", "mutations", "recipes"})
+"""Folders whose tests run a whole program."""
+
+_STARTS = frozenset(
+    {"subprocess", "multiprocessing", "open_world", "serve", "listen", "world", "broker_url", "postgres"}
+)
+"""What tests that start processes or an application import, or ask for as a fixture or a parameter."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-examples", type=int, default=5, help="drawn requests an operation; `make fuzz` draws 300")
     parser.addoption("--fuzz-seed", type=int, default=0)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest looks for the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    for item in items:
+        if _is_quick(item):
+            item.add_marker("quick")
+
+
+def _is_quick(item: pytest.Item) -> bool:
+    """Whether a test starts neither a process nor an application."""
+    if not isinstance(item, pytest.Function) or item.path.parent.name in _LONG | _PROGRAMS:
+        return False
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    names = {*vars(item.module), *item.fixturenames, *(each for each in parameters if isinstance(each, str))}
+    return names.isdisjoint(_STARTS)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ everything else that is printed on standard error, and exits when its standard i
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -76,8 +77,7 @@ def _attempt(
         run, kind = _prepare(lease, channel, settings)
         if kind is JobKind.INGEST:
             limit_memory(settings.ingest_memory_bytes)
-        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
-        step(run)
+        _load_step(steps, kind)(run)
         run.database.close()
     except LeaseLostError as error:
         log.warning("lease lost; the result was rejected", token=error.token)
@@ -85,6 +85,17 @@ def _attempt(
         log.exception("job failed")
         return describe_fault(error, kind)
     return None
+
+
+def _load_step(steps: Mapping[JobKind, str], kind: JobKind) -> Callable[[Run], None]:
+    """Import the function that does a kind of job; the collector passes over what stays as long as the process."""
+    gc.disable()
+    try:
+        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
+    finally:
+        gc.freeze()
+        gc.enable()
+    return step
 
 
 def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[Run, JobKind]:

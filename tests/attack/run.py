@@ -164,7 +164,8 @@ def _prepare(url: str, admin: str, folder: Path, seconds: float) -> tuple[Target
 
 def _in_a_process(name: str, target: Target) -> Seen:
     """Run an abuse beside the honest client, not in its process."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe()
     process = context.Process(target=_attack, args=(name, target, theirs), daemon=True)
     process.start()
