@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from contract.report import PatchReport
 
@@ -19,6 +18,8 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 @cache
 def digit_pngs(digit: int) -> tuple[bytes, ...]:
     """All scans of one digit as PNG files."""
+    from sklearn.datasets import load_digits  # takes seconds of imports, and many processes need no digits
+
     scans, labels = load_digits(return_X_y=True)
     grey = np.clip(scans[labels == digit].reshape(-1, 8, 8) * 255 / 16, 0, 255).astype(np.uint8)
     return tuple(_png(picture) for picture in grey)

@@ -12,7 +12,9 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import import_module
+from typing import NoReturn
 
 import structlog
 
@@ -133,5 +135,17 @@ def _exit_with_supervisor() -> None:
     os._exit(ORPHANED)
 
 
+def leave(status: int) -> NoReturn:
+    """End the process at once: taking the interpreter's objects apart takes seconds and changes nothing.
+
+    Args:
+        status: Exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    leave(main(sys.argv[1], int(sys.argv[2])))

@@ -3,9 +3,9 @@
 import sys
 
 from contract.jobs import JobKind
-from worker.trainer import STEPS, main
+from worker.trainer import STEPS, leave, main
 
 STUBS = dict.fromkeys((JobKind.PATCH, JobKind.FINETUNE), "tests.chaos.stub")
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2]), {**STEPS, **STUBS}))
+    leave(main(sys.argv[1], int(sys.argv[2]), {**STEPS, **STUBS}))

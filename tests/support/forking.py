@@ -147,7 +147,10 @@ def _run(request: str) -> None:
     os.environ.update(each.partition("=")[::2] for each in environment)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit(0)
 
 
 if __name__ == "__main__":
     _serve(socket.socket(fileno=int(sys.argv[1])))
+    sys.stderr.flush()
+    os._exit(0)  # taking apart what was imported takes seconds

@@ -95,8 +95,7 @@ def install(folder: Path, starter: BaseModel, launch: Launch, **settings: object
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory, starter: BaseModel, forks: Forks) -> Iterator[Installation]:
     """One installation for a module: each test makes a job of its own."""
-    often = {"checkpoint_seconds": 0.2, "heartbeat_seconds": 0.2}
-    made = install(tmp_path_factory.mktemp("worker") / "data", starter, forks.launch, **often)
+    made = install(tmp_path_factory.mktemp("worker") / "data", starter, forks.launch, heartbeat_seconds=0.2)
     yield made
     made.database.close()
 

@@ -37,8 +37,10 @@ def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFac
     return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
 
 
-def _patch(installation: Installation, **request: Any) -> tuple[PatchRow, Recorder]:
-    row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
+def _patch(
+    installation: Installation, finetune: dict[str, Any] = FINETUNE, **request: Any
+) -> tuple[PatchRow, Recorder]:
+    row = installation.submit_patch(name="a patch", finetune=finetune, **request)
     recorder = Recorder()
     do_parts(installation, row)
     patch(begin(installation, row, recorder, {}))
@@ -254,6 +256,7 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         "method": "sequential",
         "tasks": [digits.id, more_digits.id],
         "supported": [kept.id],
+        "finetune": FINETUNE | {"iterations": 2},
         "alpha": {"grid_step": 0.5, "path": "best"},
     }
     # After every step, not by the clock: every attempt then has the same checkpoints.
@@ -262,7 +265,7 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
     undisturbed, recorder = _patch(steady, **request)
     num_checkpoints = sum(isinstance(message, Checkpoint) for message in recorder.messages)
     for fail_at in (2, num_checkpoints // 2, num_checkpoints - 2):
-        row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
+        row = installation.submit_patch(name="a patch", **request)
         first = Recorder(fail_at)
         run = begin(steady, row, first, {})
         with pytest.raises(BrokenPipeError):
@@ -274,4 +277,4 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         curves = [[stage["curves"] for stage in report["stages"]] for report in reports]
         assert curves[0] == curves[1]
         trained = [len(each.notes("fine-tuning")) for each in (first, second)]
-        assert sum(trained) == 2 * FINETUNE["iterations"]  # no run was done twice
+        assert sum(trained) == 2 * request["finetune"]["iterations"]  # no run was done twice

@@ -102,7 +102,8 @@ def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_versi
         trainers.append(installation.launch(command, environment, log))
         return trainers[-1]
 
-    supervisor = Supervisor(installation.settings, launch=launch)
+    settings = installation.settings.model_copy(update={"checkpoint_seconds": 0.0})
+    supervisor = Supervisor(settings, launch=launch)
     supervising = _in_background(lambda: supervisor.run(disturbed.job_id))
     step = _wait_for(lambda: _checkpointed_step(installation, disturbed.job_id, at_least=3))
     os.kill(trainers[0].pid, signal.SIGKILL)
