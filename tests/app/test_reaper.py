@@ -11,6 +11,7 @@ from app.runtime.periodic import PeriodicThread
 from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs
+from tests.support.databases import open_migrated
 
 
 class UnreachableDoorbell(MemoryDoorbell):
@@ -23,9 +24,7 @@ class UnreachableDoorbell(MemoryDoorbell):
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'jobs.db'}")
-    database.migrate()
-    return database
+    return open_migrated(tmp_path / "jobs.db")
 
 
 def _create(database: Database, *, rung: bool) -> str:

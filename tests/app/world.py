@@ -34,6 +34,7 @@ from paint_core.weights import TaskVector, Term, mix_into, save_task_vector
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.jobs import Jobs
 from registry.versions import TermSpec, Versions
+from tests.support.databases import write_migrated
 
 LOCAL = "http://127.0.0.1:8321"
 PROBLEM = "application/problem+json"
@@ -72,6 +73,10 @@ def open_world(root: Path, **settings: Any) -> Iterator[World]:
     quiet = {"reaper_interval_seconds": 3600, "alias_interval_seconds": 3600}
     chosen = AppSettings.load(**{"data_dir": root / "data", "device": "cpu", **quiet, **settings})
     doorbell = MemoryDoorbell()
+    chosen.make_directories()
+    path = chosen.data_dir / "paintbox.db"
+    if not chosen.database_url and not path.exists():
+        write_migrated(path)
     app = create_app(chosen, doorbell)
     with structlog.testing.capture_logs(), TestClient(app, LOCAL) as client:
         yield World(client, app.state.services, doorbell, root)

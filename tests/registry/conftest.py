@@ -1,6 +1,5 @@
 """Databases to test over: every test that asks for `database` or `empty_url` runs on SQLite and on PostgreSQL."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from registry.database import Database
 from registry.tables import Base
 from tests.registry.clock import Clock
 from tests.registry.postgres import PostgresServer
+from tests.support.databases import open_migrated
 
 ENGINES = ("sqlite", "postgres")
 
@@ -32,16 +32,6 @@ def migrated_postgres(postgres: PostgresServer) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(scope="session")
-def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database file that tests copy."""
-    path = tmp_path_factory.mktemp("migrated") / "paintbox.db"
-    database = Database(f"sqlite:///{path}")
-    database.migrate()
-    database.close()
-    return path
-
-
 @pytest.fixture(params=ENGINES)
 def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """URL of a database without tables."""
@@ -55,9 +45,8 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_database(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Database]:
-    path = Path(shutil.copy(migrated_sqlite, tmp_path / "paintbox.db"))
-    database = Database(f"sqlite:///{path}")
+def sqlite_database(tmp_path: Path) -> Iterator[Database]:
+    database = open_migrated(tmp_path / "paintbox.db")
     yield database
     database.close()
 

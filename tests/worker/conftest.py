@@ -17,6 +17,7 @@ from registry.patches import Patches
 from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
+from tests.support.databases import open_migrated
 from tests.support.forking import Forks
 from worker.process import Launch
 from worker.settings import WorkerSettings
@@ -83,8 +84,7 @@ def forks() -> Iterator[Forks]:
 def install(folder: Path, starter: BaseModel, launch: Launch, **settings: object) -> Installation:
     loaded = WorkerSettings.load(data_dir=folder, **settings)
     loaded.make_directories()
-    database = Database(loaded.resolved_database_url)
-    database.migrate()
+    database = open_migrated(loaded.data_dir / "paintbox.db")
     with database.write() as session:
         Versions(session).ensure_base(
             ref="starter", fingerprint=starter.fingerprint, embed_dim=starter.embed_dim, image_size=starter.image_size
