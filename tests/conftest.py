@@ -1,9 +1,12 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how hard the API is tried."""
 
+import gc
 import os
 
 import pytest
 from hypothesis import settings
+
+gc.disable()  # until all is imported: what stays anyway would be gone through again and again
 
 # A law is tried on few examples, because many of ours run a model. No deadline: a busy machine is not a bug.
 settings.register_profile("paintbox", max_examples=25, deadline=None, derandomize="CI" in os.environ)
@@ -41,6 +44,17 @@ def _is_quick(item: pytest.Item) -> bool:
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = {*vars(item.module), *item.fixturenames, *(each for each in parameters if isinstance(each, str))}
     return names.isdisjoint(_STARTS)
+
+
+def pytest_collection_finish() -> None:
+    """Take what was imported and collected out of the garbage collector's rounds."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter take apart all that it can: some libraries complain of what is left."""
+    gc.unfreeze()
 
 
 @pytest.fixture
