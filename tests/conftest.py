@@ -2,6 +2,7 @@
 
 import gc
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -19,7 +20,7 @@ _PROGRAMS = frozenset({"benchmarks", "cluster", "mutants", "mutations", "recipes
 """Folders whose tests run a whole program."""
 
 _STARTS = frozenset(
-    {"subprocess", "multiprocessing", "open_world", "serve", "listen", "world", "broker_url", "postgres"}
+    {"subprocess", "multiprocessing", "open_world", "serve", "listen", "world", "served", "broker_url", "postgres"}
 )
 """What tests that start processes or an application import, or ask for as a fixture or a parameter."""
 
@@ -31,15 +32,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks for the marker
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+    items.sort(key=lambda item: _folder(item) not in _LONG)
     for item in items:
         if _is_quick(item):
             item.add_marker("quick")
 
 
+def _folder(item: pytest.Item) -> str:
+    """The folder of `tests` that a test lies in, or in whose subfolders."""
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
 def _is_quick(item: pytest.Item) -> bool:
     """Whether a test starts neither a process nor an application."""
-    if not isinstance(item, pytest.Function) or item.path.parent.name in _LONG | _PROGRAMS:
+    if not isinstance(item, pytest.Function) or _folder(item) in _LONG | _PROGRAMS:
         return False
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = {*vars(item.module), *item.fixturenames, *(each for each in parameters if isinstance(each, str))}
