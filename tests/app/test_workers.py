@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from app.serving.cpu_workers import CpuWorkers
 from app.serving.image_queue import BatchPolicy
 from app.serving.model import MAX_BATCH_IMAGES, ServedModel
 from app.serving.request import InferenceRequest
@@ -122,6 +123,13 @@ def test_two_cores_forward_two_batches_at_once(base: BaseModel) -> None:
         assert [len(future.result(30).features) for future in futures] == [1, 1]
 
 
+def _wait_until_free(workers: Workers) -> None:
+    """Wait for all cores: an answer is out a little before its core is free."""
+    assert isinstance(workers, CpuWorkers)
+    while workers._queue._num_free < TWO_CORES.num_cores:
+        time.sleep(0.001)
+
+
 class _Counting(torch.nn.Module):
     """A tower that keeps how many threads torch had for each batch."""
 
@@ -140,7 +148,7 @@ def test_a_forward_runs_with_as_many_threads_as_it_was_given_cores(base: BaseMod
     image, tower = probe_images(base.image_size, num_images=1), _Counting(base.visual)
     with open_workers(TWO_CORES) as workers:
         for image_seconds in (60.0, 0.0, 60.0, 0.0):
-            time.sleep(0.05)  # an answer is out a little before its core is free
+            _wait_until_free(workers)
             submit(workers, _served(base, tower, image_seconds=image_seconds), image).result(30)
     assert tower.num_threads == [2, 1, 2, 1]
 
@@ -209,6 +217,7 @@ class _Together(InferenceRequest):
 def test_images_of_a_request_are_decoded_on_all_cores(base: BaseModel) -> None:
     with open_workers(TWO_CORES) as workers:
         for _ in range(3):
+            _wait_until_free(workers)
             request = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 2)
             workers.put(request)
             assert len(request.answer.result(30).features) == 2
