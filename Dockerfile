@@ -18,6 +18,7 @@ COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY paint_core paint_core
 COPY contract contract
 COPY registry registry
+COPY pipeline pipeline
 COPY app app
 COPY worker worker
 COPY paintbox_client paintbox_client

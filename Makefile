@@ -1,6 +1,6 @@
 # What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
 
-PACKAGES := paint_core contract registry app worker paintbox_client paintbox_launcher paintbox_demo
+PACKAGES := paint_core contract registry pipeline app worker paintbox_client paintbox_launcher paintbox_demo
 EXTRAS := dev,postgres,s3,lora,recipes
 comma := ,
 

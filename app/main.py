@@ -61,7 +61,6 @@ from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.serving.engine import Engine
 from app.serving.image_queue import BatchPolicy
-from app.serving.model import choose_device
 from app.serving.shadow import Shadow
 from app.settings import AppSettings
 from app.storage.cleaning import clean_up
@@ -75,6 +74,7 @@ from app.versions.exports import Exports
 from app.web.docs_page import add_docs_page
 from app.web.landing_page import add_landing_page
 from app.web.openapi import document
+from pipeline.devices import choose_device
 from registry.blob_stores import open_blobs
 from registry.database import Database
 from registry.disk import Disks

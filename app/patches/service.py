@@ -15,7 +15,6 @@ from app.http.services import Services
 from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
 from app.jobs.webhooks.targets import check_target
-from app.patches.checks import refuse_what_the_base_cannot
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
@@ -25,6 +24,7 @@ from contract.jobs import JobStatus
 from contract.lineage import Lineage, LineageBase
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.versions import ReselectRequest
+from pipeline.plans import plan_patch
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patches import Patches
@@ -118,7 +118,7 @@ def _start(services: Services, request: PatchRequest, key: str | None, owner: st
             keys.keep(owner, key, digest, row.id)
         base = services.bases.get(row.base_fingerprint)
         if base is not None:  # another API of the installation may have loaded it instead
-            refuse_what_the_base_cannot(base, request)
+            plan_patch(base, request)
         elif request.activate != "never":
             raise BaseNotLoadedError(row.base_fingerprint)
         jobs = Jobs(session)

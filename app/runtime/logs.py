@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import deque
 from contextlib import suppress
-from typing import TextIO, cast
+from typing import TextIO
 
-import structlog
+from pipeline.logs import configure_logging
 
 _WRITE_SECONDS = 0.1
 _MOST_LINES = 100_000
@@ -66,27 +65,6 @@ def set_up_logging(level: str, stream: TextIO | LateStream | None = None) -> Non
         level: Of the lines that are written.
         stream: Where our own lines go; None: standard error, each at once.
     """
+    configure_logging(level, min_library_level=logging.WARNING, stream=stream)
     number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, stream or sys.stderr)),
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-        )
-    )
-    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
     logging.getLogger("uvicorn").setLevel(max(number, logging.INFO))

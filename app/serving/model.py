@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from app.serving.runner import SHAPES, Runner, build_runner
 from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from paint_core.models.batch_norm import require_still_statistics
-from paint_core.weights import StoredTaskVector, Term, mixed_copy
+from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
 
@@ -87,13 +86,6 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
 
 
-def choose_device(setting: str) -> torch.device:
-    """Return the device to serve on; `auto` takes CUDA where there is a device."""
-    if setting == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(setting)
-
-
 def build_served_model(
     recipe: VersionRecipe, base: BaseModel, blobs: BlobStore, yield_cpu: Callable[[], object] = int
 ) -> ServedModel:
@@ -127,57 +119,3 @@ def build_served_model(
     check_probe(features, expected, _EXACT_MIN_COSINE if model.runner.is_exact else _ROUNDED_MIN_COSINE)
     yield_cpu()
     return model
-
-
-def mix_tower(
-    base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore, yield_cpu: Callable[[], object] = int
-) -> nn.Module:
-    """Return the base's image tower with the terms added; without any, the base's own.
-
-    What the terms leave as it is, is the base's own memory, so nobody may change the tower. Building it takes no more
-    memory than the tensors that differ, and one more.
-
-    Args:
-        base: The base of all the task vectors.
-        terms: What to add.
-        blobs: Holds the task vectors.
-        yield_cpu: Called every few milliseconds of work; may wait.
-
-    Returns:
-        A tower on the base's device.
-
-    Raises:
-        BlobMissingError: A task vector is gone.
-        BlobCorruptError: A task vector's bytes have changed.
-        WeightsError: A task vector does not fit the base or moves its running statistics, or the sum is not finite.
-        ProfileError: The tower is of a kind that the profile is not defined for.
-    """
-    if not terms:
-        return base.visual
-    theta_base = base.visual.state_dict()
-    summands = [_load_term(spec, base, theta_base, blobs, yield_cpu) for spec in terms]
-    return mixed_copy(base.visual, summands)
-
-
-class _ThrottledTaskVector(StoredTaskVector):
-    """A task vector whose readers yield_cpu before each tensor."""
-
-    yield_cpu: Callable[[], object] = int
-
-    def __getitem__(self, name: str) -> Tensor:
-        self.yield_cpu()
-        return super().__getitem__(name)
-
-
-def _load_term(
-    spec: TermSpec,
-    base: BaseModel,
-    theta_base: Mapping[str, Tensor],
-    blobs: BlobStore,
-    yield_cpu: Callable[[], object],
-) -> Term:
-    path = blobs.fetch(spec.task_vector_sha256)
-    vector = _ThrottledTaskVector(path, theta_base, base_fingerprint=base.fingerprint)
-    require_still_statistics(base.visual, vector)
-    vector.yield_cpu = yield_cpu
-    return Term(vector, spec.coefficient, spec.profile)

@@ -10,7 +10,6 @@ import torch
 from sqlalchemy.orm import Session
 
 from app.http.errors import BaseNotLoadedError
-from app.serving.model import mix_tower
 from app.versions.fair_lock import Turns
 from contract.environment import Environment
 from contract.evaluation import Evaluation
@@ -20,6 +19,7 @@ from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint
+from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.composition import same_mix
 from registry.database import Database

@@ -15,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 from app.http.errors import BaseNotLoadedError
 from app.http.services import Services
 from app.http.timed_response import TimedResponse
-from app.serving.model import mix_tower
 from app.versions.card import eval_results, model_card
 from app.versions.schemas import Version
 from app.versions.service import describe
 from paint_core.models import write_model
+from pipeline.towers import mix_tower
 from registry.tables import VersionRow
 from registry.versions import Versions
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from app.http.services import Services
-from app.serving.model import mix_tower
 from app.serving.throttle import Throttle
 from app.versions.upkeep_schemas import Verification, VersionCheck
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel, base_fingerprint
 from paint_core.weights import fingerprint
+from pipeline.towers import mix_tower
 from registry.errors import BlobCorruptError, BlobMissingError
 from registry.tables import VersionRow
 from registry.versions import TermSpec, Versions

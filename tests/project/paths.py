@@ -7,6 +7,7 @@ PACKAGES = (
     "paint_core",
     "contract",
     "registry",
+    "pipeline",
     "app",
     "worker",
     "paintbox_client",

@@ -100,6 +100,7 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
     planted = {
         "contract/planted.py": "import sqlalchemy\nfrom registry import tables\n",
         "registry/planted.py": "import torch\n",
+        "pipeline/planted.py": "import worker\nimport fastapi\n",
         "app/planted.py": "import worker\n",
         "worker/planted.py": "from app import planted\n",
         "paint_core/models/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
@@ -118,6 +119,8 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "paintbox_client.planted:1 imports click",
         "paintbox_demo.planted:2 imports paint_core.models.planted",
         "paintbox_launcher.planted:2 imports app.planted",
+        "pipeline.planted:1 imports worker",
+        "pipeline.planted:2 imports fastapi",
         "registry.planted:1 imports torch",
         "worker.planted:1 imports app.planted",
     ]

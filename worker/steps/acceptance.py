@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from contract.evaluation import Evaluation
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
-from paint_core.weights import StoredTaskVector, Term, mix_into
+from pipeline.towers import mix_tower
 from registry.acceptance import supported_drops, too_much
 from registry.blobs import BlobStore
 from registry.errors import RegistryError
@@ -49,22 +48,7 @@ def judge(
     if refused:
         return Decision(False, "; ".join(map(str, refused)))
     try:
-        check_probe(_features(base, terms, blobs), torch.tensor(probe))
+        check_probe(probe_features(mix_tower(base, terms, blobs), base), torch.tensor(probe))
     except (PaintCoreError, RegistryError) as error:
         return Decision(False, f"it cannot be built from what is stored: {error}")
     return Decision(True, f"the worst: {drops[0]}")
-
-
-def _features(base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore) -> torch.Tensor:
-    theta_base, visual = base.visual.state_dict(), copy.deepcopy(base.visual)
-    stored = {each.task_vector_sha256: blobs.fetch(each.task_vector_sha256) for each in terms}
-    summands = [
-        Term(
-            StoredTaskVector(stored[each.task_vector_sha256], theta_base, base_fingerprint=base.fingerprint),
-            each.coefficient,
-            each.profile,
-        )
-        for each in terms
-    ]
-    mix_into(visual, theta_base, summands)
-    return probe_features(visual, base)

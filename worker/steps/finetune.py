@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from paint_core.patching import run_part
+from pipeline.plans import plan_patch
 from registry.jobs import Jobs
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.journal import JobJournal
-from worker.steps.patch import resolve_plan
-from worker.steps.prepare import choose_device, load_anchors, load_checked_base, load_job, load_tasks
+from worker.steps.prepare import find_device, load_anchors, load_checked_base, load_job, load_tasks
 from worker.steps.reporter import Reporter
 from worker.steps.state import PatchState
 from worker.steps.workload import DECODE_UNITS, Workload, part_units
@@ -18,8 +18,8 @@ def finetune(run: Run) -> None:
     """Make the task vector of one task of a parallel patch, or raise why it cannot be made."""
     assert run.part is not None  # whoever queued the job said which
     job = load_job(run)
-    base = load_checked_base(job, choose_device(run.settings.device))
-    plan = resolve_plan(base.finetune_defaults, job.request)
+    base = load_checked_base(job, find_device(run.settings.device))
+    plan = plan_patch(base, job.request)
     needed = tuple(job.datasets) if job.pools else (run.part,)  # anchors must be no evaluation image of any task
     meter = ProgressMeter(run.channel.send, part_units(job, plan, needed))
     state = PatchState(run, meter)

@@ -6,23 +6,19 @@ ended, finds their task vectors in its journal, and joins them.
 
 from __future__ import annotations
 
-from contract.patch_request import PatchOptions
-from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
-from paint_core.config.finetune import FinetuneConfig
 from paint_core.evaluation.feature_cache import FolderFeatureCache
-from paint_core.patching import PatchPlan, run_patch
-from paint_core.patching.plan import RESCALED
+from paint_core.patching import run_patch
+from pipeline.plans import plan_patch
 from registry.jobs import Jobs
 from worker.progress import ProgressMeter
 from worker.run import Run
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import (
-    choose_device,
+    find_device,
     load_anchors,
     load_checked_base,
     load_job,
     load_tasks,
-    resolve_config,
 )
 from worker.steps.register import register
 from worker.steps.reporter import Reporter
@@ -33,8 +29,8 @@ from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_st
 def patch(run: Run) -> None:
     """Make the patch's version and report, or raise why it cannot be made."""
     job = load_job(run)
-    base = load_checked_base(job, choose_device(run.settings.device))
-    plan = resolve_plan(base.finetune_defaults, job.request)
+    base = load_checked_base(job, find_device(run.settings.device))
+    plan = plan_patch(base, job.request)
     meter = ProgressMeter(run.channel.send, total_units(job, plan))
     state = PatchState(run, meter)
     take_over_parts(run, state)
@@ -78,41 +74,4 @@ def take_over_parts(run: Run, state: PatchState) -> None:
         task_vectors={key: sha256 for each in done for key, sha256 in each["task_vectors"].items()},
         final_losses={key: loss for each in done for key, loss in each["final_losses"].items()},
         timings_seconds={"finetune": seconds},
-    )
-
-
-def resolve_plan(defaults: FinetuneConfig, request: PatchOptions) -> PatchPlan:
-    """Return the plan that a request means for a base with these fine-tuning defaults.
-
-    Args:
-        defaults: The base's own.
-        request: What was asked; what it leaves out comes from the library.
-
-    Returns:
-        The plan.
-
-    Raises:
-        ConfigError: The settings do not go together.
-    """
-    alpha = request.alpha
-    tolerance = AlphaOptions.tolerance_points if alpha.tolerance_points is None else alpha.tolerance_points
-    options = AlphaOptions(
-        rule=alpha.rule,
-        max_supported_drop=alpha.max_supported_drop,
-        strategy=alpha.strategy,
-        path=alpha.path,
-        step=alpha.grid_step,
-        max_alpha=alpha.max_alpha,
-        max_flat_alpha=MAX_MERGED_ALPHA if request.merge in RESCALED else 1.0,
-        tolerance_points=tolerance,
-        precision=alpha.precision,
-    )
-    return PatchPlan(
-        method=request.method,
-        finetune=resolve_config(defaults, request.finetune, request.anchors),
-        alpha=options,
-        sampling=request.sampling,
-        merge=request.merge,
-        coefficients=request.coefficients,
-        folds=request.folds,
     )

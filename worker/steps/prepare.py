@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from contract.job_events import AnchorsLeftOut
-from contract.patch_request import AnchorOptions, FinetuneOptions, PatchOptions
-from paint_core.config.finetune import FinetuneConfig
+from contract.patch_request import PatchOptions
 from paint_core.data import LabelledImages, Task, decode_all
 from paint_core.data.image_store import Scratch
 from paint_core.models import BaseModel, build_head, load_base
 from paint_core.training.anchoring import drop_evaluation_images
+from pipeline.devices import choose_device
 from registry.datasets import Datasets
-from registry.errors import RequestRefusedError
+from registry.errors import ConfigurationError, RequestRefusedError
 from registry.patches import Patches
 from registry.shards import UNLABELLED, read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
@@ -107,26 +107,11 @@ def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
     return base
 
 
-def resolve_config(
-    defaults: FinetuneConfig, options: FinetuneOptions, anchors: AnchorOptions | None = None
-) -> FinetuneConfig:
-    """Return the base's defaults with what the request set; a shorter run keeps its share of warm-up."""
-    given = {name: value for name, value in options.model_dump().items() if value is not None}
-    if anchors is not None:
-        given["anchor_weight"] = anchors.weight
-        if anchors.batch_size is not None:
-            given["anchor_batch_size"] = anchors.batch_size
-    if "iterations" in given and "warmup_steps" not in given:
-        share = defaults.warmup_steps / defaults.iterations
-        given["warmup_steps"] = min(int(share * given["iterations"]), given["iterations"] - 1)
-    return replace(defaults, **given)
-
-
-def choose_device(setting: str) -> torch.device:
+def find_device(setting: str) -> torch.device:
     """Return the device that the setting names.
 
     Args:
-        setting: `auto` takes CUDA where there is one.
+        setting: `PAINTBOX_DEVICE`.
 
     Returns:
         The device.
@@ -134,17 +119,11 @@ def choose_device(setting: str) -> torch.device:
     Raises:
         RequestRefusedError: This machine has no such device.
     """
-    if setting == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(setting)
-    num_devices = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= num_devices:
-        raise RequestRefusedError(
-            "device_missing",
-            f"PAINTBOX_DEVICE is {setting}, but the worker sees {num_devices} CUDA devices.",
-            "Correct PAINTBOX_DEVICE or CUDA_VISIBLE_DEVICES, then retry the job.",
-        )
-    return device
+    try:
+        return choose_device(setting)
+    except ConfigurationError as error:
+        advice = f"{error.advice} Then retry the job."
+        raise RequestRefusedError("device_missing", error.detail, advice) from error
 
 
 def load_tasks(

@@ -16,7 +16,7 @@ from paint_core.models import BaseModel, build_head, prompts
 from paint_core.training.finetuning import StepReport, finetune
 from paint_core.training.freezing import last_blocks
 from paint_core.training.low_rank import add_adapters, merged_weights
-from paint_core.training.tower import TrainableTower, memory_format_of
+from paint_core.training.tower import TrainableTower, memory_format_of, require_trainable
 from paint_core.training.train_state import TrainState
 from paint_core.weights import Term, mix, task_vector
 from tests.paint_core import tiny, towers
@@ -243,3 +243,34 @@ def test_channels_last_is_used_on_a_cpu_only_where_its_gradients_stay_in_their_m
     expected = torch.channels_last if is_safe else torch.contiguous_format
     assert memory_format_of(tower, torch.device("cpu")) is expected
     assert memory_format_of(tower, torch.device("cuda")) is torch.channels_last
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        LORA,
+        LAST,
+        dataclasses.replace(LAST, last_k=99),
+        dataclasses.replace(CONFIG, gradient_checkpointing=True),
+        dataclasses.replace(LORA, gradient_checkpointing=True),
+    ],
+    ids=["all", "lora", "last_k", "too many blocks", "recomputed", "lora, recomputed"],
+)
+def test_what_is_refused_before_training_is_what_training_refuses_and_the_tower_stays_as_it_is(
+    vit: BaseModel, resnet: BaseModel, config: FinetuneConfig
+) -> None:
+    for base in (vit, resnet):
+        modules = str(base.visual)
+        refusals = []
+        for attempt in (
+            require_trainable,
+            lambda visual, each: TrainableTower(visual, None, each, torch.device("cpu")),
+        ):
+            try:
+                attempt(base.visual, config)
+                refusals.append("")
+            except ConfigError as error:
+                refusals.append(str(error))
+        assert refusals[0] == refusals[1]
+        assert str(base.visual) == modules
