@@ -25,6 +25,9 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         base: What the patch starts from.
         request: What was asked; what it leaves out comes from the base and the library.
 
+    Returns:
+        The plan.
+
     Raises:
         ConfigError: The settings do not go together, or the base's image tower cannot be trained with them.
         ProfileError: The path scales by depth, and the tower's depth is not known.
