@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import structlog
 import torch
 from fastapi import FastAPI
+from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.access.control import AccessControl
@@ -25,26 +25,29 @@ from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
 from app.http.connections.limits import ConnectionLimits, choose_max_connections
 from app.http.connections.table import Connections
+from app.http.dependencies import provide
 from app.http.direct import add_direct_routes
 from app.http.held_bodies import HeldBodies
 from app.http.links import RootPath
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.opening import OpenServices, StartGate, opened_behind
 from app.http.problems import add_problem_handlers
-from app.http.services import Services
+from app.inference.choosing import VersionChooser
 from app.inference.classify.endpoints import router as classify_router
+from app.inference.classify.service import Classifier
 from app.inference.embed.endpoints import router as embed_router
-from app.inference.label_sets.cache import StoredLabels
+from app.inference.embed.service import Embedder
 from app.inference.label_sets.endpoints import router as label_sets_router
 from app.inference.protocols.huggingface import router as huggingface_router
 from app.inference.protocols.oip.endpoints import router as oip_router
+from app.inference.protocols.oip.schemas import ServerLive
 from app.inference.protocols.plain_errors import PlainErrors
 from app.jobs.dispatcher import CeleryDoorbell, Doorbell
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.reaper import reap
 from app.jobs.streaming import EventStreams
 from app.jobs.webhooks.sender import WebhookSender, WebhookThread
-from app.jobs.webhooks.signing import parse_secret
+from app.labels.stored import StoredLabels
 from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
@@ -52,22 +55,24 @@ from app.metrics.registry import Metrics
 from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
 from app.models.activation import Activator
-from app.models.bases import load_bases, register_bases
+from app.models.bases import Bases, load_bases, register_bases
 from app.models.cache import VersionCache
 from app.models.followers import Companions
 from app.models.loader import VersionLoader
 from app.patches.endpoints import router as patches_router
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
+from app.runtime.temporary_files import temporary_files_in
 from app.serving.engine import Engine
 from app.serving.image_queue import BatchPolicy
 from app.serving.shadow import Shadow
-from app.settings import AppSettings
-from app.storage.cleaning import clean_up
+from app.settings import AppSettings, parse_secret
 from app.storage.guard import StorageGuard
 from app.storage.service import Storage
+from app.system.cleaning import clean_up
 from app.system.endpoints import router as system_router
 from app.system.replica import LOOK_SECONDS, Replica
+from app.system.schemas import Live
 from app.versions.composer import Composer
 from app.versions.endpoints import router as versions_router
 from app.versions.exports import Exports
@@ -76,11 +81,13 @@ from app.web.landing_page import add_landing_page
 from app.web.openapi import document
 from pipeline.devices import choose_device
 from registry.blob_stores import open_blobs
+from registry.blobs import BlobStore
 from registry.database import Database
 from registry.disk import Disks
 from registry.leftovers import hold, sweep
 from registry.startup import open_database, prepare_database
 
+_LIVE: Mapping[str, BaseModel] = {"/livez": Live(), "/v2/health/live": ServerLive()}
 _log = structlog.get_logger(__name__)
 _DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
@@ -141,8 +148,8 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
     app.add_middleware(BodyLimit, settings=settings)
     app.add_middleware(StorageGuard)
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
-    app.add_middleware(StartGate)
-    app.add_middleware(RequestContext, metrics=metrics)
+    app.add_middleware(StartGate, live=_LIVE)
+    app.add_middleware(RequestContext, observe=metrics.observe_request)
     app.add_middleware(PlainErrors)
     if settings.root_path:
         app.add_middleware(RootPath, prefix=settings.root_path)
@@ -159,10 +166,63 @@ def _lifespan(open_all: OpenServices, listens_first: bool) -> Callable[[FastAPI]
                 yield
         else:
             with open_all() as services:
-                app.state.services = services
+                provide(app, services)
                 yield
 
     return lifespan
+
+
+@dataclass(frozen=True)
+class Services:
+    """What is opened once and provided to endpoints, each by its type.
+
+    Attributes:
+        settings: The process's settings.
+        database: Where the truth is.
+        blobs: Where the bytes are.
+        doorbell: Tells workers of jobs.
+        bases: Loaded base models by fingerprint.
+        engine: Serves the active version.
+        versions: Finds a version in memory, or loads it.
+        activator: Moves the alias and swaps the served version.
+        composer: Makes versions out of stored task vectors.
+        exports: Which versions are being exported or verified.
+        streams: Tell clients of jobs as things happen.
+        keyring: Tells who sends a key.
+        rate_limits: Count the requests of each key.
+        metrics: What Prometheus reads.
+        replica: This process among the others.
+        companions: Keep the versions of `canary` and `shadow` loaded.
+        shadow: Asks the second of them.
+        uploads: Arrive in parts.
+        storage: Tells whether there is room for more.
+        labels: Stored labels in memory.
+        classifier: Classifies images.
+        embedder: Embeds images and texts.
+    """
+
+    settings: AppSettings
+    database: Database
+    blobs: BlobStore
+    doorbell: Doorbell
+    bases: Bases
+    engine: Engine
+    versions: VersionCache
+    activator: Activator
+    composer: Composer
+    exports: Exports
+    streams: EventStreams
+    keyring: Keyring
+    rate_limits: RateLimits
+    metrics: Metrics
+    replica: Replica
+    companions: Companions
+    shadow: Shadow
+    uploads: Uploads
+    storage: Storage
+    labels: StoredLabels
+    classifier: Classifier
+    embedder: Embedder
 
 
 @contextmanager
@@ -184,7 +244,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
     """
     settings.make_directories()
     with ExitStack() as stack:
-        stack.enter_context(_temporary_files_in(settings.scratch_dir))
+        stack.enter_context(temporary_files_in(settings.scratch_dir))
         database = _open_database(settings, stack)
         sweep(settings, database)
         stack.enter_context(hold(settings))
@@ -213,12 +273,12 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         uploads, storage = _open_storage(settings, database, replica)
         streams = EventStreams(database, settings.max_event_streams, settings.max_event_streams_per_owner)
         stack.callback(streams.stop)
-        bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
-        keyring = Keyring(database, bootstrap, settings.keys_file)
+        keyring = _open_keyring(settings, database)
         job_metrics = JobCollector(database)
-        state = StateCollector(engine, versions, bases, shadow, storage)
-        for collector in (job_metrics, state, WebhookCollector(database)):
-            metrics.registry.register(collector)
+        metrics.registry.register(job_metrics)
+        metrics.registry.register(WebhookCollector(database))
+        metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
+        labels = StoredLabels(database)
         services = Services(
             settings,
             database,
@@ -239,12 +299,25 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             shadow,
             uploads,
             storage,
-            StoredLabels(database),
+            labels,
+            *_build_inference(settings, engine, versions, labels, metrics),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
             thread.start()
             stack.callback(thread.stop)
         yield services
+
+
+def _open_keyring(settings: AppSettings, database: Database) -> Keyring:
+    bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
+    return Keyring(database, bootstrap, settings.keys_file)
+
+
+def _build_inference(
+    settings: AppSettings, engine: Engine, versions: VersionCache, labels: StoredLabels, metrics: Metrics
+) -> tuple[Classifier, Embedder]:
+    chooser = VersionChooser(engine, versions, settings.canary_share)
+    return Classifier(settings, engine, chooser, labels, metrics), Embedder(settings, engine, chooser)
 
 
 def _open_database(settings: AppSettings, stack: ExitStack) -> Database:
@@ -282,7 +355,7 @@ def _open_storage(settings: AppSettings, database: Database, replica: Replica) -
         max_per_owner=settings.max_uploads,
         is_alone=(lambda: True) if is_shared else replica.is_alone,
     )
-    return uploads, Storage(database, uploads, disks, settings.max_stored_bytes)
+    return uploads, Storage(database, uploads.announced_bytes, disks, settings.max_stored_bytes)
 
 
 def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThread, ...]:
@@ -301,7 +374,11 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         PeriodicThread("paintbox-alias", settings.alias_interval_seconds, follow_aliases),
         PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
-        PeriodicThread("paintbox-trash", settings.trash_interval_seconds, partial(clean_up, services)),
+        PeriodicThread(
+            "paintbox-trash",
+            settings.trash_interval_seconds,
+            partial(clean_up, settings, services.database, services.blobs, services.uploads),
+        ),
     )
 
 
@@ -312,13 +389,3 @@ def _webhook_threads(services: Services) -> tuple[PeriodicThread, ...]:
     key = parse_secret(settings.webhook_secret.get_secret_value())
     sender = WebhookSender(services.database, key, settings.webhook_hosts, services.metrics.count_webhook)
     return (WebhookThread(sender, settings.webhook_interval_seconds),)
-
-
-@contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Keep uploads that outgrow memory inside the data directory."""
-    previous, tempfile.tempdir = tempfile.tempdir, str(folder)
-    try:
-        yield
-    finally:
-        tempfile.tempdir = previous

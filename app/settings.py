@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import os
 import re
 from pathlib import Path
 
+import httpx2
 from limits import parse_many
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from app.jobs.webhooks.signing import parse_secret
-from app.jobs.webhooks.targets import parse_origin
 from registry.settings import StorageSettings
 
 _MIN_KEY_LENGTH = 16
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*", re.ASCII)
 _ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?", re.ASCII)
+
+SECRET_PREFIX = "whsec_"
+_LEAST_SECRET_BYTES, _MOST_SECRET_BYTES = 24, 64
+_DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def num_cores() -> int:
@@ -209,3 +214,60 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def parse_secret(text: str) -> bytes:
+    """Return the key that a secret holds.
+
+    Args:
+        text: `whsec_` and 24 to 64 bytes in base64.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ValueError: It is not of that form.
+    """
+    try:
+        key = base64.b64decode(text.removeprefix(SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        key = b""
+    if not text.startswith(SECRET_PREFIX) or not _LEAST_SECRET_BYTES <= len(key) <= _MOST_SECRET_BYTES:
+        raise ValueError("must be `whsec_` and 24 to 64 bytes in base64: echo whsec_$(openssl rand -base64 32)")
+    return key
+
+
+def parse_origin(text: str) -> tuple[str, str, int]:
+    """Return scheme, host and port of an entry of the allow-list.
+
+    Args:
+        text: `hooks.example.com` or `hooks.example.com:8443` for https; with `http://` before it, plain http.
+
+    Returns:
+        The origin.
+
+    Raises:
+        ValueError: It is not of that form.
+    """
+    url = parse_url(text if "://" in text else f"https://{text}")
+    if url is None or url.raw_path not in (b"", b"/") or text.endswith(("/", "?", "#")):
+        raise ValueError(
+            f"{text!r} is not a host: use the form hooks.example.com, hooks.example.com:8443 or http://10.0.0.5:8080"
+        )
+    return origin_of(url)
+
+
+def parse_url(text: str) -> httpx2.URL | None:
+    """Return a URL of a service: http or https, with a host, without a user or a fragment; None: it is no such one."""
+    try:
+        url = httpx2.URL(text)
+    except (httpx2.InvalidURL, ValueError):
+        return None
+    names_a_host = bool(url.raw_host) and b"%" not in url.raw_host  # which a space becomes
+    is_plain = not url.userinfo and not url.fragment
+    return url if url.scheme in _DEFAULT_PORTS and names_a_host and is_plain else None
+
+
+def origin_of(url: httpx2.URL) -> tuple[str, str, int]:
+    """Return scheme, host and port of a URL."""
+    return url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -80,10 +79,9 @@ def turn_of(request: Request) -> str:
     return caller_of(request).key_id or (request.client.host if request.client else "")
 
 
-def key_of(scope: Mapping[str, Any]) -> dict[str, str]:
+def logged_of(caller: Caller) -> dict[str, str]:
     """Return what a log may tell of who makes a request: the public id of their key, if they have one."""
-    caller = scope["state"].get("caller")
-    return {"key_id": caller.key_id} if isinstance(caller, Caller) and caller.key_id is not None else {}
+    return {"key_id": caller.key_id} if caller.key_id is not None else {}
 
 
 CallerDep = Annotated[Caller, Depends(get_caller)]

@@ -9,12 +9,13 @@ from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access.callers import Caller, key_of
+from app.access.callers import Caller, logged_of
+from app.access.keyring import Keyring
 from app.access.limits import RateLimits
 from app.access.policies import Policies, Policy, is_protected
+from app.http.dependencies import instance_of
 from app.http.errors import AccessRefusedError, RateLimitedError
 from app.http.problems import invalid_problem, known_problem
-from app.http.services import Services
 from app.settings import AppSettings
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -49,14 +50,15 @@ class AccessControl:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         state = scope["state"]
-        services: Services = scope["app"].state.services
+        keyring = instance_of(scope["app"], Keyring)
         headers = Headers(scope=scope)
         try:
-            if services.keyring.is_open:
+            if keyring.is_open:
                 self._check_local(headers, scope["path"])
             if is_protected(scope["path"]):
-                state["caller"] = services.keyring.identify(_only_authorization(headers))
-                state["policy"] = policy = await self._admit(state["caller"], scope, services.rate_limits)
+                state["caller"] = caller = keyring.identify(_only_authorization(headers))
+                state["logged"] = logged_of(caller)
+                state["policy"] = policy = await self._admit(caller, scope, instance_of(scope["app"], RateLimits))
                 if policy is not None:  # else the router answers that there is no such route
                     if scope["query_string"]:
                         policy.inputs.check_query(scope["query_string"])
@@ -65,10 +67,10 @@ class AccessControl:
             return await known_problem(state["request_id"], error)(scope, receive, send)
         except RequestValidationError as error:
             return await invalid_problem(state["request_id"], error)(scope, receive, send)
-        key = key_of(scope)
-        if not key:
+        logged = state.get("logged")
+        if not logged:
             return await self._app(scope, receive, send)
-        with structlog.contextvars.bound_contextvars(**key):
+        with structlog.contextvars.bound_contextvars(**logged):
             await self._app(scope, receive, send)
 
     async def _admit(self, caller: Caller, scope: Scope, limits: RateLimits) -> Policy | None:

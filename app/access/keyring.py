@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 from app.access.callers import LOCAL_CALLER, Caller
+from app.http.dependencies import provided
 from app.http.errors import AccessRefusedError
 from contract.access import Scope
 from registry.database import Database, utc_now
@@ -106,3 +108,6 @@ class Keyring:
 def _read(row: ApiKeyRow) -> _Known:
     caller = Caller(row.id, row.name, frozenset(Scope(scope) for scope in row.scopes))
     return _Known(caller, row.sha256, row.expires_at, row.revoked_at is not None)
+
+
+KeyringDep = Annotated[Keyring, provided(Keyring)]

@@ -22,11 +22,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import Caller, caller_of
 from app.access.inputs import Inputs
+from app.http.dependencies import instance_of
 from app.http.errors import AccessRefusedError
 from app.http.invalid import refusal_of
-from app.http.services import Services, services_of
 from contract.access import Scope
 from contract.bodies import Id, VersionId
+from registry.database import Database
 from registry.owners import Owned, Owners
 
 _PROTECTED = ("/v1", "/v2", "/hf")
@@ -84,7 +85,7 @@ class Guard(SecurityBase):
         caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
             identifier = _read_id(self.own, request.path_params[f"{self.own}_id"])
-            await run_in_threadpool(_require_own, services_of(request), caller, self.own, identifier)
+            await run_in_threadpool(_require_own, instance_of(request.app, Database), caller, self.own, identifier)
 
 
 def needs(scope: Scope, own: Owned | None = None, stores: Stores = Stores.NOTHING) -> DependsMarker:
@@ -173,8 +174,8 @@ def _read_id(kind: Owned, text: str) -> int | str:
         raise refusal_of(error, "path", f"{kind}_id") from error
 
 
-def _require_own(services: Services, caller: Caller, kind: Owned, identifier: int | str) -> None:
-    with services.database.read() as session:
+def _require_own(database: Database, caller: Caller, kind: Owned, identifier: int | str) -> None:
+    with database.read() as session:
         foreign = Owners(session).is_owned_by_another(kind, identifier, caller.owner)
     if foreign:
         raise AccessRefusedError(

@@ -21,11 +21,12 @@ from app.datasets.schemas import (
     parse_options,
     parse_split_of,
 )
+from app.http.dependencies import DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
 from app.http.invalid import invalid
 from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
+from app.labels.stored import StoredLabelsDep
 from contract.access import Scope
 from contract.bodies import FilePath, Id, UploadId, WebhookUrl
 from contract.datasets import DatasetKind, DatasetState
@@ -66,7 +67,7 @@ async def _refuse_unknown_fields(request: Request) -> None:
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED), Depends(_refuse_unknown_fields)],
 )
 def upload_dataset(
-    services: ServicesDep,
+    intake: service.DatasetIntakeDep,
     caller: CallerDep,
     response: Response,
     name: Annotated[Name, Form(description="Display name; not unique")],
@@ -120,10 +121,7 @@ def upload_dataset(
     asked = service.Submission(name, options, caller.owner, webhook_url, idempotency_key)
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "Exactly one file is required.", "Send either `archive` or `upload`.")
-    if archive is not None:
-        found = service.submit(services, archive.file, asked)
-    else:
-        found = service.submit_upload(services, str(upload), asked)
+    found = intake.submit(archive.file, asked) if archive is not None else intake.submit_upload(str(upload), asked)
     dataset = found.dataset
     response.status_code = 202 if found.is_new else 200
     if found.is_repeated:
@@ -134,7 +132,7 @@ def upload_dataset(
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_datasets(
-    services: ServicesDep,
+    database: DatabaseDep,
     limit: Limit = 100,
     cursor: Cursor = None,
     state: Annotated[
@@ -144,13 +142,13 @@ def list_datasets(
     reference: Reference = None,
 ) -> DatasetList:
     """List data sets, newest first."""
-    return service.list_datasets(services, limit, cursor, state or (), reference)
+    return service.list_datasets(database, limit, cursor, state or (), reference)
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_dataset(services: ServicesDep, dataset_id: Id) -> Dataset:
+def get_dataset(database: DatabaseDep, dataset_id: Id) -> Dataset:
     """Return a data set: its state, classes, images per split and class, and rejected files."""
-    return service.get_dataset(services, dataset_id)
+    return service.get_dataset(database, dataset_id)
 
 
 @router.post(
@@ -160,13 +158,13 @@ def get_dataset(services: ServicesDep, dataset_id: Id) -> Dataset:
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def derive_dataset(
-    services: ServicesDep, caller: CallerDep, response: Response, dataset_id: Id, body: Derivation
+    database: DatabaseDep, caller: CallerDep, response: Response, dataset_id: Id, body: Derivation
 ) -> Dataset:
     """Create a data set from the images of another one, with other display names or templates, without a copy.
 
     Both data sets are immutable. Returns 201, or 200 if the same data set was derived before.
     """
-    dataset, created = service.derive(services, dataset_id, body, caller.owner)
+    dataset, created = service.derive(database, dataset_id, body, caller.owner)
     response.status_code = 201 if created else 200
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return dataset
@@ -178,11 +176,11 @@ def derive_dataset(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.DATASET)],
 )
-def delete_dataset(services: ServicesDep, dataset_id: Id, force: Force = False) -> None:
+def delete_dataset(database: DatabaseDep, labels: StoredLabelsDep, dataset_id: Id, force: Force = False) -> None:
     """Delete a data set immediately and permanently. The same upload creates it again.
 
     Rejected while an unfinished job needs it, and with `dataset_in_use` while patches refer to it; `force` overrides
     the latter. Versions are kept. Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the service within
     an hour.
     """
-    service.delete_dataset(services, dataset_id, force=force)
+    service.delete_dataset(database, labels, dataset_id, force=force)

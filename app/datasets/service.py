@@ -10,20 +10,28 @@ import threading
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Annotated, BinaryIO, NamedTuple
 
 import structlog
+from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 
 from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetList, Derivation
-from app.http.services import Services
+from app.datasets.uploads.service import Uploads, UploadsDep
+from app.http.dependencies import BlobsDep, SettingsDep
 from app.jobs.quota import check_quota
+from app.jobs.unit_of_work import UnitsOfWork, UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
+from app.labels.stored import StoredLabels
+from app.settings import AppSettings
+from app.storage.service import Storage, StorageDep
 from contract.datasets import DatasetKind, DatasetState
+from registry.blobs import BlobStore
+from registry.database import Database
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
-from registry.idempotency import IdempotencyKeys
 from registry.intake.classnames import name_classes
 from registry.intake.reading import look, look_at_pool
 from registry.jobs import Jobs
@@ -75,31 +83,32 @@ class Submitted(NamedTuple):
 
 
 def list_datasets(
-    services: Services,
+    database: Database,
     limit: int,
     cursor: str | None,
     states: Collection[DatasetState] = (),
     reference: str | None = None,
 ) -> DatasetList:
     """Return a page of data sets, newest first; no states and no reference mean all."""
-    with services.database.read() as session:
+    with database.read() as session:
         page = Datasets(session).newest(limit, cursor, states=states, reference=reference)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         return DatasetList(items=[DatasetBrief.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
 
 
-def get_dataset(services: Services, identifier: str) -> Dataset:
+def get_dataset(database: Database, identifier: str) -> Dataset:
     """Return the data set."""
-    with services.database.read() as session:
+    with database.read() as session:
         row = Datasets(session).get(identifier)
         return Dataset.of(row, Jobs(session).get(row.job_id))
 
 
-def delete_dataset(services: Services, identifier: str, *, force: bool) -> None:
+def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *, force: bool) -> None:
     """Delete the data set, here at once and in what other processes keep of it soon.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        labels: Cached labels.
         identifier: The data set.
         force: Whether patches that have ended may go on naming it.
 
@@ -107,110 +116,162 @@ def delete_dataset(services: Services, identifier: str, *, force: bool) -> None:
         NotFoundError: There is no such data set.
         ConflictError: Something needs it.
     """
-    with services.database.write() as session:
+    with database.write() as session:
         Removal(session).delete_dataset(identifier, force=force)
-    services.labels.forget(identifier)
+    labels.forget(identifier)
     _log.info("data set deleted", dataset=identifier, force=force)
 
 
-def submit(services: Services, archive: BinaryIO, asked: Submission) -> Submitted:
-    """Return the data set of this archive.
+@dataclass(frozen=True)
+class DatasetIntake:
+    """Makes data sets of what is uploaded.
 
-    A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
-    contents tell, the job finds.
-
-    Args:
-        services: The application's services.
-        archive: The uploaded file; closed by this, so that its disk space is free again early.
-        asked: What comes with it.
-
-    Returns:
-        The data set, and whether it is new.
-
-    Raises:
-        ArchiveRefusedError: It is hostile or not in a layout that we read.
-        RequestRefusedError: The options do not fit it, the webhook may not be sent, or the key is another request's.
+    Attributes:
+        units: Begins the transaction and dispatches the job afterwards.
+        blobs: Gets the archive.
+        storage: Refuses an archive for which its owner has no room.
+        uploads: The resumable ones, which an archive may come from.
+        settings: Hold the limits.
     """
-    with tempfile.NamedTemporaryFile(dir=services.settings.scratch_dir, prefix="upload-") as file:
-        shutil.copyfileobj(archive, file, _COPY_BYTES)
-        archive.close()
-        file.flush()
-        services.storage.require_quota(asked.owner, file.tell())  # a body in chunks has not told its length before
-        return _submit_file(services, Path(file.name), asked)
+
+    units: UnitsOfWork
+    blobs: BlobStore
+    storage: Storage
+    uploads: Uploads
+    settings: AppSettings
+
+    def submit(self, archive: BinaryIO, asked: Submission) -> Submitted:
+        """Return the data set of this archive.
+
+        A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
+        contents tell, the job finds.
+
+        Args:
+            archive: The uploaded file; closed by this, so that its disk space is free again early.
+            asked: What comes with it.
+
+        Returns:
+            The data set, and whether it is new.
+
+        Raises:
+            ArchiveRefusedError: It is hostile or not in a layout that we read.
+            RequestRefusedError: The options do not fit it, the webhook may not be sent, or the key is another's.
+        """
+        with tempfile.NamedTemporaryFile(dir=self.settings.scratch_dir, prefix="upload-") as file:
+            shutil.copyfileobj(archive, file, _COPY_BYTES)
+            archive.close()
+            file.flush()
+            self.storage.require_quota(asked.owner, file.tell())  # a body in chunks has not told its length before
+            return self._submit_file(Path(file.name), asked)
+
+    def submit_upload(self, upload_id: str, asked: Submission) -> Submitted:
+        """Return the data set of a complete resumable upload, which is gone then.
+
+        Args:
+            upload_id: The upload.
+            asked: What comes with it.
+
+        Returns:
+            The data set, and whether it is new.
+
+        Raises:
+            NotFoundError: There is no such upload, or the data set that an earlier request made was deleted.
+            UploadRefusedError: Some of it is missing.
+            ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
+            RequestRefusedError: The options do not fit it, or the key is another request's; the upload stays.
+        """
+        repeated = self._find_repeated(asked, upload_id)
+        if repeated is not None:
+            return repeated
+        found = self._submit_file(self.uploads.get_complete(upload_id).path, asked, upload_id)
+        with suppress(NotFoundError):  # somebody else has just sent the same request
+            self.uploads.remove(upload_id)
+        return found
+
+    def _submit_file(self, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
+        """Return the data set of a file; an upload is not removed before the key is kept, so that a retry finds one."""
+        if asked.webhook_url is not None:
+            check_target(asked.webhook_url, self.settings.webhook_hosts)
+        options = asked.options
+        with _looking:
+            if options.kind is DatasetKind.POOL:
+                look_at_pool(path)
+                classes = None
+            else:
+                classes = look(path, options.choices)
+        if classes is not None:
+            name_classes(classes, {}, dict(options.display_names))
+        with path.open("rb") as file:
+            identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
+        repeated = self._find_repeated(asked, identifier) if upload_id is None else None
+        if repeated is not None:
+            return repeated
+        existing = self._find_usable(identifier)
+        found = self._start(path, asked) if existing is None else Submitted(existing, is_new=False)
+        self._keep_key(asked, upload_id or identifier, found.dataset.id)
+        return found
+
+    def _find_repeated(self, asked: Submission, source: str) -> Submitted | None:
+        """Return what an earlier request with the same key has made, if there was one."""
+        if asked.idempotency_key is None:
+            return None
+        with self.units.begin() as unit:
+            known = unit.keys.find(asked.owner, asked.idempotency_key, asked.digest(source))
+        if known is None:
+            return None
+        return Submitted(get_dataset(self.units.database, known), is_new=False, is_repeated=True)
+
+    def _keep_key(self, asked: Submission, source: str, identifier: str) -> None:
+        if asked.idempotency_key is None:
+            return
+        with suppress(IntegrityError), self.units.begin() as unit:  # the same request has come twice at once
+            unit.keys.keep(asked.owner, asked.idempotency_key, asked.digest(source), identifier)
+
+    def _start(self, path: Path, asked: Submission) -> Submitted:
+        archive_sha256 = self.blobs.put_file(path)
+        with self.units.begin() as unit:
+            check_quota(unit.session, asked.owner, self.settings.max_unfinished_jobs)
+            row, created = unit.datasets.submit(
+                asked.name,
+                archive_sha256,
+                asked.options,
+                asked.owner,
+                asked.webhook_url,
+                archive_bytes=path.stat().st_size,
+            )
+            if created:
+                # Another ingest of the same bytes may delete the archive before it can see that this one needs it.
+                unit.after_commit(partial(self.blobs.put_file, path))
+                unit.dispatch([row.job_id])
+            dataset = Dataset.of(row, unit.jobs.get(row.job_id))
+        if created:
+            _log.info("ingest queued", dataset=dataset.id, job_id=dataset.job_id)
+        return Submitted(dataset, created)
+
+    def _find_usable(self, identifier: str) -> Dataset | None:
+        """Return the data set if it is there already, so that its archive need not be stored again."""
+        try:
+            dataset = get_dataset(self.units.database, identifier)
+        except NotFoundError:
+            return None
+        return None if dataset.state is DatasetState.FAILED else dataset
 
 
-def submit_upload(services: Services, upload_id: str, asked: Submission) -> Submitted:
-    """Return the data set of a complete resumable upload, which is gone then.
-
-    Args:
-        services: The application's services.
-        upload_id: The upload.
-        asked: What comes with it.
-
-    Returns:
-        The data set, and whether it is new.
-
-    Raises:
-        NotFoundError: There is no such upload, or the data set that an earlier request made was deleted.
-        UploadRefusedError: Some of it is missing.
-        ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
-        RequestRefusedError: The options do not fit it, or the key is another request's; the upload stays.
-    """
-    uploads = services.uploads
-    repeated = _find_repeated(services, asked, upload_id)
-    if repeated is not None:
-        return repeated
-    found = _submit_file(services, uploads.get_complete(upload_id).path, asked, upload_id)
-    with suppress(NotFoundError):  # somebody else has just sent the same request
-        uploads.remove(upload_id)
-    return found
+async def get_intake(
+    units: UnitsOfWorkDep, blobs: BlobsDep, storage: StorageDep, uploads: UploadsDep, settings: SettingsDep
+) -> DatasetIntake:
+    """Return what makes data sets of uploads."""
+    return DatasetIntake(units, blobs, storage, uploads, settings)
 
 
-def _submit_file(services: Services, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
-    """Return the data set of a file; an upload is not removed before the key is kept, so that a retry finds one."""
-    if asked.webhook_url is not None:
-        check_target(asked.webhook_url, services.settings.webhook_hosts)
-    options = asked.options
-    with _looking:
-        if options.kind is DatasetKind.POOL:
-            look_at_pool(path)
-            classes = None
-        else:
-            classes = look(path, options.choices)
-    if classes is not None:
-        name_classes(classes, {}, dict(options.display_names))
-    with path.open("rb") as file:
-        identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
-    repeated = _find_repeated(services, asked, identifier) if upload_id is None else None
-    if repeated is not None:
-        return repeated
-    existing = _find_usable(services, identifier)
-    found = _start(services, path, asked) if existing is None else Submitted(existing, is_new=False)
-    _keep_key(services, asked, upload_id or identifier, found.dataset.id)
-    return found
+DatasetIntakeDep = Annotated[DatasetIntake, Depends(get_intake)]
 
 
-def _find_repeated(services: Services, asked: Submission, source: str) -> Submitted | None:
-    """Return what an earlier request with the same key has made, if there was one."""
-    if asked.idempotency_key is None:
-        return None
-    with services.database.write() as session:
-        known = IdempotencyKeys(session).find(asked.owner, asked.idempotency_key, asked.digest(source))
-    return None if known is None else Submitted(get_dataset(services, known), is_new=False, is_repeated=True)
-
-
-def _keep_key(services: Services, asked: Submission, source: str, identifier: str) -> None:
-    if asked.idempotency_key is None:
-        return
-    with suppress(IntegrityError), services.database.write() as session:  # the same request has come twice at once
-        IdempotencyKeys(session).keep(asked.owner, asked.idempotency_key, asked.digest(source), identifier)
-
-
-def derive(services: Services, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
+def derive(database: Database, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
     """Return a data set of another's images under other words, and whether it was made just now.
 
     Args:
-        services: The application's services.
+        database: Holds it.
         identifier: The other data set.
         body: The words.
         owner: Who asks, as their key names them.
@@ -222,7 +283,7 @@ def derive(services: Services, identifier: str, body: Derivation, owner: str | N
         NotFoundError: There is no such data set.
         RequestRefusedError: It is not ready, or the names do not fit it.
     """
-    with services.database.write() as session:
+    with database.write() as session:
         datasets = Datasets(session)
         source = datasets.hold(identifier)
         if source.state != DatasetState.READY:
@@ -255,37 +316,3 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         taken_from=source.taken_from,
         reading=source.reading,
     )
-
-
-def _start(services: Services, path: Path, asked: Submission) -> Submitted:
-    archive_sha256 = services.blobs.put_file(path)
-    with services.database.write() as session:
-        check_quota(session, asked.owner, services.settings.max_unfinished_jobs)
-        datasets = Datasets(session)
-        row, created = datasets.submit(
-            asked.name,
-            archive_sha256,
-            asked.options,
-            asked.owner,
-            asked.webhook_url,
-            archive_bytes=path.stat().st_size,
-        )
-        jobs = Jobs(session)
-        if created:
-            jobs.mark_rung(row.job_id)
-        dataset = Dataset.of(row, jobs.get(row.job_id))
-    if created:
-        # Another ingest of the same bytes may have deleted the archive before it could see that this one needs it.
-        services.blobs.put_file(path)
-        _log.info("ingest queued", dataset=dataset.id, job_id=dataset.job_id)
-        services.doorbell.ring(dataset.job_id)
-    return Submitted(dataset, created)
-
-
-def _find_usable(services: Services, identifier: str) -> Dataset | None:
-    """Return the data set if it is there already, so that its archive need not be stored again."""
-    try:
-        dataset = get_dataset(services, identifier)
-    except NotFoundError:
-        return None
-    return None if dataset.state is DatasetState.FAILED else dataset

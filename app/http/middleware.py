@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -18,9 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access.callers import key_of
 from app.http.problems import internal_problem, problem_response
-from app.metrics.registry import Metrics
 from app.settings import AppSettings
 
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -42,12 +41,12 @@ class RequestContext:
 
     Args:
         app: What to call.
-        metrics: Count it.
+        observe: Gets method, route, status and seconds of each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
         self._app = app
-        self._metrics = metrics
+        self._observe = observe
         self._log = structlog.get_logger(__name__).bind()  # once: it takes as long as the rest of a line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,7 +88,7 @@ class RequestContext:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unmatched")
-        self._metrics.observe_request(scope["method"], route, status, seconds)
+        self._observe(scope["method"], route, status, seconds)
         named = {name: value for name, value in scope.get("path_params", {}).items() if name == "job_id"}
         self._log.info(
             "request",
@@ -97,7 +96,7 @@ class RequestContext:
             route=route,
             status=status,
             duration_ms=round(1000 * seconds, 3),
-            **key_of(scope),
+            **scope["state"].get("logged", {}),
             **named,
         )
 

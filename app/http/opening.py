@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
 
 import structlog
 from fastapi import FastAPI
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.http.dependencies import provide
 from app.http.errors import StartingError
 from app.http.problems import known_problem
-from app.http.services import Services
-from app.inference.protocols.oip.schemas import ServerLive
-from app.system.schemas import Live
 
-_LIVE = {"/livez": Live().model_dump(), "/v2/health/live": ServerLive().model_dump()}
 _log = structlog.get_logger(__name__)
-OpenServices = Callable[[], AbstractContextManager[Services]]
+OpenServices = Callable[[], AbstractContextManager[object]]
 
 
 class StartGate:
@@ -27,17 +25,19 @@ class StartGate:
 
     Args:
         app: What to call then.
+        live: What the paths of the liveness probes are answered.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, live: Mapping[str, BaseModel]) -> None:
         self._app = app
+        self._live = {path: answer.model_dump() for path, answer in live.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it."""
         if scope["type"] != "http" or scope["app"].state.services is not None:
             return await self._app(scope, receive, send)
-        if scope["path"] in _LIVE:
-            return await JSONResponse(_LIVE[scope["path"]])(scope, receive, send)
+        if scope["path"] in self._live:
+            return await JSONResponse(self._live[scope["path"]])(scope, receive, send)
         await known_problem(scope["state"]["request_id"], StartingError())(scope, receive, send)
 
 
@@ -58,7 +58,7 @@ async def opened_behind(app: FastAPI, open_services: OpenServices) -> AsyncItera
 
     def open_them() -> None:
         try:
-            app.state.services = stack.enter_context(open_services())
+            provide(app, stack.enter_context(open_services()))
         except Exception as error:  # an edge: told to whoever runs the server, which stops
             app.state.refusal = error
 

@@ -6,13 +6,14 @@ seconds: the reaper rings again.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import redis
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app.http.dependencies import provided
 from contract.jobs import QUEUE_NAME, TASK_NAME
 
 _TIMEOUT_SECONDS = 2.0
@@ -87,3 +88,6 @@ class MemoryDoorbell:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+DispatcherDep = Annotated[Doorbell, provided(Doorbell)]

@@ -9,16 +9,18 @@ from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
+from app.http.dependencies import DatabaseDep, SettingsDep
 from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
-from app.http.services import Services, ServicesDep
 from app.jobs import service
 from app.jobs.events import JobEventList, describe_event
 from app.jobs.schemas import Job, JobDetail, JobList
-from app.jobs.streaming import EventStreamResponse
+from app.jobs.streaming import EventStreamResponse, EventStreamsDep
+from app.jobs.unit_of_work import UnitsOfWorkDep
 from contract.access import Scope
 from contract.bodies import Id
 from contract.jobs import JobKind
+from registry.database import Database
 from registry.owners import Owned
 
 _MAX_ID = 2**31 - 1
@@ -30,7 +32,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_jobs(
-    services: ServicesDep,
+    database: DatabaseDep,
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
@@ -38,17 +40,17 @@ def list_jobs(
     reference: Reference = None,
 ) -> JobList:
     """List jobs, newest first. `ref` also matches the data set or the patch of a job."""
-    page = service.list_jobs(services, limit, cursor, status or (), kind, reference)
+    page = service.list_jobs(database, limit, cursor, status or (), kind, reference)
     return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
+def get_job(database: DatabaseDep, job_id: Id) -> JobDetail:
     """Return a job: its status, stage, progress from 0 to 1, estimated seconds left, and attempts.
 
     A failed job contains the cause and the last lines of its log.
     """
-    return service.get_job(services, job_id)
+    return service.get_job(database, job_id)
 
 
 @router.get(
@@ -64,7 +66,8 @@ def get_job(services: ServicesDep, job_id: Id) -> JobDetail:
 )
 async def list_job_events(
     request: Request,
-    services: ServicesDep,
+    database: DatabaseDep,
+    streams: EventStreamsDep,
     caller: CallerDep,
     job_id: Id,
     after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
@@ -77,21 +80,21 @@ async def list_job_events(
     """
     if _wants_stream(request):
         after = max(after, last_event_id or 0)
-        if await run_in_threadpool(services.streams.has_ended, job_id, after) and last_event_id is not None:
+        if await run_in_threadpool(streams.has_ended, job_id, after) and last_event_id is not None:
             return Response(status_code=204)
-        return EventStreamResponse(services.streams.open(job_id, after, caller.owner))
-    return await run_in_threadpool(_page, services, job_id, after)
+        return EventStreamResponse(streams.open(job_id, after, caller.owner))
+    return await run_in_threadpool(_page, database, job_id, after)
 
 
-def _page(services: Services, job_id: Id, after: int) -> JobEventList:
-    events = [describe_event(row) for row in service.list_events(services, job_id, after)]
+def _page(database: Database, job_id: Id, after: int) -> JobEventList:
+    events = [describe_event(row) for row in service.list_events(database, job_id, after)]
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404, 409), dependencies=[_OWN])
-def cancel_job(services: ServicesDep, job_id: Id) -> Job:
+def cancel_job(database: DatabaseDep, job_id: Id) -> Job:
     """Cancel a job: immediately if it is queued, else as soon as its worker notices."""
-    return Job.of(service.cancel_job(services, job_id))
+    return Job.of(service.cancel_job(database, job_id))
 
 
 @router.post(
@@ -100,9 +103,9 @@ def cancel_job(services: ServicesDep, job_id: Id) -> Job:
     responses=problem_responses(404, 409, 429),
     dependencies=[needs(Scope.WRITE, own=Owned.JOB, stores=Stores.UNCOUNTED)],
 )
-def retry_job(services: ServicesDep, job_id: Id) -> Job:
+def retry_job(units: UnitsOfWorkDep, settings: SettingsDep, job_id: Id) -> Job:
     """Retry the job of a patch that failed or was cancelled. It resumes from its last checkpoint, if there is one."""
-    return Job.of(service.retry_job(services, job_id))
+    return Job.of(service.retry_job(units, settings.max_unfinished_jobs, job_id))
 
 
 def _wants_stream(request: Request) -> bool:

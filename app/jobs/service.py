@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.http.services import Services
 from app.jobs.quota import check_quota
 from app.jobs.schemas import JobDetail
+from app.jobs.unit_of_work import UnitsOfWork
 from contract.jobs import JobKind, JobStatus
 from registry.attempts import Attempts
+from registry.database import Database
 from registry.deliveries import Deliveries
 from registry.jobs import Jobs
 from registry.paging import Page
-from registry.patches import Patches
 from registry.tables import JobEventRow, JobRow
 
 
 def list_jobs(
-    services: Services,
+    database: Database,
     limit: int,
     cursor: str | None,
     statuses: Sequence[JobStatus],
@@ -25,41 +25,36 @@ def list_jobs(
     reference: str | None = None,
 ) -> Page[JobRow]:
     """Return a page of jobs, newest first; no statuses, no kind and no reference mean all."""
-    with services.database.read() as session:
+    with database.read() as session:
         return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind, reference=reference)
 
 
-def get_job(services: Services, job_id: str) -> JobDetail:
+def get_job(database: Database, job_id: str) -> JobDetail:
     """Return the job with its attempts and the message about its end."""
-    with services.database.read() as session:
+    with database.read() as session:
         job, attempts = Jobs(session).get(job_id), Attempts(session).all(job_id)
         return JobDetail.with_attempts(job, attempts, Deliveries(session).newest_of(job_id))
 
 
-def list_events(services: Services, job_id: str, after: int) -> Sequence[JobEventRow]:
+def list_events(database: Database, job_id: str, after: int) -> Sequence[JobEventRow]:
     """Return the job's events with ids above `after`, oldest first."""
-    with services.database.read() as session:
+    with database.read() as session:
         jobs = Jobs(session)
         jobs.get(job_id)
         return jobs.events(job_id, after)
 
 
-def retry_job(services: Services, job_id: str) -> JobRow:
+def retry_job(units: UnitsOfWork, max_unfinished: int, job_id: str) -> JobRow:
     """Return the job, queued again, of which workers have been told."""
-    with services.database.write() as session:
-        jobs = Jobs(session)
-        check_quota(session, jobs.get(job_id).owner, services.settings.max_unfinished_jobs)
-        job = jobs.retry(job_id)
-        Patches(session).require_datasets(job.subject_id)
-        to_ring = jobs.to_ring(job_id)
-        for each in to_ring:
-            jobs.mark_rung(each)
-    for each in to_ring:
-        services.doorbell.ring(each)
+    with units.begin() as unit:
+        check_quota(unit.session, unit.jobs.get(job_id).owner, max_unfinished)
+        job = unit.jobs.retry(job_id)
+        unit.patches.require_datasets(job.subject_id)
+        unit.dispatch(unit.jobs.to_ring(job_id))
     return job
 
 
-def cancel_job(services: Services, job_id: str) -> JobRow:
+def cancel_job(database: Database, job_id: str) -> JobRow:
     """Return the job, cancelled or marked for its worker to stop."""
-    with services.database.write() as session:
+    with database.write() as session:
         return Jobs(session).request_cancel(job_id)

@@ -11,12 +11,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Self
+from typing import Annotated, Self
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from app.http.dependencies import provided
 from app.http.errors import TooManyStreamsError
 from app.http.timed_response import TimedResponse
 from app.jobs.feeds import PAGE, JobFeeds, write_events
@@ -182,3 +183,6 @@ class EventStreamResponse(TimedResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._stream.aclose()
+
+
+EventStreamsDep = Annotated[EventStreams, provided(EventStreams)]

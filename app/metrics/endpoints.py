@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
+from app.metrics.registry import MetricsDep
 
 router = APIRouter(tags=["system"])
 
@@ -24,6 +24,6 @@ router = APIRouter(tags=["system"])
         **problem_responses(),
     },
 )
-def read_metrics(services: ServicesDep) -> Response:
+def read_metrics(metrics: MetricsDep) -> Response:
     """Return metrics for Prometheus: requests, jobs, batches, served versions. They contain no names or ids of data."""
-    return Response(generate_latest(services.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -6,9 +6,11 @@ An application has a registry of its own, so that two in one process do not meet
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Annotated
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
+from app.http.dependencies import provided
 from app.serving.model import MAX_BATCH_IMAGES
 
 MOST_VERSIONS = 100
@@ -123,3 +125,6 @@ class Metrics:
             for metric in (self._images, self._answer_seconds, self._failures):
                 metric.remove(str(oldest))
         return series
+
+
+MetricsDep = Annotated[Metrics, provided(Metrics)]

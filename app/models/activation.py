@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from typing import Annotated
 
 import structlog
 
+from app.http.dependencies import provided
 from app.http.errors import ActivationFailedError, ActivationInProgressError, VersionNotLoadedError
 from app.models.cache import VersionCache
 from app.serving.engine import Engine
@@ -139,3 +141,6 @@ class Activator:
     def _named(self) -> int | None:
         with self._database.read() as session:
             return Aliases(session).active_version_id()
+
+
+ActivatorDep = Annotated[Activator, provided(Activator)]

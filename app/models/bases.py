@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import structlog
 import torch
 
+from app.http.dependencies import provided
 from contract.environment import Environment
 from contract.lineage import Lineage, LineageBase
 from contract.versions import ACTIVE_ALIAS
@@ -98,3 +100,7 @@ def _refuse_changed(versions: Versions, base: BaseModel) -> None:
             f"({known.fingerprint[:12]}… then, {base.fingerprint[:12]}… now).",
             "Restore the old weights, use another reference for the new ones, or use another data directory.",
         )
+
+
+Bases = Mapping[str, BaseModel]
+BasesDep = Annotated[Bases, provided(Bases)]

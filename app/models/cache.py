@@ -7,11 +7,13 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Annotated
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
+from app.http.dependencies import provided
 from app.http.errors import VersionNotLoadedError
 from app.models.loader import VersionLoader
 from app.serving.engine import Engine
@@ -227,3 +229,6 @@ class VersionCache:
 
 def _is_number(name: str) -> bool:
     return name.isascii() and name.isdigit()
+
+
+VersionCacheDep = Annotated[VersionCache, provided(VersionCache)]

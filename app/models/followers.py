@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 import structlog
 
+from app.http.dependencies import provided
 from app.http.errors import VersionNotLoadedError
 from app.models.activation import RETRY_SECONDS
 from app.models.cache import VersionCache
@@ -71,3 +73,6 @@ class Companions:
             return
         self._engine.set_secondary(alias, model)
         _log.info("version loaded", version=version_id, alias=alias)
+
+
+CompanionsDep = Annotated[Companions, provided(Companions)]

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
+from app.http.dependencies import BlobsDep, DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
 from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
 from app.patches import service
 from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected
+from app.versions.composer import ComposerDep
 from contract.access import Scope
 from contract.bodies import Id
 from contract.patch_request import PatchRequest
@@ -29,7 +30,7 @@ router = APIRouter(prefix="/v1/patches", tags=["patches"])
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def start_patch(
-    services: ServicesDep,
+    intake: service.PatchIntakeDep,
     caller: CallerDep,
     response: Response,
     body: PatchRequest,
@@ -42,7 +43,7 @@ def start_patch(
     """
     if body.activate != "never" or body.priority == "high":
         caller.require(Scope.ADMIN)
-    started, is_new = service.start_patch(services, body, idempotency_key, caller.owner)
+    started, is_new = intake.start(body, idempotency_key, caller.owner)
     response.headers["Location"] = f"/v1/jobs/{started.job.id}"
     if not is_new:
         response.headers.update(REPLAYED)
@@ -51,22 +52,22 @@ def start_patch(
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_patches(
-    services: ServicesDep,
+    database: DatabaseDep,
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
     reference: Reference = None,
 ) -> PatchList:
     """List patches, newest first."""
-    return service.list_patches(services, limit, cursor, status or (), reference)
+    return service.list_patches(database, limit, cursor, status or (), reference)
 
 
 @router.get(
     "/{patch_id}", responses=problem_responses(404), response_model_exclude_unset=True, dependencies=[needs(Scope.READ)]
 )
-def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
+def get_patch(database: DatabaseDep, patch_id: Id) -> Patch:
     """Return a patch: its request, its job and, when finished, its report and version."""
-    return service.get_patch(services, patch_id)
+    return service.get_patch(database, patch_id)
 
 
 @router.post(
@@ -77,10 +78,16 @@ def get_patch(services: ServicesDep, patch_id: Id) -> Patch:
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH, stores=Stores.UNCOUNTED)],
 )
 def reselect(
-    services: ServicesDep, caller: CallerDep, response: Response, patch_id: Id, body: ReselectRequest
+    database: DatabaseDep,
+    blobs: BlobsDep,
+    composer: ComposerDep,
+    caller: CallerDep,
+    response: Response,
+    patch_id: Id,
+    body: ReselectRequest,
 ) -> Reselected:
     """Create a version with another alpha from a finished patch, by rule or by value, without training."""
-    reselected = service.reselect(services, patch_id, body, caller.owner)
+    reselected = service.reselect(database, blobs, composer, patch_id, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{reselected.version.id}"
     if not reselected.is_new:
         response.status_code = 200
@@ -93,10 +100,10 @@ def reselect(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
 )
-def delete_patch(services: ServicesDep, patch_id: Id) -> None:
+def delete_patch(database: DatabaseDep, patch_id: Id) -> None:
     """Delete a patch with its report and its jobs, immediately and permanently.
 
     Rejected while its job is unfinished, and with `patch_in_use` while it has versions, including those in the trash.
     Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the service within an hour.
     """
-    service.delete_patch(services, patch_id)
+    service.delete_patch(database, patch_id)

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Annotated
 
 import structlog
+from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.http.dependencies import SettingsDep
 from app.http.errors import BaseNotLoadedError
-from app.http.services import Services
 from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
+from app.jobs.unit_of_work import UnitsOfWork, UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
+from app.models.bases import Bases, BasesDep
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
-from app.versions.composer import Draft
+from app.settings import AppSettings
+from app.versions.composer import Composer, Draft
 from app.versions.service import get_version
 from contract.jobs import JobStatus
 from contract.lineage import Lineage, LineageBase
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.versions import ReselectRequest
 from pipeline.plans import plan_patch
-from registry.idempotency import IdempotencyKeys
+from registry.blobs import BlobStore
+from registry.database import Database
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.removal import Removal
@@ -36,14 +42,14 @@ _log = structlog.get_logger(__name__)
 
 
 def list_patches(
-    services: Services,
+    database: Database,
     limit: int,
     cursor: str | None,
     statuses: Collection[JobStatus] = (),
     reference: str | None = None,
 ) -> PatchList:
     """Return a page of patches, newest first; no statuses and no reference mean all."""
-    with services.database.read() as session:
+    with database.read() as session:
         page = Patches(session).newest(limit, cursor, statuses=statuses, reference=reference)
         versions = Versions(session)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
@@ -51,90 +57,114 @@ def list_patches(
         return PatchList(items=items, next_cursor=page.next_cursor)
 
 
-def get_patch(services: Services, patch_id: str) -> Patch:
+def get_patch(database: Database, patch_id: str) -> Patch:
     """Return the patch."""
-    with services.database.read() as session:
+    with database.read() as session:
         return _resource(session, Patches(session).get(patch_id))
 
 
-def delete_patch(services: Services, patch_id: str) -> None:
+def delete_patch(database: Database, patch_id: str) -> None:
     """Delete the patch.
 
     Args:
-        services: The application's services.
+        database: Holds it.
         patch_id: The patch.
 
     Raises:
         NotFoundError: There is no such patch.
         ConflictError: Its job has not ended, or it has versions.
     """
-    with services.database.write() as session:
+    with database.write() as session:
         Removal(session).delete_patch(patch_id)
     _log.info("patch deleted", patch=patch_id)
 
 
-def start_patch(
-    services: Services, request: PatchRequest, key: str | None = None, owner: str | None = None
-) -> tuple[PatchStarted, bool]:
-    """Return the patch with its job, and whether it is new; what cannot start is refused at once.
+@dataclass(frozen=True)
+class PatchIntake:
+    """Takes in requests to patch.
 
-    Args:
-        services: The application's services.
-        request: What is asked for.
-        key: The client's `Idempotency-Key`; the same request with the same key gets the same patch.
-        owner: Who asks, as their key names them.
-
-    Returns:
-        The patch, and False if an earlier request with this key made it.
-
-    Raises:
-        NotFoundError: A data set or the base is unknown.
-        RequestRefusedError: It cannot be started, or the key belongs to another request.
-        BaseNotLoadedError: It is to answer here if it is accepted, and could not.
-        JobQuotaError: Whoever asks has as many unfinished jobs as they may.
+    Attributes:
+        units: Begins the transaction and dispatches the jobs afterwards.
+        bases: The loaded base models by fingerprint.
+        settings: Hold the limits.
     """
-    try:
-        return _start(services, request, key, owner)
-    except IntegrityError:
-        if key is None:
-            raise
-        # The same request came twice at once; the other one is through now.
-        return _start(services, request, key, owner)
 
+    units: UnitsOfWork
+    bases: Bases
+    settings: AppSettings
 
-def _start(services: Services, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:
-    if request.webhook_url is not None:
-        check_target(request.webhook_url, services.settings.webhook_hosts)
-    digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-    with services.database.write() as session:
-        keys = IdempotencyKeys(session)
-        known = keys.find(owner, key, digest) if key else None
-        if known is not None:
-            row = Patches(session).get(known)
-            return PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id))), False
-        check_quota(session, owner, services.settings.max_unfinished_jobs)
-        row = Patches(session).submit(request, default_base=services.settings.bases[0], owner=owner)
-        if key:
-            keys.keep(owner, key, digest, row.id)
-        base = services.bases.get(row.base_fingerprint)
+    def start(
+        self, request: PatchRequest, key: str | None = None, owner: str | None = None
+    ) -> tuple[PatchStarted, bool]:
+        """Return the patch with its job, and whether it is new; what cannot start is refused at once.
+
+        Args:
+            request: What is asked for.
+            key: The client's `Idempotency-Key`; the same request with the same key gets the same patch.
+            owner: Who asks, as their key names them.
+
+        Returns:
+            The patch, and False if an earlier request with this key made it.
+
+        Raises:
+            NotFoundError: A data set or the base is unknown.
+            RequestRefusedError: It cannot be started, or the key belongs to another request.
+            BaseNotLoadedError: It is to answer here if it is accepted, and could not.
+            JobQuotaError: Whoever asks has as many unfinished jobs as they may.
+        """
+        try:
+            return self._try_to_start(request, key, owner)
+        except IntegrityError:
+            if key is None:
+                raise
+            # The same request came twice at once; the other one is through now.
+            return self._try_to_start(request, key, owner)
+
+    def _try_to_start(self, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:
+        if request.webhook_url is not None:
+            check_target(request.webhook_url, self.settings.webhook_hosts)
+        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
+        with self.units.begin() as unit:
+            known = unit.keys.find(owner, key, digest) if key else None
+            if known is not None:
+                row = unit.patches.get(known)
+                return PatchStarted(patch=_resource(unit.session, row), job=Job.of(unit.jobs.get(row.job_id))), False
+            check_quota(unit.session, owner, self.settings.max_unfinished_jobs)
+            row = unit.patches.submit(request, default_base=self.settings.bases[0], owner=owner)
+            if key:
+                unit.keys.keep(owner, key, digest, row.id)
+            self._check_base(row.base_fingerprint, request)
+            unit.dispatch(unit.jobs.to_ring(row.job_id))
+            started = PatchStarted(patch=_resource(unit.session, row), job=Job.of(unit.jobs.get(row.job_id)))
+        _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
+        return started, True
+
+    def _check_base(self, fingerprint: str, request: PatchRequest) -> None:
+        base = self.bases.get(fingerprint)
         if base is not None:  # another API of the installation may have loaded it instead
             plan_patch(base, request)
         elif request.activate != "never":
-            raise BaseNotLoadedError(row.base_fingerprint)
-        jobs = Jobs(session)
-        to_ring = jobs.to_ring(row.job_id)
-        for job_id in to_ring:
-            jobs.mark_rung(job_id)
-        started = PatchStarted(patch=_resource(session, row), job=Job.of(jobs.get(row.job_id)))
-    _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
-    for job_id in to_ring:
-        services.doorbell.ring(job_id)
-    return started, True
+            raise BaseNotLoadedError(fingerprint)
 
 
-def reselect(services: Services, patch_id: str, request: ReselectRequest, owner: str | None = None) -> Reselected:
+async def get_intake(units: UnitsOfWorkDep, bases: BasesDep, settings: SettingsDep) -> PatchIntake:
+    """Return what takes in requests to patch."""
+    return PatchIntake(units, bases, settings)
+
+
+PatchIntakeDep = Annotated[PatchIntake, Depends(get_intake)]
+
+
+def reselect(
+    database: Database,
+    blobs: BlobStore,
+    composer: Composer,
+    patch_id: str,
+    request: ReselectRequest,
+    owner: str | None = None,
+) -> Reselected:
     """Return the version at another alpha; nothing is trained, and the same mix is not registered twice."""
-    with services.database.read() as session:
+    with database.read() as session:
         patch = Patches(session).get(patch_id)
         base = Versions(session).base(patch.base_fingerprint)
         report = finished_report(patch)
@@ -143,16 +173,16 @@ def reselect(services: Services, patch_id: str, request: ReselectRequest, owner:
     interpolant = report.interpolants.get(selection.profile)
     point = selection.validation
     if interpolant is not None and (point is None or point.alpha != selection.alpha):
-        point = predict_point(services.blobs, interpolant, stage, selection.alpha) or point
+        point = predict_point(blobs, interpolant, stage, selection.alpha) or point
     draft = _draft(patch, base, stage, selection, request)
     if point is not None and point.alpha == selection.alpha:
         limit = request.max_supported_drop
         if limit is None:
             limit = PatchOptions.of_stored(patch.request).alpha.max_supported_drop
         draft = replace(draft, evaluation=evaluate(report, stage, point, limit))
-    made = services.composer.make(draft, owner)
+    made = composer.make(draft, owner)
     return Reselected(
-        version=get_version(services, made.version_id),
+        version=get_version(database, made.version_id),
         is_new=made.is_new,
         alpha=selection.alpha,
         profile=selection.profile,

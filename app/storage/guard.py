@@ -9,8 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.access.callers import Caller
 from app.access.policies import Policy, Stores
+from app.http.dependencies import instance_of
 from app.http.problems import known_problem
-from app.http.services import Services
 from app.storage.service import Storage
 from registry.errors import StorageFullError, StorageQuotaError
 
@@ -33,13 +33,11 @@ class StorageGuard:
         policy: Policy | None = scope["state"].get("policy") if scope["type"] == "http" else None
         if policy is None or policy.guard.stores is Stores.NOTHING:
             return await self._app(scope, receive, send)
-        services: Services = scope["app"].state.services
+        storage = instance_of(scope["app"], Storage)
         stated = Headers(scope=scope).get("content-length", "")
         num_bytes = int(stated) if stated.isdecimal() and len(stated) < 20 else 0
         try:
-            await run_in_threadpool(
-                _require, services.storage, policy.guard.stores, scope["state"]["caller"], num_bytes
-            )
+            await run_in_threadpool(_require, storage, policy.guard.stores, scope["state"]["caller"], num_bytes)
         except (StorageFullError, StorageQuotaError) as error:
             return await known_problem(scope["state"]["request_id"], error)(scope, receive, send)
         num_unseen = 0
@@ -50,7 +48,7 @@ class StorageGuard:
             num_unseen += len(message.get("body", b""))
             if num_unseen > _LOOK_BYTES:
                 num_unseen = 0
-                await run_in_threadpool(services.storage.require_room)
+                await run_in_threadpool(storage.require_room)
             return message
 
         await self._app(scope, receive_watched, send)

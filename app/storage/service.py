@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from app.datasets.uploads.service import Uploads
+from collections.abc import Callable
+from typing import Annotated
+
+from app.http.dependencies import provided
 from registry.database import Database
 from registry.disk import Disks, Room
 from registry.errors import StorageQuotaError
@@ -17,14 +20,16 @@ class Storage:
 
     Args:
         database: Knows what owners store.
-        uploads: Are stored, too, with the length that they were announced with.
+        announced_bytes: Tells what the unfinished uploads of an owner will take; that counts, too.
         disks: Where bytes are added.
         max_stored_bytes: Of one owner.
     """
 
-    def __init__(self, database: Database, uploads: Uploads, disks: Disks, max_stored_bytes: int) -> None:
+    def __init__(
+        self, database: Database, announced_bytes: Callable[[str], int], disks: Disks, max_stored_bytes: int
+    ) -> None:
         self._database = database
-        self._uploads = uploads
+        self._announced_bytes = announced_bytes
         self._disks = disks
         self._max_stored_bytes = max_stored_bytes
 
@@ -50,6 +55,9 @@ class Storage:
             return
         with self._database.read() as session:
             stored = Usage(session).stored_bytes(owner)
-        stored += self._uploads.announced_bytes(owner)
+        stored += self._announced_bytes(owner)
         if stored + max(0, num_bytes - _FORM_BYTES) > self._max_stored_bytes:
             raise StorageQuotaError(owner, stored, num_bytes, self._max_stored_bytes)
+
+
+StorageDep = Annotated[Storage, provided(Storage)]

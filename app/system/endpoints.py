@@ -6,10 +6,9 @@ from fastapi import APIRouter
 
 from app.access.policies import needs
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
-from app.system import service
 from app.system.schemas import Finding, Live, Ready, System
-from app.system.verification import LinesResponse, VerificationResponse
+from app.system.service import OverviewDep, ReadinessDep
+from app.system.verification import AuditDep, LinesResponse, VerificationResponse
 from contract.access import Scope
 
 router = APIRouter(tags=["system"])
@@ -24,15 +23,15 @@ async def live() -> Live:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problem_responses(503))
-def ready(services: ServicesDep) -> Ready:
+def ready(readiness: ReadinessDep) -> Ready:
     """Check that classify requests are served; 503 with the cause if not, or if the process is shutting down."""
-    return service.check_ready(services)
+    return readiness.check()
 
 
 @router.get("/v1/system", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def describe_system(services: ServicesDep) -> System:
+def describe_system(overview: OverviewDep) -> System:
     """Return the software versions, the device and the model versions that are served."""
-    return service.describe_system(services)
+    return overview.describe()
 
 
 @router.post(
@@ -41,10 +40,10 @@ def describe_system(services: ServicesDep) -> System:
     responses={200: {"model": Finding}, **problem_responses(409)},
     dependencies=[needs(Scope.ADMIN)],
 )
-def verify(services: ServicesDep) -> VerificationResponse:
+def verify(audit: AuditDep) -> VerificationResponse:
     """Verify that stored data is intact: the database, every referenced blob, and every version.
 
     Returns one JSON object per line as each item is checked; the last one is a summary. It reads all data, and takes
     longer while requests need the CPU.
     """
-    return VerificationResponse(services)
+    return VerificationResponse(audit)

@@ -13,9 +13,11 @@ import threading
 import time
 from contextlib import suppress
 from datetime import timedelta
+from typing import Annotated
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.http.dependencies import provided
 from app.serving.engine import Engine
 from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database, utc_now
@@ -80,3 +82,6 @@ class Replica:
         """Tell that this process stops; a database that is away learns it from the silence."""
         with suppress(SQLAlchemyError), self._database.write() as session:
             Replicas(session).withdraw(self.identity.id)
+
+
+ReplicaDep = Annotated[Replica, provided(Replica)]

@@ -5,20 +5,32 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
+from typing import Annotated
 
 import torch
+from fastapi import Depends
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.http.dependencies import DatabaseDep, SettingsDep
 from app.http.errors import DrainingError, ModelFailingError
-from app.http.services import Services
+from app.jobs.dispatcher import DispatcherDep, Doorbell
+from app.models.bases import Bases, BasesDep
+from app.models.dependencies import EngineDep, ShadowDep
+from app.models.followers import Companions, CompanionsDep
+from app.serving.engine import Engine
 from app.serving.model import ServedModel
-from app.serving.shadow import Tally
+from app.serving.shadow import Shadow, Tally
+from app.settings import AppSettings
+from app.storage.service import Storage, StorageDep
+from app.system.replica import Replica as ThisReplica
+from app.system.replica import ReplicaDep
 from app.system.schemas import Companion, Comparison, HealthCheck, Ready, Replica, StorageRoom, System
 from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
-from registry.database import utc_now
+from registry.database import Database, utc_now
 from registry.faults import classify_fault
 from registry.figures import JobFigures
 from registry.replicas import Replicas
@@ -26,36 +38,86 @@ from registry.replicas import Replicas
 _LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, even if the broker tells it nothing
 
 
-def check_ready(services: Services) -> Ready:
-    """Return the checks.
+@dataclass(frozen=True)
+class Readiness:
+    """Tells whether the process is ready.
 
-    Args:
-        services: The application's services.
-
-    Returns:
-        The checks by name.
-
-    Raises:
-        DrainingError: The process is about to stop.
-        ModelNotLoadedError: No version is being served.
-        ModelFailingError: The version that is served failed several times in a row.
+    Attributes:
+        engine: Serves the active version.
+        database: Whether it answers is one check.
+        doorbell: Whether its broker answers is another one.
+        storage: Whether it has room is the third.
     """
-    served = require_serving(services)
-    checks = {
-        "model": HealthCheck(ok=True, required=True, detail=f"serving version {served.version_id}"),
-        **_check_database(services, served.version_id),
-        "broker": _check_broker(services),
-        "storage": _check_storage(services),
-    }
-    status = "ok" if all(check.ok for check in checks.values()) else "degraded"
-    return Ready(status=status, checks=checks)  # type: ignore[arg-type]
+
+    engine: Engine
+    database: Database
+    doorbell: Doorbell
+    storage: Storage
+
+    def check(self) -> Ready:
+        """Return the checks.
+
+        Returns:
+            The checks by name.
+
+        Raises:
+            DrainingError: The process is about to stop.
+            ModelNotLoadedError: No version is being served.
+            ModelFailingError: The version that is served failed several times in a row.
+        """
+        served = require_serving(self.engine)
+        checks = {
+            "model": HealthCheck(ok=True, required=True, detail=f"serving version {served.version_id}"),
+            **self._check_database(served.version_id),
+            "broker": self._check_broker(),
+            "storage": self._check_storage(),
+        }
+        status = "ok" if all(check.ok for check in checks.values()) else "degraded"
+        return Ready(status=status, checks=checks)  # type: ignore[arg-type]
+
+    def _check_database(self, serving: int) -> dict[str, HealthCheck]:
+        try:
+            with self.database.read() as session:
+                active, figures = Aliases(session).active_version_id(), JobFigures(session)
+                waited, num_held = figures.longest_wait_seconds(), figures.num_held()
+        except SQLAlchemyError as error:
+            fault = classify_fault(error)
+            reason = fault.detail if fault is not None else f"It does not respond ({type(error).__name__})."
+            detail = f"{reason} Classification continues."
+            return {"database": HealthCheck(ok=False, required=False, detail=detail)}
+        agrees = active == serving
+        detail = f"names version {active}" + ("" if agrees else ", which is not loaded in this process")
+        return {
+            "database": HealthCheck(ok=True, required=False, detail="answers"),
+            "alias": HealthCheck(ok=agrees, required=False, detail=detail),
+            "jobs": _check_jobs(waited, num_held),
+        }
+
+    def _check_storage(self) -> HealthCheck:
+        try:
+            room = self.storage.room()
+        except OSError as error:
+            reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
+            return HealthCheck(
+                ok=False, required=False, detail=f"cannot be checked ({reason}); classification continues"
+            )
+        detail = f"{room.free_bytes:,} bytes free"
+        if room.spare_bytes < 0:
+            detail += f", fewer than {room.min_free_bytes:,}; nothing is stored, classification continues"
+        return HealthCheck(ok=room.spare_bytes >= 0, required=False, detail=detail)
+
+    def _check_broker(self) -> HealthCheck:
+        depth = self.doorbell.depth()
+        if depth is None:
+            return HealthCheck(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
+        return HealthCheck(ok=True, required=False, detail=f"{depth} messages waiting")
 
 
-def require_serving(services: Services) -> ServedModel:
+def require_serving(engine: Engine) -> ServedModel:
     """Return the version that answers, in a process that is ready for requests.
 
     Args:
-        services: The application's services.
+        engine: Serves the active version.
 
     Returns:
         What is being served.
@@ -65,95 +127,115 @@ def require_serving(services: Services) -> ServedModel:
         ModelNotLoadedError: No version is being served.
         ModelFailingError: The version that is served failed several times in a row.
     """
-    if services.engine.is_draining:
+    if engine.is_draining:
         raise DrainingError()
-    served = services.engine.require_served()
-    trouble = services.engine.health.trouble(served)
+    served = engine.require_served()
+    trouble = engine.health.trouble(served)
     if trouble is not None:
-        services.engine.probe(served)  # nobody else may ask it any more, and one success heals
+        engine.probe(served)  # nobody else may ask it any more, and one success heals
         raise ModelFailingError(trouble)
     return served
 
 
-def describe_system(services: Services) -> System:
-    """Return what runs here, and beside it; what the database knows is left out while that is not available."""
-    active_version, named, others, fault = _read_system(services)
-    own = _describe_own(services)
-    served = services.engine.served
-    device = next(iter(services.bases.values())).device
-    return System(
-        version=version("paintbox"),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        open_clip=version("open_clip_torch"),
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        bases=[base.ref for base in services.bases.values()],
-        active_version=active_version,
-        serving_version=served.version_id if served else None,
-        queued_images=services.engine.admission.num_images,
-        queued_texts=services.engine.texts.num_texts,
-        canary=_describe_companion(services, CANARY_ALIAS, named, services.settings.canary_share),
-        shadow=_describe_companion(services, SHADOW_ALIAS, named, services.settings.shadow_share),
-        comparison=_describe_comparison(services.shadow.tally),
-        storage=_describe_storage(services),
-        replica=own.id,
-        replicas=sorted([*others, own], key=lambda each: (each.started_at, each.id)),
-        database_fault=fault,
-    )
+@dataclass(frozen=True)
+class Overview:
+    """Describes what runs here.
 
-
-def _describe_own(services: Services) -> Replica:
-    who, serving = services.replica.identity, services.replica.serving
-    return Replica(
-        id=who.id,
-        host=who.host,
-        is_this=True,
-        is_alive=True,
-        started_at=who.started_at,
-        last_seen_at=utc_now(),
-        serving_version=serving.active,
-        canary_version=serving.canary,
-        shadow_version=serving.shadow,
-    )
-
-
-def _read_system(services: Services) -> tuple[int | None, Mapping[str, int], list[Replica], str | None]:
-    """What the database tells: the active version, the versions beside it, the other processes; else why it does not.
-
-    Nothing is written, so that a disk that is full does not keep anybody from looking.
+    Attributes:
+        settings: The process's settings.
+        database: Knows the aliases and the other processes.
+        bases: The loaded base models by fingerprint.
+        engine: Serves the active version.
+        shadow: Compares the version in shadow with the active one.
+        companions: Keep the versions of `canary` and `shadow` loaded.
+        storage: Knows how much room there is.
+        replica: This process among the others.
     """
-    alive_since = utc_now() - timedelta(seconds=services.replica.alive_seconds)
-    try:
-        with services.database.read() as session:
-            named = {row.name: row.version_id for row in Aliases(session).all()}
-            rows = Replicas(session).all()
-    except SQLAlchemyError as error:
-        fault = classify_fault(error)
-        if fault is None:
-            raise
-        return None, {}, [], fault.detail
-    others = [row for row in rows if row.id != services.replica.identity.id]
-    described = [Replica.of(row, is_alive=row.seen_at >= alive_since) for row in others]
-    return named.get(ACTIVE_ALIAS), named, described, None
 
+    settings: AppSettings
+    database: Database
+    bases: Bases
+    engine: Engine
+    shadow: Shadow
+    companions: Companions
+    storage: Storage
+    replica: ThisReplica
 
-def _describe_storage(services: Services) -> StorageRoom:
-    room = services.storage.room()
-    return StorageRoom(
-        free_bytes=room.free_bytes,
-        min_free_bytes=room.min_free_bytes,
-        max_stored_bytes=services.settings.max_stored_bytes,
-    )
+    def describe(self) -> System:
+        """Return what runs here, and beside it; what the database knows is left out while that is not available."""
+        active_version, named, others, fault = self._read_system()
+        own = self._describe_own()
+        served = self.engine.served
+        device = next(iter(self.bases.values())).device
+        return System(
+            version=version("paintbox"),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            open_clip=version("open_clip_torch"),
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+            bases=[base.ref for base in self.bases.values()],
+            active_version=active_version,
+            serving_version=served.version_id if served else None,
+            queued_images=self.engine.admission.num_images,
+            queued_texts=self.engine.texts.num_texts,
+            canary=self._describe_companion(CANARY_ALIAS, named, self.settings.canary_share),
+            shadow=self._describe_companion(SHADOW_ALIAS, named, self.settings.shadow_share),
+            comparison=_describe_comparison(self.shadow.tally),
+            storage=self._describe_storage(),
+            replica=own.id,
+            replicas=sorted([*others, own], key=lambda each: (each.started_at, each.id)),
+            database_fault=fault,
+        )
 
+    def _describe_own(self) -> Replica:
+        who, serving = self.replica.identity, self.replica.serving
+        return Replica(
+            id=who.id,
+            host=who.host,
+            is_this=True,
+            is_alive=True,
+            started_at=who.started_at,
+            last_seen_at=utc_now(),
+            serving_version=serving.active,
+            canary_version=serving.canary,
+            shadow_version=serving.shadow,
+        )
 
-def _describe_companion(services: Services, alias: str, named: Mapping[str, int], share: float) -> Companion:
-    held = services.engine.secondary(alias)
-    return Companion(
-        version=named.get(alias),
-        serving_version=held.version_id if held else None,
-        share=share,
-        trouble=services.companions.trouble(alias),
-    )
+    def _read_system(self) -> tuple[int | None, Mapping[str, int], list[Replica], str | None]:
+        """What the database tells: the versions that aliases name, the other processes; else why it does not.
+
+        Nothing is written, so that a disk that is full does not keep anybody from looking.
+        """
+        alive_since = utc_now() - timedelta(seconds=self.replica.alive_seconds)
+        try:
+            with self.database.read() as session:
+                named = {row.name: row.version_id for row in Aliases(session).all()}
+                rows = Replicas(session).all()
+        except SQLAlchemyError as error:
+            fault = classify_fault(error)
+            if fault is None:
+                raise
+            return None, {}, [], fault.detail
+        others = [row for row in rows if row.id != self.replica.identity.id]
+        described = [Replica.of(row, is_alive=row.seen_at >= alive_since) for row in others]
+        return named.get(ACTIVE_ALIAS), named, described, None
+
+    def _describe_storage(self) -> StorageRoom:
+        room = self.storage.room()
+        return StorageRoom(
+            free_bytes=room.free_bytes,
+            min_free_bytes=room.min_free_bytes,
+            max_stored_bytes=self.settings.max_stored_bytes,
+        )
+
+    def _describe_companion(self, alias: str, named: Mapping[str, int], share: float) -> Companion:
+        held = self.engine.secondary(alias)
+        return Companion(
+            version=named.get(alias),
+            serving_version=held.version_id if held else None,
+            share=share,
+            trouble=self.companions.trouble(alias),
+        )
 
 
 def _describe_comparison(tally: Tally | None) -> Comparison | None:
@@ -169,37 +251,6 @@ def _describe_comparison(tally: Tally | None) -> Comparison | None:
     )
 
 
-def _check_database(services: Services, serving: int) -> dict[str, HealthCheck]:
-    try:
-        with services.database.read() as session:
-            active, figures = Aliases(session).active_version_id(), JobFigures(session)
-            waited, num_held = figures.longest_wait_seconds(), figures.num_held()
-    except SQLAlchemyError as error:
-        fault = classify_fault(error)
-        reason = fault.detail if fault is not None else f"It does not respond ({type(error).__name__})."
-        detail = f"{reason} Classification continues."
-        return {"database": HealthCheck(ok=False, required=False, detail=detail)}
-    agrees = active == serving
-    detail = f"names version {active}" + ("" if agrees else ", which is not loaded in this process")
-    return {
-        "database": HealthCheck(ok=True, required=False, detail="answers"),
-        "alias": HealthCheck(ok=agrees, required=False, detail=detail),
-        "jobs": _check_jobs(waited, num_held),
-    }
-
-
-def _check_storage(services: Services) -> HealthCheck:
-    try:
-        room = services.storage.room()
-    except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else type(error).__name__
-        return HealthCheck(ok=False, required=False, detail=f"cannot be checked ({reason}); classification continues")
-    detail = f"{room.free_bytes:,} bytes free"
-    if room.spare_bytes < 0:
-        detail += f", fewer than {room.min_free_bytes:,}; nothing is stored, classification continues"
-    return HealthCheck(ok=room.spare_bytes >= 0, required=False, detail=detail)
-
-
 def _check_jobs(waited_seconds: float, num_held: int) -> HealthCheck:
     """Say whether workers take jobs: one that waits while others run is in order, one that waits alone is not."""
     if waited_seconds == 0:
@@ -210,8 +261,26 @@ def _check_jobs(waited_seconds: float, num_held: int) -> HealthCheck:
     return HealthCheck(ok=False, required=False, detail=f"{detail}: no worker takes jobs; check that one is running")
 
 
-def _check_broker(services: Services) -> HealthCheck:
-    depth = services.doorbell.depth()
-    if depth is None:
-        return HealthCheck(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
-    return HealthCheck(ok=True, required=False, detail=f"{depth} messages waiting")
+async def get_readiness(
+    engine: EngineDep, database: DatabaseDep, dispatcher: DispatcherDep, storage: StorageDep
+) -> Readiness:
+    """Return what tells whether the process is ready."""
+    return Readiness(engine, database, dispatcher, storage)
+
+
+async def get_overview(
+    settings: SettingsDep,
+    database: DatabaseDep,
+    bases: BasesDep,
+    engine: EngineDep,
+    shadow: ShadowDep,
+    companions: CompanionsDep,
+    storage: StorageDep,
+    replica: ReplicaDep,
+) -> Overview:
+    """Return what describes the process."""
+    return Overview(settings, database, bases, engine, shadow, companions, storage, replica)
+
+
+ReadinessDep = Annotated[Readiness, Depends(get_readiness)]
+OverviewDep = Annotated[Overview, Depends(get_overview)]

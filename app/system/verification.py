@@ -11,18 +11,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import structlog
+from fastapi import Depends
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from app.http.dependencies import SettingsDep
 from app.http.errors import CompositionInProgressError, VerificationInProgressError
-from app.http.services import Services
 from app.system.schemas import Finding
 from app.versions.upkeep_schemas import Verification
-from app.versions.verification import verify_version
+from app.versions.verification import Verifier, VerifierDep
 from paint_core.evaluation.feature_cache import find_damaged_files
 from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, NotFoundError
 from registry.integrity import check_database, find_named_blobs
@@ -48,11 +51,11 @@ class VerificationResponse(LinesResponse):
     """Findings, one JSON object a line; only one such answer is given at a time.
 
     Args:
-        services: The application's services.
+        audit: Finds them.
     """
 
-    def __init__(self, services: Services) -> None:
-        lines = (finding.model_dump_json().encode() + b"\n" for finding in verify_everything(services))
+    def __init__(self, audit: Audit) -> None:
+        lines = (finding.model_dump_json().encode() + b"\n" for finding in audit.run())
         super().__init__(lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,100 +73,111 @@ class VerificationResponse(LinesResponse):
             _running.release()
 
 
-def verify_everything(services: Services) -> Iterator[Finding]:
-    """Yield what was looked at, and whether it is as it should be.
+@dataclass(frozen=True)
+class Audit:
+    """Verifies everything that is stored.
 
-    Args:
-        services: The application's services.
-
-    Yields:
-        Finding: In the order database, blobs, versions, feature cache; the last one is about all of them.
+    Attributes:
+        verifier: Of versions.
+        feature_cache_dir: Holds cached features.
     """
-    counts: Counter[bool | None] = Counter()
-    for finding in _look(services):
-        counts[finding.ok] += 1
-        if finding.ok is False:
-            _log.error("damage found", what=finding.what, name=finding.name, detail=finding.detail)
-        yield finding
-    detail = f"{counts.total()} checked, {counts[False]} damaged, {counts[None]} could not be checked"
-    yield Finding(what="summary", name="all", ok=not counts[False], detail=detail)
 
+    verifier: Verifier
+    feature_cache_dir: Path
 
-def _look(services: Services) -> Iterator[Finding]:
-    for name, problem in check_database(services.database):
-        yield Finding(what="database", name=name, ok=problem is None, detail=problem or "can be read")
-    for sha256, user in _named_blobs(services).items():
-        found = _unhurried(services, partial(_look_at_blob, services, sha256, user))
-        if found is not None:
-            yield found
-    with services.database.read() as session:
-        version_ids = Versions(session).all_ids()
-    for version_id in version_ids:
-        with suppress(NotFoundError):  # purged meanwhile
-            yield _unhurried(services, partial(_look_at_version, services, version_id))
-    for path in find_damaged_files(services.settings.feature_cache_dir):
-        detail = "damaged; the features are recomputed when needed, and the file can be removed"
-        yield Finding(what="feature_cache", name=path.name, ok=False, detail=detail)
+    def run(self) -> Iterator[Finding]:
+        """Yield what was looked at, and whether it is as it should be.
 
+        Yields:
+            Finding: In the order database, blobs, versions, feature cache; the last one is about all of them.
+        """
+        counts: Counter[bool | None] = Counter()
+        for finding in self._look():
+            counts[finding.ok] += 1
+            if finding.ok is False:
+                _log.error("damage found", what=finding.what, name=finding.name, detail=finding.detail)
+            yield finding
+        detail = f"{counts.total()} checked, {counts[False]} damaged, {counts[None]} could not be checked"
+        yield Finding(what="summary", name="all", ok=not counts[False], detail=detail)
 
-def _look_at_blob(services: Services, sha256: str, user: str) -> Finding | None:
-    ok: bool | None = True
-    detail = user
-    try:
-        services.blobs.fetch(sha256)
-    except BlobCorruptError as error:
-        ok, detail = False, f"{user}: its hash is {error.actual}"
-    except BlobMissingError:
-        if sha256 not in _named_blobs(services):  # it has been freed meanwhile
-            return None
-        ok, detail = False, f"{user}: it is missing"
-    except BlobStoreUnreachableError as error:
-        ok, detail = None, error.detail
-    return Finding(what="blob", name=sha256, ok=ok, detail=detail)
+    def _look(self) -> Iterator[Finding]:
+        for name, problem in check_database(self.verifier.database):
+            yield Finding(what="database", name=name, ok=problem is None, detail=problem or "can be read")
+        for sha256, user in self._named_blobs().items():
+            found = self._unhurried(partial(self._look_at_blob, sha256, user))
+            if found is not None:
+                yield found
+        with self.verifier.database.read() as session:
+            version_ids = Versions(session).all_ids()
+        for version_id in version_ids:
+            with suppress(NotFoundError):  # purged meanwhile
+                yield self._unhurried(partial(self._look_at_version, version_id))
+        for path in find_damaged_files(self.feature_cache_dir):
+            detail = "damaged; the features are recomputed when needed, and the file can be removed"
+            yield Finding(what="feature_cache", name=path.name, ok=False, detail=detail)
 
+    def _look_at_blob(self, sha256: str, user: str) -> Finding | None:
+        ok: bool | None = True
+        detail = user
+        try:
+            self.verifier.blobs.fetch(sha256)
+        except BlobCorruptError as error:
+            ok, detail = False, f"{user}: its hash is {error.actual}"
+        except BlobMissingError:
+            if sha256 not in self._named_blobs():  # it has been freed meanwhile
+                return None
+            ok, detail = False, f"{user}: it is missing"
+        except BlobStoreUnreachableError as error:
+            ok, detail = None, error.detail
+        return Finding(what="blob", name=sha256, ok=ok, detail=detail)
 
-def _named_blobs(services: Services) -> Mapping[str, str]:
-    with services.database.read() as session:
-        return find_named_blobs(session)
+    def _named_blobs(self) -> Mapping[str, str]:
+        with self.verifier.database.read() as session:
+            return find_named_blobs(session)
 
+    def _look_at_version(self, version_id: int) -> Finding:
+        try:
+            verified = self._verify_in_turn(version_id)
+        except CompositionInProgressError:
+            return _finding(version_id, None, "not checked: other versions were being mixed")
+        except BlobStoreUnreachableError as error:
+            return _finding(version_id, None, error.detail)
+        wrong = [f"{check.what} {check.name}: {check.detail}" for check in verified.checks if check.matches is False]
+        if wrong:
+            return _finding(version_id, False, "; ".join(wrong)[:2000])
+        if not verified.matches:
+            unknown = [f"{check.what}: {check.detail}" for check in verified.checks if check.matches is None]
+            return _finding(version_id, None, "; ".join(unknown)[:2000])
+        return _finding(version_id, True, "mixed again: weights and probe are unchanged")
 
-def _look_at_version(services: Services, version_id: int) -> Finding:
-    try:
-        verified = _verify_in_turn(services, version_id)
-    except CompositionInProgressError:
-        return _finding(version_id, None, "not checked: other versions were being mixed")
-    except BlobStoreUnreachableError as error:
-        return _finding(version_id, None, error.detail)
-    wrong = [f"{check.what} {check.name}: {check.detail}" for check in verified.checks if check.matches is False]
-    if wrong:
-        return _finding(version_id, False, "; ".join(wrong)[:2000])
-    if not verified.matches:
-        unknown = [f"{check.what}: {check.detail}" for check in verified.checks if check.matches is None]
-        return _finding(version_id, None, "; ".join(unknown)[:2000])
-    return _finding(version_id, True, "mixed again: weights and probe are unchanged")
+    def _verify_in_turn(self, version_id: int) -> Verification:
+        """Verify once nobody else mixes a version: whoever works with the service goes first."""
+        deadline = time.monotonic() + _TURN_SECONDS
+        while True:
+            try:
+                return self.verifier.verify(version_id)
+            except CompositionInProgressError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_TURN_LOOK_SECONDS)
+
+    def _unhurried(self, look: Callable[[], _Found]) -> _Found:
+        """Return what a look finds; after it, while requests need the cores, rest for longer than it took."""
+        started = time.monotonic()
+        found = look()
+        until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)
+        while self.verifier.engine.has_pending and time.monotonic() < until:
+            time.sleep(_REST_LOOK_SECONDS)
+        return found
 
 
 def _finding(version_id: int, ok: bool | None, detail: str) -> Finding:
     return Finding(what="version", name=str(version_id), ok=ok, detail=detail)
 
 
-def _verify_in_turn(services: Services, version_id: int) -> Verification:
-    """Verify once nobody else mixes a version: whoever works with the service goes first."""
-    deadline = time.monotonic() + _TURN_SECONDS
-    while True:
-        try:
-            return verify_version(services, version_id)
-        except CompositionInProgressError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_TURN_LOOK_SECONDS)
+async def get_audit(verifier: VerifierDep, settings: SettingsDep) -> Audit:
+    """Return what verifies everything."""
+    return Audit(verifier, settings.feature_cache_dir)
 
 
-def _unhurried(services: Services, look: Callable[[], _Found]) -> _Found:
-    """Return what a look finds; after it, while requests need the cores, rest for longer than it took."""
-    started = time.monotonic()
-    found = look()
-    until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)
-    while services.engine.has_pending and time.monotonic() < until:
-        time.sleep(_REST_LOOK_SECONDS)
-    return found
+AuditDep = Annotated[Audit, Depends(get_audit)]

@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Annotated
 
+from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 
+from app.http.dependencies import DatabaseDep, SettingsDep
 from app.http.errors import SupportedDropError
-from app.http.services import Services
+from app.models.activation import Activator, ActivatorDep
+from app.models.cache import VersionCache, VersionCacheDep
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
 from contract.evaluation import Evaluation
 from contract.versions import ACTIVE_ALIAS
 from registry.acceptance import supported_drops, too_much
 from registry.aliases import Aliases, MoveFacts
+from registry.database import Database
 from registry.errors import ConflictError, NotFoundError
 from registry.versions import Versions
 
 
-def list_aliases(services: Services) -> AliasList:
+def list_aliases(database: Database) -> AliasList:
     """Return every alias, by name."""
-    with services.database.read() as session:
+    with database.read() as session:
         return AliasList(items=[Alias.of(row) for row in Aliases(session).all()])
 
 
-def get_alias(services: Services, name: str) -> tuple[Alias, int]:
+def get_alias(database: Database, name: str) -> tuple[Alias, int]:
     """Return the alias and its revision."""
-    with services.database.read() as session:
+    with database.read() as session:
         aliases = Aliases(session)
         return Alias.of(aliases.get(name)), aliases.revision(name)
 
 
-def list_history(services: Services, name: str, limit: int, cursor: str | None) -> AliasHistory:
+def list_history(database: Database, name: str, limit: int, cursor: str | None) -> AliasHistory:
     """Return a page of the moves of an alias that is or was there, newest first."""
-    with services.database.read() as session:
+    with database.read() as session:
         aliases = Aliases(session)
         if not aliases.has_been(name):
             raise NotFoundError("alias", name)
@@ -40,105 +46,122 @@ def list_history(services: Services, name: str, limit: int, cursor: str | None) 
         return AliasHistory(items=[AliasChange.of(row) for row in page], next_cursor=page.next_cursor)
 
 
-def move_alias(
-    services: Services, name: str, move: AliasMove, expected: Collection[int] | None, actor: str
-) -> tuple[Alias, int]:
-    """Return the alias and its revision; `active` once the version that it now names answers requests.
+@dataclass(frozen=True)
+class AliasMover:
+    """Moves aliases; `active` is guarded.
 
-    Args:
-        services: The application's services.
-        name: Of an alias, which is created if needed.
-        move: Where to, and why.
-        expected: Revisions of which the alias must have one; None: any, or none at all.
-        actor: Who asks, for the history.
-
-    Returns:
-        The alias, and the number of its last move.
-
-    Raises:
-        NotFoundError: There is no such version.
-        SupportedDropError: It is to be active, and costs a supported task more than its limit.
-        AliasMovedError: The alias has another revision.
-        ConflictError: The version is in the trash, or somebody else makes the same new alias at this moment.
-        VersionNotLoadedError: Something that it is made of is missing or damaged.
+    Attributes:
+        database: Holds the aliases.
+        activator: Moves `active`.
+        versions: Finds out whether another alias may name a version.
+        max_supported_drop: Points that a supported task may lose where its patch set no limit; None: any.
     """
-    if name == ACTIVE_ALIAS and not move.force:
-        _refuse_large_drop(services, move.version)
-    return _move(services, name, move, expected, actor)
+
+    database: Database
+    activator: Activator
+    versions: VersionCache
+    max_supported_drop: float | None
+
+    def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
+        """Return the alias and its revision; `active` once the version that it now names answers requests.
+
+        Args:
+            name: Of an alias, which is created if needed.
+            move: Where to, and why.
+            expected: Revisions of which the alias must have one; None: any, or none at all.
+            actor: Who asks, for the history.
+
+        Returns:
+            The alias, and the number of its last move.
+
+        Raises:
+            NotFoundError: There is no such version.
+            SupportedDropError: It is to be active, and costs a supported task more than its limit.
+            AliasMovedError: The alias has another revision.
+            ConflictError: The version is in the trash, or somebody else makes the same new alias at this moment.
+            VersionNotLoadedError: Something that it is made of is missing or damaged.
+        """
+        if name == ACTIVE_ALIAS and not move.force:
+            self._refuse_large_drop(move.version)
+        return self._move(name, move, expected, actor)
+
+    def roll_back(self, name: str, reason: str, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
+        """Return the alias and its revision, moved to the version that it named before; see `Aliases.earlier`.
+
+        What it costs the supported tasks is not asked again: the version has answered before.
+
+        Args:
+            name: Of an alias.
+            reason: For the history.
+            expected: As for `move`.
+            actor: Who asks, for the history.
+
+        Returns:
+            The alias, and the number of its last move.
+
+        Raises:
+            NotFoundError: There is no such alias, or the version has been purged.
+            AliasMovedError: The alias has another revision.
+            ConflictError: It has named no other version before, or the version is in the trash.
+        """
+        with self.database.read() as session:
+            aliases = Aliases(session)
+            earlier, revision = aliases.earlier(name), aliases.revision(name)
+            aliases.require_revision(name, expected)
+        assert earlier.to_version_id is not None
+        move = AliasMove(version=earlier.to_version_id, reason=reason or "rollback")
+        # What "before" means must not change while the version is loaded.
+        return self._move(name, move, [revision], actor, restores=earlier.id)
+
+    def _move(
+        self,
+        name: str,
+        move: AliasMove,
+        expected: Collection[int] | None,
+        actor: str,
+        restores: int | None = None,
+    ) -> tuple[Alias, int]:
+        facts: MoveFacts = {
+            "actor": actor,
+            "reason": move.reason,
+            "expected": expected,
+            "forced": move.force,
+            "restores": restores,
+        }
+        if name == ACTIVE_ALIAS:
+            self.activator.activate(move.version, **facts)
+        else:
+            self.versions.require_loadable(move.version)
+            try:
+                with self.database.write() as session:
+                    Aliases(session).move(name, move.version, **facts)
+            except IntegrityError as error:  # two made the same new alias at the same moment
+                raise ConflictError(
+                    f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
+                ) from error
+        return get_alias(self.database, name)
+
+    def _refuse_large_drop(self, version_id: int) -> None:
+        with self.database.read() as session:
+            stored = Versions(session).get(version_id).evaluation
+        if stored is None:
+            return
+        refused = too_much(supported_drops(Evaluation.of_stored(stored), self.max_supported_drop))
+        if refused:
+            raise SupportedDropError(version_id, refused)
 
 
-def roll_back(
-    services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str
-) -> tuple[Alias, int]:
-    """Return the alias and its revision, moved to the version that it named before; see `Aliases.earlier`.
-
-    What it costs the supported tasks is not asked again: the version has answered before.
-
-    Args:
-        services: The application's services.
-        name: Of an alias.
-        reason: For the history.
-        expected: As for `move_alias`.
-        actor: Who asks, for the history.
-
-    Returns:
-        The alias, and the number of its last move.
-
-    Raises:
-        NotFoundError: There is no such alias, or the version has been purged.
-        AliasMovedError: The alias has another revision.
-        ConflictError: It has named no other version before, or the version is in the trash.
-    """
-    with services.database.read() as session:
-        aliases = Aliases(session)
-        earlier, revision = aliases.earlier(name), aliases.revision(name)
-        aliases.require_revision(name, expected)
-    assert earlier.to_version_id is not None
-    move = AliasMove(version=earlier.to_version_id, reason=reason or "rollback")
-    # What "before" means must not change while the version is loaded.
-    return _move(services, name, move, [revision], actor, restores=earlier.id)
-
-
-def delete_alias(services: Services, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:
+def delete_alias(database: Database, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:
     """Remove an alias; its history stays. Errors as for `Aliases.delete`."""
-    with services.database.write() as session:
+    with database.write() as session:
         Aliases(session).delete(name, actor=actor, reason=reason, expected=expected)
 
 
-def _move(
-    services: Services,
-    name: str,
-    move: AliasMove,
-    expected: Collection[int] | None,
-    actor: str,
-    restores: int | None = None,
-) -> tuple[Alias, int]:
-    facts: MoveFacts = {
-        "actor": actor,
-        "reason": move.reason,
-        "expected": expected,
-        "forced": move.force,
-        "restores": restores,
-    }
-    if name == ACTIVE_ALIAS:
-        services.activator.activate(move.version, **facts)
-    else:
-        services.versions.require_loadable(move.version)
-        try:
-            with services.database.write() as session:
-                Aliases(session).move(name, move.version, **facts)
-        except IntegrityError as error:  # two made the same new alias at the same moment
-            raise ConflictError(
-                f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
-            ) from error
-    return get_alias(services, name)
+async def get_mover(
+    database: DatabaseDep, activator: ActivatorDep, versions: VersionCacheDep, settings: SettingsDep
+) -> AliasMover:
+    """Return what moves aliases."""
+    return AliasMover(database, activator, versions, settings.max_supported_drop)
 
 
-def _refuse_large_drop(services: Services, version_id: int) -> None:
-    with services.database.read() as session:
-        stored = Versions(session).get(version_id).evaluation
-    if stored is None:
-        return
-    refused = too_much(supported_drops(Evaluation.of_stored(stored), services.settings.max_supported_drop))
-    if refused:
-        raise SupportedDropError(version_id, refused)
+AliasMoverDep = Annotated[AliasMover, Depends(get_mover)]

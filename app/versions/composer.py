@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import structlog
 import torch
 from sqlalchemy.orm import Session
 
+from app.http.dependencies import provided
 from app.http.errors import BaseNotLoadedError
 from app.versions.fair_lock import Turns
 from contract.environment import Environment
@@ -174,3 +176,6 @@ def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...]
     versions = Versions(session)
     same = (row.id for row in versions.of_patch(patch_id) if same_mix(versions.terms(row.id), terms))
     return next(same, None)
+
+
+ComposerDep = Annotated[Composer, provided(Composer)]

@@ -12,11 +12,12 @@ from starlette.responses import StreamingResponse
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
+from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
 from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
 from app.versions import aliases, service
-from app.versions.exporting import TAR_MEDIA_TYPE, ExportResponse, export_version
+from app.versions.composer import ComposerDep
+from app.versions.exporting import TAR_MEDIA_TYPE, ExporterDep, ExportResponse
 from app.versions.schemas import (
     Alias,
     AliasHistory,
@@ -28,7 +29,7 @@ from app.versions.schemas import (
     VersionList,
 )
 from app.versions.upkeep_schemas import Collected, Verification
-from app.versions.verification import verify_version
+from app.versions.verification import VerifierDep
 from contract.access import Scope
 from contract.bodies import AliasName, Reason, VersionId
 from contract.versions import Tag, VersionRequest
@@ -53,7 +54,7 @@ DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
     "/versions", responses=problem_responses(), response_model_exclude_unset=True, dependencies=[needs(Scope.READ)]
 )
 def list_versions(
-    services: ServicesDep,
+    database: DatabaseDep,
     limit: Limit = 100,
     cursor: Cursor = None,
     tag: WithTag = [],  # noqa: B006 - FastAPI copies it
@@ -61,7 +62,7 @@ def list_versions(
     reference: Reference = None,
 ) -> VersionList:
     """List versions, newest first. `ref` matches the beginning of the name."""
-    return service.list_versions(services, limit, cursor, tag, trashed, reference)
+    return service.list_versions(database, limit, cursor, tag, trashed, reference)
 
 
 @router.post(
@@ -71,9 +72,11 @@ def list_versions(
     response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
-def make_version(services: ServicesDep, caller: CallerDep, response: Response, body: VersionRequest) -> Version:
+def make_version(
+    database: DatabaseDep, composer: ComposerDep, caller: CallerDep, response: Response, body: VersionRequest
+) -> Version:
     """Compose a version from task vectors, patches and versions, or remove a patch from one, without training."""
-    version = service.make_version(services, body, caller.owner)
+    version = service.make_version(database, composer, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{version.id}"
     return version
 
@@ -84,9 +87,9 @@ def make_version(services: ServicesDep, caller: CallerDep, response: Response, b
     response_model_exclude_unset=True,
     dependencies=[needs(Scope.READ)],
 )
-def get_version(services: ServicesDep, version_id: VersionId) -> Version:
+def get_version(database: DatabaseDep, version_id: VersionId) -> Version:
     """Return a version: its base, its terms and their origin."""
-    return service.get_version(services, version_id)
+    return service.get_version(database, version_id)
 
 
 @router.patch(
@@ -95,9 +98,9 @@ def get_version(services: ServicesDep, version_id: VersionId) -> Version:
     response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
-def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionLabels) -> Version:
+def relabel_version(database: DatabaseDep, version_id: VersionId, body: VersionLabels) -> Version:
     """Change the name or the tags of a version. Its base and terms are immutable."""
-    return service.relabel_version(services, version_id, body)
+    return service.relabel_version(database, version_id, body)
 
 
 @router.delete(
@@ -106,12 +109,12 @@ def relabel_version(services: ServicesDep, version_id: VersionId, body: VersionL
     response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
-def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
+def delete_version(database: DatabaseDep, version_id: VersionId) -> Version:
     """Move a version to the trash. It can be restored until it is purged.
 
     Rejected while an alias points to it, and for the unpatched base.
     """
-    return service.trash_version(services, version_id)
+    return service.trash_version(database, version_id)
 
 
 @router.post(
@@ -120,18 +123,18 @@ def delete_version(services: ServicesDep, version_id: VersionId) -> Version:
     response_model_exclude_unset=True,
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
-def restore_version(services: ServicesDep, version_id: VersionId) -> Version:
+def restore_version(database: DatabaseDep, version_id: VersionId) -> Version:
     """Restore a version from the trash."""
-    return service.restore_version(services, version_id)
+    return service.restore_version(database, version_id)
 
 
 @router.post("/versions/{version_id}/verify", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
-def verify(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> Verification:
+def verify(verifier: VerifierDep, caller: CallerDep, version_id: VersionId) -> Verification:
     """Recompute the hashes of the base and task vectors of a version, mix its weights again, and compare.
 
     A difference is a result, not an error: see `matches`.
     """
-    return verify_version(services, version_id, caller.owner)
+    return verifier.verify(version_id, caller.owner)
 
 
 @router.get(
@@ -140,45 +143,47 @@ def verify(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> V
     responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409, 429)},
     dependencies=[needs(Scope.READ, stores=Stores.UNCOUNTED)],
 )
-def export(services: ServicesDep, caller: CallerDep, version_id: VersionId) -> ExportResponse:
+def export(exporter: ExporterDep, caller: CallerDep, version_id: VersionId) -> ExportResponse:
     """Export a version as a tar of a folder that open_clip loads, with a model card and, if evaluated, results."""
-    return ExportResponse(export_version(services, version_id, caller.owner))
+    return ExportResponse(exporter.export(version_id, caller.owner))
 
 
 @router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])
-def collect_garbage(services: ServicesDep, dry_run: DryRun = False) -> Collected:
+def collect_garbage(
+    database: DatabaseDep, blobs: BlobsDep, settings: SettingsDep, dry_run: DryRun = False
+) -> Collected:
     """Purge expired versions from the trash, and delete unreferenced blobs.
 
     Versions with an alias, or from which another version was created, are kept. Deletes task vectors that no version
     uses any more, and the blobs of deleted data sets and patches, of failed uploads and of patches that failed or were
     cancelled long ago, except those stored within the last hour. The service does this automatically every hour.
     """
-    return service.empty_trash(services, dry_run)
+    return service.empty_trash(database, blobs, settings.trash_retention_seconds, dry_run)
 
 
 @router.get("/aliases", responses=problem_responses(), dependencies=[needs(Scope.READ)])
-def list_aliases(services: ServicesDep) -> AliasList:
+def list_aliases(database: DatabaseDep) -> AliasList:
     """List all aliases by name; `active` always exists."""
-    return aliases.list_aliases(services)
+    return aliases.list_aliases(database)
 
 
 @router.get("/aliases/{alias}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_alias(services: ServicesDep, response: Response, alias: AliasName) -> Alias:
+def get_alias(database: DatabaseDep, response: Response, alias: AliasName) -> Alias:
     """Return an alias and its version. The version of `active` is served. `ETag` changes with every move."""
-    return _tagged(response, aliases.get_alias(services, alias))
+    return _tagged(response, aliases.get_alias(database, alias))
 
 
 @router.get("/aliases/{alias}/history", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
 def list_alias_history(
-    services: ServicesDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
+    database: DatabaseDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
 ) -> AliasHistory:
     """List the moves of an alias, newest first, with time, versions, key and reason."""
-    return aliases.list_history(services, alias, limit, cursor)
+    return aliases.list_history(database, alias, limit, cursor)
 
 
 @router.put("/aliases/{alias}", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
 def move_alias(
-    services: ServicesDep,
+    mover: aliases.AliasMoverDep,
     caller: CallerDep,
     response: Response,
     alias: AliasName,
@@ -191,22 +196,22 @@ def move_alias(
     by more than its limit, the previous version keeps serving. `force` with a reason overrides the limit. With
     `If-Match`, rejected if the alias was moved since the tag was read, or does not exist.
     """
-    return _tagged(response, aliases.move_alias(services, alias, body, _revisions(if_match), caller.actor))
+    return _tagged(response, mover.move(alias, body, _revisions(if_match), caller.actor))
 
 
 @router.delete(
     "/aliases/{alias}", status_code=204, responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)]
 )
 def delete_alias(
-    services: ServicesDep, caller: CallerDep, alias: AliasName, reason: Reason = "", if_match: IfMatch = None
+    database: DatabaseDep, caller: CallerDep, alias: AliasName, reason: Reason = "", if_match: IfMatch = None
 ) -> None:
     """Delete an alias; its history is kept. `active` cannot be deleted."""
-    aliases.delete_alias(services, alias, reason, _revisions(if_match), caller.actor)
+    aliases.delete_alias(database, alias, reason, _revisions(if_match), caller.actor)
 
 
 @router.post("/aliases/{alias}/rollback", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
 def roll_back_alias(
-    services: ServicesDep,
+    mover: aliases.AliasMoverDep,
     caller: CallerDep,
     response: Response,
     alias: AliasName,
@@ -218,7 +223,7 @@ def roll_back_alias(
     With `If-Match`, rejected if the alias was moved since the tag was read, for example by another rollback.
     """
     reason = body.reason if body else ""
-    return _tagged(response, aliases.roll_back(services, alias, reason, _revisions(if_match), caller.actor))
+    return _tagged(response, mover.roll_back(alias, reason, _revisions(if_match), caller.actor))
 
 
 def _tagged(response: Response, found: tuple[Alias, int]) -> Alias:

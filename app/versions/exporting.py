@@ -8,18 +8,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated
 
+from fastapi import Depends
 from starlette.types import Receive, Scope, Send
 
+from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
 from app.http.errors import BaseNotLoadedError
-from app.http.services import Services
 from app.http.timed_response import TimedResponse
+from app.models.bases import Bases, BasesDep
 from app.versions.card import eval_results, model_card
+from app.versions.exports import Exports, ExportsDep
 from app.versions.schemas import Version
 from app.versions.service import describe
 from paint_core.models import write_model
 from pipeline.towers import mix_tower
+from registry.blobs import BlobStore
+from registry.database import Database
 from registry.tables import VersionRow
 from registry.versions import Versions
 
@@ -69,44 +74,61 @@ class ExportResponse(TimedResponse):
             await super().__call__(scope, receive, send)
 
 
-def export_version(services: Services, version_id: int, owner: str | None = None) -> Export:
-    """Return the tar of a version; its files lie in the scratch folder without a name until they are sent.
+@dataclass(frozen=True)
+class Exporter:
+    """Exports versions.
 
-    Args:
-        services: The application's services.
-        version_id: The version.
-        owner: Who asks, as their key names them.
-
-    Returns:
-        A tar of one folder.
-
-    Raises:
-        NotFoundError: There is no such version.
-        BaseNotLoadedError: Its base is not loaded in this process.
-        TooManyExportsError: As many are being sent as may be, in all or to this owner.
-        CompositionInProgressError: Others are being exported or verified, and this one's turn does not come soon.
-        BlobMissingError: A task vector is gone.
-        BlobCorruptError: A task vector's bytes have changed.
+    Attributes:
+        database: Holds the versions.
+        blobs: Holds the task vectors.
+        bases: The loaded base models by fingerprint.
+        exports: How many there may be at once.
+        scratch_dir: Where the files of an export lie.
     """
-    with services.database.read() as session:
-        versions = Versions(session)
-        row, terms = versions.get(version_id), versions.terms(version_id)
-        described = describe(session, row)
-    base = services.bases.get(row.base_fingerprint)
-    if base is None:
-        raise BaseNotLoadedError(row.base_fingerprint)
-    with ExitStack() as stack:
-        stack.enter_context(services.exports.place(owner))
-        with tempfile.TemporaryDirectory(dir=services.settings.scratch_dir, prefix="export-") as name:
-            folder = Path(name)
-            with services.exports.turns.take(owner):
-                write_model(folder, base, mix_tower(base, terms, services.blobs))
-            _write_card(folder, described)
-            members = [_member(path, f"version-{version_id}", row) for path in sorted(folder.iterdir())]
-            files = [stack.enter_context(path.open("rb")) for path in sorted(folder.iterdir())]
-        kept_open = stack.pop_all()
-    num_bytes = sum(len(_header(member)) + _padded(member.size) for member in members) + 2 * tarfile.BLOCKSIZE
-    return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files), kept_open)
+
+    database: Database
+    blobs: BlobStore
+    bases: Bases
+    exports: Exports
+    scratch_dir: Path
+
+    def export(self, version_id: int, owner: str | None = None) -> Export:
+        """Return the tar of a version; its files lie in the scratch folder without a name until they are sent.
+
+        Args:
+            version_id: The version.
+            owner: Who asks, as their key names them.
+
+        Returns:
+            A tar of one folder.
+
+        Raises:
+            NotFoundError: There is no such version.
+            BaseNotLoadedError: Its base is not loaded in this process.
+            TooManyExportsError: As many are being sent as may be, in all or to this owner.
+            CompositionInProgressError: Others are being exported or verified, and this one's turn does not come soon.
+            BlobMissingError: A task vector is gone.
+            BlobCorruptError: A task vector's bytes have changed.
+        """
+        with self.database.read() as session:
+            versions = Versions(session)
+            row, terms = versions.get(version_id), versions.terms(version_id)
+            described = describe(session, row)
+        base = self.bases.get(row.base_fingerprint)
+        if base is None:
+            raise BaseNotLoadedError(row.base_fingerprint)
+        with ExitStack() as stack:
+            stack.enter_context(self.exports.place(owner))
+            with tempfile.TemporaryDirectory(dir=self.scratch_dir, prefix="export-") as name:
+                folder = Path(name)
+                with self.exports.turns.take(owner):
+                    write_model(folder, base, mix_tower(base, terms, self.blobs))
+                _write_card(folder, described)
+                members = [_member(path, f"version-{version_id}", row) for path in sorted(folder.iterdir())]
+                files = [stack.enter_context(path.open("rb")) for path in sorted(folder.iterdir())]
+            kept_open = stack.pop_all()
+        num_bytes = sum(len(_header(member)) + _padded(member.size) for member in members) + 2 * tarfile.BLOCKSIZE
+        return Export(f"paintbox-version-{version_id}.tar", num_bytes, _stream(members, files), kept_open)
 
 
 def _write_card(folder: Path, version: Version) -> None:
@@ -136,3 +158,13 @@ def _stream(members: Sequence[tarfile.TarInfo], files: Sequence[IO[bytes]]) -> I
             yield chunk
         yield b"\0" * (_padded(member.size) - member.size)
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
+
+
+async def get_exporter(
+    database: DatabaseDep, blobs: BlobsDep, bases: BasesDep, exports: ExportsDep, settings: SettingsDep
+) -> Exporter:
+    """Return what exports versions."""
+    return Exporter(database, blobs, bases, exports, settings.scratch_dir)
+
+
+ExporterDep = Annotated[Exporter, Depends(get_exporter)]

@@ -6,7 +6,9 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
+from app.http.dependencies import provided
 from app.http.errors import TooManyExportsError
 from app.versions.fair_lock import Turns
 
@@ -61,3 +63,6 @@ class Exports:
                 self._owners[owner] -= 1
                 if not self._owners[owner]:
                     del self._owners[owner]
+
+
+ExportsDep = Annotated[Exports, provided(Exports)]

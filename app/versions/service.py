@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.http.services import Services
+from app.versions.composer import Composer
 from app.versions.drafting import draft_version
 from app.versions.schemas import Version, VersionLabels, VersionList
 from app.versions.upkeep_schemas import Collected
 from contract.versions import VersionRequest
 from registry.aliases import Aliases
+from registry.blobs import BlobStore
+from registry.database import Database
 from registry.retention import collect_garbage
 from registry.tables import VersionRow
 from registry.versions import Versions
 
 
 def list_versions(
-    services: Services,
+    database: Database,
     limit: int,
     cursor: str | None,
     tags: Sequence[str] = (),
@@ -26,47 +28,47 @@ def list_versions(
     reference: str | None = None,
 ) -> VersionList:
     """Return a page of versions with all these tags, newest first; those in the trash only if asked for."""
-    with services.database.read() as session:
+    with database.read() as session:
         page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed, reference=reference)
         return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
 
 
-def get_version(services: Services, version_id: int) -> Version:
+def get_version(database: Database, version_id: int) -> Version:
     """Return the version, which may be in the trash."""
-    with services.database.read() as session:
+    with database.read() as session:
         return describe(session, Versions(session).get(version_id))
 
 
-def make_version(services: Services, request: VersionRequest, owner: str | None = None) -> Version:
+def make_version(database: Database, composer: Composer, request: VersionRequest, owner: str | None = None) -> Version:
     """Return a new version, mixed out of task vectors that are there already."""
-    with services.database.read() as session:
+    with database.read() as session:
         draft = draft_version(session, request)
-    made = services.composer.make(draft, owner)
-    return get_version(services, made.version_id)
+    made = composer.make(draft, owner)
+    return get_version(database, made.version_id)
 
 
-def relabel_version(services: Services, version_id: int, labels: VersionLabels) -> Version:
+def relabel_version(database: Database, version_id: int, labels: VersionLabels) -> Version:
     """Return the version with another name or other tags."""
-    with services.database.write() as session:
+    with database.write() as session:
         return describe(session, Versions(session).relabel(version_id, name=labels.name, tags=labels.tags))
 
 
-def trash_version(services: Services, version_id: int) -> Version:
+def trash_version(database: Database, version_id: int) -> Version:
     """Return the version, now in the trash; refused if an alias names it or it is the bare base."""
-    with services.database.write() as session:
+    with database.write() as session:
         return describe(session, Versions(session).trash(version_id))
 
 
-def restore_version(services: Services, version_id: int) -> Version:
+def restore_version(database: Database, version_id: int) -> Version:
     """Return the version, no longer in the trash."""
-    with services.database.write() as session:
+    with database.write() as session:
         return describe(session, Versions(session).restore(version_id))
 
 
-def empty_trash(services: Services, dry_run: bool) -> Collected:
+def empty_trash(database: Database, blobs: BlobStore, retention_seconds: float, dry_run: bool) -> Collected:
     """Return what was purged, or would be."""
-    retention = services.settings.trash_retention_seconds
-    return Collected.of(collect_garbage(services.database, services.blobs, retention, dry_run=dry_run), dry_run)
+    garbage = collect_garbage(database, blobs, retention_seconds, dry_run=dry_run)
+    return Collected.of(garbage, dry_run)
 
 
 def describe(session: Session, row: VersionRow) -> Version:

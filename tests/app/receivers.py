@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from app.jobs.webhooks.signing import parse_secret
+from app.settings import parse_secret
 from contract.jobs import JobKind
 from registry.database import Database
 from registry.deliveries import Deliveries

@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.testclient import TestClient
 
-from app.inference.label_sets.cache import RECHECK_SECONDS, Labels, LabelSource, StoredLabels
+from app.labels.stored import RECHECK_SECONDS, Labels, LabelSource, StoredLabels
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.label_sets import LabelSets

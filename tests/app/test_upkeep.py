@@ -111,7 +111,8 @@ def test_what_has_been_in_the_trash_for_long_is_purged_and_its_bytes_are_free(wo
     with pytest.raises(BlobMissingError):
         world.services.blobs.fetch(sha256)
     assert world.services.blobs.read(unrelated) == b"a data set"
-    assert empty_trash(world.services, dry_run=True).versions == []
+    retention = world.services.settings.trash_retention_seconds
+    assert empty_trash(world.services.database, world.services.blobs, retention, dry_run=True).versions == []
 
 
 def test_a_version_that_another_was_made_from_is_kept_and_told(world: World) -> None:

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.datasets.uploads.service import EXPIRES_SECONDS, Upload, Uploads
 from app.http.errors import UploadRefusedError
-from app.storage.cleaning import clean_up
+from app.system.cleaning import clean_up
 from registry.disk import Disks
 from tests.app.world import World, check_problem, open_world, serve
 from tests.registry.uploads import FOLDERS, pack
@@ -266,7 +266,7 @@ def test_expired_uploads_go_without_anybody_beginning_another(world: World) -> N
     (file,) = stored(world)
     past = time.time() - EXPIRES_SECONDS - 1
     os.utime(file, (past, past))
-    clean_up(world.services)
+    clean_up(world.services.settings, world.services.database, world.services.blobs, world.services.uploads)
     assert stored(world) == []
     assert world.client.head(path, headers=TUS).status_code == 404
 

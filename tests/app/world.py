@@ -21,9 +21,8 @@ from torch import Tensor
 from app.http.connections.limits import ConnectionLimits
 from app.http.connections.protocol import GuardedProtocol
 from app.http.connections.table import Connections
-from app.http.services import Services
 from app.jobs.dispatcher import MemoryDoorbell
-from app.main import create_app
+from app.main import Services, create_app
 from app.settings import AppSettings
 from contract.jobs import JobKind
 from contract.lineage import Lineage

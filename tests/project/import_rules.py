@@ -89,6 +89,26 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "alpha",
         "patching",
     ),
+    "app": (
+        "settings",
+        "runtime",
+        "http",
+        "access",
+        "serving",
+        "models",
+        "labels",
+        "storage",
+        "jobs",
+        "versions",
+        "datasets",
+        "patches",
+        "metrics",
+        "system",
+        "inference",
+        "web",
+        "main",
+        "__main__",
+    ),
 }
 """The rooms of a package, lowest first: what lies directly in it, packages and modules. A room imports itself and those
 below it. The package's own `__init__` is above all of them."""

@@ -65,6 +65,16 @@ def test_a_planted_import_of_a_higher_room_is_found(tmp_path: Path) -> None:
     ]
 
 
+def test_a_planted_import_of_a_resource_by_what_lies_below_all_of_them_is_found(tmp_path: Path) -> None:
+    _write(tmp_path, "app/http/planted.py", "from app.access import callers\n")
+    _write(tmp_path, "app/access/callers.py", "from app.main import create_app\n")
+    _write(tmp_path, "app/main.py", "")
+    assert sorted(_find_violations(tmp_path)) == [
+        "app.access.callers:1 imports app.main, which is in a higher room",
+        "app.http.planted:1 imports app.access.callers, which is in a higher room",
+    ]
+
+
 def test_a_planted_circle_of_rooms_is_found_where_no_modules_form_one(tmp_path: Path) -> None:
     _write(tmp_path, "paint_core/images/first.py", "from paint_core.models import second\n")
     _write(tmp_path, "paint_core/models/third.py", "from paint_core.images import first\n")
@@ -72,6 +82,10 @@ def test_a_planted_circle_of_rooms_is_found_where_no_modules_form_one(tmp_path: 
     assert _find_violations(tmp_path) == [
         "paint_core.images.first:1 imports paint_core.models.second, which is in a higher room"
     ]
+    _write(tmp_path, "app/serving/first.py", "from app.models import second\n")
+    _write(tmp_path, "app/models/third.py", "from app.serving import first\n")
+    _write(tmp_path, "app/models/second.py", "")
+    assert "app.serving.first:1 imports app.models.second, which is in a higher room" in _find_violations(tmp_path)
 
 
 def test_a_room_below_the_package_that_imports_the_package_itself_is_found(tmp_path: Path) -> None:
@@ -101,26 +115,26 @@ def test_planted_imports_are_all_found(tmp_path: Path) -> None:
         "contract/planted.py": "import sqlalchemy\nfrom registry import tables\n",
         "registry/planted.py": "import torch\n",
         "pipeline/planted.py": "import worker\nimport fastapi\n",
-        "app/planted.py": "import worker\n",
-        "worker/planted.py": "from app import planted\n",
+        "app/web/planted.py": "import worker\n",
+        "worker/planted.py": "from app.web import planted\n",
         "paint_core/models/planted.py": "def read():\n    from sqlalchemy.orm import Session\n\n    return Session\n",
         "paintbox_client/planted.py": "import click\nimport httpx2\nimport json\n",
-        "paintbox_launcher/planted.py": "import app.settings\nimport app.planted\n",
+        "paintbox_launcher/planted.py": "import app.settings\nimport app.web.planted\n",
         "paintbox_demo/planted.py": "import paintbox_client\nimport paint_core.models.planted\n",
     }
     for name, text in planted.items():
         (tmp_path / name).write_text(text)
 
     assert sorted(set(_find_violations(tmp_path)) - set(before)) == [
-        "app.planted:1 imports worker",
+        "app.web.planted:1 imports worker",
         "contract.planted:1 imports sqlalchemy",
         "contract.planted:2 imports registry.tables",
         "paint_core.models.planted:2 imports sqlalchemy",
         "paintbox_client.planted:1 imports click",
         "paintbox_demo.planted:2 imports paint_core.models.planted",
-        "paintbox_launcher.planted:2 imports app.planted",
+        "paintbox_launcher.planted:2 imports app.web.planted",
         "pipeline.planted:1 imports worker",
         "pipeline.planted:2 imports fastapi",
         "registry.planted:1 imports torch",
-        "worker.planted:1 imports app.planted",
+        "worker.planted:1 imports app.web.planted",
     ]

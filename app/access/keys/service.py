@@ -7,19 +7,20 @@ from datetime import timedelta
 import structlog
 
 from app.access.callers import Caller
+from app.access.keyring import Keyring
 from app.access.keys.schemas import Key, KeyList, KeyRequest, NewKey
-from app.http.services import Services
-from registry.database import utc_now
+from registry.database import Database, utc_now
 from registry.keys import ApiKeys
 
 _log = structlog.get_logger(__name__)
 
 
-def create_key(services: Services, request: KeyRequest, caller: Caller) -> NewKey:
+def create_key(database: Database, keyring: Keyring, request: KeyRequest, caller: Caller) -> NewKey:
     """Return a new key, which this process takes at once and others within a second.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        keyring: Takes the change at once.
         request: What it is to allow.
         caller: Who asks, for the record.
 
@@ -30,7 +31,7 @@ def create_key(services: Services, request: KeyRequest, caller: Caller) -> NewKe
         ConflictError: It is the first one and could not make others, so that nobody could any more.
     """
     days = request.expires_in_days
-    with services.database.write() as session:
+    with database.write() as session:
         keys = ApiKeys(session)
         row, token = keys.create(
             name=request.name,
@@ -38,26 +39,27 @@ def create_key(services: Services, request: KeyRequest, caller: Caller) -> NewKe
             expires_at=None if days is None else utc_now() + timedelta(days=days),
             created_by=caller.actor,
         )
-        if not services.keyring.has_bootstrap:
+        if not keyring.has_bootstrap:
             keys.require_admin()
         made = NewKey(**vars(Key.of(row)), token=token)
-    services.keyring.reload()
+    keyring.reload()
     _log.info("key made", made=made.id, scopes=made.scopes)
     return made
 
 
-def list_keys(services: Services, limit: int, cursor: str | None) -> KeyList:
+def list_keys(database: Database, limit: int, cursor: str | None) -> KeyList:
     """Return a page of keys, newest first."""
-    with services.database.read() as session:
+    with database.read() as session:
         page = ApiKeys(session).newest(limit, cursor)
         return KeyList(items=[Key.of(row) for row in page], next_cursor=page.next_cursor)
 
 
-def revoke_key(services: Services, key_id: str) -> Key:
+def revoke_key(database: Database, keyring: Keyring, key_id: str) -> Key:
     """Return the key, which opens nothing from now on.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        keyring: Takes the change at once.
         key_id: Public id.
 
     Returns:
@@ -67,11 +69,11 @@ def revoke_key(services: Services, key_id: str) -> Key:
         NotFoundError: There is no such key.
         ConflictError: Nobody could make keys any more.
     """
-    with services.database.write() as session:
+    with database.write() as session:
         keys = ApiKeys(session)
         revoked = Key.of(keys.revoke(key_id))
-        if not services.keyring.has_bootstrap:
+        if not keyring.has_bootstrap:
             keys.require_admin()
-    services.keyring.reload()
+    keyring.reload()
     _log.info("key revoked", revoked=key_id)
     return revoked

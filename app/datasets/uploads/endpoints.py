@@ -9,11 +9,12 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.datasets.uploads.service import Upload
+from app.datasets.uploads.service import Upload, UploadsDep
+from app.http.dependencies import SettingsDep
 from app.http.errors import UnsupportedMediaTypeError, UploadRefusedError
 from app.http.middleware import TUS_VERSION
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
+from app.storage.service import StorageDep
 from contract.access import Scope
 from contract.bodies import UploadId
 
@@ -47,12 +48,12 @@ def _answer(status: int, upload: Upload | None = None, **headers: str) -> Respon
     responses=problem_responses(),
     dependencies=[needs(Scope.WRITE)],
 )
-def describe_uploads(services: ServicesDep) -> Response:
+def describe_uploads(settings: SettingsDep) -> Response:
     """Return the supported version and extensions of tus, and the maximum size of an upload."""
     told = {
         "Tus-Version": TUS_VERSION,
         "Tus-Extension": _EXTENSIONS,
-        "Tus-Max-Size": str(services.settings.max_upload_bytes),
+        "Tus-Max-Size": str(settings.max_upload_bytes),
     }
     return _answer(204, None, **told)
 
@@ -64,14 +65,14 @@ def describe_uploads(services: ServicesDep) -> Response:
     responses=problem_responses(412, 413),
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
-def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumBytes) -> Response:
+def begin_upload(uploads: UploadsDep, storage: StorageDep, caller: CallerDep, upload_length: NumBytes) -> Response:
     """Create a resumable upload, which is sent in parts and can be continued after an interruption (tus 1.0.0).
 
     The header `Location` contains its URL. When it is complete, create a data set from it with `POST /v1/datasets` and
     its id as `upload`. It expires a day after the last part. Its declared length counts towards the storage quota.
     """
-    services.storage.require_quota(caller.owner, upload_length)
-    upload = services.uploads.create(upload_length, caller.owner)
+    storage.require_quota(caller.owner, upload_length)
+    upload = uploads.create(upload_length, caller.owner)
     return _answer(201, upload, Location=f"/v1/uploads/{upload.id}")
 
 
@@ -81,12 +82,12 @@ def begin_upload(services: ServicesDep, caller: CallerDep, upload_length: NumByt
     responses=problem_responses(404, 409, 412),
     dependencies=[needs(Scope.WRITE)],
 )
-async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
+async def find_offset(uploads: UploadsDep, upload_id: UploadId) -> Response:
     """Return how much of an upload was received: `Upload-Offset` of `Upload-Length` bytes.
 
     Ends a request that is appending to the upload but whose sender has stalled.
     """
-    upload = await services.uploads.find_offset(upload_id)
+    upload = await uploads.find_offset(upload_id)
     return _answer(200, upload, **{"Upload-Length": str(upload.num_bytes)})
 
 
@@ -99,7 +100,7 @@ async def find_offset(services: ServicesDep, upload_id: UploadId) -> Response:
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 async def append_to_upload(
-    services: ServicesDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
+    uploads: UploadsDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
 ) -> Response:
     """Append the body to an upload. Bytes received before a lost connection are kept; get their number with HEAD.
 
@@ -109,7 +110,7 @@ async def append_to_upload(
     media_type = request.headers.get("content-type", "")
     if media_type != PART_MEDIA_TYPE:
         raise UnsupportedMediaTypeError(media_type, (PART_MEDIA_TYPE,))
-    upload = await services.uploads.append(upload_id, upload_offset, request.stream())
+    upload = await uploads.append(upload_id, upload_offset, request.stream())
     return _answer(204, upload)
 
 
@@ -120,7 +121,7 @@ async def append_to_upload(
     responses=problem_responses(404, 409, 412),
     dependencies=[needs(Scope.WRITE)],
 )
-def remove_upload(services: ServicesDep, upload_id: UploadId) -> Response:
+def remove_upload(uploads: UploadsDep, upload_id: UploadId) -> Response:
     """Delete an unfinished upload."""
-    services.uploads.remove(upload_id)
+    uploads.remove(upload_id)
     return _answer(204)

@@ -17,11 +17,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 
 from app.datasets.uploads.turns import Turn
+from app.http.dependencies import provided
 from app.http.errors import UploadRefusedError
 from registry.disk import Disks
 from registry.errors import NotFoundError, RegistryError
@@ -319,3 +320,6 @@ def _append(file: BinaryIO, at: int, data: bytes) -> int:
         os.ftruncate(file.fileno(), at)
         raise
     return at + len(data)
+
+
+UploadsDep = Annotated[Uploads, provided(Uploads)]

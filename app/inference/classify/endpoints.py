@@ -9,13 +9,14 @@ from starlette.background import BackgroundTask
 
 from app.access.callers import asker_of, turn_of
 from app.access.policies import needs
+from app.http.dependencies import instance_of
 from app.http.direct import DirectRoute
 from app.http.disconnects import cancelled_when_gone
 from app.http.problems import problem_responses
-from app.http.services import services_of
-from app.inference.classify import service
 from app.inference.classify.schemas import Classification, ClassifyBody
+from app.inference.classify.service import Classifier
 from app.inference.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
+from app.serving.shadow import Shadow
 from contract.access import Scope
 
 router = APIRouter(tags=["classify"], route_class=DirectRoute)
@@ -37,11 +38,11 @@ async def classify(request: Request) -> Response:
     assigned by `X-Request-Key` or, without it, by API key or client address.
     """
     started = time.monotonic()
-    services = services_of(request)
     key = asker_of(request, read_request_key(request))
     body = await read_request(request, ClassifyBody)
     async with cancelled_when_gone(request):
-        answer = await service.answer(services, body.images, body, key, turn_of(request), started)
-    later = BackgroundTask(services.shadow.offer, answer.offer) if answer.offer is not None else None
+        answer = await instance_of(request.app, Classifier).answer(body.images, body, key, turn_of(request), started)
+    offer = instance_of(request.app, Shadow).offer
+    later = BackgroundTask(offer, answer.offer) if answer.offer is not None else None
     headers = {VERSION_HEADER: str(answer.version_id)}
     return Response(answer.json, headers=headers, media_type="application/json", background=later)

@@ -9,21 +9,21 @@ from dataclasses import dataclass
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
-from app.http.deadlines import until
 from app.http.errors import EdgeError, OutOfMemoryError
-from app.http.services import Services
+from app.inference.choosing import VersionChooser
 from app.inference.classify.ranking import rank
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.image_requests import check_images
-from app.inference.label_sets.cache import Labels, LabelSource
-from app.inference.label_sets.checks import check_given, check_size, warn_of
 from app.inference.label_sets.known import KnownLabels
-from app.serving.engine import Scored
+from app.labels.checks import check_given, check_size, warn_of
+from app.labels.stored import Labels, LabelSource, StoredLabels
+from app.metrics.registry import Metrics
+from app.serving.engine import Engine, Scored
 from app.serving.model import ServedModel
-from app.serving.routing import is_in_share
 from app.serving.scoring import scores
 from app.serving.shadow import Answered
-from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
+from app.settings import AppSettings
+from contract.versions import ACTIVE_ALIAS, SHADOW_ALIAS
 from paint_core.errors import PaintCoreError
 
 _QUICK_COSINES, _QUICK_PREDICTIONS = 8192, 256
@@ -61,139 +61,123 @@ class Answer:
     offer: Answered | None
 
 
-async def answer(
-    services: Services, images: Sequence[bytes], options: ClassifyOptions, key: str, caller: str, started: float
-) -> Answer:
-    """Return the answer to a request.
+@dataclass(frozen=True)
+class Classifier:
+    """Classifies images.
 
-    Args:
-        services: The application's services.
-        images: Encoded images.
-        options: Labels and the rest.
-        key: Who asks; the same one is answered by the same of `active` and the canary.
-        caller: Whose turn it takes.
-        started: When the request came, by `time.monotonic()`.
-
-    Returns:
-        What is sent, and what may be done afterwards. Errors as for `classify`.
+    Attributes:
+        settings: Hold the limits.
+        engine: Scores the images.
+        chooser: Chooses the version that answers.
+        labels: The stored ones.
+        metrics: Count what is answered.
     """
-    classified = await classify(services, images, options, key, caller, options.deadline(started))
-    if _is_quick(classified, options):
-        body = _render(classified, options)
-    else:
-        body = await run_in_threadpool(_render, classified, options)
-    return Answer(classified.model.version_id, body, offer_to_shadow(services, images, options, classified))
 
+    settings: AppSettings
+    engine: Engine
+    chooser: VersionChooser
+    labels: StoredLabels
+    metrics: Metrics
 
-async def classify(
-    services: Services,
-    images: Sequence[bytes],
-    options: ClassifyOptions,
-    key: str = "",
-    caller: str = "",
-    deadline: float | None = None,
-) -> Classified:
-    """Return what one version says of every image: the one that the request names, the served one, or the canary.
+    async def answer(
+        self, images: Sequence[bytes], options: ClassifyOptions, key: str, caller: str, started: float
+    ) -> Answer:
+        """Return the answer to a request.
 
-    Args:
-        services: The application's services.
-        images: Encoded images.
-        options: Labels and the rest.
-        key: Who asks; the same one is answered by the same of `active` and the canary.
-        caller: Whose turn it takes.
-        deadline: When the answer is worth nothing any more, by `time.monotonic()`; None: never.
+        Args:
+            images: Encoded images.
+            options: Labels and the rest.
+            key: Who asks; the same one is answered by the same of `active` and the canary.
+            caller: Whose turn it takes.
+            started: When the request came, by `time.monotonic()`.
 
-    Returns:
-        The version, the labels and the cosines.
+        Returns:
+            What is sent, and what may be done afterwards. Errors as for `classify`.
+        """
+        classified = await self.classify(images, options, key, caller, options.deadline(started))
+        if _is_quick(classified, options):
+            body = _render(classified, options)
+        else:
+            body = await run_in_threadpool(_render, classified, options)
+        return Answer(classified.model.version_id, body, self.offer_to_shadow(images, options, classified))
 
-    Raises:
-        ModelNotLoadedError: No version is served.
-        NotFoundError: There is no such version, label set or data set.
-        ImageRefusedError: An image cannot be used; the first such is named.
-        LabelsRefusedError: The labels cannot be used.
-        QueueFullError: Too many images or texts are waiting.
-        OutOfMemoryError: The device had no memory left.
-        DeadlineExceededError: The deadline has passed.
-    """
-    check_images(images, services.settings)
-    model, alias = await choose(services, options.version, key, deadline)
-    named = await _find_labels(services, options)
-    labels = Labels(named.classnames, options.prompts or named.templates or model.base.default_templates)
-    check_size(len(labels.classnames), len(labels.templates), services.settings)
-    started = time.perf_counter()
-    try:
-        scored = await services.engine.score(
-            model, images, labels.classnames, labels.templates, caller=caller, deadline=deadline
-        )
-    except Exception as error:
-        if isinstance(error, EdgeError | PaintCoreError) and not isinstance(error, OutOfMemoryError):
-            raise  # what was asked is to blame, or the queue is full
-        services.metrics.count_failure(model.version_id)
-        raise
-    services.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
-    return Classified(model, alias, labels, scored)
+    async def classify(
+        self,
+        images: Sequence[bytes],
+        options: ClassifyOptions,
+        key: str = "",
+        caller: str = "",
+        deadline: float | None = None,
+    ) -> Classified:
+        """Return what one version says of every image: the one that the request names, the served one, or the canary.
 
+        Args:
+            images: Encoded images.
+            options: Labels and the rest.
+            key: Who asks; the same one is answered by the same of `active` and the canary.
+            caller: Whose turn it takes.
+            deadline: When the answer is worth nothing any more, by `time.monotonic()`; None: never.
 
-def offer_to_shadow(
-    services: Services, images: Sequence[bytes], options: ClassifyOptions, classified: Classified
-) -> Answered | None:
-    """Return what the shadow may be asked too; None: nothing, since no comparison will be made.
+        Returns:
+            The version, the labels and the cosines.
 
-    Args:
-        services: The application's services.
-        images: Encoded images.
-        options: What was asked.
-        classified: What was answered.
+        Raises:
+            ModelNotLoadedError: No version is served.
+            NotFoundError: There is no such version, label set or data set.
+            ImageRefusedError: An image cannot be used; the first such is named.
+            LabelsRefusedError: The labels cannot be used.
+            QueueFullError: Too many images or texts are waiting.
+            OutOfMemoryError: The device had no memory left.
+            DeadlineExceededError: The deadline has passed.
+        """
+        check_images(images, self.settings)
+        model, alias = await self.chooser.choose(options.version, key, deadline)
+        named = await self._find_labels(options)
+        labels = Labels(named.classnames, options.prompts or named.templates or model.base.default_templates)
+        check_size(len(labels.classnames), len(labels.templates), self.settings)
+        started = time.perf_counter()
+        try:
+            scored = await self.engine.score(
+                model, images, labels.classnames, labels.templates, caller=caller, deadline=deadline
+            )
+        except Exception as error:
+            if isinstance(error, EdgeError | PaintCoreError) and not isinstance(error, OutOfMemoryError):
+                raise  # what was asked is to blame, or the queue is full
+            self.metrics.count_failure(model.version_id)
+            raise
+        self.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
+        return Classified(model, alias, labels, scored)
 
-    Returns:
-        For `app.serving.shadow.Shadow.offer`.
-    """
-    is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
-    if not is_traffic or services.engine.secondary(SHADOW_ALIAS) is None:
-        return None
-    labels, scored = classified.labels, classified.scored
-    best = scored.cosines.argmax(dim=1)
-    return Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
+    def offer_to_shadow(
+        self, images: Sequence[bytes], options: ClassifyOptions, classified: Classified
+    ) -> Answered | None:
+        """Return what the shadow may be asked too; None: nothing, since no comparison will be made.
 
+        Args:
+            images: Encoded images.
+            options: What was asked.
+            classified: What was answered.
 
-async def choose(
-    services: Services, version: int | str | None, key: str | None, deadline: float | None
-) -> tuple[ServedModel, str | None]:
-    """Return who answers, and by the name of which alias.
+        Returns:
+            For `app.serving.shadow.Shadow.offer`.
+        """
+        is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
+        if not is_traffic or self.engine.secondary(SHADOW_ALIAS) is None:
+            return None
+        labels, scored = classified.labels, classified.scored
+        best = scored.cosines.argmax(dim=1)
+        return Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
 
-    Args:
-        services: The application's services.
-        version: That the request names, by id or by an alias.
-        key: Who asks, where the canary may answer; None: it may not.
-        deadline: As for `classify`; a version that is not in memory has to be loaded.
-
-    Returns:
-        A version, and the alias, None if it was named by its id.
-
-    Raises:
-        ModelNotLoadedError: None is named, and none is served.
-        NotFoundError: There is no such version or alias.
-        DeadlineExceededError: The deadline has passed.
-    """
-    if version is not None:
-        async with until(deadline, lambda: f"version {version} was loaded"):
-            return await services.versions.get(version), version if isinstance(version, str) else None
-    served, canary = services.engine.require_served(), services.engine.secondary(CANARY_ALIAS)
-    if key is not None and canary is not None and is_in_share(key, services.settings.canary_share):
-        return canary, CANARY_ALIAS
-    return served, ACTIVE_ALIAS
-
-
-async def _find_labels(services: Services, options: ClassifyOptions) -> Labels:
-    """Return the labels, which have been checked, and the templates that come with them, if any do."""
-    if options.candidate_labels is not None:
-        if not isinstance(options.candidate_labels, KnownLabels):
-            check_given(options.candidate_labels)
-        return Labels(options.candidate_labels, ())
-    if options.label_set is not None:
-        return await services.labels.get(LabelSource.LABEL_SET, options.label_set)
-    assert options.dataset is not None
-    return await services.labels.get(LabelSource.DATASET, options.dataset)
+    async def _find_labels(self, options: ClassifyOptions) -> Labels:
+        """Return the labels, which have been checked, and the templates that come with them, if any do."""
+        if options.candidate_labels is not None:
+            if not isinstance(options.candidate_labels, KnownLabels):
+                check_given(options.candidate_labels)
+            return Labels(options.candidate_labels, ())
+        if options.label_set is not None:
+            return await self.labels.get(LabelSource.LABEL_SET, options.label_set)
+        assert options.dataset is not None
+        return await self.labels.get(LabelSource.DATASET, options.dataset)
 
 
 def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:

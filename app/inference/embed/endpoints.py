@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 
 from app.access.callers import turn_of
 from app.access.policies import needs
+from app.http.dependencies import instance_of
 from app.http.direct import DirectRoute
 from app.http.disconnects import cancelled_when_gone
 from app.http.problems import problem_responses
-from app.http.services import services_of
-from app.inference.embed import service
 from app.inference.embed.schemas import EmbedBody, Embeddings
+from app.inference.embed.service import Embedder
 from app.inference.image_requests import VERSION_HEADER, describe, read_request
 from contract.access import Scope
 
@@ -36,5 +36,5 @@ async def embed(request: Request) -> Response:
     started = time.monotonic()
     body = await read_request(request, EmbedBody)
     async with cancelled_when_gone(request):
-        version_id, answer = await service.embed(services_of(request), body, turn_of(request), started)
+        version_id, answer = await instance_of(request.app, Embedder).embed(body, turn_of(request), started)
     return Response(answer, headers={VERSION_HEADER: str(version_id)}, media_type="application/json")

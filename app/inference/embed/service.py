@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,54 +14,64 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from torch import Tensor
 
-from app.http.services import Services
-from app.inference.classify.service import choose
+from app.inference.choosing import VersionChooser
 from app.inference.embed.schemas import EmbedBody
 from app.inference.image_requests import check_images
+from app.serving.engine import Engine
 from app.serving.model import ServedModel
 from app.settings import AppSettings
 from registry.errors import RequestRefusedError
 
 
-async def embed(services: Services, asked: EmbedBody, caller: str, started: float) -> tuple[int, bytes]:
-    """Return the version that answered, and the answer: unit embeddings of every image or text.
+@dataclass(frozen=True)
+class Embedder:
+    """Embeds images and texts.
 
-    The canary never answers unless it is named: embeddings that are kept together have to be of one version.
-
-    Args:
-        services: The application's services.
-        asked: Images or texts, and the rest.
-        caller: Whose turn it takes.
-        started: When the request came, by `time.monotonic()`.
-
-    Returns:
-        The version's id, and the body as `app.inference.embed.schemas.Embeddings` says.
-
-    Raises:
-        ModelNotLoadedError: No version is served.
-        NotFoundError: There is no such version or alias.
-        ImageRefusedError: An image cannot be used; the first such is named.
-        RequestRefusedError: There are no texts, or too many.
-        QueueFullError: Too many images or texts are waiting.
-        OutOfMemoryError: The device had no memory left.
-        DeadlineExceededError: The deadline has passed.
+    Attributes:
+        settings: Hold the limits.
+        engine: Embeds them.
+        chooser: Chooses the version that answers.
     """
-    _check(asked, services.settings)
-    deadline = asked.deadline(started)
-    model, alias = await choose(services, asked.version, None, deadline)
-    features = await _features(services, model, asked, caller, deadline)
-    timing_ms = {"total": round(1000 * (time.monotonic() - started), 3)}
-    told = {"version": model.version_id, "alias": alias, "dim": features.shape[1]}
-    return model.version_id, await run_in_threadpool(_render, told, features, asked.encoding_format, timing_ms)
 
+    settings: AppSettings
+    engine: Engine
+    chooser: VersionChooser
 
-async def _features(
-    services: Services, model: ServedModel, asked: EmbedBody, caller: str, deadline: float | None
-) -> Tensor:
-    if asked.texts is not None:
-        return await services.engine.embed_texts(model, asked.texts, caller=caller, deadline=deadline)
-    assert asked.images is not None
-    return await services.engine.embed_images(model, asked.images, caller=caller, deadline=deadline)
+    async def embed(self, asked: EmbedBody, caller: str, started: float) -> tuple[int, bytes]:
+        """Return the version that answered, and the answer: unit embeddings of every image or text.
+
+        The canary never answers unless it is named: embeddings that are kept together have to be of one version.
+
+        Args:
+            asked: Images or texts, and the rest.
+            caller: Whose turn it takes.
+            started: When the request came, by `time.monotonic()`.
+
+        Returns:
+            The version's id, and the body as `app.inference.embed.schemas.Embeddings` says.
+
+        Raises:
+            ModelNotLoadedError: No version is served.
+            NotFoundError: There is no such version or alias.
+            ImageRefusedError: An image cannot be used; the first such is named.
+            RequestRefusedError: There are no texts, or too many.
+            QueueFullError: Too many images or texts are waiting.
+            OutOfMemoryError: The device had no memory left.
+            DeadlineExceededError: The deadline has passed.
+        """
+        _check(asked, self.settings)
+        deadline = asked.deadline(started)
+        model, alias = await self.chooser.choose(asked.version, None, deadline)
+        features = await self._features(model, asked, caller, deadline)
+        timing_ms = {"total": round(1000 * (time.monotonic() - started), 3)}
+        told = {"version": model.version_id, "alias": alias, "dim": features.shape[1]}
+        return model.version_id, await run_in_threadpool(_render, told, features, asked.encoding_format, timing_ms)
+
+    async def _features(self, model: ServedModel, asked: EmbedBody, caller: str, deadline: float | None) -> Tensor:
+        if asked.texts is not None:
+            return await self.engine.embed_texts(model, asked.texts, caller=caller, deadline=deadline)
+        assert asked.images is not None
+        return await self.engine.embed_images(model, asked.images, caller=caller, deadline=deadline)
 
 
 def _check(asked: EmbedBody, settings: AppSettings) -> None:

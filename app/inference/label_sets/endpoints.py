@@ -6,11 +6,13 @@ from fastapi import APIRouter, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
+from app.http.dependencies import DatabaseDep, SettingsDep
 from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
 from app.inference.label_sets import service
 from app.inference.label_sets.schemas import LabelSet, LabelSetList, LabelSetRequest
+from app.labels.stored import StoredLabelsDep
+from app.models.dependencies import EngineDep
 from contract.access import Scope
 from contract.bodies import Id
 from registry.owners import Owned
@@ -24,12 +26,19 @@ router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
     responses={200: {"model": LabelSet}, **problem_responses()},
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
-def create_label_set(services: ServicesDep, caller: CallerDep, response: Response, body: LabelSetRequest) -> LabelSet:
+def create_label_set(
+    database: DatabaseDep,
+    engine: EngineDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    response: Response,
+    body: LabelSetRequest,
+) -> LabelSet:
     """Store labels and templates for use in classify requests.
 
     The id is a hash of labels and templates. Returns 201, or 200 if the same label set already exists, of any owner.
     """
-    label_set, is_new = service.create_label_set(services, body, caller.owner)
+    label_set, is_new = service.create_label_set(database, engine, settings, body, caller.owner)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/label-sets/{label_set.id}"
     return label_set
@@ -37,16 +46,16 @@ def create_label_set(services: ServicesDep, caller: CallerDep, response: Respons
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_label_sets(
-    services: ServicesDep, limit: Limit = 100, cursor: Cursor = None, reference: Reference = None
+    database: DatabaseDep, limit: Limit = 100, cursor: Cursor = None, reference: Reference = None
 ) -> LabelSetList:
     """List label sets, newest first, without their labels."""
-    return service.list_label_sets(services, limit, cursor, reference)
+    return service.list_label_sets(database, limit, cursor, reference)
 
 
 @router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
+def get_label_set(database: DatabaseDep, label_set_id: Id) -> LabelSet:
     """Return a label set with its labels."""
-    return service.get_label_set(services, label_set_id)
+    return service.get_label_set(database, label_set_id)
 
 
 @router.delete(
@@ -55,6 +64,6 @@ def get_label_set(services: ServicesDep, label_set_id: Id) -> LabelSet:
     responses=problem_responses(404),
     dependencies=[needs(Scope.WRITE, own=Owned.LABEL_SET)],
 )
-def delete_label_set(services: ServicesDep, label_set_id: Id) -> None:
+def delete_label_set(database: DatabaseDep, labels: StoredLabelsDep, label_set_id: Id) -> None:
     """Delete a label set. Other API processes stop using it within ten seconds."""
-    service.remove_label_set(services, label_set_id)
+    service.remove_label_set(database, labels, label_set_id)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from app.http.services import Services
-from app.inference.label_sets.checks import check_given, check_size
 from app.inference.label_sets.schemas import LabelSet, LabelSetBrief, LabelSetList, LabelSetRequest
+from app.labels.checks import check_given, check_size
+from app.labels.stored import StoredLabels
+from app.serving.engine import Engine
+from app.settings import AppSettings
+from registry.database import Database
 from registry.label_sets import LabelSets
 
 
-def create_label_set(services: Services, request: LabelSetRequest, owner: str | None) -> tuple[LabelSet, bool]:
+def create_label_set(
+    database: Database, engine: Engine, settings: AppSettings, request: LabelSetRequest, owner: str | None
+) -> tuple[LabelSet, bool]:
     """Return the label set and whether it is new; its head is built ahead if the text tower is idle.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        engine: Serves the active version.
+        settings: Hold the limits.
         request: What it is to hold.
         owner: Whose it is to be.
 
@@ -23,39 +30,39 @@ def create_label_set(services: Services, request: LabelSetRequest, owner: str | 
         LabelsRefusedError: A label is there twice, or they are too many.
     """
     check_given(request.labels)
-    check_size(len(request.labels), len(request.templates) or 1, services.settings)
-    with services.database.write() as session:
+    check_size(len(request.labels), len(request.templates) or 1, settings)
+    with database.write() as session:
         row, is_new = LabelSets(session).add(request.labels, request.templates, request.name, owner)
         made = LabelSet.of(row)
-    _build_ahead(services, request)
+    _build_ahead(engine, settings, request)
     return made, is_new
 
 
-def list_label_sets(services: Services, limit: int, cursor: str | None, reference: str | None = None) -> LabelSetList:
+def list_label_sets(database: Database, limit: int, cursor: str | None, reference: str | None = None) -> LabelSetList:
     """Return a page of label sets, newest first; no reference means all."""
-    with services.database.read() as session:
+    with database.read() as session:
         page = LabelSets(session).newest(limit, cursor, reference=reference)
         return LabelSetList(items=[LabelSetBrief.of(row) for row in page], next_cursor=page.next_cursor)
 
 
-def get_label_set(services: Services, identifier: str) -> LabelSet:
+def get_label_set(database: Database, identifier: str) -> LabelSet:
     """Return the label set; `NotFoundError` if there is none."""
-    with services.database.read() as session:
+    with database.read() as session:
         return LabelSet.of(LabelSets(session).get(identifier))
 
 
-def remove_label_set(services: Services, identifier: str) -> None:
+def remove_label_set(database: Database, labels: StoredLabels, identifier: str) -> None:
     """Remove the label set, here at once and in other processes soon; `NotFoundError` if there is none."""
-    with services.database.write() as session:
+    with database.write() as session:
         LabelSets(session).remove(identifier)
-    services.labels.forget(identifier)
+    labels.forget(identifier)
 
 
-def _build_ahead(services: Services, request: LabelSetRequest) -> None:
+def _build_ahead(engine: Engine, settings: AppSettings, request: LabelSetRequest) -> None:
     """Let the head be built that the first request wants, if the text tower has nothing else to do."""
-    model = services.engine.served
+    model = engine.served
     if model is None:
         return
     templates = request.templates or model.base.default_templates
-    if len(request.labels) * len(templates) <= services.settings.max_prompts:
-        services.engine.heads.build_ahead(model.base, request.labels, templates)
+    if len(request.labels) * len(templates) <= settings.max_prompts:
+        engine.heads.build_ahead(model.base, request.labels, templates)

@@ -9,12 +9,13 @@ from typing import Annotated
 from fastapi import BackgroundTasks, Depends, Header, Request
 
 from app.access.callers import asker_of, turn_of
+from app.http.dependencies import provided
 from app.http.disconnects import cancelled_when_gone
-from app.http.services import Services, ServicesDep
-from app.inference.classify import service
 from app.inference.classify.schemas import ClassifyOptions
-from app.inference.classify.service import Classified
+from app.inference.classify.service import Classified, Classifier
 from app.inference.image_requests import MAX_REQUEST_KEY, REQUEST_KEY_HEADER
+from app.models.dependencies import ShadowDep
+from app.serving.shadow import Shadow
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,15 @@ class Asker:
     """Who asks, and what happens after they are answered.
 
     Attributes:
-        services: The application's services.
+        classifier: Answers.
+        shadow: Compares the version in shadow with what was answered.
         key: The same one is answered by the same of `active` and the canary.
         request: Whose body has been read.
         background: What is done once the answer is sent.
     """
 
-    services: Services
+    classifier: Classifier
+    shadow: Shadow
     key: str
     request: Request
     background: BackgroundTasks
@@ -42,26 +45,30 @@ class Asker:
             started: When the request came, by `time.monotonic()`.
 
         Returns:
-            The version, the labels and the cosines; errors as for `app.inference.classify.service.classify`.
+            The version, the labels and the cosines; errors as for `Classifier.classify`.
         """
         async with cancelled_when_gone(self.request):
-            classified = await service.classify(
-                self.services, images, options, self.key, turn_of(self.request), options.deadline(started)
+            classified = await self.classifier.classify(
+                images, options, self.key, turn_of(self.request), options.deadline(started)
             )
-        offer = service.offer_to_shadow(self.services, images, options, classified)
+        offer = self.classifier.offer_to_shadow(images, options, classified)
         if offer is not None:
-            self.background.add_task(self.services.shadow.offer, offer)
+            self.background.add_task(self.shadow.offer, offer)
         return classified
 
 
+ClassifierDep = Annotated[Classifier, provided(Classifier)]
+
+
 async def get_asker(
-    services: ServicesDep,
+    classifier: ClassifierDep,
+    shadow: ShadowDep,
     request: Request,
     background: BackgroundTasks,
     request_key: Annotated[str | None, Header(alias=REQUEST_KEY_HEADER, max_length=MAX_REQUEST_KEY)] = None,
 ) -> Asker:
     """Return who asks."""
-    return Asker(services, asker_of(request, request_key), request, background)
+    return Asker(classifier, shadow, asker_of(request, request_key), request, background)
 
 
 AskerDep = Annotated[Asker, Depends(get_asker)]

@@ -7,31 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import httpx2
-
+from app.settings import origin_of, parse_origin, parse_url
 from registry.errors import RequestRefusedError
-
-_DEFAULT_PORTS = {"https": 443, "http": 80}
-
-
-def parse_origin(text: str) -> tuple[str, str, int]:
-    """Return scheme, host and port of an entry of the allow-list.
-
-    Args:
-        text: `hooks.example.com` or `hooks.example.com:8443` for https; with `http://` before it, plain http.
-
-    Returns:
-        The origin.
-
-    Raises:
-        ValueError: It is not of that form.
-    """
-    url = _parse(text if "://" in text else f"https://{text}")
-    if url is None or url.raw_path not in (b"", b"/") or text.endswith(("/", "?", "#")):
-        raise ValueError(
-            f"{text!r} is not a host: use the form hooks.example.com, hooks.example.com:8443 or http://10.0.0.5:8080"
-        )
-    return _origin(url)
 
 
 def check_target(url: str, allowed: Collection[str]) -> None:
@@ -50,31 +27,17 @@ def check_target(url: str, allowed: Collection[str]) -> None:
             "Webhooks are disabled.",
             "Omit webhook_url, or ask the operator to add its host to PAINTBOX_WEBHOOK_HOSTS.",
         )
-    parsed = _parse(url)
+    parsed = parse_url(url)
     if parsed is None:
         raise RequestRefusedError(
             "webhook_refused",
             "webhook_url is not a valid URL.",
             "Use the form https://host/path, without user information.",
         )
-    if _origin(parsed) not in {parse_origin(entry) for entry in allowed}:
-        scheme, host, port = _origin(parsed)
+    if origin_of(parsed) not in {parse_origin(entry) for entry in allowed}:
+        scheme, host, port = origin_of(parsed)
         raise RequestRefusedError(
             "webhook_refused",
             f"Webhooks to {scheme}://{host}:{port} are not allowed.",
             "Use an allowed host, or ask the operator to add it to PAINTBOX_WEBHOOK_HOSTS.",
         )
-
-
-def _parse(text: str) -> httpx2.URL | None:
-    try:
-        url = httpx2.URL(text)
-    except (httpx2.InvalidURL, ValueError):
-        return None
-    names_a_host = bool(url.raw_host) and b"%" not in url.raw_host  # which a space becomes
-    is_plain = not url.userinfo and not url.fragment
-    return url if url.scheme in _DEFAULT_PORTS and names_a_host and is_plain else None
-
-
-def _origin(url: httpx2.URL) -> tuple[str, str, int]:
-    return url.scheme, url.raw_host.decode("ascii"), url.port or _DEFAULT_PORTS[url.scheme]

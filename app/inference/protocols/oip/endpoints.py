@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.policies import needs
+from app.http.dependencies import DatabaseDep
 from app.http.problems import problem_responses
-from app.http.services import ServicesDep
 from app.inference.image_requests import VersionName
 from app.inference.protocols.asking import Asker, AskerDep
 from app.inference.protocols.oip import metadata
@@ -26,6 +26,9 @@ from app.inference.protocols.oip.schemas import (
     ServerMetadata,
     ServerReady,
 )
+from app.models.bases import BasesDep
+from app.models.cache import VersionCacheDep
+from app.models.dependencies import EngineDep
 from app.system.service import require_serving
 from contract.access import Scope
 from registry.errors import NotFoundError
@@ -77,12 +80,12 @@ async def server_live() -> ServerLive:
 
 @_health.head("/ready", include_in_schema=False)
 @_health.get("/ready", responses=problem_responses(503))
-async def server_ready(services: ServicesDep) -> ServerReady:
+async def server_ready(engine: EngineDep) -> ServerReady:
     """Check that infer requests are served; 503 with the cause if not, or if the process is shutting down.
 
     Like `/readyz`, this needs no key.
     """
-    require_serving(services)
+    require_serving(engine)
     return ServerReady()
 
 
@@ -93,15 +96,15 @@ async def describe_server() -> ServerMetadata:
 
 
 @_model.get("", responses=_LOOKED_UP)
-def describe_model(services: ServicesDep) -> ModelMetadata:
+def describe_model(database: DatabaseDep, bases: BasesDep) -> ModelMetadata:
     """Return the inputs and outputs of the model, and its versions."""
-    return metadata.describe_model(services, None)
+    return metadata.describe_model(database, bases, None)
 
 
 @_model.get("/ready", responses=_LOOKED_UP)
-async def model_ready(services: ServicesDep) -> ModelReady:
+async def model_ready(engine: EngineDep) -> ModelReady:
     """Check that infer requests without a version are served; 503 with the cause if not."""
-    require_serving(services)
+    require_serving(engine)
     return ModelReady()
 
 
@@ -115,18 +118,20 @@ async def infer(request: Request, asker: AskerDep, header_length: HeaderLength =
 
 
 @_model.get("/versions/{model_version}", responses=_LOOKED_UP)
-def describe_version(services: ServicesDep, model_version: VersionName) -> ModelMetadata:
+def describe_version(database: DatabaseDep, bases: BasesDep, model_version: VersionName) -> ModelMetadata:
     """Return the inputs and outputs of a version, given by id or alias."""
-    return metadata.describe_model(services, model_version)
+    return metadata.describe_model(database, bases, model_version)
 
 
 @_model.get("/versions/{model_version}/ready", responses=_LOOKED_UP)
-def version_ready(services: ServicesDep, model_version: VersionName) -> ModelReady:
+def version_ready(
+    database: DatabaseDep, bases: BasesDep, versions: VersionCacheDep, model_version: VersionName
+) -> ModelReady:
     """Check that infer requests to a version are served; the first one may wait until it is loaded.
 
     Returns 409 with the cause if its weights are missing or damaged.
     """
-    services.versions.require_loadable(metadata.find_version(services, model_version))
+    versions.require_loadable(metadata.find_version(database, bases, model_version))
     return ModelReady()
 
 

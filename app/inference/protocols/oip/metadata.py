@@ -5,11 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from app.http.errors import BaseNotLoadedError
-from app.http.services import Services
 from app.inference.protocols.oip.question import Output
 from app.inference.protocols.oip.schemas import MODEL_NAME, ModelMetadata, ServerMetadata, TensorMetadata
 from app.inference.protocols.oip.tensors import BYTES
+from app.models.bases import Bases
 from registry.aliases import Aliases
+from registry.database import Database
 from registry.versions import Versions
 
 _ANY = -1
@@ -28,17 +29,18 @@ def describe_server() -> ServerMetadata:
     return ServerMetadata(name="paintbox", version=version("paintbox"), extensions=extensions)
 
 
-def describe_model(services: Services, name: int | str | None) -> ModelMetadata:
+def describe_model(database: Database, bases: Bases, name: int | str | None) -> ModelMetadata:
     """Return what the model takes and gives.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        bases: The loaded base models by fingerprint.
         name: Of a version, by id or by an alias; None: the model as such.
 
     Returns:
         With that version, or with all that this process can serve. Errors as for `find_version`.
     """
-    versions = _all_versions(services) if name is None else [find_version(services, name)]
+    versions = _all_versions(database, bases) if name is None else [find_version(database, bases, name)]
     return ModelMetadata(
         name=MODEL_NAME,
         versions=[str(each) for each in versions],
@@ -48,11 +50,12 @@ def describe_model(services: Services, name: int | str | None) -> ModelMetadata:
     )
 
 
-def find_version(services: Services, name: int | str) -> int:
+def find_version(database: Database, bases: Bases, name: int | str) -> int:
     """Return the id of a version that this process can serve.
 
     Args:
-        services: The application's services.
+        database: Holds it.
+        bases: The loaded base models by fingerprint.
         name: Id of a version, or an alias.
 
     Returns:
@@ -63,14 +66,14 @@ def find_version(services: Services, name: int | str) -> int:
         ConflictError: The version is in the trash.
         BaseNotLoadedError: Its base is not loaded here.
     """
-    with services.database.read() as session:
+    with database.read() as session:
         version_id = name if isinstance(name, int) else Aliases(session).get(name).version_id
         row = Versions(session).get_kept(version_id)
-    if row.base_fingerprint not in services.bases:
+    if row.base_fingerprint not in bases:
         raise BaseNotLoadedError(row.base_fingerprint)
     return version_id
 
 
-def _all_versions(services: Services) -> list[int]:
-    with services.database.read() as session:
-        return list(Versions(session).ids_of_bases(services.bases))
+def _all_versions(database: Database, bases: Bases) -> list[int]:
+    with database.read() as session:
+        return list(Versions(session).ids_of_bases(bases))

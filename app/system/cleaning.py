@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import structlog
 
-from app.http.services import Services
+from app.datasets.uploads.service import Uploads
+from app.settings import AppSettings
+from registry.blobs import BlobStore
+from registry.database import Database
 from registry.deliveries import Deliveries
 from registry.leftovers import sweep
 from registry.retention import collect_garbage
@@ -15,13 +18,12 @@ DELIVERY_SECONDS = 30 * 86_400.0
 _log = structlog.get_logger(__name__)
 
 
-def clean_up(services: Services) -> None:
+def clean_up(settings: AppSettings, database: Database, blobs: BlobStore, uploads: Uploads) -> None:
     """Free what nothing needs any more."""
-    settings = services.settings
-    services.uploads.remove_expired()
-    num_removed = sweep(settings, services.database)
-    with services.database.write() as session:
+    uploads.remove_expired()
+    num_removed = sweep(settings, database)
+    with database.write() as session:
         num_messages = Deliveries(session).purge(DELIVERY_SECONDS)
-    garbage = collect_garbage(services.database, services.blobs, settings.trash_retention_seconds)
+    garbage = collect_garbage(database, blobs, settings.trash_retention_seconds)
     if num_removed or num_messages or garbage.num_bytes:
         _log.info("cleaned up", leftovers=num_removed, messages=num_messages, freed_bytes=garbage.num_bytes)

@@ -8,11 +8,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from app.inference.label_sets.checks import check_labels
+from app.http.dependencies import provided
+from app.labels.checks import check_labels
 from contract.datasets import DatasetKind, DatasetState
 from registry.database import Database
 from registry.datasets import Datasets
@@ -138,3 +140,6 @@ class StoredLabels:
                 "Use a labelled data set, or send labels.",
             )
         return Labels(tuple(row.classnames or ()), tuple(row.templates or ()))
+
+
+StoredLabelsDep = Annotated[StoredLabels, provided(StoredLabels)]

@@ -1,0 +1,47 @@
+"""How endpoints get what the process has opened: by annotated dependencies, each of which names a type.
+
+`app.main` opens everything once and provides it. An endpoint declares `database: DatabaseDep`; other subpackages
+declare such annotations for their own types.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
+
+from fastapi import Depends, FastAPI, Request
+
+from app.settings import AppSettings
+from registry.blobs import BlobStore
+from registry.database import Database
+
+_T = TypeVar("_T")
+
+
+def provide(app: FastAPI, services: object) -> None:
+    """Provide what has been opened.
+
+    Args:
+        app: Gets it as `app.state.services`.
+        services: A dataclass; the annotation of each field is the type by which its value is found.
+    """
+    app.state.provided = {kind: getattr(services, name) for name, kind in get_type_hints(type(services)).items()}
+    app.state.services = services
+
+
+def provided(kind: object) -> Any:
+    """Return the dependency on the process's instance of a type, for an `Annotated` of that type."""
+
+    async def get(request: Request) -> Any:  # not a plain function, for which FastAPI would change threads
+        return request.app.state.provided[kind]
+
+    return Depends(get)
+
+
+def instance_of(app: FastAPI, kind: type[_T]) -> _T:
+    """Return the process's instance of a type, where no dependency can be declared."""
+    return cast(_T, app.state.provided[kind])
+
+
+SettingsDep = Annotated[AppSettings, provided(AppSettings)]
+DatabaseDep = Annotated[Database, provided(Database)]
+BlobsDep = Annotated[BlobStore, provided(BlobStore)]

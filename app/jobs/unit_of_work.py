@@ -1,0 +1,103 @@
+"""Transactions that queue jobs: what they queue is dispatched after the commit, never before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated
+
+from fastapi import Depends
+from sqlalchemy.orm import Session
+
+from app.http.dependencies import DatabaseDep
+from app.jobs.dispatcher import DispatcherDep, Doorbell
+from registry.database import Database
+from registry.datasets import Datasets
+from registry.idempotency import IdempotencyKeys
+from registry.jobs import Jobs
+from registry.patches import Patches
+
+
+class UnitOfWork:
+    """One transaction, its repositories, and what happens after its commit.
+
+    Args:
+        session: The transaction.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._after_commit: list[Callable[[], object]] = []
+        self._to_dispatch: list[str] = []
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs."""
+        return Jobs(self.session)
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        """The data sets."""
+        return Datasets(self.session)
+
+    @cached_property
+    def patches(self) -> Patches:
+        """The patches."""
+        return Patches(self.session)
+
+    @cached_property
+    def keys(self) -> IdempotencyKeys:
+        """The idempotency keys."""
+        return IdempotencyKeys(self.session)
+
+    def dispatch(self, job_ids: Iterable[str]) -> None:
+        """Mark queued jobs as dispatched, and dispatch them after the commit."""
+        for job_id in job_ids:
+            self.jobs.mark_rung(job_id)
+            self._to_dispatch.append(job_id)
+
+    def after_commit(self, action: Callable[[], object]) -> None:
+        """Call `action` after the commit, before any job is dispatched."""
+        self._after_commit.append(action)
+
+    def finish(self, dispatcher: Doorbell) -> None:
+        """Do what was put off until after the commit."""
+        for action in self._after_commit:
+            action()
+        for job_id in self._to_dispatch:
+            dispatcher.ring(job_id)
+
+
+@dataclass(frozen=True)
+class UnitsOfWork:
+    """Begins units of work.
+
+    Attributes:
+        database: Where their transactions are.
+        dispatcher: Gets the jobs that they queue.
+    """
+
+    database: Database
+    dispatcher: Doorbell
+
+    @contextmanager
+    def begin(self) -> Iterator[UnitOfWork]:
+        """Yield a unit of work; it commits and then dispatches if the context ends without an error.
+
+        Yields:
+            UnitOfWork: Rolled back, and nothing dispatched, after an error.
+        """
+        with self.database.write() as session:
+            unit = UnitOfWork(session)
+            yield unit
+        unit.finish(self.dispatcher)
+
+
+async def get_units_of_work(database: DatabaseDep, dispatcher: DispatcherDep) -> UnitsOfWork:
+    """Return what begins units of work."""
+    return UnitsOfWork(database, dispatcher)
+
+
+UnitsOfWorkDep = Annotated[UnitsOfWork, Depends(get_units_of_work)]
