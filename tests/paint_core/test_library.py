@@ -5,9 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
+import torch
 from PIL import Image
 
 import paint_core
@@ -36,13 +38,6 @@ def test_finetune_is_the_function_whether_or_not_its_module_was_imported_first()
     assert paint_core.finetune is module.finetune
 
 
-def examples() -> str:
-    """The page's code, in one program."""
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
-    assert len(blocks) >= 6
-    return "\n".join(blocks)
-
-
 def screws(folder: Path) -> None:
     """Pictures of three kinds, in three splits; the test split has none of one kind."""
     for split, count in (("train", 8), ("val", 4), ("test", 4)):
@@ -56,16 +51,36 @@ def screws(folder: Path) -> None:
                 Image.blend(shade, Image.new("RGB", (40, 40), colour), 0.7).save(place / f"{number}.png")
 
 
-def test_every_example_of_the_page_runs(
+def blocks(part: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", part, flags=re.DOTALL)
+
+
+def run(code: str, **names: Any) -> dict[str, Any]:
+    exec(compile(code, str(PAGE), "exec"), names)
+    return names
+
+
+def test_the_five_scripts_and_the_program_of_the_page_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screws(tmp_path)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"model_dir": starter.model_dir()}
-    exec(compile(examples(), str(PAGE), "exec"), names)
+    sections = re.split(r"^## ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    scripts, others = sections[:5], sections[5:]
+    assert [len(blocks(script)) for script in scripts] == [1] * 5
+
+    load, data, tune, choose, export = (run(blocks(script)[0]) for script in scripts)
+    assert load["head"].shape == (2, load["base"].embed_dim)
+    assert data["score"].total == 8
+    assert saved(choose["tau"]) == saved(export["tau"]) == saved(tune["tau"])
+    assert choose["search"].choice.alpha in (0.0, 0.25, 0.5, 0.75, 1.0)
+    expected = paint_core.mix(tune["theta_0"], [paint_core.Term(tune["tau"], 0.5)])
+    assert saved(export["model"].visual.state_dict()) == saved(expected)
+
+    program = run("\n".join(code for section in others for code in blocks(section)), model_dir=starter.model_dir())
     assert "LabelledImages(4 images of" in capsys.readouterr().out
-    assert (tmp_path / "exported" / "open_clip_model.safetensors").is_file()
-    tau, again = names["tau"], names["again"]
-    assert isinstance(tau, dict)
-    assert isinstance(again, dict)
-    assert safetensors.torch.save(tau) == safetensors.torch.save(again)
+    assert set(program["soup"]) == set(tune["tau"])
+
+
+def saved(tensors: dict[str, torch.Tensor]) -> bytes:
+    return safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
