@@ -236,11 +236,6 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
 
     Yields:
         Services: Everything is stopped and closed when the context ends.
-
-    Raises:
-        ConfigurationError: A base cannot be loaded, the blob store's address cannot be used, or the database is not
-            the one that belongs to it.
-        DatabaseUnavailableError: The database does not answer.
     """
     settings.make_directories()
     with ExitStack() as stack:

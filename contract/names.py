@@ -51,9 +51,6 @@ def clean_name(text: str, limit: int = MAX_NAME) -> str:
 
     Returns:
         The name in Unicode's composed form (NFC), without white space around it.
-
-    Raises:
-        NameRefusedError: It is empty, too long, or has a character that names may not have.
     """
     name = unicodedata.normalize("NFC", text.strip()) if len(text) <= 4 * limit else text
     check_text(name, limit)

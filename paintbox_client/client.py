@@ -186,10 +186,6 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
 
         Yields:
             JobEvent: Event by event.
-
-        Raises:
-            ApiError: There is no such job, or the key may not see it.
-            ServiceUnreachableError: The service stays away for longer than patience lasts.
         """
         tell = on_update or (lambda job: None)
         outage = self._transport.outage(is_wait=True)
@@ -261,8 +257,6 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         Raises:
             JobFailedError: It failed or was cancelled.
             JobTimeoutError: It still runs when the time is up.
-            ApiError: There is no such job, or the key may not see it.
-            ServiceUnreachableError: The service stays away for longer than patience, or `timeout`, lasts.
         """
         started = time.monotonic()
         outage = self._transport.outage(is_wait=True, limit_seconds=timeout)

@@ -63,10 +63,6 @@ class References:
 
         Returns:
             The id.
-
-        Raises:
-            ApiError: There is no such thing.
-            InputError: It may mean several things, which are listed.
         """
         described = KINDS[kind]
         if re.fullmatch(f"{described.prefix}[0-9a-f]{{24}}", reference):
@@ -90,10 +86,6 @@ class References:
 
         Returns:
             The id.
-
-        Raises:
-            ApiError: There is no such version.
-            InputError: It may mean several versions, which are listed.
         """
         text = str(reference)
         if _NUMBER.fullmatch(text):

@@ -23,10 +23,6 @@ def send_in_parts(transport: Transport, stream: IO[bytes], part_bytes: int = PAR
 
     Returns:
         For the field `upload` of `POST /v1/datasets`.
-
-    Raises:
-        ApiError: The service refuses.
-        ServiceUnreachableError: It stays out of reach.
     """
     length = stream.seek(0, os.SEEK_END)
     upload_id = _begin(transport, length)

@@ -94,10 +94,6 @@ class Transport:
 
         Returns:
             Its result.
-
-        Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or not in time.
         """
         while True:
             try:
@@ -156,10 +152,6 @@ class Transport:
 
         Yields:
             IO[bytes]: All of the body, at its beginning.
-
-        Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or the connection broke.
         """
         with tempfile.TemporaryFile() as file:
             self.persist(lambda: self._download_once(path, timeout, file), self.outage(is_wait=True))
@@ -215,10 +207,6 @@ class Transport:
 
         Returns:
             The parsed body; None if there is none.
-
-        Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or not in time.
         """
         outage = self.outage(is_wait=False, may_repeat=may_repeat)
         return self.persist(lambda: self.send_once(method, path, **options), outage)

@@ -57,10 +57,6 @@ class VersionCalls:
 
         Yields:
             Finding: The last one has `what` "summary"; its `ok` tells of all.
-
-        Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or the connection broke.
         """
         yield from map(Finding, self._transport.lines("POST", "/v1/verify", _MIX_SECONDS))
 

@@ -31,9 +31,6 @@ def connect(url: str | None, api_key: str | None, data_dir: Path) -> Iterator[tu
 
     Yields:
         tuple[Client, bool]: A service that was started here is stopped when the context ends.
-
-    Raises:
-        ServiceUnreachableError: The service named by `url` does not answer, or a new one does not get ready.
     """
     running = url or find_service(data_dir)
     if running:

@@ -69,9 +69,6 @@ def run(settings: AppSettings, console: Console) -> None:
 
     Raises:
         ConfigurationError: A setting cannot be used, or another `paintbox up` runs on the data directory.
-        DatabaseUnavailableError: The database does not answer.
-        BlobStoreUnreachableError: The bucket does not answer.
-        StartError: A process ends again and again before the service is ready.
     """
     stop = StopSignals()
     with _exclusive(settings):

@@ -73,7 +73,6 @@ class Installation:
 
         Raises:
             ConfigurationError: A process says that a setting is wrong.
-            StartError: A process ends again and again before the service is ready.
         """
         try:
             if self._start():

@@ -173,11 +173,7 @@ class Supervisor:
         return self._slots[name].num_failures
 
     def poll(self) -> None:
-        """Start children again whose time has come; to be called several times a second, from one thread.
-
-        Raises:
-            ChildGaveUpError: A child says that its configuration is wrong.
-        """
+        """Start children again whose time has come; to be called several times a second, from one thread."""
         self._limit_logs()
         for slot in self._slots.values():
             if slot.child is not None and slot.child.has_ended():

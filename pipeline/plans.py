@@ -27,10 +27,6 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
 
     Returns:
         The plan.
-
-    Raises:
-        ConfigError: The settings do not go together, or the base's image tower cannot be trained with them.
-        ProfileError: The path scales by depth, and the tower's depth is not known.
     """
     plan = PatchPlan(
         method=request.method,

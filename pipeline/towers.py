@@ -29,12 +29,6 @@ def mix_tower(
 
     Returns:
         A tower on the base's device.
-
-    Raises:
-        BlobMissingError: A task vector is gone.
-        BlobCorruptError: A task vector's bytes have changed.
-        WeightsError: A task vector does not fit the base or moves its running statistics, or the sum is not finite.
-        ProfileError: The tower is of a kind that the profile is not defined for.
     """
     if not terms:
         return base.visual

@@ -79,7 +79,6 @@ class Aliases(Repository):
             The move, of which `to_version_id` is the version that the alias named before, and another one than now.
 
         Raises:
-            NotFoundError: There is no such alias.
             ConflictError: It has named no other version before.
         """
         current, moves = self.get(name).version_id, self.history(name, limit=1)
@@ -137,11 +136,6 @@ class Aliases(Repository):
 
         Returns:
             The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such version.
-            ConflictError: The version is in the trash.
-            AliasMovedError: The alias has moved.
         """
         Versions(self._session, self._now).get_kept(version_id, lock=True)
         row = self._locked(name, expected)
@@ -165,7 +159,6 @@ class Aliases(Repository):
 
         Raises:
             NotFoundError: There is no such alias.
-            AliasMovedError: It has moved.
             ConflictError: It is the one that answers.
         """
         if name == ACTIVE_ALIAS:

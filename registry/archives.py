@@ -86,10 +86,6 @@ def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = Non
 
     Returns:
         What there is. Links, and entries that a later one of the same name replaces, are rejected.
-
-    Raises:
-        ArchiveRefusedError: It is not a zip file, is damaged, encrypted, or hostile; `code` says which.
-        LargeArchiveError: It has more than `at_once` entries, but is within the budgets.
     """
     members = _list_members(path, limits, limits.max_members if at_once is None else at_once)
     num_unsure = 0

@@ -15,9 +15,6 @@ def open_blobs(settings: StorageSettings) -> BlobStore:
 
     Returns:
         A store; with a bucket, one with a cache on this machine.
-
-    Raises:
-        ConfigurationError: The address cannot be used.
     """
     if settings.is_bucket:
         limit = int(settings.blob_cache_gigabytes * 1e9)
@@ -33,10 +30,6 @@ def has_blobs(settings: StorageSettings) -> bool:
 
     Returns:
         Whether there is an object.
-
-    Raises:
-        ConfigurationError: The address cannot be used.
-        BlobStoreUnreachableError: The bucket does not answer or refuses.
     """
     if settings.is_bucket:
         return has_objects(open_bucket(settings.blob_url))

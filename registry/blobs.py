@@ -93,10 +93,6 @@ class FileBlobStore:
 
         Returns:
             The bytes, which hash to the name.
-
-        Raises:
-            BlobMissingError: There is no such object.
-            BlobCorruptError: Its bytes have changed since they were stored.
         """
         path = self._existing(sha256)
         data = path.read_bytes()
@@ -111,10 +107,6 @@ class FileBlobStore:
 
         Returns:
             A path inside the store; the file must not be changed.
-
-        Raises:
-            BlobMissingError: There is no such object.
-            BlobCorruptError: Its bytes have changed since they were stored.
         """
         path = self._existing(sha256)
         _verify(sha256, _hash_file(path))

@@ -92,7 +92,6 @@ class Families(JobLists, ABC):
             The row as it is now.
 
         Raises:
-            NotFoundError: There is no such job.
             ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set.
         """
         job = self._locked(job_id)

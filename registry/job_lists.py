@@ -57,9 +57,6 @@ class JobLists(Repository):
 
         Returns:
             The rows, attached to the session.
-
-        Raises:
-            RequestRefusedError: The cursor is not one of this list.
         """
         query = select(JobRow).options(defer(JobRow.checkpoint))
         if statuses:

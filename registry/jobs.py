@@ -102,7 +102,6 @@ class Jobs(Families):
             The row as it is after the request.
 
         Raises:
-            NotFoundError: There is no such job.
             ConflictError: It has already succeeded or failed, or does a part of another job.
         """
         job = self._locked(job_id)
@@ -200,9 +199,6 @@ class Jobs(Families):
 
         Returns:
             True if the holder should stop and call `cancel`.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         now = self._now()
         heard_at = {"progress_at": now} if heard else {}
@@ -217,9 +213,6 @@ class Jobs(Families):
             stage: The stage that the work is in.
             progress: Share of the whole job that is done, in [0, 1].
             eta_seconds: Seconds until the job ends, if known.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         progress = min(max(progress, 0.0), 1.0) if math.isfinite(progress) else 0.0
         eta_seconds = eta_seconds if eta_seconds is not None and math.isfinite(eta_seconds) else None
@@ -231,9 +224,6 @@ class Jobs(Families):
         Args:
             lease: Proof that the caller holds the job.
             checkpoint: Plain data; replaces the last one.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         self._write(lease, checkpoint=checkpoint, num_setbacks=0)
 
@@ -245,9 +235,6 @@ class Jobs(Families):
             message: Constant text.
             level: `info`, `warn` or `error`.
             data: Plain data that goes with the text.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         self._write(lease, lease_token=lease.token)
         self.add_event(lease.job_id, message, level, data)
@@ -273,9 +260,6 @@ class Jobs(Families):
             cause: Why, for programs; left out: the worker stops, or, if it counts, the trainer ended.
             log_tail: The end of what the trainer printed.
             pause_seconds: How long nobody may take it, after a setback.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         job = self._held(lease)
         job.attempt -= not counts_as_attempt
@@ -298,9 +282,6 @@ class Jobs(Families):
 
         Returns:
             The checkpoint that was recorded until now, empty if there was none.
-
-        Raises:
-            LeaseLostError: The lease is not held any more, so the result must not be written either.
         """
         job = self._held(lease)
         recorded, job.checkpoint = job.checkpoint or {}, job.checkpoint if checkpoint is None else checkpoint
@@ -316,9 +297,6 @@ class Jobs(Families):
             code: Stable, machine-readable cause.
             detail: What happened and what to do next.
             log_tail: The end of what the trainer printed.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         job = self._held(lease)
         cause = AttemptCause.OUT_OF_MEMORY if code == AttemptCause.OUT_OF_MEMORY else AttemptCause.FAILED
@@ -330,9 +308,6 @@ class Jobs(Families):
 
         Args:
             lease: Proof that the caller holds the job.
-
-        Raises:
-            LeaseLostError: The lease is not held any more.
         """
         job = self._held(lease)
         self._attempts.end(job, AttemptCause.CANCELLED)

@@ -141,9 +141,6 @@ class ApiKeys(Repository):
 
         Returns:
             The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such key.
         """
         row = self.get(key_id)
         row.revoked_at = row.revoked_at or self._now()

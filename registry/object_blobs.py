@@ -100,9 +100,6 @@ class ObjectBlobStore:
 
         Returns:
             Its name, 64 hex digits.
-
-        Raises:
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         return self._upload(self._cache.put_bytes(data))
 
@@ -114,9 +111,6 @@ class ObjectBlobStore:
 
         Returns:
             Its name, 64 hex digits.
-
-        Raises:
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         return self._upload(self._cache.put_file(path))
 
@@ -128,11 +122,6 @@ class ObjectBlobStore:
 
         Returns:
             All of them, in memory.
-
-        Raises:
-            BlobMissingError: There is no such object.
-            BlobCorruptError: Its bytes have changed since they were stored.
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         return self.fetch(sha256).read_bytes()
 
@@ -144,11 +133,6 @@ class ObjectBlobStore:
 
         Returns:
             Its path; it stays for an hour at least.
-
-        Raises:
-            BlobMissingError: There is no such object.
-            BlobCorruptError: Its bytes have changed since they were stored.
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         try:
             path = self._cache.fetch(sha256)
@@ -162,9 +146,6 @@ class ObjectBlobStore:
 
         Args:
             sha256: The object's name, 64 hex digits.
-
-        Raises:
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         self._cache.delete(sha256)
         with _reached(), suppress(FileNotFoundError):
@@ -178,9 +159,6 @@ class ObjectBlobStore:
 
         Returns:
             What the bucket says of it.
-
-        Raises:
-            BlobStoreUnreachableError: The bucket does not answer or refuses.
         """
         try:
             with _reached():

@@ -53,9 +53,6 @@ def read_page(
 
     Returns:
         The rows.
-
-    Raises:
-        RequestRefusedError: The cursor is not one of this list.
     """
     table = keys[0].class_.__tablename__
     if cursor is not None:

@@ -81,10 +81,6 @@ class Patches(Repository):
 
         Returns:
             The row; its job, or those that do its parts, still have to be rung for.
-
-        Raises:
-            NotFoundError: A data set or the base is unknown.
-            RequestRefusedError: A data set is not ready, or lacks a split that the patch needs.
         """
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
@@ -112,9 +108,6 @@ class Patches(Repository):
 
         Args:
             patch_id: Id such as `pt_…`.
-
-        Raises:
-            NotFoundError: There is no such patch, or one of its data sets is gone.
         """
         request = PatchOptions.of_stored(self.get(patch_id).request)
         pool = request.anchors.dataset if request.anchors else None

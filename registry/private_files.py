@@ -30,9 +30,6 @@ def close_to_others(data_dir: Path) -> None:
 
     Args:
         data_dir: The data directory.
-
-    Raises:
-        ConfigurationError: Everybody can read something in it, and it belongs to another user.
     """
     entries = list(data_dir.iterdir())
     for path in entries:

@@ -34,7 +34,6 @@ class Removal(Repository):
 
         Raises:
             NotFoundError: There is no such data set.
-            ConflictError: Its upload is still being read, or a job that has not ended needs it.
             DatasetInUseError: Patches name it, and nobody insists.
         """
         jobs = self._locked_jobs(identifier)  # before the data set: whoever ends a job locks in this order
@@ -60,7 +59,6 @@ class Removal(Repository):
 
         Raises:
             NotFoundError: There is no such patch.
-            ConflictError: Its job has not ended.
             PatchInUseError: Versions of it are there, perhaps in the trash.
         """
         jobs = self._locked_jobs(patch_id)  # before the patch, as above

@@ -81,9 +81,6 @@ class Retention(Repository):
 
         Args:
             garbage: From `find`, in the same transaction.
-
-        Raises:
-            IntegrityError: Something does.
         """
         for ids in _chunks(garbage.versions):
             for column in (VersionTermRow.version_id, VersionTagRow.version_id, VersionParentRow.version_id):

@@ -180,7 +180,6 @@ class Versions(Repository):
 
         Raises:
             NotFoundError: A task vector, a version or the patch is gone meanwhile.
-            ConflictError: A version is in the trash.
         """
         if patch_id is not None:
             query = select(PatchRow.id).where(PatchRow.id == patch_id)
@@ -202,10 +201,6 @@ class Versions(Repository):
 
         Returns:
             The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
         """
         row = self._locked(version_id) if lock else self.get(version_id)
         _require_kept(version_id, row.deleted_at)
@@ -219,7 +214,6 @@ class Versions(Repository):
 
         Raises:
             NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
         """
         found = self._session.execute(select(VersionRow.deleted_at).where(VersionRow.id == version_id)).one_or_none()
         if found is None:
@@ -325,9 +319,6 @@ class Versions(Repository):
 
         Returns:
             The row, attached to the session.
-
-        Raises:
-            NotFoundError: There is no such version.
         """
         row = self._locked(version_id)
         if name is not None:
@@ -348,7 +339,6 @@ class Versions(Repository):
             The row, attached to the session.
 
         Raises:
-            NotFoundError: There is no such version.
             VersionInUseError: An alias names it, or it is the bare base.
         """
         row = self._locked(version_id)

@@ -54,7 +54,6 @@ class Allowance:
 
         Raises:
             StorageQuotaError: The owner would store too much.
-            StorageFullError: The disk is nearly full.
         """
         unseen = _LOOK_BYTES
         for row in rows:

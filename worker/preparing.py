@@ -23,10 +23,6 @@ def prepare(settings: WorkerSettings) -> None:
 
     Args:
         settings: Say where they are.
-
-    Raises:
-        ConfigurationError: A folder cannot be made, or the database cannot be used.
-        DatabaseUnavailableError: The database does not answer.
     """
     make_files_private()
     settings.make_directories()

@@ -104,9 +104,6 @@ class Watch:
 
         Returns:
             What the attempt ended with, so far as it is known here.
-
-        Raises:
-            LeaseLostError: Somebody else holds the job now, or may.
         """
         while True:
             try:

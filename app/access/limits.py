@@ -55,9 +55,6 @@ class RateLimits:
 
         Args:
             key_id: Public id of the key that it carries.
-
-        Raises:
-            RateLimitedError: The key has made as many as it may.
         """
         if not self._items:
             return

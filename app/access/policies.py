@@ -76,10 +76,6 @@ class Guard(SecurityBase):
 
         Args:
             request: The request, whose path has been read.
-
-        Raises:
-            AccessRefusedError: The key lacks the scope, or the thing is somebody else's.
-            RequestValidationError: What the path names cannot be read as an id.
         """
         caller = caller_of(request)
         caller.require(self.scope)
@@ -135,9 +131,6 @@ class Policies(tuple[Policy, ...]):
 
         Returns:
             One for each protected route.
-
-        Raises:
-            AssertionError: Such a route declares none, or more than one.
         """
         return cls(_policy_of(each) for each in iter_route_contexts(app.routes) if is_protected(each.path or ""))
 

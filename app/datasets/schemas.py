@@ -315,9 +315,6 @@ def parse_split_of(text: str | None) -> tuple[tuple[str, str], ...] | None:
 
     Returns:
         Pairs of a name and its split.
-
-    Raises:
-        RequestValidationError: It cannot be read.
     """
     if not text:
         return None

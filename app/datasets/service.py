@@ -111,10 +111,6 @@ def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *,
         labels: Cached labels.
         identifier: The data set.
         force: Whether patches that have ended may go on naming it.
-
-    Raises:
-        NotFoundError: There is no such data set.
-        ConflictError: Something needs it.
     """
     with database.write() as session:
         Removal(session).delete_dataset(identifier, force=force)
@@ -152,10 +148,6 @@ class DatasetIntake:
 
         Returns:
             The data set, and whether it is new.
-
-        Raises:
-            ArchiveRefusedError: It is hostile or not in a layout that we read.
-            RequestRefusedError: The options do not fit it, the webhook may not be sent, or the key is another's.
         """
         with tempfile.NamedTemporaryFile(dir=self.settings.scratch_dir, prefix="upload-") as file:
             shutil.copyfileobj(archive, file, _COPY_BYTES)
@@ -173,12 +165,6 @@ class DatasetIntake:
 
         Returns:
             The data set, and whether it is new.
-
-        Raises:
-            NotFoundError: There is no such upload, or the data set that an earlier request made was deleted.
-            UploadRefusedError: Some of it is missing.
-            ArchiveRefusedError: It is hostile or not in a layout that we read; the upload stays.
-            RequestRefusedError: The options do not fit it, or the key is another request's; the upload stays.
         """
         repeated = self._find_repeated(asked, upload_id)
         if repeated is not None:
@@ -280,7 +266,6 @@ def derive(database: Database, identifier: str, body: Derivation, owner: str | N
         The data set, and False if it was there already.
 
     Raises:
-        NotFoundError: There is no such data set.
         RequestRefusedError: It is not ready, or the names do not fit it.
     """
     with database.write() as session:

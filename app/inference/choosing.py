@@ -38,11 +38,6 @@ class VersionChooser:
 
         Returns:
             A version, and the alias, None if it was named by its id.
-
-        Raises:
-            ModelNotLoadedError: None is named, and none is served.
-            NotFoundError: There is no such version or alias.
-            DeadlineExceededError: The deadline has passed.
         """
         if version is not None:
             async with until(deadline, lambda: f"version {version} was loaded"):

@@ -153,9 +153,6 @@ def validate_json(model: type[_Model], body: bytes) -> _Model:
 
     Returns:
         The model.
-
-    Raises:
-        RequestValidationError: It is not what the model says, or has too many values.
     """
     refuse_many_values(body)
     return _validate(model, model.model_validate_json, body, "body")

@@ -65,9 +65,6 @@ class EventStreams:
 
         Returns:
             True if it has ended and no later event is there.
-
-        Raises:
-            NotFoundError: There is no such job.
         """
         with self._database.read() as session:
             jobs = Jobs(session)

@@ -64,10 +64,6 @@ class Activator:
             restores: For the history: the move that a rollback goes back to.
 
         Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
-            AliasMovedError: The alias has another revision.
-            ActivationInProgressError: Another activation has not ended yet.
             ActivationFailedError: It could not be loaded or verified; nothing has changed.
         """
         with self.busy():

@@ -56,9 +56,6 @@ def register_bases(database: Database, bases: Mapping[str, BaseModel]) -> None:
     Args:
         database: Where they are registered.
         bases: By fingerprint, the default one first.
-
-    Raises:
-        ConfigurationError: A reference means other weights than when it was registered.
     """
     probes = {fingerprint: probe_features(base.visual, base).tolist() for fingerprint, base in bases.items()}
     with database.write_alone() as session:  # API processes may start together

@@ -119,8 +119,6 @@ class VersionCache:
             version_id: The version.
 
         Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
             VersionNotLoadedError: It could not be built.
         """
         if self.held(version_id) is not None:

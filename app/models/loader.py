@@ -52,8 +52,6 @@ class VersionLoader:
             A model that may be served at once.
 
         Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
             VersionNotLoadedError: It could not be built or verified.
         """
         recipe = self._recipe(version_id)
@@ -75,10 +73,6 @@ class VersionLoader:
 
         Returns:
             The cause; None: nothing is missing or damaged.
-
-        Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
         """
         recipe = self._recipe(version_id)
         if recipe.base_fingerprint not in self._bases:

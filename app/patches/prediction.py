@@ -22,10 +22,6 @@ def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> 
 
     Returns:
         A point that is marked as not measured; None where the interpolant does not reach.
-
-    Raises:
-        BlobMissingError: The interpolant is gone.
-        BlobCorruptError: The interpolant's bytes have changed.
     """
     curve = FeatureCurve.from_bytes(blobs.read(sha256))
     if not curve.nodes[0] <= alpha <= curve.nodes[-1]:

@@ -133,7 +133,6 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
 
     Raises:
         RequestRefusedError: The alpha is beyond a flat path's end, or the profile was not measured.
-        NoAcceptableAlphaError: No alpha satisfies the rule on any curve.
     """
     if request.alpha is not None:
         return _named(stage, request.alpha, request.profile or stage.profile)

@@ -69,10 +69,6 @@ def delete_patch(database: Database, patch_id: str) -> None:
     Args:
         database: Holds it.
         patch_id: The patch.
-
-    Raises:
-        NotFoundError: There is no such patch.
-        ConflictError: Its job has not ended, or it has versions.
     """
     with database.write() as session:
         Removal(session).delete_patch(patch_id)

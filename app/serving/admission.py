@@ -76,9 +76,6 @@ class Admission:
 
         Yields:
             None: The places are free again when the context ends.
-
-        Raises:
-            QueueFullError: There are not enough; it tells when those that wait will probably be done.
         """
         self.enter(num_images, caller)
         is_done = False

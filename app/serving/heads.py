@@ -89,9 +89,6 @@ class HeadCache:
 
         Returns:
             A future that is shared: do not cancel it.
-
-        Raises:
-            QueueFullError: It is not there, and too many texts are waiting for the text tower.
         """
         key = _Key(base.fingerprint, classnames, templates)
         with self._lock:

@@ -99,12 +99,6 @@ def build_served_model(
 
     Returns:
         A model that may be served at once.
-
-    Raises:
-        BlobMissingError: A task vector is gone.
-        BlobCorruptError: A task vector's bytes have changed.
-        WeightsError: A task vector does not fit the base.
-        ProbeError: The built model does not give the expected features.
     """
     assert base.fingerprint == recipe.base_fingerprint
     visual = mix_tower(base, recipe.terms, blobs, yield_cpu)

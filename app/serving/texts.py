@@ -111,7 +111,6 @@ class TextQueue:
             waiter: Who wants it.
 
         Raises:
-            QueueFullError: Too many texts are waiting.
             RuntimeError: The queue is closed.
         """
         with self._lock:
@@ -141,9 +140,6 @@ class TextQueue:
 
         Returns:
             Whether it has not been given up.
-
-        Raises:
-            QueueFullError: It was put ahead, and too many texts are waiting.
         """
         with self._lock:
             if build.is_over:

@@ -59,11 +59,6 @@ class Readiness:
 
         Returns:
             The checks by name.
-
-        Raises:
-            DrainingError: The process is about to stop.
-            ModelNotLoadedError: No version is being served.
-            ModelFailingError: The version that is served failed several times in a row.
         """
         served = require_serving(self.engine)
         checks = {
@@ -124,7 +119,6 @@ def require_serving(engine: Engine) -> ServedModel:
 
     Raises:
         DrainingError: The process is about to stop.
-        ModelNotLoadedError: No version is being served.
         ModelFailingError: The version that is served failed several times in a row.
     """
     if engine.is_draining:

@@ -73,13 +73,6 @@ class AliasMover:
 
         Returns:
             The alias, and the number of its last move.
-
-        Raises:
-            NotFoundError: There is no such version.
-            SupportedDropError: It is to be active, and costs a supported task more than its limit.
-            AliasMovedError: The alias has another revision.
-            ConflictError: The version is in the trash, or somebody else makes the same new alias at this moment.
-            VersionNotLoadedError: Something that it is made of is missing or damaged.
         """
         if name == ACTIVE_ALIAS and not move.force:
             self._refuse_large_drop(move.version)
@@ -98,11 +91,6 @@ class AliasMover:
 
         Returns:
             The alias, and the number of its last move.
-
-        Raises:
-            NotFoundError: There is no such alias, or the version has been purged.
-            AliasMovedError: The alias has another revision.
-            ConflictError: It has named no other version before, or the version is in the trash.
         """
         with self.database.read() as session:
             aliases = Aliases(session)

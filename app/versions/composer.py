@@ -101,15 +101,6 @@ class Composer:
 
         Returns:
             The version, registered with a probe that activation checks it against.
-
-        Raises:
-            RequestRefusedError: Nothing is added to the base, or too much.
-            NotFoundError: What it is mixed from has been purged meanwhile.
-            ConflictError: The base is not loaded in this process, or a version that it is made from is in the trash.
-            CompositionInProgressError: Other versions are being made, and this one's turn does not come soon.
-            BlobMissingError: A task vector is gone.
-            BlobCorruptError: A task vector's bytes have changed.
-            WeightsError: A task vector does not fit the base, or the mix is not finite.
         """
         with self.turns.take(owner):
             self._refuse_wrong_number_of_terms(draft)

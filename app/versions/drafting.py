@@ -41,11 +41,6 @@ def draft_version(session: Session, request: VersionRequest) -> Draft:
 
     Returns:
         A draft; equal task vectors with equal profiles are one term.
-
-    Raises:
-        NotFoundError: A task vector, patch, version or base is unknown.
-        ConflictError: A patch has no version yet, or a version is in the trash.
-        RequestRefusedError: The parts are of several bases, or what is to be removed is not there.
     """
     if request.terms is not None:
         parts = [_resolve(session, term) for term in request.terms]

@@ -103,12 +103,7 @@ class Exporter:
             A tar of one folder.
 
         Raises:
-            NotFoundError: There is no such version.
             BaseNotLoadedError: Its base is not loaded in this process.
-            TooManyExportsError: As many are being sent as may be, in all or to this owner.
-            CompositionInProgressError: Others are being exported or verified, and this one's turn does not come soon.
-            BlobMissingError: A task vector is gone.
-            BlobCorruptError: A task vector's bytes have changed.
         """
         with self.database.read() as session:
             versions = Versions(session)

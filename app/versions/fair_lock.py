@@ -44,9 +44,6 @@ class Turns:
 
         Yields:
             None: Once it is this caller's turn.
-
-        Raises:
-            CompositionInProgressError: Too many wait already, or the turn did not come in time.
         """
         with self._changed:
             if self._is_taken or self._waiting:

@@ -59,10 +59,6 @@ class Verifier:
 
         Returns:
             A check for the base, for each task vector, for the mixed weights and for the probe.
-
-        Raises:
-            NotFoundError: There is no such version.
-            CompositionInProgressError: Others are being verified or exported, and this one's turn does not come soon.
         """
         with self.database.read() as session:
             versions = Versions(session)

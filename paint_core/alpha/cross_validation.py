@@ -70,10 +70,6 @@ def fold_tasks(task: Task, folds: int, seed: int = 0) -> tuple[Task, ...]:
 
     Returns:
         k tasks of the same name, head and test split.
-
-    Raises:
-        ConfigError: more folds than images.
-        EmptySplitError: the task has no training split.
     """
     everything = labelled_images(task)
     parts = stratified_folds(everything.labels, folds, seed)

@@ -99,10 +99,6 @@ class PathEvaluator:
 
         Returns:
             Name to float32 [N, D] on the device, not of unit length.
-
-        Raises:
-            ConfigError: alpha is not finite.
-            WeightsMismatchError: a term does not belong to the base.
         """
         if alpha not in self._features:
             mix_into(self._visual, self._theta_base, self._path.terms(alpha))

@@ -131,9 +131,6 @@ class FeatureCurve:
 
         Returns:
             float32 [N, D], not of unit length.
-
-        Raises:
-            ConfigError: alpha lies outside the nodes, where a polynomial runs away.
         """
         stack = self.features[name]
         if alpha in self.nodes:
@@ -157,9 +154,6 @@ class FeatureCurve:
 
         Returns:
             Task name to score.
-
-        Raises:
-            ConfigError: alpha lies outside the nodes.
         """
         heads, labels = heads or self.heads, {**self.labels, **(labels or {})}
         return {
@@ -176,9 +170,6 @@ class FeatureCurve:
 
         Returns:
             One point per alpha, in their order.
-
-        Raises:
-            ConfigError: an alpha lies outside the nodes.
         """
         return [CurvePoint(alpha, self.scores(alpha, heads), alpha in self.nodes, self.profile) for alpha in alphas]
 

@@ -51,9 +51,6 @@ class Path:
 
         Returns:
             What `mix` adds to the base.
-
-        Raises:
-            ConfigError: alpha is not finite.
         """
         return (*self.fixed, *(replace(term, coefficient=alpha * term.coefficient) for term in self.moving))
 
@@ -65,8 +62,5 @@ class Path:
 
         Returns:
             A new path over the same tensors.
-
-        Raises:
-            ConfigError: unknown profile.
         """
         return Path(tuple(replace(term, profile=profile) for term in self.moving), tuple(self.fixed))

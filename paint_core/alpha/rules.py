@@ -43,9 +43,6 @@ def combined(point: CurvePoint, patching: Collection[str], supported: Collection
 
     Returns:
         A number in [0, 1].
-
-    Raises:
-        ConfigError: no patching task.
     """
     return float(exact_combined(point, patching, supported))
 
@@ -86,7 +83,6 @@ def choose_alpha(
 
     Raises:
         ConfigError: an empty curve, no patching task, or a floor without limits, supported tasks or reference.
-        NoAcceptableAlphaError: no alpha above 0 meets the floor; carries the curve.
     """
     if not curve:
         raise ConfigError("the alpha curve is empty: evaluate at least one alpha")
@@ -135,11 +131,7 @@ class Goal:
     reference: Mapping[str, Score] | None = None
 
     def require_usable(self) -> None:
-        """Refuses, before anything is evaluated, what `choose` would refuse on every curve.
-
-        Raises:
-            ConfigError: no patching task, or a floor without limits or supported tasks.
-        """
+        """Refuses, before anything is evaluated, what `choose` would refuse on every curve."""
         _require_patching(self.patching)
         require_floor(self.rule, self.max_supported_drop)
         if self.max_supported_drop is not None:

@@ -72,10 +72,6 @@ class LabelledImages:
 
         Returns:
             A new split.
-
-        Raises:
-            DatasetError: neither positions nor a mask, a mask of another length, or a position outside the split.
-            EmptySplitError: no image is left.
         """
         chosen = _positions(torch.as_tensor(indices), len(self))
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classnames)
@@ -103,11 +99,6 @@ class LabelledImages:
 
         Returns:
             The split, in the order of the pairs.
-
-        Raises:
-            DatasetError: a picture or a label of another kind, an unknown label, or no classnames to be found.
-            EmptySplitError: no pairs.
-            ImageDecodeError: a picture is not readable; says which.
         """
         source = PairSource(pairs, classnames, columns)
         # Read at the end, when labels that are texts have all been seen.
@@ -288,7 +279,6 @@ def require_size(images: Tensor, side: int) -> None:
         side: S of the model, in pixels.
 
     Raises:
-        ArgumentError: no tensor.
         DatasetError: another shape.
         EmptySplitError: no picture.
     """

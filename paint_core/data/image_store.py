@@ -38,9 +38,6 @@ class ImageStore:
             side: S, in pixels.
             expected: N, if it is known; else the store grows by doubling.
             scratch: where to go beyond its limit; None keeps everything in memory.
-
-        Raises:
-            DatasetError: the scratch folder has no room for the expected pictures.
         """
         self._shape = (side, side, 3)
         self._scratch = scratch
@@ -52,9 +49,6 @@ class ImageStore:
 
         Args:
             picture: uint8 [S, S, 3].
-
-        Raises:
-            DatasetError: the scratch folder is full.
         """
         if self._num_images == len(self._array):
             larger = self._allocate(2 * len(self._array))

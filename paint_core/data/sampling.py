@@ -72,10 +72,6 @@ def merge_training_sets(
 
     Returns:
         The head [C, D] and copies of the images in the order of the tasks.
-
-    Raises:
-        ConfigError: no tasks, or unknown sampling.
-        EmptySplitError: a task has no training split.
     """
     splits = [_training_split(task) for task in tasks]
     union = union_head([task.head for task in tasks])

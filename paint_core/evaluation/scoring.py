@@ -149,7 +149,6 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
 
     Raises:
         DatasetError: no features, not one label for each, or a label that has no row in the head.
-        HeadError: the head is of another width, or its rows are not of unit length.
         NonFiniteWeightsError: a feature is NaN or infinite; argmax would count it as some class.
     """
     if len(features) == 0 or len(labels) != len(features):

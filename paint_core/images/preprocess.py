@@ -39,9 +39,6 @@ class Preprocess:
 
         Args:
             config: open_clip's `preprocess_cfg` (`size`, `mean`, `std`, `interpolation`, `resize_mode`, ...).
-
-        Raises:
-            ModelRefError: the picture would not be square.
         """
         cfg = PreprocessCfg(**{**config, "size": _square(config.get("size", 224))})
         self.size: int = cfg.size[0]
@@ -92,9 +89,6 @@ class Preprocess:
 
         Returns:
             uint8 [S, S, 3].
-
-        Raises:
-            ImageDecodeError: not such a file, damaged, truncated or too large.
         """
         with open_picture(image_bytes, max_pixels=max_pixels) as image:
             self._require_small(image.size, max_pixels)

@@ -53,9 +53,6 @@ def as_shown(image: Image.Image) -> Image.Image:
 
     Returns:
         The picture in a mode of eight bits a channel without palette or alpha; itself, if it is one already.
-
-    Raises:
-        ImageDecodeError: its pixels are no numbers.
     """
     image.load()
     flat = _flatten(image)

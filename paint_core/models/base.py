@@ -123,11 +123,6 @@ class BaseModel:
 
         Returns:
             A base of its own: float32, eval mode, no gradients.
-
-        Raises:
-            ArgumentError: an argument is of another type.
-            ModelRefError: the model is of another kind, or its preprocessing is not known.
-            NonFiniteWeightsError: the weights hold a NaN or an infinity.
         """
         own, prepared, config = adopt(model, preprocess, model_cfg)
         require_finite(own)

@@ -105,7 +105,6 @@ def find_in_dir(folder: Path) -> Checkpoint:
 
     Raises:
         ModelRefError: no folder, no configuration, one that asks for too much, no weights, or several candidates.
-        UnsafeWeightsError: only pickles.
     """
     if not folder.is_dir():
         raise ModelRefError(f"the folder {folder} does not exist: check the path")
@@ -127,7 +126,6 @@ def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
 
     Raises:
         ModelRefError: the repository or its configuration cannot be had.
-        UnsafeWeightsError: it offers no safetensors file.
     """
     config_path = hub.fetch(repo, _CONFIG_NAME)
     if config_path is None:
@@ -190,7 +188,6 @@ def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, A
 
     Raises:
         ModelRefError: no such name or file, or its published weights differ in their preprocessing or activation.
-        UnsafeWeightsError: not a safetensors file.
     """
     if not path.is_file():
         raise ModelRefError(f"the file {path} does not exist: check the path")

@@ -51,9 +51,6 @@ def make_prompts(classnames: Sequence[str], templates: Sequence[Template]) -> li
 
     Returns:
         C * T texts.
-
-    Raises:
-        HeadError: no or duplicate classnames, no templates, a template without a placeholder.
     """
     _require_valid(classnames, templates)
     return [fill(template, name) for name in classnames for template in templates]
@@ -124,7 +121,6 @@ def require_head(head: Tensor, width: int | None = None) -> None:
         width: D, if it is known.
 
     Raises:
-        ArgumentError: no tensor.
         HeadError: another shape, or rows that are not of unit length.
     """
     require_type("head", head, Tensor, "pass the tensor [C, D] that build_head gives")

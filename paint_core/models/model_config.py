@@ -182,9 +182,6 @@ def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
     Args:
         model_cfg: as in `open_clip_config.json`.
         preprocess_cfg: as there, or a part of it.
-
-    Raises:
-        ModelRefError: naming the first key that is unknown, missing or has a value that is not taken.
     """
     _check("model_cfg", model_cfg, _MODEL, ("embed_dim", "vision_cfg", "text_cfg"))
     _check("model_cfg.vision_cfg", model_cfg["vision_cfg"], _VISION)

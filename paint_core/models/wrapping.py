@@ -31,7 +31,6 @@ def adopt(
         A copy of the model (float32, eval mode, no gradients), its preprocessing and its configuration.
 
     Raises:
-        ArgumentError: the model is none of PyTorch's.
         ModelRefError: the model is of another kind, or its preprocessing is not known.
     """
     require_type("model", model, nn.Module, "pass the model that open_clip.create_model_and_transforms gives")

@@ -193,9 +193,6 @@ def measure_update(theta_0: Mapping[str, Tensor], terms: Sequence[Term]) -> Upda
 
     Returns:
         Cosines and norms; in float64, because float32 cannot tell 0.99984 from 1.
-
-    Raises:
-        WeightsMismatchError: a term belongs to another base.
     """
     tau, moved = combine(terms), mix(theta_0, terms)
     cosines, norms = block_cosines(theta_0, moved), block_norms(tau, theta_0)

@@ -59,9 +59,6 @@ def search_coefficients(
 
     Returns:
         The outcome.
-
-    Raises:
-        ConfigError: fewer than two coefficients, a start outside [0, 1.5], or no evaluation allowed.
     """
     _require_searchable(start, max_evaluations)
     best, best_value, num_done = tuple(map(float, start)), start_value, 0

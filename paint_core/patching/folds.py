@@ -27,10 +27,6 @@ def search_over_folds(context: PatchContext, train: Train) -> AlphaSearch:
 
     Returns:
         The search; its curves are over all folds, and the chosen point was measured in each.
-
-    Raises:
-        ConfigError: a task has fewer images than there are folds.
-        NoAcceptableAlphaError: no alpha meets the floor.
     """
     assert context.plan.folds is not None  # only then is it called
     seed = context.plan.finetune.seed

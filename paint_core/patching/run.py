@@ -117,7 +117,6 @@ def run_part(
     Raises:
         ConfigError: the plan is of another method, or the anchors are not what it asks for.
         EmptySplitError: the task has no training split.
-        NonFiniteLossError: fine-tuning diverged.
     """
     if plan.method != "parallel":
         raise ConfigError(f"the tasks of method {plan.method!r} are not trained separately: use method 'parallel'")

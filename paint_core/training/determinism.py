@@ -18,9 +18,6 @@ def deterministic_algorithms(enabled: bool, device: torch.device) -> Iterator[No
 
     Yields:
         None: the settings hold.
-
-    Raises:
-        ConfigError: cuBLAS was not told to be deterministic before the process started.
     """
     if not enabled:
         yield

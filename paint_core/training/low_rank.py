@@ -27,9 +27,6 @@ def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> No
         rank: of the updates, >= 1.
         alpha: the updates are multiplied by alpha / rank.
         seed: of the adapters' first weights.
-
-    Raises:
-        ConfigError: `peft` is not installed, or the tower has no layer that takes an adapter.
     """
     peft = _peft()
     targets = find_adaptable_layers(visual)

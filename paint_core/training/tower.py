@@ -35,10 +35,6 @@ class TrainableTower:
             start: weights to begin with; None begins with visual's own.
             config: what learns, and whether to recompute activations.
             device: where the copy goes.
-
-        Raises:
-            ConfigError: the tower does not have what the config asks for.
-            WeightsMismatchError: `start` is another tower's.
         """
         clone = copy.deepcopy(visual)
         if start is not None:
@@ -73,9 +69,6 @@ def require_trainable(visual: nn.Module, config: FinetuneConfig) -> None:
     Args:
         visual: the tower; not changed.
         config: what shall learn, and whether to recompute activations.
-
-    Raises:
-        ConfigError: the tower does not have what the config asks for.
     """
     shared = {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())}
     sketch = copy.deepcopy(visual, shared)

@@ -42,9 +42,6 @@ def require_fits(tau: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
     Args:
         tau: the update.
         like: weights of the model.
-
-    Raises:
-        WeightsMismatchError: names or shapes are not those of the floating tensors, or a tensor is not float32.
     """
     expected = floating(like)
     require_same_names("the task vector", tau.keys(), expected.keys())

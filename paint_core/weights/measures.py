@@ -19,9 +19,6 @@ def relative_norm(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> f
 
     Returns:
         A number >= 0.
-
-    Raises:
-        WeightsMismatchError: tau does not fit theta_0.
     """
     require_fits(tau, theta_0)
     return _ratio(tau, theta_0, tau)
@@ -36,9 +33,6 @@ def cosine(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> floa
 
     Returns:
         A number in [-1, 1]; NaN where one of them is 0.
-
-    Raises:
-        WeightsMismatchError: names, shapes or dtypes differ.
     """
     require_same_kind(theta_1, theta_0)
     return _cosine(theta_0, theta_1, floating(theta_0))
@@ -54,9 +48,6 @@ def block_norms(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> dic
     Returns:
         The block's label (see `profiles.block_of`) to a number >= 0, in the order of depth; infinite where theta_0 is 0
         and tau is not.
-
-    Raises:
-        WeightsMismatchError: tau does not fit theta_0.
     """
     require_fits(tau, theta_0)
     return {block: _ratio(tau, theta_0, names) for block, names in _blocks(tau).items()}
@@ -71,9 +62,6 @@ def block_cosines(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) 
 
     Returns:
         The block's label to a number in [-1, 1], in the order of depth; NaN where one of them is 0.
-
-    Raises:
-        WeightsMismatchError: names, shapes or dtypes differ.
     """
     require_same_kind(theta_1, theta_0)
     return {block: _cosine(theta_0, theta_1, names) for block, names in _blocks(floating(theta_0)).items()}

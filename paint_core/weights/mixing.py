@@ -50,10 +50,6 @@ class Term:
 
         Returns:
             A new dictionary.
-
-        Raises:
-            ConfigError: an unknown profile.
-            ProfileError: the profile is not defined for this kind of tower.
         """
         profile = depth_factors(self.task_vector, self.profile)
         return {name: self.coefficient * factor for name, factor in profile.items()}
@@ -165,8 +161,6 @@ def combine(terms: Sequence[Term]) -> TaskVector:
 
     Raises:
         ConfigError: there is no term.
-        WeightsMismatchError: names, shapes or dtypes differ between the terms.
-        NonFiniteWeightsError: the sum holds a NaN or an infinity.
     """
     _require_terms(terms)
     if not terms:

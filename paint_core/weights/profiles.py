@@ -73,7 +73,6 @@ def depth_factors(names: Iterable[str], profile: str) -> dict[str, float]:
         A factor in [0, 1] for every name, in the order given.
 
     Raises:
-        ConfigError: an unknown profile.
         ProfileError: a profile by depth for a tower other than a ViT or a ConvNeXt.
     """
     require_profile(profile)

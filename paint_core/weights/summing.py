@@ -34,7 +34,6 @@ def write_sum(out: Tensor, base: Tensor, updates: Sequence[Update], name: str) -
         name: of the tensor, for the message.
 
     Raises:
-        WeightsMismatchError: an update has another shape or dtype.
         NonFiniteWeightsError: the sum holds a NaN or an infinity; `out` is spoilt then.
     """
     for update, _ in updates:

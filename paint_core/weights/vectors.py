@@ -58,10 +58,6 @@ def snap(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> dict[s
 
     Returns:
         New tensors on theta_0's devices; integer buffers are theta_0's, as in every mix.
-
-    Raises:
-        WeightsMismatchError: names, shapes or dtypes differ.
-        NonFiniteWeightsError: a difference is NaN or infinite.
     """
     tau = task_vector(theta_0, theta_1)
     return {

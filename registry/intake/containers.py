@@ -180,10 +180,6 @@ def open_tar(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> S
 
     Returns:
         The container; nothing was copied.
-
-    Raises:
-        ArchiveRefusedError: It is damaged or hostile.
-        LargeArchiveError: It has more than `at_once` members.
     """
     stretches: dict[str, Stretch] = {}
     folders: dict[str, None] = {}

@@ -97,10 +97,6 @@ def arrange(folders: Folders, choices: Choices, base: Parts, notes: Notes) -> Ar
 
     Returns:
         The arrangement; at least one folder has a class.
-
-    Raises:
-        UnclassedError: No folder can be a class: all images lie together, or in split folders only.
-        ArchiveRefusedError: There are several ways to read it, or an option does not fit.
     """
     shallow = {path: count for path, count in folders.items() if len(path) <= _MAX_DEPTH + len(base)}
     tree = _Tree({path[len(base) :]: count for path, count in shallow.items()}, notes)

@@ -49,9 +49,6 @@ def look(path: Path, choices: Choices | None = None, limits: ArchiveLimits | Non
 
     Returns:
         Classes in label order, or None if only reading the whole upload tells them.
-
-    Raises:
-        ArchiveRefusedError: It is hostile, damaged or in no layout that we read.
     """
     limits, choices = limits or ArchiveLimits(), choices or Choices()
     kind = detect_format(path)
@@ -79,9 +76,6 @@ def read_upload(path: Path, scratch: Path, choices: Choices | None = None, limit
 
     Returns:
         The images to read with their classes and splits, and what is left out and why.
-
-    Raises:
-        ArchiveRefusedError: It is hostile, damaged, in no layout that we read or in several.
     """
     limits, choices = limits or ArchiveLimits(), choices or Choices()
     upload = Upload(_open(path, scratch, limits), scratch, limits, choices)

@@ -233,9 +233,6 @@ def read_parquet(path: Path, name: str, columns: Collection[str], limits: Archiv
 
     Yields:
         tuple[int, Row]: Values by column.
-
-    Raises:
-        ArchiveRefusedError: It is damaged, or unpacks to more than the budgets allow.
     """
     with closing(ParquetTable(path, name, limits)) as table:
         present = [column for column in columns if column in table.plain_columns]

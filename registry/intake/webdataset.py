@@ -69,9 +69,6 @@ class WebDataset:
 
         Returns:
             The plan, in the order of the shards.
-
-        Raises:
-            ArchiveRefusedError: A shard or a table is damaged, or there is no labelled image.
         """
         rejects = Rejects()
         container, files = _open_shards(upload, rejects)

@@ -52,9 +52,6 @@ def register(
         result: The patch.
         journal: Names the stored task vectors.
         state: Knows how long the stages took.
-
-    Raises:
-        LeaseLostError: Another attempt holds the job; nothing is written.
     """
     visual = _mixed(base, result)
     weights_fingerprint = fingerprint(visual.state_dict())

@@ -26,9 +26,6 @@ def create_key(database: Database, keyring: Keyring, request: KeyRequest, caller
 
     Returns:
         The key with its token, which nobody can find out again.
-
-    Raises:
-        ConflictError: It is the first one and could not make others, so that nobody could any more.
     """
     days = request.expires_in_days
     with database.write() as session:
@@ -64,10 +61,6 @@ def revoke_key(database: Database, keyring: Keyring, key_id: str) -> Key:
 
     Returns:
         The key, revoked.
-
-    Raises:
-        NotFoundError: There is no such key.
-        ConflictError: Nobody could make keys any more.
     """
     with database.write() as session:
         keys = ApiKeys(session)

@@ -104,7 +104,6 @@ class Uploads:
 
         Raises:
             UploadRefusedError: It is to be larger than uploads may be, or there are too many.
-            StorageFullError: The disk has no room for it and what is still to come of the others.
         """
         if num_bytes > self._max_bytes:
             raise UploadRefusedError(
@@ -157,10 +156,6 @@ class Uploads:
 
         Returns:
             The upload, as far as it is.
-
-        Raises:
-            NotFoundError: There is none.
-            UploadRefusedError: There is none here, and another API process may have it.
         """
         turn = self._turns.get(identifier)
         if turn is not None and turn.silence_seconds > _STALLED_SECONDS:
@@ -184,7 +179,6 @@ class Uploads:
             The upload.
 
         Raises:
-            NotFoundError: There is none.
             UploadRefusedError: It is somewhere else, another process is adding to it, more came than was announced,
                 nothing came for long, or a newer request has taken over.
         """

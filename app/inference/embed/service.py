@@ -49,15 +49,6 @@ class Embedder:
 
         Returns:
             The version's id, and the body as `app.inference.embed.schemas.Embeddings` says.
-
-        Raises:
-            ModelNotLoadedError: No version is served.
-            NotFoundError: There is no such version or alias.
-            ImageRefusedError: An image cannot be used; the first such is named.
-            RequestRefusedError: There are no texts, or too many.
-            QueueFullError: Too many images or texts are waiting.
-            OutOfMemoryError: The device had no memory left.
-            DeadlineExceededError: The deadline has passed.
         """
         _check(asked, self.settings)
         deadline = asked.deadline(started)

@@ -25,9 +25,6 @@ def create_label_set(
 
     Returns:
         The label set, and whether it was made just now.
-
-    Raises:
-        LabelsRefusedError: A label is there twice, or they are too many.
     """
     check_given(request.labels)
     check_size(len(request.labels), len(request.templates) or 1, settings)

@@ -62,8 +62,6 @@ def find_version(database: Database, bases: Bases, name: int | str) -> int:
         Its id.
 
     Raises:
-        NotFoundError: There is no such version or alias.
-        ConflictError: The version is in the trash.
         BaseNotLoadedError: Its base is not loaded here.
     """
     with database.read() as session:

@@ -82,7 +82,6 @@ def read_question(body: bytes, header_length: int | None, version: int | str | N
 
     Raises:
         InferRefusedError: The body is not what the protocol says, or names things that there are not.
-        RequestValidationError: It has too many values.
     """
     view = memoryview(body)
     length = len(view) if header_length is None else header_length
