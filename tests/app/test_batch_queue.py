@@ -89,9 +89,10 @@ def test_a_long_forward_takes_no_core_that_waiting_images_need(base: BaseModel) 
 
 def test_while_cores_share_a_forward_no_other_is_shared(base: BaseModel) -> None:
     queue, model = BatchQueue(BatchPolicy(max_images=8, num_cores=4)), served(base, LONG)
+    held = []
     for _ in range(2):
         queue.put(ready(model, 1))
-    held = [begin(queue) for _ in range(2)]
+        held.append(begin(queue))
     queue.put(ready(model, 1))
     shared = forward(queue)
     assert shared.num_cores == 2

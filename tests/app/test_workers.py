@@ -205,7 +205,7 @@ def test_what_nobody_waits_for_any_more_is_neither_decoded_nor_forwarded(base: B
 
 @dataclass(eq=False)
 class _Together(InferenceRequest):
-    """A request of which two images can only be decoded at once."""
+    """A request whose images can only be decoded two at once."""
 
     barrier: threading.Barrier = field(default_factory=lambda: threading.Barrier(2))
 
@@ -218,9 +218,9 @@ def test_images_of_a_request_are_decoded_on_all_cores(base: BaseModel) -> None:
     with open_workers(TWO_CORES) as workers:
         for _ in range(3):
             _wait_until_free(workers)
-            request = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 2)
+            request = _Together.of_images(_served(base, base.visual), [digit_pngs(3)[0]] * 4)
             workers.put(request)
-            assert len(request.answer.result(30).features) == 2
+            assert len(request.answer.result(30).features) == 4
 
 
 def test_closing_ends_cores_that_had_to_wait_for_a_forward_on_all_of_them(base: BaseModel) -> None:

@@ -220,7 +220,7 @@ def test_reasons_are_counted_without_their_particulars_and_their_kinds_are_few()
         rejects.add("x" * 5000, f"reason {chr(97 + number % 26)}{chr(97 + number // 26)}")
     told = rejects.as_json()
     assert len(told) == MAX_FILES + MAX_KINDS + 1
-    assert told[MAX_FILES] == {"file": "100.png", "reason": "names …, which is not in the archive", "count": 900}
+    assert told[MAX_FILES] == {"file": "100.png", "reason": "lists …, which is not in the archive", "count": 900}
     assert sum(entry.get("count", 1) for entry in told) == 2000
     assert max(len(entry["file"]) + len(entry["reason"]) for entry in told) <= 400
     assert len(rejects.tell()) < 700

@@ -81,7 +81,7 @@ SHARDS = (
         "A column of lists",
         {"train.parquet": parquet(image=[{"bytes": digit_pngs(1)[0]}], label=[[1, 2]])},
         code="multi_label",
-        way="one class an image",
+        way="one class per image",
     ),
     Shape(
         "WebDataset, train and dev",

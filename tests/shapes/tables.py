@@ -133,13 +133,13 @@ TABLES = (
         "Several classes in 0/1 columns",
         tree("train/{a,b}.jpg", "train/_classes.csv = filename, cat, dog\na.jpg,1,1\nb.jpg,0,1\n"),
         code="multi_label",
-        way="one class an image",
+        way="one class per image",
     ),
     Shape(
         "Several classes in a cell",
         tree(LISTED, "labels.csv = file,label\na.jpg,cat|dog\nb.jpg,dog\nc.jpg,cat\nd.jpg,cat|fox\n"),
         code="multi_label",
-        way="one class an image",
+        way="one class per image",
     ),
     Shape(
         "NFC and NFD labels",

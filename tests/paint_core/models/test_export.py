@@ -138,7 +138,7 @@ def test_a_text_tower_of_transformers_is_exported_with_its_configuration(tmp_pat
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "evil"}, "kinds"),
+        ({"model_type": "evil"}, "is not one of"),
         ({"num_hidden_layers": 10**6}, "num_hidden_layers"),
         ({"hidden_size": 10**9}, "hidden_size"),
     ],

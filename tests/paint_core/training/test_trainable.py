@@ -182,7 +182,7 @@ def test_a_start_is_where_training_begins_and_a_strange_one_is_refused(
     tau = task_vector(start, finetune(vit, head, images, LAST, start=start))
     assert {name.split(".")[0] for name, t in tau.items() if bool(t.any())} == {"transformer", "ln_post", "proj"}
     assert not any(bool(t.any()) for name, t in tau.items() if name.startswith("transformer.resblocks.0"))
-    with pytest.raises(WeightsMismatchError, match="start from"):
+    with pytest.raises(WeightsMismatchError, match="initial weights"):
         finetune(vit, head, images, CONFIG, start={"other": torch.zeros(1)})
 
 
