@@ -59,7 +59,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
     "convnext": timm("convnext_atto", 64, timm_pool="avg"),
     "eva": timm("eva02_tiny_patch14_224", timm_pool="token"),
-    "pe": timm("vit_pe_core_tiny_patch16_384", 384, timm_pool="", timm_proj=None),
+    "pe": timm("vit_pe_core_tiny_patch16_384", 384, timm_pool="map", timm_proj=None),
     "siglip": timm("vit_base_patch16_siglip_224", timm_pool="map", timm_proj="none"),
     "gap": timm("vit_medium_patch16_gap_256", 256, timm_pool="avg"),
     "vitamin": timm("vitamin_small_224", timm_pool=""),
