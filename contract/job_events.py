@@ -70,9 +70,9 @@ class AlphaEvaluated(EventData):
 
 
 class AnchorsLeftOut(EventData):
-    """Data of `anchor images that are also evaluation images were excluded`."""
+    """Data of `anchor images that are evaluation images were left out`."""
 
-    MESSAGE = "anchor images that are also evaluation images were excluded"
+    MESSAGE = "anchor images that are evaluation images were left out"
     LEVEL = "warn"
 
     left_out: int | None = Field(default=None, description="Number of images that are not in the pool")

@@ -50,7 +50,7 @@ class AlphaEvaluatedEvent(_Event[data.AlphaEvaluated]):
 class AnchorsLeftOutEvent(_Event[data.AnchorsLeftOut]):
     """The anchor pool had images that a score is computed on."""
 
-    message: Literal["anchor images that are also evaluation images were excluded"] = Field(description="What happened")
+    message: Literal["anchor images that are evaluation images were left out"] = Field(description="What happened")
 
 
 class CheckpointUnusableEvent(_Event[data.CheckpointUnusable]):

@@ -227,7 +227,7 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
         anchors={"dataset": pool.id},
         alpha={"grid_step": 0.5},
     )
-    (note,) = recorder.notes("anchor images that are also evaluation images were excluded")
+    (note,) = recorder.notes("anchor images that are evaluation images were left out")
     assert note.data == {"left_out": len(evaluated), "kept": 8}
     task, other = (row.report or {})["tasks"]
     assert (task["decoder"], task["images"]["test"]) == (DECODER, {"num_images": 20, "taken_from": None})
