@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,6 +91,7 @@ class Uploads:
         self._silent_seconds = silent_seconds
         self._is_alone = is_alone
         self._turns: dict[str, Turn] = {}
+        self._num_senders: Counter[str] = Counter()  # requests of this process, also while they open or close the file
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def create(self, num_bytes: int, owner: str | None = None) -> Upload:
@@ -183,8 +185,17 @@ class Uploads:
                 nothing came for long, or a newer request has taken over.
         """
         upload = await run_in_threadpool(self.get, identifier)
+        self._num_senders[identifier] += 1
+        try:
+            await self._append(upload, offset, parts)
+        finally:
+            self._num_senders[identifier] -= 1
+            self._num_senders += Counter()  # forgets those with no sender
+        return await run_in_threadpool(self.get, identifier)
+
+    async def _append(self, upload: Upload, offset: int, parts: AsyncIterator[bytes]) -> None:
         file = await self._open(upload)
-        turn = self._turns[identifier] = Turn(self._silent_seconds)
+        turn = self._turns[upload.id] = Turn(self._silent_seconds)
         try:
             at = await run_in_threadpool(file.seek, 0, os.SEEK_END)
             if at != offset:
@@ -193,10 +204,9 @@ class Uploads:
                 )
             await _write(file, turn, parts, at, upload.num_bytes)
         finally:
-            if self._turns.get(identifier) is turn:
-                del self._turns[identifier]
+            if self._turns.get(upload.id) is turn:
+                del self._turns[upload.id]
             await run_in_threadpool(file.close)
-        return await run_in_threadpool(self.get, identifier)
 
     def remove(self, identifier: str) -> None:
         """Remove an upload; errors as for `get`."""
@@ -236,10 +246,10 @@ class Uploads:
             try:
                 return await run_in_threadpool(_open_alone, upload)
             except UploadRefusedError:
-                turn = self._turns.get(upload.id)
-                if turn is None or time.monotonic() > deadline:
-                    raise
-                turn.end()
+                if self._num_senders[upload.id] == 1 or time.monotonic() > deadline:
+                    raise  # another process has the file
+                if (turn := self._turns.get(upload.id)) is not None:  # else that request is opening or closing the file
+                    turn.end()
             await asyncio.sleep(_POLL_SECONDS)
 
     def _missing(self, identifier: str) -> RegistryError | UploadRefusedError:
