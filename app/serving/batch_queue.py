@@ -33,7 +33,7 @@ class Task:
 
 
 class BatchQueue:
-    """Requests of all threads; workers take tasks from it.
+    """A thread-safe queue: requests go in, and workers take batches out.
 
     A batch leaves when a core is free: what waits is shared out among the free cores. A long forward pass gets all
     cores that are idle. For a moment after a batch of several requests a worker waits for a full batch.

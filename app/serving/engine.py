@@ -227,7 +227,7 @@ class Engine:
         return answer.cosines.argmax(dim=1)
 
     def probe(self, model: ServedModel) -> None:
-        """Forward an empty image, unless one is under way: a version that failed recovers without being asked."""
+        """Forward an empty image, unless one is in flight, so that a failed version can recover without a request."""
         if self._probe is None or self._probe.answer.done():
             side = model.base.image_size
             self._probe = InferenceRequest(model, np.zeros((1, side, side, 3), np.uint8))
@@ -271,7 +271,7 @@ class Engine:
 
 
 def _timing(request: InferenceRequest, start: float) -> dict[str, float]:
-    """Return milliseconds by step; `text` is what the labels took longer than the images."""
+    """Return milliseconds per step; `text` is the time spent waiting for the head after the forward pass."""
     now = time.perf_counter()
     seconds = {
         "decode": request.decoded_at - start,

@@ -156,7 +156,7 @@ class DecodeQueue:
     """Images that wait to be decoded. The owner's lock guards it.
 
     Small images take turns by their cost. Large images wait apart: decoding one cannot be interrupted and takes up to
-    seconds, so only some of the workers do it while there are small images, or were a moment ago.
+    seconds, so only some of the workers do it while small images are waiting or arrived in the last few seconds.
 
     Args:
         policy: How large batches are.

@@ -91,7 +91,7 @@ class Uploads:
         self._silent_seconds = silent_seconds
         self._is_alone = is_alone
         self._turns: dict[str, Turn] = {}
-        self._num_senders: Counter[str] = Counter()  # requests of this process, also while they open or close the file
+        self._num_senders: Counter[str] = Counter()  # including requests that are opening or closing the file
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def create(self, num_bytes: int, owner: str | None = None) -> Upload:
