@@ -1,5 +1,6 @@
-"""Which tests run which functions of the library: found once by tracing, and kept per test file."""
+"""Which tests run which functions of the library: found once by profiling, and kept per test file."""
 
+import cProfile
 import hashlib
 import json
 import subprocess
@@ -36,11 +37,11 @@ class Reach:
 
 
 def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
-    """Return what every test of the library reaches, and trace those files that changed since the cache was written.
+    """Return what every test of the library reaches, and profile those files that changed since the cache was written.
 
     Args:
         cache: A JSON file; written again.
-        fresh: Trace all files.
+        fresh: Profile all files.
 
     Raises:
         SystemExit: The tests cannot be collected. A test that fails as the code is, is left out and named.
@@ -50,7 +51,7 @@ def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
     kept = {path: known[path] for path, digest in digests.items() if known.get(path, {}).get("digest") == digest}
     stale = [path for path in digests if path not in kept]
     if stale:
-        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in _trace(stale).items()}
+        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in _profile(stale).items()}
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_text(json.dumps(kept))
     return {
@@ -63,7 +64,7 @@ def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
 def nearest_tests(reach: Mapping[str, Reach], path: str, function: str) -> list[str]:
     """Return the tests that run a function, and those of the file named after its module; the latter come first.
 
-    What a test starts in another process is not traced, and that file may hold such tests.
+    What a test starts in another process is not seen, and that file may hold such tests.
 
     Args:
         reach: Of all tests.
@@ -101,10 +102,10 @@ def _digest(path: Path) -> str:
     return hashlib.blake2b(b"".join(each.read_bytes() for each in (path, *helpers)), digest_size=16).hexdigest()
 
 
-def _trace(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
+def _profile(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
     done = subprocess.run([sys.executable, "-m", __spec__.name, *paths], capture_output=True, text=True, cwd=ROOT)
     if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise SystemExit(f"the tests cannot be traced:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+        raise SystemExit(f"the tests cannot be profiled:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
     if done.returncode == pytest.ExitCode.TESTS_FAILED:
         sys.stderr.write(
             f"left out, because they fail without any mutant:\n{done.stdout.partition('= short test')[2][:3000]}\n"
@@ -113,7 +114,7 @@ def _trace(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
     return tests
 
 
-class _Tracer:
+class _Recorder:
     """A plugin of pytest that notes the functions of the library that each test and its fixtures call."""
 
     def __init__(self) -> None:
@@ -154,19 +155,23 @@ class _Tracer:
 
 
 class _Noting:
+    """Notes the functions that run: by a profiler written in C, in threads that begin meanwhile by one in Python."""
+
     def __init__(self, target: set[CodeType]) -> None:
         self._target = target
+        self._profiler = cProfile.Profile(builtins=False)
 
     def __enter__(self) -> None:
-        sys.settrace(self._note)
-        threading.settrace(self._note)
+        threading.setprofile(self._note)
+        self._profiler.enable()
 
     def __exit__(self, *_: object) -> None:
-        sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        self._profiler.disable()
+        threading.setprofile(None)  # type: ignore[arg-type]
+        self._target |= {entry.code for entry in self._profiler.getstats() if isinstance(entry.code, CodeType)}
 
     def _note(self, frame: FrameType, event: str, argument: object) -> None:
-        self._target.add(frame.f_code)  # returns None, so that lines are not traced
+        self._target.add(frame.f_code)
 
 
 def _file(test: str) -> str:
@@ -180,7 +185,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    tracer = _Tracer()
-    status = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[tracer])
-    sys.stdout.write("\n=== reach\n" + json.dumps(tracer.reach()))
+    recorder = _Recorder()
+    status = pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[recorder])
+    sys.stdout.write("\n=== reach\n" + json.dumps(recorder.reach()))
     sys.exit(int(status))
