@@ -167,7 +167,7 @@ class _Noting:
 
     def __exit__(self, *_: object) -> None:
         self._profiler.disable()
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
         self._target |= {entry.code for entry in self._profiler.getstats() if isinstance(entry.code, CodeType)}
 
     def _note(self, frame: FrameType, event: str, argument: object) -> None:
