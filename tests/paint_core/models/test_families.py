@@ -19,6 +19,7 @@ from paint_core.models import BaseModel, build_head, load_base, prompts, write_m
 from paint_core.training.finetuning import finetune
 from paint_core.weights import StoredTaskVector, Term, mixed_copy, save_task_vector, task_vector
 from tests.paint_core import tiny
+from tests.paint_core.models import small_towers  # noqa: F401  # timm knows them by now
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -40,7 +41,7 @@ REFUSED = {
 }
 
 
-def timm(name: str, size: int = 224, **more: Any) -> dict[str, Any]:
+def timm(name: str, size: int = 64, **more: Any) -> dict[str, Any]:
     return {"timm_model_name": name, "timm_model_pretrained": False, "timm_proj": "linear", "image_size": size, **more}
 
 
@@ -57,17 +58,17 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "no_ln_pre": True,
     },
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
-    "convnext": timm("convnext_atto", 64, timm_pool="avg"),
-    "eva": timm("eva02_tiny_patch14_224", timm_pool="token"),
-    "pe": timm("vit_pe_core_tiny_patch16_384", 384, timm_pool="map", timm_proj=None),
-    "siglip": timm("vit_base_patch16_siglip_224", timm_pool="map", timm_proj="none"),
-    "gap": timm("vit_medium_patch16_gap_256", 256, timm_pool="avg"),
-    "vitamin": timm("vitamin_small_224", timm_pool=""),
-    "mobileclip_b": timm("vit_base_mci_224", timm_pool="token", timm_proj=None),
-    "fastvit": timm("fastvit_mci0", 128, timm_pool="avg", timm_proj=None),
-    "swin": timm("swin_tiny_patch4_window7_224", timm_pool="avg"),
+    "convnext": timm("convnext_atto", timm_pool="avg"),
+    "eva": timm("small_eva", 56, timm_pool="token"),
+    "pe": timm("small_pe", timm_pool="map", timm_proj=None),
+    "siglip": timm("small_siglip", timm_pool="map", timm_proj="none"),
+    "gap": timm("small_gap", timm_pool="avg"),
+    "vitamin": timm("small_vitamin", timm_pool=""),
+    "mobileclip_b": timm("small_mobileclip_b", timm_pool="token", timm_proj=None),
+    "fastvit": timm("small_fastvit", 128, timm_pool="avg", timm_proj=None),
+    "swin": timm("small_swin", timm_pool="avg"),
 }
-WIDTHS = {"siglip": 768, "pe": 512, "mobileclip_b": 512, "fastvit": 512}
+WIDTHS = {"siglip": 64}
 
 
 def random_model(folder: Path, family: str) -> BaseModel:
@@ -110,8 +111,8 @@ def test_a_family_trains_mixes_and_exports(family: str, tmp_path: Path) -> None:
         assert not any(bool(tau["positional_embedding"].any()) for tau in taus.values())
 
     for path in ("flat",) if family in ("resnet", *REFUSED) else ("flat", "lines_paper"):
-        options = AlphaOptions(path=path, step=0.5)  # type: ignore[arg-type]
-        search_alpha(base, taus["plain"], {"colours": (head, images)}, ["colours"], [], options)
+        along = AlphaOptions(path=path, step=0.5)  # type: ignore[arg-type]
+        search_alpha(base, taus["plain"], {"colours": (head, images)}, ["colours"], [], along)
 
     (tmp_path / "tau").write_bytes(save_task_vector(taus["plain"], {"base": base.fingerprint}))
     stored = StoredTaskVector(tmp_path / "tau", base)
