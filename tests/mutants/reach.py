@@ -3,6 +3,7 @@
 import cProfile
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +21,7 @@ from tests.project.paths import ROOT
 TESTS = Path("tests/paint_core")
 _LIBRARY = f"{ROOT}/paint_core/"
 _MOST_SECONDS = 60.0
+_FILES_AT_ONCE = 6
 _NOT_QUALIFIED = {"<locals>", "<lambda>", "<listcomp>", "<genexpr>", "<dictcomp>", "<setcomp>", "<module>"}
 
 
@@ -50,10 +52,11 @@ def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
     digests = {str(path): _digest(path) for path in sorted(TESTS.rglob("test_*.py"))}
     kept = {path: known[path] for path, digest in digests.items() if known.get(path, {}).get("digest") == digest}
     stale = [path for path in digests if path not in kept]
-    if stale:
-        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in _profile(stale).items()}
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_text(json.dumps(kept))
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    for first in range(0, len(stale), _FILES_AT_ONCE):
+        found = _profile(stale[first : first + _FILES_AT_ONCE])
+        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in found.items()}
+        cache.write_text(json.dumps(kept))  # so that a run that is stopped goes on from there
     return {
         test: Reach(seconds, frozenset(functions))
         for entry in kept.values()
@@ -103,7 +106,13 @@ def _digest(path: Path) -> str:
 
 
 def _profile(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
-    done = subprocess.run([sys.executable, "-m", __spec__.name, *paths], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", __spec__.name, *paths],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise SystemExit(f"the tests cannot be profiled:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
     if done.returncode == pytest.ExitCode.TESTS_FAILED:
