@@ -30,7 +30,7 @@ _LOADED_ONCE = [
 ]
 _PATIENCE = 30
 _USAGE_ERROR, _NO_TESTS, _ANOTHER_TREE = 4, 5, 99
-_COPIED = ("paint_core", "tests", "pyproject.toml")
+_COPIED = ("paint_core", "tests", "docs", "pyproject.toml")
 
 
 @dataclass(frozen=True)
