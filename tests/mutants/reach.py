@@ -54,8 +54,9 @@ def find_reach(cache: Path, fresh: bool = False) -> dict[str, Reach]:
     stale = [path for path in digests if path not in kept]
     cache.parent.mkdir(parents=True, exist_ok=True)
     for first in range(0, len(stale), _FILES_AT_ONCE):
-        found = _profile(stale[first : first + _FILES_AT_ONCE])
-        kept |= {path: {"digest": digests[path], "tests": tests} for path, tests in found.items()}
+        some = stale[first : first + _FILES_AT_ONCE]
+        found = _profile(some)
+        kept |= {path: {"digest": digests[path], "tests": found.get(path, {})} for path in some}
         cache.write_text(json.dumps(kept))  # so that a run that is stopped goes on from there
     return {
         test: Reach(seconds, frozenset(functions))
@@ -113,7 +114,7 @@ def _profile(paths: list[str]) -> dict[str, dict[str, tuple[float, list[str]]]]:
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f"the tests cannot be profiled:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
     if done.returncode == pytest.ExitCode.TESTS_FAILED:
         sys.stderr.write(
