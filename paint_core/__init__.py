@@ -14,6 +14,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from paint_core.alpha import AlphaOptions, WeightPath, evaluate_curve, search_alpha
     from paint_core.config.finetune import FinetuneConfig
     from paint_core.data import LabelledImages, Task, decode_all, load_image_folder, split_off_validation
@@ -72,42 +73,20 @@ __all__ = [
     "write_model",
 ]
 
-_MODULE_OF = {
-    "AlphaOptions": "alpha",
-    "BaseModel": "models",
-    "FinetuneConfig": "config.finetune",
-    "Hub": "models",
-    "LabelledImages": "data",
-    "PaintCoreError": "errors",
-    "PatchPlan": "patching",
-    "PatchResult": "patching",
-    "Preprocess": "images.preprocess",
-    "Score": "evaluation",
-    "Task": "data",
-    "Term": "weights",
-    "WeightPath": "alpha",
-    "build_head": "models",
-    "decode_all": "data",
-    "encode": "evaluation",
-    "encode_texts": "models",
-    "evaluate": "evaluation",
-    "evaluate_curve": "alpha",
-    "finetune": "training.finetuning",
-    "load_base": "models",
-    "load_image_folder": "data",
-    "load_task_vector": "weights",
-    "merge": "merging",
-    "mix": "weights",
-    "mix_into": "weights",
-    "mixed_copy": "weights",
-    "predictions": "evaluation",
-    "run_patch": "patching",
-    "save_task_vector": "weights",
-    "search_alpha": "alpha",
-    "split_off_validation": "data",
-    "task_vector": "weights",
-    "write_model": "models",
+_NAMES_OF = {
+    "alpha": ("AlphaOptions", "WeightPath", "evaluate_curve", "search_alpha"),
+    "config.finetune": ("FinetuneConfig",),
+    "data": ("LabelledImages", "Task", "decode_all", "load_image_folder", "split_off_validation"),
+    "errors": ("PaintCoreError",),
+    "evaluation": ("Score", "encode", "evaluate", "predictions"),
+    "images.preprocess": ("Preprocess",),
+    "merging": ("merge",),
+    "models": ("BaseModel", "Hub", "build_head", "encode_texts", "load_base", "write_model"),
+    "patching": ("PatchPlan", "PatchResult", "run_patch"),
+    "training.finetuning": ("finetune",),
+    "weights": ("Term", "load_task_vector", "mix", "mix_into", "mixed_copy", "save_task_vector", "task_vector"),
 }
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
