@@ -24,7 +24,6 @@ def stratified_folds(labels: Tensor, folds: int, seed: int = 0) -> tuple[Tensor,
     Args:
         labels: int64 [N].
         folds: k, 2 <= k <= N.
-        seed: of the shuffle within each class, >= 0.
 
     Returns:
         k disjoint, rising int64 tensors that together hold 0..N-1; their sizes differ by at most 1, and so do a
@@ -42,13 +41,7 @@ def stratified_folds(labels: Tensor, folds: int, seed: int = 0) -> tuple[Tensor,
 
 
 def labelled_images(task: Task) -> LabelledImages:
-    """Training and validation images of a task as one split.
-
-    Args:
-        task: a patching task.
-
-    Returns:
-        Copies, training images first.
+    """Training and validation images of a task as one split: copies, training images first.
 
     Raises:
         EmptySplitError: the task has no training split.
@@ -61,16 +54,7 @@ def labelled_images(task: Task) -> LabelledImages:
 
 
 def fold_tasks(task: Task, folds: int, seed: int = 0) -> tuple[Task, ...]:
-    """The task once per fold: validation is the fold, training is the rest of train and validation; test stays.
-
-    Args:
-        task: a patching task.
-        folds: k >= 2.
-        seed: of the folds.
-
-    Returns:
-        k tasks of the same name, head and test split.
-    """
+    """The task once per fold: validation is the fold, training is the rest of train and validation; test stays."""
     everything = labelled_images(task)
     parts = stratified_folds(everything.labels, folds, seed)
     return tuple(
@@ -84,12 +68,6 @@ def sum_scores(scores: Sequence[Score]) -> Score:
 
     Counts add up and the loss is the mean over all images. The calibration error is the mean weighted by images, an
     upper bound of the true one: errors of opposite sign in two folds would cancel.
-
-    Args:
-        scores: at least one.
-
-    Returns:
-        The sum.
     """
     total = sum(score.total for score in scores)
     return Score(
@@ -103,9 +81,6 @@ def sum_scores(scores: Sequence[Score]) -> Score:
 
 def mean_scores(scores: Sequence[Score]) -> Score:
     """The mean score of several models on the same images: these count once, as evidence and in `total`.
-
-    Args:
-        scores: at least one, all of the same images.
 
     Returns:
         The mean; `correct` is a fraction if the models disagree.
@@ -131,7 +106,6 @@ def sum_curves(curves: Sequence[Sequence[CurvePoint]], repeated: Collection[str]
     """One curve whose scores are those over all curves together, at the alphas that all of them have.
 
     Args:
-        curves: at least one, each with the same tasks.
         repeated: names of the tasks that every curve judges on the same images: their scores are means, not sums.
 
     Returns:

@@ -28,7 +28,6 @@ class CurvePoint:
 
     Attributes:
         alpha: where on the path.
-        scores: by task name.
         measured: whether the weights at this alpha were evaluated; else the scores are interpolated.
         profile: of the moving terms.
     """
@@ -43,7 +42,6 @@ class PathEvaluator:
     """The features and scores of all tasks at any alpha of a path; it holds one tower, whose weights it overwrites.
 
     Attributes:
-        base: theta_0.
         tasks: name to (head [C, D], split).
         profile: of the path's moving terms.
         num_forwards: how many alphas were encoded, apart from 0.
@@ -92,14 +90,7 @@ class PathEvaluator:
         return self._points[alpha]
 
     def features(self, alpha: float) -> Mapping[str, Tensor]:
-        """The features at an alpha; those at 0 and the newest are kept, so that asking again costs nothing.
-
-        Args:
-            alpha: any finite number.
-
-        Returns:
-            Name to float32 [N, D] on the device, not of unit length.
-        """
+        """The features at an alpha, name to float32 [N, D]; those at 0 and the newest are kept."""
         if alpha not in self._features:
             mix_into(self._visual, self._theta_base, self._path.terms(alpha))
             self.num_forwards += alpha != 0
@@ -140,22 +131,12 @@ def evaluate_curve(
     """The scores of every task at every alpha of a path.
 
     Args:
-        base: theta_0; not changed.
         path: which terms alpha moves; a bare task vector means the flat path along it.
         tasks: name to (head [C, D], split); validation splits when an alpha is to be chosen.
-        alphas: where to evaluate; any finite numbers.
-        device: where to evaluate.
         on_point: called after each new point; may raise to stop.
         known: points of an interrupted search; not evaluated again.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
         precision: of the forward passes; `auto` means bf16 where the hardware computes it.
-
-    Returns:
-        One point per alpha, in the order of `alphas`.
-
-    Raises:
-        ConfigError: an alpha is not finite.
-        WeightsMismatchError: a term does not belong to the base.
     """
     path = path if isinstance(path, Path) else Path.of(path)
     evaluator = PathEvaluator(

@@ -48,13 +48,7 @@ class Floor:
         return self.reference[name] - _accuracy(point.scores[name])
 
     def accepted(self, curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-        """The points that hold the floor, alpha 0 among them.
-
-        Args:
-            curve: any points.
-
-        Returns:
-            In their order; at least one above 0.
+        """The points that hold the floor, in their order; alpha 0 always does, and at least one above 0 must.
 
         Raises:
             NoAcceptableAlphaError: none above 0 does.
@@ -66,12 +60,6 @@ class Floor:
 
     def nearest(self, curve: Sequence[CurvePoint]) -> CurvePoint:
         """The point above alpha 0 that misses the floor by least; the smallest alpha among equals.
-
-        Args:
-            curve: any points.
-
-        Returns:
-            One of them.
 
         Raises:
             ConfigError: the curve has none above 0.
@@ -112,9 +100,6 @@ def limits(max_supported_drop: float | Mapping[str, float], supported: Collectio
     Args:
         max_supported_drop: in percentage points: one number, or one for every supported task.
         supported: at least one name.
-
-    Returns:
-        Name to share.
 
     Raises:
         ConfigError: no supported task, or the mapping names others than these.

@@ -44,8 +44,6 @@ class FeatureCurve:
         labels: task name to int64 [N].
         heads: task name to [C, D], unit rows.
         classnames: task name to C names.
-        logit_scale: the model's.
-        logit_bias: the model's.
         profile: of the path's moving terms.
         bend: of the scale in which the features are a polynomial; 0 means alpha itself.
     """
@@ -75,13 +73,8 @@ class FeatureCurve:
         """The curve through measured features.
 
         Args:
-            base: whose logit scale and bias to use.
             at_nodes: alpha to task name to float32 [N, D]; at least two alphas, in any order.
             tasks: name to (head [C, D], split).
-            profile: of the path's moving terms.
-
-        Returns:
-            The curve, on the features' device.
 
         Raises:
             ConfigError: fewer than two nodes.
@@ -101,14 +94,7 @@ class FeatureCurve:
         )
 
     def with_node(self, alpha: float, features: Mapping[str, Tensor]) -> FeatureCurve:
-        """The curve through one more node.
-
-        Args:
-            alpha: not yet a node.
-            features: task name to float32 [N, D], for every task of the curve.
-
-        Returns:
-            A new curve.
+        """The curve through one more node: features float32 [N, D] for every task of the curve.
 
         Raises:
             ConfigError: alpha is a node already.
@@ -123,15 +109,7 @@ class FeatureCurve:
         return replace(self, nodes=(*self.nodes[:place], alpha, *self.nodes[place:]), features=grown)
 
     def at(self, alpha: float, name: str) -> Tensor:
-        """The features of a task's images at an alpha; at a node the measured ones, bit for bit.
-
-        Args:
-            alpha: between the first and the last node.
-            name: of the task.
-
-        Returns:
-            float32 [N, D], not of unit length.
-        """
+        """A task's features at an alpha, float32 [N, D], not of unit length; at a node the measured bits."""
         stack = self.features[name]
         if alpha in self.nodes:
             return stack[self.nodes.index(alpha)]
@@ -148,12 +126,8 @@ class FeatureCurve:
         """The scores at an alpha, also under heads of other label sets.
 
         Args:
-            alpha: between the first and the last node.
             heads: task name to [C', D]; only these tasks are judged. None means all tasks under their own heads.
             labels: task name to int64 [N], indices of the rows of `heads`; a task that is missing keeps its own.
-
-        Returns:
-            Task name to score.
         """
         heads, labels = heads or self.heads, {**self.labels, **(labels or {})}
         return {
@@ -162,30 +136,17 @@ class FeatureCurve:
         }
 
     def curve(self, alphas: Sequence[float], heads: Mapping[str, Tensor] | None = None) -> list[CurvePoint]:
-        """The points at these alphas; a node is marked as measured.
-
-        Args:
-            alphas: between the first and the last node.
-            heads: as for `scores`.
-
-        Returns:
-            One point per alpha, in their order.
-        """
+        """The points at these alphas; a node is marked as measured."""
         return [CurvePoint(alpha, self.scores(alpha, heads), alpha in self.nodes, self.profile) for alpha in alphas]
 
     def predictions(self, alpha: float, name: str, head: Tensor | None = None) -> Tensor:
         """The predicted classes of a task's images at an alpha.
 
         Args:
-            alpha: between the first and the last node.
-            name: of the task.
             head: [C', D]; None means the task's own.
 
         Returns:
             int64 [N], indices of the head's rows.
-
-        Raises:
-            ConfigError: alpha lies outside the nodes.
         """
         return predictions(self.at(alpha, name), self.heads[name] if head is None else head)
 
@@ -193,9 +154,6 @@ class FeatureCurve:
         """The curve as a safetensors file; equal curves give equal bytes.
 
         Features are stored as float16 where that changes no task's accuracy at any of 21 alphas, else as float32.
-
-        Returns:
-            The file's bytes.
         """
         names = sorted(self.features)
         tensors = {f"features/{name}": self._stored(name) for name in names}
@@ -216,12 +174,6 @@ class FeatureCurve:
     @classmethod
     def from_bytes(cls, data: bytes) -> FeatureCurve:
         """The curve that `to_bytes` stored, on the CPU.
-
-        Args:
-            data: a file of `to_bytes`.
-
-        Returns:
-            A new curve with float32 features.
 
         Raises:
             WeightsMismatchError: not such a file.

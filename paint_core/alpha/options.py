@@ -42,9 +42,6 @@ def grid(step: float = 0.05, max_alpha: float = 1.0) -> tuple[float, ...]:
         step: distance in (0, 1]; the last one is shorter if it does not divide max_alpha.
         max_alpha: the end, > 0.
 
-    Returns:
-        Rising numbers.
-
     Raises:
         ConfigError: the step is not in (0, 1], or the end is not a positive number.
     """
@@ -147,10 +144,6 @@ class AlphaOptions:
 
 def require_floor(rule: str, max_supported_drop: float | Mapping[str, float] | None) -> None:
     """Refuses a floor without its limit, a limit without a floor, and limits that are no numbers of points.
-
-    Args:
-        rule: `combined` or `floor`.
-        max_supported_drop: in points: one number, one for every supported task, or None.
 
     Raises:
         ConfigError: they do not go together, or a limit is negative or not finite.

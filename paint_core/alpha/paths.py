@@ -44,23 +44,9 @@ class Path:
         return self.moving[0].profile
 
     def terms(self, alpha: float) -> tuple[Term, ...]:
-        """The terms at an alpha, the fixed ones first.
-
-        Args:
-            alpha: any finite number; 0 gives the path's start, 1 the moving terms' own coefficients.
-
-        Returns:
-            What `mix` adds to the base.
-        """
+        """The terms at an alpha, the fixed ones first; 1 gives the moving terms' own coefficients."""
         return (*self.fixed, *(replace(term, coefficient=alpha * term.coefficient) for term in self.moving))
 
     def with_profile(self, profile: str) -> Path:
-        """The same path with another profile of the moving terms; the fixed ones keep theirs.
-
-        Args:
-            profile: one of `paint_core.weights.profiles.PROFILES`. With one by depth, alpha 1 is not theta_1.
-
-        Returns:
-            A new path over the same tensors.
-        """
+        """The path with another profile of the moving terms. With a profile by depth, alpha 1 is not theta_1."""
         return Path(tuple(replace(term, profile=profile) for term in self.moving), tuple(self.fixed))

@@ -19,7 +19,6 @@ class AlphaChoice:
     """The chosen alpha.
 
     Attributes:
-        alpha: a number of the curve.
         combined: its combined accuracy, in [0, 1].
         reason: one sentence for a report.
         is_last: whether it is the largest alpha of the curve, so that a better one may lie beyond.
@@ -35,14 +34,6 @@ def combined(point: CurvePoint, patching: Collection[str], supported: Collection
     """The mean of two means: accuracy over the supported and over the patching tasks (PAINT, footnote 2).
 
     Both groups weigh one half, whatever their sizes. Without supported tasks it is the patching mean.
-
-    Args:
-        point: with a score for every name.
-        patching: at least one name.
-        supported: any number of names.
-
-    Returns:
-        A number in [0, 1].
     """
     return float(exact_combined(point, patching, supported))
 
@@ -71,15 +62,11 @@ def choose_alpha(
     worse on the patching tasks, 0 is chosen and the reason says so.
 
     Args:
-        curve: at least one point.
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse; for `floor` at least one.
         rule: `combined` or `floor`.
         max_supported_drop: for `floor`, in percentage points: one number, or one for every supported task.
         reference: for `floor`, the scores to measure drops from; None means the curve's own at alpha 0.
-
-    Returns:
-        The choice.
 
     Raises:
         ConfigError: an empty curve, no patching task, or a floor without limits, supported tasks or reference.
@@ -117,9 +104,6 @@ class Goal:
     """A rule with the tasks that it is applied to.
 
     Attributes:
-        patching: names of the tasks to improve, at least one.
-        supported: names of the tasks that must not get worse.
-        rule: `combined` or `floor`.
         max_supported_drop: as for `choose_alpha`.
         reference: as for `choose_alpha`.
     """

@@ -66,22 +66,16 @@ def search_alpha(
     chosen again for as long as truth and prediction disagreed.
 
     Args:
-        base: theta_0; not changed.
         path: which terms alpha moves; their profile is replaced by the options'. A bare task vector means the path
             along it.
         tasks: name to (head [C, D], validation split), for every patching and supported task.
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse.
-        options: how to search.
-        device: where to evaluate.
         on_point: called after each evaluated point; may raise to stop.
         known: measured points of an interrupted search; not evaluated again, except at an interpolation's nodes, whose
             features are needed.
         reference: for the rule `floor`, the scores to measure drops from; None means those at alpha 0.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
-
-    Returns:
-        The choice and the curves.
 
     Raises:
         ArgumentError: an argument is of another type.

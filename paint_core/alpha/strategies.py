@@ -48,11 +48,7 @@ def interpolate(
     curve is done. Prediction that keeps failing ends in the grid.
 
     Args:
-        evaluator: of the path.
-        interpolant: from `measure_nodes`.
         alphas: where to choose from, rising from 0.
-        goal: the rule and its tasks.
-        tolerance_points: in percentage points, >= 0.
 
     Returns:
         One point per alpha, and the interpolant with the nodes that were added.

@@ -9,15 +9,7 @@ RunPrecision = Literal["fp32", "bf16", "auto"]
 
 
 def resolve_precision(precision: RunPrecision, device: torch.device | str) -> Precision:
-    """The arithmetic to use: `auto` becomes bf16 where the device computes it in hardware, else fp32.
-
-    Args:
-        precision: what was asked for; `fp32` and `bf16` stay as they are.
-        device: where the model runs.
-
-    Returns:
-        `fp32` or `bf16`.
-    """
+    """The arithmetic to use: `auto` becomes bf16 where the device computes it in hardware, else fp32."""
     if precision != "auto":
         return precision
     return "bf16" if _has_bf16(torch.device(device)) else "fp32"

@@ -23,15 +23,7 @@ _LARGE_PARAMETERS = 200_000_000
 
 
 def finetune_preset(ref: str, visual: nn.Module) -> FinetuneConfig:
-    """The config for a model.
-
-    Args:
-        ref: the model's reference.
-        visual: its image tower.
-
-    Returns:
-        Without anchors: they need a pool of images.
-    """
+    """The config for a model, without anchors, which need a pool of images."""
     if ref == "starter":
         # Its warm-up is a tenth, as everywhere: as the default, it follows another number of iterations.
         config = FinetuneConfig(**starter.FINETUNE_DEFAULTS)

@@ -65,14 +65,7 @@ class LabelledImages:
         return f"LabelledImages({len(self)} images of {side} x {side}, {len(self.classnames)} classes: {names})"
 
     def subset(self, indices: Tensor | Sequence[int] | Sequence[bool]) -> "LabelledImages":
-        """The images at these positions, or those that a mask marks, copied, with the same classnames.
-
-        Args:
-            indices: integers from 0 to N - 1 in any order, or a bool [N].
-
-        Returns:
-            A new split.
-        """
+        """The images at these positions (integers in 0..N-1), or those that a bool mask [N] marks, copied."""
         chosen = _positions(torch.as_tensor(indices), len(self))
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classnames)
 
@@ -96,9 +89,6 @@ class LabelledImages:
                 texts.
             columns: names of the picture's and the label's column; None finds them if that is possible in one way only.
             on_progress: called in this thread with the number of pictures done; may raise to stop.
-
-        Returns:
-            The split, in the order of the pairs.
         """
         source = PairSource(pairs, classnames, columns)
         # Read at the end, when labels that are texts have all been seen.
@@ -114,7 +104,6 @@ class Task:
     """A named classification task: what to improve (patching) or what must not get worse (supported).
 
     Attributes:
-        name: unique among the tasks of a patch.
         head: [C, D], from `build_head`.
         train: what to fine-tune on; None for a supported task.
         validation: what alpha is chosen on.
@@ -157,16 +146,10 @@ def decode_all(
 
     Args:
         items: (file bytes, label) pairs; read lazily, a few ahead of the decoders.
-        preprocess: the model's.
         classnames: C names that the labels index.
         on_progress: called in this thread with the number of pictures done; may raise to stop.
         scratch: where a split goes that is too large for memory; None keeps it there.
         names: what errors call the items; None counts them.
-        max_pixels: limit on a picture's width times height.
-        decoder: of `Preprocess.decode`.
-
-    Returns:
-        The split.
 
     Raises:
         ImageDecodeError: a picture is not readable; says which.
@@ -220,7 +203,6 @@ def split_off_validation(
         num_items: N, at least 2.
         fraction: share of validation, in (0, 1); at least one item goes there.
         maximum: most items of validation.
-        seed: of the permutation.
 
     Returns:
         Two disjoint int64 tensors that together hold 0..N-1.
@@ -245,12 +227,8 @@ def load_image_folder(
 
     Args:
         path: the folder. Hidden files, and files without a picture's suffix, are passed over.
-        preprocess: the model's.
         classnames: names of the sub-folders in the order of the labels; a class may have no folder. None takes the
             sub-folders' names, sorted: the splits of one task get the classnames of the first one.
-
-    Returns:
-        The split.
 
     Raises:
         DatasetError: no such folder, no sub-folders, one that is not among the classnames, sub-folders that look like

@@ -45,11 +45,7 @@ class ImageStore:
         self._array = self._allocate(max(_FIRST_CAPACITY, expected))
 
     def append(self, picture: NDArray[np.uint8]) -> None:
-        """Adds a picture.
-
-        Args:
-            picture: uint8 [S, S, 3].
-        """
+        """Adds a picture, uint8 [S, S, 3]."""
         if self._num_images == len(self._array):
             larger = self._allocate(2 * len(self._array))
             larger[: self._num_images] = self._array

@@ -29,12 +29,7 @@ class PairSource:
     """
 
     def __init__(self, pairs: Iterable[Any], classnames: Sequence[str] | None, columns: tuple[str, str] | None) -> None:
-        """Finds the classnames.
-
-        Args:
-            pairs: (picture, label) pairs, or rows with named columns.
-            classnames: C names, or None for those of the data set.
-            columns: names of the picture's and the label's column, or None.
+        """Finds the classnames; the arguments are those of `LabelledImages.from_pairs`.
 
         Raises:
             DatasetError: the classnames are no list of different names.
@@ -48,10 +43,7 @@ class PairSource:
         self._label_of = {name: label for label, name in enumerate(self.names)}
 
     def items(self) -> Iterator[tuple[bytes, int]]:
-        """Each picture as a file, with its label.
-
-        Yields:
-            tuple[bytes, int]: A file's bytes, and an index into `names`.
+        """Each picture as the bytes of a file, with its label as an index into `names`.
 
         Raises:
             DatasetError: a picture or a label of another kind, or an unknown label.

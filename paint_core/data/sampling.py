@@ -38,13 +38,7 @@ class UnionHead:
 
 
 def union_head(heads: Sequence[Tensor]) -> UnionHead:
-    """The head over the classes of all heads; classes of equal embeddings share a row.
-
-    Args:
-        heads: at least one, each [C, D] with unit rows, of one base.
-
-    Returns:
-        The union; its rows are copies.
+    """The head over the classes of all heads [C, D]; classes of equal embeddings share a row.
 
     Raises:
         ConfigError: no heads.
@@ -66,12 +60,7 @@ def merge_training_sets(
     """The union head and the training images of one epoch, labelled with its rows.
 
     Args:
-        tasks: at least one, each with a training split; their images are of one size.
         sampling: how often each task's images are in it; see `sampling_rows`.
-        seed: of the sampling, >= 0.
-
-    Returns:
-        The head [C, D] and copies of the images in the order of the tasks.
     """
     splits = [_training_split(task) for task in tasks]
     union = union_head([task.head for task in tasks])
@@ -91,8 +80,6 @@ def sampling_rows(sizes: Sequence[int], sampling: Sampling, seed: int = 0) -> tu
 
     Args:
         sizes: number of images of each task, >= 1.
-        sampling: which.
-        seed: of the remainder, >= 0.
 
     Returns:
         For each task int64 positions among its images; fine-tuning shuffles them.

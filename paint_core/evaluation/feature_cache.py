@@ -32,7 +32,6 @@ class FeatureCache(Protocol):
         """The features that are kept under a key, or those that `compute` gives, which are kept then.
 
         Args:
-            key: from `features_key`.
             compute: gives float32 [N, D]; called at most once.
 
         Returns:
@@ -100,13 +99,7 @@ def features_key(base: BaseModel, images: Tensor, precision: Precision, device: 
     """What decides the features of theta_0: weights and preprocessing, pixels, and the arithmetic.
 
     Args:
-        base: theta_0.
         images: uint8 [N, S, S, 3].
-        precision: of the forward pass.
-        device: where it runs.
-
-    Returns:
-        64 hexadecimal digits.
     """
     facts = [base.fingerprint, precision, torch.device(device).type, torch.__version__, list(images.shape)]
     digest = hashlib.sha256(json.dumps(facts).encode())

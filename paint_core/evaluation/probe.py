@@ -11,16 +11,7 @@ from paint_core.models import BaseModel
 
 
 def probe_images(image_size: int, num_images: int = 4, seed: int = 0) -> Tensor:
-    """Colourful patterns, by integer arithmetic alone, so that they are the same on every machine.
-
-    Args:
-        image_size: S, in pixels.
-        num_images: how many.
-        seed: another seed, other patterns.
-
-    Returns:
-        uint8 [num_images, S, S, 3].
-    """
+    """Colourful patterns, uint8 [N, S, S, 3], by integer arithmetic alone: the same on every machine."""
     index, row, column, channel = np.ogrid[:num_images, :image_size, :image_size, :3]
     index = index + 7 * seed
     waves = row * (3 + 2 * index + channel) + column * (5 + index * (channel + 1))
@@ -29,15 +20,7 @@ def probe_images(image_size: int, num_images: int = 4, seed: int = 0) -> Tensor:
 
 
 def probe_features(visual: nn.Module, base: BaseModel) -> Tensor:
-    """The unit features of the probe images.
-
-    Args:
-        visual: the tower to check, on any one device.
-        base: whose preprocessing to use.
-
-    Returns:
-        float32 [4, D] on the CPU.
-    """
+    """The unit features of the probe images, float32 [4, D] on the CPU."""
     device = next(visual.parameters()).device
     images = probe_images(base.image_size)
     return F.normalize(encode(visual, images, base.preprocess, device=device), dim=-1).clone().cpu()

@@ -71,18 +71,11 @@ def encode(
     Args:
         visual: the image tower, on `device`.
         images: uint8 [N, S, S, 3].
-        preprocess: the model's.
-        device: where the tower is.
         batch_size: images at a time, >= 1.
         precision: `fp32`, or `bf16` for autocast.
 
     Returns:
         float32 [N, D] on `device`, not of unit length; made under inference_mode, so clone it before training on it.
-
-    Raises:
-        ArgumentError: `visual` is no module.
-        ConfigError: this machine has no such device.
-        DatasetError: the images are not of the model's size.
     """
     require_type(
         "visual", visual, nn.Module, "pass an image tower, such as base.visual or mixed_copy(base.visual, terms)"
@@ -114,18 +107,8 @@ def evaluate(
         base: whose preprocessing and logit scale to use.
         head: [C, D], from `build_head`.
         images: the split; its labels index the head's rows.
-        device: where the tower is.
         batch_size: images at a time, >= 1.
         precision: `fp32`, or `bf16` for autocast.
-
-    Returns:
-        Accuracies, loss and calibration.
-
-    Raises:
-        ArgumentError: an argument is of another type.
-        ConfigError: this machine has no such device.
-        DatasetError: the images are not of the model's size, or a label has no row in the head.
-        HeadError: the head is not of this model, or its rows are not of unit length.
     """
     require_type("base", base, BaseModel, "pass the model that load_base gives")
     require_type("images", images, LabelledImages, "pass a split, such as load_image_folder gives")
@@ -141,11 +124,6 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
         features: [N, D], N >= 1, of any length; on any device.
         head: [C, D], unit rows, from `build_head`.
         labels: int64 [N], indices of the head's rows.
-        scale: the model's `logit_scale`.
-        bias: the model's `logit_bias`.
-
-    Returns:
-        Accuracies, loss and calibration.
 
     Raises:
         DatasetError: no features, not one label for each, or a label that has no row in the head.
@@ -179,14 +157,11 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
 
 @torch.inference_mode()
 def predictions(features: Tensor, head: Tensor) -> Tensor:
-    """The class of the best logit of each image; scale and bias do not change it.
+    """The class of the best logit of each image, int64 [N]; scale and bias do not change it.
 
     Args:
         features: [N, D], of any length.
         head: [C, D], unit rows.
-
-    Returns:
-        int64 [N] on the features' device.
     """
     head = head.to(features.device)
     chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in _chunks(len(features))]

@@ -43,9 +43,6 @@ def wilson_interval(correct: int | Fraction, total: int) -> tuple[float, float]:
         correct: 0..total; may be a fraction, the mean of several models on the same images.
         total: >= 1.
 
-    Returns:
-        Two numbers in [0, 1] with the share between them.
-
     Raises:
         DatasetError: the counts contradict each other.
     """
@@ -66,9 +63,6 @@ def mcnemar(correct_a: Tensor, correct_b: Tensor) -> Difference:
     Args:
         correct_a: bool [N], N >= 1: whether model a is right on each image.
         correct_b: bool [N], of model b on the same images in the same order.
-
-    Returns:
-        b minus a.
 
     Raises:
         DatasetError: no images, or different numbers of them.
@@ -96,9 +90,6 @@ def paired_difference(gained: int, lost: int, total: int) -> Difference:
         lost: images that only model a has right.
         total: images, >= 1.
 
-    Returns:
-        b minus a.
-
     Raises:
         DatasetError: the counts contradict each other.
     """
@@ -116,12 +107,6 @@ def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """The p-values of several tests, corrected for their number (Benjamini and Hochberg, JRSS B 1995).
 
     Calling everything below 0.05 a change is wrong about at most one in twenty of the changes that are called so.
-
-    Args:
-        p_values: any number.
-
-    Returns:
-        As many, in the same order, none smaller than before.
     """
     from scipy import stats
 

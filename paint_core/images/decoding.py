@@ -93,9 +93,6 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
         image_bytes: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM (PGM, PBM) file.
         max_pixels: limit on width times height; never above Pillow's own limit (about 89 million).
 
-    Yields:
-        Image.Image: the opened picture, at its first frame.
-
     Raises:
         ImageDecodeError: not such a file, damaged, truncated, too large, or too much work to decode.
     """
@@ -120,14 +117,7 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
 
 
 def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
-    """The SHA-256 of what the whole picture shows, its size, pixels and colours, once it is known that it can be used.
-
-    Args:
-        image_bytes: a picture file.
-        max_pixels: limit on width times height.
-
-    Returns:
-        32 bytes, equal for files that decode to the same picture.
+    """The SHA-256 of the size, pixels and colours that a usable picture shows: equal for files that decode alike.
 
     Raises:
         ImageDecodeError: it cannot be used.
@@ -151,9 +141,6 @@ def as_eight_bits(image: Image.Image) -> Image.Image:
 
     Args:
         image: as `open_picture` yields it, not decoded yet.
-
-    Returns:
-        The same picture; itself, unless it is a grey one of more than eight bits.
 
     Raises:
         ImageDecodeError: numbers of which nobody can know which of them is white.

@@ -71,8 +71,6 @@ class Header:
     """What a picture's header says.
 
     Attributes:
-        width: in pixels.
-        height: in pixels.
         work: megapixels of a PNG whose decoding costs as much, about.
         scans: how often a decoder goes through the picture, at a guess if it is more than once.
         num_values: numbers in the directory of a TIFF, such as where its strips begin; Pillow reads them one by one.
@@ -91,14 +89,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """What the header of a picture file says.
-
-    Args:
-        data: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file.
-
-    Returns:
-        The header; None if it cannot be read, and then most likely the picture cannot be, either.
-    """
+    """What the header of a picture file says; None if it cannot be read: the picture most likely cannot either."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _read_jpeg(data)
@@ -142,12 +133,6 @@ def strip_metadata(data: bytes) -> CheckedFile:
     """A JPEG without comments, EXIF, colour profiles and previews, and what of these a viewer needs.
 
     Pillow would parse all of them, in as many steps as the file has parts.
-
-    Args:
-        data: a JPEG file.
-
-    Returns:
-        The file with the same picture, the very same bytes if the header cannot be read.
     """
     kept, exif = [data[:2]], b""
     profile: dict[int, bytes] = {}

@@ -106,8 +106,6 @@ class Preprocess:
 
         Args:
             images: uint8 [B, S, S, 3], or float [B, S, S, 3] in 0..255 (an augmented batch).
-            device: where the result lies; None keeps the images' own.
-            dtype: of the result; the arithmetic itself is float32.
 
         Returns:
             [B, 3, S, S], in memory channels-last.

@@ -46,14 +46,7 @@ _STRIP_PIXELS = 1_000_000
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, but for the colours of its profile.
-
-    Args:
-        image: as `open_picture` yields it, perhaps drafted.
-
-    Returns:
-        The picture in a mode of eight bits a channel without palette or alpha; itself, if it is one already.
-    """
+    """The picture as a viewer shows it, in eight bits a channel without palette or alpha, not yet in sRGB."""
     image.load()
     flat = _flatten(image)
     turn = _UPRIGHT.get(orientation_of(image))
@@ -67,14 +60,7 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation that EXIF data tells.
-
-    Args:
-        exif: with or without the name that stands before it in a JPEG.
-
-    Returns:
-        1 to 8; 1 if the data is broken or tells none.
-    """
+    """The orientation in EXIF data, 1 to 8; 1 if the data is broken or states none."""
     tiff = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:

@@ -33,9 +33,6 @@ def merge(method: str, task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVect
         method: a key of `MERGERS`.
         task_vectors: at least two, all measured on one base; float32. Lazy mappings are read tensor by tensor.
 
-    Returns:
-        Fresh float32 tensors on the first one's devices.
-
     Raises:
         ConfigError: an unknown method, or fewer than two task vectors.
         WeightsMismatchError: names, shapes or dtypes differ.

@@ -8,12 +8,5 @@ from paint_core.weights import TaskVector, Term, combine
 
 
 def average(task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
-    """The mean of the task vectors: the update to the average of the fine-tuned models.
-
-    Args:
-        task_vectors: at least one, of one base.
-
-    Returns:
-        Fresh float32 tensors.
-    """
+    """The mean of the task vectors: the update to the average of the fine-tuned models."""
     return combine([Term(tau, 1 / len(task_vectors)) for tau in task_vectors])

@@ -15,12 +15,6 @@ def iso(task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
     The few directions that dominate a sum belong to the tasks whose updates happen to be large; with a flat spectrum
     every direction that any task needs counts alike. The mean is over the sum's rank, so a sum of low-rank updates
     stays in its span. Vectors (biases, norms) are averaged.
-
-    Args:
-        task_vectors: at least one, of one base.
-
-    Returns:
-        Fresh float32 tensors. The paper's best coefficient for this is above 1 with many tasks.
     """
     return merge_matrices(task_vectors, _merge)
 

@@ -22,11 +22,7 @@ def merge_matrices(
     [1, N, D] is the matrix [N, D]. Biases, norms and class embeddings are vectors.
 
     Args:
-        task_vectors: at least one, of one base.
         merge: from one matrix [m, n] per task vector to one; all float32.
-
-    Returns:
-        Fresh float32 tensors.
     """
     merged: TaskVector = {}
     for name, first in task_vectors[0].items():
@@ -43,12 +39,6 @@ def svd(matrix: Tensor) -> Svd:
     """The singular value decomposition over the matrix's numerical rank.
 
     Directions without a singular value are arbitrary; low-rank or frozen layers have many of them.
-
-    Args:
-        matrix: float32 [m, n].
-
-    Returns:
-        U, singular values and V^T; r may be 0.
     """
     left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     limit = values.max() * max(matrix.shape) * torch.finfo(matrix.dtype).eps

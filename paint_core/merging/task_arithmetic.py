@@ -8,12 +8,5 @@ from paint_core.weights import TaskVector, Term, combine
 
 
 def task_arithmetic(task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
-    """The sum of the task vectors. The paper scales it by a searched coefficient, 0.3 or 0.4 for many tasks.
-
-    Args:
-        task_vectors: at least one, of one base.
-
-    Returns:
-        Fresh float32 tensors.
-    """
+    """The sum of the task vectors. The paper scales it by a searched coefficient, 0.3 or 0.4 for many tasks."""
     return combine([Term(tau, 1.0) for tau in task_vectors])

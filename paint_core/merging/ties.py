@@ -18,12 +18,6 @@ def ties(task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
     1. Trim: of each task vector only the fifth of largest magnitude is kept, over the whole tower.
     2. Elect: each number takes the sign of the sum of what is left; where that is 0, the merged number is 0.
     3. Merge: the mean over those task vectors whose kept value has the elected sign (the disjoint mean).
-
-    Args:
-        task_vectors: at least one, of one base.
-
-    Returns:
-        Fresh float32 tensors.
     """
     thresholds = [_threshold(tau) for tau in task_vectors]
     merged: TaskVector = {}

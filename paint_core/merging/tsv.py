@@ -15,12 +15,6 @@ def tsv(task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
     Of each matrix every one of k tasks keeps the first 1/k of its singular vectors. Side by side they are whitened: U
     and V are replaced by the nearest matrices with orthonormal columns (Procrustes), which takes the interference
     between tasks away. Then U * diag(s) * V^T is put together again. Vectors (biases, norms) are averaged.
-
-    Args:
-        task_vectors: at least one, of one base.
-
-    Returns:
-        Fresh float32 tensors.
     """
     return merge_matrices(task_vectors, _merge)
 

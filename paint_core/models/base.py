@@ -52,9 +52,6 @@ class ModelRef:
         Args:
             text: `starter`, `NAME:TAG`, `NAME:FILE.safetensors`, `hf-hub:ORG/REPO` or `local-dir:FOLDER`.
 
-        Returns:
-            The reference.
-
         Raises:
             ModelRefError: none of these forms.
         """
@@ -120,9 +117,6 @@ class BaseModel:
                 `create_model_and_transforms` gives beside the model; None takes the configuration in the model.
             model_cfg: open_clip's configuration of the model, or its name; only `write_model` needs it.
             ref: what to call it.
-
-        Returns:
-            A base of its own: float32, eval mode, no gradients.
         """
         own, prepared, config = adopt(model, preprocess, model_cfg)
         require_finite(own)
@@ -189,13 +183,9 @@ def load_base(
 
     Args:
         ref: the reference, its text, or the path of a folder.
-        device: where the weights go.
         hub: where the Hub's cache is, and whether the network may be used.
         preprocess_cfg: for `NAME:FILE` only, the preprocessing where it differs from open_clip's defaults ({}: these);
             None takes that of the name's published weights.
-
-    Returns:
-        A new model: float32, eval mode, no gradients.
 
     Raises:
         ArgumentError: the reference is neither.
@@ -235,15 +225,7 @@ def _load(ref: ModelRef, device: torch.device | str, hub: Hub, preprocess_cfg: M
 
 
 def base_fingerprint(model: nn.Module, preprocess: Preprocess) -> str:
-    """The identity of a base as its weights are now.
-
-    Args:
-        model: open_clip's, on any device.
-        preprocess: the model's.
-
-    Returns:
-        What `BaseModel.fingerprint` was when it was loaded, unless something has changed since.
-    """
+    """The identity of a base as its weights are now; equal to `BaseModel.fingerprint` unless they have changed."""
     return hashlib.sha256(f"{fingerprint(model.state_dict())}\n{preprocess.config_json}".encode()).hexdigest()
 
 
@@ -264,9 +246,6 @@ def _find(ref: ModelRef, hub: Hub, preprocess_cfg: Mapping[str, Any] | None) -> 
 def require_usable(base: BaseModel) -> None:
     """Refuses a model that builds, but whose towers do not give one feature of the model's width each.
 
-    Args:
-        base: the model.
-
     Raises:
         ModelRefError: they do not.
     """
@@ -283,9 +262,6 @@ def require_usable(base: BaseModel) -> None:
 
 def require_finite(model: nn.Module) -> None:
     """Refuses weights that hold a NaN or an infinity.
-
-    Args:
-        model: open_clip's.
 
     Raises:
         NonFiniteWeightsError: naming the first tensor that holds one.

@@ -24,25 +24,13 @@ _SHUFFLE_SEED = 0
 
 
 def moved_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """The running statistics that a task vector changes, by name.
-
-    Args:
-        module: an image tower.
-        tau: a task vector of it.
-
-    Returns:
-        Names, sorted; none if mixing needs no new statistics.
-    """
+    """The sorted names of the running statistics that a task vector changes; none if mixing needs no new statistics."""
     names = {f"{prefix}.{statistic}".lstrip(".") for prefix, _ in _layers(module) for statistic in _STATISTICS}
     return tuple(sorted(name for name in names if name in tau and bool(tau[name].any())))
 
 
 def require_still_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> None:
     """Refuses a task vector that moves running statistics; those of our own fine-tuning do not.
-
-    Args:
-        module: an image tower.
-        tau: a task vector of it.
 
     Raises:
         BatchNormError: naming the first of the moved statistics.

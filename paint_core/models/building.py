@@ -40,9 +40,6 @@ _SPARE_NUMBERS = 1 << 25  # for buffers, such as masks, which no file holds
 def build_model(checkpoint: Checkpoint) -> nn.Module:
     """The model with the checkpoint's weights.
 
-    Args:
-        checkpoint: a configuration and one safetensors file.
-
     Returns:
         open_clip's model: float32, on the CPU, eval mode, no gradients; float32 weights are mapped from the file.
 
@@ -69,11 +66,7 @@ def build_model(checkpoint: Checkpoint) -> nn.Module:
 
 
 def note_fixed(model: nn.Module) -> None:
-    """Keeps with the image tower which of its parameters open_clip never trains, before all of them are frozen.
-
-    Args:
-        model: open_clip's, as it was built; its image tower gets the attribute `fixed_parameters`.
-    """
+    """Keeps with the image tower which of its parameters open_clip never trains, before all of them are frozen."""
     visual = model.visual
     assert isinstance(visual, nn.Module)
     fixed = frozenset(name for name, parameter in visual.named_parameters() if not parameter.requires_grad)
@@ -81,14 +74,7 @@ def note_fixed(model: nn.Module) -> None:
 
 
 def is_mappable(weights: Path) -> bool:
-    """Whether all of a safetensors file can be used where it lies: every tensor in it is float32.
-
-    Args:
-        weights: the file.
-
-    Returns:
-        False if at least one tensor is converted, and so takes memory of its own.
-    """
+    """Whether a safetensors file can be used where it lies: every tensor in it is float32."""
     with safetensors.safe_open(str(weights), framework="pt") as stored:
         return all(stored.get_slice(name).get_dtype() == "F32" for name in stored.keys())  # noqa: SIM118
 
@@ -134,11 +120,7 @@ class _Uninitialised(TorchFunctionMode):
     """
 
     def __init__(self, budget: int) -> None:
-        """Counts from nothing.
-
-        Args:
-            budget: numbers that may be allocated; more raise `ModelRefError`.
-        """
+        """Counts from nothing; more than `budget` allocated numbers raise `ModelRefError`."""
         super().__init__()
         self._left = budget
 

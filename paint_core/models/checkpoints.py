@@ -67,13 +67,6 @@ class Hub:
     def fetch(self, repo: str, filename: str) -> Path | None:
         """The file, from the cache if it is there, else downloaded; None if the repository has no such file.
 
-        Args:
-            repo: `org/name`.
-            filename: inside the repository.
-
-        Returns:
-            A path in the cache.
-
         Raises:
             ModelRefError: the repository's name is wrong, or it cannot be reached.
         """
@@ -100,9 +93,6 @@ def find_in_dir(folder: Path) -> Checkpoint:
     Args:
         folder: holds `open_clip_config.json` and one safetensors file (or one of the usual name).
 
-    Returns:
-        The checkpoint.
-
     Raises:
         ModelRefError: no folder, no configuration, one that asks for too much, no weights, or several candidates.
     """
@@ -116,13 +106,6 @@ def find_in_dir(folder: Path) -> Checkpoint:
 
 def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
     """The checkpoint of a Hugging Face repository: from the local cache if it is there, else downloaded.
-
-    Args:
-        repo: `org/name`; must hold `open_clip_config.json` and one of `WEIGHT_NAMES`.
-        hub: how to reach it.
-
-    Returns:
-        The checkpoint, inside the cache.
 
     Raises:
         ModelRefError: the repository or its configuration cannot be had.
@@ -147,10 +130,6 @@ def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     Args:
         name: one of `open_clip.list_models()`.
         tag: one of `open_clip.list_pretrained_tags_by_model(name)`.
-        hub: how to reach it.
-
-    Returns:
-        The checkpoint, inside the cache.
 
     Raises:
         ModelRefError: no such name or tag, or it cannot be reached.
@@ -179,12 +158,8 @@ def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, A
     Args:
         name: one of `open_clip.list_models()`.
         path: a safetensors file.
-        hub: how to reach a text model that the name stands for.
         preprocess_cfg: the preprocessing, where it differs from open_clip's defaults; the name is then taken as it is.
             None takes that of the published weights, or open_clip's defaults if there are none.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         ModelRefError: no such name or file, or its published weights differ in their preprocessing or activation.
@@ -197,13 +172,7 @@ def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, A
 
 
 def require_safetensors(path: Path) -> Path:
-    """The same path, if its header is that of a safetensors file; a renamed pickle is none.
-
-    Args:
-        path: a file.
-
-    Returns:
-        `path`.
+    """The same path, if its header is that of a safetensors file; a renamed pickle is refused.
 
     Raises:
         UnsafeWeightsError: it is something else.

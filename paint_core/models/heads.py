@@ -43,15 +43,7 @@ def build_head(base: BaseModel, classnames: Sequence[str], templates: Sequence[T
 
 
 def make_prompts(classnames: Sequence[str], templates: Sequence[Template]) -> list[str]:
-    """The prompts of a head: those of the first class, one a template, then those of the next.
-
-    Args:
-        classnames: C different names; braces in them mean nothing.
-        templates: T texts, each with `{}` (or `{c}`) where the name goes, or functions of the name.
-
-    Returns:
-        C * T texts.
-    """
+    """The C * T prompts of a head: those of the first class, one a template, then those of the next."""
     _require_valid(classnames, templates)
     return [fill(template, name) for name in classnames for template in templates]
 
@@ -63,9 +55,6 @@ def pool_prompts(embeddings: Tensor, num_templates: int) -> Tensor:
     Args:
         embeddings: [C * T, D], unit rows, in the order of `make_prompts`.
         num_templates: T.
-
-    Returns:
-        [C, D], rows of unit length.
     """
     per_class = embeddings.view(-1, num_templates, embeddings.shape[1])
     return F.normalize(per_class.mean(dim=1), dim=-1)
@@ -73,14 +62,10 @@ def pool_prompts(embeddings: Tensor, num_templates: int) -> Tensor:
 
 @torch.no_grad()
 def encode_texts(base: BaseModel, texts: Sequence[str]) -> Tensor:
-    """The embeddings of whole texts, as they are: no template is put around them.
+    """The embeddings of whole texts, float32 [N, D] with unit rows, on the base's device; no template is added.
 
     Args:
-        base: whose text tower to use.
         texts: N >= 1 of them; what is longer than the model's context is cut.
-
-    Returns:
-        float32 [N, D] on the base's device, rows of unit length.
     """
     chunks = [list(texts[start : start + _PROMPTS_A_CHUNK]) for start in range(0, len(texts), _PROMPTS_A_CHUNK)]
     encode_text = base.model.encode_text

@@ -155,13 +155,7 @@ _PREPROCESS: _Rules = {
 
 
 def read_json(path: Path) -> Any:
-    """The content of a small JSON file.
-
-    Args:
-        path: a file of a model's folder; a link may lead to it, as in the cache of huggingface_hub.
-
-    Returns:
-        What it holds.
+    """The content of a small regular JSON file; a link may lead to it, as in the cache of huggingface_hub.
 
     Raises:
         ModelRefError: it is no regular file, too large or no JSON.
@@ -177,12 +171,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
-    """Refuses a configuration that asks for more than a model of ordinary size, built of what is installed.
-
-    Args:
-        model_cfg: as in `open_clip_config.json`.
-        preprocess_cfg: as there, or a part of it.
-    """
+    """Refuses a configuration that asks for more than a model of ordinary size, built of what is installed."""
     _check("model_cfg", model_cfg, _MODEL, ("embed_dim", "vision_cfg", "text_cfg"))
     _check("model_cfg.vision_cfg", model_cfg["vision_cfg"], _VISION)
     _check("model_cfg.text_cfg", model_cfg["text_cfg"], _TEXT)
@@ -191,14 +180,7 @@ def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
 
 
 def without_decoder(model_cfg: Any) -> Any:
-    """The configuration of a CoCa without its captioning decoder, as one of two towers; any other as it is.
-
-    Args:
-        model_cfg: as in `open_clip_config.json`.
-
-    Returns:
-        A dictionary whose towers give one feature each.
-    """
+    """The configuration of a CoCa without its captioning decoder, as one of two towers; any other as it is."""
     decoder = model_cfg.get("multimodal_cfg") if isinstance(model_cfg, dict) else None
     if not isinstance(decoder, dict) or not decoder:
         return model_cfg
@@ -211,12 +193,6 @@ def without_decoder(model_cfg: Any) -> Any:
 
 def plain_text_config(config: Any) -> dict[str, Any]:
     """What a text model of transformers is built from: numbers, flags and a few words, and nothing that names code.
-
-    Args:
-        config: as in a `config.json`.
-
-    Returns:
-        A new dictionary.
 
     Raises:
         ModelRefError: it is of a kind that open_clip does not use, or asks for more than a model of ordinary size.

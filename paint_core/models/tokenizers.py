@@ -21,15 +21,7 @@ _OWN_VOCABULARY = 49_408
 
 
 def build_tokenizer(text_cfg: Mapping[str, Any], source: Path | str, hub: Hub) -> Callable[[list[str]], Tensor]:
-    """The tokenizer of a configuration.
-
-    Args:
-        text_cfg: as in `open_clip_config.json`, checked.
-        source: the folder or the repository whose tokenizer files to use, where the configuration names some.
-        hub: where the Hub's cache is, and whether the network may be used for a repository.
-
-    Returns:
-        Prompts to int64 tokens [B, context].
+    """The tokenizer of a checked configuration: prompts to int64 tokens [B, context].
 
     Raises:
         ModelRefError: transformers is not installed, or the files cannot be used.
@@ -65,12 +57,7 @@ def build_tokenizer(text_cfg: Mapping[str, Any], source: Path | str, hub: Hub) -
 
 
 def save_tokenizer(tokenizer: object, folder: Path) -> None:
-    """Writes a tokenizer's files, where it has some; CLIP's own needs none.
-
-    Args:
-        tokenizer: from `build_tokenizer`, or of open_clip.
-        folder: exists.
-    """
+    """Writes a tokenizer's files, where it has some; CLIP's own needs none."""
     inner = tokenizer._tokenizer if isinstance(tokenizer, _Bounded) else tokenizer
     if isinstance(inner, HFTokenizer):
         inner.tokenizer.save_pretrained(str(folder))

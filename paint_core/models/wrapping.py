@@ -20,15 +20,7 @@ def adopt(
     preprocess: Preprocess | Mapping[str, Any] | Callable[..., Any] | None,
     model_cfg: Mapping[str, Any] | str | None,
 ) -> tuple[nn.Module, Preprocess, dict[str, Any]]:
-    """What a base is made of, from a model in memory.
-
-    Args:
-        model: as for `BaseModel.from_open_clip`.
-        preprocess: as there.
-        model_cfg: as there.
-
-    Returns:
-        A copy of the model (float32, eval mode, no gradients), its preprocessing and its configuration.
+    """A copy of the model (float32, eval mode, no gradients), its preprocessing and its configuration.
 
     Raises:
         ModelRefError: the model is of another kind, or its preprocessing is not known.

@@ -18,10 +18,8 @@ class ClassChange:
     """What happened to the images of one class.
 
     Attributes:
-        classname: the class.
         total: its images; a class without images is left out of the table.
         before: images that were right before.
-        after: images that are right after.
         before_interval: of the accuracy before, Wilson at 95 %, within [0, 1].
         after_interval: of the accuracy after.
         difference: of the accuracies, after minus before, on the same images.
@@ -55,12 +53,7 @@ class TaskChange:
 
 @dataclass(frozen=True)
 class BlockUpdate:
-    """How far one block of the image tower moved.
-
-    Attributes:
-        cosine: between its weights before and after.
-        relative_norm: ||tau|| / ||theta_0|| within the block.
-    """
+    """How far one block of the image tower moved."""
 
     cosine: float
     relative_norm: float
@@ -88,7 +81,6 @@ def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Seq
         labels: int64 [N], indices into `classnames`.
         before: int64 [N], predictions of the weights before.
         after: int64 [N], predictions of the weights after, on the same images.
-        classnames: C names.
 
     Returns:
         One row per class that has images, by rising corrected p-value; classes of equal ones in the order of
@@ -124,17 +116,7 @@ def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Seq
 
 
 def task_change(labels: Tensor, before: Tensor, after: Tensor, classnames: Sequence[str]) -> TaskChange:
-    """What a patch did to a task, as a whole and class by class.
-
-    Args:
-        labels: int64 [N].
-        before: int64 [N], predictions of the weights before.
-        after: int64 [N], predictions of the weights after.
-        classnames: C names.
-
-    Returns:
-        The change, with the exact McNemar test of every difference.
-    """
+    """What a patch did to a task, as a whole and class by class."""
     return TaskChange(mcnemar(before == labels, after == labels), class_changes(labels, before, after, classnames))
 
 
@@ -143,14 +125,6 @@ def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], 
 
     The mean of the best supported and the best patching accuracy, each at its own alpha, less the best combined one.
     Points that were only predicted do not count: each may be off by about as much as the distance.
-
-    Args:
-        curve: scores at many alphas; at least one of them measured.
-        patching: names of the tasks to improve.
-        supported: names of the tasks that must not get worse.
-
-    Returns:
-        A number >= 0; 0 without supported tasks.
 
     Raises:
         ConfigError: an empty curve or no patching task.
@@ -168,13 +142,6 @@ def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], 
 def distance_to_specialised(patched: Mapping[str, Score], specialised: Mapping[str, Score]) -> float:
     """The mean accuracy that one patched model gives away to one specialised model per task, in points.
 
-    Args:
-        patched: scores of the one model; has every name of `specialised`.
-        specialised: for each task the score of the model that was fine-tuned on it alone.
-
-    Returns:
-        Positive if the specialised models are better.
-
     Raises:
         ConfigError: no specialised model.
     """
@@ -185,15 +152,7 @@ def distance_to_specialised(patched: Mapping[str, Score], specialised: Mapping[s
 
 
 def measure_update(theta_0: Mapping[str, Tensor], terms: Sequence[Term]) -> Update:
-    """How far the terms move the weights, in total and block by block (PAINT, section 4).
-
-    Args:
-        theta_0: the base's image-tower state dict.
-        terms: summands.
-
-    Returns:
-        Cosines and norms; in float64, because float32 cannot tell 0.99984 from 1.
-    """
+    """How far the terms move the weights, in total and block by block (PAINT, section 4), computed in float64."""
     tau, moved = combine(terms), mix(theta_0, terms)
     cosines, norms = block_cosines(theta_0, moved), block_norms(tau, theta_0)
     blocks = {label: BlockUpdate(cosines[label], norms[label]) for label in cosines}

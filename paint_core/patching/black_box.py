@@ -15,14 +15,6 @@ def search_per_task(context: PatchContext, path: Path, scalar: AlphaSearch) -> C
 
     The points in the journal carry the number of the evaluation where an alpha would stand: the search asks for the
     same coefficients in the same order every time.
-
-    Args:
-        context: the run.
-        path: whose moving terms get the coefficients.
-        scalar: the search along it; its choice is a measured point of its curve.
-
-    Returns:
-        The outcome; never worse on validation data than the scalar's.
     """
     points = {point.alpha: point for point in scalar.curve}
     known = {point.alpha: point for point in context.journal.points(_KEY)}

@@ -56,9 +56,6 @@ def search_coefficients(
         start_value: the objective there.
         max_evaluations: >= 1.
         seed: >= 0.
-
-    Returns:
-        The outcome.
     """
     _require_searchable(start, max_evaluations)
     best, best_value, num_done = tuple(map(float, start)), start_value, 0

@@ -26,7 +26,6 @@ class TestPoint:
 
     Attributes:
         name: `zero_shot`, `finetuned` or `patched`.
-        scores: per task.
     """
 
     __test__ = False  # not a test of pytest's
@@ -44,12 +43,8 @@ class PatchContext:
     """One run.
 
     Attributes:
-        base: theta_0; nothing changes it.
-        tasks: to improve, in the order given.
         supported: that must not get worse.
-        plan: how.
         anchors: uint8 [M, S, S, 3], an unlabelled pool for anchored fine-tuning; else None.
-        device: where to compute.
         journal: what an earlier attempt already has.
         on_event: told of every step and point; may raise to stop.
         feature_cache: keeps the features at theta_0 for later patches; None computes them anew.
@@ -81,9 +76,6 @@ class PatchContext:
         """The task vector of one fine-tuning run, from the journal if it is there.
 
         Args:
-            key: its name.
-            head: [C, D].
-            images: the training split.
             terms: what is already mixed in where the run starts; none starts at theta_0.
 
         Returns:
@@ -123,13 +115,9 @@ class PatchContext:
 
         Args:
             key: names the search in the journal, as `select:KEY`.
-            path: along which alpha moves.
             patching: tasks to improve that the choice looks at.
             options: other than the plan's.
             reference: zero-shot scores of the supported tasks, where the path's alpha 0 is not theta_0.
-
-        Returns:
-            The search.
         """
         everything = (*patching, *self.supported)
         options = options or self.plan.alpha
@@ -151,10 +139,6 @@ class PatchContext:
     def zero_shot_features(self, images: LabelledImages, precision: Precision = "fp32") -> Tensor:
         """The features at theta_0, from the cache if they are there.
 
-        Args:
-            images: a validation or test split.
-            precision: of the forward pass.
-
         Returns:
             float32 [N, D] on the run's device, not of unit length.
         """
@@ -169,21 +153,12 @@ class PatchContext:
         return self.feature_cache.features(key, compute).to(self.device)
 
     def record(self, key: str, point: CurvePoint) -> None:
-        """Writes a new point into the journal and tells the caller of it.
-
-        Args:
-            key: of the search, as in the journal.
-            point: newly measured.
-        """
+        """Writes a new point into the journal and tells the caller of it."""
         self.journal.add_point(key, point)
         self.tell(point)
 
     def tell(self, event: Event) -> None:
-        """Tells the caller of an event.
-
-        Args:
-            event: that has just happened.
-        """
+        """Tells the caller of an event."""
         if self.on_event is not None:
             self.on_event(event)
 

@@ -20,13 +20,6 @@ def search_over_folds(context: PatchContext, train: Train) -> AlphaSearch:
 
     A supported task is evaluated on its whole validation split in every fold: its score is the mean over the folds'
     models, of as many images as the split has.
-
-    Args:
-        context: the run; its plan has folds.
-        train: makes a fold's task vector.
-
-    Returns:
-        The search; its curves are over all folds, and the chosen point was measured in each.
     """
     assert context.plan.folds is not None  # only then is it called
     seed = context.plan.finetune.seed

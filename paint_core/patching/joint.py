@@ -17,12 +17,6 @@ def patch_joint(context: PatchContext) -> Outcome:
     """The patch of all tasks in one term.
 
     It is trained under the union of the tasks' heads, and judged, as everywhere, under each task's own.
-
-    Args:
-        context: with two tasks or more.
-
-    Returns:
-        The patch.
     """
 
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:

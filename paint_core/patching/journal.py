@@ -37,10 +37,7 @@ class Journal(Protocol):
 
         Args:
             key: `task:NAME`, `joint`, `fold 2`, `all` or `merged:METHOD`.
-            make: computes it; called at most once.
-
-        Returns:
-            The task vector; its bits are those that `make` returned, now or in an earlier attempt.
+            make: computes it; called at most once. The result has the bits of what it returned, now or earlier.
         """
         ...
 
@@ -49,19 +46,11 @@ class Journal(Protocol):
 
         Args:
             key: `select:NAME`, or with the profile `select:NAME:flat`.
-
-        Returns:
-            A new list.
         """
         ...
 
     def add_point(self, key: str, point: CurvePoint) -> None:
-        """Records a point of a search.
-
-        Args:
-            key: as for `points`.
-            point: newly measured.
-        """
+        """Records a point of a search."""
         ...
 
     def stage(self, name: str) -> AbstractContextManager[object]:
@@ -69,9 +58,6 @@ class Journal(Protocol):
 
         Args:
             name: `finetune`, `select` or `evaluate`; a stage of several tasks comes several times.
-
-        Returns:
-            The context.
         """
         ...
 

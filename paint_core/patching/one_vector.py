@@ -34,12 +34,7 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
     """The patch whose only term is alpha times one task vector.
 
     Args:
-        context: the run.
         key: the task vector's name; with folds the one that is used is called `all`.
-        train: makes a task vector.
-
-    Returns:
-        The patch.
     """
     names = tuple(task.name for task in context.tasks)
     supported = tuple(task.name for task in context.supported)

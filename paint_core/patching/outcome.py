@@ -18,7 +18,6 @@ class StageResult:
 
     Attributes:
         key: `joint`, `parallel`, or `task:NAME`.
-        search: alpha, why, and the curve on validation data.
         patching: names of the tasks to improve that the choice looked at.
         supported: names of the tasks that must not get worse.
         moving: the direction: terms at alpha 1; those of the choice have these coefficients times alpha.
@@ -81,12 +80,10 @@ class PatchResult:
         vectors: every task vector that was made, by key; a merged one stands beside those it was made from.
         terms: the patch: which task vectors to add to the base, and how much of them.
         stages: the searches for alpha on validation data, in their order.
-        zero_shot: scores of theta_0, per task.
         finetuned: scores of the end of the path: theta_1 of `single` and `joint`; alpha 1 for `parallel`, which is the
             plain average (or sum, or merge); for `sequential` every term in full, which nobody has fine-tuned: the
             later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
             is not among the scores.
-        patched: scores of the patch, per task.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
         changes: per task what the patch did against zero-shot.
         update: how far the fully fine-tuned end is from theta_0.

@@ -21,9 +21,6 @@ from paint_core.weights import TaskVector, Term
 def patch_parallel(context: PatchContext) -> Outcome:
     """The patch of several independently trained task vectors.
 
-    Args:
-        context: with two tasks or more.
-
     Returns:
         The patch: a term per task; or one term for a merge that leaves a single task vector.
     """
@@ -44,15 +41,7 @@ def patch_parallel(context: PatchContext) -> Outcome:
 
 
 def train_part(context: PatchContext, task: Task) -> TaskVector:
-    """The task vector of one of the tasks; it depends on no other one.
-
-    Args:
-        context: the run.
-        task: with a training split.
-
-    Returns:
-        The update from theta_0, from the journal if it is there.
-    """
+    """The update from theta_0 of one of the tasks; it depends on no other one."""
     assert task.train is not None  # the plan has checked it
     return context.train(f"task:{task.name}", task.head, task.train)
 

@@ -65,11 +65,6 @@ class PatchPlan:
     def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], transfer: Sequence[Task] = ()) -> None:
         """Checks that the plan can be carried out with these tasks.
 
-        Args:
-            tasks: to improve.
-            supported: that must not get worse.
-            transfer: that are only judged.
-
         Raises:
             ConfigError: too few or too many tasks, two of one name, or a limit on a task that is not there.
             EmptySplitError: a task has no training split.

@@ -19,7 +19,6 @@ class Verdict:
     """What some weights say about a test split.
 
     Attributes:
-        score: the accuracy and its like.
         predicted: int64 [N], the class of each image.
     """
 
@@ -31,12 +30,7 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
     """The patch with everything that is known of it.
 
     Args:
-        context: the run.
-        outcome: what the method found.
         transfer: tasks that had no part in the patch and are judged too.
-
-    Returns:
-        The result.
     """
     everything = (*context.tasks, *context.supported, *transfer)
     finetuned_terms = outcome.mix_terms(outcome.finetuned)
@@ -78,16 +72,10 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
 
 
 def judge(context: PatchContext, tower: nn.Module, terms: Sequence[Term], tasks: Sequence[Task]) -> dict[str, Verdict]:
-    """What the mix of these terms says about the test splits.
+    """What the mix of these terms says about the tasks' test splits.
 
     Args:
-        context: the run.
         tower: a copy of the image tower on the run's device; overwritten.
-        terms: summands; none is theta_0.
-        tasks: whose test splits.
-
-    Returns:
-        Task name to verdict.
     """
     if not terms:
         return {task.name: _verdict(context, context.zero_shot_features(task.test), task) for task in tasks}

@@ -52,22 +52,16 @@ def run_patch(
     with the same bits.
 
     Args:
-        base: theta_0; not changed.
         tasks: to improve, each with a training split; `sequential` takes them in this order.
         supported: tasks that must not get worse; none lets alpha be the best for the patching tasks alone.
-        plan: how.
         anchors: uint8 [M, S, S, 3], an unlabelled pool; given if and only if the plan's `anchor_weight` is above 0.
             Images of any task's validation or test split are left out, and a note says how many.
-        device: where to compute.
         journal: what an earlier attempt already has; None keeps nothing.
         on_event: told of every step and every point; may raise to stop.
         transfer: tasks that have no part in the patch, and whose test splits are judged before and after it (broad
             transfer; PAINT, section 6, Table 2).
         feature_cache: keeps the features at theta_0, which every patch of this base on these images needs; None
             computes them anew.
-
-    Returns:
-        The patch and what it does.
 
     Raises:
         ArgumentError: an argument is of another type.
@@ -103,16 +97,10 @@ def run_part(
     same bits as if it had trained them itself.
 
     Args:
-        base: theta_0; not changed.
-        task: one of the patch's tasks, with a training split.
         plan: of the whole patch, method `parallel`.
         anchors: the patch's pool, without images of any of its tasks' validation and test splits.
-        device: where to compute.
         journal: what an earlier attempt already has; the task vector's key in it is `task:NAME`.
         on_event: told of every step; may raise to stop.
-
-    Returns:
-        The update from theta_0.
 
     Raises:
         ConfigError: the plan is of another method, or the anchors are not what it asks for.

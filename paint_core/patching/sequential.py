@@ -22,12 +22,6 @@ def patch_sequential(context: PatchContext) -> Outcome:
 
     Alpha of each stage looks at the tasks seen so far and at the supported ones; how far a supported task may drop is
     counted from theta_0, not from the stage before.
-
-    Args:
-        context: with two tasks or more.
-
-    Returns:
-        The patch.
     """
     vectors: dict[str, TaskVector] = {}
     stages: list[StageResult] = []

@@ -10,14 +10,7 @@ from paint_core.weights import TaskVector
 
 
 def patch_single(context: PatchContext) -> Outcome:
-    """The patch of the context's only task: one term, with alpha as its coefficient.
-
-    Args:
-        context: with one task.
-
-    Returns:
-        The patch.
-    """
+    """The patch of the context's only task: one term, with alpha as its coefficient."""
     name = context.tasks[0].name
 
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:

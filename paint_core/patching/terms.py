@@ -15,7 +15,6 @@ class NamedTerm:
     """One summand of a version, by the name of its task vector.
 
     Attributes:
-        key: the task vector's.
         coefficient: finite; it may leave [0, 1].
         profile: how it varies with depth, `flat` or `lines`.
         builds_on: keys that were already mixed in when the task vector was measured (sequential patching).

@@ -12,9 +12,6 @@ def require_type(name: str, value: object, expected: type | tuple[type, ...], in
     """Refuses a value of another type.
 
     Args:
-        name: of the argument.
-        value: what was passed.
-        expected: one type or several.
         instead: what to pass, for the message.
 
     Raises:
@@ -26,10 +23,6 @@ def require_type(name: str, value: object, expected: type | tuple[type, ...], in
 
 def require_weights(name: str, value: object) -> None:
     """Refuses what is no state dict: a model in its place, say.
-
-    Args:
-        name: of the argument.
-        value: what was passed.
 
     Raises:
         ArgumentError: it is no mapping of names to tensors.
@@ -50,10 +43,6 @@ def require_weights(name: str, value: object) -> None:
 def require_names(name: str, value: Iterable[str]) -> None:
     """Refuses a text where names are expected: it would be read letter by letter.
 
-    Args:
-        name: of the argument.
-        value: what was passed.
-
     Raises:
         ArgumentError: it is a text.
     """
@@ -63,12 +52,6 @@ def require_names(name: str, value: Iterable[str]) -> None:
 
 def require_device(device: torch.device | str) -> torch.device:
     """The device, if this machine has it.
-
-    Args:
-        device: of torch, or its name.
-
-    Returns:
-        The same device.
 
     Raises:
         ConfigError: an unknown name, or a CUDA device that is not there.

@@ -14,14 +14,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """The code, the libraries and the hardware that work is done with, as plain data.
-
-    Args:
-        device: where tensors are.
-
-    Returns:
-        With the same of all of it, the same computation gives the same bits.
-    """
+    """The code, libraries and hardware in use, as plain data; if all are equal, a computation gives the same bits."""
     on_cuda = device.type == "cuda"
     return {
         "code_sha256": code_sha256(),

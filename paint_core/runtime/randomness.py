@@ -24,18 +24,9 @@ def generator(purpose: str, seed: int, index: int) -> torch.Generator:
 
 
 def batch_indices(step: int, num_images: int, batch_size: int, seed: int) -> Tensor:
-    """The images of one step: a window on the endless row of one permutation per epoch.
+    """The images of one step, int64 [B]: a window on the endless row of one permutation per epoch.
 
     A batch runs over the border of two epochs, so no image is ever dropped.
-
-    Args:
-        step: counted from 0.
-        num_images: N.
-        batch_size: B; may exceed N.
-        seed: of the permutations.
-
-    Returns:
-        int64 [B].
     """
     start, stop = step * batch_size, (step + 1) * batch_size
     parts = []
@@ -55,7 +46,6 @@ def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
     """The pictures' crops, resized back to their size by bicubic interpolation.
 
     Args:
-        images: uint8 [B, S, S, 3] on any device.
         boxes: [B, 4], from `crop_boxes`.
 
     Returns:
@@ -82,7 +72,6 @@ def crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Genera
     real-valued positions.
 
     Args:
-        num_images: B.
         scale: range of areas, 0 < low <= high <= 1.
         source: CPU generator.
 

@@ -27,13 +27,10 @@ class AnchorLoss(Protocol):
     """What holds the tower in place, as a loss on the features of anchor images."""
 
     def targets(self, features: Tensor) -> Tensor:
-        """What to hold on to.
+        """What to hold on to, [M, ...]: one row per anchor image.
 
         Args:
             features: [M, D] of theta_0, not of unit length.
-
-        Returns:
-            [M, ...], one row per anchor image, on the same device.
         """
 
     def loss(self, features: Tensor, targets: Tensor) -> Tensor:
@@ -66,10 +63,6 @@ FEATURE_ANCHOR = FeatureAnchor()
 def require_anchors(anchors: Tensor, image_size: int) -> None:
     """Refuses a pool that the tower cannot read.
 
-    Args:
-        anchors: to be uint8 [M, S, S, 3], M >= 1.
-        image_size: S, in pixels.
-
     Raises:
         DatasetError: another dtype or shape.
         EmptySplitError: no image.
@@ -86,14 +79,8 @@ def require_anchors(anchors: Tensor, image_size: int) -> None:
 def drop_evaluation_images(anchors: Tensor, *splits: LabelledImages) -> Tensor:
     """The pool without the images that are in one of the splits, pixel for pixel.
 
-    Whoever holds the features of an evaluation image in place trains on it, and its score means nothing.
-
-    Args:
-        anchors: uint8 [M, S, S, 3], decoded by the same preprocessing as the splits.
-        *splits: validation and test splits of all tasks.
-
-    Returns:
-        uint8 [M', S, S, 3], M' <= M, in the same order; may be empty.
+    Anchoring on an evaluation image is training on it, and makes its score meaningless. Pool and splits must be decoded
+    by the same preprocessing. The result keeps the order and may be empty.
     """
     evaluated = {digest for split in splits for digest in _digests(split.images)}
     keep = [index for index, digest in enumerate(_digests(anchors)) if digest not in evaluated]

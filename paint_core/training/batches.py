@@ -48,12 +48,8 @@ class BatchSource:
     """Draws the batches of a run.
 
     Attributes:
-        images: the training split.
         anchors: the pool, or None.
-        preprocess: the model's.
-        config: batch sizes, crops and seed.
         world: whose share to draw.
-        device: where the batches go.
         memory_format: layout of the pixels, from `tower.memory_format_of`.
     """
 
@@ -66,14 +62,7 @@ class BatchSource:
     memory_format: torch.memory_format = torch.channels_last
 
     def of_step(self, step: int) -> Iterator[Batch]:
-        """This process's micro-batches of a step, `accumulation_steps` of them.
-
-        Args:
-            step: counted from 0.
-
-        Yields:
-            Batch: One micro-batch after another; crops are made when it is asked for.
-        """
+        """This process's micro-batches of a step, `accumulation_steps` of them."""
         config, pieces = self.config, self.config.accumulation_steps
         share = self.world.share(config.batch_size, "batch_size", pieces)
         indices = batch_indices(step, len(self.images), config.batch_size, config.seed)[share].chunk(pieces)
@@ -110,15 +99,7 @@ class BatchSource:
 
 
 def on_device(images: Tensor, device: torch.device) -> Tensor:
-    """The images on the device if they take less than half of its free memory, else where they are.
-
-    Args:
-        images: uint8 [N, S, S, 3].
-        device: of the run.
-
-    Returns:
-        The same images.
-    """
+    """The images on the device if they take less than half of its free memory, else where they are."""
     if device.type != "cuda" or images.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return images
     return images.to(device)

@@ -10,15 +10,7 @@ from paint_core.errors import ConfigError
 
 @contextmanager
 def deterministic_algorithms(enabled: bool, device: torch.device) -> Iterator[None]:
-    """Only deterministic algorithms of torch and cuDNN inside, and the caller's settings again outside.
-
-    Args:
-        enabled: False changes nothing.
-        device: where the work happens.
-
-    Yields:
-        None: the settings hold.
-    """
+    """Only deterministic algorithms of torch and cuDNN inside, and the caller's settings again outside."""
     if not enabled:
         yield
         return

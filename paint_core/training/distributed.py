@@ -22,7 +22,6 @@ class World:
 
     Attributes:
         rank: this one's number, 0..size-1; rank 0 reports and makes checkpoints.
-        size: how many there are.
     """
 
     rank: int = 0
@@ -36,15 +35,10 @@ class World:
         return cls(dist.get_rank(), dist.get_world_size())
 
     def share(self, count: int, what: str, pieces: int = 1) -> slice:
-        """This process's part of a global batch.
+        """This process's part of a global batch; the slices of all ranks are disjoint and of one length.
 
         Args:
-            count: length of the global batch.
-            what: its name in the error.
             pieces: micro-batches that the part must fall into.
-
-        Returns:
-            A slice; all ranks' slices have one length and are disjoint.
 
         Raises:
             ConfigError: the processes cannot share the batch evenly.
@@ -64,11 +58,6 @@ class World:
         Args:
             module: what is trained; parameters that the loss does not reach are frozen, because the average waits for
                 every gradient.
-            loss: computes it once; left uncalled if this process is alone.
-            device: where the module is.
-
-        Returns:
-            The module itself if this process is alone.
         """
         if self.size == 1:
             return module
@@ -82,37 +71,18 @@ class World:
         )
 
     def averaging(self, module: nn.Module, now: bool) -> AbstractContextManager[None]:
-        """The context of one micro-batch: gradients are averaged with the last one only.
-
-        Args:
-            module: from `wrap`.
-            now: whether this is the last.
-
-        Returns:
-            A context that covers forward and backward.
-        """
+        """The context of one micro-batch: gradients are averaged with the last one only."""
         return nullcontext() if now or not isinstance(module, DistributedDataParallel) else module.no_sync()
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean of the ranks' values, the same on every rank.
-
-        Args:
-            values: float, of one shape on all ranks; overwritten.
-
-        Returns:
-            The means.
-        """
+        """The mean of the ranks' values, the same on every rank; `values` is overwritten."""
         if self.size > 1:
             dist.all_reduce(values)
             values /= self.size
         return values
 
     def agree(self, tensors: Iterable[Tensor]) -> None:
-        """Overwrites the tensors by those of rank 0.
-
-        Args:
-            tensors: of the same shapes on all ranks.
-        """
+        """Overwrites the tensors by those of rank 0."""
         if self.size > 1:
             for tensor in tensors:
                 dist.broadcast(tensor, src=0)

@@ -74,15 +74,12 @@ def finetune(
     `torch.distributed` group calls it with the same arguments (see `distributed.py`).
 
     Args:
-        base: theta_0.
         head: [C, D], from `build_head` of the same base; not trained.
         images: the training split; its labels index the head's rows.
-        config: how.
         start: weights of the image tower to begin with, and whose features anchors hold; None begins with theta_0.
         anchors: uint8 [M, S, S, 3], images without labels; given if and only if `anchor_weight` is above 0. Take
             evaluation images out with `drop_evaluation_images`.
         anchor_loss: how anchors hold the tower.
-        device: where to train.
         state: to resume from; None starts at the beginning.
         on_step: called after every step, in rank 0 only; may raise to stop.
         checkpoint_every: steps between checkpoints, or a rule that is asked after each step (by the clock, say); None
@@ -129,15 +126,7 @@ def finetune(
 
 
 def learning_rate_at(step: int, config: FinetuneConfig) -> float:
-    """The rate of one step: a linear rise over the warm-up steps, then half a cosine to zero.
-
-    Args:
-        step: counted from 0.
-        config: `learning_rate`, `warmup_steps`, `iterations`.
-
-    Returns:
-        A rate in (0, learning_rate].
-    """
+    """The rate of one step, counted from 0: a linear rise over the warm-up steps, then half a cosine to zero."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     progress = (step - config.warmup_steps) / (config.iterations - config.warmup_steps)

@@ -11,13 +11,6 @@ _FIRST, _LAST = "stem", "final"
 def last_blocks(names: Iterable[str], last_k: int) -> frozenset[str]:
     """The parameters of the last blocks and of everything after them (final norm, projection, head).
 
-    Args:
-        names: all parameters of an image tower.
-        last_k: number of blocks, >= 1.
-
-    Returns:
-        Those of the names that learn.
-
     Raises:
         ConfigError: the tower has fewer blocks, or their order is not known.
     """

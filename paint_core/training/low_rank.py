@@ -24,9 +24,7 @@ def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> No
 
     Args:
         visual: the tower, on the CPU; changed in place.
-        rank: of the updates, >= 1.
         alpha: the updates are multiplied by alpha / rank.
-        seed: of the adapters' first weights.
     """
     peft = _peft()
     targets = find_adaptable_layers(visual)
@@ -38,13 +36,7 @@ def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> No
 
 
 def find_adaptable_layers(visual: nn.Module) -> list[str]:
-    """The names of the layers that take an adapter, once attention is written as linear layers.
-
-    Args:
-        visual: the tower; its attention is rewritten in place.
-
-    Returns:
-        At least one name.
+    """The names of the layers that take an adapter; rewrites the tower's attention as linear layers in place.
 
     Raises:
         ConfigError: the tower has no such layer.
@@ -57,15 +49,7 @@ def find_adaptable_layers(visual: nn.Module) -> list[str]:
 
 
 def merged_weights(visual: nn.Module, theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights with the adapters' products added, under the names from before.
-
-    Args:
-        visual: a tower with adapters.
-        theta: the weights that it had before it got them.
-
-    Returns:
-        Fresh tensors of theta's names, shapes, dtypes and devices.
-    """
+    """The weights with the adapters' products added, under the names from before."""
     merged = {name: tensor.detach().clone() for name, tensor in theta.items()}
     for path, layer in visual.named_modules():
         if hasattr(layer, "get_delta_weight"):

@@ -26,16 +26,7 @@ class Objective(nn.Module):
         config: FinetuneConfig,
         precision: Precision,
     ) -> None:
-        """Takes the tower in as it is.
-
-        Args:
-            base: whose logit scale and bias to use.
-            visual: the image tower.
-            head: [C, D]; not trained.
-            anchor: the form of the anchor loss.
-            config: `label_smoothing`, and what is recomputed.
-            precision: of the tower's forward pass.
-        """
+        """Takes the tower in as it is."""
         super().__init__()
         self.visual = visual
         # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.
@@ -85,15 +76,7 @@ class Objective(nn.Module):
 
 @torch.no_grad()
 def is_stochastic(visual: nn.Module, pixels: Tensor) -> bool:
-    """Whether the tower draws random numbers in its present mode (dropout, stochastic depth, patch dropout).
-
-    Args:
-        visual: the tower; the caller's generators are left as they were.
-        pixels: float32 [B, 3, S, S] on the tower's device, any batch.
-
-    Returns:
-        True if a forward pass moves the generator on.
-    """
+    """Whether the tower draws random numbers in its present mode (dropout, stochastic depth, patch dropout)."""
     cuda = pixels.device.type == "cuda"
     with torch.random.fork_rng(devices=[pixels.device] if cuda else []):
         before = torch.cuda.get_rng_state(pixels.device) if cuda else torch.get_rng_state()

@@ -28,14 +28,7 @@ class TrainableTower:
     def __init__(
         self, visual: nn.Module, start: Mapping[str, Tensor] | None, config: FinetuneConfig, device: torch.device
     ) -> None:
-        """Copies the tower.
-
-        Args:
-            visual: theta_0's.
-            start: weights to begin with; None begins with visual's own.
-            config: what learns, and whether to recompute activations.
-            device: where the copy goes.
-        """
+        """Copies the tower."""
         clone = copy.deepcopy(visual)
         if start is not None:
             _load(clone, start)
@@ -64,12 +57,7 @@ class TrainableTower:
 
 
 def require_trainable(visual: nn.Module, config: FinetuneConfig) -> None:
-    """Refuses settings that this tower cannot be trained with, before any work is done. Copies no weights.
-
-    Args:
-        visual: the tower; not changed.
-        config: what shall learn, and whether to recompute activations.
-    """
+    """Refuses settings that this tower cannot be trained with, before any work is done. Copies no weights."""
     shared = {id(tensor): tensor for tensor in (*visual.parameters(), *visual.buffers())}
     sketch = copy.deepcopy(visual, shared)
     if config.trainable == "last_k":
@@ -87,27 +75,13 @@ def memory_format_of(visual: nn.Module, device: torch.device) -> torch.memory_fo
     Channels-last is worth about a quarter of a step on a CPU, for the starter. But oneDNN (3.13, with AVX-512) writes
     beyond its memory when it computes the weight gradient of a 1 x 1 convolution with a stride and 2 to 12 input
     channels in this layout. The stems of FastViT (MobileCLIP) have one.
-
-    Args:
-        visual: the tower.
-        device: where it is trained.
-
-    Returns:
-        `torch.channels_last` or `torch.contiguous_format`.
     """
     is_unsafe = device.type == "cpu" and any(_skips_pixels(layer) for layer in visual.modules())
     return torch.contiguous_format if is_unsafe else torch.channels_last
 
 
 def training_mode(visual: nn.Module) -> nn.Module:
-    """The tower in training mode, but for BatchNorm.
-
-    Args:
-        visual: changed in place.
-
-    Returns:
-        The same module.
-    """
+    """Puts the tower into training mode, but for BatchNorm, and returns it."""
     visual.train()
     for layer in visual.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):

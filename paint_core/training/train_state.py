@@ -39,12 +39,6 @@ class TrainState:
     def from_bytes(cls, data: bytes) -> "TrainState":
         """The state that `to_bytes` wrote.
 
-        Args:
-            data: the file.
-
-        Returns:
-            An equal state.
-
         Raises:
             WeightsMismatchError: the bytes are not such a file.
         """
@@ -58,16 +52,7 @@ class TrainState:
 
 
 def capture(visual: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> TrainState:
-    """The state of a run as fresh CPU tensors.
-
-    Args:
-        visual: the tower in training.
-        optimizer: AdamW over its parameters.
-        step: steps done.
-
-    Returns:
-        The state.
-    """
+    """The state of a run as fresh CPU tensors."""
     tensors = {f"theta/{name}": _copy(tensor) for name, tensor in visual.state_dict().items()}
     for name, parameter in visual.named_parameters():
         # A parameter that no gradient reaches has no moments.
@@ -78,15 +63,7 @@ def capture(visual: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> T
 
 
 def restore(visual: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> int:
-    """The number of steps done, after writing the state into tower and optimizer.
-
-    Args:
-        visual: a tower of the same shape; overwritten.
-        optimizer: a fresh AdamW over its parameters; overwritten.
-        state: from `capture`.
-
-    Returns:
-        The step to go on from.
+    """The number of steps done, after overwriting tower and optimizer with the state.
 
     Raises:
         WeightsMismatchError: the state belongs to another model.

@@ -10,26 +10,12 @@ from paint_core.errors import NonFiniteWeightsError, WeightsMismatchError
 
 
 def floating(theta: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors that take part in mixing: all but integer and boolean buffers.
-
-    Args:
-        theta: a state dict.
-
-    Returns:
-        The same tensors, in the same order.
-    """
+    """The tensors that take part in mixing: all but integer and boolean buffers."""
     return {name: tensor for name, tensor in theta.items() if tensor.is_floating_point()}
 
 
 def shapes_of(tau: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """The shapes that are known without reading tensors: all of a dict's, those in a file's header, else none.
-
-    Args:
-        tau: a task vector.
-
-    Returns:
-        Name to shape.
-    """
+    """The shapes that are known without reading tensors: all of a dict's, those in a file's header, else none."""
     header: Any = getattr(tau, "shapes", None)
     if isinstance(header, Mapping):
         return dict(header)
@@ -37,12 +23,7 @@ def shapes_of(tau: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def require_fits(tau: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
-    """Refuses a task vector of another model; of a lazy mapping only the names and the shapes in its header.
-
-    Args:
-        tau: the update.
-        like: weights of the model.
-    """
+    """Refuses a task vector of another model; of a lazy mapping only the names and the shapes in its header."""
     expected = floating(like)
     require_same_names("the task vector", tau.keys(), expected.keys())
     for name, shape in shapes_of(tau).items():
@@ -53,15 +34,7 @@ def require_fits(tau: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
 
 
 def require_same_kind(theta_1: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> None:
-    """Refuses weights whose names, shapes or dtypes differ from those of theta_0.
-
-    Args:
-        theta_1: weights after.
-        theta_0: weights before.
-
-    Raises:
-        WeightsMismatchError: naming the first difference.
-    """
+    """Refuses weights whose names, shapes or dtypes differ from those of theta_0."""
     require_same_names("theta_1", theta_1.keys(), theta_0.keys())
     for name, before in theta_0.items():
         after = theta_1[name]
@@ -77,8 +50,6 @@ def require_same_names(what: str, names: Collection[str], expected: Collection[s
 
     Args:
         what: whose names they are, for the message.
-        names: the names.
-        expected: what they should be, in any order.
 
     Raises:
         WeightsMismatchError: naming the first three of each.
@@ -97,12 +68,7 @@ def require_same_names(what: str, names: Collection[str], expected: Collection[s
 
 
 def require_same_shape(name: str, shape: Collection[int], expected: Collection[int]) -> None:
-    """Refuses another shape.
-
-    Args:
-        name: of the tensor.
-        shape: its shape.
-        expected: what it should be.
+    """Refuses another shape, with a `WeightsMismatchError`.
 
     Raises:
         WeightsMismatchError: they differ.
@@ -116,10 +82,6 @@ def require_same_shape(name: str, shape: Collection[int], expected: Collection[i
 def require_float32(name: str, dtype: torch.dtype) -> None:
     """Refuses any other dtype: what a task vector loses in half precision cannot be got back.
 
-    Args:
-        name: of the tensor.
-        dtype: its dtype.
-
     Raises:
         WeightsMismatchError: it is not float32.
     """
@@ -130,9 +92,6 @@ def require_float32(name: str, dtype: torch.dtype) -> None:
 def require_finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuses a NaN and an infinity.
 
-    Args:
-        tensors: by name.
-
     Raises:
         NonFiniteWeightsError: naming the first tensor that holds one.
     """
@@ -142,13 +101,6 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether a floating tensor holds neither a NaN nor an infinity; one pass, and no memory if it does not.
-
-    Args:
-        tensor: of any shape.
-
-    Returns:
-        True if every value is finite.
-    """
+    """Whether a floating tensor holds neither a NaN nor an infinity; one pass, and no memory if it does not."""
     # A value that is not finite spoils the sum. A sum of finite values may overflow too, so only then look at each.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

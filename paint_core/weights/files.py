@@ -39,12 +39,8 @@ def save_task_vector(tau: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     """The task vector as a safetensors file; equal inputs give equal bytes.
 
     Args:
-        tau: float32 tensors.
         metadata: strings to store in the header; read them back with `read_metadata`. Under `BASE_KEY` the base's
             fingerprint, which reading can compare.
-
-    Returns:
-        The file's bytes.
 
     Raises:
         WeightsMismatchError: a tensor is not float32.
@@ -99,7 +95,6 @@ class StoredTaskVector(Mapping[str, Tensor]):
     and not to be changed. The file must stay as it is while this lives.
 
     Args:
-        path: a file of `save_task_vector`.
         like: the base model, or its image-tower state dict.
         base_fingerprint: of the base; compared with the one in the file's metadata, if that has one. None takes that of
             `like`, and compares nothing if `like` is a state dict: two models of one architecture then pass for one.
@@ -136,12 +131,6 @@ class StoredTaskVector(Mapping[str, Tensor]):
 
 def read_metadata(data: bytes | Path) -> dict[str, str]:
     """The strings that `save_task_vector` stored.
-
-    Args:
-        data: a file of `save_task_vector`, as bytes or as a path.
-
-    Returns:
-        A new dictionary.
 
     Raises:
         WeightsMismatchError: it is no such file.

@@ -14,9 +14,6 @@ def fingerprint(state_dict: Mapping[str, Tensor]) -> str:
     Where and how the tensors lie does not matter: the order of the keys, one file or several, contiguous or
     channels_last memory, CPU or GPU.
 
-    Args:
-        state_dict: tensors of any dtype on any device.
-
     Returns:
         64 hexadecimal digits, the same on every little-endian machine.
     """

@@ -11,39 +11,19 @@ from paint_core.weights.profiles import block_of
 
 
 def relative_norm(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> float:
-    """The ratio ||tau|| / ||theta_0|| over tau's tensors, in float64.
-
-    Args:
-        tau: the update.
-        theta_0: weights it was measured from; same names and shapes for the floating ones.
-
-    Returns:
-        A number >= 0.
-    """
+    """The ratio ||tau|| / ||theta_0|| over tau's tensors, in float64."""
     require_fits(tau, theta_0)
     return _ratio(tau, theta_0, tau)
 
 
 def cosine(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> float:
-    """The cosine between two weight vectors, in float64 (float32 cannot tell 0.99984 from 1).
-
-    Args:
-        theta_0: weights before.
-        theta_1: weights after, same names and shapes.
-
-    Returns:
-        A number in [-1, 1]; NaN where one of them is 0.
-    """
+    """The cosine between two weight vectors, in float64 (float32 cannot tell 0.99984 from 1); NaN where one is 0."""
     require_same_kind(theta_1, theta_0)
     return _cosine(theta_0, theta_1, floating(theta_0))
 
 
 def block_norms(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> dict[str, float]:
     """The ratio ||tau|| / ||theta_0|| of every block, in float64: where in the tower an update lies.
-
-    Args:
-        tau: the update.
-        theta_0: weights it was measured from; same names and shapes for the floating ones.
 
     Returns:
         The block's label (see `profiles.block_of`) to a number >= 0, in the order of depth; infinite where theta_0 is 0
@@ -55,10 +35,6 @@ def block_norms(tau: Mapping[str, Tensor], theta_0: Mapping[str, Tensor]) -> dic
 
 def block_cosines(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> dict[str, float]:
     """The cosine between two weight vectors (or two task vectors) in every block, in float64.
-
-    Args:
-        theta_0: weights before.
-        theta_1: weights after, same names, shapes and dtypes.
 
     Returns:
         The block's label to a number in [-1, 1], in the order of depth; NaN where one of them is 0.

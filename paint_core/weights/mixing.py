@@ -46,11 +46,7 @@ class Term:
         return f"Term({len(self.task_vector)} tensors, coefficient={self.coefficient:g}, profile={self.profile!r})"
 
     def factors(self) -> dict[str, float]:
-        """The coefficient times the profile's factor, for every name of the task vector.
-
-        Returns:
-            A new dictionary.
-        """
+        """The coefficient times the profile's factor, for every name of the task vector."""
         profile = depth_factors(self.task_vector, self.profile)
         return {name: self.coefficient * factor for name, factor in profile.items()}
 
@@ -65,9 +61,6 @@ def mix(theta_base: Mapping[str, Tensor], terms: Sequence[Term]) -> dict[str, Te
     Args:
         theta_base: image-tower state dict; not changed.
         terms: summands, added in this order; none gives a copy of theta_base.
-
-    Returns:
-        A state dict of theta_base's names, shapes, dtypes and devices.
 
     Raises:
         WeightsMismatchError: a task vector's names, shapes or dtypes are not the base's floating ones.
@@ -153,12 +146,6 @@ def mixed_copy(module: _Module, terms: Sequence[Term]) -> _Module:
 def combine(terms: Sequence[Term]) -> TaskVector:
     """The sum of coefficient * profile * tau as one task vector: terms folded into one.
 
-    Args:
-        terms: at least one; all task vectors of one base.
-
-    Returns:
-        Fresh float32 tensors on the first term's devices.
-
     Raises:
         ConfigError: there is no term.
     """
@@ -179,14 +166,7 @@ def combine(terms: Sequence[Term]) -> TaskVector:
 
 
 def negate(term: Term) -> Term:
-    """The term that takes back what another adds: forgetting by negation (arXiv 2212.04089, section 3).
-
-    Args:
-        term: any.
-
-    Returns:
-        The same task vector and profile with the opposite coefficient.
-    """
+    """The term that takes back what another adds: forgetting by negation (arXiv 2212.04089, section 3)."""
     return replace(term, coefficient=-term.coefficient)
 
 

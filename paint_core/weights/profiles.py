@@ -93,9 +93,6 @@ def depth_factors(names: Iterable[str], profile: str) -> dict[str, float]:
 def block_of(names: Iterable[str]) -> dict[str, str]:
     """The block that each parameter belongs to, in the order of depth.
 
-    Args:
-        names: of the image tower's parameters; all of them.
-
     Returns:
         Name to `stem`, `block 1` to `block L`, or `final`. Of other towers than a ViT or a ConvNeXt: name to its first
         part (`layer1`, say), in the order given.
@@ -111,9 +108,6 @@ def block_of(names: Iterable[str]) -> dict[str, str]:
 
 def require_profile(profile: str) -> None:
     """Refuses an unknown profile.
-
-    Args:
-        profile: a name.
 
     Raises:
         ConfigError: it is not one of `PROFILES`.

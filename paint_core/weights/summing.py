@@ -31,7 +31,6 @@ def write_sum(out: Tensor, base: Tensor, updates: Sequence[Update], name: str) -
         out: floating; overwritten. May be `base` itself.
         base: floating, same shape.
         updates: float32, same shape, on any device.
-        name: of the tensor, for the message.
 
     Raises:
         NonFiniteWeightsError: the sum holds a NaN or an infinity; `out` is spoilt then.

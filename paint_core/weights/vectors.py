@@ -52,10 +52,6 @@ def snap(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) -> dict[s
     For the result, `mix(theta_0, [Term(task_vector(theta_0, result), 1.0)])` is the result, bit for bit. Nothing moves
     by more than one unit in the last place of max(|theta_0|, |theta_1|); almost every number stays.
 
-    Args:
-        theta_0: weights before.
-        theta_1: weights after, same names, shapes and dtypes.
-
     Returns:
         New tensors on theta_0's devices; integer buffers are theta_0's, as in every mix.
     """
