@@ -13,9 +13,6 @@ def choose_device(setting: str) -> torch.device:
     Args:
         setting: `auto` is CUDA if there is a CUDA device, else the CPU.
 
-    Returns:
-        The device.
-
     Raises:
         ConfigurationError: This machine has no such device.
     """

@@ -19,15 +19,7 @@ from paint_core.weights.profiles import depth_factors
 
 
 def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
-    """Return the plan that a request means for a base.
-
-    Args:
-        base: What the patch starts from.
-        request: What was asked; what it leaves out comes from the base and the library.
-
-    Returns:
-        The plan.
-    """
+    """Return the plan that a request means for a base."""
     plan = PatchPlan(
         method=request.method,
         finetune=_finetune_config(base.finetune_defaults, request.finetune, request.anchors),

@@ -22,13 +22,7 @@ def mix_tower(
     memory than the tensors that differ, and one more.
 
     Args:
-        base: The base of all the task vectors.
-        terms: What to add.
-        blobs: Holds the task vectors.
         yield_cpu: Called every few milliseconds of work; may wait.
-
-    Returns:
-        A tower on the base's device.
     """
     if not terms:
         return base.visual

@@ -15,8 +15,6 @@ class SupportedDrop:
     """How far a supported task is below zero-shot.
 
     Attributes:
-        dataset_id: The task.
-        name: Of its data set.
         split: Where it was measured.
         points: Percentage points; negative if it gained.
         limit_points: Most that it may drop; None: any.
@@ -39,15 +37,7 @@ class SupportedDrop:
 
 
 def supported_drops(evaluation: Evaluation, default_limit_points: float | None = None) -> list[SupportedDrop]:
-    """Return the drop of each supported task, the one nearest to its limit, or farthest beyond it, first.
-
-    Args:
-        evaluation: Of a version.
-        default_limit_points: For a task that has no limit of its own.
-
-    Returns:
-        None of them if nothing was supported.
-    """
+    """Return the drop of each supported task, the one nearest to its limit, or farthest beyond it, first."""
     limits = evaluation.max_supported_drop
     drops = [
         SupportedDrop(

@@ -34,12 +34,6 @@ class Aliases(Repository):
     def get(self, name: str) -> AliasRow:
         """Return the alias.
 
-        Args:
-            name: Name such as `active`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such alias.
         """
@@ -72,9 +66,6 @@ class Aliases(Repository):
         Moves are a stack: a rollback takes the last one off, and a second rollback the one below it. So two people who
         both roll back a bad version do not bring it back. The history keeps all of it.
 
-        Args:
-            name: Name such as `active`.
-
         Returns:
             The move, of which `to_version_id` is the version that the alias named before, and another one than now.
 
@@ -103,7 +94,6 @@ class Aliases(Repository):
         """Refuse to go on if the alias has moved.
 
         Args:
-            name: Name such as `active`.
             expected: Revisions of which it must have one; None allows any, and that there is no such alias.
 
         Raises:
@@ -126,16 +116,9 @@ class Aliases(Repository):
         """Return the alias, now naming this version; the move is added to the history.
 
         Args:
-            name: Of an alias, made now if there is none.
-            version_id: The version.
-            actor: Who asks.
-            reason: Why.
             expected: As for `require_revision`.
             forced: Whether the guard was told to let it pass.
             restores: Of a rollback: the move from `earlier`.
-
-        Returns:
-            The row, attached to the session.
         """
         Versions(self._session, self._now).get_kept(version_id, lock=True)
         row = self._locked(name, expected)
@@ -150,12 +133,6 @@ class Aliases(Repository):
 
     def delete(self, name: str, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
         """Remove the alias; its history stays and tells of it.
-
-        Args:
-            name: Of an alias.
-            actor: Who asks.
-            reason: Why.
-            expected: As for `require_revision`.
 
         Raises:
             NotFoundError: There is no such alias.

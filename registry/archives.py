@@ -80,7 +80,6 @@ def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = Non
     """Return the archive's regular files and folders, having checked all that its central directory tells.
 
     Args:
-        path: The uploaded file.
         limits: The budgets; here they hold against what the directory declares.
         at_once: How many entries to look at; left out: as many as the budgets allow.
 
@@ -129,11 +128,7 @@ def _list_members(path: Path, limits: ArchiveLimits, at_once: int) -> list[zipfi
 
 
 class OpenArchive:
-    """An archive that is read member by member, by the names that `inspect_members` gives.
-
-    Args:
-        path: An archive that `inspect_members` accepted.
-    """
+    """An archive that is read member by member, by the names that `inspect_members` gives."""
 
     def __init__(self, path: Path) -> None:
         self._archive = zipfile.ZipFile(path)
@@ -150,13 +145,9 @@ def read_members(
     """Yield `(name, bytes)` for each named member, or `(name, reason)` for one that cannot be read.
 
     Args:
-        path: An archive that `inspect_members` accepted, or the opened one.
         names: Names of regular files in it.
         limits: The budgets; here they hold against what is really unpacked, not what was declared.
         most_bytes: Read only so many bytes of each member; left out: all.
-
-    Yields:
-        tuple[str, bytes | str]: One pair a name, in the order of `names`.
 
     Raises:
         ArchiveRefusedError: More bytes came out than the budget allows.

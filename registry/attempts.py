@@ -48,8 +48,6 @@ class Attempts(Repository):
         """Note why the open attempt ended; none is open where nobody works on the job.
 
         Args:
-            job: The job, as it was when the attempt ended.
-            cause: Why, for programs.
             detail: Why, for people; left out: what the cause means.
             log_tail: The end of what the trainer printed.
         """

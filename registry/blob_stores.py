@@ -8,14 +8,7 @@ from registry.settings import StorageSettings
 
 
 def open_blobs(settings: StorageSettings) -> BlobStore:
-    """Return the blob store of `PAINTBOX_BLOB_URL`.
-
-    Args:
-        settings: Of the installation.
-
-    Returns:
-        A store; with a bucket, one with a cache on this machine.
-    """
+    """Return the blob store of `PAINTBOX_BLOB_URL`."""
     if settings.is_bucket:
         limit = int(settings.blob_cache_gigabytes * 1e9)
         return ObjectBlobStore(open_bucket(settings.blob_url), settings.blob_dir, limit)
@@ -23,14 +16,7 @@ def open_blobs(settings: StorageSettings) -> BlobStore:
 
 
 def has_blobs(settings: StorageSettings) -> bool:
-    """Return whether anything was ever stored.
-
-    Args:
-        settings: Of the installation.
-
-    Returns:
-        Whether there is an object.
-    """
+    """Return whether anything was ever stored."""
     if settings.is_bucket:
         return has_objects(open_bucket(settings.blob_url))
     return any((settings.blob_dir / "sha256").glob("*/*"))

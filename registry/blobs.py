@@ -28,7 +28,6 @@ class BlobInfo:
     """What is known of an object without reading it.
 
     Attributes:
-        num_bytes: Its size.
         stored_at: When its bytes were last handed to the store, in seconds since the epoch.
     """
 
@@ -63,11 +62,7 @@ class BlobStore(Protocol):
 
 
 class FileBlobStore:
-    """A blob store in a folder.
-
-    Args:
-        root: The folder; created when missing.
-    """
+    """A blob store in a folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -86,28 +81,14 @@ class FileBlobStore:
             return self._put(lambda target: shutil.copyfileobj(source, target, _CHUNK_BYTES), sha256)
 
     def read(self, sha256: str) -> bytes:
-        """Return the object's bytes.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-
-        Returns:
-            The bytes, which hash to the name.
-        """
+        """Return the object's bytes, which hash to its name (64 hex digits)."""
         path = self._existing(sha256)
         data = path.read_bytes()
         _verify(sha256, hashlib.sha256(data).hexdigest())
         return data
 
     def fetch(self, sha256: str) -> Path:
-        """Return the object's file, once its bytes are verified.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-
-        Returns:
-            A path inside the store; the file must not be changed.
-        """
+        """Return the object's file, once its bytes are verified; the file must not be changed."""
         path = self._existing(sha256)
         _verify(sha256, _hash_file(path))
         return path
@@ -137,11 +118,7 @@ class FileBlobStore:
         """Take over a finished file from `incoming` as an object, durably and without a copy.
 
         Args:
-            incoming: The file.
             sha256: What its bytes hash to; the caller has seen to it.
-
-        Returns:
-            The object's file.
         """
         path = self._path(sha256)
         self._make_folder(path.parent)

@@ -17,14 +17,7 @@ def scale(terms: Iterable[TermSpec], factor: float) -> tuple[TermSpec, ...]:
 
 
 def add_up(terms: Iterable[TermSpec]) -> tuple[TermSpec, ...]:
-    """Return the same sum with one term for each task vector and profile, in order of first mention, none of them zero.
-
-    Args:
-        terms: Any, from one base.
-
-    Returns:
-        Possibly none: then the sum is the base itself.
-    """
+    """Return the same sum with one nonzero term for each task vector and profile, in order of first mention."""
     coefficients: dict[tuple[str, str], list[float]] = {}
     for term in terms:
         coefficients.setdefault((term.task_vector_sha256, term.profile), []).append(term.coefficient)

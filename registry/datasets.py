@@ -62,8 +62,6 @@ class DatasetContent:
         templates: Prompt templates; empty means the base's own.
         shards: From split to `{"sha256", "num_images"}` of its Parquet blob.
         counts: From split to classname to number of images.
-        rejected: Files that were left out, as `{"file", "reason"}`.
-        layout: How the upload was arranged.
         duplicates: Pictures that are there more than once.
         blob_bytes: Size of each shard by SHA-256; None: not known.
         decoder: What the files' pixels are, as `paint_core.images.decoding.DECODER` counts.
@@ -116,12 +114,6 @@ class Datasets(Repository):
     def get(self, identifier: str) -> DatasetRow:
         """Return the data set.
 
-        Args:
-            identifier: Id such as `ds_…`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such data set.
         """
@@ -144,17 +136,7 @@ class Datasets(Repository):
         states: Collection[DatasetState] = (),
         reference: str | None = None,
     ) -> Page[DatasetRow]:
-        """Return a page of data sets, newest first, with the number of their classes.
-
-        Args:
-            limit: Most rows.
-            cursor: Of the page before.
-            states: Which to return; none means all.
-            reference: What their ids or names begin with; None: anything.
-
-        Returns:
-            The rows; errors as for `read_page`.
-        """
+        """Return a page of data sets, newest first, with the number of their classes."""
         keys = (DatasetRow.created_at, DatasetRow.id)
         query = select(DatasetRow).options(
             *(defer(column, raiseload=True) for column in _BULK),
@@ -181,15 +163,7 @@ class Datasets(Repository):
         again, and belongs to who tries.
 
         Args:
-            name: For people.
-            archive_sha256: Of the upload.
-            options: What the user said about it.
-            owner: Who asks, as their key names them.
-            webhook_url: Told when the job has ended.
             archive_bytes: Size of the upload, which counts as stored until the job has ended.
-
-        Returns:
-            The row, attached to the session, and whether a job was made.
         """
         identifier = dataset_id(archive_sha256, options)
         row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
@@ -219,10 +193,7 @@ class Datasets(Repository):
         """Return the data set that holds another's images under other words, and whether it was made just now.
 
         Args:
-            source: The other, ready.
             name: For people; part of the identity, since it is all that may differ.
-            content: What the new one holds; its shards are the source's.
-            owner: Who asks, as their key names them.
 
         Returns:
             The row; the same source, name and words give the one that is there.

@@ -23,13 +23,7 @@ _PAGE = 200
 
 @dataclass(frozen=True)
 class Due:
-    """A message that may be claimed.
-
-    Attributes:
-        id: The message's.
-        url: Where it goes.
-        owner: Whose job it is about.
-    """
+    """A message that may be claimed."""
 
     id: str
     url: str
@@ -42,9 +36,6 @@ class Delivery:
 
     Attributes:
         id: The message's, the same at each try.
-        job_id: The job that it is about.
-        url: Where it goes.
-        payload: What it says.
         num_tries: Which try this is; the first is 1.
     """
 
@@ -82,9 +73,6 @@ class Deliveries(Repository):
             without_urls: Leave out those to exactly these URLs.
             without_origins: Leave out those to URLs below these, such as `https://hooks.example.com`, as far as they
                 are spelt so.
-
-        Yields:
-            Due: To be claimed.
         """
         query = select(WebhookDeliveryRow.id, WebhookDeliveryRow.url, JobRow.owner)
         query = query.join(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
@@ -103,11 +91,7 @@ class Deliveries(Repository):
         """Return those messages that are still due, and let nobody else have them for some seconds.
 
         Args:
-            ids: The messages.
             seconds: Longer than a try takes; a message whose claimer dies is due again after that.
-
-        Returns:
-            The messages, those that are due longest first.
         """
         now = self._now()
         query = select(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(ids), WebhookDeliveryRow.due_at <= now)
@@ -133,7 +117,6 @@ class Deliveries(Repository):
         """Write down what came of a try, unless the message has been claimed again since.
 
         Args:
-            delivery: As it was claimed.
             error: Why it was not delivered; None: it was.
             try_again: Whether another try may help.
         """

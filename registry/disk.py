@@ -50,9 +50,6 @@ class Disks:
     def require(self, num_bytes: int = 0) -> None:
         """Refuse to add bytes if too few would stay free.
 
-        Args:
-            num_bytes: That are about to be written, as far as that is known.
-
         Raises:
             StorageFullError: They do not fit.
         """

@@ -85,12 +85,6 @@ class Families(JobLists, ABC):
     def retry(self, job_id: str) -> JobRow:
         """Return a patch's job that failed or was cancelled, queued again with all its attempts and its checkpoint.
 
-        Args:
-            job_id: The job; nobody has been told of it yet.
-
-        Returns:
-            The row as it is now.
-
         Raises:
             ConflictError: It has not ended, has succeeded, does a part of another job, or is of a data set.
         """

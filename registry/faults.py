@@ -31,9 +31,6 @@ _POSTGRES_DAMAGED = frozenset({"XX001", "XX002"})
 def classify_fault(error: SQLAlchemyError) -> RegistryError | None:
     """Return what a database error means for whoever asked.
 
-    Args:
-        error: As SQLAlchemy raised it, perhaps while it cleaned up after another.
-
     Returns:
         An error that names the cause without the statement or its parameters; None: our own mistake, such as a
         constraint that does not hold.

@@ -20,10 +20,6 @@ class EndedJob:
     """A job that has ended.
 
     Attributes:
-        id: The job.
-        kind: What it did.
-        status: How it ended.
-        finished_at: When.
         run_seconds: Seconds from its first start to its end; None: it never started.
     """
 

@@ -25,11 +25,6 @@ class IdempotencyKeys(Repository):
 
         Args:
             owner: Who asks; None: nobody has a name here.
-            key: The client's.
-            request_sha256: Of what is asked for.
-
-        Returns:
-            The id.
 
         Raises:
             RequestRefusedError: The key belongs to a request that asked for something else.

@@ -22,12 +22,6 @@ def check_database(database: Database) -> Iterator[tuple[str, str | None]]:
 
     Every row of every table is read. SQLite's own check of pages, indexes and references comes before. A server keeps
     checksums of its own, which reading makes it compare.
-
-    Args:
-        database: The database.
-
-    Yields:
-        tuple[str, str | None]: A name, and the problem; None: there is none.
     """
     if database.sqlite_path is not None:
         yield "pages and indexes", _run_check(database, f"PRAGMA integrity_check({_MAX_PROBLEMS})")
@@ -64,9 +58,6 @@ def _describe(error: Exception) -> str:
 
 def find_named_blobs(session: Session) -> dict[str, str]:
     """Return all blobs that rows need: what names them, by hash.
-
-    Args:
-        session: A transaction.
 
     Returns:
         Those of data sets, task vectors, and jobs that have not ended. What an ended job left may have been freed.

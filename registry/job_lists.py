@@ -23,12 +23,6 @@ class JobLists(Repository):
     def get(self, job_id: str) -> JobRow:
         """Return the job.
 
-        Args:
-            job_id: Id such as `job_…`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such job.
         """
@@ -49,14 +43,7 @@ class JobLists(Repository):
         """Return a page of jobs, newest first.
 
         Args:
-            limit: Most jobs.
-            cursor: The page before's `next_cursor`.
-            statuses: Which to return; none means all.
-            kind: Which to return; None means all.
             reference: What their ids, or those of what they are about, begin with; None: anything.
-
-        Returns:
-            The rows, attached to the session.
         """
         query = select(JobRow).options(defer(JobRow.checkpoint))
         if statuses:
@@ -81,9 +68,6 @@ class JobLists(Repository):
         """Return for each of these jobs what changes whenever something that is shown of it does, and its last event.
 
         One query for all, which reads no checkpoint and no lease.
-
-        Args:
-            ids: Of jobs; those that are not there are left out.
 
         Returns:
             By id: the columns that are shown, and the id of the last event, 0 if there is none.

@@ -55,16 +55,7 @@ class Jobs(Families):
         """Add a queued job and return it.
 
         Args:
-            kind: What it does.
             subject_id: The data set or patch that it is about.
-            owner: Who asks, as their key names them.
-            priority: Which of the waiting jobs is taken first.
-            webhook_url: Who is told when it has ended.
-            parent_id: The job that it does a part of.
-            part: Which part.
-
-        Returns:
-            The row, attached to the session.
         """
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
@@ -94,12 +85,6 @@ class Jobs(Families):
 
     def request_cancel(self, job_id: str) -> JobRow:
         """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
-
-        Args:
-            job_id: The job.
-
-        Returns:
-            The row as it is after the request.
 
         Raises:
             ConflictError: It has already succeeded or failed, or does a part of another job.
@@ -142,16 +127,7 @@ class Jobs(Families):
     def lease_best(
         self, owner: str, seconds: float = LEASE_SECONDS, kinds: Collection[JobKind] = tuple(JobKind)
     ) -> Lease | None:
-        """Return a lease on the waiting job of the highest priority, the oldest of those.
-
-        Args:
-            owner: Who takes it.
-            seconds: How long the lease holds.
-            kinds: Which jobs to look at.
-
-        Returns:
-            The lease, or None if none waits.
-        """
+        """Return a lease on the waiting job of the highest priority, the oldest of those; None if none waits."""
         query = select(JobRow.id).where(is_free(self._now()), JobRow.kind.in_([str(kind) for kind in kinds]))
         query = query.order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
         while job_id := self._session.scalar(query.limit(1)):  # not locked: a part's parent has to be locked before it
@@ -193,12 +169,7 @@ class Jobs(Families):
         """Push the lease's expiry on and return whether somebody asked to cancel the job.
 
         Args:
-            lease: Proof that the caller holds the job.
-            seconds: How long the lease holds from now on.
             heard: Whether the trainer has told anything since the last one.
-
-        Returns:
-            True if the holder should stop and call `cancel`.
         """
         now = self._now()
         heard_at = {"progress_at": now} if heard else {}
@@ -209,33 +180,18 @@ class Jobs(Families):
         """Record how far the work is.
 
         Args:
-            lease: Proof that the caller holds the job.
-            stage: The stage that the work is in.
             progress: Share of the whole job that is done, in [0, 1].
-            eta_seconds: Seconds until the job ends, if known.
         """
         progress = min(max(progress, 0.0), 1.0) if math.isfinite(progress) else 0.0
         eta_seconds = eta_seconds if eta_seconds is not None and math.isfinite(eta_seconds) else None
         self._write(lease, stage=clean_text(stage, 32), progress=progress, eta_seconds=eta_seconds)
 
     def save_checkpoint(self, lease: Lease, checkpoint: dict[str, Any]) -> None:
-        """Record where a later attempt can go on from.
-
-        Args:
-            lease: Proof that the caller holds the job.
-            checkpoint: Plain data; replaces the last one.
-        """
+        """Record where a later attempt can go on from, as plain data; it replaces the last one."""
         self._write(lease, checkpoint=checkpoint, num_setbacks=0)
 
     def note(self, lease: Lease, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
-        """Append an event on behalf of the lease's holder.
-
-        Args:
-            lease: Proof that the caller holds the job.
-            message: Constant text.
-            level: `info`, `warn` or `error`.
-            data: Plain data that goes with the text.
-        """
+        """Append an event for the lease's holder: constant text, `info`, `warn` or `error`, and plain data."""
         self._write(lease, lease_token=lease.token)
         self.add_event(lease.job_id, message, level, data)
 
@@ -254,11 +210,8 @@ class Jobs(Families):
         It ends instead if somebody asked to cancel it, or once its attempts are used up.
 
         Args:
-            lease: Proof that the caller holds the job.
-            reason: Why, for people.
             counts_as_attempt: False when the job is not to blame, such as when the worker was told to stop.
             cause: Why, for programs; left out: the worker stops, or, if it counts, the trainer ended.
-            log_tail: The end of what the trainer printed.
             pause_seconds: How long nobody may take it, after a setback.
         """
         job = self._held(lease)
@@ -277,7 +230,6 @@ class Jobs(Families):
         """End the job well; call it in the transaction that writes its result, and before that is written.
 
         Args:
-            lease: Proof that the caller holds the job.
             checkpoint: What its parent goes on from, if it does a part of one.
 
         Returns:
@@ -290,25 +242,14 @@ class Jobs(Families):
         return recorded
 
     def fail(self, lease: Lease, code: str, detail: str, log_tail: str | None = None) -> None:
-        """End the job with a cause.
-
-        Args:
-            lease: Proof that the caller holds the job.
-            code: Stable, machine-readable cause.
-            detail: What happened and what to do next.
-            log_tail: The end of what the trainer printed.
-        """
+        """End the job with a stable code, what happened and what to do next, and the end of the trainer's log."""
         job = self._held(lease)
         cause = AttemptCause.OUT_OF_MEMORY if code == AttemptCause.OUT_OF_MEMORY else AttemptCause.FAILED
         self._attempts.end(job, cause, f"{code}: {detail}", log_tail)
         self._end(job, JobStatus.FAILED, code, detail)
 
     def cancel(self, lease: Lease) -> None:
-        """End the job because somebody asked for it.
-
-        Args:
-            lease: Proof that the caller holds the job.
-        """
+        """End the job because somebody asked for it."""
         job = self._held(lease)
         self._attempts.end(job, AttemptCause.CANCELLED)
         self._end(job, JobStatus.CANCELLED)

@@ -43,10 +43,6 @@ def are_keys_required(database: Database, keys_file: Path) -> bool:
     That keys were made is kept in a file beside the database, too: one that is lost, or replaced by another, must not
     open the door to everybody.
 
-    Args:
-        database: Holds the keys.
-        keys_file: `StorageSettings.keys_file`; made here once there is a key.
-
     Returns:
         Whether the database holds a key, be it revoked or expired.
 
@@ -85,12 +81,6 @@ class ApiKeys(Repository):
 
         Args:
             name: Who it is for. What a key makes belongs to its name, so keys of one name share it.
-            scopes: What it allows.
-            expires_at: When it ends; None: never.
-            created_by: Who asks, for the record.
-
-        Returns:
-            The row, attached to the session, and the token.
         """
         public = secrets.token_hex(8)
         token = f"{_TOKEN_PREFIX}{public}_{secrets.token_urlsafe(32)}"
@@ -110,12 +100,6 @@ class ApiKeys(Repository):
     def get(self, key_id: str) -> ApiKeyRow:
         """Return the key.
 
-        Args:
-            key_id: Public id such as `key_…`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such key.
         """
@@ -134,14 +118,7 @@ class ApiKeys(Repository):
         return read_page(self._session, select(ApiKeyRow), keys, limit, cursor)
 
     def revoke(self, key_id: str) -> ApiKeyRow:
-        """Return the key, which opens nothing from now on; one that was revoked before stays as it is.
-
-        Args:
-            key_id: Public id.
-
-        Returns:
-            The row, attached to the session.
-        """
+        """Return the key, which opens nothing from now on; one that was revoked before stays as it is."""
         row = self.get(key_id)
         row.revoked_at = row.revoked_at or self._now()
         self._session.flush()

@@ -34,12 +34,6 @@ class LabelSets(Repository):
     def get(self, identifier: str) -> LabelSetRow:
         """Return the label set.
 
-        Args:
-            identifier: Id such as `ls_…`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such label set.
         """
@@ -49,16 +43,7 @@ class LabelSets(Repository):
         return row
 
     def newest(self, limit: int = 100, cursor: str | None = None, *, reference: str | None = None) -> Page[LabelSetRow]:
-        """Return a page of label sets without their labels, newest first.
-
-        Args:
-            limit: Most rows.
-            cursor: Of the page before.
-            reference: What their ids or names begin with; None: anything.
-
-        Returns:
-            The rows; errors as for `read_page`.
-        """
+        """Return a page of label sets without their labels, newest first."""
         keys = (LabelSetRow.created_at, LabelSetRow.id)
         query = select(LabelSetRow).options(defer(LabelSetRow.labels, raiseload=True))
         if reference is not None:
@@ -73,13 +58,7 @@ class LabelSets(Repository):
         One that is there already stays as it is, whoever owns it and whatever its name.
 
         Args:
-            labels: What images may show, each once.
             templates: Prompts with `{}`; empty means the base's own.
-            name: For people.
-            owner: Whose it is to be.
-
-        Returns:
-            The row, attached to the session, and whether it is new.
         """
         identifier = label_set_id(labels, templates)
         row = self._session.get(LabelSetRow, identifier)
@@ -104,9 +83,6 @@ class LabelSets(Repository):
 
     def remove(self, identifier: str) -> None:
         """Remove the label set; the same content may be added again and has the same id then.
-
-        Args:
-            identifier: Id such as `ls_…`.
 
         Raises:
             NotFoundError: There is no such label set.

@@ -32,7 +32,6 @@ class Lease:
     """Proof that a worker holds a job.
 
     Attributes:
-        job_id: The job.
         token: Fencing token; larger than that of any earlier lease on this job.
     """
 
@@ -68,15 +67,7 @@ _CLOCK = ClockWatch()
 
 
 def has_lapsed(now: datetime, clock: ClockWatch = _CLOCK) -> ColumnElement[bool]:
-    """Return the condition that a worker has held the job and its lease has ended.
-
-    Args:
-        now: The moment.
-        clock: Judges no lease while it has not settled.
-
-    Returns:
-        The condition on `JobRow`.
-    """
+    """Return the condition that a worker has held the job and its lease has ended; false while the clock settles."""
     if not clock.has_settled():
         return false()
     ahead = JobRow.lease_renewed_at > now + timedelta(seconds=CLOCK_TOLERANCE_SECONDS)

@@ -33,9 +33,6 @@ _JOB_ID_PREFIX = "job_"
 def hold(settings: StorageSettings) -> Iterator[None]:
     """Keep temporary files of the data directory from being taken for leftovers while the context lasts.
 
-    Args:
-        settings: Of the installation.
-
     Yields:
         None: Waits at most until a sweep has ended.
     """
@@ -48,11 +45,7 @@ def sweep(settings: StorageSettings, database: Database | None = None) -> int:
     """Remove what nobody uses any more, and return how many files and folders that were.
 
     Args:
-        settings: Of the installation.
         database: Tells which jobs have ended; None: temporary files of jobs stay while other processes run.
-
-    Returns:
-        Their number; what cannot be removed is left.
     """
     with _lock_file(settings) as handle:
         try:

@@ -34,9 +34,6 @@ def open_bucket(url: str) -> ObjectStore:
     Args:
         url: `s3://bucket` or `s3://bucket/prefix`.
 
-    Returns:
-        The bucket; nothing has been asked of it yet.
-
     Raises:
         ConfigurationError: The client is not installed, or the address or a variable cannot be used.
     """
@@ -58,9 +55,6 @@ def open_bucket(url: str) -> ObjectStore:
 
 def has_objects(bucket: ObjectStore) -> bool:
     """Return whether the bucket holds an object of ours.
-
-    Args:
-        bucket: Holds the objects under `sha256/`.
 
     Returns:
         Whether there is one. A bucket that does not exist holds none; some servers create it with its first object.
@@ -93,47 +87,19 @@ class ObjectBlobStore:
         self._max_cache_bytes = max_cache_bytes
 
     def put_bytes(self, data: bytes) -> str:
-        """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing.
-
-        Args:
-            data: The object.
-
-        Returns:
-            Its name, 64 hex digits.
-        """
+        """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing."""
         return self._upload(self._cache.put_bytes(data))
 
     def put_file(self, path: Path) -> str:
-        """Store a copy of the file and return its SHA-256 in hex.
-
-        Args:
-            path: Of any size.
-
-        Returns:
-            Its name, 64 hex digits.
-        """
+        """Store a copy of the file and return its SHA-256 in hex."""
         return self._upload(self._cache.put_file(path))
 
     def read(self, sha256: str) -> bytes:
-        """Return the object's bytes, which hash to its name.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-
-        Returns:
-            All of them, in memory.
-        """
+        """Return the object's bytes, which hash to its name."""
         return self.fetch(sha256).read_bytes()
 
     def fetch(self, sha256: str) -> Path:
-        """Return a file in the cache with the object's verified bytes; it must not be changed.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-
-        Returns:
-            Its path; it stays for an hour at least.
-        """
+        """Return a cached file with the object's verified bytes; it must not be changed and stays for an hour."""
         try:
             path = self._cache.fetch(sha256)
             os.utime(path)  # trimming goes by the last use
@@ -142,24 +108,13 @@ class ObjectBlobStore:
         return path
 
     def delete(self, sha256: str) -> None:
-        """Remove the object if it is there.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-        """
+        """Remove the object if it is there."""
         self._cache.delete(sha256)
         with _reached(), suppress(FileNotFoundError):
             self._bucket.delete(_key(sha256))
 
     def stat(self, sha256: str) -> BlobInfo | None:
-        """Return the object's size and when it was last stored, or None if it is not there.
-
-        Args:
-            sha256: The object's name, 64 hex digits.
-
-        Returns:
-            What the bucket says of it.
-        """
+        """Return the object's size and when it was last stored, or None if it is not there."""
         try:
             with _reached():
                 found = self._bucket.head(_key(sha256))

@@ -35,11 +35,6 @@ class Owners(Repository):
     def is_owned_by_another(self, kind: Owned, identifier: int | str, name: str | None) -> bool:
         """Return whether there is such a thing and it belongs to somebody else or to nobody.
 
-        Args:
-            kind: What it is.
-            identifier: Its id, as its table has it: a number for a version, a text for all else.
-            name: Who asks.
-
         Returns:
             False also where there is no such thing.
 

@@ -45,14 +45,9 @@ def read_page(
     """Return a page of a query's rows.
 
     Args:
-        session: The transaction.
-        query: Of rows of one table, in no order.
         keys: What to order by, falling; together they are unique.
         limit: Most rows, at least 1.
         cursor: The page before's `next_cursor`; None means the first page.
-
-    Returns:
-        The rows.
     """
     table = keys[0].class_.__tablename__
     if cursor is not None:

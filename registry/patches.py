@@ -30,12 +30,6 @@ class Patches(Repository):
     def get(self, patch_id: str) -> PatchRow:
         """Return the patch.
 
-        Args:
-            patch_id: Id such as `pt_…`.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such patch.
         """
@@ -52,17 +46,7 @@ class Patches(Repository):
         statuses: Collection[JobStatus] = (),
         reference: str | None = None,
     ) -> Page[PatchRow]:
-        """Return a page of patches, newest first, whose reports are read only when asked for.
-
-        Args:
-            limit: Most rows.
-            cursor: Of the page before.
-            statuses: Of their jobs; none means all.
-            reference: What their ids or names begin with; None: anything.
-
-        Returns:
-            The rows; errors as for `read_page`.
-        """
+        """Return a page of patches, newest first, whose reports are read only when asked for."""
         query = select(PatchRow).options(defer(PatchRow.report))
         if statuses:
             of_status = select(JobRow.id).where(JobRow.status.in_([str(status) for status in statuses]))
@@ -72,16 +56,7 @@ class Patches(Repository):
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
     def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
-        """Return a new patch with its queued job.
-
-        Args:
-            request: What was asked for.
-            default_base: Reference of the base to start from where the request names none.
-            owner: Who asks, as their key names them.
-
-        Returns:
-            The row; its job, or those that do its parts, still have to be rung for.
-        """
+        """Return a new patch with its queued job; it, or those that do its parts, still have to be rung for."""
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"
@@ -104,11 +79,7 @@ class Patches(Repository):
         return row
 
     def require_datasets(self, patch_id: str) -> None:
-        """Refuse to try a patch again whose data sets have been deleted.
-
-        Args:
-            patch_id: Id such as `pt_…`.
-        """
+        """Refuse to try a patch again whose data sets have been deleted."""
         request = PatchOptions.of_stored(self.get(patch_id).request)
         pool = request.anchors.dataset if request.anchors else None
         for identifier in (*request.tasks, *request.supported, *request.transfer, *([pool] if pool else ())):

@@ -29,40 +29,20 @@ def clean_text(text: str, limit: int = MAX_DETAIL) -> str:
     """Return text without control, text-direction and surrogate characters; lines and tabs stay.
 
     Args:
-        text: Any text, of any length.
         limit: Most characters; longer text ends with an ellipsis.
-
-    Returns:
-        The text.
     """
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return _UNFIT.sub("", cut)
 
 
 def clean_tail(text: str, limit_bytes: int = MAX_LOG_TAIL_BYTES) -> str:
-    """Return the end of a text, cleaned as `clean_text` does.
-
-    Args:
-        text: Any text, of any length.
-        limit_bytes: Most bytes in UTF-8.
-
-    Returns:
-        The end of the text.
-    """
+    """Return the end of a text, cleaned as `clean_text` does."""
     cleaned = _UNFIT.sub("", text[-limit_bytes:])
     return cleaned.encode()[-limit_bytes:].decode("utf-8", errors="ignore")
 
 
 def clean_data(data: dict[str, Any] | None, limit_bytes: int = MAX_DATA_BYTES) -> dict[str, Any] | None:
-    """Return plain data that a JSON column takes, or a remark in its place if it is too large.
-
-    Args:
-        data: Plain data.
-        limit_bytes: Most bytes as JSON.
-
-    Returns:
-        The data, with text cleaned and numbers that are not finite replaced by None.
-    """
+    """Return plain data that a JSON column takes, numbers that are not finite as None; a remark if it is too large."""
     if data is None:
         return None
     size = len(json.dumps(data))

@@ -27,9 +27,6 @@ def close_to_others(data_dir: Path) -> None:
     """Take the rights of others away from what is in a data directory, whoever made it and how.
 
     The directory itself keeps its mode if something else is in it, too: it may be somebody's home.
-
-    Args:
-        data_dir: The data directory.
     """
     entries = list(data_dir.iterdir())
     for path in entries:
@@ -40,10 +37,7 @@ def close_to_others(data_dir: Path) -> None:
 
 
 def close_path(path: Path) -> None:
-    """Take the rights of others away from a file or folder that is there.
-
-    Args:
-        path: File or folder; what a symbolic link names is closed in its place.
+    """Take the rights of others away from a file or folder that is there, or from what a symbolic link names.
 
     Raises:
         ConfigurationError: Everybody can read it, and it belongs to another user.

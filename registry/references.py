@@ -15,16 +15,10 @@ from sqlalchemy.orm import InstrumentedAttribute
 def names(
     reference: str, identifier: InstrumentedAttribute[str], name: InstrumentedAttribute[Any] | None, prefix: str
 ) -> ColumnElement[bool]:
-    """Whether a reference may mean a row.
+    """Whether a row's id or name begins with a reference.
 
     Args:
-        reference: As typed.
-        identifier: Column of the id.
-        name: Column of the name, or of another id that people know it by; None: it has none.
         prefix: What every id begins with, such as `ds_`, which may be left out.
-
-    Returns:
-        True for rows whose id or name begins with it.
     """
     beginnings = [identifier.startswith(each, autoescape=True) for each in (reference, f"{prefix}{reference}")]
     if name is not None:

@@ -29,7 +29,6 @@ class Removal(Repository):
         """Delete a data set. The same upload makes it anew.
 
         Args:
-            identifier: Id such as `ds_…`.
             force: Whether patches that have ended may go on naming it.
 
         Raises:
@@ -53,9 +52,6 @@ class Removal(Repository):
 
     def delete_patch(self, patch_id: str) -> None:
         """Delete a patch with its report and its jobs.
-
-        Args:
-            patch_id: Id such as `pt_…`.
 
         Raises:
             NotFoundError: There is no such patch.

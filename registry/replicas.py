@@ -32,13 +32,7 @@ class Serving:
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process it is.
-
-    Attributes:
-        id: Its own, made anew at each start.
-        host: Machine and process id, for people.
-        started_at: When it started.
-    """
+    """Which process it is."""
 
     id: str
     host: str

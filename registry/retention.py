@@ -63,7 +63,6 @@ class Retention(Repository):
         """Return what may be purged now.
 
         Args:
-            retention_seconds: How long a version stays in the trash.
             grace_seconds: How old a task vector must be.
 
         Returns:
@@ -152,11 +151,7 @@ def collect_garbage(
     Other blobs go after the commit, and are remembered until they are gone.
 
     Args:
-        database: Holds the rows.
-        blobs: Holds the blobs.
         retention_seconds: How long a version stays in the trash, and a patch that failed can be retried.
-        grace_seconds: How old a blob must be.
-        dry_run: Only tell what would go.
 
     Returns:
         What went, or would go.

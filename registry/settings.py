@@ -82,12 +82,6 @@ class StorageSettings(BaseSettings):
     def load(cls, **values: object) -> Self:
         """Return the settings, from `values` first and the environment second.
 
-        Args:
-            **values: Fields by name.
-
-        Returns:
-            The frozen settings.
-
         Raises:
             ConfigurationError: A value cannot be used; the message names the variable.
         """

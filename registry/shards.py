@@ -24,12 +24,7 @@ def write_shard(path: Path, rows: Iterable[_Row], classnames: tuple[str, ...]) -
     """Write a Parquet file of images and return how many it holds; the same rows give the same bytes.
 
     Args:
-        path: File to write.
         rows: `(image file's bytes, name, label)`, with labels in [0, C).
-        classnames: Display names in label order.
-
-    Returns:
-        The number of images written.
     """
     schema = _schema(classnames)
     num_images = 0

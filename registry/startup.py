@@ -53,12 +53,6 @@ _log = structlog.get_logger(__name__)
 def open_database(url: str) -> Database:
     """Return the database by URL; nothing is asked of it yet.
 
-    Args:
-        url: SQLAlchemy URL.
-
-    Returns:
-        The database.
-
     Raises:
         ConfigurationError: The URL cannot be read, or its driver is not installed.
     """
@@ -82,8 +76,6 @@ def prepare_database(
     """Bring the database to the newest schema, once it answers and is found to be sound and the right one.
 
     Args:
-        database: To prepare.
-        settings: Of the installation.
         wait_seconds: How long a server that does not answer is waited for.
         say: Told in sentences what an operator should know: that it is waited for, and why; that its disk is unfit.
 
@@ -158,7 +150,6 @@ def find_file_system(path: Path, mounts: Path) -> str | None:
     """Return the kind of the file system that holds a path.
 
     Args:
-        path: Absolute; it need not be there.
         mounts: The system's list of mounts, as Linux has it under `/proc/self/mounts`.
 
     Returns:

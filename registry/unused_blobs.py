@@ -58,14 +58,7 @@ class UnusedBlobs(Repository):
         self._session.flush()
 
     def find(self, retention_seconds: float) -> list[str]:
-        """Return the candidates that nothing names now, with what `collect_leavings` would add. Nothing changes.
-
-        Args:
-            retention_seconds: How long a patch that failed or was cancelled can be retried from its checkpoint.
-
-        Returns:
-            Hashes, sorted.
-        """
+        """Return, sorted, what nothing names now, with what `collect_leavings` would add. Nothing changes."""
         given_up = self._given_up(retention_seconds)
         candidates = set(self._session.scalars(select(UnusedBlobRow.sha256)))
         candidates.update(*(row.blob_bytes or () for row in self._failed_uploads()))
@@ -132,12 +125,7 @@ def measure_unused(blobs: BlobStore, sha256s: Iterable[str], grace_seconds: floa
     """Return the sizes of those blobs that are old enough to be deleted; 0 for one that is gone already.
 
     Args:
-        blobs: Holds them.
-        sha256s: Blobs that nothing names.
         grace_seconds: One that was stored later than that ago, also if it was there before, may be about to be named.
-
-    Returns:
-        Bytes by hash.
     """
     before = time.time() - grace_seconds
     found = {sha256: blobs.stat(sha256) for sha256 in sha256s}

@@ -54,12 +54,6 @@ class Versions(Repository):
     def base_by_ref(self, ref: str) -> BaseModelRow:
         """Return the base that was registered under this reference.
 
-        Args:
-            ref: Reference such as `starter`, as the settings name it.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is none.
         """
@@ -95,12 +89,6 @@ class Versions(Repository):
     def task_vector(self, sha256: str) -> TaskVectorRow:
         """Return the task vector's row.
 
-        Args:
-            sha256: Hash of its blob.
-
-        Returns:
-            The row, attached to the session.
-
         Raises:
             NotFoundError: There is no such task vector.
         """
@@ -129,20 +117,11 @@ class Versions(Repository):
         """Return a new version. A second one for the same job violates a unique constraint.
 
         Args:
-            name: For people.
-            base_fingerprint: Of its base.
             terms: What is added to the base.
             probe: Features of the probe images.
-            lineage: What it was made from, and with what.
-            job_id: The job that made it, if one did.
             patch_id: The patch that it is a mix of, if it is.
-            owner: Name of the key that asked for it, if one did.
             parents: Versions that it was made from; those whose training its task vectors come from are added.
-            weights_fingerprint: Of the mixed image tower.
             evaluation: How good it is; None: nothing was measured.
-
-        Returns:
-            The row, attached to the session.
         """
         row = VersionRow(
             name=name,
@@ -173,11 +152,6 @@ class Versions(Repository):
     def hold_for_mix(self, terms: Sequence[TermSpec], parents: Collection[int], patch_id: str | None = None) -> None:
         """Make sure that what a mix was read from is still there, and keep it there until the transaction ends.
 
-        Args:
-            terms: Of the mix.
-            parents: Versions that it names.
-            patch_id: The patch that it is another mix of.
-
         Raises:
             NotFoundError: A task vector, a version or the patch is gone meanwhile.
         """
@@ -196,11 +170,7 @@ class Versions(Repository):
         """Return a version that is not in the trash.
 
         Args:
-            version_id: Number of the version.
             lock: Whether it is to stay out of the trash until the transaction ends.
-
-        Returns:
-            The row, attached to the session.
         """
         row = self._locked(version_id) if lock else self.get(version_id)
         _require_kept(version_id, row.deleted_at)
@@ -208,9 +178,6 @@ class Versions(Repository):
 
     def require_kept(self, version_id: int) -> None:
         """Refuse a version that is not there or in the trash. What it is made of is not read.
-
-        Args:
-            version_id: Number of the version.
 
         Raises:
             NotFoundError: There is no such version.
@@ -228,12 +195,6 @@ class Versions(Repository):
 
     def get(self, version_id: int) -> VersionRow:
         """Return the version.
-
-        Args:
-            version_id: Number of the version.
-
-        Returns:
-            The row, attached to the session.
 
         Raises:
             NotFoundError: There is no such version.
@@ -264,18 +225,7 @@ class Versions(Repository):
         trashed: bool = False,
         reference: str | None = None,
     ) -> Page[VersionRow]:
-        """Return a page of versions, newest first, whose probes are read only when asked for.
-
-        Args:
-            limit: Most rows.
-            cursor: Of the page before.
-            tags: They must have all of these.
-            trashed: Those in the trash instead of those that are not.
-            reference: What their names begin with; None: anything.
-
-        Returns:
-            The rows; errors as for `read_page`.
-        """
+        """Return a page of versions, newest first, whose probes are read only when asked for."""
         is_there = VersionRow.deleted_at.is_not(None) if trashed else VersionRow.deleted_at.is_(None)
         query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
         for tag in tags:
@@ -310,16 +260,7 @@ class Versions(Repository):
         return found
 
     def relabel(self, version_id: int, *, name: str | None = None, tags: Collection[str] | None = None) -> VersionRow:
-        """Return the version with another name and other tags; None leaves them. What it is made of never changes.
-
-        Args:
-            version_id: Number of the version.
-            name: The new name.
-            tags: All the tags that it is to have.
-
-        Returns:
-            The row, attached to the session.
-        """
+        """Return the version with another name and other tags; None leaves them. What it is made of never changes."""
         row = self._locked(version_id)
         if name is not None:
             row.name = name
@@ -331,12 +272,6 @@ class Versions(Repository):
 
     def trash(self, version_id: int) -> VersionRow:
         """Return the version, now in the trash: it can be restored until it is purged.
-
-        Args:
-            version_id: Number of the version.
-
-        Returns:
-            The row, attached to the session.
 
         Raises:
             VersionInUseError: An alias names it, or it is the bare base.

@@ -35,9 +35,6 @@ def member_name(member: zipfile.ZipInfo) -> tuple[str, bool]:
     else UTF-8 if it is valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1
     divides folders with a backslash.
 
-    Args:
-        member: As `zipfile` lists it.
-
     Returns:
         The name, and False if it is of neither kind and may be misread.
     """

@@ -33,9 +33,6 @@ def several_labels(what: str) -> ArchiveRefusedError:
 def refuse_descriptions(labels: Collection[str]) -> None:
     """Refuse labels that describe one image each: captions, boxes, ids.
 
-    Args:
-        labels: One for each image.
-
     Raises:
         ArchiveRefusedError: They are no classes.
     """
@@ -71,10 +68,6 @@ _FIFTYONE = (
 
 def refuse_known_json(name: str, data: Any) -> None:
     """Refuse JSON that annotation tools write and that does not name one class an image.
-
-    Args:
-        name: Of the file.
-        data: What it holds.
 
     Raises:
         ArchiveRefusedError: It is of a known kind; the advice says how to make it readable.

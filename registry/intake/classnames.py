@@ -18,7 +18,6 @@ def name_classes(
         classes: In label order.
         told: From class to the name that the upload brings.
         chosen: From class, or from the name that the upload brings, to the one that the user wants.
-        what: Holds the classes; for the message.
 
     Returns:
         One name a class, all different.

@@ -79,14 +79,7 @@ def choose_columns(
     """Return which columns matter.
 
     Args:
-        header: The columns.
-        rows: The first rows.
         names_file: Whether a value names a file of the upload.
-        choices: May name columns.
-        has_header: Whether the columns have names; if not, they are numbered.
-
-    Returns:
-        The columns.
 
     Raises:
         UnusableTableError: It names no images, or no classes.

@@ -59,8 +59,6 @@ class ZipContainer:
     """A zip archive.
 
     Args:
-        path: The upload.
-        limits: The budgets.
         at_once: How many entries to look at; left out: as many as the budgets allow.
 
     Raises:
@@ -110,10 +108,7 @@ class StretchContainer:
     """Files that are stretches of other files.
 
     Args:
-        stretches: By name.
-        limits: The budgets.
         folders: Names of folders, for layouts in which an empty one says something.
-        rejected: Members that are left out, with reasons.
         num_unsure: Names that may be misread.
     """
 
@@ -171,15 +166,10 @@ class StretchContainer:
 
 
 def open_tar(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> StretchContainer:
-    """Return the files of an uncompressed tar archive.
+    """Return the files of an uncompressed tar archive, of which nothing is copied.
 
     Args:
-        path: The archive.
-        limits: The budgets.
         at_once: How many members to look at; left out: as many as the budgets allow.
-
-    Returns:
-        The container; nothing was copied.
     """
     stretches: dict[str, Stretch] = {}
     folders: dict[str, None] = {}

@@ -59,13 +59,7 @@ ACCEPTED = (
 
 
 def detect_format(path: Path) -> Format:
-    """Return what kind of file this is.
-
-    Args:
-        path: The upload.
-
-    Returns:
-        Its kind; of a compressed one, the beginning of what is inside has been looked at.
+    """Return what kind of file this is; of a compressed one, the beginning of what is inside has been looked at.
 
     Raises:
         ArchiveRefusedError: It is of no kind that we read.
@@ -91,9 +85,6 @@ def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) ->
     """Write the tar archive within a compressed one.
 
     Args:
-        path: The upload.
-        kind: One of a compressed tar archive.
-        target: Where to write it.
         limits: Budgets, for all bytes that come out and for their ratio to those that went in.
 
     Raises:
@@ -131,7 +122,6 @@ class _Source:
     hours and gives no byte, so no budget of unpacked bytes ends it.
 
     Args:
-        file: The compressed file.
         lead: Bytes that may be read beyond what came out.
     """
 

@@ -27,13 +27,7 @@ class ImageFolder:
         return any(len(parts) > 1 for _, parts in upload.images)
 
     def read(self, upload: Upload) -> Plan:
-        """Return the images by class folder.
-
-        Args:
-            upload: The archive; only its names are looked at.
-
-        Returns:
-            The plan, with images ordered by their names.
+        """Return the images by class folder, ordered by their names. Only the archive's names are looked at.
 
         Raises:
             ArchiveRefusedError: It has no class folders, can be read in several ways, or a class has no image or a name

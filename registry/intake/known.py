@@ -219,20 +219,13 @@ def explain(upload: Upload, *, is_certain: bool = False) -> ArchiveRefusedError 
     """Return the error of an upload that is recognised but not read as it is; None if it is not recognised.
 
     Args:
-        upload: The archive; only its names are looked at.
         is_certain: Whether to leave out what may be something else: text files and names of images.
-
-    Returns:
-        The error, which names the command that makes it readable.
     """
     return next(iter(upload.recognised), None) or _find(upload, _KNOWN if is_certain else (*_KNOWN, *_WEAK))
 
 
 def refuse_partly_labelled(upload: Upload) -> None:
     """Refuse a known data set of which class folders hold only a part.
-
-    Args:
-        upload: The archive; only its names are looked at.
 
     Raises:
         ArchiveRefusedError: It is one; the error names the command that makes it readable.

@@ -58,13 +58,7 @@ class Arrangement:
     is_path: bool = False
 
     def place(self, parts: Parts) -> tuple[str | None, str]:
-        """Return the split and the class of an image.
-
-        Args:
-            parts: Its path.
-
-        Returns:
-            Split, or None, and class.
+        """Return the split (or None) and the class of an image by its path.
 
         Raises:
             LookupError: It has none; the message says why.
@@ -91,12 +85,7 @@ def arrange(folders: Folders, choices: Choices, base: Parts, notes: Notes) -> Ar
 
     Args:
         folders: Number of images directly in each folder, by its path.
-        choices: What the user says.
         base: The folder that the user wants to be read; empty: all.
-        notes: Take warnings.
-
-    Returns:
-        The arrangement; at least one folder has a class.
     """
     shallow = {path: count for path, count in folders.items() if len(path) <= _MAX_DEPTH + len(base)}
     tree = _Tree({path[len(base) :]: count for path, count in shallow.items()}, notes)

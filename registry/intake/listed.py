@@ -60,7 +60,6 @@ class Listed:
     """Images with tables: one reader for metadata of `imagefolder`, one for all other tables.
 
     Args:
-        name: Of the layout.
         is_metadata: Whether it reads tables called `metadata.…`, or the others.
     """
 
@@ -74,12 +73,6 @@ class Listed:
 
     def read(self, upload: Upload) -> Plan | None:
         """Return the images by the rows of all tables that label them; None if no table does.
-
-        Args:
-            upload: The archive.
-
-        Returns:
-            The plan.
 
         Raises:
             ArchiveRefusedError: The table that the user names is of no use, a table of metadata cannot be read, or
@@ -192,14 +185,7 @@ def _with_splits(upload: Upload, tables: list[_Table]) -> list[_Table]:
 
 
 class _Reading:
-    """One pass over the rows of all tables.
-
-    Args:
-        layout: Its name.
-        upload: The archive.
-        tables: What to read.
-        index: The upload's files.
-    """
+    """One pass over the rows of all tables."""
 
     def __init__(self, layout: str, upload: Upload, tables: list[_Table], index: FileIndex) -> None:
         self._layout = layout
@@ -316,9 +302,6 @@ class _Reading:
 
 def splits_of_paths(paths: list[Parts]) -> tuple[list[str], dict[str, str]] | None:
     """Return the split of each path, by the first level of folders that names splits in all of them; None without one.
-
-    Args:
-        paths: Of images; none of their folders names a class.
 
     Returns:
         Splits in the order of the paths, and the split of each folder.

@@ -48,11 +48,7 @@ class FileIndex:
 
         Args:
             folder: Where the table is; paths are relative to it, or to a folder around it, or only end like the file.
-            value: What the row says.
             split: The row's split, which decides between files of the same name.
-
-        Returns:
-            The file's path.
 
         Raises:
             LookupError: There is none, or more than one; the message completes "the row …".

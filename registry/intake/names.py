@@ -140,12 +140,6 @@ def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
 
     Each name is that of a split as a whole, or holds one as a word with the same words beside it everywhere, as
     `seg_train` and `seg_test` do; `train station` and `test tube` do not.
-
-    Args:
-        names: Of the folders.
-
-    Returns:
-        Splits by name.
     """
     found = {name: find_split_word(name) for name in names}
     told = {name: each for name, each in found.items() if each is not None}
@@ -173,12 +167,6 @@ def splits_of_files(files: Sequence[Parts]) -> tuple[list[str | None], list[Part
 
     `train/0.tar`, `data/train-00000-of-00001-b42a775f407cee45.parquet` and `test_images.parquet` tell it. If no file
     does, or all are said to be of one split by a word among others, as in `train-station-0.tar`, none has a split.
-
-    Args:
-        files: Paths of the shards.
-
-    Returns:
-        Splits in the order of `files`, and those files that tell no split while others do.
     """
     found = [_word_of_file(parts) for parts in files]
     splits = settle({"/".join(parts): word.word for parts, word in zip(files, found, strict=True) if word is not None})

@@ -21,14 +21,6 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = (*range(1, 9
 def read_page_sizes(file: BinaryIO, chunk: pq.ColumnChunkMetaData, file_bytes: int) -> Iterator[int]:
     """Yield how many bytes each page of a column chunk unpacks to.
 
-    Args:
-        file: The Parquet file.
-        chunk: What its footer says about the chunk.
-        file_bytes: Size of the file.
-
-    Yields:
-        int: Bytes, one page at a time, in the order of the file.
-
     Raises:
         ValueError: The chunk or a header does not lie in the file, or cannot be read.
     """

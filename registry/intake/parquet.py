@@ -52,9 +52,6 @@ class ParquetShards:
     def read(self, upload: Upload) -> Plan | None:
         """Return the images of all rows, having copied them out.
 
-        Args:
-            upload: The archive.
-
         Returns:
             The plan; an image is called by its file and row, as in `train.parquet#12`. None if there are image files,
             and the Parquet files hold none.

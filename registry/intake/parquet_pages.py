@@ -26,16 +26,7 @@ _FAILURES = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError,
 
 
 class ParquetTable:
-    """An open Parquet file.
-
-    Args:
-        path: The file on disk.
-        name: Its name in the upload, for messages.
-        limits: The budgets of the upload.
-
-    Raises:
-        ArchiveRefusedError: It is damaged, or larger than the budgets allow.
-    """
+    """An open Parquet file."""
 
     def __init__(self, path: Path, name: str, limits: ArchiveLimits) -> None:
         self._path = path
@@ -72,9 +63,6 @@ class ParquetTable:
 
         Args:
             columns: Paths of columns that are there, such as `image.bytes`; each holds values, not fields.
-
-        Yields:
-            list[pa.Scalar]: One value for each column, whose bytes are not copied.
 
         Raises:
             ArchiveRefusedError: The file is damaged, or unpacks to more than the budgets allow.

@@ -75,10 +75,7 @@ class Upload:
     """What a layout's reader works on.
 
     Attributes:
-        container: The archive.
         scratch: Folder for tables and shards that are taken out of it; not there for a look at names alone.
-        limits: The budgets.
-        choices: What the user says about how to read it.
         most_heads: Files of which the first bytes may be looked at; None: of all.
         notes: Take what readers note down.
         unused_tables: Tables that cannot be used, by name, with what they are.
@@ -191,18 +188,9 @@ def make_plan(
     """Return a plan whose images either all name a split or none does.
 
     Args:
-        layout: Its name.
-        upload: What was read.
-        container: Where the images' bytes are.
-        images: What was found.
         rejects: What was left out so far; images without a split are added if others have one.
         declared: The classes in label order, if the upload names them, whether or not they have images.
         classes: The classes of the images in label order; left out: sorted, numbers by value.
-        display_names: Names for prompts.
-        templates: Prompts.
-
-    Returns:
-        The plan.
 
     Raises:
         ArchiveRefusedError: It holds no labelled image, too many classes, or one whose name cannot be used.
@@ -239,10 +227,6 @@ def make_plan(
 
 def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
     """Refuse what cannot be classes, in whatever layout they are.
-
-    Args:
-        names: Of the classes, or what they are called in prompts.
-        limits: The budgets.
 
     Raises:
         ArchiveRefusedError: There are too many, they are too long, or one holds a character that names may not have.

@@ -9,13 +9,7 @@ from registry.shards import UNLABELLED
 
 
 def read_pool(upload: Upload) -> Plan:
-    """Return all images of an upload, of which folders and tables tell nothing.
-
-    Args:
-        upload: The archive; only its names are looked at.
-
-    Returns:
-        The plan, with images ordered by their names.
+    """Return all images of an upload, ordered by their names; folders and tables tell nothing of them.
 
     Raises:
         ArchiveRefusedError: It holds no images.

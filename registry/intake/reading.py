@@ -42,11 +42,6 @@ def look(path: Path, choices: Choices | None = None, limits: ArchiveLimits | Non
 
     It costs little, whatever the upload is: no more than `_LOOK_ENTRIES` names are read.
 
-    Args:
-        path: The upload.
-        choices: What the user says about how to read it.
-        limits: Budgets; the default ones when left out.
-
     Returns:
         Classes in label order, or None if only reading the whole upload tells them.
     """
@@ -69,10 +64,7 @@ def read_upload(path: Path, scratch: Path, choices: Choices | None = None, limit
     """Return what an upload holds.
 
     Args:
-        path: The upload.
         scratch: Empty folder for what has to be unpacked; the plan's images are read from it, so it stays until then.
-        choices: What the user says about how to read it.
-        limits: Budgets; the default ones when left out.
 
     Returns:
         The images to read with their classes and splits, and what is left out and why.

@@ -25,14 +25,7 @@ class Shard:
 
 
 def find_shards(upload: Upload, suffixes: tuple[str, ...]) -> list[Shard]:
-    """Return the shards of an upload with their splits.
-
-    Args:
-        upload: The archive.
-        suffixes: How names of shards end.
-
-    Returns:
-        The shards in the order of their names.
+    """Return the shards of an upload with their splits, in the order of their names.
 
     Raises:
         ArchiveRefusedError: Some names tell a split, and others none.
@@ -58,11 +51,7 @@ def _mixed(untold: Sequence[Parts]) -> ArchiveRefusedError:
 
 
 class Stretches(dict[str, Stretch]):
-    """Files by name, under the budgets of the upload as a whole.
-
-    Args:
-        upload: Whose limits hold.
-    """
+    """Files by name, under the budgets of the upload as a whole."""
 
     def __init__(self, upload: Upload) -> None:
         super().__init__()
@@ -88,10 +77,6 @@ class Stretches(dict[str, Stretch]):
 
     def put(self, name: str, stretch: Stretch) -> None:
         """Add a file.
-
-        Args:
-            name: What it is called from now on.
-            stretch: Where it is.
 
         Raises:
             ArchiveRefusedError: There are too many, or they are too large together.

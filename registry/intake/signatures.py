@@ -12,9 +12,6 @@ def is_picture(head: bytes) -> bool:
 
     Args:
         head: At least its first 18 bytes.
-
-    Returns:
-        Whether it is; only decoding it tells whether it is a whole one.
     """
     if head.startswith(_STARTS):
         return True

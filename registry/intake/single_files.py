@@ -45,10 +45,6 @@ def explain_file(start: bytes, otherwise: str, accepted: str) -> ArchiveRefusedE
     Args:
         start: Its first bytes, unpacked.
         otherwise: What it is if they are not known; may be empty.
-        accepted: What is read, for the advice.
-
-    Returns:
-        The error; it says what the file is as far as that is known, and what to do.
     """
     for magic, what, advice in _KNOWN:
         if start.startswith(magic):

@@ -21,17 +21,7 @@ _NUMBERED = re.compile(r"\d+[._-]\S")
 def summarise(
     plan: Plan, splits: Mapping[str, Sequence[Image]], names: Mapping[str, str], duplicates: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return how an upload was read, as `app.datasets.schemas.Reading` tells it.
-
-    Args:
-        plan: What was read.
-        splits: The images by split, as they are stored.
-        names: From class to its name in prompts.
-        duplicates: As `worker.duplicates` finds them.
-
-    Returns:
-        Plain data of a few kilobytes.
-    """
+    """Return how an upload was read, as `app.datasets.schemas.Reading` tells it."""
     notes = plan.notes
     named = {image.split for image in plan.images} - {None}
     _warn_of_classes(notes, plan, splits, names)

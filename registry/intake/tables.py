@@ -78,10 +78,6 @@ class _Rows(Iterator[str]):
 def inspect_csv(path: Path, name: str) -> CsvForm:
     """Return how a CSV table is written.
 
-    Args:
-        path: The table on disk.
-        name: Its name in the upload.
-
     Returns:
         Its encoding (UTF-8, UTF-16, or else Windows-1252, which gives each byte a meaning), delimiter and header.
 
@@ -133,9 +129,6 @@ def read_csv(path: Path, name: str, columns: Collection[str], form: CsvForm | No
     """Yield `(line number, row)` of a CSV table.
 
     Args:
-        path: The table on disk.
-        name: Its name in the upload.
-        columns: Those to read, as its form names them; others are left out.
         form: How it is written; left out: as `inspect_csv` finds.
 
     Yields:
@@ -180,11 +173,6 @@ def read_json_lines(path: Path, name: str, columns: Collection[str] | None) -> I
 def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:
     """Yield `(row number, row)` of a JSON file: a list of objects, alone or in an object, or labels by file name.
 
-    Args:
-        path: The table on disk.
-        name: Its name in the upload.
-        columns: Those to read; None: all.
-
     Yields:
         tuple[int, Row]: Values by column; `file_name` and `label` if it is an object from name to label.
 
@@ -223,17 +211,7 @@ def json_columns(path: Path, name: str, *, is_lines: bool) -> tuple[str, ...]:
 
 
 def read_parquet(path: Path, name: str, columns: Collection[str], limits: ArchiveLimits) -> Iterator[tuple[int, Row]]:
-    """Yield `(row number, row)` of a Parquet table, columns that are not there left out.
-
-    Args:
-        path: The table on disk.
-        name: Its name in the upload.
-        columns: Those to read.
-        limits: The budgets of the upload.
-
-    Yields:
-        tuple[int, Row]: Values by column.
-    """
+    """Yield `(row number, row)` of a Parquet table, columns that are not there left out."""
     with closing(ParquetTable(path, name, limits)) as table:
         present = [column for column in columns if column in table.plain_columns]
         for number, values in enumerate(table.read_rows(present), 1):

@@ -57,12 +57,7 @@ class _Pending:
 
 
 class _Effort:
-    """What reading the headers has cost so far, which is bounded: in all, and for a first look.
-
-    Args:
-        limits: The budgets.
-        at_once: Members to look at; None: as many as the budgets allow.
-    """
+    """What reading the headers has cost so far, which is bounded: in all, and for a first look of `at_once` members."""
 
     def __init__(self, limits: ArchiveLimits, at_once: int | None) -> None:
         self._most = limits.max_members
@@ -112,8 +107,6 @@ def read_headers(
     """Yield the regular files and folders of a tar archive, in order, and what is left out.
 
     Args:
-        file: The archive, uncompressed and seekable.
-        limits: The budgets.
         at_once: How many members to look at; left out: as many as the budgets allow.
 
     Yields:

@@ -62,14 +62,7 @@ class WebDataset:
         return any(kind & {"json", "txt"} for kind in pairs) and _without_class_folders(upload)
 
     def read(self, upload: Upload) -> Plan | None:
-        """Return the samples of all shards.
-
-        Args:
-            upload: The archive.
-
-        Returns:
-            The plan, in the order of the shards.
-        """
+        """Return the samples of all shards, in the order of the shards."""
         rejects = Rejects()
         container, files = _open_shards(upload, rejects)
         samples = _group(files, rejects)
