@@ -14,7 +14,6 @@ from sqlalchemy.orm import defer, undefer
 
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, Priority
-from registry.errors import NotFoundError
 from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -112,15 +111,8 @@ class Datasets(Repository):
     """Data sets within one transaction."""
 
     def get(self, identifier: str) -> DatasetRow:
-        """Return the data set.
-
-        Raises:
-            NotFoundError: There is no such data set.
-        """
-        row = self._session.get(DatasetRow, identifier)
-        if row is None:
-            raise NotFoundError("dataset", identifier)
-        return row
+        """Return the data set, or raise `NotFoundError`."""
+        return self._get(DatasetRow, identifier, "dataset")
 
     def hold(self, identifier: str) -> DatasetRow:
         """Return the data set, which cannot be deleted before the transaction ends; errors as for `get`."""

@@ -22,7 +22,7 @@ from sqlalchemy.orm import aliased
 
 from contract.job_events import EventData, Level, PartEnded
 from contract.jobs import MAX_ATTEMPTS, JobKind, JobStatus
-from registry.errors import ConflictError, NotFoundError
+from registry.errors import ConflictError
 from registry.job_lists import JobLists
 from registry.leases import has_lapsed
 from registry.plain_text import MAX_MESSAGE, clean_data, clean_text
@@ -107,10 +107,7 @@ class Families(JobLists, ABC):
     def _locked(self, job_id: str) -> JobRow:
         """Return the job as it is now; nobody else can write it before this transaction ends."""
         self._session.flush()  # or what is read again would be lost
-        job = self._session.get(JobRow, job_id, with_for_update=True, populate_existing=True)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
+        return self._get(JobRow, job_id, "job", locked=True)
 
     def _each_locked(self, *conditions: ColumnElement[bool]) -> Iterator[JobRow]:
         """Yield the jobs that satisfy the conditions, each locked after the one that it does a part of.

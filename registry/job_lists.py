@@ -8,7 +8,6 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import defer
 
 from contract.jobs import JobKind, JobStatus
-from registry.errors import NotFoundError
 from registry.paging import Page, read_page
 from registry.references import names
 from registry.repository import Repository
@@ -21,15 +20,8 @@ class JobLists(Repository):
     """Jobs to be looked at, within one transaction."""
 
     def get(self, job_id: str) -> JobRow:
-        """Return the job.
-
-        Raises:
-            NotFoundError: There is no such job.
-        """
-        job = self._session.get(JobRow, job_id)
-        if job is None:
-            raise NotFoundError("job", job_id)
-        return job
+        """Return the job, or raise `NotFoundError`."""
+        return self._get(JobRow, job_id, "job")
 
     def newest(
         self,

@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from contract.access import Scope
 from registry.database import Database
-from registry.errors import ConfigurationError, ConflictError, NotFoundError
+from registry.errors import ConfigurationError, ConflictError
 from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import ApiKeyRow
@@ -98,15 +98,8 @@ class ApiKeys(Repository):
         return row, token
 
     def get(self, key_id: str) -> ApiKeyRow:
-        """Return the key.
-
-        Raises:
-            NotFoundError: There is no such key.
-        """
-        row = self._session.get(ApiKeyRow, key_id, with_for_update=True, populate_existing=True)
-        if row is None:
-            raise NotFoundError("key", key_id)
-        return row
+        """Return the key, locked until the transaction ends, or raise `NotFoundError`."""
+        return self._get(ApiKeyRow, key_id, "key", locked=True)
 
     def all(self) -> Sequence[ApiKeyRow]:
         """Return every key, those that were revoked or have expired too."""

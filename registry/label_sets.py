@@ -32,15 +32,8 @@ class LabelSets(Repository):
     """Label sets within one transaction. They never change; another content is another label set."""
 
     def get(self, identifier: str) -> LabelSetRow:
-        """Return the label set.
-
-        Raises:
-            NotFoundError: There is no such label set.
-        """
-        row = self._session.get(LabelSetRow, identifier)
-        if row is None:
-            raise NotFoundError("label set", identifier)
-        return row
+        """Return the label set, or raise `NotFoundError`."""
+        return self._get(LabelSetRow, identifier, "label set")
 
     def newest(self, limit: int = 100, cursor: str | None = None, *, reference: str | None = None) -> Page[LabelSetRow]:
         """Return a page of label sets without their labels, newest first."""

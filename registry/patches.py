@@ -13,7 +13,7 @@ from contract.jobs import JobKind, JobStatus, Priority
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.report import PatchReport
 from registry.datasets import Datasets
-from registry.errors import NotFoundError, RequestRefusedError
+from registry.errors import RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.references import names
@@ -28,15 +28,8 @@ class Patches(Repository):
     """Patches within one transaction."""
 
     def get(self, patch_id: str) -> PatchRow:
-        """Return the patch.
-
-        Raises:
-            NotFoundError: There is no such patch.
-        """
-        row = self._session.get(PatchRow, patch_id)
-        if row is None:
-            raise NotFoundError("patch", patch_id)
-        return row
+        """Return the patch, or raise `NotFoundError`."""
+        return self._get(PatchRow, patch_id, "patch")
 
     def newest(
         self,

@@ -41,12 +41,12 @@ def clean_tail(text: str, limit_bytes: int = MAX_LOG_TAIL_BYTES) -> str:
     return cleaned.encode()[-limit_bytes:].decode("utf-8", errors="ignore")
 
 
-def clean_data(data: dict[str, Any] | None, limit_bytes: int = MAX_DATA_BYTES) -> dict[str, Any] | None:
+def clean_data(data: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return plain data that a JSON column takes, numbers that are not finite as None; a remark if it is too large."""
     if data is None:
         return None
     size = len(json.dumps(data))
-    return {"left_out_bytes": size} if size > limit_bytes else dict(_clean(data))
+    return {"left_out_bytes": size} if size > MAX_DATA_BYTES else dict(_clean(data))
 
 
 def _clean(value: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Text, cast, delete, exists, select
 
 from contract.jobs import JobStatus
-from registry.errors import ConflictError, DatasetInUseError, NotFoundError, PatchInUseError, name_some
+from registry.errors import ConflictError, DatasetInUseError, PatchInUseError, name_some
 from registry.repository import Repository
 from registry.tables import (
     DatasetRow,
@@ -36,9 +36,7 @@ class Removal(Repository):
             DatasetInUseError: Patches name it, and nobody insists.
         """
         jobs = self._locked_jobs(identifier)  # before the data set: whoever ends a job locks in this order
-        row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
-        if row is None:
-            raise NotFoundError("dataset", identifier)
+        row = self._get(DatasetRow, identifier, "dataset", locked=True)
         self._require_ended(f"Data set {identifier}", jobs)
         patches = self._patches_with(identifier)  # whoever makes or retries one holds the data set
         self._require_ended(f"Data set {identifier}", self._jobs_of_patches(patches))
@@ -58,9 +56,7 @@ class Removal(Repository):
             PatchInUseError: Versions of it are there, perhaps in the trash.
         """
         jobs = self._locked_jobs(patch_id)  # before the patch, as above
-        row = self._session.get(PatchRow, patch_id, with_for_update=True, populate_existing=True)
-        if row is None:
-            raise NotFoundError("patch", patch_id)
+        row = self._get(PatchRow, patch_id, "patch", locked=True)
         self._require_ended(f"Patch {patch_id}", jobs)
         versions = select(VersionRow.id).where(VersionRow.patch_id == patch_id).order_by(VersionRow.id)
         version_ids = self._session.scalars(versions).all()

@@ -87,17 +87,9 @@ class Versions(Repository):
             self._session.flush()
 
     def task_vector(self, sha256: str) -> TaskVectorRow:
-        """Return the task vector's row.
-
-        Raises:
-            NotFoundError: There is no such task vector.
-        """
-        row = self._session.get(TaskVectorRow, sha256)
-        if row is None:
-            raise NotFoundError(
-                "task vector", sha256, "See the terms of a version or the report of a patch for valid hashes."
-            )
-        return row
+        """Return the task vector's row, or raise `NotFoundError`."""
+        advice = "See the terms of a version or the report of a patch for valid hashes."
+        return self._get(TaskVectorRow, sha256, "task vector", advice)
 
     def register(
         self,
@@ -188,21 +180,11 @@ class Versions(Repository):
         _require_kept(version_id, found.deleted_at)
 
     def _locked(self, version_id: int) -> VersionRow:
-        row = self._session.get(VersionRow, version_id, with_for_update=True, populate_existing=True)
-        if row is None:
-            raise NotFoundError("version", version_id)
-        return row
+        return self._get(VersionRow, version_id, "version", locked=True)
 
     def get(self, version_id: int) -> VersionRow:
-        """Return the version.
-
-        Raises:
-            NotFoundError: There is no such version.
-        """
-        row = self._session.get(VersionRow, version_id)
-        if row is None:
-            raise NotFoundError("version", version_id)
-        return row
+        """Return the version, or raise `NotFoundError`."""
+        return self._get(VersionRow, version_id, "version")
 
     def terms(self, version_id: int) -> list[TermSpec]:
         """Return the version's terms in order."""

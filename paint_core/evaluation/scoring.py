@@ -47,11 +47,6 @@ class Score:
         """Top-1 accuracy in [0, 1]."""
         return float(self.correct / self.total)
 
-    @property
-    def accuracy_top5(self) -> float:
-        """Top-5 accuracy in [0, 1]."""
-        return float(self.correct_top5 / self.total)
-
     def interval(self) -> tuple[float, float]:
         """The Wilson score interval of the accuracy at 95 % (Wilson 1927), within [0, 1]."""
         return wilson_interval(self.correct, self.total)

@@ -84,7 +84,7 @@ class Hub:
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
                 return None
-            raise ModelRefError(f"{repo} cannot be had ({error}): check name, access and network") from error
+            raise ModelRefError(f"{repo} cannot be loaded ({error}): check name, access and network") from error
 
 
 def find_in_dir(folder: Path) -> Checkpoint:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from paint_core.alpha import AlphaSearch
 from paint_core.evaluation import Score
-from paint_core.evaluation.statistics import Difference
 from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.terms import NamedTerm
@@ -112,18 +111,6 @@ class PatchResult:
             for name, score in self.patched.items()
         )
         return f"PatchResult({terms}; test accuracies: {changes})"
-
-    @property
-    def forgetting(self) -> dict[str, Difference]:
-        """How much the patch changed each supported task; below 0 it forgot."""
-        return {name: self.changes[name].difference for name in self.stages[-1].supported}
-
-    @property
-    def broad_transfer(self) -> dict[str, Difference]:
-        """How much the patch changed each task that had no part in it (PAINT, section 6, Table 2)."""
-        last = self.stages[-1]
-        part = {*last.patching, *last.supported}
-        return {name: change.difference for name, change in self.changes.items() if name not in part}
 
     def mix_terms(self) -> list[Term]:
         """The patch's terms with their task vectors, ready to be mixed."""

@@ -13,8 +13,6 @@ from registry.intake.names import Parts
 READER_VERSION = 2
 """Of the rules by which uploads are read; part of a data set's identity, so that new rules read the same bytes anew."""
 
-LAYOUT_NAMES = ("imagefolder", "imagefolder-metadata", "csv-manifest", "parquet", "webdataset")
-SPLIT_VALUES = ("train", "validation", "test", "ignore")
 IGNORE = "ignore"
 
 

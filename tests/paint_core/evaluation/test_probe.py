@@ -16,12 +16,11 @@ def test_the_pictures_are_the_same_on_every_machine() -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 32, 224])
 def test_the_pictures_fit_any_size_and_differ(size: int) -> None:
-    images = probe_images(size, num_images=3, seed=1)
-    assert images.shape == (3, size, size, 3)
+    images = probe_images(size)
+    assert images.shape == (4, size, size, 3)
     assert images.dtype == torch.uint8
     if size >= 7:
-        assert len({image.numpy().tobytes() for image in images}) == 3
-        assert not torch.equal(images, probe_images(size, num_images=3))
+        assert len({image.numpy().tobytes() for image in images}) == 4
 
 
 def test_the_same_model_passes_and_a_damaged_one_does_not(starter_base: BaseModel) -> None:
