@@ -19,7 +19,7 @@ ANY_REVISION: Collection[int] = range(1, 2**63)
 
 
 class MoveFacts(TypedDict):
-    """What is told with a move of an alias; see `Aliases.move`."""
+    """What is recorded with a move of an alias; see `Aliases.move`."""
 
     actor: str
     reason: str
@@ -63,7 +63,7 @@ class Aliases(Repository):
     def earlier(self, name: str) -> AliasHistoryRow:
         """Return the move that a rollback goes back to.
 
-        Moves are a stack: a rollback takes the last one off, and a second rollback the one below it. So two people who
+        Moves are a stack: a rollback pops the last one, and a second rollback the one below it. So two people who
         both roll back a bad version do not bring it back. The history keeps all of it.
 
         Returns:
@@ -91,7 +91,7 @@ class Aliases(Repository):
         return self._session.scalar(older.order_by(AliasHistoryRow.id.desc()).limit(1))
 
     def require_revision(self, name: str, expected: Collection[int] | None) -> None:
-        """Refuse to go on if the alias has moved.
+        """Raise an error if the alias has moved.
 
         Args:
             expected: Revisions of which it must have one; None allows any, and that there is no such alias.
@@ -113,12 +113,12 @@ class Aliases(Repository):
         forced: bool = False,
         restores: int | None = None,
     ) -> AliasRow:
-        """Return the alias, now naming this version; the move is added to the history.
+        """Point the alias at this version and return it; the move is added to the history.
 
         Args:
             expected: As for `require_revision`.
-            forced: Whether the guard was told to let it pass.
-            restores: Of a rollback: the move from `earlier`.
+            forced: Whether the caller overrode the guard.
+            restores: For a rollback: the id of the move from `earlier`.
         """
         Versions(self._session, self._now).get_kept(version_id, lock=True)
         row = self._locked(name, expected)
@@ -132,11 +132,11 @@ class Aliases(Repository):
         return row
 
     def delete(self, name: str, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
-        """Remove the alias; its history stays and tells of it.
+        """Remove the alias; its history stays.
 
         Raises:
             NotFoundError: There is no such alias.
-            ConflictError: It is the one that answers.
+            ConflictError: It is the alias that serves requests.
         """
         if name == ACTIVE_ALIAS:
             raise ConflictError(f"Alias {name!r} cannot be deleted.", "Move it to another version instead.")

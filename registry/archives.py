@@ -63,7 +63,7 @@ class ArchiveLimits:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What an archive's directory tells.
+    """What an archive's directory says.
 
     Attributes:
         members: Regular files and folders in the directory's order; each `filename` is relative, plain and unique.
@@ -77,7 +77,7 @@ class Inspection:
 
 
 def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> Inspection:
-    """Return the archive's regular files and folders, having checked all that its central directory tells.
+    """Return the archive's regular files and folders, after checking its central directory.
 
     Args:
         limits: The budgets; here they hold against what the directory declares.

@@ -1,7 +1,7 @@
 """A content-addressed store: an object's name is the SHA-256 of its bytes.
 
-Writing goes to a temporary file, is synced, then renamed, so that a name never stands for half an object. Every read
-verifies the hash.
+An object is written to a temporary file, synced, then renamed, so that a name never refers to a partial object. Every
+read verifies the hash.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _RENEWED_AFTER_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class BlobInfo:
-    """What is known of an object without reading it.
+    """What is known about an object without reading it.
 
     Attributes:
-        stored_at: When its bytes were last handed to the store, in seconds since the epoch.
+        stored_at: When its bytes were last stored, in seconds since the epoch.
     """
 
     num_bytes: int
@@ -36,7 +36,7 @@ class BlobInfo:
 
 
 class BlobStore(Protocol):
-    """What the rest of the code asks of a blob store."""
+    """Operations of a blob store."""
 
     def put_bytes(self, data: bytes) -> str:
         """Store `data` and return its SHA-256 in hex; storing the same bytes again changes nothing."""
@@ -56,8 +56,8 @@ class BlobStore(Protocol):
     def stat(self, sha256: str) -> BlobInfo | None:
         """Return the object's size and age, or None if it is not there.
 
-        Storing bytes that are there already makes an object that is older than ten minutes young again: whoever did so
-        is about to name it, so nobody may delete it as unused.
+        Storing existing bytes renews an object that is older than ten minutes: a reference to it is about to be
+        written, so it must not be deleted as unused.
         """
 
 
@@ -107,7 +107,7 @@ class FileBlobStore:
 
     @contextmanager
     def incoming(self) -> Iterator[Path]:
-        """Give a new name beside the objects for something unfinished; what is left there afterwards is removed."""
+        """Yield a new temporary path in the store for an unfinished object; it is removed afterwards."""
         path = self._incoming / secrets.token_hex(16)
         try:
             yield path
@@ -115,10 +115,10 @@ class FileBlobStore:
             path.unlink(missing_ok=True)
 
     def adopt(self, incoming: Path, sha256: str) -> Path:
-        """Take over a finished file from `incoming` as an object, durably and without a copy.
+        """Rename a finished file from `incoming` to an object, durably and without a copy.
 
         Args:
-            sha256: What its bytes hash to; the caller has seen to it.
+            sha256: Hash of its bytes, computed by the caller.
         """
         path = self._path(sha256)
         self._make_folder(path.parent)
@@ -138,7 +138,7 @@ class FileBlobStore:
         return path
 
     def _make_folder(self, folder: Path) -> None:
-        """Make the folder durable before anything is told to be in it."""
+        """Make the folder durable before an object in it is reported as stored."""
         if not folder.is_dir():
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for changed in (folder.parent, self._root):
@@ -165,7 +165,7 @@ def sync(path: Path) -> None:
 
 
 def _is_intact(path: Path, sha256: str) -> bool:
-    """Return whether the object is there and sound; one that has gone bad is to be replaced."""
+    """Return whether the object exists and is intact; a damaged one is replaced."""
     try:
         return _hash_file(path) == sha256
     except FileNotFoundError:
@@ -173,13 +173,13 @@ def _is_intact(path: Path, sha256: str) -> bool:
 
 
 def _renew(path: Path) -> bool:
-    """Make the object young, unless it is; return False if it has just been deleted."""
+    """Renew the object's timestamp if it is old; return False if it has just been deleted."""
     try:
         if path.stat().st_mtime < time.time() - _RENEWED_AFTER_SECONDS:
             os.utime(path)
     except FileNotFoundError:
         return False
-    except OSError:  # a folder of somebody else, or read-only: then nobody deletes from it either
+    except OSError:  # owned by another user, or read-only: nothing is deleted there either
         return True
     return True
 

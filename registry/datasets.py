@@ -24,7 +24,7 @@ from registry.tables import DatasetRow
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """What a user may say about a data set, beside its upload.
+    """What a user may specify about a data set, besides the upload.
 
     Attributes:
         display_names: From class to the name that prompts use; classes left out keep their own name.

@@ -116,7 +116,7 @@ class AliasMovedError(RegistryError):
 
 
 class ArchiveRefusedError(RegistryError):
-    """An uploaded archive is hostile, damaged, or not in a layout that we read. `code` tells which."""
+    """An uploaded archive is hostile, damaged, or not in a layout that we read. `code` says why."""
 
     def __init__(self, code: str, detail: str, advice: str = "") -> None:
         super().__init__(detail, advice)
@@ -124,11 +124,11 @@ class ArchiveRefusedError(RegistryError):
 
 
 class LargeArchiveError(Exception):
-    """An archive is larger than a first look takes. It says nothing about the archive and reaches nobody."""
+    """An archive has more entries than a first look reads. Internal: it says nothing about the archive."""
 
 
 class RequestRefusedError(RegistryError):
-    """A well-formed request that cannot be started. `code` tells why."""
+    """A well-formed request that cannot be started. `code` says why."""
 
     def __init__(self, code: str, detail: str, advice: str = "") -> None:
         super().__init__(detail, advice)
@@ -136,7 +136,7 @@ class RequestRefusedError(RegistryError):
 
 
 class LeaseLostError(RegistryError):
-    """The job's lease has passed to somebody else or the job has ended; the write was refused."""
+    """The job's lease is held by another worker, or the job has ended; the write was rejected."""
 
     code = "lease_lost"
 

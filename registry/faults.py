@@ -1,4 +1,4 @@
-"""What a failing database means: which faults may pass, which need an operator, and how both are told."""
+"""What a failing database means: which faults are temporary, which need an operator, and how each is reported."""
 
 from __future__ import annotations
 

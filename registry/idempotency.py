@@ -27,7 +27,7 @@ class IdempotencyKeys(Repository):
             owner: Who asks; None: nobody has a name here.
 
         Raises:
-            RequestRefusedError: The key belongs to a request that asked for something else.
+            RequestRefusedError: The key belongs to a different request.
         """
         self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.created_at < self._now() - KEPT_FOR))
         row = self._session.get(IdempotencyKeyRow, (owner or "", key))

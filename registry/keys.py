@@ -1,7 +1,7 @@
-"""API keys: made once, kept as hashes, revoked for good.
+"""API keys: created once, stored as hashes, revoked permanently.
 
-A token holds 256 random bits, so one round of SHA-256 keeps it safe at rest: there is nothing to guess (OWASP ASVS 5.0,
-6.5.2). It begins with a word that secret scanners can look for and the key's public id, by which it is found.
+A token has 256 random bits, so one round of SHA-256 protects it at rest: it cannot be guessed (OWASP ASVS 5.0, 6.5.2).
+It starts with a prefix that secret scanners can look for and the key's public id, by which it is found.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ID_PREFIX = "key_"
 
 
 def hash_token(token: str) -> str:
-    """Return what is kept of a token."""
+    """Return the stored form of a token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -38,16 +38,16 @@ def key_id_of(token: str) -> str | None:
 
 
 def are_keys_required(database: Database, keys_file: Path) -> bool:
-    """Return whether requests need a key, because one was made at some time.
+    """Return whether requests need a key, because at least one has been created.
 
-    That keys were made is kept in a file beside the database, too: one that is lost, or replaced by another, must not
-    open the door to everybody.
+    A file beside the database also records that keys exist: a lost or replaced database must not make the API
+    public.
 
     Returns:
-        Whether the database holds a key, be it revoked or expired.
+        Whether the database holds a key, even a revoked or expired one.
 
     Raises:
-        ConfigurationError: It holds none, although the file says that some were made.
+        ConfigurationError: The database holds none, although the file says that keys exist.
     """
     with database.read() as session:
         is_required = session.scalar(select(ApiKeyRow.id).limit(1)) is not None
@@ -64,7 +64,7 @@ def are_keys_required(database: Database, keys_file: Path) -> bool:
 
 
 def remember_keys(keys_file: Path) -> None:
-    """Keep in a file that keys were made; a disk that takes nothing is tried again the next time."""
+    """Record in a file that keys exist; if the disk rejects the write, the next call tries again."""
     if not keys_file.exists():
         with suppress(OSError):
             keys_file.write_text("API keys were made: see docs/operations.md, Keys.\n", encoding="utf-8")
@@ -77,10 +77,10 @@ class ApiKeys(Repository):
     def create(
         self, *, name: str, scopes: Collection[Scope], expires_at: datetime | None, created_by: str
     ) -> tuple[ApiKeyRow, str]:
-        """Return a new key and its token, which nobody can find out again.
+        """Return a new key and its token, which cannot be retrieved later.
 
         Args:
-            name: Who it is for. What a key makes belongs to its name, so keys of one name share it.
+            name: Whose it is. What a key creates belongs to its name, so keys of one name share it.
         """
         public = secrets.token_hex(8)
         token = f"{_TOKEN_PREFIX}{public}_{secrets.token_urlsafe(32)}"
@@ -118,7 +118,7 @@ class ApiKeys(Repository):
         return row
 
     def require_admin(self) -> None:
-        """Refuse to go on if no key with scope `admin` would be left, since then nobody could make another.
+        """Raise an error if no permanent key with scope `admin` would be left: nobody could create another.
 
         Raises:
             ConflictError: There is none that is neither revoked nor expires.

@@ -48,7 +48,7 @@ class LabelSets(Repository):
     ) -> tuple[LabelSetRow, bool]:
         """Return the label set of these labels and templates, and whether it was made just now.
 
-        One that is there already stays as it is, whoever owns it and whatever its name.
+        An existing one stays as it is, whatever its owner and name.
 
         Args:
             templates: Prompts with `{}`; empty means the base's own.

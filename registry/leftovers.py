@@ -42,7 +42,7 @@ def hold(settings: StorageSettings) -> Iterator[None]:
 
 
 def sweep(settings: StorageSettings, database: Database | None = None) -> int:
-    """Remove what nobody uses any more, and return how many files and folders that were.
+    """Remove temporary files that are no longer used, and return how many files and folders that were.
 
     Args:
         database: Tells which jobs have ended; None: temporary files of jobs stay while other processes run.
@@ -63,7 +63,7 @@ def _remove(folder: Path, is_leftover: Callable[[Path], bool]) -> int:
     num_removed = 0
     with suppress(FileNotFoundError):
         for path in folder.iterdir():
-            with suppress(OSError):  # somebody else was faster, or it is not ours
+            with suppress(OSError):  # another process was faster, or owns it
                 if is_leftover(path):
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
                     num_removed += 1

@@ -1,7 +1,7 @@
 """The content-addressed store in a bucket, for installations of more than one machine.
 
-What is fetched is kept in a local folder, which is trimmed. Uploads are atomic (an object is there whole or not at
-all), and equal bytes have equal names, so whoever writes last changes nothing.
+Fetched objects are cached in a local folder, which is trimmed. Uploads are atomic, and equal bytes have equal names,
+so concurrent writers change nothing.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ _CHUNK_BYTES = 4 << 20
 _RETRY_TIMEOUT = timedelta(seconds=30)
 _NO_BUCKET = "404 Not Found"  # the client has an error of its own only for a missing object
 _KEPT_SECONDS = 3600.0
-"""A file that was fetched within the last hour is not trimmed: somebody may be about to open it."""
+"""A file that was fetched within the last hour is not trimmed: a reader may be about to open it."""
 
 
 def open_bucket(url: str) -> ObjectStore:
-    """Return the bucket that an address names; keys and endpoint come from the `AWS_*` variables, as everywhere.
+    """Return the bucket of an address; keys and endpoint come from the usual `AWS_*` variables.
 
     Args:
         url: `s3://bucket` or `s3://bucket/prefix`.
 
     Raises:
-        ConfigurationError: The client is not installed, or the address or a variable cannot be used.
+        ConfigurationError: The client is not installed, or the address or a variable is invalid.
     """
     try:
         from obstore.exceptions import BaseError
@@ -54,10 +54,7 @@ def open_bucket(url: str) -> ObjectStore:
 
 
 def has_objects(bucket: ObjectStore) -> bool:
-    """Return whether the bucket holds an object of ours.
-
-    Returns:
-        Whether there is one. A bucket that does not exist holds none; some servers create it with its first object.
+    """Return whether the bucket holds any of our objects; false for a bucket that does not exist yet.
 
     Raises:
         BlobStoreUnreachableError: The bucket does not answer or refuses.
@@ -76,8 +73,8 @@ class ObjectBlobStore:
 
     Args:
         bucket: Holds the objects under `sha256/`.
-        cache: A folder for what is written and fetched; several processes may share it.
-        max_cache_bytes: What the cache is trimmed to, oldest use first.
+        cache: A folder for what is written and fetched; processes may share it.
+        max_cache_bytes: Size to which the cache is trimmed, least recently used first.
     """
 
     def __init__(self, bucket: ObjectStore, cache: Path, max_cache_bytes: int) -> None:
@@ -145,7 +142,7 @@ class ObjectBlobStore:
         return path
 
     def _trim(self) -> None:
-        """Remove what was used longest ago until the cache is small enough; what is in use now stays."""
+        """Remove the least recently used files until the cache is small enough; files in use stay."""
         files = []
         for path in (self._folder / "sha256").glob("*/*"):
             with suppress(FileNotFoundError):  # another process trims too
@@ -161,7 +158,7 @@ class ObjectBlobStore:
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Turn what the client raises into our error, apart from a missing object."""
+    """Convert the client's errors to ours, except for a missing object."""
     from obstore.exceptions import BaseError
 
     try:

@@ -1,4 +1,4 @@
-"""Who owns what: the name on the key that made a thing, or nobody if it was made without a key."""
+"""Ownership: the name on the key that created a resource, or none if it was created without a key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Owners(Repository):
     """Owners of things within one transaction."""
 
     def is_owned_by_another(self, kind: Owned, identifier: int | str, name: str | None) -> bool:
-        """Return whether there is such a thing and it belongs to somebody else or to nobody.
+        """Return whether the resource exists and belongs to another owner or to none.
 
         Returns:
             False also where there is no such thing.

@@ -39,7 +39,7 @@ class Patches(Repository):
         statuses: Collection[JobStatus] = (),
         reference: str | None = None,
     ) -> Page[PatchRow]:
-        """Return a page of patches, newest first, whose reports are read only when asked for."""
+        """Return a page of patches, newest first. Reports are loaded on access only."""
         query = select(PatchRow).options(defer(PatchRow.report))
         if statuses:
             of_status = select(JobRow.id).where(JobRow.status.in_([str(status) for status in statuses]))

@@ -24,9 +24,9 @@ def make_files_private() -> None:
 
 
 def close_to_others(data_dir: Path) -> None:
-    """Take the rights of others away from what is in a data directory, whoever made it and how.
+    """Remove other users' permissions from everything in a data directory.
 
-    The directory itself keeps its mode if something else is in it, too: it may be somebody's home.
+    The directory itself keeps its mode if it also holds something else: it may be a home directory.
     """
     entries = list(data_dir.iterdir())
     for path in entries:

@@ -1,4 +1,4 @@
-"""What people call things: an id, its beginning, or a name. Lists are filtered by it, and clients choose.
+"""How users refer to resources: an id, its beginning, or a name. Lists are filtered by it, and clients choose.
 
 Routes take ids only, so that one thing has one address, one owner check and one cache entry. Whoever types `digits`
 asks the list which data sets that may mean.

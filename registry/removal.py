@@ -1,4 +1,4 @@
-"""Deleting data sets and patches. What still needs them is told; their blobs are free once nothing else names them."""
+"""Deleting data sets and patches: refused while something needs them; afterwards their blobs can be collected."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class Removal(Repository):
     """Deletions within one transaction."""
 
     def delete_dataset(self, identifier: str, *, force: bool = False) -> None:
-        """Delete a data set. The same upload makes it anew.
+        """Delete a data set. Uploading the same archive creates it again.
 
         Args:
-            force: Whether patches that have ended may go on naming it.
+            force: Whether to delete it although patches that have ended refer to it.
 
         Raises:
             NotFoundError: There is no such data set.
-            DatasetInUseError: Patches name it, and nobody insists.
+            DatasetInUseError: Patches refer to it, and `force` is not set.
         """
-        jobs = self._locked_jobs(identifier)  # before the data set: whoever ends a job locks in this order
+        jobs = self._locked_jobs(identifier)  # before the data set: ending a job locks in this order
         row = self._get(DatasetRow, identifier, "dataset", locked=True)
         self._require_ended(f"Data set {identifier}", jobs)
-        patches = self._patches_with(identifier)  # whoever makes or retries one holds the data set
+        patches = self._patches_with(identifier)  # making or retrying one holds the data set
         self._require_ended(f"Data set {identifier}", self._jobs_of_patches(patches))
         if patches and not force:
             raise DatasetInUseError(identifier, [each.id for each in patches])
@@ -92,7 +92,7 @@ class Removal(Repository):
         return list(self._session.scalars(query.order_by(PatchRow.created_at, PatchRow.id)))
 
     def _is_named(self, job: JobRow) -> bool:
-        """Return whether another data set, derived from the one that goes, still tells of the job."""
+        """Return whether another data set, derived from the deleted one, still refers to the job."""
         return bool(self._session.scalar(select(exists().where(DatasetRow.job_id == job.id))))
 
     def _delete_jobs(self, jobs: Sequence[JobRow]) -> None:

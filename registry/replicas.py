@@ -1,4 +1,4 @@
-"""API processes of an installation, as they tell of themselves: who is there, and what each of them serves."""
+"""API processes of an installation, as they register themselves, and what each of them serves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from registry.repository import Repository
 from registry.tables import ReplicaRow
 
 FORGET_SECONDS = 3600.0
-"""A process that nobody has heard of for this long is forgotten."""
+"""A process that has not been seen for this long is removed."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ _RowT = TypeVar("_RowT", bound=Base)
 
 
 class Repository:
-    """All SQL about one kind of thing, within one transaction; committing is left to whoever opened it.
+    """All SQL about one kind of row, within one transaction; the caller commits.
 
     Args:
         session: The transaction.

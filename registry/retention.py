@@ -1,4 +1,4 @@
-"""Emptying the trash: versions that nothing needs any more, and the blobs that then nothing needs."""
+"""Purging the trash: versions that nothing needs, and the blobs that are then unused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from registry.tables import (
 from registry.unused_blobs import UnusedBlobs, measure_unused
 
 GRACE_SECONDS = 3600.0
-"""A task vector this young is kept: whoever made it may be about to use it."""
+"""A task vector this recent is kept: its creator may be about to use it."""
 
 _Value = TypeVar("_Value")
 _CHUNK = 500  # values in one statement; databases bound them
@@ -36,13 +36,13 @@ _CHUNK = 500  # values in one statement; databases bound them
 
 @dataclass(frozen=True)
 class Garbage:
-    """What a collection frees, or would free.
+    """What a collection deletes, or would delete.
 
     Attributes:
-        versions: Of the trash, whose time is over and which nothing needs.
-        kept: Of the trash, whose time is over but which an alias or another version needs: and why, by version.
-        task_vectors: Bytes by hash, of those that no version needs then.
-        blobs: Bytes by hash of what deleted data sets and patches, failed uploads and patches that were given up left.
+        versions: In the trash, past their retention, and not needed.
+        kept: In the trash and past their retention, but needed by an alias or another version: the reason, by version.
+        task_vectors: Size in bytes by hash, of those that no version then needs.
+        blobs: Size in bytes by hash, left by deleted data sets and patches, failed uploads and abandoned patches.
     """
 
     versions: tuple[int, ...]
@@ -52,7 +52,7 @@ class Garbage:
 
     @property
     def num_bytes(self) -> int:
-        """What the blobs take."""
+        """Size of the blobs in bytes."""
         return sum(self.task_vectors.values()) + sum(self.blobs.values())
 
 
@@ -63,10 +63,10 @@ class Retention(Repository):
         """Return what may be purged now.
 
         Args:
-            grace_seconds: How old a task vector must be.
+            grace_seconds: Minimum age of a task vector.
 
         Returns:
-            Nothing that an alias names, or that a version which stays was made from.
+            Nothing that an alias names or that a remaining version was made from.
         """
         before = self._now() - timedelta(seconds=retention_seconds)
         query = select(VersionRow.id).where(VersionRow.deleted_at <= before).order_by(VersionRow.id)
@@ -76,7 +76,7 @@ class Retention(Repository):
         return Garbage(gone, kept, self._unused_vectors(set(gone), grace_seconds))
 
     def remove(self, garbage: Garbage) -> None:
-        """Delete the rows; the database refuses if something refers to them again.
+        """Delete the rows; the database rejects this if something refers to them again.
 
         Args:
             garbage: From `find`, in the same transaction.
@@ -107,7 +107,7 @@ class Retention(Repository):
             goes -= needed.keys()
 
     def _unused_vectors(self, gone: Collection[int], grace_seconds: float) -> dict[str, int]:
-        """Bytes by hash of old task vectors of which no version stays: none with it as a term, none of its patch."""
+        """Size by hash of old task vectors that no remaining version has as a term or shares a patch with."""
         before = self._now() - timedelta(seconds=grace_seconds)
         vectors = self._session.scalars(select(TaskVectorRow).where(TaskVectorRow.created_at <= before)).all()
         terms = self._session.execute(select(VersionTermRow.version_id, VersionTermRow.task_vector_sha256))
@@ -116,10 +116,10 @@ class Retention(Repository):
         return {row.sha256: row.num_bytes for row in vectors if row.sha256 not in used and row.job_id not in busy}
 
     def _jobs_in_use(self, gone: Collection[int]) -> set[str]:
-        """Jobs of patches that still have a version, or that train on what an unfinished patch trains on.
+        """Jobs of patches that still have a version, or that train on the same data as an unfinished patch.
 
-        The first can be asked for another alpha; the same training gives the same task vector, so the others may be
-        about to name it.
+        The former can be reselected with another alpha. The same training gives the same task vector, so the latter may
+        be about to refer to it.
         """
         made = self._session.execute(select(VersionRow.id, VersionRow.patch_id).where(VersionRow.patch_id.is_not(None)))
         living = {patch_id for version_id, patch_id in made if version_id not in gone}
@@ -144,20 +144,20 @@ def collect_garbage(
     grace_seconds: float = GRACE_SECONDS,
     dry_run: bool = False,
 ) -> Garbage:
-    """Purge what may be purged, and return it.
+    """Purge what is no longer needed, and return it.
 
-    The rows go first, in the same transaction: whoever refers to them at that moment either is seen or is refused. A
-    crash before the commit leaves rows of task vectors that nobody needs; the next collection deletes them again.
-    Other blobs go after the commit, and are remembered until they are gone.
+    Rows are deleted first, in one transaction: a concurrent reference is either seen or rejected. A crash before the
+    commit leaves rows of task vectors without a blob, which no version needs; the next collection deletes them. Other
+    blobs are deleted after the commit, and remembered until then.
 
     Args:
-        retention_seconds: How long a version stays in the trash, and a patch that failed can be retried.
+        retention_seconds: How long a version stays in the trash and a failed patch can be retried.
 
     Returns:
-        What went, or would go.
+        What was deleted, or would be.
 
     Raises:
-        ConflictError: Something of it was used again at this moment; nothing has gone.
+        ConflictError: Some of it came into use at the same time; nothing was deleted.
     """
     if dry_run:
         with database.read() as session:

@@ -142,7 +142,7 @@ class StorageSettings(BaseSettings):
 
     @property
     def keys_file(self) -> Path:
-        """File that says that API keys were made, so that a database that is lost does not open the door."""
+        """Records that API keys exist, so that a lost database does not make the API public."""
         return self.data_dir / "keys.required"
 
     def make_directories(self) -> None:

@@ -1,7 +1,7 @@
-"""What every process does before it uses the database: wait for it, check that it is sound and the right one, migrate.
+"""What every process does before it uses the database: wait for it, check it, migrate it.
 
-A database that is new although blobs are there was lost or replaced. Going on with an empty one would hide that, so
-nothing starts until somebody says what is meant.
+A new database beside existing blobs means that the database was lost or replaced. Starting with an empty one would
+hide that, so nothing starts until an operator decides.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from registry.settings import StorageSettings
 from registry.tables import VersionRow
 
 WAIT_SECONDS = 30.0
-"""How long a process waits at its start for a database that does not answer."""
+"""How long a process waits at startup for a database that does not respond."""
 
 CHECK_SECONDS = 5.0
-"""How long it waits for the check of SQLite's pages, which reads the whole file; a longer one goes on meanwhile."""
+"""How long startup waits for the check of SQLite's pages, which reads the whole file; it then continues alongside."""
 
 _PAUSE_SECONDS = 1.0
 _MOUNTS = Path("/proc/self/mounts")
@@ -51,7 +51,7 @@ _log = structlog.get_logger(__name__)
 
 
 def open_database(url: str) -> Database:
-    """Return the database by URL; nothing is asked of it yet.
+    """Return the database by URL, without connecting.
 
     Raises:
         ConfigurationError: The URL cannot be read, or its driver is not installed.
@@ -73,15 +73,15 @@ def prepare_database(
     wait_seconds: float = WAIT_SECONDS,
     say: Callable[[str], object] = lambda _: None,
 ) -> None:
-    """Bring the database to the newest schema, once it answers and is found to be sound and the right one.
+    """Migrate the database to the newest schema, once it responds and has been checked.
 
     Args:
-        wait_seconds: How long a server that does not answer is waited for.
-        say: Told in sentences what an operator should know: that it is waited for, and why; that its disk is unfit.
+        wait_seconds: How long to wait for a server that does not respond.
+        say: Called with sentences for the operator: why the process waits, and whether the disk is unsuitable.
 
     Raises:
-        ConfigurationError: The database cannot be used, is damaged, is of a newer release, or was lost.
-        DatabaseUnavailableError: It still does not answer.
+        ConfigurationError: The database is unusable, damaged, from a newer release, or lost.
+        DatabaseUnavailableError: It still does not respond.
     """
     deadline, has_told = time.monotonic() + wait_seconds, False
     _warn_of_shared_disk(database, say)
@@ -120,7 +120,7 @@ def _prepare(database: Database, settings: StorageSettings) -> None:
 
 
 def _is_new(database: Database) -> bool:
-    """Return whether no API has used it yet: the first thing that one does is to register a version."""
+    """Return whether no API has used the database yet: the first thing an API does is to register a version."""
     if not inspect(database.engine).has_table(VersionRow.__tablename__):
         return True
     with database.read() as session:
@@ -147,13 +147,13 @@ def _warn_of_shared_disk(database: Database, say: Callable[[str], object]) -> No
 
 
 def find_file_system(path: Path, mounts: Path) -> str | None:
-    """Return the kind of the file system that holds a path.
+    """Return the type of the file system that holds a path.
 
     Args:
-        mounts: The system's list of mounts, as Linux has it under `/proc/self/mounts`.
+        mounts: The system's list of mounts, in the format of Linux's `/proc/self/mounts`.
 
     Returns:
-        Such as `ext4` or `nfs4`; None if that cannot be found out.
+        Such as `ext4` or `nfs4`; None if unknown.
     """
     try:
         lines = [line.split(" ") for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
@@ -164,7 +164,7 @@ def find_file_system(path: Path, mounts: Path) -> str | None:
 
 
 def _check_pages(path: Path) -> None:
-    """Refuse a SQLite file whose structure is damaged, as far as that shows within a limited time."""
+    """Reject a SQLite file whose structure is damaged, as far as a check of limited duration finds."""
     found: list[str] = []
     thread = threading.Thread(target=_look_through, args=(path, found), name="paintbox-check", daemon=True)
     thread.start()
@@ -184,7 +184,7 @@ def _look_through(path: Path, found: list[str]) -> None:
             rows = connection.execute("PRAGMA quick_check(3)").fetchall()
         finally:
             connection.close()
-    except sqlite3.OperationalError:  # such as one that is locked: whoever uses it next says so
+    except sqlite3.OperationalError:  # for example locked; the next user of the file reports it
         return
     except sqlite3.DatabaseError as error:
         rows = [(str(error),)]

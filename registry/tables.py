@@ -10,7 +10,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_colu
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no zone, so it is added back on the way out."""
+    """A moment in UTC. SQLite stores no zone, so it is added on reading."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -67,7 +67,7 @@ class DatasetRow(Base):
     derived_from: Mapped[str | None] = mapped_column(String(40))
     kind: Mapped[str] = mapped_column(String(16), default="labelled", server_default="labelled")  # a `DatasetKind`
     decoder: Mapped[int] = mapped_column(default=1, server_default="1")  # what its files' pixels are: `DECODER`
-    taken_from: Mapped[dict[str, Any] | None]  # split of the upload by split of ours, where they differ
+    taken_from: Mapped[dict[str, Any] | None]  # the upload's split by our split, where they differ
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
@@ -92,7 +92,7 @@ class LabelSetRow(Base):
 
 
 class UnusedBlobRow(Base):
-    """A blob that something named which has been deleted. The next collection deletes it unless it is named again."""
+    """A blob whose last known user has been deleted. The next collection deletes it unless it is in use again."""
 
     __tablename__ = "unused_blobs"
 
@@ -146,7 +146,7 @@ class VersionRow(Base):
 
 
 class VersionTagRow(Base):
-    """A word that people find a version by."""
+    """A label by which users find a version."""
 
     __tablename__ = "version_tags"
     __table_args__ = (Index("ix_version_tags_tag", "tag", "version_id"),)
@@ -187,7 +187,7 @@ class AliasRow(Base):
 
 
 class AliasHistoryRow(Base):
-    """Append-only: every move of every alias; one that names no version is the alias's deletion."""
+    """Append-only: every move of every alias; a row without a target version records the alias's deletion."""
 
     __tablename__ = "alias_history"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -198,8 +198,8 @@ class AliasHistoryRow(Base):
     to_version_id: Mapped[int | None]
     actor: Mapped[str] = mapped_column(String(200))
     reason: Mapped[str] = mapped_column(String(1000))
-    forced: Mapped[bool] = mapped_column(default=False)  # although the guard would have refused
-    restores_id: Mapped[int | None]  # of a rollback: the move whose state it goes back to, itself no rollback
+    forced: Mapped[bool] = mapped_column(default=False)  # overrode the guard
+    restores_id: Mapped[int | None]  # for a rollback: the move that it restores, never a rollback
     at: Mapped[datetime]
 
 
@@ -221,7 +221,7 @@ class PatchRow(Base):
 
 
 class JobRow(Base):
-    """One queued unit of work and who holds it. The truth about it is here, never in the broker."""
+    """One queued unit of work and its lease. This row is the source of truth, never the broker."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -233,8 +233,8 @@ class JobRow(Base):
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(String(40), index=True)
-    parent_id: Mapped[str | None] = mapped_column(String(40))  # the job that this one does a part of
-    part: Mapped[str | None] = mapped_column(String(64))  # which one
+    parent_id: Mapped[str | None] = mapped_column(String(40))  # the job that this one is a child of
+    part: Mapped[str | None] = mapped_column(String(64))  # which task of the parent
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -250,9 +250,9 @@ class JobRow(Base):
     lease_renewed_at: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
     queued_at: Mapped[datetime | None]  # None: when it was created
-    progress_at: Mapped[datetime | None]  # when its trainer last told anything
-    paused_until: Mapped[datetime | None]  # nobody takes it before
-    num_setbacks: Mapped[int] = mapped_column(default=0, server_default="0")  # pauses since it last got anywhere
+    progress_at: Mapped[datetime | None]  # when its trainer last reported anything
+    paused_until: Mapped[datetime | None]  # not leased before
+    num_setbacks: Mapped[int] = mapped_column(default=0, server_default="0")  # pauses since it last made progress
     priority: Mapped[int] = mapped_column(default=1, server_default="1")  # a `Priority`
     webhook_url: Mapped[str | None] = mapped_column(String(2000))
     owner: Mapped[str | None] = mapped_column(String(64))
@@ -262,7 +262,7 @@ class JobRow(Base):
 
 
 class JobAttemptRow(Base):
-    """One worker's try at a job, by the token of its lease, and why it ended."""
+    """One worker's attempt at a job, by the token of its lease, and why it ended."""
 
     __tablename__ = "job_attempts"
 
@@ -293,7 +293,7 @@ class JobEventRow(Base):
 
 
 class WebhookDeliveryRow(Base):
-    """A message about a finished job that waits to be delivered, was, or was given up."""
+    """A message about a finished job: pending, delivered or abandoned."""
 
     __tablename__ = "webhook_deliveries"
 
@@ -303,17 +303,17 @@ class WebhookDeliveryRow(Base):
     payload: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String(16))
     num_tries: Mapped[int] = mapped_column(default=0)
-    due_at: Mapped[datetime | None] = mapped_column(index=True)  # when it may be tried; None: no more
+    due_at: Mapped[datetime | None] = mapped_column(index=True)  # when to try next; None: never
     last_error: Mapped[str | None] = mapped_column(String(500))
     created_at: Mapped[datetime]
 
 
 class IdempotencyKeyRow(Base):
-    """A request that was carried out, by who asked and the key that they gave it."""
+    """A request that was carried out, by its owner and the client's key for it."""
 
     __tablename__ = "idempotency_keys"
 
-    owner: Mapped[str] = mapped_column(String(64), primary_key=True)  # empty: asked without a key of the API
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)  # empty: requested without an API key
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_sha256: Mapped[str] = mapped_column(String(64))
     subject_id: Mapped[str] = mapped_column(String(40))
@@ -321,7 +321,7 @@ class IdempotencyKeyRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key that requests carry, by the hash of its token. It stays when it is revoked: owners and history name it."""
+    """An API key, by the hash of its token. It stays when it is revoked: owners and history refer to it."""
 
     __tablename__ = "api_keys"
     __table_args__ = (Index("ix_api_keys_created", "created_at", "id"),)
@@ -337,7 +337,7 @@ class ApiKeyRow(Base):
 
 
 class ReplicaRow(Base):
-    """An API process that has told of itself. One that nobody has heard of for long is forgotten."""
+    """An API process that registers itself. It is removed when it has not been seen for long."""
 
     __tablename__ = "replicas"
 
@@ -345,6 +345,6 @@ class ReplicaRow(Base):
     host: Mapped[str] = mapped_column(String(200))
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
-    version_id: Mapped[int | None]  # what answers there as `active`; no foreign key: a purge must not wait for it
+    version_id: Mapped[int | None]  # served as `active`; no foreign key: a purge must not wait for it
     canary_version_id: Mapped[int | None]
     shadow_version_id: Mapped[int | None]

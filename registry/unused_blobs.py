@@ -1,8 +1,8 @@
-"""Blobs that may be free: something that named them has been deleted, or its job has failed for good.
+"""Blobs that may be unused: their user was deleted, or its job failed for good.
 
-What a blob store holds is never listed and compared with the database: a folder or bucket that two installations share
-by mistake, or a database that was restored from a backup, would lose everything. Only what this database has named once
-is ever deleted, and only if nothing names it now.
+The blob store is never listed and compared with the database: a folder or bucket shared by two installations by
+mistake, or a database restored from a backup, would lose everything. Only blobs that this database once referred to
+are deleted, and only if nothing refers to them now.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class UnusedBlobs(Repository):
     """Candidates for deletion, within one transaction."""
 
     def add(self, sha256s: Iterable[str]) -> None:
-        """Remember blobs that something has named which is deleted in this transaction."""
+        """Add blobs whose user is deleted in this transaction."""
         for sha256 in sorted(set(sha256s)):
             if self._session.get(UnusedBlobRow, sha256) is not None:
                 continue
@@ -39,15 +39,15 @@ class UnusedBlobs(Repository):
                 self._session.flush()
 
     def drop(self, sha256s: Iterable[str]) -> None:
-        """Forget blobs, because they have been deleted or are named again."""
+        """Remove blobs from the candidates, because they have been deleted or are in use again."""
         for sha256 in sha256s:
             self._session.execute(delete(UnusedBlobRow).where(UnusedBlobRow.sha256 == sha256))
 
     def collect_leavings(self, retention_seconds: float) -> None:
-        """Add what failed uploads and patches that were given up have left, and let their rows forget it.
+        """Add what failed uploads and abandoned patches have left, and clear it from their rows.
 
         Args:
-            retention_seconds: How long a patch that failed or was cancelled can be retried from its checkpoint.
+            retention_seconds: How long a failed or cancelled patch can be retried from its checkpoint.
         """
         for row in self._failed_uploads():
             self.add(row.blob_bytes or ())
@@ -58,7 +58,7 @@ class UnusedBlobs(Repository):
         self._session.flush()
 
     def find(self, retention_seconds: float) -> list[str]:
-        """Return, sorted, what nothing names now, with what `collect_leavings` would add. Nothing changes."""
+        """Return, sorted, the unused blobs, including what `collect_leavings` would add. Changes nothing."""
         given_up = self._given_up(retention_seconds)
         candidates = set(self._session.scalars(select(UnusedBlobRow.sha256)))
         candidates.update(*(row.blob_bytes or () for row in self._failed_uploads()))
@@ -66,7 +66,7 @@ class UnusedBlobs(Repository):
         return sorted(candidates - self._named(candidates, {job.id for job in given_up})) if candidates else []
 
     def drop_named(self) -> None:
-        """Forget the candidates that something names again."""
+        """Remove the candidates that are in use again."""
         candidates = set(self._session.scalars(select(UnusedBlobRow.sha256)))
         if candidates:
             self.drop(self._named(candidates))
@@ -83,7 +83,7 @@ class UnusedBlobs(Repository):
         return list(self._session.scalars(query.where(or_(of_patch, of_part), JobRow.checkpoint.is_not(None))))
 
     def _named(self, candidates: Collection[str], ignored_jobs: Collection[str] = ()) -> set[str]:
-        """Return those of the candidates that a data set, a task vector, a report or another job's checkpoint names."""
+        """Return the candidates that a data set, a task vector, a report or another job's checkpoint refers to."""
         named = set(self._session.scalars(select(TaskVectorRow.sha256).where(TaskVectorRow.sha256.in_(candidates))))
         for found in (self._of_datasets(), self._of_reports(), self._of_jobs(ignored_jobs)):
             named.update(sha256 for sha256 in found if sha256 in candidates)
@@ -100,7 +100,7 @@ class UnusedBlobs(Repository):
             yield from (interpolants or {}).values()
 
     def _of_jobs(self, ignored: Collection[str]) -> Iterator[str]:
-        """What unfinished jobs have made, and those that can be retried or whose results a parent has yet to take."""
+        """Results of jobs that are unfinished, can be retried, or have a parent that has yet to take them."""
         parent = aliased(JobRow)
         unfinished = or_(JobRow.status != JobStatus.SUCCEEDED, parent.status != JobStatus.SUCCEEDED)
         query = select(JobRow.id, JobRow.checkpoint).outerjoin(parent, parent.id == JobRow.parent_id)
@@ -110,22 +110,22 @@ class UnusedBlobs(Repository):
 
 
 def blobs_of_dataset(row: DatasetRow) -> set[str]:
-    """Return the blobs that a data set names."""
+    """Return the blobs that a data set refers to."""
     shards = {shard["sha256"] for shard in (row.shards or {}).values()}
     return shards | set(row.blob_bytes or ()) | {row.archive_sha256}
 
 
 def blobs_of_patch(row: PatchRow, jobs: Iterable[JobRow]) -> set[str]:
-    """Return the blobs that a patch's report and the checkpoints of its jobs name."""
+    """Return the blobs that a patch's report and the checkpoints of its jobs refer to."""
     interpolants = set(((row.report or {}).get("interpolants") or {}).values())
     return interpolants.union(*(_named_by(job.checkpoint or {}) for job in jobs))
 
 
 def measure_unused(blobs: BlobStore, sha256s: Iterable[str], grace_seconds: float) -> dict[str, int]:
-    """Return the sizes of those blobs that are old enough to be deleted; 0 for one that is gone already.
+    """Return the sizes of the blobs that are old enough to be deleted; 0 for one that is already gone.
 
     Args:
-        grace_seconds: One that was stored later than that ago, also if it was there before, may be about to be named.
+        grace_seconds: A blob stored more recently than this may be about to be referred to, even if it existed before.
     """
     before = time.time() - grace_seconds
     found = {sha256: blobs.stat(sha256) for sha256 in sha256s}

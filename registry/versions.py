@@ -207,7 +207,7 @@ class Versions(Repository):
         trashed: bool = False,
         reference: str | None = None,
     ) -> Page[VersionRow]:
-        """Return a page of versions, newest first, whose probes are read only when asked for."""
+        """Return a page of versions, newest first. Probes are loaded on access only."""
         is_there = VersionRow.deleted_at.is_not(None) if trashed else VersionRow.deleted_at.is_(None)
         query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
         for tag in tags:

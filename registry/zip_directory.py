@@ -29,7 +29,7 @@ _WINDOWS_MAKERS = (0, 10, 11)  # MS-DOS, NTFS, and VFAT, of which the first also
 
 
 def member_name(member: zipfile.ZipInfo) -> tuple[str, bool]:
-    r"""Return the name of a member as the tools read it that people pack with, and whether it is certain.
+    r"""Return a member's name as common packing tools write it, and whether it is certain.
 
     Without the mark of UTF-8 (APPNOTE 6.3, appendix D) it is the name of the Unicode path field if its checksum fits,
     else UTF-8 if it is valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1
@@ -111,7 +111,7 @@ class DirectoryFile(io.BufferedReader):
 
 
 def header_bytes(num_entries: int) -> int:
-    """Return what the names of so many entries, and what stands beside them, may take."""
+    """Return how many bytes the names and extra fields of this many entries may take."""
     return max(256 * num_entries, 1 << 20)
 
 

@@ -1,4 +1,4 @@
-"""What a user says about how an upload is to be read, where its names alone leave more than one way."""
+"""How a user wants an upload to be read, where its names alone are ambiguous."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from registry.errors import ArchiveRefusedError
 from registry.intake.names import Parts
 
 READER_VERSION = 2
-"""Of the rules by which uploads are read; part of a data set's identity, so that new rules read the same bytes anew."""
+"""Version of the rules by which uploads are read; part of a data set's identity, so new rules read an upload again."""
 
 IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
 class Choices:
-    """How to read an upload; what is left out is told by the upload itself, which is refused if it does not.
+    """How to read an upload; anything left out is detected, and the upload is refused if that fails.
 
     Attributes:
         layout: Name of the layout; others are not tried.
@@ -53,7 +53,7 @@ class Choices:
         return cls(**known)
 
     def split_by_name(self, parts: Parts) -> str | None:
-        """Return what `split_of` says of a path: by a stretch of it, or a file's name without what follows a dot.
+        """Return the split that `split_of` gives a path: by consecutive parts, or by a file's name up to its first dot.
 
         Args:
             parts: Of the path.

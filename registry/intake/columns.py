@@ -39,7 +39,7 @@ class Columns:
 
     Attributes:
         path: Names the image.
-        label: Names the class; empty: `one_hot` tells it.
+        label: Names the class; empty: `one_hot` does.
         split: Names the split; None: there is none.
         one_hot: Columns called like classes, of which one is 1 in each row.
     """

@@ -43,7 +43,7 @@ class Container(Protocol):
 
     @property
     def num_unsure(self) -> int:
-        """How many names may be misread, since nothing tells how they are encoded."""
+        """How many names have an unknown encoding, and may be misread."""
 
     def read_heads(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | str]]:
         """As `read`, but only the first bytes of each file."""

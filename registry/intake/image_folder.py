@@ -112,7 +112,7 @@ def _bad_table(detail: str) -> ArchiveRefusedError:
 
 
 def _refuse_one(upload: Upload, classes: set[str]) -> None:
-    """Refuse a single class if something else seems to tell the classes."""
+    """Refuse a single class if something else seems to name the classes."""
     known = explain(upload, is_certain=True)
     if known is not None:
         raise known
@@ -122,7 +122,7 @@ def _refuse_one(upload: Upload, classes: set[str]) -> None:
 
 
 def _empty_classes(upload: Upload, found: Arrangement, classes: set[str]) -> list[str]:
-    """Return the folders beside the class folders that hold no image, though they may be meant as classes."""
+    """Return the folders beside the class folders that contain no image, though they may be meant as classes."""
     if found.is_path:
         return []
     start, names = len(found.root), upload.image_names

@@ -90,7 +90,7 @@ def _is_tiny_imagenet(names: _Names) -> bool:
 
 
 def _names_classes(names: _Names) -> bool:
-    """Return whether the files' own names tell a few classes: `cat.0.jpg`, `Abyssinian_12.jpg`."""
+    """Return whether the file names contain a few classes: `cat.0.jpg`, `Abyssinian_12.jpg`."""
     stems = [re.sub(r"[._-]?\d+$", "", parts[-1].rpartition(".")[0]) for parts in names.images]
     found = Counter(stem for stem in stems if any(char.isalpha() for char in stem))
     return len(found) > 1 and min(found.values()) > 1 and 2 * sum(found.values()) > len(stems)

@@ -1,4 +1,4 @@
-"""Images whose labels stand in tables beside them: Hugging Face `imagefolder` with metadata, and CSV manifests."""
+"""Images with labels in tables: Hugging Face `imagefolder` with metadata, and CSV manifests."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _read(
 
 
 def _with_splits(upload: Upload, tables: list[_Table]) -> list[_Table]:
-    """Return the tables with the splits that their names tell, if they tell several."""
+    """Return the tables with the splits in their names, if there are several."""
     paths = [table.parts for table in tables]
     splits = [upload.choices.split_by_name(parts) for parts in paths]
     if upload.choices.split_of is None:
@@ -200,7 +200,7 @@ class _Reading:
         self._conflicts: list[str] = []
 
     def plan(self) -> Plan:
-        """Return what the rows say."""
+        """Return the rows' content."""
         for table in self._tables:
             for number, row in table.rows(self._upload):
                 self._count_row(table)
@@ -284,7 +284,7 @@ class _Reading:
         )
 
     def _with_folder_splits(self) -> list[Image]:
-        """Return the images with the splits that their folders tell, unless the tables tell some."""
+        """Return the images with the splits of their folders, unless the tables name splits."""
         listed = list(self._images.values())
         if not listed or any(image.split for image in listed):
             return listed

@@ -1,4 +1,4 @@
-"""From what a table says about an image to the file in the upload."""
+"""From an image's name in a table to the file in the upload."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_CANDIDATES = 50
 
 
 class FileIndex:
-    """Files by their paths, and by their last parts where a path is told from another folder.
+    """Files by path, and by their last parts where a table gives paths relative to another folder.
 
     Args:
         files: Paths of all files.

@@ -43,13 +43,13 @@ CONTAINERS = frozenset({
     "jpg", "jpeg", "jpegs", "png", "jpegimages", "raw", "files", "all", "samples", "folder", "folders", "cropped",
     "split", "splits", "train_images", "test_images",
 })  # fmt: skip
-"""Names of folders that hold images and say nothing about them."""
+"""Names of folders that contain images and mean nothing."""
 NOT_CLASSES = frozenset({
     "annotations", "annotation", "labels", "label", "meta", "metadata", "imdb", "docs", "doc", "devkit", "lists",
     "list", "imagesets", "attributes", "parts", "segmentations", "trimaps", "xmls", "masks", "info", "scripts",
     "code", "logs", "split", "splits",
 })  # fmt: skip
-"""Names of folders of other files; one beside class folders is no empty class."""
+"""Names of folders of other files; one beside class folders is not an empty class."""
 UNLABELLED = frozenset(
     {"unlabeled", "unlabelled", "unknown", "unsup", "pred", "predict", "prediction", "predictions", "submission"}
 )
@@ -114,7 +114,7 @@ def are_counted(names: Collection[str]) -> bool:
 
 @dataclass(frozen=True)
 class SplitWord:
-    """The split that a name tells by one of its words, and what else the name says."""
+    """The split that one of a name's words means, and the other words."""
 
     word: str
     rest: tuple[str, ...]
@@ -127,7 +127,7 @@ class SplitWord:
 
 @lru_cache(maxsize=10_000)
 def find_split_word(name: str) -> SplitWord | None:
-    """Return the word of a name that tells its split, as in `cars_train` or `Final_Test`; None unless there is one."""
+    """Return the word of a name that means a split, as in `cars_train` or `Final_Test`; None unless there is one."""
     words = [word.lower() for word in _WORDS.findall(_COUNTERS.sub(" ", name))]
     told = [word for word in words if word in SPLITS]
     if not told or len({SPLITS[word] for word in told}) > 1:
@@ -136,7 +136,7 @@ def find_split_word(name: str) -> SplitWord | None:
 
 
 def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
-    """Return the split of each folder of one level; None unless every one of them tells it.
+    """Return the split of each folder of one level; None unless every name means one.
 
     Each name is that of a split as a whole, or holds one as a word with the same words beside it everywhere, as
     `seg_train` and `seg_test` do; `train station` and `test tube` do not.
@@ -154,7 +154,7 @@ def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
 
 
 def settle(words: Mapping[str, str]) -> dict[str, str]:
-    """Return splits by name; `eval` beside `test` is what is left to validate on, if nothing else is called that."""
+    """Return splits by name; `eval` beside `test` is validation, if nothing else is called that."""
     splits = {name: SPLITS[word] for name, word in words.items()}
     evaluated = {name for name, word in words.items() if word in _EVALUATION}
     if "validation" not in splits.values() and any(splits[name] == "test" for name in words.keys() - evaluated):
@@ -163,7 +163,7 @@ def settle(words: Mapping[str, str]) -> dict[str, str]:
 
 
 def splits_of_files(files: Sequence[Parts]) -> tuple[list[str | None], list[Parts]]:
-    """Return the split of each shard or table, by its folder or a word of its name, and the files that tell none.
+    """Return the split of each shard or table, by its folder or a word of its name, and the files that name none.
 
     `train/0.tar`, `data/train-00000-of-00001-b42a775f407cee45.parquet` and `test_images.parquet` tell it. If no file
     does, or all are said to be of one split by a word among others, as in `train-station-0.tar`, none has a split.

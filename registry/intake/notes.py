@@ -1,4 +1,4 @@
-"""How an upload was read: what the answer about a data set says of it, beside its images."""
+"""How an upload was read, as the API reports it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class _Header:
         return sizes[_UNPACKED], sizes[_PACKED]
 
     def _fields(self) -> Iterator[tuple[int, int]]:
-        """Yield number and kind of a structure's fields; whoever takes one reads or skips its value."""
+        """Yield number and type of a structure's fields; the caller reads or skips each value."""
         field = 0
         while byte := self._byte():
             field = field + (byte >> 4) if byte >> 4 else self._integer()

@@ -33,7 +33,7 @@ _METADATA = "metadata.parquet"
 
 @dataclass(frozen=True)
 class _Columns:
-    """The columns that matter, the first as the path of its bytes, and the names of the labels if the schema tells."""
+    """The relevant columns, the first as the path of its bytes, and the label names if the schema has them."""
 
     image: str
     label: str
@@ -124,7 +124,7 @@ def _find_columns(table: ParquetTable, name: str, upload: Upload) -> _Columns:
 
 
 def _lacks_columns(name: str, schema: pa.Schema, image: str | None, known: Sequence[str]) -> ArchiveRefusedError:
-    """Return the error of a Parquet file whose columns do not tell images or classes."""
+    """Return the error of a Parquet file whose columns contain no images or no classes."""
     lists = [field.name for field in schema if pa.types.is_list(field.type) or pa.types.is_large_list(field.type)]
     if image is not None and (several := next((each for each in lists if each.lower() in _LABEL_COLUMNS), None)):
         return several_labels(f"Column {several!r} of {quote_name(name)} contains lists")
@@ -168,7 +168,7 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """Return the Hugging Face features by column; none if the metadata tells none."""
+    """Return the Hugging Face features by column; none if the metadata has none."""
     try:
         found = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
         return {column: each for column, each in found.items() if isinstance(each, dict)}

@@ -1,4 +1,4 @@
-"""Parquet files of strangers: what reading one takes is known before it is read, whatever its footer says.
+"""Parquet files from untrusted uploads: the cost of reading is known before reading, whatever the footer claims.
 
 Arrow reads a whole page, and a dictionary page holds values that any number of rows repeat: 2 KB are enough for 60 MiB
 in each row. The sizes in the footer are claims. Those in the headers of pages hold, since unpacking a page fails if it

@@ -31,7 +31,7 @@ _MAX_LABEL_CHARACTERS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image of an upload: its name there, its split (None: not told) and its class."""
+    """An image of an upload: its name there, its split (None: unknown) and its class."""
 
     name: str
     split: str | None
@@ -143,7 +143,7 @@ class Upload:
         return tuple(tops) if len(tops) == 1 and all(len(parts) > 1 for _, parts in self.images) else ()
 
     def take_out(self, name: str, max_bytes: int) -> Path:
-        """Return a copy of a table or shard in the scratch folder, under a name of ours."""
+        """Return a copy of a table or shard in the scratch folder, under a generated name."""
         target = self.scratch / f"part-{next(self._numbers):06}"
         self.container.copy(name, target, max_bytes)
         return target
@@ -160,7 +160,7 @@ class Upload:
 
 
 class Layout(Protocol):
-    """One way in which people arrange labelled images."""
+    """One way to arrange labelled images."""
 
     @property
     def name(self) -> str:

@@ -38,12 +38,12 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def look(path: Path, choices: Choices | None = None, limits: ArchiveLimits | None = None) -> tuple[str, ...] | None:
-    """Return the classes of an upload if its names alone tell them, having refused what is hostile by its names.
+    """Return the classes of an upload if its names alone determine them; refuses what is hostile by its names.
 
-    It costs little, whatever the upload is: no more than `_LOOK_ENTRIES` names are read.
+    The cost is bounded: at most `_LOOK_ENTRIES` names are read.
 
     Returns:
-        Classes in label order, or None if only reading the whole upload tells them.
+        Classes in label order, or None if only reading the whole upload determines them.
     """
     limits, choices = limits or ArchiveLimits(), choices or Choices()
     kind = detect_format(path)
@@ -93,7 +93,7 @@ def _read(upload: Upload) -> Plan:
         except ArchiveRefusedError as error:
             if error.code != "not_classes" or not upload.images:
                 raise
-            refused = refused or error  # captions beside the images; a table may tell the classes
+            refused = refused or error  # captions beside the images; a table may name the classes
         else:
             if plan is not None:
                 return plan
@@ -103,7 +103,7 @@ def _read(upload: Upload) -> Plan:
 
 
 def look_at_pool(path: Path, limits: ArchiveLimits | None = None) -> None:
-    """Refuse an upload that is no pool of images, as far as its names alone tell; errors as for `look`."""
+    """Refuse an upload that is no pool of images, judged by its names alone; errors as for `look`."""
     limits = limits or ArchiveLimits()
     kind = detect_format(path)
     if kind not in (Format.ZIP, Format.TAR):

@@ -18,7 +18,7 @@ from registry.intake.plan import Upload
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard of an upload and the split that its name tells."""
+    """A shard of an upload and the split in its name."""
 
     entry: Entry
     split: str | None
@@ -28,7 +28,7 @@ def find_shards(upload: Upload, suffixes: tuple[str, ...]) -> list[Shard]:
     """Return the shards of an upload with their splits, in the order of their names.
 
     Raises:
-        ArchiveRefusedError: Some names tell a split, and others none.
+        ArchiveRefusedError: Some names have a split, and others none.
     """
     found = [(entry, parts) for entry, parts in upload.files if parts[-1].lower().endswith(suffixes)]
     paths = [parts for _, parts in found]

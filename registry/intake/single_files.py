@@ -1,4 +1,4 @@
-"""Files of kinds that are not read, told by their first bytes: what they are, and what makes them readable."""
+"""Unsupported files, recognised by their first bytes: what they are, and how to make them readable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the answer about a data set says of how it was read: a sentence, examples and warnings."""
+"""How an upload was read, as the API reports it: a sentence, examples and warnings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NUMBERED = re.compile(r"\d+[._-]\S")
 def summarise(
     plan: Plan, splits: Mapping[str, Sequence[Image]], names: Mapping[str, str], duplicates: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return how an upload was read, as `app.datasets.schemas.Reading` tells it."""
+    """Return how an upload was read, in the form of `app.datasets.schemas.Reading`."""
     notes = plan.notes
     named = {image.split for image in plan.images} - {None}
     _warn_of_classes(notes, plan, splits, names)

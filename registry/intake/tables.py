@@ -71,7 +71,7 @@ class _Rows(Iterator[str]):
         return line
 
     def end_row(self) -> None:
-        """Begin to count anew."""
+        """Reset the count."""
         self._num_characters = 0
 
 
