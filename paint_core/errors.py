@@ -1,4 +1,4 @@
-"""What can go wrong in the library, as one tree.
+"""Errors of the library, as one tree.
 
     PaintCoreError (ValueError)
     ├── ModelRefError            a model reference that cannot be parsed, found or used
@@ -127,7 +127,7 @@ class NoAcceptableAlphaError(PaintCoreError):
 
 
 class NonFiniteLossError(PaintCoreError):
-    """Fine-tuning diverged: at `step`, the `cause` (the loss, say, or the gradient's norm) is NaN or infinite."""
+    """Fine-tuning diverged: at `step`, the `cause` (such as the loss or the gradient's norm) is NaN or infinite."""
 
     code: ClassVar[str] = "loss_non_finite"
 

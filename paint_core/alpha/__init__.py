@@ -19,7 +19,7 @@ from paint_core.alpha.rules import AlphaChoice, Goal, choose_alpha, combined, ex
 from paint_core.alpha.search import AlphaSearch, search_alpha
 
 WeightPath = Path
-"""The same, for those who import it beside pathlib's."""
+"""The same class, under a name that does not clash with pathlib's."""
 
 __all__ = [
     "MAX_LINES_ALPHA",

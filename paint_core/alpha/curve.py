@@ -75,7 +75,7 @@ class PathEvaluator:
         return self._features.get(0.0)
 
     def point(self, alpha: float) -> CurvePoint:
-        """The scores at an alpha: the known ones, or those of a true evaluation, which `on_point` is told of."""
+        """The scores at an alpha: known ones, or newly measured ones, with which `on_point` is called."""
         if alpha not in self._points:
             features = self.features(alpha)
             scores = {

@@ -23,14 +23,14 @@ MERGED_NODES = (0.0, 0.05, 0.15, 0.3, 0.5, 0.75, 1.0)
 """The same for the longer path of a merge: as near to each other where the features change most."""
 
 STEPS: Mapping[Strategy, float] = {"grid": 0.05, "interpolated": 0.01}
-"""Distances of the alphas if nobody says otherwise: those that the paper plots, and those that cost next to nothing."""
+"""Default distances of the alphas: those that the paper plots, and a fine grid where that costs almost nothing."""
 
 MAX_LINES_ALPHA = 1.5
 """Where the search along a profile by depth ends by default: it shrinks the update, so more of it helps."""
 
 MAX_MERGED_ALPHA = 3.0
-"""Where the search along what `ties`, `tsv` or `iso` give ends if nobody says otherwise, as in the authors' code: the
-length of such a task vector is a matter of the method's, so that nothing stands for theta_1 at 1."""
+"""Where the search along a merge by `ties`, `tsv` or `iso` ends by default, as in the authors' code: the method decides
+the length of such a task vector, so alpha 1 has no special meaning."""
 
 _COARSER_BEYOND_ONE = 2
 

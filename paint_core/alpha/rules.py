@@ -58,8 +58,8 @@ def choose_alpha(
     `combined` maximises the combined accuracy (PAINT, arXiv 2208.05592, section 2). `floor` maximises the mean over the
     patching tasks among the alphas at which no supported task is more than `max_supported_drop` points below its
     reference. Alpha 0 meets every floor, being zero-shot itself; so a floor that only alpha 0 meets is an error, not a
-    choice: whoever asked for a patch would get none and not be told. Where a larger alpha meets the floor too but is
-    worse on the patching tasks, 0 is chosen and the reason says so.
+    choice: a requested patch would silently have no effect. Where a larger alpha meets the floor too but is
+    worse on the patching tasks, 0 is chosen, with a reason.
 
     Args:
         patching: names of the tasks to improve.

@@ -10,7 +10,7 @@ from paint_core.alpha.interpolation import FeatureCurve
 from paint_core.alpha.rules import Goal
 
 _MAX_MEASURED = 12
-"""Where interpolation gives up: as many evaluations as these are more than half a grid."""
+"""When interpolation stops and the grid is evaluated: this many evaluations are more than half a grid."""
 
 MIN_NODE_DISTANCE = 0.05
 """As a share of the path: two nodes closer than this make a polynomial of their rounding errors, not of the path."""
@@ -24,7 +24,7 @@ def measure(evaluator: PathEvaluator, alphas: Sequence[float]) -> list[CurvePoin
 def measure_nodes(evaluator: PathEvaluator, nodes: Sequence[float]) -> FeatureCurve:
     """The interpolant through true evaluations at these alphas, at least two.
 
-    The nodes' scores are points as well, which `on_point` is told of.
+    `on_point` is also called with the nodes' scores.
     """
     at_nodes = {}
     for alpha in nodes:

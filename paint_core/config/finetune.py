@@ -11,7 +11,7 @@ Trainable = Literal["all", "last_k", "lora"]
 
 
 class _Tenth(int):
-    """A number of warm-up steps that nobody chose: it follows the number of iterations."""
+    """A default number of warm-up steps: it follows the number of iterations."""
 
 
 @dataclass(frozen=True)

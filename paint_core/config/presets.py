@@ -1,4 +1,4 @@
-"""How to fine-tune a model if nobody says otherwise, by the family of its image tower.
+"""Default fine-tuning settings of a model, by the family of its image tower.
 
 The paper's recipe (FinetuneConfig's defaults) was made for CLIP's ViTs and is what all of them get. What a family
 changes:

@@ -152,7 +152,7 @@ def decode_all(
         names: what errors call the items; None counts them.
 
     Raises:
-        ImageDecodeError: a picture is not readable; says which.
+        ImageDecodeError: an image is not readable; says which.
         EmptySplitError: no items.
         DatasetError: a label is out of range, or the scratch folder is full.
     """
@@ -226,7 +226,7 @@ def load_image_folder(
     """The pictures of a folder with one sub-folder for each class, in the order of the file names.
 
     Args:
-        path: the folder. Hidden files, and files without a picture's suffix, are passed over.
+        path: the folder. Hidden files, and files without an image suffix, are skipped.
         classnames: names of the sub-folders in the order of the labels; a class may have no folder. None takes the
             sub-folders' names, sorted: the splits of one task get the classnames of the first one.
 

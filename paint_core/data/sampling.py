@@ -2,7 +2,7 @@
 
 "Merge all data into one task": the images are put together, and the heads become one head over the union of all
 classes. An image is so told apart from the classes of every task, not of its own only, which is what an
-open-vocabulary model is asked later. Classes whose embeddings are equal become one row, because no image tower can
+open-vocabulary model must do later. Classes whose embeddings are equal become one row, because no image tower can
 tell them apart. Every task is still judged under its own head.
 """
 

@@ -1,4 +1,4 @@
-"""How good a tower is, how sure that is, and whether a tower gives the features that it gave before."""
+"""How accurate a tower is, how certain that is, and whether a loaded tower gives the same features as before."""
 
 from paint_core.evaluation.probe import check_probe, probe_features, probe_images
 from paint_core.evaluation.scoring import Score, encode, evaluate, predictions, score_features

@@ -29,10 +29,10 @@ class FeatureCache(Protocol):
     """Where features are kept."""
 
     def features(self, key: str, compute: Callable[[], Tensor]) -> Tensor:
-        """The features that are kept under a key, or those that `compute` gives, which are kept then.
+        """The cached features of a key, or those that `compute` returns, which are then cached.
 
         Args:
-            compute: gives float32 [N, D]; called at most once.
+            compute: returns float32 [N, D]; called at most once.
 
         Returns:
             float32 [N, D] on the CPU.
@@ -44,7 +44,7 @@ class FolderFeatureCache:
     """One safetensors file for each key in a folder that several processes may share.
 
     Each file holds a SHA-256 of its features. Those that do not match it, cannot be read or are not finite are computed
-    again, and a disk that takes no more is no error: nothing is lost but time.
+    again, and a full disk is not an error: only time is lost.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -52,7 +52,7 @@ class FolderFeatureCache:
 
         Args:
             folder: made when something is kept, readable by its owner only.
-            limit_bytes: of all files together; those that were not asked for longest go first.
+            limit_bytes: of all files together; the least recently used go first.
         """
         self._folder = folder
         self._limit_bytes = limit_bytes
@@ -73,7 +73,7 @@ class FolderFeatureCache:
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_room(len(data))
-            # Not synced: after a power cut a file may be torn, and its digest tells.
+            # Not synced: the digest detects a file that a power cut has damaged.
             with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".", delete=False) as file:
                 try:
                     file.write(data)

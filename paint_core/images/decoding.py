@@ -143,7 +143,7 @@ def as_eight_bits(image: Image.Image) -> Image.Image:
         image: as `open_picture` yields it, not decoded yet.
 
     Raises:
-        ImageDecodeError: numbers of which nobody can know which of them is white.
+        ImageDecodeError: the pixel format does not define which number is white.
     """
     if image.mode in _WIDE:
         raise ImageDecodeError(f"pixels that are {_WIDE[image.mode]}: save it with 8 or 16 bits per channel")
@@ -196,7 +196,7 @@ def _in_eight_bits(data: bytes) -> bytes:
 
 
 def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
-    """Refuse what Pillow's view of the header, which is what counts, says is too much work."""
+    """Refuses an image that is too much work to decode, by the header as Pillow reads it."""
     width, height = image.size
     _require_few_pixels(width, height, max_pixels)
     boxes = [tile.extents for tile in image.tile if tile.extents is not None]
@@ -208,7 +208,7 @@ def _require_bounded(image: ImageFile.ImageFile, data: bytes, max_pixels: int) -
         raise ImageDecodeError(f"{width} x {height} is too large for a {advice}")
     if isinstance(image, TiffImageFile):
         _require_plain_parts(image, data, max_pixels)
-        image.is_animated = True  # so that it does not parse directories of EXIF, which nobody reads
+        image.is_animated = True  # so that it does not parse EXIF directories, which are not used
     else:
         image.decodermaxblock = max(image.decodermaxblock, len(data))  # all at once: it is in memory
 

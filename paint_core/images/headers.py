@@ -1,4 +1,4 @@
-"""What a picture file's header says about the cost of decoding it, read without a decoder.
+"""What an image file's header says about the cost of decoding it, read without a decoder.
 
 The size and the number of scans are known in microseconds, so a request can be refused, counted and put in order before
 any of its pictures is decoded. `decoding.py` checks again what Pillow finds.
@@ -29,7 +29,7 @@ _SEQUENTIAL = frozenset({0xC0, 0xC1, 0xC9})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
 _APP1, _APP2 = 0xE1, 0xE2
 _EXIF, _PROFILE = b"Exif\0\0", b"ICC_PROFILE\0"
-_METADATA = frozenset({0xFE, *range(0xE1, 0xEE), 0xEF})  # APP0 and APP14 say which colours the picture is in
+_METADATA = frozenset({0xFE, *range(0xE1, 0xEE), 0xEF})  # APP0 and APP14 define the colour space
 _MAX_SEGMENTS, _MOST_FILL_BYTES = 1000, 1 << 12
 _MAX_TIFF_ENTRIES = 1000
 _TIFF_SIDES = (256, 257)
@@ -68,7 +68,7 @@ _OTHER_BRANDS = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a picture's header says.
+    """What an image's header says.
 
     Attributes:
         work: megapixels of a PNG whose decoding costs as much, about.

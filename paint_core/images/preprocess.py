@@ -83,7 +83,7 @@ class Preprocess:
                 (about 89 million).
             reduced: whether a JPEG that is much larger than the model's input may be decoded at a half, a quarter or an
                 eighth of its size, which costs less and moves features by a cosine of less than 0.001. For serving:
-                what is trained and measured with is decoded whole.
+                training and measurements decode the whole image.
             decoder: 1 reads pixels as open_clip does, of which earlier data sets are: neither turned nor on white, of
                 channels of 16 bits the higher eight.
 

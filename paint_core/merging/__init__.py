@@ -23,11 +23,11 @@ __all__ = ["MERGERS", "average", "iso", "merge", "task_arithmetic", "ties", "tsv
 MERGERS: Mapping[str, Callable[[Sequence[Mapping[str, Tensor]]], TaskVector]] = MappingProxyType(
     {"average": average, "task_arithmetic": task_arithmetic, "ties": ties, "tsv": tsv, "iso": iso}
 )
-"""Name to method; each gives a fresh task vector from at least one, on the devices of the first."""
+"""Name to method; each returns a new task vector from at least one, on the devices of the first."""
 
 
 def merge(method: str, task_vectors: Sequence[Mapping[str, Tensor]]) -> TaskVector:
-    """One task vector that stands for several, to be mixed with a coefficient that a search chooses.
+    """One task vector that stands for several, to be mixed with a coefficient chosen by a search.
 
     Args:
         method: a key of `MERGERS`.

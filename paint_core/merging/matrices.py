@@ -14,7 +14,7 @@ Svd = tuple[Tensor, Tensor, Tensor]
 def merge_matrices(
     task_vectors: Sequence[Mapping[str, Tensor]], merge: Callable[[Sequence[Tensor]], Tensor]
 ) -> TaskVector:
-    """The task vectors merged matrix by matrix; what is no matrix is averaged.
+    """The task vectors merged matrix by matrix; other tensors are averaged.
 
     A convolution's kernel [O, I, h, w] is the matrix [O, I * h * w], which maps a patch to output channels. A depthwise
     kernel [C, 1, h, w] is treated alike, as [C, h * w]: its channels do not mix, so the singular vectors are then

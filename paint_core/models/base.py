@@ -33,7 +33,7 @@ _FILE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".npz"
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Which model to load; `str()` gives the text that `parse` reads.
+    """Which model to load; `str()` returns the text that `parse` reads.
 
     Attributes:
         kind: which of the five forms.
@@ -114,7 +114,7 @@ class BaseModel:
             model: open_clip's CLIP or CustomTextCLIP, on any device; it is copied.
             tokenizer: from `open_clip.get_tokenizer`.
             preprocess: a configuration as open_clip's `preprocess_cfg`, or the evaluation transform that
-                `create_model_and_transforms` gives beside the model; None takes the configuration in the model.
+                `create_model_and_transforms` returns with the model; None takes the configuration in the model.
             model_cfg: open_clip's configuration of the model, or its name; only `write_model` needs it.
             ref: what to call it.
         """
@@ -157,12 +157,12 @@ class BaseModel:
 
     @property
     def finetune_defaults(self) -> FinetuneConfig:
-        """How to fine-tune this model if nobody says otherwise (`config/presets.py`)."""
+        """Default fine-tuning settings of this model (`config/presets.py`)."""
         return finetune_preset(self.ref, self.visual)
 
     @property
     def default_templates(self) -> tuple[str, ...]:
-        """Prompt templates for whoever names none."""
+        """Default prompt templates."""
         return prompts.STARTER if self.ref == "starter" else prompts.DEFAULT_TEMPLATES
 
 

@@ -1,8 +1,8 @@
 """Building a model out of a configuration and a safetensors file, without a second copy of the weights.
 
 The weights are the file itself wherever it allows that: float32 tensors are mapped, read when they are first used and
-shared by every process that loads the same file. Whoever writes into one gets a copy of those pages (the mapping is
-private), but nobody should. What is stored in another format, such as the starter's float16, is converted, so it takes
+shared by every process that loads the same file. A process that writes to one gets a copy of the pages (the mapping is
+private), but none should. What is stored in another format, such as the starter's float16, is converted, so it takes
 memory of its own.
 
 A mapping is of the file that was opened, not of its name. A new file renamed over the old one changes nothing for those

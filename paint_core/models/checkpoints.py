@@ -108,7 +108,7 @@ def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
     """The checkpoint of a Hugging Face repository: from the local cache if it is there, else downloaded.
 
     Raises:
-        ModelRefError: the repository or its configuration cannot be had.
+        ModelRefError: the repository or its configuration cannot be loaded.
     """
     config_path = hub.fetch(repo, _CONFIG_NAME)
     if config_path is None:
@@ -153,7 +153,7 @@ def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
 def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, Any] | None = None) -> Checkpoint:
     """The checkpoint of an open_clip model name and a local weights file.
 
-    A file does not say how its pictures were prepared. Where all published weights of the name agree, theirs is taken.
+    A file does not state its preprocessing. Where all published weights of the name agree, theirs is used.
 
     Args:
         name: one of `open_clip.list_models()`.
@@ -258,7 +258,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _require_plain_files(folder: Path) -> None:
-    """Refuses a folder with what is no file: reading a pipe or a device may never end. Links to files are fine."""
+    """Refuses a folder with special files: reading a pipe or a device may never end. Links to files are fine."""
     strange = next((path for path in folder.iterdir() if not path.is_file() and not path.is_dir()), None)
     if strange is not None:
         raise ModelRefError(f"{strange.name} in {folder} is neither a file nor a folder: remove it")

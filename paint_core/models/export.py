@@ -59,7 +59,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _apart(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The tensors on the CPU, contiguous, in the order of their names; one that shares memory is copied.
 
-    safetensors stores each by itself and refuses what is shared.
+    safetensors stores each separately and refuses shared memory.
     """
     apart: dict[str, Tensor] = {}
     seen: set[int] = set()

@@ -50,7 +50,7 @@ def make_prompts(classnames: Sequence[str], templates: Sequence[Template]) -> li
 
 @torch.no_grad()
 def pool_prompts(embeddings: Tensor, num_templates: int) -> Tensor:
-    """The head of prompts that are encoded: `build_head` in parts, for whoever encodes a few at a time.
+    """The head of encoded prompts: the second half of `build_head`, to encode a few prompts at a time.
 
     Args:
         embeddings: [C * T, D], unit rows, in the order of `make_prompts`.
@@ -65,7 +65,7 @@ def encode_texts(base: BaseModel, texts: Sequence[str]) -> Tensor:
     """The embeddings of whole texts, float32 [N, D] with unit rows, on the base's device; no template is added.
 
     Args:
-        texts: N >= 1 of them; what is longer than the model's context is cut.
+        texts: N >= 1 of them; longer ones are cut to the model's context.
     """
     chunks = [list(texts[start : start + _PROMPTS_A_CHUNK]) for start in range(0, len(texts), _PROMPTS_A_CHUNK)]
     encode_text = base.model.encode_text
@@ -99,7 +99,7 @@ def logits(features: Tensor, head: Tensor, scale: float, bias: float = 0.0) -> T
 
 
 def require_head(head: Tensor, width: int | None = None) -> None:
-    """Refuses what is no zero-shot head, or one of another model.
+    """Refuses a tensor that is not a zero-shot head, or the head of another model.
 
     Args:
         head: to be [C, D] with rows of unit length.

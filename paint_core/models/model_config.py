@@ -1,7 +1,7 @@
-"""What an `open_clip_config.json` may say. It comes with a model from strangers, and open_clip does all that it says.
+"""What an `open_clip_config.json` may contain. It comes with an untrusted model, and open_clip obeys all of it.
 
 Among other things that is running code of the folder, fetching models and tokenizers of any name, and building a model
-of any size. So every key and value is looked up here first, and what is not known is refused.
+of any size. So every key and value is checked here first, and unknown ones are refused.
 """
 
 import json
@@ -171,7 +171,7 @@ def read_json(path: Path) -> Any:
 
 
 def check_config(model_cfg: Any, preprocess_cfg: Any) -> None:
-    """Refuses a configuration that asks for more than a model of ordinary size, built of what is installed."""
+    """Refuses a configuration that asks for more than a model of ordinary size, built from what is installed."""
     _check("model_cfg", model_cfg, _MODEL, ("embed_dim", "vision_cfg", "text_cfg"))
     _check("model_cfg.vision_cfg", model_cfg["vision_cfg"], _VISION)
     _check("model_cfg.text_cfg", model_cfg["text_cfg"], _TEXT)
@@ -221,7 +221,7 @@ def names_of_tokenizers() -> Collection[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's class and the beginning of its message, for a message of ours."""
+    """An error's class and the beginning of its message, for our own message."""
     message = "".join(char if char.isprintable() else " " for char in str(error)[:1000])
     return f"{type(error).__name__}: {' '.join(message.split())[:300]}"
 

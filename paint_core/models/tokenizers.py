@@ -1,7 +1,7 @@
 """From a configuration to a tokenizer that reads local files, or those of a repository that is known, and runs no code.
 
 `open_clip.get_tokenizer` hands what the configuration says to transformers, whose tokenizers run Python of the folder
-that they are read from if they are told to (open_clip issue 1146).
+that they are read from if it says so (open_clip issue 1146).
 """
 
 from collections.abc import Callable, Mapping, Sequence

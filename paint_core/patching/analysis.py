@@ -65,7 +65,7 @@ class Update:
 
     Attributes:
         cosine: between theta_0 and the moved weights.
-        relative_norm: ||tau|| / ||theta_0||; tells updates apart that the cosine, always near 1, does not.
+        relative_norm: ||tau|| / ||theta_0||; distinguishes updates better than the cosine, which is always near 1.
         blocks: the same for each block (see `profiles.block_of`), in the order of depth.
     """
 
@@ -140,7 +140,7 @@ def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], 
 
 
 def distance_to_specialised(patched: Mapping[str, Score], specialised: Mapping[str, Score]) -> float:
-    """The mean accuracy that one patched model gives away to one specialised model per task, in points.
+    """The mean accuracy by which one specialised model per task exceeds one patched model, in points.
 
     Raises:
         ConfigError: no specialised model.

@@ -11,7 +11,7 @@ _KEY = "select:coefficients"
 
 
 def search_per_task(context: PatchContext, path: Path, scalar: AlphaSearch) -> CoefficientSearch:
-    """The search for coefficients, from those that the common scalar gives.
+    """The search for coefficients, starting from the common scalar.
 
     The points in the journal carry the number of the evaluation where an alpha would stand: the search asks for the
     same coefficients in the same order every time.

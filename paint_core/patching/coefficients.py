@@ -48,10 +48,10 @@ def search_coefficients(
 ) -> CoefficientSearch:
     """The best coefficients met by a bounded CMA-ES in [0, 1.5]^k; among equals the first, so the start before all.
 
-    A function of its arguments: the search draws from a generator of its own, and no global one is touched.
+    A function of its arguments: the search uses its own random generator, not a global one.
 
     Args:
-        objective: what to maximise; asked for at most `max_evaluations` vectors, always in the same order.
+        objective: what to maximise; evaluated for at most `max_evaluations` vectors, always in the same order.
         start: k >= 2 coefficients in [0, 1.5] to begin around.
         start_value: the objective there.
         max_evaluations: >= 1.
@@ -87,7 +87,7 @@ def _strategy(start: Coefficients, seed: int) -> Any:
         "verb_log": 0,
         "signals_filename": "",
     }
-    # The scalar's coefficients tell the scale at which the good ones lie.
+    # The scalar's coefficients indicate the scale of good ones.
     spread = max(_SMALLEST_SPREAD, 0.5 * sum(start) / len(start))
     return cma.CMAEvolutionStrategy(list(start), spread, options)
 

@@ -47,7 +47,7 @@ class PatchContext:
         anchors: uint8 [M, S, S, 3], an unlabelled pool for anchored fine-tuning; else None.
         journal: what an earlier attempt already has.
         on_event: told of every step and point; may raise to stop.
-        feature_cache: keeps the features at theta_0 for later patches; None computes them anew.
+        feature_cache: keeps the features at theta_0 for later patches; None computes them again.
     """
 
     base: BaseModel
@@ -73,10 +73,10 @@ class PatchContext:
         return Goal(patching, supported, options.rule, options.max_supported_drop)
 
     def train(self, key: str, head: Tensor, images: LabelledImages, terms: Sequence[Term] = ()) -> TaskVector:
-        """The task vector of one fine-tuning run, from the journal if it is there.
+        """The task vector of one fine-tuning run, from the journal if it is recorded there.
 
         Args:
-            terms: what is already mixed in where the run starts; none starts at theta_0.
+            terms: what is already mixed in at the start of the run; empty starts at theta_0.
 
         Returns:
             The update, measured from where the run started.
@@ -137,7 +137,7 @@ class PatchContext:
             )
 
     def zero_shot_features(self, images: LabelledImages, precision: Precision = "fp32") -> Tensor:
-        """The features at theta_0, from the cache if they are there.
+        """The features at theta_0, from the cache if it has them.
 
         Returns:
             float32 [N, D] on the run's device, not of unit length.

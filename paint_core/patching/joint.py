@@ -1,6 +1,6 @@
 """Joint patching: the data of all tasks merged into one, patched once (PAINT, arXiv 2208.05592, section 2).
 
-The best of the three ways to patch several tasks, where all their data is at hand at the same time.
+The best of the three ways to patch several tasks, if all their data is available at the same time.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What patching gives back: task vectors, the terms that use them, and how alpha was chosen."""
+"""Results of patching: task vectors, the terms that use them, and how alpha was chosen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -76,11 +76,11 @@ class PatchResult:
     """A patch and what it does; every score here is of the test splits, which chose nothing.
 
     Attributes:
-        vectors: every task vector that was made, by key; a merged one stands beside those it was made from.
+        vectors: every task vector that was made, by key; a merged one is listed with those it was made from.
         terms: the patch: which task vectors to add to the base, and how much of them.
         stages: the searches for alpha on validation data, in their order.
         finetuned: scores of the end of the path: theta_1 of `single` and `joint`; alpha 1 for `parallel`, which is the
-            plain average (or sum, or merge); for `sequential` every term in full, which nobody has fine-tuned: the
+            plain average (or sum, or merge); for `sequential` every term in full, which was never fine-tuned: the
             later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
             is not among the scores.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.

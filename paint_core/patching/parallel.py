@@ -1,6 +1,6 @@
 """Parallel patching: every task from the same base, then added (PAINT, arXiv 2208.05592, section 2).
 
-Fine-tuning runs need not know of each other, so this is the way where nobody has all the data; the paper finds it the
+Fine-tuning runs are independent, so this works where no one has all the data; the paper finds it the
 weakest of the three. One scalar moves along the plain average of the fine-tuned models, or along what a merging method
 makes of the task vectors; or each task gets a coefficient of its own, by black-box search from the scalar's result.
 """

@@ -18,7 +18,7 @@ _METHODS = ("single", "joint", "sequential", "parallel")
 _MERGES = ("average", "task_arithmetic", "ties", "tsv", "iso")
 _SEPARATE = ("average", "task_arithmetic")
 RESCALED = ("ties", "tsv", "iso")
-"""Merges whose result has a length of its own: the best alpha may lie well above 1."""
+"""Merges that change the length of the task vector: the best alpha may be well above 1."""
 
 _MAX_FOLDS = 10
 

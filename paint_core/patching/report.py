@@ -16,7 +16,7 @@ from paint_core.weights import Term, mix_into
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What some weights say about a test split.
+    """The results of some weights on a test split.
 
     Attributes:
         predicted: int64 [N], the class of each image.
@@ -30,7 +30,7 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
     """The patch with everything that is known of it.
 
     Args:
-        transfer: tasks that had no part in the patch and are judged too.
+        transfer: tasks that had no part in the patch, evaluated too.
     """
     everything = (*context.tasks, *context.supported, *transfer)
     finetuned_terms = outcome.mix_terms(outcome.finetuned)
@@ -72,7 +72,7 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
 
 
 def judge(context: PatchContext, tower: nn.Module, terms: Sequence[Term], tasks: Sequence[Task]) -> dict[str, Verdict]:
-    """What the mix of these terms says about the tasks' test splits.
+    """The results of the mix of these terms on the tasks' test splits.
 
     Args:
         tower: a copy of the image tower on the run's device; overwritten.

@@ -61,7 +61,7 @@ def run_patch(
         transfer: tasks that have no part in the patch, and whose test splits are judged before and after it (broad
             transfer; PAINT, section 6, Table 2).
         feature_cache: keeps the features at theta_0, which every patch of this base on these images needs; None
-            computes them anew.
+            computes them again.
 
     Raises:
         ArgumentError: an argument is of another type.

@@ -1,4 +1,4 @@
-"""Refusals of arguments of the wrong type, in words that say what to pass instead."""
+"""Checks of argument types, with messages that say what to pass instead."""
 
 from collections.abc import Iterable, Mapping
 
@@ -22,7 +22,7 @@ def require_type(name: str, value: object, expected: type | tuple[type, ...], in
 
 
 def require_weights(name: str, value: object) -> None:
-    """Refuses what is no state dict: a model in its place, say.
+    """Refuses anything that is not a state dict, such as a model.
 
     Raises:
         ArgumentError: it is no mapping of names to tensors.

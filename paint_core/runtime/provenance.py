@@ -1,4 +1,4 @@
-"""What weights depend on beside data and settings: code, libraries and hardware."""
+"""What weights depend on besides data and settings: code, libraries and hardware."""
 
 import hashlib
 import platform

@@ -28,7 +28,7 @@ def deterministic_algorithms(enabled: bool, device: torch.device) -> Iterator[No
 
 
 def _require_deterministic_cublas(device: torch.device) -> None:
-    """Asks cuBLAS itself, by a small product: the environment is not ours to read."""
+    """Tests cuBLAS by a small product, because the library reads no environment variables."""
     if device.type != "cuda":
         return
     try:

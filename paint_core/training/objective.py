@@ -26,7 +26,7 @@ class Objective(nn.Module):
         config: FinetuneConfig,
         precision: Precision,
     ) -> None:
-        """Takes the tower in as it is."""
+        """Uses the tower itself, not a copy."""
         super().__init__()
         self.visual = visual
         # Cloned, because a tensor made under inference_mode cannot take part in a backward pass.

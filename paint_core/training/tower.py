@@ -47,7 +47,7 @@ class TrainableTower:
     def weights(self) -> dict[str, Tensor]:
         """The weights as they are now: fresh tensors on the CPU, with the names and shapes of the start.
 
-        They are such that theta_start plus their task vector gives them again, bit for bit (`weights.snap`).
+        theta_start plus their task vector reproduces them bit for bit (`weights.snap`).
         """
         if self._has_adapters:
             theta = merged_weights(self.visual.cpu(), self.theta_start)

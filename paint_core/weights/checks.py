@@ -102,5 +102,5 @@ def require_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether a floating tensor holds neither a NaN nor an infinity; one pass, and no memory if it does not."""
-    # A value that is not finite spoils the sum. A sum of finite values may overflow too, so only then look at each.
+    # A non-finite value makes the sum non-finite. A sum of finite values may overflow too: only then check each.
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())

@@ -88,11 +88,11 @@ def load_task_vector(
 
 
 class StoredTaskVector(Mapping[str, Tensor]):
-    """A task vector that stays in its file: each tensor is mapped into memory when it is asked for.
+    """A task vector that stays in its file: each tensor is mapped into memory on access.
 
     Names, shapes, dtypes and the base are checked at once; values only where they are used (`mix` and `combine` refuse
     a sum that is not finite), because looking at them would read the file twice. The tensors are float32, on the CPU
-    and not to be changed. The file must stay as it is while this lives.
+    and must not be changed; nor must the file during this object's lifetime.
 
     Args:
         like: the base model, or its image-tower state dict.

@@ -91,7 +91,7 @@ def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequenc
     Raises:
         WeightsMismatchError: names or shapes differ between module, base and task vectors; nothing is written unless a
             lazy mapping hides its shapes until it is read.
-        NonFiniteWeightsError: the sum holds a NaN or an infinity; the module is spoilt then.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity; the module is unusable then.
         ArgumentError: module and theta_base share memory, or an argument is of another type.
     """
     require_type("module", module, nn.Module, "pass an image tower, such as copy.deepcopy(base.visual)")
@@ -114,7 +114,7 @@ def mix_into(module: nn.Module, theta_base: Mapping[str, Tensor], terms: Sequenc
 def mixed_copy(module: _Module, terms: Sequence[Term]) -> _Module:
     """A module of its own that holds module's weights + sum of coefficient * profile * tau, which shares what is equal.
 
-    The mix is written straight into the new module's memory. Whatever it leaves as it is, bit for bit, stays the
+    The mix is written straight into the new module's memory. Whatever does not change by a bit stays the
     module's own tensor, and so do buffers that no state dict names: neither module may be written into afterwards.
     Needs no more memory than what differs, and one tensor.
 
@@ -213,7 +213,7 @@ def _mixed_or_same(base: Tensor, addends: _Addends, name: str) -> Tensor:
 
 
 def _has_same_bits(mixed: Tensor, base: Tensor) -> bool:
-    """Whether not even the sign of a zero differs; most tensors are told apart by their first row."""
+    """Whether not even the sign of a zero differs; for most tensors the first row already differs."""
     if mixed.ndim and not torch.equal(mixed[:1], base[:1]):
         return False
     return torch.equal(mixed, base) and torch.equal(mixed.signbit(), base.signbit())

@@ -33,7 +33,7 @@ def write_sum(out: Tensor, base: Tensor, updates: Sequence[Update], name: str) -
         updates: float32, same shape, on any device.
 
     Raises:
-        NonFiniteWeightsError: the sum holds a NaN or an infinity; `out` is spoilt then.
+        NonFiniteWeightsError: the sum holds a NaN or an infinity; `out` is unusable then.
     """
     for update, _ in updates:
         require_same_shape(name, update.shape, out.shape)
@@ -78,11 +78,11 @@ def _write_chunk(factors: Sequence[float], arrays: Sequence[NDArray[np.float32]]
         np.copyto(out, total)
         return True
     scratch = np.empty_like(out)
-    with np.errstate(over="ignore", invalid="ignore"):  # told by the caller, with the name
+    with np.errstate(over="ignore", invalid="ignore"):  # reported by the caller, with the name
         for update, factor in zip(updates, factors, strict=True):
             product = update if factor == 1.0 else np.multiply(update, np.float32(factor), out=scratch)
             total = np.add(total, product, out=out)
-        # A value that is not finite spoils the sum. A sum of finite values may overflow too: only then look at each.
+        # A non-finite value makes the sum non-finite. A sum of finite values may overflow too: only then check each.
         return bool(np.isfinite(np.add.reduce(out)) or np.isfinite(out).all())
 
 

@@ -18,7 +18,7 @@ def task_vector(theta_0: Mapping[str, Tensor], theta_1: Mapping[str, Tensor]) ->
     The rounded difference does not always lead back: where it misses theta_1, its two neighbours are tried. If any
     float32 number leads to theta_1, the difference or a neighbour does: rounding is monotone, so the numbers that lead
     there lie side by side, and they enclose the exact difference. Where none does (theta_0 = 1e8, theta_1 = 1e-3), the
-    plain difference stays, and `snap` gives the weights that it leads to.
+    plain difference stays, and `snap` returns the weights that it leads to.
 
     BatchNorm's running statistics are floating buffers, so they are in tau as well (see `batch_norm`).
 
@@ -74,7 +74,7 @@ def _difference(before: Tensor, after: Tensor) -> Tensor:
 
 
 def _neighbour_that_hits(before: Tensor, after: Tensor, difference: Tensor) -> Tensor:
-    """The difference, replaced by the float32 number above or below it wherever that one gives theta_1."""
+    """The difference, replaced by the next float32 number above or below wherever that one gives theta_1."""
     for bound in (torch.inf, -torch.inf):
         neighbour = torch.nextafter(difference, torch.full_like(difference, bound))
         difference = torch.where(_add(before, neighbour) == after, neighbour, difference)
