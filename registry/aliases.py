@@ -61,16 +61,16 @@ class Aliases(Repository):
         return self._session.scalar(select(func.max(AliasHistoryRow.id)).where(AliasHistoryRow.alias == name)) or 0
 
     def earlier(self, name: str) -> AliasHistoryRow:
-        """Return the move that a rollback goes back to.
+        """Return the move whose state a rollback restores.
 
         Moves are a stack: a rollback pops the last one, and a second rollback the one below it. So two people who
         both roll back a bad version do not bring it back. The history keeps all of it.
 
         Returns:
-            The move, of which `to_version_id` is the version that the alias named before, and another one than now.
+            The move; its `to_version_id` is the version to restore and differs from the current one.
 
         Raises:
-            ConflictError: It has named no other version before.
+            ConflictError: The alias has no earlier version.
         """
         current, moves = self.get(name).version_id, self.history(name, limit=1)
         state = self._restored(moves[0]) if moves else None
@@ -94,10 +94,10 @@ class Aliases(Repository):
         """Raise an error if the alias has moved.
 
         Args:
-            expected: Revisions of which it must have one; None allows any, and that there is no such alias.
+            expected: Accepted revisions; None accepts any, and a missing alias.
 
         Raises:
-            AliasMovedError: It has another, or there is none.
+            AliasMovedError: Its revision is another one, or the alias is missing.
         """
         if expected is not None and self.revision(name) not in expected:
             raise AliasMovedError(name, self.revision(name))

@@ -42,11 +42,11 @@ class ArchiveLimits:
         max_total_bytes: Unpacked size of all files together.
         max_ratio: Unpacked over packed size of the whole archive, once it unpacks to over `ratio_floor_bytes`.
         ratio_floor_bytes: Tables that unpack to less than this may have any ratio.
-        drawings_bytes: Archives that unpack to less than this may have any ratio: drawings pack a thousand times.
+        drawings_bytes: Archives that unpack to less than this may have any ratio: drawings compress a thousandfold.
         max_shard_bytes: Size of one WebDataset or Parquet shard within an archive.
         max_table_bytes: Size of a table of labels: metadata, a manifest, classnames.
-        max_classes: Different labels.
-        max_classname_characters: Of all classes' names together, which each answer about the data set repeats.
+        max_classes: Number of different labels.
+        max_classname_characters: Of all class names together, which every response about the data set contains.
     """
 
     max_members: int = 500_000
@@ -67,8 +67,8 @@ class Inspection:
 
     Attributes:
         members: Regular files and folders in the directory's order; each `filename` is relative, plain and unique.
-        rejected: From the name of a member that is left out to the reason.
-        num_unsure: Names that are neither marked as UTF-8 nor valid UTF-8.
+        rejected: Names of members that are left out, with reasons.
+        num_unsure: Number of names that are neither marked as UTF-8 nor valid UTF-8.
     """
 
     members: list[zipfile.ZipInfo]
@@ -80,11 +80,11 @@ def inspect_members(path: Path, limits: ArchiveLimits, at_once: int | None = Non
     """Return the archive's regular files and folders, after checking its central directory.
 
     Args:
-        limits: The budgets; here they hold against what the directory declares.
+        limits: The budgets, compared with the sizes that the directory declares.
         at_once: How many entries to look at; left out: as many as the budgets allow.
 
     Returns:
-        What there is. Links, and entries that a later one of the same name replaces, are rejected.
+        The members. Links, and entries that a later one of the same name replaces, are rejected.
     """
     members = _list_members(path, limits, limits.max_members if at_once is None else at_once)
     num_unsure = 0
@@ -146,11 +146,11 @@ def read_members(
 
     Args:
         names: Names of regular files in it.
-        limits: The budgets; here they hold against what is really unpacked, not what was declared.
-        most_bytes: Read only so many bytes of each member; left out: all.
+        limits: The budgets, compared with the bytes that are really unpacked, not with declared sizes.
+        most_bytes: Maximum to read of each member; default: all.
 
     Raises:
-        ArchiveRefusedError: More bytes came out than the budget allows.
+        ArchiveRefusedError: It unpacks to more bytes than the budget allows.
     """
     total = 0
     wanted = limits.max_member_bytes + 1 if most_bytes is None else most_bytes

@@ -32,9 +32,9 @@ class Attempts(Repository):
         return self._session.scalars(query.order_by(JobAttemptRow.token.desc()).limit(_MOST_LISTED)).all()[::-1]
 
     def begin(self, job: JobRow, worker: str) -> None:
-        """Note that a worker starts on a job that it has just leased.
+        """Record that a worker starts a job that it has just leased.
 
-        An attempt that is still open lost its lease: its worker vanished, or could not reach the database.
+        An attempt that is still open has lost its lease: its worker died, or could not reach the database.
         """
         self.end(job, AttemptCause.LEASE_LAPSED)
         self._session.add(
@@ -45,11 +45,11 @@ class Attempts(Repository):
         self._session.flush()
 
     def end(self, job: JobRow, cause: AttemptCause, detail: str | None = None, log_tail: str | None = None) -> None:
-        """Note why the open attempt ended; none is open where nobody works on the job.
+        """Record why the open attempt ended; does nothing if none is open.
 
         Args:
-            detail: Why, for people; left out: what the cause means.
-            log_tail: The end of what the trainer printed.
+            detail: The reason, for users; default: the meaning of the cause.
+            log_tail: The end of the trainer's output.
         """
         still_open = (JobAttemptRow.job_id == job.id, JobAttemptRow.ended_at.is_(None))
         for row in self._session.scalars(select(JobAttemptRow).where(*still_open)):

@@ -61,11 +61,11 @@ class DatasetContent:
         templates: Prompt templates; empty means the base's own.
         shards: From split to `{"sha256", "num_images"}` of its Parquet blob.
         counts: From split to classname to number of images.
-        duplicates: Pictures that are there more than once.
-        blob_bytes: Size of each shard by SHA-256; None: not known.
-        decoder: What the files' pixels are, as `paint_core.images.decoding.DECODER` counts.
-        taken_from: The split of the upload that a split's images were in, where it had another name.
-        reading: How the upload was read, as `registry.intake.summary` tells it; None: not known.
+        duplicates: Images that occur more than once.
+        blob_bytes: Size of each shard by SHA-256; None: unknown.
+        decoder: Version of the decoding rules, see `paint_core.images.decoding.DECODER`.
+        taken_from: For each split, the upload's split that its images come from, where the names differ.
+        reading: How the upload was read, from `registry.intake.summary`; None: unknown.
     """
 
     classnames: tuple[str, ...]
@@ -87,9 +87,9 @@ class DatasetContent:
 
 
 def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
-    """Return the id of the data set that this archive and these options make; the same input gives the same id.
+    """Return the id of the data set of this archive and these options; the same input gives the same id.
 
-    The rules of reading are part of it, so that what an older release read otherwise stays as it is, and is read anew.
+    It depends on the version of the reading rules, so an upload that an older release read differently is read again.
     """
     identity = json.dumps([archive_sha256, options.as_json(), READER_VERSION], sort_keys=True)
     return "ds_" + hashlib.sha256(identity.encode()).hexdigest()[:24]
@@ -151,8 +151,8 @@ class Datasets(Repository):
     ) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.
 
-        The same archive and options give the data set that is already there, whoever owns it; one that failed is tried
-        again, and belongs to who tries.
+        The same archive and options return the existing data set, whoever owns it. A failed one is tried again and then
+        belongs to the new owner.
 
         Args:
             archive_bytes: Size of the upload, which counts as stored until the job has ended.
@@ -182,13 +182,13 @@ class Datasets(Repository):
     def derive(
         self, source: DatasetRow, name: str, content: DatasetContent, owner: str | None = None
     ) -> tuple[DatasetRow, bool]:
-        """Return the data set that holds another's images under other words, and whether it was made just now.
+        """Return a data set with another one's images under other names or templates, and whether it was just created.
 
         Args:
-            name: For people; part of the identity, since it is all that may differ.
+            name: Display name; part of the identity, since it may be the only difference.
 
         Returns:
-            The row; the same source, name and words give the one that is there.
+            The row; the same source, name, classes and templates return the existing one.
         """
         identifier = _derived_id(source.id, name, content)
         row = self._session.get(DatasetRow, identifier)

@@ -15,11 +15,11 @@ _DEFAULT_FLOOR_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Room:
-    """What is free on a disk.
+    """Free space on a disk.
 
     Attributes:
-        free_bytes: That this process may still write.
-        min_free_bytes: That have to stay free: below it nothing is added.
+        free_bytes: Space that this process may still use.
+        min_free_bytes: Space that must stay free; below it nothing is written.
     """
 
     free_bytes: int
@@ -32,11 +32,11 @@ class Room:
 
 
 class Disks:
-    """The disks below some folders.
+    """The disks of some folders.
 
     Args:
-        folders: Where bytes are added; several may be on one disk.
-        min_free_bytes: What has to stay free on each; None: 1 GiB, or a twentieth of a small disk.
+        folders: Where data is written; several may be on one disk.
+        min_free_bytes: Space that must stay free on each; None: 1 GiB, or 5 % of a small disk.
     """
 
     def __init__(self, folders: Sequence[Path], min_free_bytes: int | None) -> None:
@@ -48,7 +48,7 @@ class Disks:
         return min(map(self._measure, self._folders), key=lambda room: room.spare_bytes)
 
     def require(self, num_bytes: int = 0) -> None:
-        """Refuse to add bytes if too few would stay free.
+        """Raise an error if writing this many bytes would leave too little space.
 
         Raises:
             StorageFullError: They do not fit.

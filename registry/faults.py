@@ -29,11 +29,11 @@ _POSTGRES_DAMAGED = frozenset({"XX001", "XX002"})
 
 
 def classify_fault(error: SQLAlchemyError) -> RegistryError | None:
-    """Return what a database error means for whoever asked.
+    """Return the meaning of a database error, for the caller.
 
     Returns:
-        An error that names the cause without the statement or its parameters; None: our own mistake, such as a
-        constraint that does not hold.
+        An error that names the cause without the statement or its parameters; None for a bug of ours, such as a
+        violated constraint.
     """
     raised: BaseException | None = error
     while raised is not None:

@@ -21,10 +21,10 @@ class IdempotencyKeys(Repository):
     """Keys of requests that were carried out, within one transaction. Each owner has keys of their own."""
 
     def find(self, owner: str | None, key: str, request_sha256: str) -> str | None:
-        """Return the id of what a request of this owner with this key made, or None if the key is new.
+        """Return the id of what the owner's request with this key created, or None if the key is new.
 
         Args:
-            owner: Who asks; None: nobody has a name here.
+            owner: Who made the request; None without API keys.
 
         Raises:
             RequestRefusedError: The key belongs to a different request.

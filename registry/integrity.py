@@ -18,10 +18,10 @@ _ROWS = 500  # read at once
 
 
 def check_database(database: Database) -> Iterator[tuple[str, str | None]]:
-    """Yield what was looked at in the database, and what is wrong with it.
+    """Yield each checked part of the database, and its problem.
 
-    Every row of every table is read. SQLite's own check of pages, indexes and references comes before. A server keeps
-    checksums of its own, which reading makes it compare.
+    SQLite's own check of pages, indexes and references runs first. Then every row of every table is read; a server
+    verifies its own checksums while reading.
     """
     if database.sqlite_path is not None:
         yield "pages and indexes", _run_check(database, f"PRAGMA integrity_check({_MAX_PROBLEMS})")
@@ -57,10 +57,10 @@ def _describe(error: Exception) -> str:
 
 
 def find_named_blobs(session: Session) -> dict[str, str]:
-    """Return all blobs that rows need: what names them, by hash.
+    """Return all blobs that rows refer to, with what refers to them, by hash.
 
     Returns:
-        Those of data sets, task vectors, and jobs that have not ended. What an ended job left may have been freed.
+        Those of data sets, task vectors and unfinished jobs; those of ended jobs may have been deleted.
     """
     named = {}
     for dataset in session.scalars(select(DatasetRow).execution_options(yield_per=_ROWS)):

@@ -46,7 +46,7 @@ class LabelSets(Repository):
     def add(
         self, labels: Sequence[str], templates: Sequence[str], name: str | None = None, owner: str | None = None
     ) -> tuple[LabelSetRow, bool]:
-        """Return the label set of these labels and templates, and whether it was made just now.
+        """Return the label set of these labels and templates, and whether it was just created.
 
         An existing one stays as it is, whatever its owner and name.
 
@@ -75,7 +75,7 @@ class LabelSets(Repository):
         return row, True
 
     def remove(self, identifier: str) -> None:
-        """Remove the label set; the same content may be added again and has the same id then.
+        """Remove the label set; the same content may be added again, with the same id.
 
         Raises:
             NotFoundError: There is no such label set.

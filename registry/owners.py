@@ -36,10 +36,10 @@ class Owners(Repository):
         """Return whether the resource exists and belongs to another owner or to none.
 
         Returns:
-            False also where there is no such thing.
+            False also if it does not exist.
 
         Raises:
-            TypeError: The id has not been read.
+            TypeError: The id has the wrong type.
         """
         table = _TABLES[kind]
         if type(identifier) is not (int if kind is Owned.VERSION else str):

@@ -27,7 +27,7 @@ class Page(list[RowT]):
 
     Args:
         rows: Of this page.
-        next_cursor: Where the next page begins; None where there is none.
+        next_cursor: Where the next page begins; None on the last page.
     """
 
     def __init__(self, rows: Iterable[RowT], next_cursor: str | None = None) -> None:
@@ -45,8 +45,8 @@ def read_page(
     """Return a page of a query's rows.
 
     Args:
-        keys: What to order by, falling; together they are unique.
-        limit: Most rows, at least 1.
+        keys: Columns to order by, descending; together they are unique.
+        limit: Maximum number of rows, at least 1.
         cursor: The page before's `next_cursor`; None means the first page.
     """
     table = keys[0].class_.__tablename__

@@ -29,7 +29,7 @@ def clean_text(text: str, limit: int = MAX_DETAIL) -> str:
     """Return text without control, text-direction and surrogate characters; lines and tabs stay.
 
     Args:
-        limit: Most characters; longer text ends with an ellipsis.
+        limit: Maximum number of characters; longer text ends with an ellipsis.
     """
     cut = text if len(text) <= limit else text[: limit - 1] + "…"
     return _UNFIT.sub("", cut)

@@ -37,10 +37,10 @@ def close_to_others(data_dir: Path) -> None:
 
 
 def close_path(path: Path) -> None:
-    """Take the rights of others away from a file or folder that is there, or from what a symbolic link names.
+    """Remove other users' permissions from an existing file or folder, or from the target of a symbolic link.
 
     Raises:
-        ConfigurationError: Everybody can read it, and it belongs to another user.
+        ConfigurationError: Other users can read it, and its permissions cannot be changed.
     """
     with suppress(FileNotFoundError):  # another process removed it just now
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -18,7 +18,7 @@ def names(
     """Whether a row's id or name begins with a reference.
 
     Args:
-        prefix: What every id begins with, such as `ds_`, which may be left out.
+        prefix: Prefix of every id, such as `ds_`, which a reference may omit.
     """
     beginnings = [identifier.startswith(each, autoescape=True) for each in (reference, f"{prefix}{reference}")]
     if name is not None:

@@ -53,7 +53,7 @@ class Removal(Repository):
 
         Raises:
             NotFoundError: There is no such patch.
-            PatchInUseError: Versions of it are there, perhaps in the trash.
+            PatchInUseError: It has versions, perhaps in the trash.
         """
         jobs = self._locked_jobs(patch_id)  # before the patch, as above
         row = self._get(PatchRow, patch_id, "patch", locked=True)

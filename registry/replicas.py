@@ -17,12 +17,12 @@ FORGET_SECONDS = 3600.0
 
 @dataclass(frozen=True)
 class Serving:
-    """The versions that a process answers with; None where there is none.
+    """The versions that a process serves; None where there is none.
 
     Attributes:
-        active: Answers requests.
-        canary: Answers a share of them.
-        shadow: Is run beside, and only counted.
+        active: Serves requests.
+        canary: Serves a share of them.
+        shadow: Runs in shadow; its results are only counted.
     """
 
     active: int | None = None

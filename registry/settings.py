@@ -29,15 +29,15 @@ class StorageSettings(BaseSettings):
     Attributes:
         data_dir: Holds the database, blobs, logs and scratch files; `PAINTBOX_DATA_DIR`.
         database_url: SQLAlchemy URL; empty means SQLite in the data directory.
-        broker_url: Redis or Valkey URL that carries the doorbell messages.
+        broker_url: Redis or Valkey URL for the messages that wake workers.
         blob_url: `file://` URL of the blob folder or `s3://bucket/prefix`; empty means `blobs/` in the data directory.
-        blob_cache_gigabytes: With a bucket, what is kept of it on this machine, in units of 1e9 bytes.
-        min_free_bytes: What has to stay free on each disk that is written to: below it nothing is added. None: 1 GiB,
-            or a twentieth of a small disk.
-        max_stored_bytes: What one owner's data sets, label sets, task vectors and unfinished uploads may take together;
-            without keys nobody is counted.
+        blob_cache_gigabytes: Size of the local cache of a bucket, in units of 1e9 bytes.
+        min_free_bytes: Space that must stay free on each disk; below it nothing is written. None: 1 GiB, or 5 % of a
+            small disk.
+        max_stored_bytes: Maximum total size of one owner's data sets, label sets, task vectors and unfinished uploads;
+            does not apply without API keys.
         bases: Base models that patches may start from; the first is the default.
-        device: `auto` takes CUDA where there is a device, else the CPU; `cuda:1` is the second device.
+        device: `auto` uses CUDA if there is a device, else the CPU; `cuda:1` is the second device.
         log_level: Lowest level that is logged.
     """
 
@@ -83,7 +83,7 @@ class StorageSettings(BaseSettings):
         """Return the settings, from `values` first and the environment second.
 
         Raises:
-            ConfigurationError: A value cannot be used; the message names the variable.
+            ConfigurationError: A value is invalid; the message names the variable.
         """
         try:
             return cls(**values)  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ class StorageSettings(BaseSettings):
 
     @property
     def blob_dir(self) -> Path:
-        """The blob folder, or with a bucket its local cache.
+        """The blob folder, or the local cache of a bucket.
 
         Raises:
             ConfigurationError: `blob_url` has a scheme that this release does not read.
@@ -146,10 +146,10 @@ class StorageSettings(BaseSettings):
         return self.data_dir / "keys.required"
 
     def make_directories(self) -> None:
-        """Create the data directory's folders, readable by their owner only; those that are there are closed to others.
+        """Create the data directory's folders, readable by their owner only; existing ones are made so.
 
         Raises:
-            ConfigurationError: A folder cannot be made, or others can read one and its mode cannot be changed.
+            ConfigurationError: A folder cannot be created, or others can read one and its mode cannot be changed.
         """
         try:
             self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,9 +12,9 @@ class Usage(Repository):
     """Stored bytes within one transaction."""
 
     def stored_bytes(self, owner: str) -> int:
-        """Return what an owner's data sets, label sets and task vectors take.
+        """Return the total size in bytes of an owner's data sets, label sets and task vectors.
 
-        Data sets that share blobs, such as one that is derived from another, are counted once.
+        Data sets that share blobs, such as a derived one and its source, are counted once.
         """
         blobs: dict[str, int] = {}
         sizes = select(DatasetRow.blob_bytes).where(DatasetRow.owner == owner, DatasetRow.blob_bytes.is_not(None))

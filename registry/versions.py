@@ -111,9 +111,9 @@ class Versions(Repository):
         Args:
             terms: What is added to the base.
             probe: Features of the probe images.
-            patch_id: The patch that it is a mix of, if it is.
-            parents: Versions that it was made from; those whose training its task vectors come from are added.
-            evaluation: How good it is; None: nothing was measured.
+            patch_id: The patch of which it is a mix, if any.
+            parents: Versions that it was made from; those of the jobs that trained its task vectors are added.
+            evaluation: Its accuracies; None if it has not been evaluated.
         """
         row = VersionRow(
             name=name,
@@ -142,10 +142,10 @@ class Versions(Repository):
         return self._session.scalars(select(VersionRow.id).where(VersionRow.job_id.in_(jobs))).all()
 
     def hold_for_mix(self, terms: Sequence[TermSpec], parents: Collection[int], patch_id: str | None = None) -> None:
-        """Make sure that what a mix was read from is still there, and keep it there until the transaction ends.
+        """Lock the sources of a mix, so that they exist until the transaction ends.
 
         Raises:
-            NotFoundError: A task vector, a version or the patch is gone meanwhile.
+            NotFoundError: A task vector, a version or the patch has been deleted.
         """
         if patch_id is not None:
             query = select(PatchRow.id).where(PatchRow.id == patch_id)
@@ -162,14 +162,14 @@ class Versions(Repository):
         """Return a version that is not in the trash.
 
         Args:
-            lock: Whether it is to stay out of the trash until the transaction ends.
+            lock: Whether to keep it out of the trash until the transaction ends.
         """
         row = self._locked(version_id) if lock else self.get(version_id)
         _require_kept(version_id, row.deleted_at)
         return row
 
     def require_kept(self, version_id: int) -> None:
-        """Refuse a version that is not there or in the trash. What it is made of is not read.
+        """Raise an error if the version does not exist or is in the trash. Its terms are not read.
 
         Raises:
             NotFoundError: There is no such version.
@@ -253,10 +253,10 @@ class Versions(Repository):
         return row
 
     def trash(self, version_id: int) -> VersionRow:
-        """Return the version, now in the trash: it can be restored until it is purged.
+        """Move the version to the trash and return it; it can be restored until it is purged.
 
         Raises:
-            VersionInUseError: An alias names it, or it is the bare base.
+            VersionInUseError: It has an alias, or is the unpatched base.
         """
         row = self._locked(version_id)
         named = self._session.scalars(select(AliasRow.name).where(AliasRow.version_id == version_id)).all()

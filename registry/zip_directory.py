@@ -31,12 +31,12 @@ _WINDOWS_MAKERS = (0, 10, 11)  # MS-DOS, NTFS, and VFAT, of which the first also
 def member_name(member: zipfile.ZipInfo) -> tuple[str, bool]:
     r"""Return a member's name as common packing tools write it, and whether it is certain.
 
-    Without the mark of UTF-8 (APPNOTE 6.3, appendix D) it is the name of the Unicode path field if its checksum fits,
-    else UTF-8 if it is valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1
-    divides folders with a backslash.
+    Without the UTF-8 flag (APPNOTE 6.3, appendix D), the name is that of the Unicode path field if its checksum fits,
+    else UTF-8 if valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1 separates
+    folders with a backslash.
 
     Returns:
-        The name, and False if it is of neither kind and may be misread.
+        The name, and False if its encoding is unknown.
     """
     name, is_sure = member.orig_filename, True
     if not member.flag_bits & _UTF8_FLAG and not name.isascii():
@@ -65,13 +65,13 @@ def _unicode_path(extra: bytes, raw: bytes) -> str | None:
 
 
 class DirectoryFile(io.BufferedReader):
-    """A zip file as `zipfile.ZipFile` takes it, to list what it holds.
+    """A zip file for `zipfile.ZipFile`, to list its members.
 
     Args:
         path: The archive.
-        max_entries: Entries of its directory.
-        max_bytes: Size of its directory.
-        at_once: Entries of a directory that is read now; a longer one raises `LargeArchiveError`.
+        max_entries: Maximum number of entries in its directory.
+        max_bytes: Maximum size of its directory.
+        at_once: Maximum number of entries to read now; a longer directory raises `LargeArchiveError`.
     """
 
     def __init__(self, path: Path, max_entries: int, max_bytes: int, at_once: int) -> None:

@@ -34,7 +34,7 @@ def refuse_descriptions(labels: Collection[str]) -> None:
     """Refuse labels that describe one image each: captions, boxes, ids.
 
     Raises:
-        ArchiveRefusedError: They are no classes.
+        ArchiveRefusedError: They are not classes.
     """
     boxes = next((label for label in labels if _BOX.match(label)), None)
     if boxes is not None:
@@ -67,10 +67,10 @@ _FIFTYONE = (
 
 
 def refuse_known_json(name: str, data: Any) -> None:
-    """Refuse JSON that annotation tools write and that does not name one class an image.
+    """Refuse JSON from annotation tools that does not give one class per image.
 
     Raises:
-        ArchiveRefusedError: It is of a known kind; the advice says how to make it readable.
+        ArchiveRefusedError: It is of a known kind; the advice says how to convert it.
     """
     first = data[0] if isinstance(data, list) and data else data
     keys = first.keys() if isinstance(first, dict) else frozenset()

@@ -21,11 +21,11 @@ class Choices:
     """How to read an upload; anything left out is detected, and the upload is refused if that fails.
 
     Attributes:
-        layout: Name of the layout; others are not tried.
-        root: Folder to read, as its path in the archive; what lies outside of it is left out.
+        layout: Name of the only layout to try.
+        root: Path in the archive of the folder to read; everything outside is left out.
         class_level: Which folder of an image's path names its class: 1 is the first one below the root.
-        split_of: From the name of a folder or file to `train`, `validation`, `test` or `ignore`. If it is there, it is
-            all that names splits; empty: there are none.
+        split_of: From the name of a folder or file to `train`, `validation`, `test` or `ignore`. If given, only it
+            defines splits; empty means no splits.
         path_column: Column of a table, or its number from 1 on, that names the images.
         label_column: Column of a table, or its number from 1 on, that names the classes.
         manifest: Path of the table in the archive.
@@ -59,7 +59,7 @@ class Choices:
             parts: Of the path.
 
         Returns:
-            The split that the longest name in it has; None if there is no such name.
+            The split of the longest matching name; None if there is none.
         """
         path = f"/{'/'.join(parts)}/"
         stem = parts[-1].partition(".")[0] if parts else ""

@@ -16,14 +16,14 @@ def name_classes(
 
     Args:
         classes: In label order.
-        told: From class to the name that the upload brings.
-        chosen: From class, or from the name that the upload brings, to the one that the user wants.
+        told: From class to the name that the upload gives it.
+        chosen: From class, or from the name that the upload gives it, to the one that the user wants.
 
     Returns:
-        One name a class, all different.
+        One name per class, all different.
 
     Raises:
-        RequestRefusedError: The user names a class that is not there, or two classes would have one name.
+        RequestRefusedError: The user names an unknown class, or two classes would have the same name.
     """
     unknown = sorted(chosen.keys() - set(classes) - set(told.values()))
     if unknown:

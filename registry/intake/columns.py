@@ -35,13 +35,13 @@ WANTED = "a column with image files (such as file_name) and one with classes (su
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a table, as it names them.
+    """Names of a table's columns.
 
     Attributes:
         path: Names the image.
         label: Names the class; empty: `one_hot` does.
-        split: Names the split; None: there is none.
-        one_hot: Columns called like classes, of which one is 1 in each row.
+        split: Names the split; None without splits.
+        one_hot: Columns named like classes, one of which is 1 in each row.
     """
 
     path: str
@@ -59,8 +59,8 @@ class UnusableTableError(Exception):
     """A table that does not label images. The message completes "the table …".
 
     Args:
-        what: Says why.
-        is_boxes: Whether it holds boxes of objects.
+        what: The reason.
+        is_boxes: Whether it contains object boxes.
     """
 
     def __init__(self, what: str, *, is_boxes: bool = False) -> None:
@@ -76,13 +76,13 @@ def choose_columns(
     *,
     has_header: bool = True,
 ) -> Columns:
-    """Return which columns matter.
+    """Return the relevant columns.
 
     Args:
         names_file: Whether a value names a file of the upload.
 
     Raises:
-        UnusableTableError: It names no images, or no classes.
+        UnusableTableError: It names no images or no classes.
     """
     if not header:
         raise UnusableTableError("has no rows with columns")

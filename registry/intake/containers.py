@@ -105,11 +105,11 @@ class Stretch:
 
 
 class StretchContainer:
-    """Files that are stretches of other files.
+    """Files that are byte ranges of other files.
 
     Args:
-        folders: Names of folders, for layouts in which an empty one says something.
-        num_unsure: Names that may be misread.
+        folders: Names of folders, for layouts in which an empty one has a meaning.
+        num_unsure: Number of names that may be misread.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class StretchContainer:
 
 
 def open_tar(path: Path, limits: ArchiveLimits, at_once: int | None = None) -> StretchContainer:
-    """Return the files of an uncompressed tar archive, of which nothing is copied.
+    """Return the files of an uncompressed tar archive, without copying them.
 
     Args:
         at_once: How many members to look at; left out: as many as the budgets allow.

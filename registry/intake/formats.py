@@ -59,10 +59,10 @@ ACCEPTED = (
 
 
 def detect_format(path: Path) -> Format:
-    """Return what kind of file this is; of a compressed one, the beginning of what is inside has been looked at.
+    """Return the format of a file; in a compressed one, the beginning of the content is checked too.
 
     Raises:
-        ArchiveRefusedError: It is of no kind that we read.
+        ArchiveRefusedError: The format is not supported.
     """
     with path.open("rb") as file:
         start = file.read(BLOCK)
@@ -82,13 +82,13 @@ COMPRESSED = (Format.TAR_GZ, Format.TAR_ZST, Format.TAR_XZ, Format.TAR_BZ2)
 
 
 def unpack_tar(path: Path, kind: Format, target: Path, limits: ArchiveLimits) -> None:
-    """Write the tar archive within a compressed one.
+    """Write the tar archive that a compressed file contains.
 
     Args:
-        limits: Budgets, for all bytes that come out and for their ratio to those that went in.
+        limits: Budgets for the unpacked bytes and for their ratio to the compressed ones.
 
     Raises:
-        ArchiveRefusedError: It is damaged, or more comes out than the budgets allow.
+        ArchiveRefusedError: It is damaged, or unpacks to more than the budgets allow.
     """
     packed, total = path.stat().st_size, 0
     try:
@@ -116,13 +116,13 @@ def _check_budget(total: int, packed: int, limits: ArchiveLimits) -> None:
 
 
 class _Source:
-    """The bytes of a compressed file, given out only while unpacking them brings something.
+    """The bytes of a compressed file, provided only while unpacking them produces output.
 
-    Both formats may hold any number of parts that are empty, and of bytes that mean nothing; unpacking them takes
-    hours and gives no byte, so no budget of unpacked bytes ends it.
+    Both formats may contain any number of empty parts and meaningless bytes. Unpacking those takes hours and
+    produces no byte, so no budget of unpacked bytes would end it.
 
     Args:
-        lead: Bytes that may be read beyond what came out.
+        lead: Bytes that may be read beyond those that were unpacked.
     """
 
     def __init__(self, file: BinaryIO, lead: int) -> None:
@@ -186,11 +186,11 @@ class _Decompressor(Protocol):
 
 
 class _Streams:
-    """The bytes of a bzip2 or xz file, which may hold several streams; `lzma.open` has no limit of memory.
+    """The bytes of a bzip2 or xz file, which may contain several streams; `lzma.open` has no memory limit.
 
     Args:
         source: The compressed bytes.
-        start: Makes a decompressor for the next stream.
+        start: Creates a decompressor for the next stream.
     """
 
     def __init__(self, source: _Source, start: Callable[[], _Decompressor]) -> None:

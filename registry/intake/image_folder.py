@@ -27,11 +27,10 @@ class ImageFolder:
         return any(len(parts) > 1 for _, parts in upload.images)
 
     def read(self, upload: Upload) -> Plan:
-        """Return the images by class folder, ordered by their names. Only the archive's names are looked at.
+        """Return the images by class folder, ordered by name. Reads only the archive's names.
 
         Raises:
-            ArchiveRefusedError: It has no class folders, can be read in several ways, or a class has no image or a name
-                that cannot be used.
+            ArchiveRefusedError: It has no class folders, is ambiguous, or a class has no image or an invalid name.
         """
         try:
             found = arrange(upload.image_folders, upload.choices, upload.base, upload.notes)

@@ -216,19 +216,19 @@ _WEAK = (
 
 
 def explain(upload: Upload, *, is_certain: bool = False) -> ArchiveRefusedError | None:
-    """Return the error of an upload that is recognised but not read as it is; None if it is not recognised.
+    """Return the error of an upload that is recognised but needs conversion; None if it is not recognised.
 
     Args:
-        is_certain: Whether to leave out what may be something else: text files and names of images.
+        is_certain: Whether to ignore uncertain signs: text files and names of images.
     """
     return next(iter(upload.recognised), None) or _find(upload, _KNOWN if is_certain else (*_KNOWN, *_WEAK))
 
 
 def refuse_partly_labelled(upload: Upload) -> None:
-    """Refuse a known data set of which class folders hold only a part.
+    """Refuse a known data set if its class folders contain only a part of it.
 
     Raises:
-        ArchiveRefusedError: It is one; the error names the command that makes it readable.
+        ArchiveRefusedError: It is one; the error names the command that converts it.
     """
     found = _find(upload, _BEFORE_FOLDERS)
     if found is not None:

@@ -44,7 +44,7 @@ class Arrangement:
     Attributes:
         root: Folder around all of it.
         class_level: Which folder below the root names the class, from 1 on.
-        split_level: Which one names the split; None: none does.
+        split_level: Which one names the split; None if none does.
         splits: From its name, or from the path of a folder below the root, to the split.
         left_out: Folders below the root whose images have no class, with reasons.
         is_path: Whether all folders from the class level on together name the class.
@@ -61,7 +61,7 @@ class Arrangement:
         """Return the split (or None) and the class of an image by its path.
 
         Raises:
-            LookupError: It has none; the message says why.
+            LookupError: It has no class; the message says why.
         """
         if parts[: len(self.root)] != self.root:
             raise LookupError(NO_CLASS)
@@ -85,7 +85,7 @@ def arrange(folders: Folders, choices: Choices, base: Parts, notes: Notes) -> Ar
 
     Args:
         folders: Number of images directly in each folder, by its path.
-        base: The folder that the user wants to be read; empty: all.
+        base: The folder to read, chosen by the user; empty means all.
     """
     shallow = {path: count for path, count in folders.items() if len(path) <= _MAX_DEPTH + len(base)}
     tree = _Tree({path[len(base) :]: count for path, count in shallow.items()}, notes)

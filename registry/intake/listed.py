@@ -57,7 +57,7 @@ class _Table:
 
 
 class Listed:
-    """Images with tables: one reader for metadata of `imagefolder`, one for all other tables.
+    """Images with tables: one reader for `imagefolder` metadata, one for all other tables.
 
     Args:
         is_metadata: Whether it reads tables called `metadata.…`, or the others.
@@ -75,8 +75,8 @@ class Listed:
         """Return the images by the rows of all tables that label them; None if no table does.
 
         Raises:
-            ArchiveRefusedError: The table that the user names is of no use, a table of metadata cannot be read, or
-                tables give an image several labels.
+            ArchiveRefusedError: The table chosen by the user cannot be used, a metadata table cannot be read, or an
+                image has several labels.
         """
         candidates = self._candidates(upload)
         _check_bytes(upload, candidates)
@@ -301,7 +301,7 @@ class _Reading:
 
 
 def splits_of_paths(paths: list[Parts]) -> tuple[list[str], dict[str, str]] | None:
-    """Return the split of each path, by the first level of folders that names splits in all of them; None without one.
+    """Return the split of each path, by the first level of folders at which all names are splits; None without one.
 
     Returns:
         Splits in the order of the paths, and the split of each folder.

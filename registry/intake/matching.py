@@ -19,7 +19,7 @@ class FileIndex:
 
     Args:
         files: Paths of all files.
-        images: Paths of those that may be named without an extension.
+        images: Paths of files that tables may name without an extension.
     """
 
     def __init__(self, files: Iterable[Parts], images: Sequence[Parts]) -> None:
@@ -47,11 +47,11 @@ class FileIndex:
         """Return the file that a row names.
 
         Args:
-            folder: Where the table is; paths are relative to it, or to a folder around it, or only end like the file.
+            folder: Where the table is; paths are relative to it, or to a folder above it, or match only the file's end.
             split: The row's split, which decides between files of the same name.
 
         Raises:
-            LookupError: There is none, or more than one; the message completes "the row …".
+            LookupError: No file matches, or several do; the message completes "the row …".
         """
         text = str(value).strip().replace("\\", "/") if isinstance(value, str | int) else ""
         parts = Entry(text).parts

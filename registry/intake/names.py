@@ -138,7 +138,7 @@ def find_split_word(name: str) -> SplitWord | None:
 def splits_of_folders(names: Collection[str]) -> Mapping[str, str] | None:
     """Return the split of each folder of one level; None unless every name means one.
 
-    Each name is that of a split as a whole, or holds one as a word with the same words beside it everywhere, as
+    Each name is that of a split, or contains one as a word with the same other words everywhere, as
     `seg_train` and `seg_test` do; `train station` and `test tube` do not.
     """
     found = {name: find_split_word(name) for name in names}
@@ -165,8 +165,8 @@ def settle(words: Mapping[str, str]) -> dict[str, str]:
 def splits_of_files(files: Sequence[Parts]) -> tuple[list[str | None], list[Parts]]:
     """Return the split of each shard or table, by its folder or a word of its name, and the files that name none.
 
-    `train/0.tar`, `data/train-00000-of-00001-b42a775f407cee45.parquet` and `test_images.parquet` tell it. If no file
-    does, or all are said to be of one split by a word among others, as in `train-station-0.tar`, none has a split.
+    `train/0.tar`, `data/train-00000-of-00001-b42a775f407cee45.parquet` and `test_images.parquet` name one. If no file
+    does, or one word among others gives all of them the same split, as in `train-station-0.tar`, none has a split.
     """
     found = [_word_of_file(parts) for parts in files]
     splits = settle({"/".join(parts): word.word for parts, word in zip(files, found, strict=True) if word is not None})

@@ -14,14 +14,14 @@ _MAX_DETAIL = 500
 
 @dataclass
 class Notes:
-    """What readers note down while they read.
+    """What readers record while they read.
 
     Attributes:
         root: Folder below which the images lie.
         wrappers: How many folders were removed above the class or split folders.
-        class_level: Which folder below the root names the class; None: something else does.
+        class_level: Which folder below the root names the class; None if something else does.
         labels_from: What names the classes, as the end of "10 classes from …".
-        split_folders: From what names a split to the split.
+        split_folders: Splits by the folder or file that names them.
         tables: Tables that were read.
     """
 

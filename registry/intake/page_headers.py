@@ -19,10 +19,10 @@ _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _STRUCT = (*range(1, 9
 
 
 def read_page_sizes(file: BinaryIO, chunk: pq.ColumnChunkMetaData, file_bytes: int) -> Iterator[int]:
-    """Yield how many bytes each page of a column chunk unpacks to.
+    """Yield the unpacked size in bytes of each page of a column chunk.
 
     Raises:
-        ValueError: The chunk or a header does not lie in the file, or cannot be read.
+        ValueError: The chunk or a header is outside the file, or cannot be read.
     """
     starts = [chunk.data_page_offset, chunk.dictionary_page_offset if chunk.has_dictionary_page else None]
     position = min(start for start in starts if start)

@@ -50,14 +50,14 @@ class ParquetShards:
         return any(parts[-1].lower().endswith(".parquet") and parts[-1] != _METADATA for _, parts in upload.files)
 
     def read(self, upload: Upload) -> Plan | None:
-        """Return the images of all rows, having copied them out.
+        """Return the images of all rows, copied into files.
 
         Returns:
-            The plan; an image is called by its file and row, as in `train.parquet#12`. None if there are image files,
-            and the Parquet files hold none.
+            The plan; images are named by file and row, as in `train.parquet#12`. None if the upload has image files
+            and its Parquet files contain none.
 
         Raises:
-            ArchiveRefusedError: A file cannot be read, lacks a column, or names other classes than the rest.
+            ArchiveRefusedError: A file cannot be read, lacks a column, or has different classes from the others.
         """
         if upload.images and not _hold_pictures(upload):
             return None

@@ -62,7 +62,7 @@ class ParquetTable:
         """Yield the values of some columns, row by row.
 
         Args:
-            columns: Paths of columns that are there, such as `image.bytes`; each holds values, not fields.
+            columns: Paths of existing columns with values, not fields, such as `image.bytes`.
 
         Raises:
             ArchiveRefusedError: The file is damaged, or unpacks to more than the budgets allow.

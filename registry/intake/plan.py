@@ -40,17 +40,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an upload holds.
+    """Content of an upload.
 
     Attributes:
-        layout: Name of the layout that it is in.
+        layout: Name of its layout.
         images: Images to read, in a stable order.
-        classes: What labels name, in label order: folders, names or numbers.
-        rejects: What is left out, and why.
+        classes: Folders, names or numbers, in label order.
+        rejects: What is left out, with reasons.
         container: Where the images' bytes are.
-        display_names: From class to the name that prompts use, where the upload tells one.
-        templates: Prompts with `{}` that the upload brings.
-        is_declared: Whether the upload names the classes itself, so that one may be without images.
+        display_names: From class to the name that prompts use, where the upload contains one.
+        templates: Prompts with `{}` from the upload.
+        is_declared: Whether the upload lists its classes, so that one may have no images.
         notes: How it was read.
     """
 
@@ -72,14 +72,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Upload:
-    """What a layout's reader works on.
+    """Input of a layout's reader.
 
     Attributes:
-        scratch: Folder for tables and shards that are taken out of it; not there for a look at names alone.
-        most_heads: Files of which the first bytes may be looked at; None: of all.
-        notes: Take what readers note down.
-        unused_tables: Tables that cannot be used, by name, with what they are.
-        recognised: Errors of annotations that are known but not read, for when folders tell no classes either.
+        scratch: Folder for extracted tables and shards; missing if only names are read.
+        most_heads: Maximum number of files whose first bytes may be read; None: all.
+        notes: What readers record.
+        unused_tables: What each unusable table is, by name.
+        recognised: Errors of known but unsupported annotations, raised if folders name no classes either.
     """
 
     container: Container
@@ -185,15 +185,15 @@ def make_plan(
     display_names: Sequence[tuple[str, str]] = (),
     templates: Sequence[str] = (),
 ) -> Plan:
-    """Return a plan whose images either all name a split or none does.
+    """Return a plan in which either all images have a split or none has.
 
     Args:
-        rejects: What was left out so far; images without a split are added if others have one.
-        declared: The classes in label order, if the upload names them, whether or not they have images.
-        classes: The classes of the images in label order; left out: sorted, numbers by value.
+        rejects: Rejects so far; images without a split are added if others have one.
+        declared: The classes in label order, if the upload lists them, with or without images.
+        classes: The images' classes in label order; default: sorted, numbers by value.
 
     Raises:
-        ArchiveRefusedError: It holds no labelled image, too many classes, or one whose name cannot be used.
+        ArchiveRefusedError: It has no labelled image, too many classes, or an invalid class name.
     """
     kept = list(images)
     if any(image.split is not None for image in kept):
@@ -226,10 +226,10 @@ def make_plan(
 
 
 def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
-    """Refuse what cannot be classes, in whatever layout they are.
+    """Refuse invalid classes, in any layout.
 
     Raises:
-        ArchiveRefusedError: There are too many, they are too long, or one holds a character that names may not have.
+        ArchiveRefusedError: There are too many, they are too long, or one contains a forbidden character.
     """
     total = sum(map(len, names))
     if len(names) > limits.max_classes or total > limits.max_classname_characters:
@@ -248,11 +248,11 @@ def check_classes(names: Sequence[str], limits: ArchiveLimits) -> None:
 
 
 def read_label(value: Any) -> tuple[str, str | None]:
-    """Return a label as text, and the reason if it cannot be one.
+    """Return a label as text, and the reason if it is not valid.
 
     The same label gives the same text in CSV, JSON and Parquet: whole numbers without a point, `true` and `false`, text
-    in one spelling of Unicode. What pandas writes for a missing value is none, nor is -1, by which Hugging Face
-    `datasets` means that.
+    in one Unicode normal form. The missing values of pandas are not valid, nor is -1, the missing label of Hugging Face
+    `datasets`.
     """
     if isinstance(value, list) and len(value) == 1:
         value = value[0]

@@ -9,10 +9,10 @@ from registry.shards import UNLABELLED
 
 
 def read_pool(upload: Upload) -> Plan:
-    """Return all images of an upload, ordered by their names; folders and tables tell nothing of them.
+    """Return all images of an upload, ordered by name; folders and tables have no meaning.
 
     Raises:
-        ArchiveRefusedError: It holds no images.
+        ArchiveRefusedError: It contains no images.
     """
     rejects = Rejects()
     names = upload.image_names

@@ -61,13 +61,13 @@ def look(path: Path, choices: Choices | None = None, limits: ArchiveLimits | Non
 
 
 def read_upload(path: Path, scratch: Path, choices: Choices | None = None, limits: ArchiveLimits | None = None) -> Plan:
-    """Return what an upload holds.
+    """Return the content of an upload.
 
     Args:
-        scratch: Empty folder for what has to be unpacked; the plan's images are read from it, so it stays until then.
+        scratch: Empty folder for unpacked files; the plan's images are read from it later, so it must stay.
 
     Returns:
-        The images to read with their classes and splits, and what is left out and why.
+        The images to read, with their classes and splits, and what is left out, with reasons.
     """
     limits, choices = limits or ArchiveLimits(), choices or Choices()
     upload = Upload(_open(path, scratch, limits), scratch, limits, choices)

@@ -42,9 +42,9 @@ class Rejects:
             self.add(file, reason)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """Return `{"file", "reason"}` of the first files; then one entry for each kind of reason that more files have.
+        """Return `{"file", "reason"}` of the first files, then one entry for each reason that further files have.
 
-        Such an entry has the key `count`, and its file is the first of them.
+        Such an entry has the key `count`; its file is the first of them.
         """
         return [dict(entry) for entry in (*self._files, *self._kinds.values())]
 

@@ -79,7 +79,7 @@ class Stretches(dict[str, Stretch]):
         """Add a file.
 
         Raises:
-            ArchiveRefusedError: There are too many, or they are too large together.
+            ArchiveRefusedError: There are too many files, or their total size is too large.
         """
         self._num_bytes += stretch.num_bytes
         if self._num_bytes > self._limits.max_total_bytes:

@@ -8,7 +8,7 @@ _AVIF = (b"avif", b"avis")
 
 
 def is_picture(head: bytes) -> bool:
-    """Return whether a file is a picture in a format that is read.
+    """Return whether a file is an image in a supported format.
 
     Args:
         head: At least its first 18 bytes.

@@ -40,11 +40,11 @@ _KNOWN = (
 
 
 def explain_file(start: bytes, otherwise: str, accepted: str) -> ArchiveRefusedError:
-    """Return the error of an upload that is of no kind that is read.
+    """Return the error of an upload in an unsupported format.
 
     Args:
         start: Its first bytes, unpacked.
-        otherwise: What it is if they are not known; may be empty.
+        otherwise: Description of a file with unknown first bytes; may be empty.
     """
     for magic, what, advice in _KNOWN:
         if start.startswith(magic):

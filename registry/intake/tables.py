@@ -35,14 +35,14 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class CsvForm:
-    """How a CSV file is written.
+    """Format of a CSV file.
 
     Attributes:
-        encoding: As Python calls it.
+        encoding: Python's name of it.
         is_sure: Whether the encoding is certain.
-        delimiter: Between cells.
+        delimiter: Character between cells.
         num_skipped: Lines before the header: comments, and Excel's `sep=;`.
-        header: Names of the columns; numbers from 1 on if the first row holds values already.
+        header: Names of the columns; numbers from 1 on if the first row already contains values.
         has_header: Whether the first row names the columns.
     """
 
@@ -76,13 +76,13 @@ class _Rows(Iterator[str]):
 
 
 def inspect_csv(path: Path, name: str) -> CsvForm:
-    """Return how a CSV table is written.
+    """Return the format of a CSV table.
 
     Returns:
         Its encoding (UTF-8, UTF-16, or else Windows-1252, which gives each byte a meaning), delimiter and header.
 
     Raises:
-        ArchiveRefusedError: It is no CSV, or has a too long row or too many columns.
+        ArchiveRefusedError: It is not a CSV file, or has a row that is too long or too many columns.
     """
     encoding, is_sure = _detect_encoding(path)
     try:
@@ -129,13 +129,13 @@ def read_csv(path: Path, name: str, columns: Collection[str], form: CsvForm | No
     """Yield `(line number, row)` of a CSV table.
 
     Args:
-        form: How it is written; left out: as `inspect_csv` finds.
+        form: Its format; default: from `inspect_csv`.
 
     Yields:
         tuple[int, Row]: Cells by column, as text; None where a row is too short.
 
     Raises:
-        ArchiveRefusedError: It is no CSV, or has too long rows or too many columns.
+        ArchiveRefusedError: It is not a CSV file, or has rows that are too long or too many columns.
     """
     form = form or inspect_csv(path, name)
     positions = {column: index for index, column in enumerate(form.header) if column in columns}
@@ -177,7 +177,7 @@ def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterato
         tuple[int, Row]: Values by column; `file_name` and `label` if it is an object from name to label.
 
     Raises:
-        ArchiveRefusedError: It is no JSON or too large to be read at once.
+        ArchiveRefusedError: It is not JSON, or too large to be read at once.
     """
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise refuse_table(name, f"it is larger than {_MAX_JSON_BYTES} bytes; use JSON lines or CSV")

@@ -104,17 +104,17 @@ def is_header(block: bytes) -> bool:
 def read_headers(
     file: BinaryIO, limits: ArchiveLimits, at_once: int | None = None
 ) -> Iterator[TarMember | RejectedMember]:
-    """Yield the regular files and folders of a tar archive, in order, and what is left out.
+    """Yield the regular files and folders of a tar archive, in order, and rejected members.
 
     Args:
         at_once: How many members to look at; left out: as many as the budgets allow.
 
     Yields:
-        TarMember | RejectedMember: With a name that is relative and plain; folders end with a slash. A name may come
-            again: the last one counts.
+        TarMember | RejectedMember: Names are relative and plain; those of folders end with a slash. If a name is
+            repeated, the last member counts.
 
     Raises:
-        ArchiveRefusedError: It is damaged, hostile, or over a budget; `code` says which.
+        ArchiveRefusedError: It is damaged, hostile, or over a budget; see `code`.
         LargeArchiveError: It has more than `at_once` members.
     """
     end = file.seek(0, 2)
