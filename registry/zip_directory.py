@@ -32,8 +32,8 @@ def member_name(member: zipfile.ZipInfo) -> tuple[str, bool]:
     r"""Return a member's name as common packing tools write it, and whether it is certain.
 
     Without the UTF-8 flag (APPNOTE 6.3, appendix D), the name is that of the Unicode path field if its checksum fits,
-    else UTF-8 if valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1 separates
-    folders with a backslash.
+    else UTF-8 if valid, as `zip -r` on Linux and the macOS Finder write it, else cp437. Windows PowerShell 5.1
+    separates folders with a backslash.
 
     Returns:
         The name, and False if its encoding is unknown.
