@@ -10,7 +10,7 @@
     ├── HeadError                classnames or templates from which no zero-shot head can be built
     ├── DatasetError             labelled images that contradict themselves
     │   ├── EmptySplitError          a split without a single image
-    │   └── ImageDecodeError         bytes that are no readable picture
+    │   └── ImageDecodeError         bytes that are no readable image
     ├── ArgumentError            an argument of the wrong type
     ├── ConfigError              a setting out of its range
     │   └── ProfileError             a profile that is not defined for this kind of image tower
@@ -86,7 +86,7 @@ class EmptySplitError(DatasetError):
 
 
 class ImageDecodeError(DatasetError):
-    """Bytes that are no readable picture of an allowed format and size."""
+    """Bytes that are no readable image of an allowed format and size."""
 
     code: ClassVar[str] = "image_undecodable"
 

@@ -79,16 +79,16 @@ class LabelledImages:
         columns: tuple[str, str] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> "LabelledImages":
-        """The split of pictures with labels that are in memory, or that a data set of torchvision or `datasets` yields.
+        """The split of images with labels that are in memory, or that a data set of torchvision or `datasets` yields.
 
         Args:
-            pairs: (picture, label) pairs, or rows with named columns. A picture is a PIL image, the bytes or the path
+            pairs: (image, label) pairs, or rows with named columns. An image is a PIL image, the bytes or the path
                 of a file, or uint8 [H, W] or [H, W, 3]; a label is an index into the classnames or one of them.
-            preprocess: the model's; it is applied here, so the data set must not transform its pictures itself.
+            preprocess: the model's; it is applied here, so the data set must not transform its images itself.
             classnames: C names; None takes those that the data set itself has, or the sorted labels if these are
                 texts.
-            columns: names of the picture's and the label's column; None finds them if that is possible in one way only.
-            on_progress: called in this thread with the number of pictures done; may raise to stop.
+            columns: names of the image's and the label's column; None finds them if that is possible in one way only.
+            on_progress: called in this thread with the number of images done; may raise to stop.
         """
         source = PairSource(pairs, classnames, columns)
         # Read at the end, when labels that are texts have all been seen.
@@ -142,12 +142,12 @@ def decode_all(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     decoder: int = DECODER,
 ) -> LabelledImages:
-    """The decoded pictures, in the order of the items.
+    """The decoded images, in the order of the items.
 
     Args:
         items: (file bytes, label) pairs; read lazily, a few ahead of the decoders.
         classnames: C names that the labels index.
-        on_progress: called in this thread with the number of pictures done; may raise to stop.
+        on_progress: called in this thread with the number of images done; may raise to stop.
         scratch: where a split goes that is too large for memory; None keeps it there.
         names: what errors call the items; None counts them.
 
@@ -223,7 +223,7 @@ def split_off_validation(
 def load_image_folder(
     path: Path | str, preprocess: Preprocess, classnames: Sequence[str] | None = None
 ) -> LabelledImages:
-    """The pictures of a folder with one sub-folder for each class, in the order of the file names.
+    """The images of a folder with one sub-folder for each class, in the order of the file names.
 
     Args:
         path: the folder. Hidden files, and files without an image suffix, are skipped.
@@ -233,8 +233,8 @@ def load_image_folder(
     Raises:
         DatasetError: no such folder, no sub-folders, one that is not among the classnames, sub-folders that look like
             splits, or a class's folder with folders in it.
-        EmptySplitError: no pictures.
-        ImageDecodeError: a picture is not readable.
+        EmptySplitError: no images.
+        ImageDecodeError: an image is not readable.
     """
     root = Path(path)
     if not root.is_dir():
@@ -250,7 +250,7 @@ def load_image_folder(
 
 
 def require_size(images: Tensor, side: int) -> None:
-    """Refuses pictures that were decoded for another model: a tower that reads any size would give other features.
+    """Refuses images that were decoded for another model: a tower that reads any size would give other features.
 
     Args:
         images: to be uint8 [N, S, S, 3] with N >= 1, or a batch of floats of that shape.
@@ -258,7 +258,7 @@ def require_size(images: Tensor, side: int) -> None:
 
     Raises:
         DatasetError: another shape.
-        EmptySplitError: no picture.
+        EmptySplitError: no image.
     """
     require_type("images", images, Tensor, "pass uint8 [N, S, S, 3], such as the images of a split")
     if images.ndim != 4 or tuple(images.shape[1:]) != (side, side, 3):

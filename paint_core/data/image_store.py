@@ -1,4 +1,4 @@
-"""Decoded pictures of a split: in memory, or in a memory-mapped file once they would take too much of it."""
+"""Decoded images of a split: in memory, or in a memory-mapped file once they would take too much of it."""
 
 import os
 import tempfile
@@ -17,7 +17,7 @@ _FIRST_CAPACITY = 64
 
 @dataclass(frozen=True)
 class Scratch:
-    """Where decoded pictures go that do not fit into memory.
+    """Where decoded images go that do not fit into memory.
 
     Attributes:
         folder: on a local disk; its files have no names and vanish with the tensors that use them.
@@ -29,7 +29,7 @@ class Scratch:
 
 
 class ImageStore:
-    """Grows picture by picture to uint8 [N, S, S, 3]."""
+    """Grows image by image to uint8 [N, S, S, 3]."""
 
     def __init__(self, side: int, expected: int = 0, scratch: Scratch | None = None) -> None:
         """An empty store.
@@ -45,7 +45,7 @@ class ImageStore:
         self._array = self._allocate(max(_FIRST_CAPACITY, expected))
 
     def append(self, picture: NDArray[np.uint8]) -> None:
-        """Adds a picture, uint8 [S, S, 3]."""
+        """Adds an image, uint8 [S, S, 3]."""
         if self._num_images == len(self._array):
             larger = self._allocate(2 * len(self._array))
             larger[: self._num_images] = self._array
@@ -54,7 +54,7 @@ class ImageStore:
         self._num_images += 1
 
     def images(self) -> Tensor:
-        """The pictures so far, uint8 [N, S, S, 3], in the store's own memory or file."""
+        """The images so far, uint8 [N, S, S, 3], in the store's own memory or file."""
         return torch.from_numpy(self._array[: self._num_images])
 
     def _allocate(self, capacity: int) -> NDArray[np.uint8]:

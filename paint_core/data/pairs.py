@@ -1,6 +1,6 @@
-"""Pictures and labels in memory, as PIL, torchvision's data sets and the rows of `datasets` have them.
+"""Images and labels in memory, as PIL, torchvision's data sets and the rows of `datasets` have them.
 
-Each picture becomes a file in memory, so that it is decoded in the one place where all pictures are: orientation,
+Each image becomes a file in memory, so that it is decoded in the one place where all images are: orientation,
 transparency, depth and colour are treated as in a file.
 """
 
@@ -43,10 +43,10 @@ class PairSource:
         self._label_of = {name: label for label, name in enumerate(self.names)}
 
     def items(self) -> Iterator[tuple[bytes, int]]:
-        """Each picture as the bytes of a file, with its label as an index into `names`.
+        """Each image as the bytes of a file, with its label as an index into `names`.
 
         Raises:
-            DatasetError: a picture or a label of another kind, or an unknown label.
+            DatasetError: an image or a label of another kind, or an unknown label.
         """
         for number, row in enumerate(_rows(self._pairs)):
             try:

@@ -1,4 +1,4 @@
-"""A self-check for a loaded model: fixed pictures whose features were stored when the version was made."""
+"""A self-check for a loaded model: fixed images whose features were stored when the version was made."""
 
 import numpy as np
 import torch

@@ -1,4 +1,4 @@
-"""Opening picture files that strangers sent: an allow-list of formats, limits on the work, one error for all failures.
+"""Opening image files that strangers sent: an allow-list of formats, limits on the work, one error for all failures.
 
 A file's size says nothing about the work that decoding it takes: 34 bytes are a WebP of 25 megapixels. The work is
 bounded by pixels, by scans (of a JPEG), by the number of reads (of Pillow's own parsers, which go through a file part
@@ -35,10 +35,10 @@ DECODER = 2
 """What pixels are read from a file: 2, those that a viewer shows (`rendering.py`); 1, as open_clip reads them. Data
 sets name theirs, since what was trained and measured with decoder 1 keeps its meaning."""
 MAX_ASPECT = 200
-"""Longest side over shortest of a picture that any model's resize can take in reasonable memory."""
+"""Longest side over shortest of an image that any model's resize can take in reasonable memory."""
 
 _MAX_SCANS = 100
-"""Of a JPEG. Encoders write at most 20; each goes through the whole picture again and may take only ten bytes."""
+"""Of a JPEG. Encoders write at most 20; each goes through the whole image again and may take only ten bytes."""
 
 _MAX_SCANNED_PIXELS = 1_000_000_000
 """Pixels times scans of a JPEG: about a second. An encoder's 10 scans are possible up to 100 megapixels."""
@@ -61,7 +61,7 @@ _TIFF_PLACES = ((273, 279), (324, 325))
 """Where strips and tiles begin, and how many bytes each has."""
 
 _HEADER_READS = 2_000
-"""Reads before the pixels begin; a picture straight from a camera takes about 100."""
+"""Reads before the pixels begin; an image straight from a camera takes about 100."""
 
 _LEAST_PART_BYTES = 256
 _SPARE_READS = 10_000
@@ -87,7 +87,7 @@ class _Metered(io.BytesIO):
 
 @contextmanager
 def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Image.Image]:
-    """The picture, still to be decoded; whatever goes wrong with it inside the context becomes one error.
+    """The image, still to be decoded; whatever goes wrong with it inside the context becomes one error.
 
     Args:
         image_bytes: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM (PGM, PBM) file.
@@ -117,7 +117,7 @@ def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
 
 
 def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> bytes:
-    """The SHA-256 of the size, pixels and colours that a usable picture shows: equal for files that decode alike.
+    """The SHA-256 of the size, pixels and colours that a usable image shows: equal for files that decode alike.
 
     Raises:
         ImageDecodeError: it cannot be used.
@@ -135,7 +135,7 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
 
 
 def as_eight_bits(image: Image.Image) -> Image.Image:
-    """The picture with eight bits a channel, as decoder 1 has it; Pillow by itself takes what is above 255 for white.
+    """The image with eight bits a channel, as decoder 1 has it; Pillow by itself takes what is above 255 for white.
 
     As Pillow does with 16 bits of each colour, the higher eight are kept.
 

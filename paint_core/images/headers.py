@@ -1,7 +1,7 @@
 """What an image file's header says about the cost of decoding it, read without a decoder.
 
 The size and the number of scans are known in microseconds, so a request can be refused, counted and put in order before
-any of its pictures is decoded. `decoding.py` checks again what Pillow finds.
+any of its images is decoded. `decoding.py` checks again what Pillow finds.
 """
 
 import re
@@ -72,7 +72,7 @@ class Header:
 
     Attributes:
         work: megapixels of a PNG whose decoding costs as much, about.
-        scans: how often a decoder goes through the picture, at a guess if it is more than once.
+        scans: how often a decoder goes through the image, at a guess if it is more than once.
         num_values: numbers in the directory of a TIFF, such as where its strips begin; Pillow reads them one by one.
     """
 
@@ -89,7 +89,7 @@ class Header:
 
 
 def read_header(data: bytes) -> Header | None:
-    """What the header of a picture file says; None if it cannot be read: the picture most likely cannot either."""
+    """What the header of an image file says; None if it cannot be read: the image most likely cannot either."""
     try:
         if data.startswith(b"\xff\xd8"):
             return _read_jpeg(data)
@@ -105,7 +105,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def name_other_format(data: bytes) -> str | None:
-    """What a file is, if it is of a kind that people take for a picture and that is not read."""
+    """What a file is, if it is of a kind that people take for an image and that is not read."""
     if data[4:8] == b"ftyp":
         return _OTHER_BRANDS.get(data[8:12], "a video")
     if data[128:132] == b"DICM":
@@ -115,7 +115,7 @@ def name_other_format(data: bytes) -> str | None:
 
 
 class CheckedFile(NamedTuple):
-    """A picture file as a decoder may open it.
+    """An image file as a decoder may open it.
 
     Attributes:
         data: the file, a JPEG without its metadata.

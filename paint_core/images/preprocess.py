@@ -1,4 +1,4 @@
-"""From the bytes of a picture to what the image tower reads, in two halves that together equal open_clip's own.
+"""From the bytes of an image to what the image tower reads, in two halves that together equal open_clip's own.
 
 The first half (decode, resize, crop, RGB) runs on the CPU and ends in uint8, which is small enough to keep: data sets
 are cached at that point. The second half (scale, normalise) runs on the device, on whole batches.
@@ -26,7 +26,7 @@ _LEAST_REDUCED = 1.5
 """Sides that a JPEG decoded at reduced scale keeps for the model's own resize, as a multiple of the model's. Over 120
 photographs the starter's features had a cosine of at least 0.9997 with those of the plain path, and 0.9977 at 1.0."""
 _SWAPPED = 4
-"""EXIF orientations above it exchange the sides of the picture."""
+"""EXIF orientations above it exchange the sides of the image."""
 _FLIPPED = {2: (True, False), 3: (True, True), 4: (False, True), 6: (True, False), 7: (True, True), 8: (False, True)}
 """Orientations that show the last column or row first."""
 
@@ -73,7 +73,7 @@ class Preprocess:
         reduced: bool = False,
         decoder: int = DECODER,
     ) -> NDArray[np.uint8]:
-        """The picture as the model sees it, before normalisation.
+        """The image as the model sees it, before normalisation.
 
         The first frame counts, as a viewer shows it: see `rendering.py`.
 
@@ -122,7 +122,7 @@ class Preprocess:
             return None
         size = image.size
         least = int(_LEAST_REDUCED * self.size)
-        drafted = image.draft(None, (least, least))  # None keeps the picture's own mode
+        drafted = image.draft(None, (least, least))  # None keeps the image's own mode
         if drafted is None or image.size == size:
             return None
         # The last row and column of a reduced JPEG may lie partly outside the picture: only the drafted box is inside.

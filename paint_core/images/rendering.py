@@ -1,8 +1,8 @@
-"""A picture as a viewer shows it: upright, in sRGB, eight bits a channel, what is transparent on white.
+"""An image as a viewer shows it: upright, in sRGB, eight bits a channel, what is transparent on white.
 
 What a file's numbers mean is decided here and nowhere else: before anything is resized, but for the colours of a
 profile, which are converted in the small square that a model reads. Metadata is read in bounded steps, and broken
-metadata counts as none: a picture is worth more than its tags.
+metadata counts as none: an image is worth more than its tags.
 """
 
 import io
@@ -46,7 +46,7 @@ _STRIP_PIXELS = 1_000_000
 
 
 def as_shown(image: Image.Image) -> Image.Image:
-    """The picture as a viewer shows it, in eight bits a channel without palette or alpha, not yet in sRGB."""
+    """The image as a viewer shows it, in eight bits a channel without palette or alpha, not yet in sRGB."""
     image.load()
     flat = _flatten(image)
     turn = _UPRIGHT.get(orientation_of(image))
@@ -54,7 +54,7 @@ def as_shown(image: Image.Image) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int:
-    """How the picture is turned when shown, 1 to 8 as EXIF numbers it; Pillow has turned a TIFF already."""
+    """How the image is turned when shown, 1 to 8 as EXIF numbers it; Pillow has turned a TIFF already."""
     exif = image.info.get("exif")
     return read_orientation(exif) if isinstance(exif, bytes) else 1
 
@@ -87,7 +87,7 @@ def to_srgb(picture: Image.Image, profile: object) -> Image.Image:
 
 
 def find_transform(picture: Image.Image, profile: object) -> ImageCms.ImageCmsTransform | None:
-    """What converts a picture's colours to sRGB; None if its profile is sRGB's, does not fit it or is not used."""
+    """What converts an image's colours to sRGB; None if its profile is sRGB's, does not fit it or is not used."""
     if not isinstance(profile, bytes) or profile[16:20] != _SPACES.get(picture.mode) or not is_used_profile(profile):
         return None
     return _transform(profile, picture.mode)
@@ -108,7 +108,7 @@ def is_used_profile(profile: bytes) -> bool:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """The picture with eight bits a channel, without palette and alpha."""
+    """The image with eight bits a channel, without palette and alpha."""
     if image.mode in _SPACES and "transparency" not in image.info:
         return image
     if image.mode.startswith(("I", "F")):
@@ -130,10 +130,10 @@ def _on_white(image: Image.Image) -> Image.Image:
 
 
 def _scale(image: Image.Image) -> Image.Image:
-    """The picture of more than eight bits in grey levels.
+    """The image of more than eight bits in grey levels.
 
-    White is the largest number of the smallest usual depth that holds the picture (of floating-point numbers, first 1);
-    where numbers are negative or larger than any, the picture's own range counts.
+    White is the largest number of the smallest usual depth that holds the image (of floating-point numbers, first 1);
+    where numbers are negative or larger than any, the image's own range counts.
     """
     black, white = _range(image)
     grey = np.empty((image.height, image.width), np.uint8)
@@ -167,7 +167,7 @@ def _is_negative(image: Image.Image) -> bool:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, NDArray[Any]]]:
-    """The picture's numbers, so many rows at a time that they take little memory, and where each strip begins."""
+    """The image's numbers, so many rows at a time that they take little memory, and where each strip begins."""
     rows = max(1, _STRIP_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, np.asarray(image.crop((0, top, image.width, min(top + rows, image.height))))

@@ -152,7 +152,7 @@ class BaseModel:
 
     @property
     def image_size(self) -> int:
-        """S, the side of the square picture that the tower reads, in pixels."""
+        """S, the side of the square image that the tower reads, in pixels."""
         return self.preprocess.size
 
     @property

@@ -18,7 +18,7 @@ from open_clip.hf_configs import arch_dict
 from paint_core.errors import ModelRefError
 
 MAX_SIDE = 1024
-"""Pixels of a picture's side that a model reads; the largest that open_clip has reads 512."""
+"""Pixels of an image's side that a model reads; the largest that open_clip has reads 512."""
 
 _MAX_FILE_BYTES = 1 << 20
 _MAX_QUOTED = 100

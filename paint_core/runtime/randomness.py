@@ -43,7 +43,7 @@ def _epoch_order(epoch: int, num_images: int, seed: int) -> Tensor:
 
 
 def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
-    """The pictures' crops, resized back to their size by bicubic interpolation.
+    """The images' crops, resized back to their size by bicubic interpolation.
 
     Args:
         boxes: [B, 4], from `crop_boxes`.
@@ -65,10 +65,10 @@ def resize_crops(images: Tensor, boxes: Tensor) -> Tensor:
 
 
 def crop_boxes(num_images: int, scale: tuple[float, float], source: torch.Generator) -> Tensor:
-    """One random box per image: width, height, left, top as shares of the picture's side.
+    """One random box per image: width, height, left, top as shares of the image's side.
 
     The rule is that of torchvision's RandomResizedCrop, for the whole batch at once: areas are uniform in `scale`,
-    aspect ratios log-uniform in 3/4..4/3, ten tries for a box that fits, then the whole picture. Boxes lie at
+    aspect ratios log-uniform in 3/4..4/3, ten tries for a box that fits, then the whole image. Boxes lie at
     real-valued positions.
 
     Args:

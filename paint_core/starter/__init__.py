@@ -37,5 +37,5 @@ def supported_archives() -> dict[str, Path]:
 
 
 def anchors_archive() -> Path:
-    """The zip of unlabelled pictures that resemble what the starter was trained on."""
+    """The zip of unlabelled images that resemble what the starter was trained on."""
     return _HERE / "anchors.zip"

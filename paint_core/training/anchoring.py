@@ -7,7 +7,7 @@ forgetting (Li and Hoiem, arXiv 1606.09282) holds the outputs of the old model o
 al., ICCV 2023, arXiv 2303.06628) holds CLIP's softmax over a list of texts on a pool of reference images. Holding the
 image features themselves needs no texts.
 
-theta_0's features are computed once, from whole pictures. So the anchors of a step are whole pictures too: a crop would
+theta_0's features are computed once, from whole images. So the anchors of a step are whole images too: a crop would
 not have the features that it is compared with.
 """
 

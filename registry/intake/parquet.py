@@ -89,7 +89,7 @@ class ParquetShards:
 
 
 def _hold_pictures(upload: Upload) -> bool:
-    """Return whether the first of the Parquet files has a column of pictures."""
+    """Return whether the first of the Parquet files has a column of images."""
     entry = next(entry for entry, parts in upload.files if parts[-1].lower().endswith(".parquet"))
     path = upload.take_out(entry.name, upload.limits.max_shard_bytes)
     try:
@@ -154,7 +154,7 @@ def _choose(preferred: Sequence[str], present: Sequence[str], otherwise: Sequenc
 
 
 def _path_of_pictures(field: pa.Field) -> str | None:
-    """Return the path of the bytes in a column of pictures; None if it is none."""
+    """Return the path of the bytes in a column of images; None if it is none."""
     if not pa.types.is_struct(field.type):
         return field.name if _is_binary(field.type) else None
     inner = next((each for each in field.type if each.name == "bytes" and _is_binary(each.type)), None)

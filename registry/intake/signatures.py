@@ -1,4 +1,4 @@
-"""Which files are pictures, by their first bytes."""
+"""Which files are images, by their first bytes."""
 
 from __future__ import annotations
 
