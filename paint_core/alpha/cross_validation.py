@@ -19,15 +19,15 @@ from paint_core.runtime.randomness import generator
 
 
 def stratified_folds(labels: Tensor, folds: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """The positions of each fold; every class is spread as evenly as it divides.
+    """The positions of each fold; every class is spread as evenly as possible.
 
     Args:
         labels: int64 [N].
         folds: k, 2 <= k <= N.
 
     Returns:
-        k disjoint, rising int64 tensors that together hold 0..N-1; their sizes differ by at most 1, and so do a
-        class's counts in them.
+        k disjoint, increasing int64 tensors that together contain 0..N-1; their sizes differ by at most 1, and so
+        do the counts of each class.
 
     Raises:
         ConfigError: k is below 2 or above N.
@@ -66,7 +66,7 @@ def fold_tasks(task: Task, folds: int, seed: int = 0) -> tuple[Task, ...]:
 def sum_scores(scores: Sequence[Score]) -> Score:
     """The score over the images of all scores together.
 
-    Counts add up and the loss is the mean over all images. The calibration error is the mean weighted by images, an
+    Counts are added and the loss is the mean over all images. The calibration error is the mean weighted by images, an
     upper bound of the true one: errors of opposite sign in two folds would cancel.
     """
     total = sum(score.total for score in scores)
@@ -80,7 +80,7 @@ def sum_scores(scores: Sequence[Score]) -> Score:
 
 
 def mean_scores(scores: Sequence[Score]) -> Score:
-    """The mean score of several models on the same images: these count once, as evidence and in `total`.
+    """The mean score of several models on the same images, which count once in `total`.
 
     Returns:
         The mean; `correct` is a fraction if the models disagree.
@@ -103,13 +103,13 @@ def mean_scores(scores: Sequence[Score]) -> Score:
 
 
 def sum_curves(curves: Sequence[Sequence[CurvePoint]], repeated: Collection[str] = ()) -> list[CurvePoint]:
-    """One curve whose scores are those over all curves together, at the alphas that all of them have.
+    """One curve with the scores over all curves together, at the alphas that all of them have.
 
     Args:
-        repeated: names of the tasks that every curve judges on the same images: their scores are means, not sums.
+        repeated: names of the tasks that all curves evaluate on the same images: their scores are means, not sums.
 
     Returns:
-        Points in rising order of alpha; one is measured if it is in every curve.
+        Points by increasing alpha; one counts as measured if it is in every curve.
     """
     by_alpha = [{point.alpha: point for point in curve} for curve in curves]
     common = sorted(set.intersection(*(set(points) for points in by_alpha)))

@@ -28,7 +28,7 @@ class CurvePoint:
 
     Attributes:
         alpha: where on the path.
-        measured: whether the weights at this alpha were evaluated; else the scores are interpolated.
+        measured: whether the weights at this alpha were evaluated; otherwise the scores are interpolated.
         profile: of the moving terms.
     """
 
@@ -39,12 +39,12 @@ class CurvePoint:
 
 
 class PathEvaluator:
-    """The features and scores of all tasks at any alpha of a path; it holds one tower, whose weights it overwrites.
+    """The features and scores of all tasks at any alpha of a path; owns one tower, whose weights it overwrites.
 
     Attributes:
         tasks: name to (head [C, D], split).
         profile: of the path's moving terms.
-        num_forwards: how many alphas were encoded, apart from 0.
+        num_forwards: number of alphas that were encoded, apart from 0.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ def evaluate_curve(
     """The scores of every task at every alpha of a path.
 
     Args:
-        path: which terms alpha moves; a bare task vector means the flat path along it.
+        path: which terms alpha scales; a bare task vector means the flat path along it.
         tasks: name to (head [C, D], split); validation splits when an alpha is to be chosen.
         on_point: called after each new point; may raise to stop.
         known: points of an interrupted search; not evaluated again.

@@ -13,11 +13,11 @@ from paint_core.evaluation import Score
 
 @dataclass(frozen=True)
 class Floor:
-    """What a supported task may lose.
+    """How much accuracy each supported task may lose.
 
     Attributes:
         reference: accuracy of each supported task before the patch.
-        limits: most that it may drop; both as shares, exact.
+        limits: maximum drop; both exact shares.
     """
 
     reference: Mapping[str, Fraction]
@@ -48,10 +48,10 @@ class Floor:
         return self.reference[name] - _accuracy(point.scores[name])
 
     def accepted(self, curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-        """The points that hold the floor, in their order; alpha 0 always does, and at least one above 0 must.
+        """The points that meet the floor, in their order; alpha 0 always does.
 
         Raises:
-            NoAcceptableAlphaError: none above 0 does.
+            NoAcceptableAlphaError: no point above 0 does.
         """
         accepted = [point for point in curve if point.alpha == 0 or self.excess(point)[0] <= 0]
         if all(point.alpha == 0 for point in accepted):

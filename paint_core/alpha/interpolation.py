@@ -39,13 +39,13 @@ class FeatureCurve:
     """The features of every image along a path, known at the nodes, interpolated between them.
 
     Attributes:
-        nodes: K >= 2 rising alphas.
+        nodes: K >= 2 increasing alphas.
         features: task name to float32 [K, N, D], not of unit length.
         labels: task name to int64 [N].
         heads: task name to [C, D], unit rows.
         classnames: task name to C names.
         profile: of the path's moving terms.
-        bend: of the scale in which the features are a polynomial; 0 means alpha itself.
+        bend: of the scale in which the features are a polynomial, log(1 + bend * alpha); 0 means alpha itself.
     """
 
     nodes: tuple[float, ...]
@@ -126,7 +126,7 @@ class FeatureCurve:
         """The scores at an alpha, also under heads of other label sets.
 
         Args:
-            heads: task name to [C', D]; only these tasks are judged. None means all tasks under their own heads.
+            heads: task name to [C', D]; only these tasks are evaluated. None means all tasks under their own heads.
             labels: task name to int64 [N], indices of the rows of `heads`; a task that is missing keeps its own.
         """
         heads, labels = heads or self.heads, {**self.labels, **(labels or {})}
@@ -213,15 +213,15 @@ class FeatureCurve:
 
 
 def barycentric_weights(nodes: Sequence[float], alpha: float, bend: float = 0.0) -> list[float]:
-    """How much the value at each node counts at an alpha: the Lagrange basis in its barycentric form.
+    """The weight of each node's value at an alpha: the Lagrange basis in barycentric form.
 
     Args:
-        nodes: different rising numbers.
+        nodes: different increasing numbers.
         alpha: between the first and the last of them.
         bend: the basis is of polynomials in log(1 + bend * alpha), >= 0; 0 means in alpha.
 
     Returns:
-        One number per node; they sum to 1, and at a node they are 1 there and 0 elsewhere.
+        One number per node; their sum is 1, and at a node they are 1 there and 0 elsewhere.
 
     Raises:
         ConfigError: alpha lies outside the nodes.

@@ -39,7 +39,7 @@ def grid(step: float = 0.05, max_alpha: float = 1.0) -> tuple[float, ...]:
     """The alphas 0, step, 2 step, ..., max_alpha (the paper plots 0.05); both ends are exact.
 
     Args:
-        step: distance in (0, 1]; the last one is shorter if it does not divide max_alpha.
+        step: distance in (0, 1]; the last step is shorter if it does not divide max_alpha.
         max_alpha: the end, > 0.
 
     Raises:
@@ -55,14 +55,14 @@ def grid(step: float = 0.05, max_alpha: float = 1.0) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class AlphaOptions:
-    """How to search for alpha; a combination that makes no sense is refused when the object is made.
+    """How to search for alpha; the constructor refuses contradictory options.
 
     Attributes:
         rule: `combined` (the paper's: best mean of the supported and the patching mean) or `floor` (best patching mean
             with no supported task more than `max_supported_drop` below zero-shot).
         max_supported_drop: for `floor`, in percentage points, >= 0: one number, or one for every supported task.
-        strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies what it chooses.
-        path: a profile, or `best`: `flat` and `lines_paper`, and the better by the rule is kept.
+        strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies its choice.
+        path: a profile, or `best`: the better of `flat` and `lines_paper` by the rule.
         step: distance of the alphas to choose from, in (0, 1]; None means 0.05 for `grid`, 0.01 for `interpolated`.
         max_alpha: the largest alpha, > 0; None means 1 for flat and 1.5 for profiles by depth, or `max_flat_alpha`
             where that is larger. A flat path does not go beyond `max_flat_alpha`.
@@ -132,8 +132,7 @@ class AlphaOptions:
     def node_alphas(self, profile: str) -> tuple[float, ...]:
         """The alphas to evaluate for the interpolation along a profile, rising from 0.
 
-        They move to the nearest alphas of the grid, where a true value also serves the choice, unless the grid is so
-        coarse that two would fall together.
+        They are rounded to the grid, so that a measured value is also a candidate, unless two would then coincide.
         """
         shares = self.nodes or (NODES if self.max_flat_alpha == 1 else MERGED_NODES)
         exact = tuple(share * self.max_alpha_of(profile) for share in shares)
@@ -143,7 +142,7 @@ class AlphaOptions:
 
 
 def require_floor(rule: str, max_supported_drop: float | Mapping[str, float] | None) -> None:
-    """Refuses a floor without its limit, a limit without a floor, and limits that are no numbers of points.
+    """Refuses a floor without a limit, a limit without a floor, and limits that are not numbers of points.
 
     Raises:
         ConfigError: they do not go together, or a limit is negative or not finite.

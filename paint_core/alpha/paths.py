@@ -15,12 +15,12 @@ from paint_core.weights import Term
 class Path:
     """The weights `theta_base + sum of fixed + alpha * sum of moving`, as lists of terms.
 
-    A single patch moves one term; a sequential one moves the newest and keeps those before it fixed; a parallel one
-    moves all of them together (PAINT, arXiv 2208.05592, section 2).
+    A single patch scales one term; a sequential one scales the newest and keeps the earlier ones fixed; a parallel one
+    scales all of them together (PAINT, arXiv 2208.05592, section 2).
 
     Attributes:
         moving: terms whose coefficients are multiplied by alpha; at least one.
-        fixed: terms that are there at every alpha, 0 included.
+        fixed: terms that are added at every alpha, including 0.
     """
 
     moving: Sequence[Term]

@@ -21,7 +21,7 @@ class AlphaChoice:
     Attributes:
         combined: its combined accuracy, in [0, 1].
         reason: one sentence for a report.
-        is_last: whether it is the largest alpha of the curve, so that a better one may lie beyond.
+        is_last: whether it is the largest alpha of the curve, so that a better one may be beyond it.
     """
 
     alpha: float
@@ -53,7 +53,7 @@ def choose_alpha(
     max_supported_drop: float | Mapping[str, float] | None = None,
     reference: Mapping[str, Score] | None = None,
 ) -> AlphaChoice:
-    """The alpha that the rule prefers; among equals the smallest, which stays nearest to theta_0.
+    """The best alpha by the rule; among equals the smallest, which is nearest to theta_0.
 
     `combined` maximises the combined accuracy (PAINT, arXiv 2208.05592, section 2). `floor` maximises the mean over the
     patching tasks among the alphas at which no supported task is more than `max_supported_drop` points below its
@@ -101,7 +101,7 @@ def _best(curve: Sequence[CurvePoint], values: Mapping[float, Fraction]) -> tupl
 
 @dataclass(frozen=True, eq=False)
 class Goal:
-    """A rule with the tasks that it is applied to.
+    """A rule and the tasks to which it is applied.
 
     Attributes:
         max_supported_drop: as for `choose_alpha`.

@@ -23,14 +23,14 @@ from paint_core.runtime.arguments import require_names, require_type
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AlphaSearch:
-    """The chosen alpha and everything that was seen on the way.
+    """The chosen alpha and everything that was evaluated.
 
     Attributes:
         choice: alpha and why; the rule's choice among the measured points of `curve`.
         profile: of the moving terms at the choice.
         curve: the points along this profile, rising in alpha.
         curves: the same for every profile that was tried, those without an acceptable alpha included.
-        num_forwards: evaluations of all tasks apart from those at alpha 0, over all profiles.
+        num_forwards: number of evaluations of all tasks, except at alpha 0, over all profiles.
         interpolants: per profile, the features along the path; empty for the strategy `grid`.
     """
 
@@ -62,23 +62,23 @@ def search_alpha(
 ) -> AlphaSearch:
     """The best alpha of a path by the options' rule (PAINT, arXiv 2208.05592, section 2).
 
-    The strategy `interpolated` evaluates few alphas and predicts the others. What it returns was evaluated truly, and
-    chosen again for as long as truth and prediction disagreed.
+    The strategy `interpolated` evaluates few alphas and predicts the others. The returned choice has been evaluated; it
+    was repeated as long as measurement and prediction disagreed.
 
     Args:
-        path: which terms alpha moves; their profile is replaced by the options'. A bare task vector means the path
+        path: which terms alpha scales; their profile is replaced by the options'. A bare task vector means the path
             along it.
         tasks: name to (head [C, D], validation split), for every patching and supported task.
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse.
         on_point: called after each evaluated point; may raise to stop.
-        known: measured points of an interrupted search; not evaluated again, except at an interpolation's nodes, whose
+        known: measured points of an interrupted search; evaluated again only at an interpolation's nodes, whose
             features are needed.
         reference: for the rule `floor`, the scores to measure drops from; None means those at alpha 0.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
 
     Raises:
-        ArgumentError: an argument is of another type.
+        ArgumentError: an argument has the wrong type.
         ConfigError: a name has no task, or the rule cannot be applied to these.
         NoAcceptableAlphaError: no alpha above 0 meets the floor on any path; carries all curves.
         WeightsMismatchError: a term does not belong to the base.

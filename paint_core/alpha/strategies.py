@@ -22,7 +22,7 @@ def measure(evaluator: PathEvaluator, alphas: Sequence[float]) -> list[CurvePoin
 
 
 def measure_nodes(evaluator: PathEvaluator, nodes: Sequence[float]) -> FeatureCurve:
-    """The interpolant through true evaluations at these alphas, at least two.
+    """The interpolant through evaluations at these alphas, at least two.
 
     `on_point` is also called with the nodes' scores.
     """
@@ -40,12 +40,11 @@ def interpolate(
     goal: Goal,
     tolerance_points: float,
 ) -> tuple[list[CurvePoint], FeatureCurve]:
-    """The points at these alphas, predicted where nothing was measured, and verified where the goal would choose.
+    """The points at these alphas: predicted, but measured where the goal would choose.
 
-    What the goal wants is evaluated truly, and becomes another node, since its features are at hand, unless it lies
-    next to one. Where what the goal maximises was further from its prediction than the tolerance, or the point turned
-    out to miss the floor, the goal is asked again what it wants, of the curve that knows the truth there; else the
-    curve is done. Prediction that keeps failing ends in the grid.
+    The goal's choice is evaluated, and becomes another node unless it is next to one. If the maximised value differs
+    from its prediction by more than the tolerance, or the point misses the floor, the goal chooses again on the curve
+    with the measured point; otherwise the curve is complete. If predictions keep failing, the whole grid is evaluated.
 
     Args:
         alphas: where to choose from, rising from 0.

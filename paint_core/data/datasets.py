@@ -65,7 +65,7 @@ class LabelledImages:
         return f"LabelledImages({len(self)} images of {side} x {side}, {len(self.classnames)} classes: {names})"
 
     def subset(self, indices: Tensor | Sequence[int] | Sequence[bool]) -> "LabelledImages":
-        """The images at these positions (integers in 0..N-1), or those that a bool mask [N] marks, copied."""
+        """Copies of the images at these positions (integers in 0..N-1) or in a bool mask [N]."""
         chosen = _positions(torch.as_tensor(indices), len(self))
         return LabelledImages(self.images[chosen], self.labels[chosen], self.classnames)
 
@@ -79,15 +79,14 @@ class LabelledImages:
         columns: tuple[str, str] | None = None,
         on_progress: Callable[[int], None] | None = None,
     ) -> "LabelledImages":
-        """The split of images with labels that are in memory, or that a data set of torchvision or `datasets` yields.
+        """The split of labelled images in memory, or from a data set of torchvision or `datasets`.
 
         Args:
             pairs: (image, label) pairs, or rows with named columns. An image is a PIL image, the bytes or the path
                 of a file, or uint8 [H, W] or [H, W, 3]; a label is an index into the classnames or one of them.
-            preprocess: the model's; it is applied here, so the data set must not transform its images itself.
-            classnames: C names; None takes those that the data set itself has, or the sorted labels if these are
-                texts.
-            columns: names of the image's and the label's column; None finds them if that is possible in one way only.
+            preprocess: the model's; applied here, so the data set must not transform its images.
+            classnames: C names; None uses the data set's own, or the sorted labels if these are strings.
+            columns: names of the columns of image and label; None detects them if they are unambiguous.
             on_progress: called in this thread with the number of images done; may raise to stop.
         """
         source = PairSource(pairs, classnames, columns)
@@ -107,7 +106,7 @@ class Task:
         head: [C, D], from `build_head`.
         train: what to fine-tune on; None for a supported task.
         validation: what alpha is chosen on.
-        test: what is reported, and never used to choose anything.
+        test: what is reported; never used for a choice.
     """
 
     name: str
@@ -145,11 +144,11 @@ def decode_all(
     """The decoded images, in the order of the items.
 
     Args:
-        items: (file bytes, label) pairs; read lazily, a few ahead of the decoders.
+        items: (file bytes, label) pairs; read lazily, slightly ahead of the decoders.
         classnames: C names that the labels index.
         on_progress: called in this thread with the number of images done; may raise to stop.
-        scratch: where a split goes that is too large for memory; None keeps it there.
-        names: what errors call the items; None counts them.
+        scratch: where a split too large for memory is stored; None keeps it in memory.
+        names: of the items, for errors; None uses their numbers.
 
     Raises:
         ImageDecodeError: an image is not readable; says which.
@@ -201,8 +200,8 @@ def split_off_validation(
 
     Args:
         num_items: N, at least 2.
-        fraction: share of validation, in (0, 1); at least one item goes there.
-        maximum: most items of validation.
+        fraction: share of validation, in (0, 1); at least one item.
+        maximum: maximum number of validation items.
 
     Returns:
         Two disjoint int64 tensors that together hold 0..N-1.
@@ -227,12 +226,12 @@ def load_image_folder(
 
     Args:
         path: the folder. Hidden files, and files without an image suffix, are skipped.
-        classnames: names of the sub-folders in the order of the labels; a class may have no folder. None takes the
-            sub-folders' names, sorted: the splits of one task get the classnames of the first one.
+        classnames: names of the sub-folders in the order of the labels; a class may have no folder. None uses the
+            sorted names of the sub-folders; load all splits of a task with the classnames of the first one.
 
     Raises:
-        DatasetError: no such folder, no sub-folders, one that is not among the classnames, sub-folders that look like
-            splits, or a class's folder with folders in it.
+        DatasetError: the folder does not exist or has no sub-folders, a sub-folder is not among the classnames or
+            contains folders, or the sub-folders look like splits.
         EmptySplitError: no images.
         ImageDecodeError: an image is not readable.
     """
@@ -250,7 +249,7 @@ def load_image_folder(
 
 
 def require_size(images: Tensor, side: int) -> None:
-    """Refuses images that were decoded for another model: a tower that reads any size would give other features.
+    """Refuses images that were decoded for another model: a tower that accepts any size would give other features.
 
     Args:
         images: to be uint8 [N, S, S, 3] with N >= 1, or a batch of floats of that shape.

@@ -17,11 +17,11 @@ _FIRST_CAPACITY = 64
 
 @dataclass(frozen=True)
 class Scratch:
-    """Where decoded images go that do not fit into memory.
+    """Where to store decoded images that do not fit into memory.
 
     Attributes:
-        folder: on a local disk; its files have no names and vanish with the tensors that use them.
-        limit_bytes: of one split in memory; a larger one goes to a file.
+        folder: on a local disk; its files are unnamed and are freed with the tensors that use them.
+        limit_bytes: of one split in memory; a larger one is stored in a file.
     """
 
     folder: Path
@@ -36,8 +36,8 @@ class ImageStore:
 
         Args:
             side: S, in pixels.
-            expected: N, if it is known; else the store grows by doubling.
-            scratch: where to go beyond its limit; None keeps everything in memory.
+            expected: N, if known; otherwise the store grows by doubling.
+            scratch: used beyond its limit; None keeps everything in memory.
         """
         self._shape = (side, side, 3)
         self._scratch = scratch

@@ -22,17 +22,17 @@ _PROFILE_OF = {b"RGB ": {"RGB", "RGBA", "P"}, b"GRAY": {"L", "LA", "1", "I;16"},
 
 
 class PairSource:
-    """What `LabelledImages.from_pairs` reads.
+    """The input of `LabelledImages.from_pairs`.
 
     Attributes:
-        names: of the classes; of labels that are texts, those seen so far.
+        names: of the classes; for string labels without classnames, those seen so far.
     """
 
     def __init__(self, pairs: Iterable[Any], classnames: Sequence[str] | None, columns: tuple[str, str] | None) -> None:
         """Finds the classnames; the arguments are those of `LabelledImages.from_pairs`.
 
         Raises:
-            DatasetError: the classnames are no list of different names.
+            DatasetError: the classnames are not a list of different names.
         """
         self._pairs, self._columns = pairs, columns
         own = _own_names(pairs, columns) if classnames is None else classnames
@@ -46,7 +46,7 @@ class PairSource:
         """Each image as the bytes of a file, with its label as an index into `names`.
 
         Raises:
-            DatasetError: an image or a label of another kind, or an unknown label.
+            DatasetError: an image or a label of an unsupported type, or an unknown label.
         """
         for number, row in enumerate(_rows(self._pairs)):
             try:

@@ -72,11 +72,11 @@ def merge_training_sets(
 
 
 def sampling_rows(sizes: Sequence[int], sampling: Sampling, seed: int = 0) -> tuple[Tensor, ...]:
-    """The images of each task that one epoch visits.
+    """The images of each task in one epoch.
 
-    `proportional`: every image once, so a batch holds the tasks by their sizes. `balanced`: as many from every task as
-    the largest has, so each task is equally likely in a batch; a smaller task's images come round again, all of them
-    equally often but for a random remainder.
+    `proportional`: every image once, so a batch contains the tasks in proportion to their sizes. `balanced`: as many
+    from every task as the largest has, so each task is equally likely in a batch; a smaller task's images are repeated
+    equally often, except for a random remainder.
 
     Args:
         sizes: number of images of each task, >= 1.

@@ -41,17 +41,17 @@ class FeatureCache(Protocol):
 
 
 class FolderFeatureCache:
-    """One safetensors file for each key in a folder that several processes may share.
+    """One safetensors file per key, in a folder that several processes may share.
 
-    Each file holds a SHA-256 of its features. Those that do not match it, cannot be read or are not finite are computed
-    again, and a full disk is not an error: only time is lost.
+    Each file contains a SHA-256 of its features. Features that do not match it, cannot be read or are not finite are
+    computed again. A full disk is not an error: only time is lost.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
         """A cache in a folder.
 
         Args:
-            folder: made when something is kept, readable by its owner only.
+            folder: created on the first write, readable by its owner only.
             limit_bytes: of all files together; the least recently used go first.
         """
         self._folder = folder
@@ -96,7 +96,7 @@ class FolderFeatureCache:
 
 
 def features_key(base: BaseModel, images: Tensor, precision: Precision, device: torch.device | str) -> str:
-    """What decides the features of theta_0: weights and preprocessing, pixels, and the arithmetic.
+    """A key of everything that determines the features of theta_0: weights, preprocessing, pixels and arithmetic.
 
     Args:
         images: uint8 [N, S, S, 3].

@@ -26,12 +26,12 @@ def probe_features(visual: nn.Module, base: BaseModel) -> Tensor:
 
 
 def check_probe(features: Tensor, expected: Tensor, minimum_cosine: float = 0.999) -> None:
-    """Returns silently if every probe feature points where it did.
+    """Checks that every probe feature has its former direction.
 
     Args:
-        features: [B, D], unit rows, of the model just loaded.
+        features: [B, D], unit rows, of the loaded model.
         expected: [B, D], unit rows, stored earlier.
-        minimum_cosine: least cosine per row; leaves room for another device's arithmetic.
+        minimum_cosine: per row; below 1, because devices compute differently.
 
     Raises:
         ProbeError: another shape, a value that is not finite, or a cosine below the minimum.

@@ -28,12 +28,12 @@ class Score:
     """A result on one split.
 
     Attributes:
-        correct: images whose best logit is their label's; of several models judged on the same images the mean over the
-            models, a fraction.
+        correct: number of images whose best logit is their label's; for several models evaluated on the same images the
+            mean over the models, a fraction.
         total: images, >= 1.
         loss: mean cross-entropy, in nats.
         ece: expected calibration error in [0, 1], over 15 equally wide bins (Guo et al., ICML 2017, equation 3).
-        correct_top5: images with fewer than five logits above their label's; all of them for five classes or less.
+        correct_top5: number of images with fewer than five logits above their label's; all with five classes or fewer.
     """
 
     correct: int | Fraction
@@ -70,7 +70,7 @@ def encode(
         precision: `fp32`, or `bf16` for autocast.
 
     Returns:
-        float32 [N, D] on `device`, not of unit length; made under inference_mode, so clone it before training on it.
+        float32 [N, D] on `device`, not of unit length; an inference tensor, so clone it before training on it.
     """
     require_type(
         "visual", visual, nn.Module, "pass an image tower, such as base.visual or mixed_copy(base.visual, terms)"
@@ -98,7 +98,7 @@ def evaluate(
     """The score of an image tower under a head.
 
     Args:
-        visual: the tower to judge, on `device`.
+        visual: the tower to evaluate, on `device`.
         base: whose preprocessing and logit scale to use.
         head: [C, D], from `build_head`.
         images: the split; its labels index the head's rows.
@@ -122,7 +122,7 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
 
     Raises:
         DatasetError: no features, not one label for each, or a label that has no row in the head.
-        NonFiniteWeightsError: a feature is NaN or infinite; argmax would count it as some class.
+        NonFiniteWeightsError: a feature is NaN or infinite; argmax would assign it a class.
     """
     if len(features) == 0 or len(labels) != len(features):
         raise DatasetError(

@@ -27,7 +27,7 @@ class Difference:
         low: lower end of its 95 % interval.
         high: upper end.
         p_value: two-sided, of the hypothesis that the models are equally good; below 0.05 if and only if the interval
-            leaves 0 out.
+            excludes 0.
     """
 
     points: float
@@ -106,7 +106,7 @@ def paired_difference(gained: int, lost: int, total: int) -> Difference:
 def adjusted_p_values(p_values: Sequence[float]) -> list[float]:
     """The p-values of several tests, corrected for their number (Benjamini and Hochberg, JRSS B 1995).
 
-    Calling everything below 0.05 a change is wrong about at most one in twenty of the changes that are called so.
+    If everything below 0.05 is called a change, at most one in twenty of those is expected to be wrong.
     """
     from scipy import stats
 

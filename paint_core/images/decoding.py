@@ -87,14 +87,14 @@ class _Metered(io.BytesIO):
 
 @contextmanager
 def open_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Iterator[Image.Image]:
-    """The image, still to be decoded; whatever goes wrong with it inside the context becomes one error.
+    """The image, not yet decoded; every failure inside the context becomes one error.
 
     Args:
         image_bytes: a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM (PGM, PBM) file.
         max_pixels: limit on width times height; never above Pillow's own limit (about 89 million).
 
     Raises:
-        ImageDecodeError: not such a file, damaged, truncated, too large, or too much work to decode.
+        ImageDecodeError: another format, damaged, truncated, too large, or too expensive to decode.
     """
     try:
         data, metadata, is_plain = _checked(image_bytes, max_pixels)
@@ -135,12 +135,12 @@ def check_picture(image_bytes: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -
 
 
 def as_eight_bits(image: Image.Image) -> Image.Image:
-    """The image with eight bits a channel, as decoder 1 has it; Pillow by itself takes what is above 255 for white.
+    """The image with eight bits a channel, as decoder 1 defines it; Pillow alone treats everything above 255 as white.
 
-    As Pillow does with 16 bits of each colour, the higher eight are kept.
+    The higher eight of 16 bits are kept, as Pillow does for colour images.
 
     Args:
-        image: as `open_picture` yields it, not decoded yet.
+        image: from `open_picture`, not yet decoded.
 
     Raises:
         ImageDecodeError: the pixel format does not define which number is white.

@@ -71,9 +71,9 @@ class Header:
     """What an image's header says.
 
     Attributes:
-        work: megapixels of a PNG whose decoding costs as much, about.
-        scans: how often a decoder goes through the image, at a guess if it is more than once.
-        num_values: numbers in the directory of a TIFF, such as where its strips begin; Pillow reads them one by one.
+        work: approximate cost of decoding, in megapixels of a PNG.
+        scans: number of passes of a decoder, estimated if more than one.
+        num_values: number of values in a TIFF's directory, such as offsets of strips; Pillow reads them one by one.
     """
 
     width: int
@@ -119,9 +119,9 @@ class CheckedFile(NamedTuple):
 
     Attributes:
         data: the file, a JPEG without its metadata.
-        metadata: of a JPEG: `exif` and `icc_profile` where the file has them, as Pillow calls them.
-        is_plain: whether it is known that few reads take a parser through the header: it is a JPEG of at most a
-            thousand segments with nothing between them.
+        metadata: of a JPEG: `exif` and `icc_profile` if the file has them, with Pillow's names.
+        is_plain: whether parsing the header is known to take few reads: a JPEG of at most a thousand segments with
+            nothing between them.
     """
 
     data: bytes
@@ -132,7 +132,7 @@ class CheckedFile(NamedTuple):
 def strip_metadata(data: bytes) -> CheckedFile:
     """A JPEG without comments, EXIF, colour profiles and previews, and what of these a viewer needs.
 
-    Pillow would parse all of them, in as many steps as the file has parts.
+    Pillow would parse all of them, in as many steps as there are segments.
     """
     kept, exif = [data[:2]], b""
     profile: dict[int, bytes] = {}

@@ -75,7 +75,7 @@ class Preprocess:
     ) -> NDArray[np.uint8]:
         """The image as the model sees it, before normalisation.
 
-        The first frame counts, as a viewer shows it: see `rendering.py`.
+        Uses the first frame, as a viewer shows it: see `rendering.py`.
 
         Args:
             image_bytes: a JPEG, PNG, WebP, GIF, BMP or TIFF file.
@@ -84,8 +84,8 @@ class Preprocess:
             reduced: whether a JPEG that is much larger than the model's input may be decoded at a half, a quarter or an
                 eighth of its size, which costs less and moves features by a cosine of less than 0.001. For serving:
                 training and measurements decode the whole image.
-            decoder: 1 reads pixels as open_clip does, of which earlier data sets are: neither turned nor on white, of
-                channels of 16 bits the higher eight.
+            decoder: version of the rules. 1 reads pixels as open_clip does, for earlier data sets: not rotated, not on
+                white, and the higher eight of 16 bits.
 
         Returns:
             uint8 [S, S, 3].
@@ -102,7 +102,7 @@ class Preprocess:
     def normalise(
         self, images: Tensor, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
     ) -> Tensor:
-        """The batch that the image tower reads.
+        """The input batch of the image tower.
 
         Args:
             images: uint8 [B, S, S, 3], or float [B, S, S, 3] in 0..255 (an augmented batch).

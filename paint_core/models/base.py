@@ -36,7 +36,7 @@ class ModelRef:
     """Which model to load; `str()` returns the text that `parse` reads.
 
     Attributes:
-        kind: which of the five forms.
+        kind: one of the five forms.
         name: open_clip's model name, for `tag` and `file`; else empty.
         source: the tag, the file, the repository or the folder; empty for the starter.
     """
@@ -47,13 +47,13 @@ class ModelRef:
 
     @classmethod
     def parse(cls, text: str) -> "ModelRef":
-        """The reference that a text means; nothing is looked up yet.
+        """Parses a reference; nothing is looked up yet.
 
         Args:
             text: `starter`, `NAME:TAG`, `NAME:FILE.safetensors`, `hf-hub:ORG/REPO` or `local-dir:FOLDER`.
 
         Raises:
-            ModelRefError: none of these forms.
+            ModelRefError: the text has none of these forms.
         """
         if text == "starter":
             return cls("starter")
@@ -74,7 +74,7 @@ class ModelRef:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BaseModel:
-    """A loaded base model. Shared by everything: nothing may change it.
+    """A loaded base model. It is shared, so it must not be changed.
 
     Attributes:
         ref: where it came from, as text.
@@ -82,8 +82,8 @@ class BaseModel:
         tokenizer: prompts to int64 tokens [B, context].
         preprocess: bytes to pixels to the tower's input.
         fingerprint: sha256 over all weights and the preprocessing; what a version names as its base.
-        config: `model_cfg` and `preprocess_cfg`, to be written as `open_clip_config.json` on export.
-        is_mapped: whether the weights are the file's own pages, which all processes share, and not memory of this one.
+        config: `model_cfg` and `preprocess_cfg`, for `open_clip_config.json` on export.
+        is_mapped: whether the weights are mapped from the file and shared by all processes, not memory of this one.
     """
 
     ref: str
@@ -108,7 +108,7 @@ class BaseModel:
         model_cfg: Mapping[str, Any] | str | None = None,
         ref: str = "in memory",
     ) -> "BaseModel":
-        """The base of a model that open_clip has made, with whatever weights it has now.
+        """A base from an open_clip model, with its current weights.
 
         Args:
             model: open_clip's CLIP or CustomTextCLIP, on any device; it is copied.
@@ -116,7 +116,7 @@ class BaseModel:
             preprocess: a configuration as open_clip's `preprocess_cfg`, or the evaluation transform that
                 `create_model_and_transforms` returns with the model; None takes the configuration in the model.
             model_cfg: open_clip's configuration of the model, or its name; only `write_model` needs it.
-            ref: what to call it.
+            ref: its name.
         """
         own, prepared, config = adopt(model, preprocess, model_cfg)
         require_finite(own)
@@ -173,25 +173,25 @@ def load_base(
     hub: Hub = _ONLINE,
     preprocess_cfg: Mapping[str, Any] | None = None,
 ) -> BaseModel:
-    """The base model that a reference means, ready to encode.
+    """The base model of a reference, ready to encode.
 
-    Only safetensors is read; anything else is refused before it is opened. A configuration is read as data of strangers
-    (`model_config.py`): nothing in a folder runs, and a folder never reaches the network. Every tensor of the model
-    must be in the file. On the CPU, float32 weights stay in the file, mapped into memory (see `building`): it must not
-    be changed while the model lives. Reaching the network is left to huggingface_hub, for `NAME:TAG` and `hf-hub:` not
-    yet in its cache.
+    Only safetensors is read; anything else is refused before it is opened. A configuration is untrusted data
+    (`model_config.py`): nothing in a folder is executed, and loading a folder never uses the network. The file must
+    contain every tensor of the model. On the CPU, float32 weights are mapped from the file into memory (see `building`),
+    so the file must not be changed during the model's lifetime. Only huggingface_hub uses the network, for `NAME:TAG`
+    and `hf-hub:` that are not yet in its cache.
 
     Args:
         ref: the reference, its text, or the path of a folder.
-        hub: where the Hub's cache is, and whether the network may be used.
-        preprocess_cfg: for `NAME:FILE` only, the preprocessing where it differs from open_clip's defaults ({}: these);
-            None takes that of the name's published weights.
+        hub: the Hub's cache, and whether the network may be used.
+        preprocess_cfg: for `NAME:FILE` only: differences from open_clip's default preprocessing ({} for none); None
+            uses that of the name's published weights.
 
     Raises:
-        ArgumentError: the reference is neither.
+        ArgumentError: the reference has another type.
         ConfigError: this machine has no such device.
         ModelRefError: it cannot be parsed, found or used.
-        UnsafeWeightsError: the weights are no safetensors file.
+        UnsafeWeightsError: the weights are not a safetensors file.
         WeightsMismatchError: the weights do not fit the configuration.
         NonFiniteWeightsError: the weights hold a NaN or an infinity.
     """
@@ -244,7 +244,7 @@ def _find(ref: ModelRef, hub: Hub, preprocess_cfg: Mapping[str, Any] | None) -> 
 
 
 def require_usable(base: BaseModel) -> None:
-    """Refuses a model that builds, but whose towers do not give one feature of the model's width each.
+    """Refuses a model whose towers do not return one feature of the model's width each.
 
     Raises:
         ModelRefError: they do not.

@@ -30,10 +30,10 @@ def moved_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> tuple[str,
 
 
 def require_still_statistics(module: nn.Module, tau: Mapping[str, Tensor]) -> None:
-    """Refuses a task vector that moves running statistics; those of our own fine-tuning do not.
+    """Refuses a task vector that changes running statistics; those of our own fine-tuning do not.
 
     Raises:
-        BatchNormError: naming the first of the moved statistics.
+        BatchNormError: names the first of the moved statistics.
     """
     if moved := moved_statistics(module, tau):
         raise BatchNormError(
@@ -50,9 +50,9 @@ def reestimate_batch_norm(
     device: torch.device | str = "cpu",
     batch_size: int = 128,
 ) -> dict[str, Tensor]:
-    """The running statistics that the tower has on these images, to replace those of a mix.
+    """The running statistics of the tower on these images, to replace those of a mix.
 
-    The mean over batches, shuffled in a fixed way so that a sorted data set does not make batches of one class.
+    The mean over batches, shuffled with a fixed seed so that a sorted data set does not give batches of one class.
     `visual.load_state_dict(statistics, strict=False)` writes them into a tower; `weights | statistics` into a mix.
 
     Args:

@@ -66,7 +66,7 @@ def build_model(checkpoint: Checkpoint) -> nn.Module:
 
 
 def note_fixed(model: nn.Module) -> None:
-    """Keeps with the image tower which of its parameters open_clip never trains, before all of them are frozen."""
+    """Stores in the image tower which of its parameters open_clip never trains, before all of them are frozen."""
     visual = model.visual
     assert isinstance(visual, nn.Module)
     fixed = frozenset(name for name, parameter in visual.named_parameters() if not parameter.requires_grad)
@@ -112,11 +112,11 @@ def _num_stored(weights: Path) -> int:
 
 
 class _Uninitialised(TorchFunctionMode):
-    """Leaves parameters as they are allocated while a model is built: all of them come from the file.
+    """Leaves parameters uninitialised while a model is built: all of them come from the file.
 
-    Filling them with random numbers takes seconds for a large model, and memory that stays untouched otherwise.
-    Buffers and everything else are made as always. What a configuration asks for is counted before it is allocated, for
-    the file does not hold more. Holds for this thread only.
+    Filling them with random numbers would take seconds for a large model, and memory that otherwise stays untouched.
+    Buffers and everything else are created as usual. Numbers are counted before they are allocated: the file has no more.
+    Applies to this thread only.
     """
 
     def __init__(self, budget: int) -> None:
@@ -147,9 +147,9 @@ def _num_asked(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
 
 
 class _Adopting:
-    """What open_clip loads weights into: the model, which takes the file's tensors instead of copying them.
+    """The model as open_clip loads weights into it: it adopts the file's tensors instead of copying them.
 
-    open_clip renames and reshapes what other projects store in their own way; that stays its own.
+    open_clip still renames and reshapes the tensors of other projects.
     """
 
     def __init__(self, model: nn.Module, ignored: tuple[str, ...]) -> None:

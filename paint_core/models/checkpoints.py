@@ -35,14 +35,14 @@ _PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy"}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model at rest.
+    """A stored model.
 
     Attributes:
         config: `model_cfg` and `preprocess_cfg`, as in `open_clip_config.json`.
         weights: the safetensors file.
         tokenizer_source: the folder, or the repository, of the tokenizer that the configuration names; "" if none.
         text_config: the configuration of transformers of the text model that `config` names; None if it names none.
-        ignored: beginnings of the names of tensors in the file that the model has no use for.
+        ignored: prefixes of the names of tensors in the file that the model does not use.
     """
 
     config: Mapping[str, Any]
@@ -54,11 +54,11 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Hub:
-    """How to reach the Hugging Face Hub.
+    """Access to the Hugging Face Hub.
 
     Attributes:
-        cache_dir: its cache folder; None takes huggingface_hub's own.
-        offline: use only what the cache holds.
+        cache_dir: its cache folder; None uses huggingface_hub's own.
+        offline: use only the cache.
     """
 
     cache_dir: Path | None = None
@@ -94,7 +94,7 @@ def find_in_dir(folder: Path) -> Checkpoint:
         folder: holds `open_clip_config.json` and one safetensors file (or one of the usual name).
 
     Raises:
-        ModelRefError: no folder, no configuration, one that asks for too much, no weights, or several candidates.
+        ModelRefError: no folder, no configuration or an excessive one, no weights, or several candidates.
     """
     if not folder.is_dir():
         raise ModelRefError(f"the folder {folder} does not exist: check the path")
@@ -125,7 +125,7 @@ def find_on_hub(repo: str, hub: Hub) -> Checkpoint:
 def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     """The checkpoint of an open_clip model name and pretrained tag.
 
-    Tags that were trained with QuickGELU get it, whatever the name says (open_clip itself only warns).
+    Tags that were trained with QuickGELU get it, regardless of the name (open_clip itself only warns).
 
     Args:
         name: one of `open_clip.list_models()`.
@@ -158,8 +158,8 @@ def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, A
     Args:
         name: one of `open_clip.list_models()`.
         path: a safetensors file.
-        preprocess_cfg: the preprocessing, where it differs from open_clip's defaults; the name is then taken as it is.
-            None takes that of the published weights, or open_clip's defaults if there are none.
+        preprocess_cfg: differences from open_clip's default preprocessing; the name's activation is then not checked.
+            None uses that of the published weights, or open_clip's defaults if there are none.
 
     Raises:
         ModelRefError: no such name or file, or its published weights differ in their preprocessing or activation.
@@ -175,7 +175,7 @@ def require_safetensors(path: Path) -> Path:
     """The same path, if its header is that of a safetensors file; a renamed pickle is refused.
 
     Raises:
-        UnsafeWeightsError: it is something else.
+        UnsafeWeightsError: it is another kind of file.
     """
     if path.suffix != ".safetensors":
         raise UnsafeWeightsError(f"{path.name} is not a safetensors file: convert it (pickles can execute code)")

@@ -22,15 +22,15 @@ WEIGHTS_NAME = "open_clip_model.safetensors"
 def write_model(folder: Path | str, base: BaseModel, visual: nn.Module) -> None:
     """Writes the base with another image tower: configuration, weights as safetensors, and the tokenizer's files.
 
-    Nothing else is needed to load the model again, by `load_base` also without a network.
+    Nothing else is needed to load the model again, with `load_base` even offline.
 
     Args:
-        folder: made if it is not there; files of these names are overwritten.
+        folder: created if it does not exist; files of these names are overwritten.
         base: whose text tower, logit scale and configuration to write; may be on any device.
         visual: the image tower, of the base's kind, on any device.
 
     Raises:
-        ArgumentError: an argument is of another type.
+        ArgumentError: an argument has the wrong type.
         ModelRefError: the base was made from a model in memory without its configuration.
         WeightsMismatchError: the image tower is not of the base's kind.
     """

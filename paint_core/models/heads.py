@@ -28,8 +28,8 @@ def build_head(base: BaseModel, classnames: Sequence[str], templates: Sequence[T
 
     Args:
         base: whose text tower to use.
-        classnames: C different names; braces in them mean nothing.
-        templates: T texts, each with `{}` (or `{c}`) where the name goes, or functions of the name, such as
+        classnames: C different names; braces in them have no meaning.
+        templates: T texts, each with `{}` (or `{c}`) for the name, or functions of the name, such as
             `open_clip.OPENAI_IMAGENET_TEMPLATES`. A task whose classes have their own whole sentences uses `("{}",)`.
 
     Returns:

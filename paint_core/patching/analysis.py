@@ -18,12 +18,12 @@ class ClassChange:
     """What happened to the images of one class.
 
     Attributes:
-        total: its images; a class without images is left out of the table.
-        before: images that were right before.
+        total: number of its images; a class without images is left out of the table.
+        before: number of images that were right before.
         before_interval: of the accuracy before, Wilson at 95 %, within [0, 1].
         after_interval: of the accuracy after.
         difference: of the accuracies, after minus before, on the same images.
-        adjusted_p_value: the difference's p-value, corrected for the number of classes; of hundreds of classes some
+        adjusted_p_value: the difference's p-value, corrected for the number of classes; among hundreds of classes some
             p-values and intervals look like a change by chance alone.
     """
 
@@ -42,9 +42,9 @@ class TaskChange:
     """What a patch did to one task.
 
     Attributes:
-        difference: of the accuracies, patched minus zero-shot, on the same images; forgetting if it is negative on a
-            supported task.
-        classes: the same class by class, the surest changes first.
+        difference: of the accuracies, patched minus zero-shot, on the same images; a negative one on a supported task
+            is forgetting.
+        classes: the same for each class, the most significant changes first.
     """
 
     difference: Difference
@@ -75,7 +75,7 @@ class Update:
 
 
 def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Sequence[str]) -> tuple[ClassChange, ...]:
-    """The table of what got better and what got worse, class by class.
+    """The table of improvements and losses by class.
 
     Args:
         labels: int64 [N], indices into `classnames`.
@@ -83,8 +83,7 @@ def class_changes(labels: Tensor, before: Tensor, after: Tensor, classnames: Seq
         after: int64 [N], predictions of the weights after, on the same images.
 
     Returns:
-        One row per class that has images, by rising corrected p-value; classes of equal ones in the order of
-        `classnames`.
+        One row per class that has images, by increasing corrected p-value; ties in the order of `classnames`.
     """
     right_before, right_after = before == labels, after == labels
     counted = zip(
@@ -123,8 +122,8 @@ def task_change(labels: Tensor, before: Tensor, after: Tensor, classnames: Seque
 def distance_to_optimal(curve: Sequence[CurvePoint], patching: Collection[str], supported: Collection[str]) -> float:
     """The accuracy distance to optimal, in points (PAINT, section 4): what one common alpha costs.
 
-    The mean of the best supported and the best patching accuracy, each at its own alpha, less the best combined one.
-    Points that were only predicted do not count: each may be off by about as much as the distance.
+    The mean of the best supported and the best patching accuracy, each at its own alpha, minus the best combined one.
+    Predicted points do not count: their error may be as large as the distance.
 
     Raises:
         ConfigError: an empty curve or no patching task.

@@ -13,8 +13,8 @@ _KEY = "select:coefficients"
 def search_per_task(context: PatchContext, path: Path, scalar: AlphaSearch) -> CoefficientSearch:
     """The search for coefficients, starting from the common scalar.
 
-    The points in the journal carry the number of the evaluation where an alpha would stand: the search asks for the
-    same coefficients in the same order every time.
+    Points in the journal have the number of the evaluation in place of alpha: the search evaluates the same
+    coefficients in the same order every time.
     """
     points = {point.alpha: point for point in scalar.curve}
     known = {point.alpha: point for point in context.journal.points(_KEY)}

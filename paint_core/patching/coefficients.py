@@ -24,10 +24,10 @@ class CoefficientSearch:
     """The outcome of a search.
 
     Attributes:
-        coefficients: the best ones met; those of the start if nothing was better.
-        value: of the objective there.
+        coefficients: the best ones found; those of the start if nothing was better.
+        value: of the objective at these.
         start: where the search began.
-        start_value: of the objective there; never above `value`.
+        start_value: of the objective at the start; never above `value`.
         num_evaluations: of the objective, the start's not counted.
     """
 
@@ -46,7 +46,7 @@ def search_coefficients(
     max_evaluations: int = 60,
     seed: int = 0,
 ) -> CoefficientSearch:
-    """The best coefficients met by a bounded CMA-ES in [0, 1.5]^k; among equals the first, so the start before all.
+    """The best coefficients found by a bounded CMA-ES in [0, 1.5]^k; among equals the first, starting with the start.
 
     A function of its arguments: the search uses its own random generator, not a global one.
 

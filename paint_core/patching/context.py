@@ -43,10 +43,10 @@ class PatchContext:
     """One run.
 
     Attributes:
-        supported: that must not get worse.
+        supported: tasks that must not get worse.
         anchors: uint8 [M, S, S, 3], an unlabelled pool for anchored fine-tuning; else None.
-        journal: what an earlier attempt already has.
-        on_event: told of every step and point; may raise to stop.
+        journal: results of earlier attempts.
+        on_event: called with every step and point; may raise to stop.
         feature_cache: keeps the features at theta_0 for later patches; None computes them again.
     """
 

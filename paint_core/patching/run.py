@@ -64,7 +64,7 @@ def run_patch(
             computes them again.
 
     Raises:
-        ArgumentError: an argument is of another type.
+        ArgumentError: an argument has the wrong type.
         ConfigError: the plan does not fit the tasks, the anchors are not what the plan asks for, or this machine has no
             such device.
         EmptySplitError: a task to improve has no training split, or no anchor image is left.

@@ -33,7 +33,7 @@ from paint_core.training.train_state import TrainState, capture, restore
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did.
+    """The results of one step.
 
     Attributes:
         step: steps done, 1..total.
@@ -91,7 +91,7 @@ def finetune(
         again, bit for bit.
 
     Raises:
-        ArgumentError: an argument is of another type.
+        ArgumentError: an argument has the wrong type.
         ConfigError: the config does not fit the tower, the device, the number of processes or the anchors, or this
             machine has no such device.
         DatasetError: labels do not index the head's rows, or images or anchors are not what the tower reads.
