@@ -177,7 +177,7 @@ def load_base(
 
     Only safetensors is read; anything else is refused before it is opened. A configuration is untrusted data
     (`model_config.py`): nothing in a folder is executed, and loading a folder never uses the network. The file must
-    contain every tensor of the model. On the CPU, float32 weights are mapped from the file into memory (see `building`),
+    contain every tensor of the model. On the CPU, float32 weights are mapped from the file into memory (`building.py`),
     so the file must not be changed during the model's lifetime. Only huggingface_hub uses the network, for `NAME:TAG`
     and `hf-hub:` that are not yet in its cache.
 

@@ -115,7 +115,7 @@ class _Uninitialised(TorchFunctionMode):
     """Leaves parameters uninitialised while a model is built: all of them come from the file.
 
     Filling them with random numbers would take seconds for a large model, and memory that otherwise stays untouched.
-    Buffers and everything else are created as usual. Numbers are counted before they are allocated: the file has no more.
+    Buffers and everything else are created as usual. Allocations beyond the numbers in the file are refused.
     Applies to this thread only.
     """
 
