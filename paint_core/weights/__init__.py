@@ -7,7 +7,7 @@ A version is a mix: `theta = theta_base + sum_i coefficient_i * profile_i * tau_
 from paint_core.weights.files import BASE_KEY, StoredTaskVector, load_task_vector, read_metadata, save_task_vector
 from paint_core.weights.fingerprint import fingerprint
 from paint_core.weights.measures import block_cosines, block_norms, cosine, relative_norm
-from paint_core.weights.mixing import Term, combine, mix, mix_into, mixed_copy, negate
+from paint_core.weights.mixing import Term, combine, mix, mix_into, mixed_copy
 from paint_core.weights.vectors import TaskVector, snap, task_vector
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "mix",
     "mix_into",
     "mixed_copy",
-    "negate",
     "read_metadata",
     "relative_norm",
     "save_task_vector",

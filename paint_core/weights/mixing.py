@@ -6,7 +6,7 @@ Only floating tensors take part; integer and boolean buffers stay the base's.
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -28,7 +28,8 @@ class Term:
 
     Attributes:
         task_vector: the update; may be a lazy mapping such as `StoredTaskVector`.
-        coefficient: its finite factor; alpha for a single patch, but it may leave [0, 1].
+        coefficient: its finite factor; alpha for a single patch, but it may leave [0, 1]. A negative one subtracts the
+            update: forgetting by negation (arXiv 2212.04089, section 3).
         profile: how the factor varies with depth, one of `profiles.PROFILES`.
     """
 
@@ -163,11 +164,6 @@ def combine(terms: Sequence[Term]) -> TaskVector:
         combined[name] = torch.full_like(like, -0.0 if updates else 0.0)
         write_sum(combined[name], combined[name], updates, name)
     return combined
-
-
-def negate(term: Term) -> Term:
-    """The term that takes back what another adds: forgetting by negation (arXiv 2212.04089, section 3)."""
-    return replace(term, coefficient=-term.coefficient)
 
 
 def _require_terms(terms: Sequence[Term]) -> None:
