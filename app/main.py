@@ -42,7 +42,7 @@ from app.inference.protocols.huggingface import router as huggingface_router
 from app.inference.protocols.oip.endpoints import router as oip_router
 from app.inference.protocols.oip.schemas import ServerLive
 from app.inference.protocols.plain_errors import PlainErrors
-from app.jobs.dispatcher import CeleryDoorbell, Doorbell
+from app.jobs.dispatcher import CeleryDispatcher, Dispatcher
 from app.jobs.endpoints import router as jobs_router
 from app.jobs.reaper import reap
 from app.jobs.streaming import EventStreams
@@ -57,7 +57,7 @@ from app.metrics.webhooks import WebhookCollector
 from app.models.activation import Activator
 from app.models.bases import Bases, load_bases, register_bases
 from app.models.cache import VersionCache
-from app.models.followers import Companions
+from app.models.followers import Followers
 from app.models.loader import VersionLoader
 from app.patches.endpoints import router as patches_router
 from app.runtime.fatal import end_process
@@ -105,12 +105,12 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, listens_first: bool = False) -> FastAPI:
+def create_app(settings: AppSettings, dispatcher: Dispatcher | None = None, *, listens_first: bool = False) -> FastAPI:
     """Return the application. Nothing is opened, loaded or started before its lifespan begins.
 
     Args:
         settings: The process's settings.
-        doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
+        dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
         listens_first: Whether the lifespan begins before everything is loaded; see `app.http.opening`.
 
     Returns:
@@ -121,7 +121,7 @@ def create_app(settings: AppSettings, doorbell: Doorbell | None = None, *, liste
         title="Paintbox",
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers and serve them.",
-        lifespan=_lifespan(partial(open_services, settings, metrics, doorbell), listens_first),
+        lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher), listens_first),
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider at each request
@@ -180,7 +180,7 @@ class Services:
         settings: The process's settings.
         database: Where the truth is.
         blobs: Where the bytes are.
-        doorbell: Tells workers of jobs.
+        dispatcher: Tells workers about jobs.
         bases: Loaded base models by fingerprint.
         engine: Serves the active version.
         versions: Finds a version in memory, or loads it.
@@ -192,7 +192,7 @@ class Services:
         rate_limits: Count the requests of each key.
         metrics: What Prometheus reads.
         replica: This process among the others.
-        companions: Keep the versions of `canary` and `shadow` loaded.
+        followers: Keep the versions of `canary` and `shadow` loaded.
         shadow: Asks the second of them.
         uploads: Arrive in parts.
         storage: Tells whether there is room for more.
@@ -204,7 +204,7 @@ class Services:
     settings: AppSettings
     database: Database
     blobs: BlobStore
-    doorbell: Doorbell
+    dispatcher: Dispatcher
     bases: Bases
     engine: Engine
     versions: VersionCache
@@ -216,7 +216,7 @@ class Services:
     rate_limits: RateLimits
     metrics: Metrics
     replica: Replica
-    companions: Companions
+    followers: Followers
     shadow: Shadow
     uploads: Uploads
     storage: Storage
@@ -226,13 +226,13 @@ class Services:
 
 
 @contextmanager
-def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | None = None) -> Iterator[Services]:
+def open_services(settings: AppSettings, metrics: Metrics, dispatcher: Dispatcher | None = None) -> Iterator[Services]:
     """Yield the services, with the database migrated, the active version loaded and the threads running.
 
     Args:
         settings: The process's settings.
         metrics: Of this process.
-        doorbell: What tells workers of jobs; left out: Celery on the settings' broker.
+        dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
 
     Yields:
         Services: Everything is stopped and closed when the context ends.
@@ -247,9 +247,9 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         bases = load_bases(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
-        broker_url = None if doorbell else settings.broker_url.get_secret_value()
-        bell = doorbell or CeleryDoorbell(settings.broker_url.get_secret_value())
-        stack.callback(bell.close)
+        broker_url = None if dispatcher else settings.broker_url.get_secret_value()
+        dispatcher = dispatcher or CeleryDispatcher(settings.broker_url.get_secret_value())
+        stack.callback(dispatcher.close)
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
         loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending)
@@ -257,8 +257,8 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
         stack.callback(versions.close)
         activator = Activator(database, versions, engine)
         activator.follow_alias()
-        companions = Companions(database, versions, engine)
-        companions.follow()
+        followers = Followers(database, versions, engine)
+        followers.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
         replica = Replica(database, engine, settings.replica_interval_seconds)
@@ -278,7 +278,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             settings,
             database,
             blobs,
-            bell,
+            dispatcher,
             bases,
             engine,
             versions,
@@ -290,7 +290,7 @@ def open_services(settings: AppSettings, metrics: Metrics, doorbell: Doorbell | 
             RateLimits(settings.rate_limit, broker_url),
             metrics,
             replica,
-            companions,
+            followers,
             shadow,
             uploads,
             storage,
@@ -358,11 +358,11 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
 
     def reap_jobs() -> None:
         job_metrics.count_lapses()
-        reap(services.database, services.doorbell, settings.quiet_seconds)
+        reap(services.database, services.dispatcher, settings.redispatch_after_seconds)
 
     def follow_aliases() -> None:
         services.activator.follow_alias()
-        services.companions.follow()
+        services.followers.follow()
 
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx2
 from limits import parse_many
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import SettingsConfigDict
 
 from registry.settings import StorageSettings
 
@@ -69,7 +70,7 @@ class AppSettings(StorageSettings):
         drain_seconds: How long a process that is told to stop still takes connections, while it says that it is not
             ready.
         reaper_interval_seconds: How often waiting jobs are looked for.
-        quiet_seconds: A waiting job for which nobody rang this long is rung for again.
+        redispatch_after_seconds: How long after its dispatch a job that still waits is dispatched again.
         alias_interval_seconds: How often the alias `active` is compared with what is served.
         replica_interval_seconds: How often this process tells the others that it is there.
         canary_share: Share of the classify requests that the alias `canary`, if there is one, answers.
@@ -82,6 +83,8 @@ class AppSettings(StorageSettings):
         webhook_secret: Signs them; receivers know it, too.
         webhook_interval_seconds: How often messages that wait are looked for.
     """
+
+    model_config = SettingsConfigDict(populate_by_name=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8321, ge=0, le=65_535)
@@ -115,7 +118,11 @@ class AppSettings(StorageSettings):
     head_cache_bytes: int = Field(default=256 << 20, ge=0)
     drain_seconds: float = Field(default=0.5, ge=0, le=600)
     reaper_interval_seconds: float = Field(default=2.0, gt=0)
-    quiet_seconds: float = Field(default=10.0, ge=0)
+    redispatch_after_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        validation_alias=AliasChoices("PAINTBOX_REDISPATCH_AFTER_SECONDS", "PAINTBOX_QUIET_SECONDS"),
+    )
     alias_interval_seconds: float = Field(default=1.0, gt=0)
     replica_interval_seconds: float = Field(default=5.0, gt=0)
     canary_share: float = Field(default=0.1, ge=0, le=1)

@@ -24,7 +24,7 @@ import uvicorn
 from _report import Figure, parser, report
 from sqlalchemy import insert
 
-from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.dispatcher import MemoryDispatcher
 from app.main import create_app
 from app.runtime.logs import set_up_logging
 from app.settings import AppSettings
@@ -59,7 +59,7 @@ def serve(folder: Path) -> Iterator[tuple[str, Database]]:
     Args:
         folder: The data directory.
     """
-    app = create_app(AppSettings.load(data_dir=folder, device="cpu"), MemoryDoorbell())
+    app = create_app(AppSettings.load(data_dir=folder, device="cpu"), MemoryDispatcher())
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, loop="uvloop", http="httptools", ws="none", log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

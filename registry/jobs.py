@@ -1,12 +1,12 @@
-"""Jobs: the state machine, leases, progress and events. This file and `families` alone change a job's status.
+"""Jobs: the state machine, leases, progress and events. Only this file and `job_groups` change a job's status.
 
     queued ──lease──▶ running ──▶ succeeded | failed | cancelled
        ▲                 │                      │          │
        ├─────release─────┘                      │          │
        └─────retry──────────────────────────────┴──────────┘
 
-A worker that stops or dies releases its job. A retry is asked for, for patches only. A job may wait for others that do
-its parts (`registry.families`).
+A worker that stops or dies releases its job. A retry is explicit, for patches only. A job may wait for its child jobs
+(`registry.job_groups`).
 
 A worker holds a job by a **lease**: an owner, an expiry that heartbeats push on, and a fencing token that grows with
 each lease. Every write of a worker names its token and is refused once a newer lease exists or the job has ended, so
@@ -30,13 +30,13 @@ from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind, JobStatus, Priori
 from registry.attempts import Attempts
 from registry.deliveries import Deliveries
 from registry.errors import ConflictError, LeaseLostError
-from registry.families import Families, has_open_parts, is_free, is_queued
+from registry.job_groups import JobGroups, has_open_children, is_free, is_queued
 from registry.leases import LEASE_SECONDS, Lease, has_lapsed
 from registry.plain_text import clean_text
 from registry.tables import DatasetRow, JobRow
 
 
-class Jobs(Families):
+class Jobs(JobGroups):
     """Jobs within one transaction: what changes them, beside what reads them."""
 
     # -- asking -------------------------------------------------------------------------------------------------
@@ -56,6 +56,7 @@ class Jobs(Families):
 
         Args:
             subject_id: The data set or patch that it is about.
+            part: The task that a child job fine-tunes.
         """
         job = JobRow(
             id=f"job_{secrets.token_hex(12)}",
@@ -87,10 +88,10 @@ class Jobs(Families):
         """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
 
         Raises:
-            ConflictError: It has already succeeded or failed, or does a part of another job.
+            ConflictError: It has already succeeded or failed, or is a child job.
         """
         job = self._locked(job_id)
-        self._require_whole(job, "Cancel")
+        self._require_no_parent(job, "Cancel")
         status = JobStatus(job.status)
         if status is JobStatus.CANCELLED or job.cancel_requested:
             return job
@@ -98,18 +99,19 @@ class Jobs(Families):
             raise ConflictError(f"Job {job_id} has already {status}.", "A finished job cannot be cancelled.")
         self.add_event(job_id, "cancel requested")
         job.cancel_requested = True
-        num_running = self._stop_parts(job)  # the last of them to end ends the job
+        num_running = self._stop_children(job)  # the last of them to end ends the job
         if num_running == 0 and job.lease_expires_at is None and not JobStatus(job.status).ended:
             self._end(job, JobStatus.CANCELLED)  # nobody is there who would have to stop first
         return job
 
-    # -- ringing ------------------------------------------------------------------------------------------------
+    # -- dispatch -----------------------------------------------------------------------------------------------
 
-    def reap(self, quiet_seconds: float) -> list[str]:
-        """End what nobody can finish and return the ids of the jobs that someone must be told about.
+    def reap(self, redispatch_after_seconds: float) -> list[str]:
+        """End jobs that cannot be finished and return the ids of the jobs to dispatch, oldest first.
 
-        Those are jobs that are queued, or whose lease ran out, and for which nobody rang for `quiet_seconds`. A job
-        whose lease ran out is cancelled if that was asked for, and failed once it used up its attempts.
+        Those are jobs that are queued, or whose lease expired, and that were not dispatched in the last
+        `redispatch_after_seconds`. A job whose lease expired is cancelled if a cancel was requested, and fails once its
+        attempts are used up.
         """
         now = self._now()
         lapsed = has_lapsed(now)
@@ -118,9 +120,10 @@ class Jobs(Families):
                 self._attempts.end(job, AttemptCause.LEASE_LAPSED)
                 self._give_up(job)
         self._session.flush()
-        quiet = or_(JobRow.rung_at.is_(None), JobRow.rung_at < now - timedelta(seconds=quiet_seconds))
-        waiting = and_(or_(is_queued(now), lapsed), ~has_open_parts())
-        return list(self._session.scalars(select(JobRow.id).where(waiting, quiet).order_by(JobRow.created_at)))
+        before = now - timedelta(seconds=redispatch_after_seconds)
+        is_due = or_(JobRow.dispatched_at.is_(None), JobRow.dispatched_at < before)
+        waiting = and_(or_(is_queued(now), lapsed), ~has_open_children())
+        return list(self._session.scalars(select(JobRow.id).where(waiting, is_due).order_by(JobRow.created_at)))
 
     # -- working ------------------------------------------------------------------------------------------------
 
@@ -130,7 +133,7 @@ class Jobs(Families):
         """Return a lease on the waiting job of the highest priority, the oldest of those; None if none waits."""
         query = select(JobRow.id).where(is_free(self._now()), JobRow.kind.in_([str(kind) for kind in kinds]))
         query = query.order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-        while job_id := self._session.scalar(query.limit(1)):  # not locked: a part's parent has to be locked before it
+        while job_id := self._session.scalar(query.limit(1)):  # not locked: the parent of a child is locked before it
             with self._session.begin_nested() as taking:
                 if lease := self.lease(job_id, owner, seconds):
                     return lease
@@ -138,7 +141,7 @@ class Jobs(Families):
         return None
 
     def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
-        """Return a lease on the job, or None if it has ended, waits for its parts, or somebody else holds it."""
+        """Return a lease on the job, or None if it has ended, waits for its child jobs, or another worker holds it."""
         now, parent = self._now(), self._locked_parent(job_id)
         statement = (
             update(JobRow)
@@ -162,7 +165,7 @@ class Jobs(Families):
         self._attempts.begin(job, owner)
         self.tell(job_id, Started(attempt=job.attempt, owner=owner))
         if parent is not None:
-            self._part_started(parent)
+            self._child_started(parent)
         return Lease(job_id, job.lease_token)
 
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS, *, heard: bool = False) -> bool:
@@ -220,7 +223,7 @@ class Jobs(Families):
         self._attempts.end(job, cause or usual, reason, log_tail)
         if job.cancel_requested or job.attempt >= MAX_ATTEMPTS:
             return self._give_up(job)
-        self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, rung_at=None)
+        self._write(lease, status=JobStatus.QUEUED, lease_owner=None, lease_expires_at=None, dispatched_at=None)
         job.queued_at = now = self._now()
         if pause_seconds is not None:
             job.paused_until, job.num_setbacks = now + timedelta(seconds=pause_seconds), job.num_setbacks + 1
@@ -230,7 +233,7 @@ class Jobs(Families):
         """End the job well; call it in the transaction that writes its result, and before that is written.
 
         Args:
-            checkpoint: What its parent goes on from, if it does a part of one.
+            checkpoint: What its parent goes on from, if it is a child job.
 
         Returns:
             The checkpoint that was recorded until now, empty if there was none.
@@ -273,7 +276,7 @@ class Jobs(Families):
         return Attempts(self._session, self._now)
 
     def _held(self, lease: Lease) -> JobRow:
-        """Return the lease's job, locked after the one that it does a part of."""
+        """Return the lease's job, locked after its parent."""
         self._locked_parent(lease.job_id)
         self._write(lease, lease_token=lease.token)
         return self.get(lease.job_id)
@@ -303,4 +306,4 @@ class Jobs(Families):
             self.tell(job.id, Failed(code=code, detail=detail))
         else:
             self.add_event(job.id, str(status))
-        self._part_ended(job)
+        self._child_ended(job)

@@ -49,7 +49,7 @@ class Patches(Repository):
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
     def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
-        """Return a new patch with its queued job; it, or those that do its parts, still have to be rung for."""
+        """Return a new patch with its queued job, which, or whose child jobs, still have to be dispatched."""
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         patch_id = f"pt_{secrets.token_hex(12)}"

@@ -69,7 +69,7 @@ class Removal(Repository):
         self._delete_jobs(jobs)
 
     def _locked_jobs(self, subject_id: str) -> Sequence[JobRow]:
-        """Return all jobs about something, locked, each after the one that it does a part of."""
+        """Return all jobs about something, locked, each after its parent."""
         query = select(JobRow).where(JobRow.subject_id == subject_id)
         query = query.order_by(JobRow.parent_id.is_not(None), JobRow.id).with_for_update()
         return self._session.scalars(query, execution_options={"populate_existing": True}).all()

@@ -1,4 +1,4 @@
-"""Settings that every process of an installation shares: where the truth, the bytes and the doorbell are.
+"""Settings that every process of an installation shares: the database, the blob store and the broker.
 
 Built once at a process's edge from `PAINTBOX_*` variables and passed down; nothing else reads the environment.
 """
@@ -161,4 +161,5 @@ class StorageSettings(BaseSettings):
 
 
 def _wrong(field: str, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"PAINTBOX_{field.upper() or '*'}: {reason}.", "Correct it and restart.")
+    name = field.upper().removeprefix("PAINTBOX_")  # a field with a former name is reported by its alias
+    return ConfigurationError(f"PAINTBOX_{name or '*'}: {reason}.", "Correct it and restart.")

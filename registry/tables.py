@@ -234,7 +234,7 @@ class JobRow(Base):
     kind: Mapped[str] = mapped_column(String(16))
     subject_id: Mapped[str] = mapped_column(String(40), index=True)
     parent_id: Mapped[str | None] = mapped_column(String(40))  # the job that this one is a child of
-    part: Mapped[str | None] = mapped_column(String(64))  # which task of the parent
+    part: Mapped[str | None] = mapped_column(String(64))  # the task that a child job fine-tunes
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(32))
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -248,7 +248,7 @@ class JobRow(Base):
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_expires_at: Mapped[datetime | None]
     lease_renewed_at: Mapped[datetime | None]
-    rung_at: Mapped[datetime | None]
+    dispatched_at: Mapped[datetime | None] = mapped_column("rung_at")  # when workers were last told of it
     queued_at: Mapped[datetime | None]  # None: when it was created
     progress_at: Mapped[datetime | None]  # when its trainer last reported anything
     paused_until: Mapped[datetime | None]  # not leased before

@@ -11,7 +11,7 @@ from worker.settings import WorkerSettings
 
 
 def main() -> int:
-    """Make everything ready, then consume doorbell messages until told to stop; return the exit status.
+    """Make everything ready, then consume dispatch messages until told to stop; return the exit status.
 
     That is 2 if a setting is wrong, and 1 if the database does not answer.
     """

@@ -9,7 +9,7 @@ from registry.datasets import Datasets
 from registry.disk import Disks
 from registry.errors import StorageQuotaError
 from registry.usage import Usage
-from worker.run import Run
+from worker.job_context import JobContext
 
 _LOOK_BYTES = 32 << 20
 _Row = tuple[bytes, str, int]
@@ -33,12 +33,12 @@ class Allowance:
         self._num_bytes = 0
 
     @classmethod
-    def of(cls, run: Run) -> Self:
+    def of(cls, context: JobContext) -> Self:
         """Return the allowance of an ingest job."""
-        settings = run.settings
+        settings = context.settings
         disks = Disks([settings.scratch_dir, settings.blob_dir], settings.min_free_bytes)
-        with run.database.read() as session:
-            row = Datasets(session).get(run.subject_id)
+        with context.database.read() as session:
+            row = Datasets(session).get(context.subject_id)
             stored = Usage(session).stored_bytes(row.owner) if row.owner is not None else 0
         archive_bytes = sum((row.blob_bytes or {}).values())  # which its shards replace
         return cls(disks, row.owner, stored - archive_bytes, settings.max_stored_bytes)

@@ -1,8 +1,8 @@
-"""The Celery application. Celery is the doorbell only: what there is to do stands in the database.
+"""The Celery application. Celery only carries messages: the jobs are in the database.
 
-Messages are acknowledged early and carry a job id; losing one loses nothing, as the reaper rings again and idle workers
-look into the database by themselves. So nothing here depends on the broker's visibility timeout, result backend or
-redelivery. A connection that is dead without a sign, as load balancers and NAT leave them, is noticed by its timeouts.
+Messages are acknowledged early and carry a job id; losing one loses nothing, because the reaper dispatches the
+job again and idle workers poll the database. So nothing here depends on the broker's visibility timeout, result
+backend or redelivery. Timeouts detect a connection that a load balancer or NAT dropped silently.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BROKER_TIMEOUTS = {
 
 
 def build_celery(settings: WorkerSettings, tasks: str = "worker.tasks") -> Celery:
-    """Return the application that consumes doorbell messages from the broker.
+    """Return the application that consumes dispatch messages from the broker.
 
     Args:
         settings: Name the broker.

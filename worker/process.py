@@ -207,7 +207,7 @@ def trainer_environment(settings: WorkerSettings) -> dict[str, str]:
 
 def environment_of(settings: WorkerSettings) -> dict[str, str]:
     """Return the environment variables that make another process read these very settings."""
-    without = {"broker_url"}  # the trainer rings no doorbell
+    without = {"broker_url"}  # the trainer dispatches nothing
     values = settings.model_dump(mode="json", exclude=without, exclude_none=True)
     return {
         f"PAINTBOX_{name.upper()}": value if isinstance(value, str) else json.dumps(value)

@@ -28,9 +28,9 @@ from registry.leases import Lease
 from registry.leftovers import hold
 from worker.faults import DATABASE_AWAY, MOST_SETBACKS, describe_fault, pause_seconds
 from worker.in_work import in_work
+from worker.job_context import remove_scratch
 from worker.messages import Failure, Setback
 from worker.process import TRAINER_COMMAND, Launch, TrainerProcess, launch_fresh
-from worker.run import remove_scratch
 from worker.settings import WorkerSettings
 from worker.watch import Ended, Given, Verdict, Watch, delete_quietly
 
@@ -70,11 +70,11 @@ class Supervisor:
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def answer(self) -> None:
-        """Work on whatever waits, the best first, until nothing does, or the worker is to take no other job.
+        """Run the waiting jobs, highest priority first, until none is left or the worker may take no more.
 
-        A ring tells that something waits, not what: the queue's order is that of the rings, the right one is in the
-        database. So one ring may be answered with many jobs, and later ones find nothing to do. Whoever ends the last
-        part of a job finds that job among what waits.
+        A message says that a job waits, not which to take: the order of priority is in the database. So one message may
+        lead to several jobs, and later messages find nothing to do. The worker that ends the last child of a job finds
+        the parent among the waiting jobs.
         """
         seconds, kinds = self._settings.lease_seconds, self._settings.worker_kinds
         self._work(lambda jobs: jobs.lease_best(self._owner, seconds, kinds))

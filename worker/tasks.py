@@ -21,7 +21,7 @@ _log = structlog.get_logger()
 
 @celery_app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
 def run_job(job_id: str, hops: int = 0) -> None:
-    """Work on what waits; the job that the ring was for is among it, unless somebody else was quicker."""
+    """Run the waiting jobs; the dispatched job is one of them unless another worker has taken it."""
     settings = WorkerSettings.load()
     if not settings.takes_all_kinds and is_for_others(settings, job_id):
         return _pass_on(job_id, hops)
@@ -41,7 +41,7 @@ def is_for_others(settings: WorkerSettings, job_id: str) -> bool:
 
 
 def _pass_on(job_id: str, hops: int) -> None:
-    """Ring again for another worker: the one that has waited longest is told. After many tries the reaper goes on."""
+    """Dispatch the job to the worker that has waited longest; after many tries it is left to the reaper."""
     if hops >= _MOST_HOPS:
         return
     try:

@@ -26,9 +26,9 @@ from registry.errors import LeaseLostError
 from registry.jobs import Jobs
 from registry.leases import Lease
 from worker.faults import describe_fault
+from worker.job_context import JobContext
 from worker.logs import set_up_logging
 from worker.messages import Channel, Failure, Setback
-from worker.run import Run
 from worker.settings import WorkerSettings
 from worker.vitals import be_ended_first, limit_memory, tell_signs_of_work
 
@@ -73,14 +73,14 @@ def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
 def _attempt(
     steps: Mapping[JobKind, str], lease: Lease, channel: Channel, settings: WorkerSettings
 ) -> Failure | Setback | None:
-    """Run the job's step; the one place where every error of a job is caught, logged and given a code."""
+    """Run the job's step: the one place where all errors of a job are caught, logged and given a code."""
     kind = JobKind.PATCH
     try:
-        run, kind = _prepare(lease, channel, settings)
+        context, kind = _prepare(lease, channel, settings)
         if kind is JobKind.INGEST:
             limit_memory(settings.ingest_memory_bytes)
-        _load_step(steps, kind)(run)
-        run.database.close()
+        _load_step(steps, kind)(context)
+        context.database.close()
     except LeaseLostError as error:
         log.warning("lease lost; the result was rejected", token=error.token)
     except Exception as error:
@@ -89,25 +89,25 @@ def _attempt(
     return None
 
 
-def _load_step(steps: Mapping[JobKind, str], kind: JobKind) -> Callable[[Run], None]:
+def _load_step(steps: Mapping[JobKind, str], kind: JobKind) -> Callable[[JobContext], None]:
     """Import the function that does a kind of job; the collector passes over what stays as long as the process."""
     gc.disable()
     try:
-        step: Callable[[Run], None] = getattr(import_module(steps[kind]), kind)
+        step: Callable[[JobContext], None] = getattr(import_module(steps[kind]), kind)
     finally:
         gc.freeze()
         gc.enable()
     return step
 
 
-def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[Run, JobKind]:
+def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[JobContext, JobKind]:
     """Return what the step of the job is handed, and the job's kind."""
     database = Database(settings.resolved_database_url)
     with database.read() as session:
         job, request_id = Jobs(session).get(lease.job_id), Jobs(session).request_id(lease.job_id)
     if request_id is not None:
         structlog.contextvars.bind_contextvars(request_id=request_id)
-    run = Run(
+    context = JobContext(
         subject_id=job.subject_id,
         checkpoint=job.checkpoint or {},
         lease=lease,
@@ -117,7 +117,7 @@ def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[
         settings=settings,
         part=job.part,
     )
-    return run, JobKind(job.kind)
+    return context, JobKind(job.kind)
 
 
 def _take_standard_output() -> Channel:

@@ -1,7 +1,7 @@
-"""The doorbell: telling a worker that a job waits. The message is only a hint, the truth stands in the database.
+"""Tells workers that a job is queued. The message is only a hint: the database is the source of truth.
 
-Ring after the job's row is committed, and mark it as rung in the same transaction. A ring that gets lost costs a few
-seconds: the reaper rings again.
+Mark the job as dispatched in the transaction that queues it, and dispatch it after the commit. A lost message only
+delays the job by a few seconds, because the reaper dispatches it again.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ _TIMEOUT_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
 
 
-class Doorbell(Protocol):
-    """What the rest of the code asks of a message queue."""
+class Dispatcher(Protocol):
+    """What the rest of the code needs of a message queue."""
 
-    def ring(self, job_id: str) -> None:
-        """Tell some worker that the job waits; never fails and never waits long."""
+    def dispatch(self, job_id: str) -> None:
+        """Tell a worker that the job is queued; never raises and never blocks for long."""
 
     def depth(self) -> int | None:
-        """Return how many messages wait for a worker, or None if the queue cannot be reached."""
+        """Return the number of unread messages, or None if the queue cannot be reached."""
 
     def close(self) -> None:
         """Close the connections."""
 
 
-class CeleryDoorbell:
-    """A doorbell that sends Celery tasks over Redis or Valkey.
+class CeleryDispatcher:
+    """A dispatcher that sends Celery tasks over Redis or Valkey.
 
     Args:
         broker_url: Where the broker is; may hold a password.
@@ -52,15 +52,15 @@ class CeleryDoorbell:
         )
         self._redis = redis.Redis.from_url(broker_url, **timeouts)
 
-    def ring(self, job_id: str) -> None:
-        """Tell some worker that the job waits; a broker that cannot be reached is logged, not raised."""
+    def dispatch(self, job_id: str) -> None:
+        """Tell a worker that the job is queued; an unreachable broker is logged, not raised."""
         try:
             self._celery.send_task(TASK_NAME, args=[job_id], queue=QUEUE_NAME, retry=False, ignore_result=True)
         except (OperationalError, redis.RedisError, OSError) as error:
             _log.warning("job not dispatched, the reaper will dispatch it", job_id=job_id, error=type(error).__name__)
 
     def depth(self) -> int | None:
-        """Return how many messages wait for a worker, or None if the broker cannot be reached."""
+        """Return the number of unread messages, or None if the broker cannot be reached."""
         try:
             return int(self._redis.llen(QUEUE_NAME))
         except (redis.RedisError, OSError):
@@ -72,22 +72,22 @@ class CeleryDoorbell:
         self._redis.close()
 
 
-class MemoryDoorbell:
-    """A doorbell without a broker: it keeps the ids it was rung for, until somebody takes them."""
+class MemoryDispatcher:
+    """A dispatcher without a broker: keeps the ids of the dispatched jobs until they are taken."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
+        self.dispatched: list[str] = []
 
-    def ring(self, job_id: str) -> None:
+    def dispatch(self, job_id: str) -> None:
         """Keep the id."""
-        self.rung.append(job_id)
+        self.dispatched.append(job_id)
 
     def depth(self) -> int | None:
-        """Return how many ids nobody has taken."""
-        return len(self.rung)
+        """Return the number of ids that were not taken."""
+        return len(self.dispatched)
 
     def close(self) -> None:
         """Do nothing."""
 
 
-DispatcherDep = Annotated[Doorbell, provided(Doorbell)]
+DispatcherDep = Annotated[Dispatcher, provided(Dispatcher)]

@@ -71,8 +71,8 @@ class GivenBackEvent(_Event[data.GivenBack]):
     message: Literal["given back"] = Field(description="What happened")
 
 
-class PartEndedEvent(_Event[data.PartEnded]):
-    """A job that does a part of this one has ended."""
+class ChildJobEndedEvent(_Event[data.ChildJobEnded]):
+    """A child job of this job has ended."""
 
     message: Literal["part ended"] = Field(description="What happened")
 
@@ -96,7 +96,7 @@ JobEvent = (
     | CheckpointUnusableEvent
     | ResumedEvent
     | GivenBackEvent
-    | PartEndedEvent
+    | ChildJobEndedEvent
     | FailedEvent
     | OtherEvent
 )

@@ -1,38 +1,37 @@
-"""The reaper: ends jobs that nobody can finish and rings again for those that nobody holds.
+"""The reaper: ends jobs that cannot be finished and dispatches again those that no worker holds.
 
-A broker that was down, or lost every message, is healed by it: the jobs are rows, and the rows are rung for again.
+This also recovers from a broker that was down or lost its messages, because jobs are rows in the database.
 """
 
 from __future__ import annotations
 
-from app.jobs.dispatcher import Doorbell
+from app.jobs.dispatcher import Dispatcher
 from registry.database import Database
 from registry.jobs import Jobs
 
 
-def reap(database: Database, doorbell: Doorbell, quiet_seconds: float) -> list[str]:
-    """Return the ids of the jobs that were rung for.
+def reap(database: Database, dispatcher: Dispatcher, redispatch_after_seconds: float) -> list[str]:
+    """Dispatch the jobs that wait and that no worker knows of.
 
-    There are never more messages in the broker than jobs that wait, so that a busy worker does not pile up duplicates.
-    Nothing is rung while the broker cannot be reached. A worker that is deaf to the broker looks into the database by
-    itself.
+    The broker never holds more messages than there are waiting jobs, so that duplicates do not pile up. Nothing is
+    dispatched while the broker cannot be reached. A worker without a connection to the broker polls the database.
 
     Args:
         database: Holds the jobs.
-        doorbell: What to ring.
-        quiet_seconds: A job that was rung for less than this ago is left alone.
+        dispatcher: Gets the jobs.
+        redispatch_after_seconds: Minimum time since a job was last dispatched.
 
     Returns:
-        Ids, oldest job first.
+        Ids of the dispatched jobs, oldest job first.
     """
     with database.write() as session:
-        due = Jobs(session).reap(quiet_seconds)
-    depth = doorbell.depth() if due else None
+        due = Jobs(session).reap(redispatch_after_seconds)
+    depth = dispatcher.depth() if due else None
     if depth is None:
         return []
     missing = due[: max(len(due) - depth, 0)]
     for job_id in missing:
-        with database.write() as session:  # one each: whoever holds a part's row must not wait for another's
-            Jobs(session).mark_rung(job_id)
-        doorbell.ring(job_id)
+        with database.write() as session:  # one each: the holder of a child job's row must not wait for another row
+            Jobs(session).mark_dispatched(job_id)
+        dispatcher.dispatch(job_id)
     return missing

@@ -50,7 +50,7 @@ def retry_job(units: UnitsOfWork, max_unfinished: int, job_id: str) -> JobRow:
         check_quota(unit.session, unit.jobs.get(job_id).owner, max_unfinished)
         job = unit.jobs.retry(job_id)
         unit.patches.require_datasets(job.subject_id)
-        unit.dispatch(unit.jobs.to_ring(job_id))
+        unit.dispatch(unit.jobs.to_dispatch(job_id))
     return job
 
 

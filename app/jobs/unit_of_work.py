@@ -12,7 +12,7 @@ from fastapi import Depends
 from sqlalchemy.orm import Session
 
 from app.http.dependencies import DatabaseDep
-from app.jobs.dispatcher import DispatcherDep, Doorbell
+from app.jobs.dispatcher import Dispatcher, DispatcherDep
 from registry.database import Database
 from registry.datasets import Datasets
 from registry.idempotency import IdempotencyKeys
@@ -55,19 +55,19 @@ class UnitOfWork:
     def dispatch(self, job_ids: Iterable[str]) -> None:
         """Mark queued jobs as dispatched, and dispatch them after the commit."""
         for job_id in job_ids:
-            self.jobs.mark_rung(job_id)
+            self.jobs.mark_dispatched(job_id)
             self._to_dispatch.append(job_id)
 
     def after_commit(self, action: Callable[[], object]) -> None:
         """Call `action` after the commit, before any job is dispatched."""
         self._after_commit.append(action)
 
-    def finish(self, dispatcher: Doorbell) -> None:
+    def finish(self, dispatcher: Dispatcher) -> None:
         """Do what was put off until after the commit."""
         for action in self._after_commit:
             action()
         for job_id in self._to_dispatch:
-            dispatcher.ring(job_id)
+            dispatcher.dispatch(job_id)
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class UnitsOfWork:
     """
 
     database: Database
-    dispatcher: Doorbell
+    dispatcher: Dispatcher
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from contract.jobs import JobKind, JobStatus
 from registry.database import Database, utc_now
-from registry.figures import EndedJob, JobFigures
+from registry.job_stats import EndedJob, JobStats
 
 _OVERLAP = timedelta(minutes=1)
 """A transaction may commit later than the moment that it wrote; jobs this old are looked at again."""
@@ -73,7 +73,7 @@ class JobCollector(Collector):
             self.count_lapses()
             self._count_ended()
             with self._database.read() as session:
-                figures = JobFigures(session)
+                figures = JobStats(session)
                 counts, waited = figures.counts(), figures.longest_wait_seconds()
                 silent = figures.longest_silence_seconds()
         except SQLAlchemyError as error:
@@ -93,13 +93,13 @@ class JobCollector(Collector):
     def count_lapses(self) -> None:
         """Count the leases that lapsed since the last call; the reaper calls it before it lets others have the jobs."""
         with self._lock, self._database.read() as session:
-            lapsed = JobFigures(session, self._now).lapsed_leases()
+            lapsed = JobStats(session, self._now).lapsed_leases()
             self._lease_losses.inc(len(lapsed - self._lapsed))
             self._lapsed = lapsed
 
     def _count_ended(self) -> None:
         with self._lock, self._database.read() as session:
-            figures = JobFigures(session)
+            figures = JobStats(session)
             ended = figures.ended_since(max(self._started, self._latest - _OVERLAP))
             for job in ended:
                 if self._counted.get(job.id) != job.finished_at:  # one that was retried ends twice

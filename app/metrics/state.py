@@ -56,7 +56,7 @@ class StateCollector(Collector):
         if served is not None:
             active.add_metric((), {"version": str(served.version_id)})
         yield active
-        yield from self._read_companions()
+        yield from self._read_followers()
         yield GaugeMetricFamily(
             "paintbox_inference_queue_images",
             "Images waiting or being classified.",
@@ -82,7 +82,7 @@ class StateCollector(Collector):
         if self._device.type == "cuda":
             yield from self._read_device()
 
-    def _read_companions(self) -> Iterable[Metric]:
+    def _read_followers(self) -> Iterable[Metric]:
         for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "runs in shadow")):
             info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
             held = self._engine.secondary(alias)

@@ -17,14 +17,14 @@ from registry.aliases import Aliases
 from registry.database import Database
 from registry.errors import RegistryError
 
-COMPANIONS = (CANARY_ALIAS, SHADOW_ALIAS)
+FOLLOWED_ALIASES = (CANARY_ALIAS, SHADOW_ALIAS)
 _log = structlog.get_logger(__name__)
 
 
-class Companions:
+class Followers:
     """Keeps what the aliases `canary` and `shadow` name in memory.
 
-    Of a companion whose alias moves the old version goes before the new one is loaded, so at most three versions are
+    When an alias moves, the old version is evicted before the new one is loaded, so at most three versions are
     held; meanwhile, and while it cannot be loaded, `active` answers all requests.
 
     Args:
@@ -37,42 +37,42 @@ class Companions:
         self._database = database
         self._versions = versions
         self._engine = engine
-        self._troubles: dict[str, tuple[int, float, str]] = {}
+        self._errors: dict[str, tuple[int, float, str]] = {}
 
     def follow(self) -> None:
         """Load what the aliases name, and forget what they no longer name."""
         named = self.named()
-        for alias in COMPANIONS:
+        for alias in FOLLOWED_ALIASES:
             self._follow(alias, named.get(alias))
 
     def named(self) -> dict[str, int]:
-        """Return the version that each companion's alias names, where there is such an alias."""
+        """Return the version that each of these aliases names, if the alias exists."""
         with self._database.read() as session:
-            return {row.name: row.version_id for row in Aliases(session).all() if row.name in COMPANIONS}
+            return {row.name: row.version_id for row in Aliases(session).all() if row.name in FOLLOWED_ALIASES}
 
-    def trouble(self, alias: str) -> str | None:
-        """Return why a companion's version could not be loaded."""
-        known = self._troubles.get(alias)
+    def last_error(self, alias: str) -> str | None:
+        """Return why the version could not be loaded."""
+        known = self._errors.get(alias)
         return known[2] if known else None
 
     def _follow(self, alias: str, version_id: int | None) -> None:
-        held, known = self._engine.secondary(alias), self._troubles.get(alias)
+        held, known = self._engine.secondary(alias), self._errors.get(alias)
         if (held.version_id if held else None) == version_id:
-            self._troubles.pop(alias, None)
+            self._errors.pop(alias, None)
             return
         if known and known[0] == version_id and time.monotonic() < known[1]:
             return
         self._engine.set_secondary(alias, None)
-        self._troubles.pop(alias, None)
+        self._errors.pop(alias, None)
         if version_id is None:
             return
         try:
             model = self._versions.obtain(version_id)
         except (VersionNotLoadedError, RegistryError) as error:
-            self._troubles[alias] = (version_id, time.monotonic() + RETRY_SECONDS, error.detail)
+            self._errors[alias] = (version_id, time.monotonic() + RETRY_SECONDS, error.detail)
             return
         self._engine.set_secondary(alias, model)
         _log.info("version loaded", version=version_id, alias=alias)
 
 
-CompanionsDep = Annotated[Companions, provided(Companions)]
+FollowersDep = Annotated[Followers, provided(Followers)]

@@ -130,7 +130,7 @@ class PatchIntake:
             if key:
                 unit.keys.keep(owner, key, digest, row.id)
             self._check_base(row.base_fingerprint, request)
-            unit.dispatch(unit.jobs.to_ring(row.job_id))
+            unit.dispatch(unit.jobs.to_dispatch(row.job_id))
             started = PatchStarted(patch=_resource(unit.session, row), job=Job.of(unit.jobs.get(row.job_id)))
         _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
         return started, True

@@ -60,11 +60,11 @@ class Replica(BaseModel):
         )
 
 
-class Companion(BaseModel):
-    """A version beside the one that answers, by the alias `canary` or `shadow`."""
+class SecondaryVersion(BaseModel):
+    """The version that the alias `canary` or `shadow` names."""
 
-    version: int | None = Field(description="What the alias names; null: there is no such alias")
-    serving_version: int | None = Field(description="What this process has loaded")
+    version: int | None = Field(description="Version that the alias names; null: the alias does not exist")
+    serving_version: int | None = Field(description="Version that this process has loaded")
     share: float = Field(description="Of the classify requests, in [0, 1]")
     trouble: str | None = Field(description="Why the version could not be loaded; `active` answers for it")
 
@@ -101,8 +101,8 @@ class System(BaseModel):
     serving_version: int | None = Field(description="What this process answers with")
     queued_images: int = Field(description="Number of images that wait for the model")
     queued_texts: int = Field(description="Texts and prompts of new labels that wait for the text tower")
-    canary: Companion = Field(description="The version that answers a share of the requests")
-    shadow: Companion = Field(description="The version that runs in shadow")
+    canary: SecondaryVersion = Field(description="The version that answers a share of the requests")
+    shadow: SecondaryVersion = Field(description="The version that runs in shadow")
     comparison: Comparison | None = Field(description="How shadow and active version agree; null: there is no shadow")
     storage: StorageRoom = Field(description="Room on the disk")
     replica: str = Field(description="Id of this process, new at each start")

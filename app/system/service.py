@@ -16,10 +16,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.http.dependencies import DatabaseDep, SettingsDep
 from app.http.errors import DrainingError, ModelFailingError
-from app.jobs.dispatcher import DispatcherDep, Doorbell
+from app.jobs.dispatcher import Dispatcher, DispatcherDep
 from app.models.bases import Bases, BasesDep
 from app.models.dependencies import EngineDep, ShadowDep
-from app.models.followers import Companions, CompanionsDep
+from app.models.followers import Followers, FollowersDep
 from app.serving.engine import Engine
 from app.serving.model import ServedModel
 from app.serving.shadow import Shadow, Tally
@@ -27,12 +27,12 @@ from app.settings import AppSettings
 from app.storage.service import Storage, StorageDep
 from app.system.replica import Replica as ThisReplica
 from app.system.replica import ReplicaDep
-from app.system.schemas import Companion, Comparison, HealthCheck, Ready, Replica, StorageRoom, System
+from app.system.schemas import Comparison, HealthCheck, Ready, Replica, SecondaryVersion, StorageRoom, System
 from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
 from registry.database import Database, utc_now
 from registry.faults import classify_fault
-from registry.figures import JobFigures
+from registry.job_stats import JobStats
 from registry.replicas import Replicas
 
 _LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, even if the broker tells it nothing
@@ -45,13 +45,13 @@ class Readiness:
     Attributes:
         engine: Serves the active version.
         database: Whether it answers is one check.
-        doorbell: Whether its broker answers is another one.
+        dispatcher: Whether its broker answers is another one.
         storage: Whether it has room is the third.
     """
 
     engine: Engine
     database: Database
-    doorbell: Doorbell
+    dispatcher: Dispatcher
     storage: Storage
 
     def check(self) -> Ready:
@@ -73,7 +73,7 @@ class Readiness:
     def _check_database(self, serving: int) -> dict[str, HealthCheck]:
         try:
             with self.database.read() as session:
-                active, figures = Aliases(session).active_version_id(), JobFigures(session)
+                active, figures = Aliases(session).active_version_id(), JobStats(session)
                 waited, num_held = figures.longest_wait_seconds(), figures.num_held()
         except SQLAlchemyError as error:
             fault = classify_fault(error)
@@ -102,7 +102,7 @@ class Readiness:
         return HealthCheck(ok=room.spare_bytes >= 0, required=False, detail=detail)
 
     def _check_broker(self) -> HealthCheck:
-        depth = self.doorbell.depth()
+        depth = self.dispatcher.depth()
         if depth is None:
             return HealthCheck(ok=False, required=False, detail="unreachable; jobs wait, classification continues")
         return HealthCheck(ok=True, required=False, detail=f"{depth} messages waiting")
@@ -141,7 +141,7 @@ class Overview:
         bases: The loaded base models by fingerprint.
         engine: Serves the active version.
         shadow: Compares the version in shadow with the active one.
-        companions: Keep the versions of `canary` and `shadow` loaded.
+        followers: Keep the versions of `canary` and `shadow` loaded.
         storage: Knows how much room there is.
         replica: This process among the others.
     """
@@ -151,7 +151,7 @@ class Overview:
     bases: Bases
     engine: Engine
     shadow: Shadow
-    companions: Companions
+    followers: Followers
     storage: Storage
     replica: ThisReplica
 
@@ -172,8 +172,8 @@ class Overview:
             serving_version=served.version_id if served else None,
             queued_images=self.engine.admission.num_images,
             queued_texts=self.engine.texts.num_texts,
-            canary=self._describe_companion(CANARY_ALIAS, named, self.settings.canary_share),
-            shadow=self._describe_companion(SHADOW_ALIAS, named, self.settings.shadow_share),
+            canary=self._describe_secondary(CANARY_ALIAS, named, self.settings.canary_share),
+            shadow=self._describe_secondary(SHADOW_ALIAS, named, self.settings.shadow_share),
             comparison=_describe_comparison(self.shadow.tally),
             storage=self._describe_storage(),
             replica=own.id,
@@ -222,13 +222,13 @@ class Overview:
             max_stored_bytes=self.settings.max_stored_bytes,
         )
 
-    def _describe_companion(self, alias: str, named: Mapping[str, int], share: float) -> Companion:
+    def _describe_secondary(self, alias: str, named: Mapping[str, int], share: float) -> SecondaryVersion:
         held = self.engine.secondary(alias)
-        return Companion(
+        return SecondaryVersion(
             version=named.get(alias),
             serving_version=held.version_id if held else None,
             share=share,
-            trouble=self.companions.trouble(alias),
+            trouble=self.followers.last_error(alias),
         )
 
 
@@ -268,12 +268,12 @@ async def get_overview(
     bases: BasesDep,
     engine: EngineDep,
     shadow: ShadowDep,
-    companions: CompanionsDep,
+    followers: FollowersDep,
     storage: StorageDep,
     replica: ReplicaDep,
 ) -> Overview:
     """Return what describes the process."""
-    return Overview(settings, database, bases, engine, shadow, companions, storage, replica)
+    return Overview(settings, database, bases, engine, shadow, followers, storage, replica)
 
 
 ReadinessDep = Annotated[Readiness, Depends(get_readiness)]

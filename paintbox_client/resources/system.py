@@ -34,8 +34,8 @@ class Replica(Record):
     shadow_version: int | None
 
 
-class Companion(Record):
-    """A version beside the one that answers, by the alias `canary` or `shadow`."""
+class SecondaryVersion(Record):
+    """The version that the alias `canary` or `shadow` names."""
 
     version: int | None
     serving_version: int | None
@@ -75,8 +75,8 @@ class System(Record):
     serving_version: int | None
     queued_images: int
     queued_texts: int
-    canary: Companion
-    shadow: Companion
+    canary: SecondaryVersion
+    shadow: SecondaryVersion
     comparison: Comparison | None
     storage: StorageRoom
     replica: str

@@ -147,7 +147,7 @@ def add_task_vector(world: World, seed: int) -> str:
 def end_parts(session: Session, job_id: str) -> None:
     """Let the jobs that do a patch's parts have succeeded, if there are any."""
     jobs = Jobs(session)
-    for part in jobs.parts(job_id):
+    for part in jobs.children(job_id):
         lease = jobs.lease(part.id, "a test")
         assert lease is not None
         jobs.succeed(lease)

@@ -48,7 +48,7 @@ def test_an_upload_is_accepted_with_a_job_that_somebody_is_told_of(world: World,
     assert dataset["state"] == "ingesting"
     assert dataset["templates"] == ["a {}", "the {}"]
     assert dataset["job"] == {"id": dataset["job_id"], "status": "queued"}
-    assert world.doorbell.rung.count(dataset["job_id"]) == 1
+    assert world.dispatcher.dispatched.count(dataset["job_id"]) == 1
     assert world.client.get(response.headers["location"]).json() == dataset
     assert brief_of(dataset) in world.client.get("/v1/datasets").json()["items"]
 
@@ -64,12 +64,12 @@ def test_the_archive_is_kept_for_the_worker_and_nothing_else_stays(world: World,
 
 def test_the_same_bytes_and_options_give_the_same_data_set(world: World, archive: Path) -> None:
     first = _upload(world.client, archive)
-    num_rung = len(world.doorbell.rung)
+    num_dispatched = len(world.dispatcher.dispatched)
     again = _upload(world.client, archive, name="another name")
     assert (first.status_code, again.status_code) == (202, 200)
     assert again.json()["id"] == first.json()["id"]
     assert again.json()["name"] == "digits"
-    assert len(world.doorbell.rung) == num_rung
+    assert len(world.dispatcher.dispatched) == num_dispatched
     other = _upload(world.client, archive, templates=["a {}"])
     assert other.status_code == 202
     assert other.json()["id"] != first.json()["id"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.dispatcher import MemoryDispatcher
 from app.main import create_app
 from app.settings import AppSettings
 from paintbox_launcher.command import StopSignals
@@ -86,7 +86,7 @@ def test_probes_are_answered_while_the_services_open_behind_the_server(tmp_path:
     database.close()
     holder = sqlite3.connect(settings.data_dir / "paintbox.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")  # so it cannot be opened before we have looked
-    app = create_app(settings, MemoryDoorbell(), listens_first=True)
+    app = create_app(settings, MemoryDispatcher(), listens_first=True)
     with TestClient(app, LOCAL) as client:
         for path, body in (("/livez", {"status": "ok"}), ("/v2/health/live", {"live": True})):
             response = client.get(path)
@@ -106,7 +106,7 @@ def test_probes_are_answered_while_the_services_open_behind_the_server(tmp_path:
 
 def test_services_that_cannot_be_opened_are_told_to_whoever_runs_the_server(tmp_path: Path) -> None:
     settings = AppSettings.load(data_dir=tmp_path / "data", device="cpu", bases=("no-such-base",))
-    app = create_app(settings, MemoryDoorbell(), listens_first=True)
+    app = create_app(settings, MemoryDispatcher(), listens_first=True)
     with TestClient(app, LOCAL) as client:
         deadline = time.monotonic() + 60
         while app.state.refusal is None:

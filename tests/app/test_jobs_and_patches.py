@@ -32,7 +32,7 @@ def test_a_patch_starts_as_a_queued_job(world: World) -> None:
     assert patch["base"]["ref"] == "starter"
     assert patch["report"] is None
     assert (job["kind"], job["status"], job["subject_id"]) == ("patch", "queued", patch["id"])
-    assert world.doorbell.rung[-1] == job["id"]
+    assert world.dispatcher.dispatched[-1] == job["id"]
     assert world.client.get(job["links"]["subject"]).json() == patch
     assert patch["id"] in [item["id"] for item in world.client.get("/v1/patches").json()["items"]]
 
@@ -42,7 +42,7 @@ def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
     no_train = add_ready_dataset(world.services, ["zero", "one"], splits=("test",))
     only_train = add_ready_dataset(world.services, ["zero", "one"], splits=("train",))
     post = world.client.post
-    num_rung = len(world.doorbell.rung)
+    num_dispatched = len(world.dispatcher.dispatched)
     check_problem(post("/v1/patches", json={"name": "x", "tasks": ["ds_nothing"]}), 404, "not_found")
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [task], "base": "other"}), 404, "not_found")
     check_problem(post("/v1/patches", json={"name": "x", "tasks": [no_train]}), 422, "empty_split")
@@ -58,7 +58,7 @@ def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
         check_problem(post("/v1/patches", json=body), status, code)
     pool = {"name": "x", "tasks": [task], "transfer": [no_train], "anchors": {"dataset": no_train}}
     assert "transfer" in check_problem(post("/v1/patches", json=pool), 422, "invalid_request")["detail"]
-    assert len(world.doorbell.rung) == num_rung
+    assert len(world.dispatcher.dispatched) == num_dispatched
 
 
 @pytest.mark.parametrize(
@@ -209,13 +209,13 @@ def test_a_patch_that_was_cancelled_is_tried_again_and_workers_are_told(world: W
     job = world.client.post("/v1/patches", json={"name": "again", "tasks": [task]}).json()["job"]
     check_problem(world.client.post(job["links"]["retry"]), 409, "conflict")
     assert world.client.post(job["links"]["cancel"]).json()["status"] == "cancelled"
-    told = world.doorbell.rung.count(job["id"])
+    told = world.dispatcher.dispatched.count(job["id"])
     retried = world.client.post(job["links"]["retry"])
     assert retried.status_code == 202, retried.text
     again = retried.json()
     assert (again["id"], again["status"], again["attempt"]) == (job["id"], "queued", 0)
     assert (again["cancel_requested"], again["error"], again["finished_at"]) == (False, None, None)
-    assert world.doorbell.rung.count(job["id"]) == told + 1
+    assert world.dispatcher.dispatched.count(job["id"]) == told + 1
     with world.services.database.write() as session:
         lease = Jobs(session).lease(job["id"], "a test")
         assert lease is not None
@@ -241,14 +241,14 @@ def test_a_request_that_is_sent_again_starts_nothing_new(world: World) -> None:
     task = add_ready_dataset(world.services, ["a", "b"], splits=SPLITS)
     body, key = {"name": "once", "tasks": [task]}, {"Idempotency-Key": "f3e1"}
     first = world.client.post("/v1/patches", json=body, headers=key)
-    told = len(world.doorbell.rung)
+    told = len(world.dispatcher.dispatched)
     again = world.client.post("/v1/patches", json={**body, "method": "single"}, headers=key)  # the default, said aloud
     assert (first.status_code, again.status_code) == (202, 202)
     assert again.json() == first.json()
     assert again.headers["idempotent-replayed"] == "true"
     assert "idempotent-replayed" not in first.headers
     assert again.headers["location"] == first.headers["location"]
-    assert len(world.doorbell.rung) == told
+    assert len(world.dispatcher.dispatched) == told
     other = world.client.post("/v1/patches", json={**body, "name": "another"}, headers=key)
     assert first.json()["patch"]["id"] in check_problem(other, 422, "idempotency_key_reused")["detail"]
     assert world.client.post("/v1/patches", json=body).json()["patch"]["id"] != first.json()["patch"]["id"]

@@ -1,11 +1,11 @@
-"""The reaper rings for jobs that nobody holds, and only then."""
+"""The reaper dispatches jobs that no worker holds, and no others."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.dispatcher import MemoryDispatcher
 from app.jobs.reaper import reap
 from app.runtime.periodic import PeriodicThread
 from contract.jobs import JobKind
@@ -14,8 +14,8 @@ from registry.jobs import Jobs
 from tests.support.databases import open_migrated
 
 
-class UnreachableDoorbell(MemoryDoorbell):
-    """A doorbell whose broker is down."""
+class UnreachableDispatcher(MemoryDispatcher):
+    """A dispatcher whose broker is down."""
 
     def depth(self) -> int | None:
         """Not known."""
@@ -27,70 +27,70 @@ def database(tmp_path: Path) -> Database:
     return open_migrated(tmp_path / "jobs.db")
 
 
-def _create(database: Database, *, rung: bool) -> str:
+def _create(database: Database, *, dispatched: bool) -> str:
     with database.write() as session:
         jobs = Jobs(session)
         job_id = jobs.create(JobKind.INGEST, "ds_test").id
-        if rung:
-            jobs.mark_rung(job_id)
+        if dispatched:
+            jobs.mark_dispatched(job_id)
     return job_id
 
 
-def test_a_job_that_nobody_rang_for_is_rung_for(database: Database) -> None:
-    doorbell = MemoryDoorbell()
-    job_id = _create(database, rung=False)
-    assert reap(database, doorbell, quiet_seconds=10) == [job_id]
-    assert doorbell.rung == [job_id]
+def test_a_job_that_was_never_dispatched_is_dispatched(database: Database) -> None:
+    dispatcher = MemoryDispatcher()
+    job_id = _create(database, dispatched=False)
+    assert reap(database, dispatcher, redispatch_after_seconds=10) == [job_id]
+    assert dispatcher.dispatched == [job_id]
 
 
-def test_a_job_that_was_just_rung_for_is_left_alone(database: Database) -> None:
-    doorbell = MemoryDoorbell()
-    _create(database, rung=True)
-    assert reap(database, doorbell, quiet_seconds=10) == []
+def test_a_job_that_was_just_dispatched_is_left_alone(database: Database) -> None:
+    dispatcher = MemoryDispatcher()
+    _create(database, dispatched=True)
+    assert reap(database, dispatcher, redispatch_after_seconds=10) == []
 
 
 def test_a_ring_that_got_lost_is_repeated_once_it_was_quiet_long_enough(database: Database) -> None:
-    doorbell = MemoryDoorbell()
-    job_id = _create(database, rung=True)
-    assert reap(database, doorbell, quiet_seconds=0) == [job_id]
+    dispatcher = MemoryDispatcher()
+    job_id = _create(database, dispatched=True)
+    assert reap(database, dispatcher, redispatch_after_seconds=0) == [job_id]
 
 
 def test_nothing_is_added_while_there_are_as_many_messages_as_jobs_that_wait(database: Database) -> None:
-    doorbell = MemoryDoorbell()
-    doorbell.ring("job_before")
-    _create(database, rung=False)
-    assert reap(database, doorbell, quiet_seconds=0) == []
-    assert doorbell.rung == ["job_before"]
+    dispatcher = MemoryDispatcher()
+    dispatcher.dispatch("job_before")
+    _create(database, dispatched=False)
+    assert reap(database, dispatcher, redispatch_after_seconds=0) == []
+    assert dispatcher.dispatched == ["job_before"]
 
 
-def test_one_message_that_nobody_reads_does_not_stop_the_rings_for_other_jobs(database: Database) -> None:
-    doorbell = MemoryDoorbell()
-    jobs = [_create(database, rung=False) for _ in range(3)]
-    doorbell.ring("job_before")
-    assert reap(database, doorbell, quiet_seconds=0) == jobs[:2]
-    assert reap(database, doorbell, quiet_seconds=0) == []
-    assert len(doorbell.rung) == 3
+def test_one_unread_message_does_not_stop_the_dispatch_of_other_jobs(database: Database) -> None:
+    dispatcher = MemoryDispatcher()
+    jobs = [_create(database, dispatched=False) for _ in range(3)]
+    dispatcher.dispatch("job_before")
+    assert reap(database, dispatcher, redispatch_after_seconds=0) == jobs[:2]
+    assert reap(database, dispatcher, redispatch_after_seconds=0) == []
+    assert len(dispatcher.dispatched) == 3
 
 
-def test_a_broker_that_is_down_is_not_rung_and_the_job_stays_due(database: Database) -> None:
-    job_id = _create(database, rung=False)
-    assert reap(database, UnreachableDoorbell(), quiet_seconds=10) == []
-    assert reap(database, MemoryDoorbell(), quiet_seconds=10) == [job_id]
+def test_nothing_is_dispatched_while_the_broker_is_down_and_the_job_stays_due(database: Database) -> None:
+    job_id = _create(database, dispatched=False)
+    assert reap(database, UnreachableDispatcher(), redispatch_after_seconds=10) == []
+    assert reap(database, MemoryDispatcher(), redispatch_after_seconds=10) == [job_id]
 
 
-def test_a_job_that_somebody_holds_is_not_rung_for_until_the_lease_runs_out(database: Database) -> None:
-    job_id = _create(database, rung=False)
+def test_a_leased_job_is_not_dispatched_until_its_lease_expires(database: Database) -> None:
+    job_id = _create(database, dispatched=False)
     long_ago = datetime.now(UTC) - timedelta(hours=1)
     with database.write() as session:
         Jobs(session).lease(job_id, "a worker", seconds=60)
-    assert reap(database, MemoryDoorbell(), quiet_seconds=0) == []
+    assert reap(database, MemoryDispatcher(), redispatch_after_seconds=0) == []
     with database.write() as session:
         from registry.tables import JobRow
 
         row = session.get(JobRow, job_id)
         assert row is not None
         row.lease_expires_at = long_ago
-    assert reap(database, MemoryDoorbell(), quiet_seconds=0) == [job_id]
+    assert reap(database, MemoryDispatcher(), redispatch_after_seconds=0) == [job_id]
 
 
 def test_a_periodic_action_survives_what_it_raises() -> None:

@@ -14,7 +14,7 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.dispatcher import MemoryDispatcher
 from app.main import create_app
 from app.runtime.logs import LateStream, set_up_logging
 from app.settings import AppSettings
@@ -39,7 +39,7 @@ def written() -> Iterator[io.StringIO]:
 @pytest.fixture
 def client(tmp_path: Path, written: io.StringIO) -> Iterator[TestClient]:
     settings = AppSettings.load(data_dir=tmp_path / "data", device="cpu", api_key=BOOTSTRAP)
-    with TestClient(create_app(settings, MemoryDoorbell()), LOCAL) as client:
+    with TestClient(create_app(settings, MemoryDispatcher()), LOCAL) as client:
         yield client
 
 

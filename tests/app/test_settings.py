@@ -41,6 +41,14 @@ def test_values_that_cannot_be_used_are_named(name: str, value: object) -> None:
         AppSettings.load(**{name: value})
 
 
+def test_a_setting_is_read_from_its_former_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAINTBOX_QUIET_SECONDS", "4")
+    assert AppSettings.load().redispatch_after_seconds == 4
+    monkeypatch.setenv("PAINTBOX_REDISPATCH_AFTER_SECONDS", "-1")
+    with pytest.raises(ConfigurationError, match="PAINTBOX_REDISPATCH_AFTER_SECONDS: "):
+        AppSettings.load()
+
+
 def test_a_key_never_shows_in_messages() -> None:
     settings = AppSettings.load(api_key=KEY)
     assert KEY not in repr(settings)

@@ -55,12 +55,12 @@ def test_what_aliases_name_comes_from_the_engine(opened: World) -> None:
         get(opened, "canary")
     assert "'canary'" in caught.value.detail
     opened.client.put("/v1/aliases/canary", json={"version": version})
-    opened.services.companions.follow()
+    opened.services.followers.follow()
     assert get(opened, "canary") is engine.secondary("canary") is get(opened, version)
     opened.client.put("/v1/aliases/mine", json={"version": version})
     assert get(opened, "mine") is engine.secondary("canary")
     opened.client.delete("/v1/aliases/canary")
-    opened.services.companions.follow()
+    opened.services.followers.follow()
     assert opened.services.versions.held(version) is None
     assert get(opened, "mine").version_id == version
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from app.http.connections.limits import ConnectionLimits
 from app.http.connections.protocol import GuardedProtocol
 from app.http.connections.table import Connections
-from app.jobs.dispatcher import MemoryDoorbell
+from app.jobs.dispatcher import MemoryDispatcher
 from app.main import Services, create_app
 from app.settings import AppSettings
 from contract.jobs import JobKind
@@ -46,13 +46,13 @@ class World:
     Attributes:
         client: Talks to it.
         services: What is inside.
-        doorbell: What it rings.
+        dispatcher: Gets the jobs that it queues.
         root: Holds the data directory, and nothing else may appear in it.
     """
 
     client: TestClient
     services: Services
-    doorbell: MemoryDoorbell
+    dispatcher: MemoryDispatcher
     root: Path
 
     @property
@@ -71,14 +71,14 @@ def open_world(root: Path, **settings: Any) -> Iterator[World]:
     """A running application whose reaper and alias threads sleep, so that tests decide when they act."""
     quiet = {"reaper_interval_seconds": 3600, "alias_interval_seconds": 3600}
     chosen = AppSettings.load(**{"data_dir": root / "data", "device": "cpu", **quiet, **settings})
-    doorbell = MemoryDoorbell()
+    dispatcher = MemoryDispatcher()
     chosen.make_directories()
     path = chosen.data_dir / "paintbox.db"
     if not chosen.database_url and not path.exists():
         write_migrated(path)
-    app = create_app(chosen, doorbell)
+    app = create_app(chosen, dispatcher)
     with structlog.testing.capture_logs(), TestClient(app, LOCAL) as client:
-        yield World(client, app.state.services, doorbell, root)
+        yield World(client, app.state.services, dispatcher, root)
 
 
 @contextmanager

@@ -58,7 +58,7 @@ def _of_job(session: Session, job: JobRow, num_versions: int, asked: Asked) -> I
 def _of_family(session: Session, job: JobRow, asked: Asked) -> Iterator[str]:
     """Whether there is a cause for a job's end, in what was asked, in itself or, where it has parts, in one of them."""
     whole = job.parent_id or job.id
-    parts = [JobStatus(part.status) for part in Jobs(session).parts(whole)]
+    parts = [JobStatus(part.status) for part in Jobs(session).children(whole)]
     broken_part = JobStatus.FAILED in parts
     if job.id == whole and job.status == JobStatus.SUCCEEDED and set(parts) - {JobStatus.SUCCEEDED}:
         yield f"succeeded and its parts are {parts}"

@@ -15,10 +15,10 @@ from registry.patches import Patches
 from registry.tables import PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import small_report
+from worker.job_context import JobContext
 from worker.messages import Note
 from worker.progress import ProgressMeter
-from worker.run import Run
-from worker.steps.state import PatchState
+from worker.steps.checkpoint import PatchCheckpoint
 
 TRAINER = (sys.executable, "-m", "tests.chaos.trainer")
 STAGES = ("prepare", "finetune", "select", "evaluate", "register")
@@ -26,83 +26,85 @@ STEP_SECONDS = 0.02
 _NEVER_SECONDS = 600.0
 
 
-def patch(run: Run) -> None:
+def patch(context: JobContext) -> None:
     """Make a version of a made-up task vector."""
-    with run.database.read() as session:
-        row = Patches(session).get(run.subject_id)
+    with context.database.read() as session:
+        row = Patches(session).get(context.subject_id)
     _misbehave(row.name, "start")
     num_steps = row.request["finetune"]["iterations"]
-    meter = ProgressMeter(run.channel.send, total=num_steps + len(STAGES) - 1)
-    state = PatchState(run, meter)
+    meter = ProgressMeter(context.channel.send, total=num_steps + len(STAGES) - 1)
+    checkpoint = PatchCheckpoint(context, meter)
     for stage in STAGES:
-        with state.stage(stage):
+        with checkpoint.stage(stage):
             _misbehave(row.name, stage)
             if stage == "finetune" and row.request["method"] != "parallel":
-                _finetune(run, state, meter, num_steps)
+                _finetune(context, checkpoint, meter, num_steps)
             elif stage == "register":
-                _register(run, row, _vectors_of_parts(run) or [_store_vector(run)])
+                _register(context, row, _vectors_of_parts(context) or [_store_vector(context)])
             else:
                 time.sleep(STEP_SECONDS)
                 meter.advance(1)
 
 
-def finetune(run: Run) -> None:
+def finetune(context: JobContext) -> None:
     """Make a made-up task vector, and hand it in as `worker.steps.finetune` does."""
-    with run.database.read() as session:
-        row = Patches(session).get(run.subject_id)
+    with context.database.read() as session:
+        row = Patches(session).get(context.subject_id)
     num_steps = row.request["finetune"]["iterations"]
-    meter = ProgressMeter(run.channel.send, total=num_steps)
-    state = PatchState(run, meter)
-    with state.stage("finetune"):
+    meter = ProgressMeter(context.channel.send, total=num_steps)
+    checkpoint = PatchCheckpoint(context, meter)
+    with checkpoint.stage("finetune"):
         _misbehave(row.name, "finetune")
-        _finetune(run, state, meter, num_steps)
-    state.save(task_vectors={run.part: _store_vector(run)}, state_sha256=None, step=None)
-    with run.database.write() as session:
-        recorded = Jobs(session).succeed(run.lease, state.value)
+        _finetune(context, checkpoint, meter, num_steps)
+    checkpoint.save(task_vectors={context.part: _store_vector(context)}, state_sha256=None, step=None)
+    with context.database.write() as session:
+        recorded = Jobs(session).succeed(context.lease, checkpoint.value)
     if recorded.get("state_sha256"):
-        run.blobs.delete(recorded["state_sha256"])
+        context.blobs.delete(recorded["state_sha256"])
 
 
-def _vectors_of_parts(run: Run) -> list[str]:
+def _vectors_of_parts(context: JobContext) -> list[str]:
     """What the jobs that did this one's parts have handed in; each must have done so by now."""
-    with run.database.read() as session:
-        parts = Jobs(session).parts(run.lease.job_id)
+    with context.database.read() as session:
+        parts = Jobs(session).children(context.lease.job_id)
     return [(part.checkpoint or {})["task_vectors"][part.part] for part in parts]
 
 
-def _store_vector(run: Run) -> str:
-    return run.blobs.put_bytes(_vector_of(run))
+def _store_vector(context: JobContext) -> str:
+    return context.blobs.put_bytes(_vector_of(context))
 
 
-def _vector_of(run: Run) -> bytes:
-    return f"task vector of {run.lease.job_id}".encode()
+def _vector_of(context: JobContext) -> bytes:
+    return f"task vector of {context.lease.job_id}".encode()
 
 
-def _finetune(run: Run, state: PatchState, meter: ProgressMeter, num_steps: int) -> None:
-    first = state.get("step") or 0
+def _finetune(context: JobContext, checkpoint: PatchCheckpoint, meter: ProgressMeter, num_steps: int) -> None:
+    first = checkpoint.get("step") or 0
     if first:
-        stored = run.blobs.read(state.get("state_sha256"))
-        assert stored == f"{run.lease.job_id} after {first} steps".encode()
-        run.channel.send(Note("resumed", data={"step": first}))
+        stored = context.blobs.read(checkpoint.get("state_sha256"))
+        assert stored == f"{context.lease.job_id} after {first} steps".encode()
+        context.channel.send(Note("resumed", data={"step": first}))
         meter.skip(first)
     for step in range(first + 1, num_steps + 1):
         time.sleep(STEP_SECONDS)
         meter.advance(1)
-        state.save(step=step, state_sha256=run.blobs.put_bytes(f"{run.lease.job_id} after {step} steps".encode()))
+        checkpoint.save(
+            step=step, state_sha256=context.blobs.put_bytes(f"{context.lease.job_id} after {step} steps".encode())
+        )
 
 
-def _register(run: Run, row: PatchRow, vectors: Sequence[str]) -> None:
+def _register(context: JobContext, row: PatchRow, vectors: Sequence[str]) -> None:
     """What `worker.steps.register` writes, in one transaction as there."""
-    with run.database.write() as session:
-        Jobs(session).succeed(run.lease)
+    with context.database.write() as session:
+        Jobs(session).succeed(context.lease)
         versions = Versions(session)
         for sha256 in vectors:
             versions.add_task_vector(
                 sha256=sha256,
                 base_fingerprint=row.base_fingerprint,
-                num_bytes=len(_vector_of(run)),  # the same for every job
+                num_bytes=len(_vector_of(context)),  # the same for every job
                 relative_norm=0.1,
-                job_id=run.lease.job_id,
+                job_id=context.lease.job_id,
             )
         version = versions.register(
             name=row.name,
@@ -110,7 +112,7 @@ def _register(run: Run, row: PatchRow, vectors: Sequence[str]) -> None:
             terms=[TermSpec(sha256, 0.5) for sha256 in vectors],
             probe=[],
             lineage=Lineage(),
-            job_id=run.lease.job_id,
+            job_id=context.lease.job_id,
             patch_id=row.id,
             owner=row.owner,
         )

@@ -1,4 +1,4 @@
-"""A ring is answered with the best job that waits, not with the one that it was for; with real trainer processes."""
+"""A worker takes the waiting job of the highest priority, not the dispatched one; with real trainer processes."""
 
 import threading
 
@@ -22,7 +22,7 @@ def test_one_ring_is_answered_with_every_job_that_waits_the_best_first(bench: Be
     started = {priority: bench.attempts(job_id)[0].started_at for priority, job_id in jobs.items()}
     assert sorted(started, key=lambda priority: started[priority]) == [Priority.HIGH, Priority.NORMAL, Priority.LOW]
     assert all(bench.job(job_id).status == "succeeded" for job_id in jobs.values())
-    bench.supervisor().answer()  # a ring too many finds nothing to do
+    bench.supervisor().answer()  # a superfluous message finds nothing to do
     assert all(len(bench.attempts(job_id)) == 1 for job_id in jobs.values())
 
 

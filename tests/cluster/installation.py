@@ -119,7 +119,7 @@ def open_cluster(folder: Path) -> Iterator[Cluster]:
             "PAINTBOX_BROKER_URL": valkey.url,
             "PAINTBOX_BLOB_URL": s3.new_url(),
             "PAINTBOX_DEVICE": "cpu",
-            "PAINTBOX_QUIET_SECONDS": "2",
+            "PAINTBOX_REDISPATCH_AFTER_SECONDS": "2",
             "PAINTBOX_REPLICA_INTERVAL_SECONDS": "1",  # so that the replica that is killed soon counts as gone
             "PAINTBOX_CANARY_SHARE": "0.5",
             "PAINTBOX_SHADOW_SHARE": "1",

@@ -49,7 +49,7 @@ def upload(client: Client, folder: Path, name: str, digits: range, **num_by_spli
     return str(dataset["id"])
 
 
-def companions(client: Client) -> set[tuple[int, int]]:
+def followers(client: Client) -> set[tuple[int, int]]:
     """Canary and shadow of every living replica, as this one knows."""
     replicas = client.system()["replicas"]
     return {(each["canary_version"], each["shadow_version"]) for each in replicas if each["is_alive"]}
@@ -129,7 +129,7 @@ def try_another(a: Client, b: Client, version: int) -> None:
     with step("a canary and a shadow named through B, in use on both"):
         b.activate(1, alias="canary")
         b.activate(1, alias="shadow")
-        wait_for(lambda: companions(a) == companions(b) == {(1, 1)}, "both have loaded them")
+        wait_for(lambda: followers(a) == followers(b) == {(1, 1)}, "both have loaded them")
         answers = [[classify(client, key)[0] for key in keys] for client in (a, b)]
         assert answers[0] == answers[1]
         assert set(answers[0]) == {1, version}

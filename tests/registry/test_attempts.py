@@ -81,7 +81,7 @@ def test_a_poison_job_tells_the_cause_of_each_attempt(session: Session, jobs: Jo
     jobs.release(hold(jobs, job_id), "the trainer ended with signal 9", counts_as_attempt=True, cause=killed)
     hold(jobs, job_id, "evaluate")
     clock.advance(LEASE_SECONDS + 1)
-    jobs.reap(quiet_seconds=0)
+    jobs.reap(redispatch_after_seconds=0)
     job = jobs.get(job_id)
     assert (job.status, job.error_code) == (JobStatus.FAILED, "attempts_exhausted")
     assert causes(session, job_id) == [(1, "trainer_exited"), (2, "trainer_killed"), (3, "lease_lapsed")]

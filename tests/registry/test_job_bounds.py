@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from contract.jobs import MAX_ATTEMPTS, AttemptCause, JobKind
 from registry.attempts import Attempts
 from registry.database import Database
-from registry.figures import JobFigures
+from registry.job_stats import JobStats
 from registry.jobs import Jobs
 from registry.leases import Lease
 from registry.tables import JobAttemptRow
@@ -73,11 +73,11 @@ def test_a_setback_uses_up_no_attempt_and_nobody_takes_the_job_before_its_pause_
     assert (job.status, job.attempt, job.num_setbacks) == ("queued", 0, 1)
     assert not jobs.has_free()
     assert jobs.lease_best("another") is None
-    assert jobs.reap(quiet_seconds=0) == []
-    assert JobFigures(jobs._session, clock).longest_wait_seconds() == 0
+    assert jobs.reap(redispatch_after_seconds=0) == []
+    assert JobStats(jobs._session, clock).longest_wait_seconds() == 0
     clock.advance(61)
     assert jobs.has_free()
-    assert jobs.reap(quiet_seconds=0) == [lease.job_id]
+    assert jobs.reap(redispatch_after_seconds=0) == [lease.job_id]
     again = jobs.lease_best("another")
     assert again is not None
     jobs.save_checkpoint(again, {"step": 1})
@@ -113,7 +113,7 @@ def test_of_very_many_attempts_the_last_hundred_are_told(session: Session, jobs:
 
 
 def test_how_long_jobs_wait_and_are_silent_is_measured_from_the_right_moments(jobs: Jobs, clock: Clock) -> None:
-    figures = JobFigures(jobs._session, clock)
+    figures = JobStats(jobs._session, clock)
     assert (figures.longest_wait_seconds(), figures.longest_silence_seconds()) == (0, 0)
     first = jobs.create(JobKind.PATCH, "pt_1").id
     clock.advance(50)

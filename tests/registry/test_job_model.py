@@ -44,7 +44,7 @@ class Model:
     token: int = 0
     attempt: int = 0
     expires_at: datetime | None = None
-    rung_at: datetime | None = None
+    dispatched_at: datetime | None = None
     cancel_requested: bool = False
     events: list[tuple[int, str]] = field(default_factory=list)
     ended_row: Row | None = None
@@ -159,7 +159,7 @@ class JobMachine(RuleBasedStateMachine):
             model.end(JobStatus.FAILED)
         else:
             model.end(JobStatus.QUEUED)
-            model.rung_at = None
+            model.dispatched_at = None
 
     @precondition(lambda self: self.models)
     @rule(number=st.integers(0, 2))
@@ -193,7 +193,7 @@ class JobMachine(RuleBasedStateMachine):
             return
         assert allowed
         model.status, model.attempt, model.cancel_requested = JobStatus.QUEUED, 0, False
-        model.rung_at = model.ended_row = None
+        model.dispatched_at = model.ended_row = None
 
     @precondition(lambda self: self.models)
     @rule(number=st.integers(0, 2), times=st.integers(1, MAX_ATTEMPTS), cancelled=st.booleans())
@@ -207,30 +207,30 @@ class JobMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.models)
     @rule(number=st.integers(0, 2))
-    def ring(self, number: int) -> None:
+    def dispatch(self, number: int) -> None:
         job_id = self.pick(number)
         if self.models[job_id].status.ended:
-            return  # the reaper names no such job, so nobody rings for it
+            return  # the reaper names no such job, so it is not dispatched
         with self.database.write() as session:
-            Jobs(session, self.clock).mark_rung(job_id)
-        self.models[job_id].rung_at = self.clock.moment
+            Jobs(session, self.clock).mark_dispatched(job_id)
+        self.models[job_id].dispatched_at = self.clock.moment
 
-    @rule(quiet_seconds=st.integers(0, 60))
-    def reap(self, quiet_seconds: int) -> None:
+    @rule(redispatch_after_seconds=st.integers(0, 60))
+    def reap(self, redispatch_after_seconds: int) -> None:
         now = self.clock.moment
         with self.database.write() as session:
-            due = Jobs(session, self.clock).reap(quiet_seconds)
+            due = Jobs(session, self.clock).reap(redispatch_after_seconds)
         for model in self.models.values():
             if model.lapsed(now) and model.cancel_requested:
                 model.end(JobStatus.CANCELLED)
             elif model.lapsed(now) and model.attempt >= MAX_ATTEMPTS:
                 model.end(JobStatus.FAILED)
-        rung_before = now - timedelta(seconds=quiet_seconds)
+        dispatched_before = now - timedelta(seconds=redispatch_after_seconds)
         assert due == [
             job_id
             for job_id, model in self.models.items()
             if (model.status is JobStatus.QUEUED or model.lapsed(now))
-            and (model.rung_at is None or model.rung_at < rung_before)
+            and (model.dispatched_at is None or model.dispatched_at < dispatched_before)
         ]
 
     @invariant()
@@ -241,7 +241,7 @@ class JobMachine(RuleBasedStateMachine):
                 found = row(jobs, job_id)
                 assert (found["status"], found["lease_owner"]) == (model.status, model.owner)
                 assert (found["lease_token"], found["attempt"]) == (model.token, model.attempt)
-                assert (found["lease_expires_at"], found["rung_at"]) == (model.expires_at, model.rung_at)
+                assert (found["lease_expires_at"], found["dispatched_at"]) == (model.expires_at, model.dispatched_at)
                 assert found["cancel_requested"] == model.cancel_requested
                 self.an_ended_job_never_changes(model, found)
                 self.events_are_only_ever_appended(model, [(e.id, e.message) for e in jobs.events(job_id)])

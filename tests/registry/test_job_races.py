@@ -107,7 +107,7 @@ def test_a_late_success_is_not_reaped(database: Database, clock: Clock) -> None:
     overtake(
         database,
         lambda session: Jobs(session, clock).succeed(held),
-        lambda session: Jobs(session, clock).reap(quiet_seconds=0),
+        lambda session: Jobs(session, clock).reap(redispatch_after_seconds=0),
     )
     status, messages = final(database, job_id)
     assert status == JobStatus.SUCCEEDED
@@ -120,7 +120,7 @@ def test_a_late_heartbeat_keeps_the_job_from_the_reaper(database: Database, cloc
     overtake(
         database,
         lambda session: Jobs(session, clock).heartbeat(held),
-        lambda session: Jobs(session, clock).reap(quiet_seconds=0),
+        lambda session: Jobs(session, clock).reap(redispatch_after_seconds=0),
     )
     assert final(database, job_id)[0] == JobStatus.RUNNING
 
@@ -130,7 +130,7 @@ def test_a_reaped_job_takes_no_late_success(database: Database, clock: Clock) ->
     held = vanish(database, clock, job_id)
     outcome = overtake(
         database,
-        lambda session: Jobs(session, clock).reap(quiet_seconds=0),
+        lambda session: Jobs(session, clock).reap(redispatch_after_seconds=0),
         lambda session: Jobs(session, clock).succeed(held),
     )
     assert outcome == [LeaseLostError]

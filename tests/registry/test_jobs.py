@@ -200,9 +200,9 @@ def test_the_last_failed_attempt_fails_the_job(jobs: Jobs) -> None:
 
 def test_a_released_job_is_due_for_a_ring_at_once(jobs: Jobs) -> None:
     job_id = create(jobs)
-    jobs.mark_rung(job_id)
+    jobs.mark_dispatched(job_id)
     jobs.release(hold(jobs, job_id), "stopping", counts_as_attempt=False)
-    assert jobs.reap(quiet_seconds=60) == [job_id]
+    assert jobs.reap(redispatch_after_seconds=60) == [job_id]
 
 
 def test_a_queued_job_is_cancelled_at_once(jobs: Jobs, clock: Clock) -> None:
@@ -252,7 +252,7 @@ def test_a_cancelled_job_is_not_leased_again_after_its_worker_vanished(jobs: Job
     jobs.request_cancel(job_id)
     clock.advance(LEASE_SECONDS + 1)
     assert jobs.lease(job_id, "b") is None
-    assert jobs.reap(quiet_seconds=0) == []
+    assert jobs.reap(redispatch_after_seconds=0) == []
     assert status(jobs, job_id) == JobStatus.CANCELLED
 
 
@@ -265,14 +265,14 @@ def test_a_job_given_back_after_a_cancel_was_asked_for_is_cancelled(jobs: Jobs) 
 
 
 def test_reap_names_only_quiet_jobs_that_wait(jobs: Jobs, clock: Clock) -> None:
-    never_rung, rung_long_ago, rung_just_now, held, lapsed, ended = (create(jobs) for _ in range(6))
+    never_dispatched, dispatched_long_ago, dispatched_just_now, held, lapsed, ended = (create(jobs) for _ in range(6))
     jobs.succeed(hold(jobs, ended))
     hold(jobs, lapsed)
-    jobs.mark_rung(rung_long_ago)
+    jobs.mark_dispatched(dispatched_long_ago)
     clock.advance(LEASE_SECONDS + 1)
-    jobs.mark_rung(rung_just_now)
+    jobs.mark_dispatched(dispatched_just_now)
     hold(jobs, held)
-    assert set(jobs.reap(quiet_seconds=10)) == {never_rung, rung_long_ago, lapsed}
+    assert set(jobs.reap(redispatch_after_seconds=10)) == {never_dispatched, dispatched_long_ago, lapsed}
 
 
 def test_reap_names_the_oldest_first(jobs: Jobs, clock: Clock) -> None:
@@ -280,7 +280,7 @@ def test_reap_names_the_oldest_first(jobs: Jobs, clock: Clock) -> None:
     for _ in range(4):
         created.append(create(jobs))
         clock.advance(1)
-    assert jobs.reap(quiet_seconds=0) == created
+    assert jobs.reap(redispatch_after_seconds=0) == created
 
 
 def test_a_job_whose_workers_keep_vanishing_fails(jobs: Jobs, clock: Clock) -> None:
@@ -289,7 +289,7 @@ def test_a_job_whose_workers_keep_vanishing_fails(jobs: Jobs, clock: Clock) -> N
         lease = hold(jobs, job_id)
         clock.advance(LEASE_SECONDS + 1)
     assert jobs.lease(job_id, "b") is None
-    assert jobs.reap(quiet_seconds=0) == []
+    assert jobs.reap(redispatch_after_seconds=0) == []
     assert (status(jobs, job_id), jobs.get(job_id).error_code) == (JobStatus.FAILED, "attempts_exhausted")
     with pytest.raises(LeaseLostError):
         jobs.succeed(lease)
@@ -321,7 +321,7 @@ def test_a_data_set_fails_when_its_ingest_job_is_reaped(session: Session, jobs: 
     for _ in range(MAX_ATTEMPTS):
         hold(jobs, dataset.job_id)
         clock.advance(LEASE_SECONDS + 1)
-    jobs.reap(quiet_seconds=0)
+    jobs.reap(redispatch_after_seconds=0)
     session.refresh(dataset)
     assert dataset.state == DatasetState.FAILED
 

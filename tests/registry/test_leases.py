@@ -43,7 +43,7 @@ def test_a_lease_written_by_a_clock_that_was_two_hours_ahead_is_void(database: D
     clock.advance(-2 * HOUR)  # the worker has died, and the clock was set right
     with database.write() as session:
         jobs = Jobs(session, clock)
-        assert jobs.reap(quiet_seconds=0) == [job_id]
+        assert jobs.reap(redispatch_after_seconds=0) == [job_id]
         assert jobs.lease(job_id, "another worker") is not None
 
 
@@ -55,7 +55,7 @@ def test_a_job_held_by_such_a_lease_can_be_cancelled(database: Database, clock: 
     with database.write() as session:
         jobs = Jobs(session, clock)
         jobs.request_cancel(job_id)
-        jobs.reap(quiet_seconds=0)
+        jobs.reap(redispatch_after_seconds=0)
         assert jobs.get(job_id).status == "cancelled"
 
 
@@ -66,7 +66,7 @@ def test_a_long_lease_and_clocks_that_differ_a_little_are_in_order(database: Dat
         clock.advance(LEASE_SECONDS)
         assert jobs.lease(job_id, "a worker", seconds=24 * HOUR) is not None
         clock.advance(-LEASE_SECONDS)
-        assert jobs.reap(quiet_seconds=0) == []
+        assert jobs.reap(redispatch_after_seconds=0) == []
         assert jobs.lease(job_id, "another worker") is None
 
 
@@ -103,4 +103,4 @@ def test_a_worker_that_lives_renews_within_the_settling_time_and_keeps_its_job(
         assert held is not None
         clock.moment += timedelta(hours=1)
         jobs.heartbeat(held)
-        assert jobs.reap(quiet_seconds=0) == []
+        assert jobs.reap(redispatch_after_seconds=0) == []

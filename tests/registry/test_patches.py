@@ -52,7 +52,7 @@ def test_the_parts_of_a_parallel_patch_are_as_urgent_as_it_and_of_the_same_owner
     asked = PatchRequest(name="p", tasks=tasks, method="parallel", priority="high", webhook_url=url)
     row = Patches(session).submit(asked, default_base="starter", owner="ada")
     jobs = Jobs(session)
-    parts = jobs.parts(row.job_id)
+    parts = jobs.children(row.job_id)
     assert [(each.kind, each.part, each.subject_id) for each in parts] == [("finetune", task, row.id) for task in tasks]
     assert {(each.priority, each.owner, each.webhook_url) for each in parts} == {(Priority.HIGH, "ada", None)}
     assert jobs.get(row.job_id).webhook_url == url

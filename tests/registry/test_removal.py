@@ -248,7 +248,7 @@ def test_what_a_cancelled_parallel_patch_has_trained_is_kept_for_a_retry_and_the
     tasks = [_set(database, name) for name in ("first", "second")]
     _, job_id = _patch(database, *tasks, method="parallel")
     with database.read() as session:
-        first = next(part.id for part in Jobs(session).parts(job_id) if part.part == tasks[0])
+        first = next(part.id for part in Jobs(session).children(job_id) if part.part == tasks[0])
     vector = blobs.put_bytes(b"vector")
     _end(database, first, well=True, task_vectors={tasks[0]: vector})
     assert _collect(database, blobs).blobs == {}

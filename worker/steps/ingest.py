@@ -25,40 +25,40 @@ from registry.jobs import Jobs
 from registry.shards import write_shard
 from worker.allowance import Allowance
 from worker.duplicates import find_duplicates
+from worker.job_context import JobContext
 from worker.progress import ProgressMeter
-from worker.run import Run
 from worker.splits import Division, assign_splits
 
 
-def ingest(run: Run) -> None:
+def ingest(context: JobContext) -> None:
     """Make the data set ready, or raise why it cannot be."""
-    with run.database.read() as session:
-        row = Datasets(session).get(run.subject_id)
+    with context.database.read() as session:
+        row = Datasets(session).get(context.subject_id)
         options = DatasetOptions.from_json(row.options)
         archive_sha256 = row.archive_sha256
-    with run.scratch() as scratch:
-        content = _read(run, run.blobs.fetch(archive_sha256), scratch, options)
-    with run.database.write() as session:
-        Jobs(session).succeed(run.lease)
-        Datasets(session).complete(run.subject_id, content)
-    _forget_archive(run, archive_sha256)
+    with context.scratch() as scratch:
+        content = _read(context, context.blobs.fetch(archive_sha256), scratch, options)
+    with context.database.write() as session:
+        Jobs(session).succeed(context.lease)
+        Datasets(session).complete(context.subject_id, content)
+    _forget_archive(context, archive_sha256)
 
 
-def _read(run: Run, archive: Path, scratch: Path, options: DatasetOptions) -> DatasetContent:
-    ProgressMeter(run.channel.send, total=1).enter("unpack")
+def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOptions) -> DatasetContent:
+    ProgressMeter(context.channel.send, total=1).enter("unpack")
     is_pool = options.kind is DatasetKind.POOL
     plan = read_pool_upload(archive, scratch) if is_pool else read_upload(archive, scratch, options.choices)
     names = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
     display = dict(zip(plan.classes, names, strict=True))
-    meter = ProgressMeter(run.channel.send, total=2 * len(plan.images))
+    meter = ProgressMeter(context.channel.send, total=2 * len(plan.images))
     meter.enter("decode")
-    accepted = _decode(plan, meter, run.settings.max_image_pixels)
+    accepted = _decode(plan, meter, context.settings.max_image_pixels)
     plan = _leave_out_emptied(plan, accepted)
     classnames = tuple(display[label] for label in plan.classes)
     division = Division({"train": list(accepted)}) if is_pool else assign_splits(accepted)
     splits = division.splits
     meter.enter("store")
-    shards, blob_bytes = _store(run, scratch, plan, splits, classnames, meter)
+    shards, blob_bytes = _store(context, scratch, plan, splits, classnames, meter)
     duplicates = find_duplicates(splits, {image.name: digest for image, digest in accepted.items()})
     return DatasetContent(
         classnames=() if is_pool else classnames,
@@ -125,7 +125,7 @@ def _count(images: Sequence[Image], display: Mapping[str, str]) -> dict[str, int
 
 
 def _store(
-    run: Run,
+    context: JobContext,
     scratch: Path,
     plan: Plan,
     splits: Mapping[str, Sequence[Image]],
@@ -134,13 +134,13 @@ def _store(
 ) -> tuple[dict[str, Any], dict[str, int]]:
     """Return the shards by split, and their sizes by hash."""
     labels = {name: label for label, name in enumerate(plan.classes)}
-    allowance = Allowance.of(run)
+    allowance = Allowance.of(context)
     shards: dict[str, Any] = {}
     blob_bytes: dict[str, int] = {}
     for split, images in splits.items():
         path = scratch / f"{split}.parquet"
         num_images = write_shard(path, allowance.spend(_rows(plan, images, labels, meter)), classnames)
-        shards[split] = {"sha256": run.blobs.put_file(path), "num_images": num_images}
+        shards[split] = {"sha256": context.blobs.put_file(path), "num_images": num_images}
         blob_bytes[shards[split]["sha256"]] = path.stat().st_size
         path.unlink()
     return shards, blob_bytes
@@ -156,8 +156,8 @@ def _rows(
         meter.advance(1)
 
 
-def _forget_archive(run: Run, archive_sha256: str) -> None:
+def _forget_archive(context: JobContext, archive_sha256: str) -> None:
     """Delete the archive unless another ingest needs it; in a write transaction, so that none can start meanwhile."""
-    with run.database.write() as session:
+    with context.database.write() as session:
         if not Datasets(session).archive_in_use(archive_sha256):
-            run.blobs.delete(archive_sha256)
+            context.blobs.delete(archive_sha256)

@@ -15,18 +15,18 @@ from paint_core.patching.journal import Resume
 from paint_core.training.train_state import TrainState
 from paint_core.weights import TaskVector, load_task_vector, save_task_vector
 from registry.errors import BlobCorruptError, BlobMissingError
+from worker.job_context import JobContext
 from worker.messages import Note
 from worker.parting import Parting
-from worker.run import Run
-from worker.steps.state import PatchState
+from worker.steps.checkpoint import PatchCheckpoint
 
 
 class JobJournal:
     """Keeps task vectors and training states as blobs, and the points of a search in the checkpoint itself.
 
     Args:
-        run: The attempt.
-        state: The job's checkpoint.
+        context: The attempt.
+        checkpoint: The job's checkpoint.
         base: Every task vector is checked against its image tower.
         on_skipped: Told what an earlier attempt did: a number of steps, -1 for a whole run of them, or a point.
         final_loss: Asked for the loss of the last step when a run is over.
@@ -34,15 +34,15 @@ class JobJournal:
 
     def __init__(
         self,
-        run: Run,
-        state: PatchState,
+        context: JobContext,
+        checkpoint: PatchCheckpoint,
         base: BaseModel,
         *,
         on_skipped: Callable[[int | CurvePoint], None],
         final_loss: Callable[[], float | None],
     ) -> None:
-        self._run = run
-        self._state = state
+        self._context = context
+        self._checkpoint = checkpoint
         self._base = base
         self._on_skipped = on_skipped
         self._final_loss = final_loss
@@ -52,26 +52,26 @@ class JobJournal:
     @property
     def task_vectors(self) -> dict[str, str]:
         """Hashes of the finished task vectors by key."""
-        return dict(self._state.get("task_vectors") or {})
+        return dict(self._checkpoint.get("task_vectors") or {})
 
     @property
     def final_losses(self) -> dict[str, float | None]:
         """Loss of the last step of each fine-tuning run by key."""
-        return dict(self._state.get("final_losses") or {})
+        return dict(self._checkpoint.get("final_losses") or {})
 
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
         """Return the task vector that an earlier attempt stored, else the one that `make` computes now."""
         if stored := self.task_vectors.get(key):
             self._on_skipped(-1)
-            return load_task_vector(self._run.blobs.fetch(stored), self._base)
+            return load_task_vector(self._context.blobs.fetch(stored), self._base)
         resumed = self._training_state(key)
         if resumed is not None:
             self._on_skipped(resumed.step)
         self._last_saved = time.monotonic()
         with self._parting:
             tau = make(Resume(resumed, self._checkpoint_due, lambda training: self._save_training(key, training)))
-        sha256 = self._run.blobs.put_bytes(save_task_vector(tau, {"base": self._base.fingerprint}))
-        self._state.save(
+        sha256 = self._context.blobs.put_bytes(save_task_vector(tau, {"base": self._base.fingerprint}))
+        self._checkpoint.save(
             task_vectors=self.task_vectors | {key: sha256},
             final_losses=self.final_losses | {key: self._final_loss()},
             state_sha256=None,
@@ -82,41 +82,41 @@ class JobJournal:
 
     def points(self, key: str) -> list[CurvePoint]:
         """Return the points that an earlier attempt evaluated."""
-        points = [_point_from_json(point) for point in (self._state.get("points") or {}).get(key, [])]
+        points = [_point_from_json(point) for point in (self._checkpoint.get("points") or {}).get(key, [])]
         for point in points:
             self._on_skipped(point)
         return points
 
     def add_point(self, key: str, point: CurvePoint) -> None:
         """Keep a point in the checkpoint."""
-        points = self._state.get("points") or {}
-        self._state.save(points=points | {key: [*points.get(key, []), _point_as_json(point)]})
+        points = self._checkpoint.get("points") or {}
+        self._checkpoint.save(points=points | {key: [*points.get(key, []), _point_as_json(point)]})
 
     def stage(self, name: str) -> AbstractContextManager[object]:
         """Name and time a stage of the job."""
-        return self._state.stage(name)
+        return self._checkpoint.stage(name)
 
     def _checkpoint_due(self, _step: int) -> bool:
-        return self._parting.asked or time.monotonic() - self._last_saved >= self._run.settings.checkpoint_seconds
+        return self._parting.asked or time.monotonic() - self._last_saved >= self._context.settings.checkpoint_seconds
 
     def _save_training(self, key: str, training: TrainState) -> None:
-        sha256 = self._run.blobs.put_bytes(training.to_bytes())
-        self._state.save(state_sha256=sha256, state_key=key, step=training.step)
+        sha256 = self._context.blobs.put_bytes(training.to_bytes())
+        self._checkpoint.save(state_sha256=sha256, state_key=key, step=training.step)
         self._last_saved = time.monotonic()
         if self._parting.asked:
             raise SystemExit(0)  # the worker gives the job back, and the next attempt goes on here
 
     def _training_state(self, key: str) -> TrainState | None:
         """Return the last checkpoint of this fine-tune; one that is gone or damaged means starting over."""
-        stored = self._state.get("state_sha256")
-        if not stored or self._state.get("state_key") != key:
+        stored = self._checkpoint.get("state_sha256")
+        if not stored or self._checkpoint.get("state_key") != key:
             return None
         try:
-            training = TrainState.from_bytes(self._run.blobs.read(stored))
+            training = TrainState.from_bytes(self._context.blobs.read(stored))
         except (BlobMissingError, BlobCorruptError) as error:
-            self._run.channel.send(Note.of(CheckpointUnusable(cause=str(error))))
+            self._context.channel.send(Note.of(CheckpointUnusable(cause=str(error))))
             return None
-        self._run.channel.send(Note.of(Resumed(step=training.step, of=key)))
+        self._context.channel.send(Note.of(Resumed(step=training.step, of=key)))
         return training
 
 

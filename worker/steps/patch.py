@@ -1,7 +1,7 @@
 """Patch: prepare → finetune → select → evaluate → register, resumable from the job's checkpoint at every point.
 
-A parallel patch is fine-tuned by jobs of their own, its parts (`worker.steps.finetune`); this one starts once they have
-ended, finds their task vectors in its journal, and joins them.
+A parallel patch is fine-tuned by child jobs (`worker.steps.finetune`). The parent starts once they have ended, finds
+their task vectors in its journal, and mixes them.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.patching import run_patch
 from pipeline.plans import plan_patch
 from registry.jobs import Jobs
+from worker.job_context import JobContext
 from worker.progress import ProgressMeter
-from worker.run import Run
+from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import (
     find_device,
@@ -22,29 +23,28 @@ from worker.steps.prepare import (
 )
 from worker.steps.register import register
 from worker.steps.reporter import Reporter
-from worker.steps.state import PatchState
 from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_steps, total_units
 
 
-def patch(run: Run) -> None:
+def patch(context: JobContext) -> None:
     """Make the patch's version and report, or raise why it cannot be made."""
-    job = load_job(run)
-    base = load_checked_base(job, find_device(run.settings.device))
+    job = load_job(context)
+    base = load_checked_base(job, find_device(context.settings.device))
     plan = plan_patch(base, job.request)
-    meter = ProgressMeter(run.channel.send, total_units(job, plan))
-    state = PatchState(run, meter)
-    take_over_parts(run, state)
-    with state.stage("prepare"):
+    meter = ProgressMeter(context.channel.send, total_units(job, plan))
+    checkpoint = PatchCheckpoint(context, meter)
+    adopt_children(context, checkpoint)
+    with checkpoint.stage("prepare"):
 
         def decoded(num_images: int) -> None:
             meter.advance(DECODE_UNITS * num_images)
 
-        tasks = load_tasks(run, job, base, decoded)
-        anchors = load_anchors(run, job, base, tasks, decoded)
+        tasks = load_tasks(context, job, base, decoded)
+        anchors = load_anchors(context, job, base, tasks, decoded)
     workload = Workload(meter, plan.finetune)
     num_tasks = len(job.request.tasks)
-    reporter = Reporter(run, workload, count_steps(num_tasks, plan), count_points(num_tasks, plan))
-    journal = JobJournal(run, state, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
+    reporter = Reporter(context, workload, count_steps(num_tasks, plan), count_points(num_tasks, plan))
+    journal = JobJournal(context, checkpoint, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
     result = run_patch(
         base,
         [tasks[identifier] for identifier in job.request.tasks],
@@ -55,22 +55,22 @@ def patch(run: Run) -> None:
         journal=journal,
         on_event=reporter,
         transfer=[tasks[identifier] for identifier in job.request.transfer],
-        feature_cache=FolderFeatureCache(run.settings.feature_cache_dir, run.settings.feature_cache_bytes),
+        feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
     )
-    with state.stage("register"):
-        register(run, job, base, tasks, plan, result, journal, state)
+    with checkpoint.stage("register"):
+        register(context, job, base, tasks, plan, result, journal, checkpoint)
 
 
-def take_over_parts(run: Run, state: PatchState) -> None:
-    """Let the journal know what the jobs that did this one's parts have trained; once, at the first attempt."""
-    if state.get("task_vectors"):
+def adopt_children(context: JobContext, checkpoint: PatchCheckpoint) -> None:
+    """Copy the results of the child jobs into the checkpoint; once, at the first attempt."""
+    if checkpoint.get("task_vectors"):
         return
-    with run.database.read() as session:
-        done = [part.checkpoint or {} for part in Jobs(session).parts(run.lease.job_id)]
+    with context.database.read() as session:
+        done = [child.checkpoint or {} for child in Jobs(session).children(context.lease.job_id)]
     if not done:
         return
     seconds = sum(each["timings_seconds"]["finetune"] for each in done)
-    state.save(
+    checkpoint.save(
         task_vectors={key: sha256 for each in done for key, sha256 in each["task_vectors"].items()},
         final_losses={key: loss for each in done for key, loss in each["final_losses"].items()},
         timings_seconds={"finetune": seconds},

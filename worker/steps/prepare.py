@@ -21,8 +21,8 @@ from registry.patches import Patches
 from registry.shards import UNLABELLED, read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import Versions
+from worker.job_context import JobContext
 from worker.messages import Note
-from worker.run import Run
 
 _PATCHING_SPLITS = ("train", "validation", "test")
 _SUPPORTED_SPLITS = ("validation", "test")
@@ -72,10 +72,10 @@ class PatchJob:
         return _PATCHING_SPLITS if identifier in self.request.tasks else _SUPPORTED_SPLITS
 
 
-def load_job(run: Run) -> PatchJob:
+def load_job(context: JobContext) -> PatchJob:
     """Return what the database says about the patch."""
-    with run.database.read() as session:
-        row = Patches(session).get(run.subject_id)
+    with context.database.read() as session:
+        row = Patches(session).get(context.subject_id)
         request = PatchOptions.of_stored(row.request)
         names = (*request.tasks, *request.supported, *request.transfer)
         datasets = {name: Datasets(session).get(name) for name in names}
@@ -127,7 +127,7 @@ def find_device(setting: str) -> torch.device:
 
 
 def load_tasks(
-    run: Run,
+    context: JobContext,
     job: PatchJob,
     base: BaseModel,
     on_images: Callable[[int], None],
@@ -136,7 +136,7 @@ def load_tasks(
     """Return the tasks by data set id, with their images decoded to uint8 arrays, and their heads.
 
     Args:
-        run: The attempt.
+        context: The attempt.
         job: Names the data sets.
         base: Decides the input size and the text tower.
         on_images: Told how many more images were decoded.
@@ -146,16 +146,16 @@ def load_tasks(
         The patching tasks, the supported ones, and those that are only evaluated.
     """
     wanted = [identifier for identifier in job.datasets if needed is None or identifier in needed]
-    return {identifier: _load_task(run, job, identifier, base, on_images) for identifier in wanted}
+    return {identifier: _load_task(context, job, identifier, base, on_images) for identifier in wanted}
 
 
 def load_anchors(
-    run: Run, job: PatchJob, base: BaseModel, tasks: Mapping[str, Task], on_images: Callable[[int], None]
+    context: JobContext, job: PatchJob, base: BaseModel, tasks: Mapping[str, Task], on_images: Callable[[int], None]
 ) -> Tensor | None:
     """Return the anchor images uint8 [M, S, S, 3] without those that a score is computed on, or None if none are asked.
 
     Args:
-        run: The attempt.
+        context: The attempt.
         job: Names the pools.
         base: Decides the input size.
         tasks: Whose validation and test images must not be anchors.
@@ -169,7 +169,7 @@ def load_anchors(
     """
     if not job.pools:
         return None
-    splits = [_decode(run, row, "train", base, on_images) for row in job.pools]
+    splits = [_decode(context, row, "train", base, on_images) for row in job.pools]
     pool = torch.cat([split.images for split in splits])
     kept = drop_evaluation_images(pool, *(split for task in tasks.values() for split in (task.validation, task.test)))
     if len(kept) == 0:
@@ -179,7 +179,7 @@ def load_anchors(
             "Use a data set with other images as anchors.dataset.",
         )
     if len(kept) < len(pool):
-        run.channel.send(Note.of(AnchorsLeftOut(left_out=len(pool) - len(kept), kept=len(kept))))
+        context.channel.send(Note.of(AnchorsLeftOut(left_out=len(pool) - len(kept), kept=len(kept))))
     return kept
 
 
@@ -193,10 +193,12 @@ def _anchor_pools(datasets: Datasets, request: PatchOptions) -> Iterator[Dataset
         yield from (row for row in rows if (row.shards or {}).get("train"))
 
 
-def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_images: Callable[[int], None]) -> Task:
+def _load_task(
+    context: JobContext, job: PatchJob, identifier: str, base: BaseModel, on_images: Callable[[int], None]
+) -> Task:
     row = job.datasets[identifier]
     templates = tuple(row.templates or ()) or base.default_templates
-    splits = {split: _decode(run, row, split, base, on_images) for split in job.splits_of(identifier)}
+    splits = {split: _decode(context, row, split, base, on_images) for split in job.splits_of(identifier)}
     return Task(
         name=identifier,
         head=build_head(base, tuple(row.classnames or ()), templates),
@@ -206,16 +208,18 @@ def _load_task(run: Run, job: PatchJob, identifier: str, base: BaseModel, on_ima
     )
 
 
-def _decode(run: Run, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]) -> LabelledImages:
-    shard = run.blobs.fetch((row.shards or {})[split]["sha256"])
-    scratch = Scratch(run.settings.scratch_dir, run.settings.decoded_memory_bytes)
+def _decode(
+    context: JobContext, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]
+) -> LabelledImages:
+    shard = context.blobs.fetch((row.shards or {})[split]["sha256"])
+    scratch = Scratch(context.settings.scratch_dir, context.settings.decoded_memory_bytes)
     images = decode_all(
         read_shard(shard),
         base.preprocess,
         tuple(row.classnames or (UNLABELLED,)),
         scratch=scratch,
         names=[f"{row.name}: {name}" for name in read_names(shard)],
-        max_pixels=run.settings.max_image_pixels,
+        max_pixels=context.settings.max_image_pixels,
         decoder=row.decoder,
     )
     on_images(len(images))

@@ -23,60 +23,60 @@ from registry.aliases import Aliases
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
-from worker.run import Run
+from worker.job_context import JobContext
 from worker.steps.acceptance import judge
+from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import PatchJob
 from worker.steps.report import build_evaluation, build_report
-from worker.steps.state import PatchState
 
 
 def register(
-    run: Run,
+    context: JobContext,
     job: PatchJob,
     base: BaseModel,
     tasks: Mapping[str, Task],
     plan: PatchPlan,
     result: PatchResult,
     journal: JobJournal,
-    state: PatchState,
+    checkpoint: PatchCheckpoint,
 ) -> None:
     """Write the version, the report and the job's success, all or nothing; with them the alias, if that was asked for.
 
     Args:
-        run: The attempt.
+        context: The attempt.
         job: What was asked.
         base: What the version is mixed from.
         tasks: By data set id.
         plan: How the patch was made.
         result: The patch.
         journal: Names the stored task vectors.
-        state: Knows how long the stages took.
+        checkpoint: Knows how long the stages took.
     """
     visual = _mixed(base, result)
     weights_fingerprint = fingerprint(visual.state_dict())
     probe: list[list[float]] = probe_features(visual, base).tolist()
     interpolants = {
-        profile: run.blobs.put_bytes(interpolant.to_bytes())
+        profile: context.blobs.put_bytes(interpolant.to_bytes())
         for profile, interpolant in result.stages[-1].search.interpolants.items()
     }
     lineage = _lineage(job, base, plan, result, journal.task_vectors)
     report = build_report(job, plan, tasks, result, journal.task_vectors)
     terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
     evaluation, asked = build_evaluation(job, report), job.request.activate == "if_accepted"
-    decision = judge(evaluation, base, terms, probe, run.blobs) if asked else None
+    decision = judge(evaluation, base, terms, probe, context.blobs) if asked else None
     report = report.model_copy(
         update={
             "interpolants": interpolants,
             "final_losses": journal.final_losses,
-            "timings_seconds": state.timings_seconds,
+            "timings_seconds": checkpoint.timings_seconds,
             "environment": lineage.environment,
             "activation": None if decision is None else ReportActivation(asked="if_accepted", **asdict(decision)),
         }
     )
-    vectors = _describe_task_vectors(run, base, result, journal.task_vectors)
-    with run.database.write() as session:  # nothing slow in here: others wait to write
-        Jobs(session).succeed(run.lease)
+    vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
+    with context.database.write() as session:  # nothing slow in here: others wait to write
+        Jobs(session).succeed(context.lease)
         versions = Versions(session)
         for each in vectors:
             versions.add_task_vector(**each)
@@ -86,7 +86,7 @@ def register(
             terms=terms,
             probe=probe,
             lineage=lineage,
-            job_id=run.lease.job_id,
+            job_id=context.lease.job_id,
             patch_id=job.row.id,
             owner=job.row.owner,
             weights_fingerprint=weights_fingerprint,
@@ -105,7 +105,7 @@ def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:
 
 
 def _describe_task_vectors(
-    run: Run, base: BaseModel, result: PatchResult, hashes: Mapping[str, str]
+    context: JobContext, base: BaseModel, result: PatchResult, hashes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return what the registry keeps of each task vector: they are read and hashed before anything is written."""
     theta_0 = {name: tensor.cpu() for name, tensor in base.visual.state_dict().items()}
@@ -113,9 +113,9 @@ def _describe_task_vectors(
         {
             "sha256": hashes[key],
             "base_fingerprint": base.fingerprint,
-            "num_bytes": run.blobs.fetch(hashes[key]).stat().st_size,
+            "num_bytes": context.blobs.fetch(hashes[key]).stat().st_size,
             "relative_norm": relative_norm(tau, theta_0),
-            "job_id": run.lease.job_id,
+            "job_id": context.lease.job_id,
         }
         for key, tau in result.vectors.items()
     ]

@@ -6,8 +6,8 @@ from contract.job_events import AlphaEvaluated, FineTuning
 from paint_core.alpha import CurvePoint
 from paint_core.patching import Event
 from paint_core.training.finetuning import StepReport
+from worker.job_context import JobContext
 from worker.messages import Note
-from worker.run import Run
 from worker.steps.workload import Workload
 from worker.thinning import Thinning
 
@@ -19,7 +19,7 @@ class Reporter:
     """Tells the supervisor what happens: progress always, losses and accuracies as events of the job.
 
     Args:
-        run: The attempt.
+        context: The attempt.
         workload: Counts what is done.
         num_steps: Optimizer steps that are expected.
         num_points: Evaluated alphas that are expected.
@@ -28,8 +28,8 @@ class Reporter:
         loss: Of the last step; None before the first.
     """
 
-    def __init__(self, run: Run, workload: Workload, num_steps: int, num_points: float = 0) -> None:
-        self._run = run
+    def __init__(self, context: JobContext, workload: Workload, num_steps: int, num_points: float = 0) -> None:
+        self._context = context
         self._workload = workload
         self._losses = Thinning(num_steps, _MOST_LOSSES)
         self._points = Thinning(num_points, _MOST_POINTS)
@@ -57,11 +57,11 @@ class Reporter:
             )
             if report.anchor_loss is not None:
                 told = told.model_copy(update={"anchor_loss": report.anchor_loss})
-            self._run.channel.send(Note.of(told))
+            self._context.channel.send(Note.of(told))
 
     def _point(self, point: CurvePoint) -> None:
         self._workload.point(point)
         if point.measured and self._points.is_due():  # interpolated ones come all at once, in the report
             accuracies = {name: round(score.accuracy, 6) for name, score in point.scores.items()}
             told = AlphaEvaluated(alpha=point.alpha, profile=point.profile, accuracies=accuracies)
-            self._run.channel.send(Note.of(told))
+            self._context.channel.send(Note.of(told))

@@ -2,7 +2,7 @@
 
 from contract.jobs import JobKind, JobStatus
 from registry.database import Database
-from registry.figures import JobFigures
+from registry.job_stats import JobStats
 from registry.jobs import Jobs
 from registry.patches import Patches
 from tests.builders import small_report
@@ -17,7 +17,7 @@ def test_jobs_are_counted_by_kind_and_status(database: Database, clock: Clock) -
         jobs.create(JobKind.INGEST, "ds_1")
         jobs.lease(made[0], "a worker")
         jobs.request_cancel(made[1])
-        assert JobFigures(session).counts() == {
+        assert JobStats(session).counts() == {
             ("patch", "queued"): 1,
             ("patch", "running"): 1,
             ("patch", "cancelled"): 1,
@@ -27,7 +27,7 @@ def test_jobs_are_counted_by_kind_and_status(database: Database, clock: Clock) -
 
 def test_a_lease_that_lapsed_is_named_until_somebody_takes_the_job_over(database: Database, clock: Clock) -> None:
     with database.write() as session:
-        jobs, figures = Jobs(session, clock), JobFigures(session, clock)
+        jobs, figures = Jobs(session, clock), JobStats(session, clock)
         job_id = jobs.create(JobKind.PATCH, "pt_1").id
         lease = jobs.lease(job_id, "a worker", 10)
         assert lease is not None
@@ -49,7 +49,7 @@ def test_jobs_that_ended_tell_how_long_they_ran(database: Database, clock: Clock
         jobs.succeed(lease)
         jobs.request_cancel(waiting)
     with database.read() as session:
-        figures = JobFigures(session)
+        figures = JobStats(session)
         found = {job.id: (job.status, job.run_seconds, job.finished_at) for job in figures.ended_since(started)}
         assert found == {
             job_id: (JobStatus.SUCCEEDED, 12.5, clock()),
@@ -63,7 +63,7 @@ def test_stages_are_those_of_the_patchs_report(database: Database) -> None:
     with database.write() as session:
         add_base(session)
         patch = Patches(session).submit(request(ready_dataset(session, "a").id), "starter")
-        figures = JobFigures(session)
+        figures = JobStats(session)
         assert figures.stage_seconds(patch.job_id) == {}
         report = small_report(timings_seconds={"prepare": 1.5, "finetune": 20.0})
         Patches(session).complete(patch.id, version_id=add_version(session).id, report=report)

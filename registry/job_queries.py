@@ -16,7 +16,7 @@ from registry.tables import JobEventRow, JobRow
 _NOT_SHOWN = frozenset({"checkpoint", "lease_owner", "lease_token", "lease_expires_at", "rung_at", "webhook_url"})
 
 
-class JobLists(Repository):
+class JobQueries(Repository):
     """Jobs to be looked at, within one transaction."""
 
     def get(self, job_id: str) -> JobRow:
@@ -52,7 +52,7 @@ class JobLists(Repository):
         return {job.id: job for job in self._session.scalars(query)}
 
     def count_unfinished(self, owner: str) -> int:
-        """Return how many jobs of an owner wait or run; the parts of a job are not counted beside it."""
+        """Return how many jobs of an owner wait or run; child jobs are not counted."""
         unfinished = and_(JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)), JobRow.parent_id.is_(None))
         return self._session.scalar(select(func.count()).where(JobRow.owner == owner, unfinished)) or 0
 

@@ -1,4 +1,4 @@
-"""Figures about jobs, for metrics: how many there are, whose lease lapsed, what ended."""
+"""Statistics of jobs for metrics: counts, expired leases, ended jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import and_, func, select
 
 from contract.jobs import JobStatus
-from registry.families import has_open_parts, is_queued
+from registry.job_groups import has_open_children, is_queued
 from registry.leases import has_lapsed
 from registry.repository import Repository
 from registry.tables import JobRow, PatchRow, UtcDateTime
@@ -30,8 +30,8 @@ class EndedJob:
     run_seconds: float | None
 
 
-class JobFigures(Repository):
-    """Figures about jobs within one transaction."""
+class JobStats(Repository):
+    """Statistics of jobs within one transaction."""
 
     def counts(self) -> dict[tuple[str, str], int]:
         """Return how many jobs there are by kind and status; none where there are none."""
@@ -46,7 +46,7 @@ class JobFigures(Repository):
     def longest_wait_seconds(self) -> float:
         """Return how long the job has waited that a worker could have taken first; 0 if none waits."""
         now, since = self._now(), func.coalesce(JobRow.queued_at, JobRow.created_at, type_=UtcDateTime())
-        waiting = and_(is_queued(now), ~has_open_parts())
+        waiting = and_(is_queued(now), ~has_open_children())
         return _age(self._session.scalar(select(func.min(since, type_=UtcDateTime())).where(waiting)), now)
 
     def longest_silence_seconds(self) -> float:

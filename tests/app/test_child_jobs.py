@@ -5,9 +5,9 @@ from tests.app.world import World, add_ready_dataset, check_problem
 SPLITS = ("train", "validation", "test")
 
 
-def test_the_parts_of_a_parallel_patch_are_rung_for_and_listed_with_their_parent(world: World) -> None:
+def test_the_child_jobs_of_a_parallel_patch_are_dispatched_and_listed_with_their_parent(world: World) -> None:
     tasks = [add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS) for _ in range(2)]
-    num_rung = len(world.doorbell.rung)
+    num_dispatched = len(world.dispatcher.dispatched)
     body = {"name": "both", "method": "parallel", "tasks": tasks}
     started = world.client.post("/v1/patches", json=body).json()
     patch, job = started["patch"], started["job"]
@@ -18,7 +18,7 @@ def test_the_parts_of_a_parallel_patch_are_rung_for_and_listed_with_their_parent
     assert {(each["kind"], each["subject_id"], each["links"]["subject"]) for each in parts.values()} == {
         ("finetune", patch["id"], f"/v1/patches/{patch['id']}")
     }
-    assert set(world.doorbell.rung[num_rung:]) == {each["id"] for each in parts.values()}
+    assert set(world.dispatcher.dispatched[num_dispatched:]) == {each["id"] for each in parts.values()}
 
     one = next(iter(parts.values()))
     problem = check_problem(world.client.post(one["links"]["cancel"]), 409, "conflict")
@@ -26,6 +26,6 @@ def test_the_parts_of_a_parallel_patch_are_rung_for_and_listed_with_their_parent
     assert world.client.post(job["links"]["cancel"]).json()["status"] == "cancelled"
     statuses = [world.client.get(each["links"]["self"]).json()["status"] for each in parts.values()]
     assert statuses == ["cancelled", "cancelled"]
-    num_rung = len(world.doorbell.rung)
+    num_dispatched = len(world.dispatcher.dispatched)
     assert world.client.post(job["links"]["retry"]).json()["status"] == "queued"
-    assert set(world.doorbell.rung[num_rung:]) == {each["id"] for each in parts.values()}
+    assert set(world.dispatcher.dispatched[num_dispatched:]) == {each["id"] for each in parts.values()}

@@ -37,7 +37,7 @@ def opened(tmp_path: Path) -> Iterator[World]:
 
 def name(world: World, alias: str, version: int) -> None:
     assert world.client.put(f"/v1/aliases/{alias}", json={"version": version}).status_code == 200
-    world.services.companions.follow()
+    world.services.followers.follow()
 
 
 def classify(client: TestClient, key: str | None = None) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def test_the_canary_answers_the_same_askers_every_time_and_the_answer_tells(open
     assert opened.client.put("/v1/aliases/active", json={"version": version}).status_code == 200
     assert opened.services.engine.served is opened.services.engine.secondary("canary")  # it was loaded already
     assert opened.client.delete("/v1/aliases/canary").status_code == 204
-    opened.services.companions.follow()
+    opened.services.followers.follow()
     assert opened.services.engine.secondary("canary") is None
     assert {classify(opened.client, key)["alias"] for key in KEYS} == {"active"}
 
@@ -100,7 +100,7 @@ def test_a_canary_that_cannot_be_loaded_is_told_and_active_answers_for_it(opened
     version, sha256 = add_version(opened.services, opened.base, seed=2)
     assert opened.client.put("/v1/aliases/canary", json={"version": version}).status_code == 200
     opened.services.blobs.delete(sha256)
-    opened.services.companions.follow()
+    opened.services.followers.follow()
     described = system(opened)["canary"]
     assert (described["version"], described["serving_version"]) == (version, None)
     assert sha256 in described["trouble"]

@@ -78,7 +78,7 @@ def family(database: Database, clock: Clock) -> Family:
 
 def test_a_parent_waits_held_by_nobody_until_its_last_part_has_ended(family: Family) -> None:
     with family.database.read() as session:
-        assert Jobs(session).to_ring(family.parent) == family.parts
+        assert Jobs(session).to_dispatch(family.parent) == family.parts
     for part in family.parts:
         assert family.lease(family.parent) is None
         assert family.parent not in family.reap()
@@ -226,7 +226,7 @@ def test_a_retry_does_again_what_did_not_succeed_and_nothing_else(family: Family
     family.write(lambda jobs: jobs.retry(family.parent))
     assert family.statuses == ["queued", *["succeeded"] * NUM_PARTS]
     with family.database.read() as session:
-        assert Jobs(session).to_ring(family.parent) == [family.parent]
+        assert Jobs(session).to_dispatch(family.parent) == [family.parent]
 
 
 def test_a_parent_is_taken_once_its_parts_have_ended_before_what_was_asked_for_later(family: Family) -> None:

@@ -41,7 +41,7 @@ def in_one_process(installation: Installation, request_: dict[str, Any]) -> Patc
     """The patch as one job alone makes it."""
     row = installation.submit_patch(name="alone", finetune=FINETUNE, **request_)
     with installation.database.write() as session:
-        parts = [part.id for part in Jobs(session).parts(row.job_id)]
+        parts = [part.id for part in Jobs(session).children(row.job_id)]
         session.execute(delete(JobEventRow).where(JobEventRow.job_id.in_(parts)))
         session.execute(delete(JobRow).where(JobRow.id.in_(parts)))
     patch(begin(installation, row, Recorder(), {}))
@@ -50,7 +50,7 @@ def in_one_process(installation: Installation, request_: dict[str, Any]) -> Patc
 
 def _parts(installation: Installation, row: PatchRow) -> list[JobRow]:
     with installation.database.read() as session:
-        return list(Jobs(session).parts(row.job_id))
+        return list(Jobs(session).children(row.job_id))
 
 
 def _require_same(installation: Installation, row: PatchRow, other: PatchRow) -> None:

@@ -1,4 +1,4 @@
-"""What every step of a job is handed: the job, the lease that its writes carry, and the places it may touch."""
+"""What each step of a job gets: the job, its lease, and the resources that it may use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def remove_scratch(scratch_dir: Path, job_id: str) -> None:
 
 
 @dataclass(frozen=True)
-class Run:
+class JobContext:
     """One attempt at a job, inside the trainer process.
 
     Attributes:
@@ -35,7 +35,7 @@ class Run:
         blobs: The bytes.
         channel: To the supervisor.
         settings: The worker's settings.
-        part: Which part of its parent the job does; None: it is whole.
+        part: The task that a child job fine-tunes; None: not a child job.
     """
 
     subject_id: str

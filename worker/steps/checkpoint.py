@@ -1,4 +1,4 @@
-"""How far a patch job is, in a form that another attempt can go on from."""
+"""The checkpoint of a patch job, from which another attempt resumes."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from worker.job_context import JobContext
 from worker.messages import Checkpoint
 from worker.progress import ProgressMeter
-from worker.run import Run
 
 
-class PatchState:
-    """A patch job's checkpoint: plain data, whose large parts are blobs.
+class PatchCheckpoint:
+    """The checkpoint of a patch job: plain data that names large blobs.
 
-    Keys, each there once its stage got that far: `state_sha256`, `state_key` and `step` (in mid fine-tune: the training
-    state, of which run, and how far), `task_vectors` and `final_losses` (finished runs by key), `points` (evaluated
+    Keys, each present once its stage has reached it: `state_sha256`, `state_key` and `step` (during a fine-tune: the
+    training state, its run and its step), `task_vectors` and `final_losses` (finished runs by key), `points` (evaluated
     alphas by search), `timings_seconds`.
 
     Args:
-        run: The attempt; its checkpoint is where this one starts.
+        context: The attempt; its checkpoint is where this one starts.
         meter: Told which stage the work belongs to.
     """
 
-    def __init__(self, run: Run, meter: ProgressMeter) -> None:
-        self._run = run
+    def __init__(self, context: JobContext, meter: ProgressMeter) -> None:
+        self._context = context
         self._meter = meter
-        self._value = dict(run.checkpoint)
+        self._value = dict(context.checkpoint)
 
     def get(self, key: str) -> Any:
         """Return a value that this or an earlier attempt saved, or None."""
@@ -37,7 +37,7 @@ class PatchState:
         """Keep values for this and later attempts; None removes one."""
         merged = self._value | values
         self._value = {key: value for key, value in merged.items() if value is not None}
-        self._run.channel.send(Checkpoint(self._value))
+        self._context.channel.send(Checkpoint(self._value))
 
     @property
     def value(self) -> dict[str, Any]:
