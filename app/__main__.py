@@ -80,15 +80,10 @@ def _serve(settings: AppSettings) -> int:
 
 
 class Server(uvicorn.Server):
-    """A server that says that it is about to stop before it does, and whose event streams end then.
+    """A server that reports that it is draining before it stops, and then ends its event streams.
 
-    It stops by itself if the services behind it could not be opened.
-
-    Args:
-        config: Of uvicorn.
-        app: The application.
-        drain_seconds: How long it goes on taking connections once it is told to stop. Clients are told to close theirs
-            meanwhile, so that none sends a request into a connection that is being closed.
+    It also stops if the services behind it could not be opened. During `drain_seconds` it still accepts connections and
+    tells clients to close theirs, so that no request is sent into a connection that is being closed.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
@@ -128,11 +123,7 @@ class Server(uvicorn.Server):
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once: taking the interpreter's objects apart takes seconds and changes nothing.
-
-    Args:
-        status: Exit status.
-    """
+    """End the process immediately, without the seconds that the interpreter's clean-up takes."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

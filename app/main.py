@@ -106,15 +106,12 @@ _ROUTERS = (
 
 
 def create_app(settings: AppSettings, dispatcher: Dispatcher | None = None, *, listens_first: bool = False) -> FastAPI:
-    """Return the application. Nothing is opened, loaded or started before its lifespan begins.
+    """Return the ASGI application. Nothing is opened, loaded or started before its lifespan begins.
 
     Args:
         settings: The process's settings.
         dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
-        listens_first: Whether the lifespan begins before everything is loaded; see `app.http.opening`.
-
-    Returns:
-        An ASGI application.
+        listens_first: Whether to listen before everything is loaded; see `app.http.opening`.
     """
     metrics = Metrics()
     app = FastAPI(
@@ -174,32 +171,7 @@ def _lifespan(open_all: OpenServices, listens_first: bool) -> Callable[[FastAPI]
 
 @dataclass(frozen=True)
 class Services:
-    """What is opened once and provided to endpoints, each by its type.
-
-    Attributes:
-        settings: The process's settings.
-        database: Where the truth is.
-        blobs: Where the bytes are.
-        dispatcher: Tells workers about jobs.
-        bases: Loaded base models by fingerprint.
-        engine: Serves the active version.
-        versions: Finds a version in memory, or loads it.
-        activator: Moves the alias and swaps the served version.
-        composer: Makes versions out of stored task vectors.
-        exports: Which versions are being exported or verified.
-        streams: Tell clients of jobs as things happen.
-        keyring: Tells who sends a key.
-        rate_limits: Count the requests of each key.
-        metrics: What Prometheus reads.
-        replica: This process among the others.
-        followers: Keep the versions of `canary` and `shadow` loaded.
-        shadow: Asks the second of them.
-        uploads: Arrive in parts.
-        storage: Tells whether there is room for more.
-        labels: Stored labels in memory.
-        classifier: Classifies images.
-        embedder: Embeds images and texts.
-    """
+    """What is opened once and provided to endpoints, each by its type; see the classes."""
 
     settings: AppSettings
     database: Database
@@ -228,11 +200,6 @@ class Services:
 @contextmanager
 def open_services(settings: AppSettings, metrics: Metrics, dispatcher: Dispatcher | None = None) -> Iterator[Services]:
     """Yield the services, with the database migrated, the active version loaded and the threads running.
-
-    Args:
-        settings: The process's settings.
-        metrics: Of this process.
-        dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
 
     Yields:
         Services: Everything is stopped and closed when the context ends.

@@ -31,58 +31,7 @@ def num_cores() -> int:
 
 
 class AppSettings(StorageSettings):
-    """What the API needs beyond where state lives; every value is read from `PAINTBOX_` plus its name in capitals.
-
-    Attributes:
-        host: Address to listen on. Anything but loopback needs `api_key`.
-        port: TCP port; 0 lets the system choose.
-        api_key: Bearer token that every `/v1`, `/v2` and `/hf` request must carry; empty means none, on loopback only.
-        max_upload_bytes: Largest archive.
-        max_uploads: Most resumable uploads that one owner may have begun; ten times as many in all.
-        upload_dir: Folder of uploads that arrive in parts; API processes may share it. Left out: in the data directory.
-        max_image_bytes: Largest encoded image in a classify request.
-        max_served_pixels: Largest image in a classify request, in pixels.
-        max_images_per_request: Most images in a classify request.
-        max_request_bytes: Largest body of a request that carries images; it is held in memory.
-        max_json_bytes: Largest body of any other request that is no archive.
-        max_labels: Most candidate labels in a classify request.
-        max_prompts: Most prompts (labels times templates) in a classify request.
-        max_queue_images: Images that may wait or be worked on at once; beyond it requests are turned away with 429.
-        max_held_bytes: Bodies of unfinished requests that may be in memory at once, archives not counted; None: six of
-            `max_request_bytes`.
-        max_connections: Most connections at once; None: as many as there are open files for, at most 4,096.
-        keep_alive_seconds: How long a connection may be idle between two requests; more than a proxy keeps its own.
-        root_path: Prefix below which a proxy publishes the service, such as `/paint`.
-        allowed_origins: Web pages of these origins may use the service; `*`: those of any, with a key.
-        max_queue_megapixels: What the images that wait may cost to decode, as megapixels of PNG; beyond it, 429.
-        rate_limit: Requests that a key may make, such as `600/minute`, several separated by `;`; empty: any number.
-        max_unfinished_jobs: Most jobs of one owner that may wait or run; without keys nobody is counted.
-        max_event_streams: Most streams of job events that may be open at once.
-        max_event_streams_per_owner: Most of one owner; without keys nobody is counted.
-        max_exports: Most versions that may be exported at once; one owner may have a quarter of them.
-        version_cache_bytes: Memory for the image towers of versions that are asked for by id or were active before; 0
-            keeps none of them.
-        decode_threads: Threads that decode images, and on a CPU forward them, too; all cores if left out.
-        max_batch_images: Most images of a forward pass; None: 32 on a CPU, 64 on a GPU.
-        batch_wait_ms: On a GPU, milliseconds that decoded images may wait for others that are still being decoded;
-            None: 0. On a CPU each core decodes its own batch, and nothing waits.
-        head_cache_bytes: What encoded label sets may take in memory.
-        drain_seconds: How long a process that is told to stop still takes connections, while it says that it is not
-            ready.
-        reaper_interval_seconds: How often waiting jobs are looked for.
-        redispatch_after_seconds: How long after its dispatch a job that still waits is dispatched again.
-        alias_interval_seconds: How often the alias `active` is compared with what is served.
-        replica_interval_seconds: How often this process tells the others that it is there.
-        canary_share: Share of the classify requests that the alias `canary`, if there is one, answers.
-        shadow_share: Share of those that `active` answers which the alias `shadow`, if there is one, is asked too.
-        max_supported_drop: Points that a supported task may lose in a version that is to be active, where its patch
-            set no limit; None: any.
-        trash_retention_seconds: How long a deleted version can be restored before it is purged.
-        trash_interval_seconds: How often the trash is looked through.
-        webhook_hosts: Where messages about finished jobs may be sent; none: no webhooks.
-        webhook_secret: Signs them; receivers know it, too.
-        webhook_interval_seconds: How often messages that wait are looked for.
-    """
+    """Settings of the API process, each read from `PAINTBOX_` plus its name in capitals; see docs/operations.md."""
 
     model_config = SettingsConfigDict(populate_by_name=True)
 
@@ -224,13 +173,7 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_secret(text: str) -> bytes:
-    """Return the key that a secret holds.
-
-    Args:
-        text: `whsec_` and 24 to 64 bytes in base64.
-
-    Returns:
-        The bytes.
+    """Return the 24 to 64 bytes of a secret, which is `whsec_` and base64.
 
     Raises:
         ValueError: It is not of that form.
@@ -248,10 +191,7 @@ def parse_origin(text: str) -> tuple[str, str, int]:
     """Return scheme, host and port of an entry of the allow-list.
 
     Args:
-        text: `hooks.example.com` or `hooks.example.com:8443` for https; with `http://` before it, plain http.
-
-    Returns:
-        The origin.
+        text: `hooks.example.com` or `hooks.example.com:8443` for https; with the prefix `http://`, plain http.
 
     Raises:
         ValueError: It is not of that form.

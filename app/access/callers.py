@@ -13,11 +13,11 @@ from contract.access import Scope
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request.
+    """The sender of a request.
 
     Attributes:
-        key_id: Public id of the key; None: no key is needed, and this machine asks.
-        owner: Name on the key, to which belongs what it makes; None: nobody.
+        key_id: Public id of the key; None: no key is required, and the request comes from this machine.
+        owner: Name on the key, which owns what the caller creates; None: nobody.
         scopes: What the key allows.
     """
 
@@ -36,14 +36,7 @@ class Caller:
         return "api" if self.key_id is None else f"{self.owner} ({self.key_id})"
 
     def require(self, scope: Scope) -> None:
-        """Refuse to go on without a scope.
-
-        Args:
-            scope: What is needed; `admin` includes it.
-
-        Raises:
-            AccessRefusedError: The key does not have it.
-        """
+        """Raise `AccessRefusedError` unless the key has the scope or `admin`."""
         if not self.is_admin and scope not in self.scopes:
             has = ", ".join(scope for scope in Scope if scope in self.scopes)
             raise AccessRefusedError(

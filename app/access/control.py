@@ -25,18 +25,13 @@ _FOREIGN = frozenset({"cross-site", "same-site"})
 
 
 class AccessControl:
-    """Finds out who makes a request, counts it, and refuses it if its key does not allow it.
+    """Identifies the caller of a request, counts the request, and rejects it if the caller's key does not allow it.
 
-    It also refuses what the route would not read: unknown query parameters, and bodies where none is expected.
+    It also rejects what the route would not read: unknown query parameters, and bodies where none is expected.
 
-    Once there is a key, every request for a protected path must carry one. While there is none, the service listens on
-    loopback, and web pages are kept out: a foreign `Host` means DNS rebinding, a foreign `Origin` a page of somebody
-    else.
-
-    Args:
-        app: What to call.
-        settings: Hold the address that the service listens on.
-        policies: What each route needs.
+    Once a key exists, every request for a protected path must carry one. While none exists, the service listens on
+    loopback only, and web pages are rejected: a foreign `Host` indicates DNS rebinding, a foreign `Origin` another
+    site's page.
     """
 
     def __init__(self, app: ASGIApp, settings: AppSettings, policies: Policies) -> None:

@@ -23,7 +23,7 @@ class Inputs:
 
     Attributes:
         query: Names of its query parameters.
-        repeatable: Those of them that may be there more than once.
+        repeatable: Those that may occur more than once.
         has_body: Whether it reads a body.
     """
 
@@ -44,14 +44,7 @@ class Inputs:
         )
 
     def check_query(self, query_string: bytes) -> None:
-        """Refuse parameters that are unknown, or there twice where one is read.
-
-        Args:
-            query_string: Of the request.
-
-        Raises:
-            RequestValidationError: There is such a parameter.
-        """
+        """Raise `RequestValidationError` for parameters that are unknown or repeated."""
         try:
             given = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS)
         except ValueError:
@@ -66,17 +59,10 @@ class Inputs:
             seen.add(name)
 
     async def check_body(self, headers: Headers, receive: Receive) -> Receive:
-        """Refuse a body that would not be read.
-
-        Args:
-            headers: Of the request.
-            receive: Gives its body.
-
-        Returns:
-            What gives its body from now on.
+        """Return the channel to read the body from.
 
         Raises:
-            RequestValidationError: There is a body.
+            RequestValidationError: There is a body, although the route does not read one.
         """
         if self.has_body:
             return receive

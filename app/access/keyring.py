@@ -34,16 +34,16 @@ class _Known:
 
 
 class Keyring:
-    """Tells who sends a token.
+    """Identifies the owner of a token.
 
     Args:
         database: Holds the keys.
-        bootstrap: A key that is always there and may do everything; None: there is none.
-        keys_file: Keeps, beside the database, that keys were made.
-        now: Clock; tests pass their own.
+        bootstrap: A key that always exists and has all scopes; None: there is none.
+        keys_file: Records, outside the database, that keys were created.
+        now: Clock.
 
     Raises:
-        ConfigurationError: There is no key at all, although some were made.
+        ConfigurationError: The database has no key, although keys were created.
     """
 
     def __init__(
@@ -76,16 +76,10 @@ class Keyring:
             remember_keys(self._keys_file)
 
     def identify(self, authorization: str) -> Caller:
-        """Return who sends a header.
-
-        Args:
-            authorization: Value of the header `Authorization`; empty: there is none.
-
-        Returns:
-            The caller.
+        """Return the caller of a header `Authorization`, which may be empty.
 
         Raises:
-            AccessRefusedError: It holds no key, or one that opens nothing.
+            AccessRefusedError: It holds no key, or not a valid one.
         """
         if self.is_open:
             return LOCAL_CALLER

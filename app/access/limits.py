@@ -29,8 +29,8 @@ class RateLimits:
     """Counts requests by key.
 
     Args:
-        limits: Such as `600/minute`, several separated by `;`; empty: any number of requests is allowed.
-        broker_url: Valkey or Redis to count in; None: this process counts for itself.
+        limits: Such as `600/minute`, several separated by `;`; empty: unlimited.
+        broker_url: Valkey or Redis that holds the counts; None: this process counts by itself.
     """
 
     def __init__(self, limits: str, broker_url: str | None) -> None:
@@ -51,11 +51,7 @@ class RateLimits:
             self._shared = SlidingWindowCounterRateLimiter(storage)
 
     async def count(self, key_id: str) -> None:
-        """Count a request.
-
-        Args:
-            key_id: Public id of the key that it carries.
-        """
+        """Count a request of a key, by its public id."""
         if not self._items:
             return
         if self._shared is not None and time.monotonic() >= self._away_until:

@@ -17,11 +17,9 @@ _EXPOSED = (
 
 
 def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
-    """Answer preflights, which carry no key, before anything else, and mark every answer, errors too.
+    """Answer preflight requests, which carry no key, and add CORS headers to all responses, including errors.
 
-    Args:
-        app: Its other middleware has been added.
-        origins: Such as `https://app.example.com`; `*`: any.
+    Call it after all other middleware was added. `*` allows any origin.
     """
     app.add_middleware(
         CORSMiddleware,

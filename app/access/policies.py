@@ -56,12 +56,12 @@ def is_protected(path: str) -> bool:
 
 
 class Guard(SecurityBase):
-    """Lets those through who may use a route.
+    """The requirements of a route.
 
     Args:
-        scope: What the caller's key needs.
-        own: What the path names that has to be the caller's own, unless they are an admin; None: nothing.
-        stores: What the route stores; `app.storage.guard` looks whether there is room for it.
+        scope: Scope that the caller's key needs.
+        own: Path parameter whose resource the caller must own, unless they are an admin; None: none.
+        stores: What the route stores; `app.storage.guard` checks that there is room for it.
     """
 
     def __init__(self, scope: Scope, own: Owned | None, stores: Stores = Stores.NOTHING) -> None:
@@ -72,11 +72,7 @@ class Guard(SecurityBase):
         self.stores = stores
 
     async def __call__(self, request: Request) -> None:
-        """Refuse who may not use the route.
-
-        Args:
-            request: The request, whose path has been read.
-        """
+        """Reject callers who may not use the route; the request's path has been parsed."""
         caller = caller_of(request)
         caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
@@ -85,16 +81,7 @@ class Guard(SecurityBase):
 
 
 def needs(scope: Scope, own: Owned | None = None, stores: Stores = Stores.NOTHING) -> DependsMarker:
-    """Return the dependency that declares what a route needs.
-
-    Args:
-        scope: Scope of the key; `admin` includes all.
-        own: What the path names, as in `{job_id}`, that has to belong to the caller, unless they are an admin.
-        stores: What the route stores, for which there must be room.
-
-    Returns:
-        For the route's or router's `dependencies`.
-    """
+    """Return the dependency that declares a route's requirements; the arguments are those of `Guard`."""
     marker = Security(Guard(scope, own, stores), scopes=[scope.value])
     assert isinstance(marker, DependsMarker)
     return marker
@@ -102,15 +89,7 @@ def needs(scope: Scope, own: Owned | None = None, stores: Stores = Stores.NOTHIN
 
 @dataclass(frozen=True)
 class Policy:
-    """What one route needs.
-
-    Attributes:
-        path: Its template, as the OpenAPI document has it.
-        pattern: Of the paths that lead to it.
-        methods: That it answers.
-        guard: Lets those through who may use it.
-        inputs: What it reads.
-    """
+    """The requirements of one route."""
 
     path: str
     pattern: Pattern[str]
@@ -124,14 +103,7 @@ class Policies(tuple[Policy, ...]):
 
     @classmethod
     def of(cls, app: FastAPI) -> Policies:
-        """Return the policies of an application.
-
-        Args:
-            app: With all its routes.
-
-        Returns:
-            One for each protected route.
-        """
+        """Return the policies of an application to which all routes were added."""
         return cls(_policy_of(each) for each in iter_route_contexts(app.routes) if is_protected(each.path or ""))
 
     def find(self, method: str, path: str) -> Policy | None:

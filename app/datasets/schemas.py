@@ -284,19 +284,16 @@ def parse_options(
     choices: Choices,
     kind: DatasetKind = DatasetKind.LABELLED,
 ) -> DatasetOptions:
-    """Return the options of an upload's form fields.
+    """Return the options of an upload's form fields, in one canonical order: they are part of the data set's identity.
 
     Args:
         templates: The field's values: templates, or one JSON list of templates.
         classnames: JSON object from class to display name.
-        choices: How the upload is to be read.
-        kind: `pool` has none of them.
-
-    Returns:
-        The options in one canonical order, as they are part of the data set's identity.
+        choices: How to read the upload.
+        kind: A `pool` has no templates and no class names.
 
     Raises:
-        RequestValidationError: A field cannot be read.
+        RequestValidationError: A field cannot be parsed.
     """
     told = {"templates": templates, "classnames": classnames, **choices.as_json()}
     for field in (name for name, value in told.items() if value and kind is DatasetKind.POOL):
@@ -308,14 +305,7 @@ def parse_options(
 
 
 def parse_split_of(text: str | None) -> tuple[tuple[str, str], ...] | None:
-    """Return the form field `split_of`, in one canonical order; None if it is not there.
-
-    Args:
-        text: JSON object from the name of a folder or file to its split.
-
-    Returns:
-        Pairs of a name and its split.
-    """
+    """Return the form field `split_of`, a JSON object from file or folder to split, in one canonical order."""
     if not text:
         return None
     found = _read("split_of", _split_of, _from_json("split_of", text))

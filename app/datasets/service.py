@@ -46,14 +46,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Submission:
-    """What comes with an upload.
+    """The fields of an upload.
 
     Attributes:
-        name: For people.
-        options: What the user said about it.
-        owner: Who asks, as their key names them.
-        webhook_url: Told when the job has ended; not if the data set is there already, for then there is no job.
-        idempotency_key: The client's; the same request with the same key gets the same data set.
+        name: Display name.
+        options: How to read it.
+        owner: Owner, by the name on their key.
+        webhook_url: Notified when the job has ended; not if the data set exists already, because there is no job then.
+        idempotency_key: The same request with the same key returns the same data set.
     """
 
     name: str
@@ -69,12 +69,12 @@ class Submission:
 
 
 class Submitted(NamedTuple):
-    """What came of an upload.
+    """The result of an upload.
 
     Attributes:
         dataset: The data set.
-        is_new: Whether a job was started for it.
-        is_repeated: Whether an earlier request with the same key has made it.
+        is_new: Whether a job was queued for it.
+        is_repeated: Whether an earlier request with the same key created it.
     """
 
     dataset: Dataset
@@ -104,13 +104,9 @@ def get_dataset(database: Database, identifier: str) -> Dataset:
 
 
 def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *, force: bool) -> None:
-    """Delete the data set, here at once and in what other processes keep of it soon.
+    """Delete the data set; other processes evict it from their caches soon.
 
-    Args:
-        database: Holds it.
-        labels: Cached labels.
-        identifier: The data set.
-        force: Whether patches that have ended may go on naming it.
+    With `force`, it may still be named by patches that have ended.
     """
     with database.write() as session:
         Removal(session).delete_dataset(identifier, force=force)
@@ -120,15 +116,7 @@ def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *,
 
 @dataclass(frozen=True)
 class DatasetIntake:
-    """Makes data sets of what is uploaded.
-
-    Attributes:
-        units: Begins the transaction and dispatches the job afterwards.
-        blobs: Gets the archive.
-        storage: Refuses an archive for which its owner has no room.
-        uploads: The resumable ones, which an archive may come from.
-        settings: Hold the limits.
-    """
+    """Creates data sets from uploads."""
 
     units: UnitsOfWork
     blobs: BlobStore
@@ -137,17 +125,10 @@ class DatasetIntake:
     settings: AppSettings
 
     def submit(self, archive: BinaryIO, asked: Submission) -> Submitted:
-        """Return the data set of this archive.
+        """Return the data set of an archive, which is closed by this to free its disk space early.
 
-        A hostile or useless archive is refused by its names alone, before anything is stored or unpacked; what only its
-        contents tell, the job finds.
-
-        Args:
-            archive: The uploaded file; closed by this, so that its disk space is free again early.
-            asked: What comes with it.
-
-        Returns:
-            The data set, and whether it is new.
+        An archive that its file names show to be hostile or useless is rejected before it is stored; the job checks
+        contents.
         """
         with tempfile.NamedTemporaryFile(dir=self.settings.scratch_dir, prefix="upload-") as file:
             shutil.copyfileobj(archive, file, _COPY_BYTES)
@@ -157,15 +138,7 @@ class DatasetIntake:
             return self._submit_file(Path(file.name), asked)
 
     def submit_upload(self, upload_id: str, asked: Submission) -> Submitted:
-        """Return the data set of a complete resumable upload, which is gone then.
-
-        Args:
-            upload_id: The upload.
-            asked: What comes with it.
-
-        Returns:
-            The data set, and whether it is new.
-        """
+        """Return the data set of a complete resumable upload, which is then removed."""
         repeated = self._find_repeated(asked, upload_id)
         if repeated is not None:
             return repeated
@@ -254,19 +227,10 @@ DatasetIntakeDep = Annotated[DatasetIntake, Depends(get_intake)]
 
 
 def derive(database: Database, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:
-    """Return a data set of another's images under other words, and whether it was made just now.
-
-    Args:
-        database: Holds it.
-        identifier: The other data set.
-        body: The words.
-        owner: Who asks, as their key names them.
-
-    Returns:
-        The data set, and False if it was there already.
+    """Return a data set with the images of another one and other words, and whether it is new.
 
     Raises:
-        RequestRefusedError: It is not ready, or the names do not fit it.
+        RequestRefusedError: The other one is not ready, or the names do not fit it.
     """
     with database.write() as session:
         datasets = Datasets(session)

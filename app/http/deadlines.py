@@ -15,11 +15,11 @@ async def until(deadline: float | None, waited_for: Callable[[], str]) -> AsyncI
     """Cancel what is awaited inside once the deadline has passed.
 
     Args:
-        deadline: As `time.monotonic()` tells time; None: never.
-        waited_for: Asked then for what the error says, such as "version 3 was loaded".
+        deadline: On the clock `time.monotonic()`; None: never.
+        waited_for: Called then for the error's text, such as "version 3 was loaded".
 
     Yields:
-        None: Whatever is awaited inside may be cancelled.
+        None: What is awaited inside may be cancelled.
 
     Raises:
         DeadlineExceededError: The deadline has passed.

@@ -18,12 +18,7 @@ _T = TypeVar("_T")
 
 
 def provide(app: FastAPI, services: object) -> None:
-    """Provide what has been opened.
-
-    Args:
-        app: Gets it as `app.state.services`.
-        services: A dataclass; the annotation of each field is the type by which its value is found.
-    """
+    """Provide the fields of the dataclass `services` to endpoints, each by the type that annotates it."""
     app.state.provided = {kind: getattr(services, name) for name, kind in get_type_hints(type(services)).items()}
     app.state.services = services
 

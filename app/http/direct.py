@@ -36,10 +36,5 @@ class DirectRoute(APIRoute):
 
 
 def add_direct_routes(app: FastAPI, router: APIRouter) -> None:
-    """Add the routes of a router one by one, so that they are found without a detour.
-
-    Args:
-        app: Gets them.
-        router: Has no prefix; what it says of its routes has been copied to them.
-    """
+    """Add the routes of a router, which has no prefix, one by one, so that matching needs no second lookup."""
     app.router.routes.extend(router.routes)

@@ -12,16 +12,13 @@ from starlette.requests import ClientDisconnect
 
 @asynccontextmanager
 async def cancelled_when_gone(request: Request) -> AsyncIterator[None]:
-    """Cancel what is awaited inside as soon as the client closes its connection.
-
-    Args:
-        request: Its body has been read: what else comes then is that the client has gone.
+    """Cancel what is awaited inside as soon as the client disconnects; the request's body was read before.
 
     Yields:
-        None: Whatever is awaited inside may be cancelled.
+        None: What is awaited inside may be cancelled.
 
     Raises:
-        ClientDisconnect: The client has gone; the log says 499, and nobody is answered.
+        ClientDisconnect: The client has disconnected; the log says 499, and no response is sent.
     """
     task = asyncio.current_task()
     assert task is not None

@@ -15,13 +15,9 @@ _UNAVAILABLE = frozenset(
 
 
 def storage_fault(error: BaseException | None) -> StorageFullError | StorageUnavailableError | None:
-    """Return what is wrong with the disk, or None if the error is about something else.
+    """Return the error to respond with if an operating system error is about the disk, else None; it names no path.
 
-    Args:
-        error: Of the operating system, or one that was raised because of such; of the database see `registry.faults`.
-
-    Returns:
-        The error to answer with; it names no path.
+    For errors of the database see `registry.faults`.
     """
     while error is not None:
         if isinstance(error, StorageFullError | StorageUnavailableError):

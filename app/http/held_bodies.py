@@ -26,11 +26,11 @@ _PLAIN = "it without compression"
 
 
 class HeldBodies:
-    """Refuses bodies for which there is no room, and those that are compressed.
+    """Rejects bodies for which there is no memory, and compressed ones.
 
     Args:
-        app: What to call.
-        max_bytes: Most bytes of bodies of unfinished requests, uploads not counted, which are written to disk.
+        app: The next application.
+        max_bytes: Maximum total size of the bodies of unfinished requests, without uploads, which are written to disk.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -57,15 +57,10 @@ class HeldBodies:
             self.release(body)
 
     def hold(self, body: HeldBody, num_bytes: int, is_complete: bool) -> None:
-        """Count bytes that came, and make room for them if there is none.
-
-        Args:
-            body: To which they belong.
-            num_bytes: How many came.
-            is_complete: Whether they were the last.
+        """Count bytes of a body that arrived, and make room for them if necessary.
 
         Raises:
-            HTTPException: The body that has to go is this one.
+            HTTPException: This body is the one that has to be dropped.
         """
         self._num_bytes += num_bytes
         body.num_bytes += num_bytes
@@ -96,15 +91,7 @@ class HeldBodies:
 
 
 class HeldBody:
-    """The body of one request.
-
-    Args:
-        held: All bodies that are held.
-        receive: Returns the next part.
-
-    Attributes:
-        num_bytes: That came so far.
-    """
+    """The body of one request, and the number of bytes that arrived so far."""
 
     def __init__(self, held: HeldBodies, receive: Receive) -> None:
         self.num_bytes = 0
@@ -114,10 +101,7 @@ class HeldBody:
         self._is_given_up = self._is_complete = False
 
     async def receive(self) -> Message:
-        """Return the next message, as an ASGI application is given it.
-
-        Returns:
-            The message; a body's bytes are counted.
+        """Return the next ASGI message; a body's bytes are counted.
 
         Raises:
             HTTPException: There is no room for this body.

@@ -40,15 +40,15 @@ class InvalidField(BaseModel):
 
 
 def refusal_of(error: ValidationError, *place: str, known: Collection[str] = ()) -> RequestValidationError:
-    """Return the error that answers a request which a model refused.
+    """Return the error for a request that a model rejected.
 
     Args:
         error: The model's.
-        *place: Where in the request that is, such as `body`.
-        known: Names of the model's fields, for whoever sends another one.
+        *place: Where in the request it occurred, such as `body`.
+        known: The model's field names, to suggest one for an unknown field.
 
     Returns:
-        With the location of each error.
+        An error that names the location of each problem.
     """
     items = [{**item, "loc": (*place, *item["loc"])} for item in items_of(error)]
     for item in items if known else ():
@@ -66,27 +66,17 @@ def items_of(error: ValidationError) -> list[dict[str, Any]]:
 
 
 def invalid(message: str, *place: str | int) -> RequestValidationError:
-    """Return the error that answers a request of which one part cannot be used.
+    """Return the error for one invalid part of a request.
 
     Args:
         message: What is wrong, as the end of a sentence.
         *place: Where it is, such as `query`, `limit`.
-
-    Returns:
-        The error.
     """
     return RequestValidationError([{"type": "value_error", "loc": place, "msg": message}])
 
 
 def describe_errors(items: Sequence[Mapping[str, Any]]) -> list[InvalidField]:
-    """Return the first errors in words.
-
-    Args:
-        items: Pydantic's or FastAPI's.
-
-    Returns:
-        At most `MAX_LISTED`, which quote little of what was sent.
-    """
+    """Return the first `MAX_LISTED` errors of pydantic or FastAPI in words that quote little of what was sent."""
     return [InvalidField(location=_location(item), message=_message(item)) for item in items[:MAX_LISTED]]
 
 

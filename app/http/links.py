@@ -16,13 +16,9 @@ def link_to(path: str) -> str:
 
 
 class RootPath:
-    """Takes requests with and without the prefix, and gives links and `Location` headers with it.
+    """Accepts requests with and without the prefix, such as `/paint`, and adds it to links and `Location` headers.
 
-    Inside, no path has a prefix, so that what is protected is told by the same path as what is routed.
-
-    Args:
-        app: What to call.
-        prefix: Such as `/paint`.
+    Inside, no path has a prefix, so that protection and routing use the same path.
     """
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:

@@ -37,11 +37,11 @@ _log = structlog.get_logger(__name__)
 
 
 class RequestContext:
-    """Gives each request an id, answers what nobody caught with 500, logs one line a request and counts it.
+    """Assigns an id to each request, responds to uncaught errors with 500, logs one line per request and counts it.
 
     Args:
-        app: What to call.
-        observe: Gets method, route, status and seconds of each request.
+        app: The next application.
+        observe: Called with method, route, status and seconds of each request.
     """
 
     def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
@@ -102,12 +102,7 @@ class RequestContext:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large: by their stated length before, by counting while they stream.
-
-    Args:
-        app: What to call.
-        settings: Hold the limits.
-    """
+    """Rejects bodies that are too large: by their stated length, or by counting while they stream."""
 
     def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
         self._app = app

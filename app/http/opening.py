@@ -21,11 +21,11 @@ OpenServices = Callable[[], AbstractContextManager[object]]
 
 
 class StartGate:
-    """Answers 503 for everything but liveness until the services are open.
+    """Responds with 503 to everything but liveness probes until the services are open.
 
     Args:
-        app: What to call then.
-        live: What the paths of the liveness probes are answered.
+        app: The application.
+        live: Responses to the liveness probes by path.
     """
 
     def __init__(self, app: ASGIApp, live: Mapping[str, BaseModel]) -> None:
@@ -45,14 +45,10 @@ class StartGate:
 async def opened_behind(app: FastAPI, open_services: OpenServices) -> AsyncIterator[None]:
     """Open the services in a thread while the server listens; `app.state.refusal` tells why that failed.
 
-    A thread that has not ended by the time the server stops is left alone: the process ends with it.
-
-    Args:
-        app: Gets them as `app.state.services`.
-        open_services: Loads what takes long.
+    A thread that has not ended when the server stops is abandoned: the process ends with it.
 
     Yields:
-        None: At once.
+        None: Immediately.
     """
     stack = ExitStack()
 

@@ -14,15 +14,9 @@ _log = structlog.get_logger(__name__)
 
 
 class TimedResponse(StreamingResponse):
-    """A stream whose reader is given so many seconds for all of it, and is cut off then.
+    """A stream that is cut off if the client has not read all of it within so many seconds.
 
-    A reader that takes nothing at all is cut off sooner, by `app.http.connections`.
-
-    Args:
-        content: What to send.
-        seconds: For all of it.
-        media_type: Of the content.
-        headers: Of the answer.
+    `app.http.connections` cuts off a client that reads nothing at all sooner.
     """
 
     def __init__(self, content: ContentStream, seconds: float, media_type: str, headers: dict[str, str]) -> None:

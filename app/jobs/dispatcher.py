@@ -34,11 +34,7 @@ class Dispatcher(Protocol):
 
 
 class CeleryDispatcher:
-    """A dispatcher that sends Celery tasks over Redis or Valkey.
-
-    Args:
-        broker_url: Where the broker is; may hold a password.
-    """
+    """A dispatcher that sends Celery tasks over Redis or Valkey; the URL may hold a password."""
 
     def __init__(self, broker_url: str) -> None:
         self._celery = Celery("paintbox", broker=broker_url, set_as_current=False)

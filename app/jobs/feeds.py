@@ -34,14 +34,14 @@ Written = tuple[int, bytes]
 
 @dataclass(frozen=True)
 class View:
-    """A job as one reader finds it.
+    """A job as one reader sees it.
 
     Attributes:
-        number: Grows with every change.
-        events: Those after the last one that the reader has; None: they are not kept any more, and are to be read.
+        number: Increases with every change.
+        events: Those after the reader's last one; None: they are no longer buffered and have to be read.
         state: The job as it is sent, if all its events are there; else empty.
-        has_ended: Whether nothing more will come.
-        floor: Events up to this one are not kept.
+        has_ended: Whether nothing more will happen.
+        floor: Events up to this one are not buffered.
     """
 
     number: int
@@ -53,11 +53,7 @@ class View:
 
 @dataclass
 class Feed:
-    """A job that somebody follows.
-
-    Attributes:
-        job_id: The job.
-    """
+    """A job with at least one follower."""
 
     job_id: str
     num_readers: int = 0
@@ -135,11 +131,7 @@ class Feed:
 
 
 class JobFeeds:
-    """The jobs that somebody follows, and the thread that looks at them while there are any.
-
-    Args:
-        database: Where jobs and events are.
-    """
+    """The jobs with followers, and the thread that polls them while there are any."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

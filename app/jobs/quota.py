@@ -9,15 +9,15 @@ from registry.jobs import Jobs
 
 
 def check_quota(session: Session, owner: str | None, most: int) -> None:
-    """Refuse another job of an owner who has enough of them; requests at the very same moment may both get in.
+    """Reject another job of an owner who has too many; concurrent requests may both be accepted.
 
     Args:
-        session: The transaction that is about to make the job.
-        owner: Who asks, as their key names them; without keys nobody is counted.
-        most: Unfinished jobs that they may have.
+        session: The transaction that is about to create the job.
+        owner: By the name on the key; None: not counted.
+        most: Maximum number of unfinished jobs.
 
     Raises:
-        JobQuotaError: They have as many.
+        JobQuotaError: The owner has that many.
     """
     if owner is None:
         return

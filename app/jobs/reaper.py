@@ -11,18 +11,11 @@ from registry.jobs import Jobs
 
 
 def reap(database: Database, dispatcher: Dispatcher, redispatch_after_seconds: float) -> list[str]:
-    """Dispatch the jobs that wait and that no worker knows of.
+    """Dispatch the jobs that wait and return their ids, oldest first.
 
     The broker never holds more messages than there are waiting jobs, so that duplicates do not pile up. Nothing is
-    dispatched while the broker cannot be reached. A worker without a connection to the broker polls the database.
-
-    Args:
-        database: Holds the jobs.
-        dispatcher: Gets the jobs.
-        redispatch_after_seconds: Minimum time since a job was last dispatched.
-
-    Returns:
-        Ids of the dispatched jobs, oldest job first.
+    dispatched while the broker cannot be reached. A worker without a connection to the broker polls the database. A job
+    is not dispatched again before `redispatch_after_seconds` have passed.
     """
     with database.write() as session:
         due = Jobs(session).reap(redispatch_after_seconds)

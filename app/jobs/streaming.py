@@ -34,13 +34,7 @@ _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the se
 
 
 class EventStreams:
-    """The open streams of this process.
-
-    Args:
-        database: Where jobs and events are.
-        max_streams: Most that may be open at once.
-        max_streams_of_one: Most of one owner.
-    """
+    """The open event streams of this process, and their maximum number, in all and of one owner."""
 
     def __init__(self, database: Database, max_streams: int, max_streams_of_one: int = 20) -> None:
         self._database = database
@@ -57,34 +51,23 @@ class EventStreams:
         self._feeds.wake()
 
     def has_ended(self, job_id: str, after: int) -> bool:
-        """Return whether nothing more will happen to a job than a client saw.
-
-        Args:
-            job_id: The job.
-            after: The last event that the client saw.
-
-        Returns:
-            True if it has ended and no later event is there.
-        """
+        """Return whether a job has ended and has no event after `after`."""
         with self._database.read() as session:
             jobs = Jobs(session)
             return JobStatus(jobs.get(job_id).status).ended and not jobs.events(job_id, after, 1)
 
     def open(self, job_id: str, after: int, owner: str | None = None) -> EventStream:
-        """Return a stream: events by their ids, the job in an event `job` whenever it changed.
+        """Return a stream: events by their ids, and the job in an event `job` whenever it changed.
 
-        It ends once the job has ended and all of that was sent. It holds a place until it is closed.
+        It ends once the job has ended and everything was sent. It counts as open until it is closed.
 
         Args:
-            job_id: A job that there is.
-            after: The last event that the client saw.
-            owner: Who asks, as their key names them; None: no key is needed, and nobody is counted.
-
-        Returns:
-            What to send.
+            job_id: A job that exists.
+            after: The last event that the client has seen.
+            owner: By the name on the key; None: not counted.
 
         Raises:
-            TooManyStreamsError: As many as there may be are open, in all or of this owner.
+            TooManyStreamsError: The maximum number of streams is open, in all or of this owner.
         """
         with self._lock:
             num_open = self._open.total()
@@ -134,14 +117,7 @@ class EventStreams:
 
 
 class EventStream:
-    """An open stream.
-
-    Args:
-        streams: Where it holds a place.
-        job_id: The job.
-        after: The last event that the client saw.
-        owner: Whose it is.
-    """
+    """An open stream of a job's events after `after`."""
 
     def __init__(self, streams: EventStreams, job_id: str, after: int, owner: str | None) -> None:
         self._streams = streams
@@ -164,11 +140,7 @@ class EventStream:
 
 
 class EventStreamResponse(TimedResponse):
-    """The answer that sends a stream, and closes it however the answer ends.
-
-    Args:
-        stream: What to send.
-    """
+    """The response that sends a stream, and closes it however the response ends."""
 
     def __init__(self, stream: EventStream) -> None:
         super().__init__(stream, _MAX_SECONDS + _KEEP_ALIVE_SECONDS, "text/event-stream", _UNBUFFERED)

@@ -21,11 +21,7 @@ from registry.patches import Patches
 
 
 class UnitOfWork:
-    """One transaction, its repositories, and what happens after its commit.
-
-    Args:
-        session: The transaction.
-    """
+    """One transaction, its repositories, and the actions after its commit."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -72,23 +68,14 @@ class UnitOfWork:
 
 @dataclass(frozen=True)
 class UnitsOfWork:
-    """Begins units of work.
-
-    Attributes:
-        database: Where their transactions are.
-        dispatcher: Gets the jobs that they queue.
-    """
+    """Begins units of work, whose jobs the dispatcher gets."""
 
     database: Database
     dispatcher: Dispatcher
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
-        """Yield a unit of work; it commits and then dispatches if the context ends without an error.
-
-        Yields:
-            UnitOfWork: Rolled back, and nothing dispatched, after an error.
-        """
+        """Yield a unit of work: committed and then dispatched, or rolled back after an error."""
         with self.database.write() as session:
             unit = UnitOfWork(session)
             yield unit

@@ -16,14 +16,7 @@ _MAX_QUOTED = 100
 
 
 def check_labels(classnames: tuple[str, ...]) -> None:
-    """Refuse labels that no head can be built from.
-
-    Args:
-        classnames: What images may show.
-
-    Raises:
-        LabelsRefusedError: There are none, or one is there twice.
-    """
+    """Raise `LabelsRefusedError` if there are no labels, or one occurs twice."""
     if not classnames:
         raise LabelsRefusedError("no_labels", "No labels were given.", "Send at least one label as `candidate_labels`.")
     if len(set(classnames)) < len(classnames):
@@ -32,10 +25,7 @@ def check_labels(classnames: tuple[str, ...]) -> None:
 
 
 def check_given(classnames: tuple[str, ...]) -> None:
-    """Refuse labels that a client sends and no head can be built from, or that are twice the same in two spellings.
-
-    Args:
-        classnames: What images may show; none has a line break.
+    """Reject labels of a request from which no head can be built, or which differ only in spelling.
 
     Raises:
         LabelsRefusedError: There are none, or two differ only in white space or in how accents are encoded.
@@ -53,14 +43,9 @@ def check_given(classnames: tuple[str, ...]) -> None:
 
 @lru_cache(maxsize=64)
 def warn_of(classnames: tuple[str, ...], *, multi_label: bool = False) -> tuple[str, ...]:
-    """Return what whoever sends these labels should know.
+    """Return warnings about labels: a single label always wins, or two labels are the same to most text towers.
 
-    Args:
-        classnames: What images may show.
-        multi_label: Whether each label is judged by itself.
-
-    Returns:
-        Sentences: that one label alone always wins, or which two labels most text towers do not tell apart.
+    With `multi_label`, each label is judged by itself.
     """
     if len(classnames) == 1:
         return _warn_of_one(classnames[0], multi_label=multi_label)
@@ -95,16 +80,7 @@ def _find_pair(labels: Sequence[str], keys: Sequence[str]) -> tuple[str, str] | 
 
 
 def check_size(num_labels: int, num_templates: int, settings: AppSettings) -> None:
-    """Refuse more labels or prompts than a request may have.
-
-    Args:
-        num_labels: How many labels.
-        num_templates: How many prompts each of them gives.
-        settings: Hold the limits.
-
-    Raises:
-        LabelsRefusedError: They are too many.
-    """
+    """Raise `LabelsRefusedError` for more labels, or more prompts (labels times templates), than the settings allow."""
     if num_labels > settings.max_labels or num_labels * num_templates > settings.max_prompts:
         raise LabelsRefusedError(
             "too_many_labels",

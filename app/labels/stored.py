@@ -27,12 +27,7 @@ RECHECK_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Labels:
-    """What a head is built from.
-
-    Attributes:
-        classnames: Labels, each once.
-        templates: Prompts; empty means the base's own.
-    """
+    """What a head is built from: distinct labels, and prompts; no prompts means the base model's own."""
 
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
@@ -49,15 +44,15 @@ _Key = tuple[LabelSource, str]
 
 
 class StoredLabels:
-    """Labels of label sets and data sets, least recently used out first.
+    """Labels of label sets and data sets in an LRU cache.
 
-    The database is asked when one is first named and then once every `RECHECK_SECONDS`, by one request while the others
-    go on, however many there are.
+    The database is queried at the first use and then once every `RECHECK_SECONDS`, by one request while all others
+    continue.
 
     Args:
         database: Where they are stored.
-        max_kept: How many are kept.
-        clock: In seconds; tests pass their own.
+        max_kept: Size of the cache.
+        clock: In seconds.
     """
 
     def __init__(self, database: Database, max_kept: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,19 +67,12 @@ class StoredLabels:
         return len(self._kept)
 
     async def get(self, source: LabelSource, identifier: str) -> Labels:
-        """Return the labels of a label set or a data set, without leaving the event loop if they are kept.
-
-        Args:
-            source: What the identifier is of.
-            identifier: Its id.
-
-        Returns:
-            Its labels and templates.
+        """Return the labels of a label set or a data set, without leaving the event loop if they are cached.
 
         Raises:
-            NotFoundError: There is no such thing.
+            NotFoundError: It does not exist.
             RequestRefusedError: The data set is not ready.
-            LabelsRefusedError: A label is there twice.
+            LabelsRefusedError: A label occurs twice.
         """
         key = (source, identifier)
         with self._lock:

@@ -11,11 +11,7 @@ from app.http.connections.table import Connections
 
 
 class ConnectionCollector(Collector):
-    """Reads the open connections of this process.
-
-    Args:
-        connections: All of them.
-    """
+    """Reads the open connections of this process."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections

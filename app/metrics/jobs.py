@@ -25,13 +25,9 @@ _log = structlog.get_logger(__name__)
 
 
 class JobCollector(Collector):
-    """Reads the jobs when it is asked. Every API process sees all jobs, so do not add up their figures.
+    """Reads the jobs of the installation, which every API process reports alike: do not add them up.
 
-    A database that does not answer costs these figures and no others.
-
-    Args:
-        database: Holds the jobs.
-        now: Clock; tests pass their own.
+    If the database is unavailable, only these metrics are missing.
     """
 
     def __init__(self, database: Database, now: Callable[[], datetime] = utc_now) -> None:

@@ -72,14 +72,7 @@ class Metrics:
         self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request.
-
-        Args:
-            method: Of the request.
-            route: The template of its path, never the path itself.
-            status: Of the answer.
-            seconds: Time that it took.
-        """
+        """Count a request. `route` is the template of its path, never the path itself."""
         method = method if method in _METHODS else "other"
         series = self._answered.get((method, route, status))
         if series is None:
@@ -97,13 +90,7 @@ class Metrics:
         self._batch_images.observe(num_images)
 
     def count_images(self, version_id: int, num_images: int, seconds: float = 0.0) -> None:
-        """Count images that a version classified; called on the event loop's thread only.
-
-        Args:
-            version_id: The version.
-            num_images: How many images one request had.
-            seconds: Time that it took.
-        """
+        """Count images that a version classified in one request; call it on the event loop's thread only."""
         images, answer_seconds, _ = self._series_of(version_id)
         images.inc(num_images)
         answer_seconds.observe(seconds)

@@ -20,15 +20,7 @@ from paint_core.models import BaseModel
 
 
 class StateCollector(Collector):
-    """Reads the state of this process.
-
-    Args:
-        engine: Serves versions.
-        versions: Keeps others in memory.
-        bases: Loaded base models by fingerprint.
-        shadow: Compares versions.
-        storage: Tells what is free on the disks.
-    """
+    """Reads the state of this process."""
 
     def __init__(
         self,

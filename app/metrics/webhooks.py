@@ -16,11 +16,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WebhookCollector(Collector):
-    """Reads the messages that wait when it is asked. Every API process sees all of them, so do not add them up.
-
-    Args:
-        database: Holds the messages.
-    """
+    """Reads the pending messages of the installation, which every API process reports alike: do not add them up."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -12,16 +12,13 @@ from registry.blobs import BlobStore
 
 
 def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> AlphaPoint | None:
-    """Return the curve's point at an alpha.
+    """Return the curve's point at an alpha, marked as not measured; None where the interpolant does not reach.
 
     Args:
         blobs: Holds the interpolant.
         sha256: The interpolant that the report names for the profile.
-        stage: Tells patching tasks from supported ones.
+        stage: Distinguishes patching tasks from supported ones.
         alpha: Any.
-
-    Returns:
-        A point that is marked as not measured; None where the interpolant does not reach.
     """
     curve = FeatureCurve.from_bytes(blobs.read(sha256))
     if not curve.nodes[0] <= alpha <= curve.nodes[-1]:

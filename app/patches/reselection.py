@@ -30,16 +30,16 @@ class Direction:
 
 @dataclass(frozen=True)
 class Stage:
-    """The last search for alpha that a report tells of.
+    """The last search for alpha in a report.
 
     Attributes:
-        profile: What it chose.
+        profile: The chosen profile.
         patching: Ids of the data sets to improve on.
         supported: Ids of the data sets that must not get worse.
         curves: Points by profile.
         directions: What alpha scales.
-        fixed: Terms of the stages before.
-        reference: Zero-shot scores by data set id; None: those of the curve's alpha 0.
+        fixed: Terms of the earlier stages.
+        reference: Zero-shot scores by data set id; None: those of the curve at alpha 0.
     """
 
     profile: str
@@ -64,7 +64,7 @@ class Selection:
         alpha: The coefficient.
         profile: How it varies with depth.
         reason: Why, in one sentence.
-        validation: The curve's point at this alpha, or what is nearest to it; None beyond the curve's end.
+        validation: The curve's point at this alpha, or the nearest one; None beyond the curve's end.
     """
 
     alpha: float
@@ -75,12 +75,6 @@ class Selection:
 
 def finished_report(patch: PatchRow) -> PatchReport:
     """Return the report of a patch.
-
-    Args:
-        patch: Any patch.
-
-    Returns:
-        Its report.
 
     Raises:
         ConflictError: The patch is not finished.
@@ -93,15 +87,8 @@ def finished_report(patch: PatchRow) -> PatchReport:
 def last_stage(patch_id: str, report: PatchReport) -> Stage:
     """Return the last search of a finished patch.
 
-    Args:
-        patch_id: The patch.
-        report: Its report.
-
-    Returns:
-        What can be chosen again.
-
     Raises:
-        RequestRefusedError: The patch has no alpha that could be another.
+        RequestRefusedError: The patch has no single alpha to choose again.
     """
     stage = report.stages[-1] if report.stages else None
     if stage is None or stage.coefficients or not stage.directions:
@@ -122,17 +109,10 @@ def last_stage(patch_id: str, report: PatchReport) -> Stage:
 
 
 def select(stage: Stage, request: ReselectRequest) -> Selection:
-    """Return what the request chooses: the alpha it names, or that of its rule on the stored curves.
-
-    Args:
-        stage: What can be chosen again.
-        request: What was asked.
-
-    Returns:
-        The choice.
+    """Return the alpha that the request names, or the one that its rule chooses on the stored curves.
 
     Raises:
-        RequestRefusedError: The alpha is beyond a flat path's end, or the profile was not measured.
+        RequestRefusedError: The alpha is beyond the end of a flat path, or the profile was not measured.
     """
     if request.alpha is not None:
         return _named(stage, request.alpha, request.profile or stage.profile)
@@ -149,16 +129,13 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
 def evaluate(
     report: PatchReport, stage: Stage, point: AlphaPoint, max_supported_drop: float | Mapping[str, float] | None
 ) -> Evaluation:
-    """Return what validation images say of a mix.
+    """Return the evaluation of a mix on validation splits, for the tasks whose zero-shot scores the report holds.
 
     Args:
-        report: Of the patch whose mix it is.
-        stage: What was chosen again.
+        report: Of the mix's patch.
+        stage: The search that was chosen from again.
         point: Of a curve, at the mix's alpha.
         max_supported_drop: Percentage points that supported tasks may lose.
-
-    Returns:
-        The evaluation, of the tasks whose zero-shot scores the report holds.
     """
     tasks = [
         EvaluatedTask(

@@ -64,12 +64,7 @@ def get_patch(database: Database, patch_id: str) -> Patch:
 
 
 def delete_patch(database: Database, patch_id: str) -> None:
-    """Delete the patch.
-
-    Args:
-        database: Holds it.
-        patch_id: The patch.
-    """
+    """Delete the patch."""
     with database.write() as session:
         Removal(session).delete_patch(patch_id)
     _log.info("patch deleted", patch=patch_id)
@@ -77,13 +72,7 @@ def delete_patch(database: Database, patch_id: str) -> None:
 
 @dataclass(frozen=True)
 class PatchIntake:
-    """Takes in requests to patch.
-
-    Attributes:
-        units: Begins the transaction and dispatches the jobs afterwards.
-        bases: The loaded base models by fingerprint.
-        settings: Hold the limits.
-    """
+    """Accepts patch requests."""
 
     units: UnitsOfWork
     bases: Bases
@@ -92,21 +81,21 @@ class PatchIntake:
     def start(
         self, request: PatchRequest, key: str | None = None, owner: str | None = None
     ) -> tuple[PatchStarted, bool]:
-        """Return the patch with its job, and whether it is new; what cannot start is refused at once.
+        """Return the patch with its job, and whether it is new; a request that cannot succeed is rejected at once.
 
         Args:
-            request: What is asked for.
-            key: The client's `Idempotency-Key`; the same request with the same key gets the same patch.
-            owner: Who asks, as their key names them.
+            request: The request.
+            key: The client's `Idempotency-Key`; the same request with the same key returns the same patch.
+            owner: By the name on the key.
 
         Returns:
-            The patch, and False if an earlier request with this key made it.
+            The patch, and False if an earlier request with this key created it.
 
         Raises:
             NotFoundError: A data set or the base is unknown.
             RequestRefusedError: It cannot be started, or the key belongs to another request.
-            BaseNotLoadedError: It is to answer here if it is accepted, and could not.
-            JobQuotaError: Whoever asks has as many unfinished jobs as they may.
+            BaseNotLoadedError: It is to be served if it is accepted, but its base is not loaded here.
+            JobQuotaError: The owner has too many unfinished jobs.
         """
         try:
             return self._try_to_start(request, key, owner)

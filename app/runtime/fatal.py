@@ -13,11 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 def end_process(error: Exception) -> None:
-    """Log the error and end the process at once: after such an error every call of the device fails.
-
-    Args:
-        error: What the device said.
-    """
+    """Log an error of the device and end the process at once: every later call of the device would fail."""
     _log.critical("device lost; the process exits", error=f"{type(error).__name__}: {str(error)[:500]}")
     time.sleep(_LOG_SECONDS)  # until the log is written by its own thread
     os._exit(STATUS)

@@ -15,14 +15,11 @@ _MOST_LINES = 100_000
 
 
 class LateStream:
-    """A stream for log lines, written out ten times a second by a thread of its own, and when it is closed.
+    """A stream for log lines that a thread writes out ten times a second, and when it is closed.
 
-    Writing lets go of Python's lock, for which the event loop would stand in line again after each request's line, and
-    a reader of the log that is slow would stop it altogether: here the oldest lines are dropped once there are too
-    many. What a process says in its last tenth of a second is lost if it is killed.
-
-    Args:
-        stream: Where the lines go.
+    Writing releases Python's lock, for which the event loop would wait again after each request's line, and a slow
+    reader of the log would block it: here the oldest lines are dropped once there are too many. What a process logs in
+    its last tenth of a second is lost if it is killed.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -62,8 +59,8 @@ def set_up_logging(level: str, stream: TextIO | LateStream | None = None) -> Non
     """Configure structlog and the standard library's logging for this process.
 
     Args:
-        level: Of the lines that are written.
-        stream: Where our own lines go; None: standard error, each at once.
+        level: Lowest level that is written.
+        stream: Where our own lines go; None: standard error, unbuffered.
     """
     configure_logging(level, min_library_level=logging.WARNING, stream=stream)
     number = logging.getLevelNamesMapping()[level.upper()]

@@ -17,12 +17,8 @@ _log = structlog.get_logger(__name__)
 class PeriodicThread:
     """A named thread that calls `action` every `interval_seconds`; what the action raises is logged, not fatal.
 
-    A fault of the installation, such as a database that is away, is one line when it begins and one when it is over.
-
-    Args:
-        name: Of the thread, for logs and stack dumps.
-        interval_seconds: Pause between two calls.
-        action: What to do.
+    A fault of the installation, such as an unavailable database, is logged once when it begins and once when it is
+    over.
     """
 
     def __init__(self, name: str, interval_seconds: float, action: Callable[[], object]) -> None:

@@ -19,10 +19,9 @@ _LOOK_BYTES = 32 << 20
 
 
 class StorageGuard:
-    """Looks at disk and quota before a request that stores something, and at the disk while its body comes in.
+    """Checks disk and quota before a request that stores something, and the disk while its body arrives.
 
-    Args:
-        app: What to call, after `app.access.control` has found out what the route stores.
+    `app.access.control` runs before it and finds out what the route stores.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -16,13 +16,13 @@ _FORM_BYTES = 1 << 20
 
 
 class Storage:
-    """Answers before anything is written.
+    """Checks free space and quotas before anything is written.
 
     Args:
         database: Knows what owners store.
-        announced_bytes: Tells what the unfinished uploads of an owner will take; that counts, too.
-        disks: Where bytes are added.
-        max_stored_bytes: Of one owner.
+        announced_bytes: Returns what the unfinished uploads of an owner will take, which counts too.
+        disks: Where bytes are written.
+        max_stored_bytes: Maximum for one owner.
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class Storage:
         self._disks.require(num_bytes)
 
     def require_quota(self, owner: str | None, num_bytes: int) -> None:
-        """Refuse to store more for an owner who stores enough; requests at the very same moment may both get in.
+        """Reject storing more for an owner who stores too much; concurrent requests may both be accepted.
 
         Args:
-            owner: Who asks, as their key names them; without keys nobody is counted.
-            num_bytes: That are about to be stored, as far as that is known.
+            owner: By the name on the key; None: not counted.
+            num_bytes: About to be stored, as far as known.
 
         Raises:
             StorageQuotaError: They store too much.

@@ -30,13 +30,7 @@ _ALIVE_INTERVALS = 3.0
 
 
 class Replica:
-    """Announces this process.
-
-    Args:
-        database: Where all processes tell of themselves.
-        engine: What this one serves.
-        interval_seconds: How often it tells that it is there, if nothing else changes.
-    """
+    """Announces this process in the database, at least every `interval_seconds` and whenever what it serves changes."""
 
     def __init__(self, database: Database, engine: Engine, interval_seconds: float) -> None:
         self._database = database

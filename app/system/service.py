@@ -40,14 +40,7 @@ _LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, e
 
 @dataclass(frozen=True)
 class Readiness:
-    """Tells whether the process is ready.
-
-    Attributes:
-        engine: Serves the active version.
-        database: Whether it answers is one check.
-        dispatcher: Whether its broker answers is another one.
-        storage: Whether it has room is the third.
-    """
+    """Tells whether the process is ready."""
 
     engine: Engine
     database: Database
@@ -55,11 +48,7 @@ class Readiness:
     storage: Storage
 
     def check(self) -> Ready:
-        """Return the checks.
-
-        Returns:
-            The checks by name.
-        """
+        """Return the checks by name."""
         served = require_serving(self.engine)
         checks = {
             "model": HealthCheck(ok=True, required=True, detail=f"serving version {served.version_id}"),
@@ -109,17 +98,11 @@ class Readiness:
 
 
 def require_serving(engine: Engine) -> ServedModel:
-    """Return the version that answers, in a process that is ready for requests.
-
-    Args:
-        engine: Serves the active version.
-
-    Returns:
-        What is being served.
+    """Return the served version of a process that is ready for requests.
 
     Raises:
         DrainingError: The process is about to stop.
-        ModelFailingError: The version that is served failed several times in a row.
+        ModelFailingError: The served version failed several times in a row.
     """
     if engine.is_draining:
         raise DrainingError()
@@ -133,18 +116,7 @@ def require_serving(engine: Engine) -> ServedModel:
 
 @dataclass(frozen=True)
 class Overview:
-    """Describes what runs here.
-
-    Attributes:
-        settings: The process's settings.
-        database: Knows the aliases and the other processes.
-        bases: The loaded base models by fingerprint.
-        engine: Serves the active version.
-        shadow: Compares the version in shadow with the active one.
-        followers: Keep the versions of `canary` and `shadow` loaded.
-        storage: Knows how much room there is.
-        replica: This process among the others.
-    """
+    """Describes this process and the installation."""
 
     settings: AppSettings
     database: Database

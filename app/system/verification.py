@@ -48,11 +48,7 @@ class LinesResponse(StreamingResponse):
 
 
 class VerificationResponse(LinesResponse):
-    """Findings, one JSON object a line; only one such answer is given at a time.
-
-    Args:
-        audit: Finds them.
-    """
+    """Findings, one JSON object per line; only one such response is sent at a time."""
 
     def __init__(self, audit: Audit) -> None:
         lines = (finding.model_dump_json().encode() + b"\n" for finding in audit.run())
@@ -75,22 +71,13 @@ class VerificationResponse(LinesResponse):
 
 @dataclass(frozen=True)
 class Audit:
-    """Verifies everything that is stored.
-
-    Attributes:
-        verifier: Of versions.
-        feature_cache_dir: Holds cached features.
-    """
+    """Verifies everything that is stored, including the cached features in a folder."""
 
     verifier: Verifier
     feature_cache_dir: Path
 
     def run(self) -> Iterator[Finding]:
-        """Yield what was looked at, and whether it is as it should be.
-
-        Yields:
-            Finding: In the order database, blobs, versions, feature cache; the last one is about all of them.
-        """
+        """Yield findings on database, blobs, versions and feature cache, in this order; the last one is a summary."""
         counts: Counter[bool | None] = Counter()
         for finding in self._look():
             counts[finding.ok] += 1

@@ -53,8 +53,8 @@ class AliasMover:
     Attributes:
         database: Holds the aliases.
         activator: Moves `active`.
-        versions: Finds out whether another alias may name a version.
-        max_supported_drop: Points that a supported task may lose where its patch set no limit; None: any.
+        versions: Checks whether another alias may name a version.
+        max_supported_drop: Percentage points that a supported task may lose if its patch set no limit; None: any.
     """
 
     database: Database
@@ -63,16 +63,16 @@ class AliasMover:
     max_supported_drop: float | None
 
     def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
-        """Return the alias and its revision; `active` once the version that it now names answers requests.
+        """Return the alias and its revision; `active` once the version that it names is served.
 
         Args:
             name: Of an alias, which is created if needed.
             move: Where to, and why.
-            expected: Revisions of which the alias must have one; None: any, or none at all.
-            actor: Who asks, for the history.
+            expected: Revisions of which the alias must have one; None: any, or no alias.
+            actor: Who requests it, for the history.
 
         Returns:
-            The alias, and the number of its last move.
+            The alias, and its revision: the number of its last move.
         """
         if name == ACTIVE_ALIAS and not move.force:
             self._refuse_large_drop(move.version)
@@ -81,16 +81,8 @@ class AliasMover:
     def roll_back(self, name: str, reason: str, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
         """Return the alias and its revision, moved to the version that it named before; see `Aliases.earlier`.
 
-        What it costs the supported tasks is not asked again: the version has answered before.
-
-        Args:
-            name: Of an alias.
-            reason: For the history.
-            expected: As for `move`.
-            actor: Who asks, for the history.
-
-        Returns:
-            The alias, and the number of its last move.
+        A rollback skips the check of supported tasks: the version was served before. The other arguments are those of
+        `move`.
         """
         with self.database.read() as session:
             aliases = Aliases(session)

@@ -34,17 +34,17 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Draft:
-    """A version to be.
+    """A version that is not registered yet.
 
     Attributes:
-        name: For people.
+        name: Display name.
         base_fingerprint: Base of all its task vectors.
         terms: What is added to the base's image tower, each task vector and profile once.
         lineage: What it is made from.
-        patch_id: The patch that it is another mix of, if it is.
+        patch_id: The patch that it is another mix of, if any.
         parents: Versions whose terms it takes.
-        tags: What to find it by.
-        evaluation: How good it is, as far as that is known.
+        tags: Search tags.
+        evaluation: Known scores.
     """
 
     name: str
@@ -75,16 +75,7 @@ class _Mixed:
 
 
 class Composer:
-    """Makes versions, one at a time: each needs room for one image tower beside those that serve.
-
-    Args:
-        database: Holds versions.
-        blobs: Holds task vectors.
-        bases: Loaded base models by fingerprint.
-
-    Attributes:
-        turns: Who makes a version now, and who does next.
-    """
+    """Creates versions, one at a time, because each needs memory for one more image tower."""
 
     def __init__(self, database: Database, blobs: BlobStore, bases: Mapping[str, BaseModel]) -> None:
         self._database = database
@@ -93,14 +84,9 @@ class Composer:
         self.turns = Turns()
 
     def make(self, draft: Draft, owner: str | None = None) -> Made:
-        """Return the version of a draft; a patch that has a version of this mix already keeps that one.
+        """Return the registered version of a draft, with a probe for its activation.
 
-        Args:
-            draft: What to make.
-            owner: Who asks, as their key names them.
-
-        Returns:
-            The version, registered with a probe that activation checks it against.
+        If the draft's patch already has a version of this mix, that one is returned.
         """
         with self.turns.take(owner):
             self._refuse_wrong_number_of_terms(draft)

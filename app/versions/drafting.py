@@ -17,14 +17,7 @@ from registry.versions import TermSpec, Versions
 
 @dataclass(frozen=True)
 class _Part:
-    """What one entry of a request stands for.
-
-    Attributes:
-        what: How to call it in a message.
-        base_fingerprint: Its base.
-        terms: Its terms.
-        version_id: The version whose they are; None: a task vector.
-    """
+    """What one entry of a request stands for; `what` names it in messages, `version_id` is None for a task vector."""
 
     what: str
     base_fingerprint: str
@@ -33,15 +26,7 @@ class _Part:
 
 
 def draft_version(session: Session, request: VersionRequest) -> Draft:
-    """Return the version that a request asks for.
-
-    Args:
-        session: A transaction to read in.
-        request: What was asked.
-
-    Returns:
-        A draft; equal task vectors with equal profiles are one term.
-    """
+    """Return the version that a request asks for; equal task vectors with equal profiles are one term."""
     if request.terms is not None:
         parts = [_resolve(session, term) for term in request.terms]
         terms = [term for part in parts for term in part.terms]

@@ -37,14 +37,7 @@ _LEAST_BYTES_PER_SECOND = 1 << 18
 
 @dataclass(frozen=True)
 class Export:
-    """A tar that is ready to be sent.
-
-    Attributes:
-        name: Of the file.
-        num_bytes: Its size.
-        chunks: Its bytes, once.
-        files: What they are read from.
-    """
+    """A tar that is ready to be sent: its file name, size, bytes (once), and the open files that they are read from."""
 
     name: str
     num_bytes: int
@@ -53,11 +46,7 @@ class Export:
 
 
 class ExportResponse(TimedResponse):
-    """The tar, after which its files are closed, also if the client goes away before.
-
-    Args:
-        export: What to send.
-    """
+    """The tar, after which its files are closed, even if the client disconnects early."""
 
     def __init__(self, export: Export) -> None:
         headers = {
@@ -76,15 +65,7 @@ class ExportResponse(TimedResponse):
 
 @dataclass(frozen=True)
 class Exporter:
-    """Exports versions.
-
-    Attributes:
-        database: Holds the versions.
-        blobs: Holds the task vectors.
-        bases: The loaded base models by fingerprint.
-        exports: How many there may be at once.
-        scratch_dir: Where the files of an export lie.
-    """
+    """Exports versions."""
 
     database: Database
     blobs: BlobStore
@@ -93,14 +74,7 @@ class Exporter:
     scratch_dir: Path
 
     def export(self, version_id: int, owner: str | None = None) -> Export:
-        """Return the tar of a version; its files lie in the scratch folder without a name until they are sent.
-
-        Args:
-            version_id: The version.
-            owner: Who asks, as their key names them.
-
-        Returns:
-            A tar of one folder.
+        """Return the tar of a version: one folder, whose files are unlinked in the scratch folder until they are sent.
 
         Raises:
             BaseNotLoadedError: Its base is not loaded in this process.

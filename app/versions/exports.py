@@ -16,14 +16,11 @@ _SHARE_OF_ONE = 4
 
 
 class Exports:
-    """The exports of this process.
-
-    Args:
-        max_exports: Most that may be made or sent at once; one owner may have a quarter of them.
+    """The exports of this process, and their maximum number, of which one owner may have a quarter.
 
     Attributes:
-        turns: Who mixes a version now, to export or to verify it. They are apart from those of the composer, so that
-            whoever only reads keeps nobody from making a version.
+        turns: Who may mix a version now, to export or verify it; separate from the composer's, so that readers do not
+            block the creation of versions.
     """
 
     def __init__(self, max_exports: int) -> None:
@@ -43,13 +40,13 @@ class Exports:
         """Count an export while the context lasts.
 
         Args:
-            owner: Whose it is; None: no key is needed, and nobody is counted.
+            owner: By the name on the key; None: not counted.
 
         Yields:
-            None: While it is made and sent.
+            None: While it is built and sent.
 
         Raises:
-            TooManyExportsError: There are as many as there may be, in all or of this owner.
+            TooManyExportsError: The maximum number of exports is open, in all or of this owner.
         """
         with self._lock:
             num_open = self._owners.total()

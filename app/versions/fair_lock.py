@@ -14,11 +14,9 @@ _MOST_NAMES = 1000
 
 
 class Turns:
-    """Lets one in at a time. Others wait, few of them and not for ever, since each holds a thread.
+    """Admits one caller at a time. Others wait, few of them and for a limited time, because each blocks a thread.
 
-    Args:
-        max_waiting: Most that may wait.
-        max_waiting_of_one: Most of one owner.
+    `max_waiting` callers may wait, `max_waiting_of_one` of one owner.
     """
 
     def __init__(self, max_waiting: int = 8, max_waiting_of_one: int = 2) -> None:
@@ -37,10 +35,10 @@ class Turns:
 
     @contextmanager
     def take(self, owner: str | None) -> Iterator[None]:
-        """Hold everybody else off while the context lasts.
+        """Exclude all others while the context lasts.
 
         Args:
-            owner: Who asks, as their key names them; None: no key is needed, and nobody is counted.
+            owner: By the name on the key; None: not counted.
 
         Yields:
             None: Once it is this caller's turn.

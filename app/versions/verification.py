@@ -34,15 +34,7 @@ _MIX = "the mix"
 
 @dataclass(frozen=True)
 class Verifier:
-    """Verifies versions.
-
-    Attributes:
-        database: Holds the versions.
-        blobs: Holds the task vectors.
-        bases: The loaded base models by fingerprint.
-        turns: One version is mixed at a time, to export or to verify it.
-        engine: Its requests go first.
-    """
+    """Verifies versions, one at a time."""
 
     database: Database
     blobs: BlobStore
@@ -51,15 +43,7 @@ class Verifier:
     engine: Engine
 
     def verify(self, version_id: int, owner: str | None = None) -> Verification:
-        """Return what of a version was compared, and whether it is equal.
-
-        Args:
-            version_id: The version; it may be in the trash.
-            owner: Who asks, as their key names them.
-
-        Returns:
-            A check for the base, for each task vector, for the mixed weights and for the probe.
-        """
+        """Return checks of the base, the task vectors, the mixed weights and the probe; the version may be in the trash."""
         with self.database.read() as session:
             versions = Versions(session)
             row, terms = versions.get(version_id), versions.terms(version_id)

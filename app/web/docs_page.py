@@ -48,11 +48,7 @@ _START = """SwaggerUIBundle({
 
 
 def add_docs_page(app: FastAPI) -> None:
-    """Add the page, which names everything relative to itself, so that it works below any prefix.
-
-    Args:
-        app: Gets its routes.
-    """
+    """Add the page, whose links are all relative, so that it works below any prefix."""
 
     async def show_page(_: Request) -> Response:
         return Response(_PAGE, headers=_HEADERS, media_type="text/html")

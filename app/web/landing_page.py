@@ -57,11 +57,7 @@ TEXT</code>.</p>
 
 
 def add_landing_page(app: FastAPI) -> None:
-    """Add the page. Clients that do not ask for HTML are answered as at any path without a route.
-
-    Args:
-        app: Gets its route.
-    """
+    """Add the page. Clients that do not accept HTML get the same response as at any path without a route."""
 
     async def show_page(request: Request) -> Response:
         if "text/html" not in request.headers.get("accept", ""):

@@ -29,15 +29,7 @@ _REF = "#/components/schemas/{model}"
 
 
 def document(app: FastAPI, root_path: str = "") -> Callable[[], dict[str, Any]]:
-    """Return what `app.openapi` is to be: it builds the document once, with the schemas that routes name.
-
-    Args:
-        app: Whose routes are described.
-        root_path: Prefix below which they are published.
-
-    Returns:
-        A function that returns the document.
-    """
+    """Return the function for `app.openapi`: it builds the document once, with the schemas that routes name."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:

@@ -16,17 +16,7 @@ _log = structlog.get_logger(__name__)
 
 
 def create_key(database: Database, keyring: Keyring, request: KeyRequest, caller: Caller) -> NewKey:
-    """Return a new key, which this process takes at once and others within a second.
-
-    Args:
-        database: Holds it.
-        keyring: Takes the change at once.
-        request: What it is to allow.
-        caller: Who asks, for the record.
-
-    Returns:
-        The key with its token, which nobody can find out again.
-    """
+    """Return a new key with its token, which cannot be read again; other processes accept it within a second."""
     days = request.expires_in_days
     with database.write() as session:
         keys = ApiKeys(session)
@@ -52,16 +42,7 @@ def list_keys(database: Database, limit: int, cursor: str | None) -> KeyList:
 
 
 def revoke_key(database: Database, keyring: Keyring, key_id: str) -> Key:
-    """Return the key, which opens nothing from now on.
-
-    Args:
-        database: Holds it.
-        keyring: Takes the change at once.
-        key_id: Public id.
-
-    Returns:
-        The key, revoked.
-    """
+    """Return the revoked key, which is rejected from now on."""
     with database.write() as session:
         keys = ApiKeys(session)
         revoked = Key.of(keys.revoke(key_id))

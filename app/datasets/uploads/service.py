@@ -43,15 +43,15 @@ _STALLED_SECONDS = 1.0  # a request whose sender was heard of within that goes o
 
 @dataclass(frozen=True)
 class Upload:
-    """An upload and how far it is.
+    """An upload and its progress.
 
     Attributes:
-        id: A secret of 128 bits: who knows it may go on with the upload.
+        id: A secret of 128 bits: whoever knows it may continue the upload.
         path: Its file.
-        num_bytes: Its length in the end.
-        offset: How many bytes are there.
-        expires_at: When it is removed if nothing comes, in seconds since the epoch.
-        owner_tag: Tells its owner's uploads from others; empty: nobody's.
+        num_bytes: Its announced length.
+        offset: Number of bytes that arrived.
+        expires_at: When it is removed if nothing arrives, in seconds since the epoch.
+        owner_tag: Identifies its owner's uploads; empty: nobody's.
     """
 
     id: str
@@ -66,11 +66,11 @@ class Uploads:
     """The uploads in a folder, which several API processes may share.
 
     Args:
-        folder: Where they are; created when missing.
-        disks: Must have room for all that was announced.
-        max_bytes: Of one upload.
-        max_per_owner: How many one owner may have begun.
-        silent_seconds: How long a sender may be silent in the middle of a part.
+        folder: Created when missing.
+        disks: Must have room for all announced bytes.
+        max_bytes: Maximum size of an upload.
+        max_per_owner: Maximum number of unfinished uploads of an owner.
+        silent_seconds: How long a sender may pause within a request.
         is_alone: Whether no other API process has uploads in a folder of its own.
     """
 
@@ -95,17 +95,10 @@ class Uploads:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def create(self, num_bytes: int, owner: str | None = None) -> Upload:
-        """Return a new upload, having removed those that have expired.
-
-        Args:
-            num_bytes: Its length in the end.
-            owner: Who begins it, as their key names them.
-
-        Returns:
-            The upload, empty.
+        """Return a new, empty upload; expired ones are removed first.
 
         Raises:
-            UploadRefusedError: It is to be larger than uploads may be, or there are too many.
+            UploadRefusedError: It is too large, or there are too many.
         """
         if num_bytes > self._max_bytes:
             raise UploadRefusedError(
@@ -125,15 +118,9 @@ class Uploads:
     def get(self, identifier: str) -> Upload:
         """Return the upload.
 
-        Args:
-            identifier: Its id.
-
-        Returns:
-            The upload, as far as it is.
-
         Raises:
-            NotFoundError: There is none.
-            UploadRefusedError: There is none here, and another API process may have it.
+            NotFoundError: It does not exist.
+            UploadRefusedError: It does not exist here, but another API process may have it.
         """
         with suppress(StopIteration, FileNotFoundError):
             return _read(next(self._folder.glob(f"{identifier}.*")))
@@ -151,14 +138,7 @@ class Uploads:
         return upload
 
     async def find_offset(self, identifier: str) -> Upload:
-        """Return the upload; a request that adds to it and whose sender has fallen silent is ended before.
-
-        Args:
-            identifier: The upload.
-
-        Returns:
-            The upload, as far as it is.
-        """
+        """Return the upload; a request that is appending to it, but whose sender has paused, is ended first."""
         turn = self._turns.get(identifier)
         if turn is not None and turn.silence_seconds > _STALLED_SECONDS:
             upload = await run_in_threadpool(self.get, identifier)
@@ -168,21 +148,13 @@ class Uploads:
         return await run_in_threadpool(self.get, identifier)
 
     async def append(self, identifier: str, offset: int, parts: AsyncIterator[bytes]) -> Upload:
-        """Return the upload with what came appended; what came before a connection broke stays.
+        """Return the upload with the bytes appended; those that arrive before a connection breaks are kept.
 
-        A request of this process that still adds to the upload is ended: its sender has come back with this one.
-
-        Args:
-            identifier: The upload.
-            offset: Where the sender believes that it is.
-            parts: The bytes.
-
-        Returns:
-            The upload.
+        A request of this process that still appends to the upload is ended: its sender has reconnected with this one.
 
         Raises:
-            UploadRefusedError: It is somewhere else, another process is adding to it, more came than was announced,
-                nothing came for long, or a newer request has taken over.
+            UploadRefusedError: The offset differs, another process is appending, more arrived than was announced, the
+                sender paused for too long, or a newer request has taken over.
         """
         upload = await run_in_threadpool(self.get, identifier)
         self._num_senders[identifier] += 1

@@ -10,11 +10,7 @@ from app.http.errors import UploadRefusedError
 
 
 class Turn:
-    """A request that adds to an upload, until its body ends, its sender falls silent or a newer request takes over.
-
-    Args:
-        silent_seconds: How long the sender may send nothing.
-    """
+    """A request that appends to an upload until its body ends, its sender pauses too long or a newer request takes over."""
 
     def __init__(self, silent_seconds: float) -> None:
         self._silent_seconds = silent_seconds
@@ -34,16 +30,10 @@ class Turn:
         self._loop.call_soon_threadsafe(self._wake)
 
     async def receive(self, parts: AsyncIterator[bytes]) -> bytes | None:
-        """Return the next part of the body, or None at its end.
-
-        Args:
-            parts: Of the body.
-
-        Returns:
-            The part.
+        """Return the next chunk of the body, or None at its end.
 
         Raises:
-            UploadRefusedError: A newer request has taken over, or nothing came for too long.
+            UploadRefusedError: A newer request has taken over, or the sender paused for too long.
         """
         try:
             if self._ended:

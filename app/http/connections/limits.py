@@ -67,16 +67,13 @@ def raise_open_files() -> None:
 
 
 def choose_max_connections(wanted: int | None) -> int:
-    """Return how many connections this process may hold.
+    """Return how many connections this process may hold, so that enough file descriptors remain for everything else.
 
     Args:
-        wanted: By the settings; None: as many as there are open files for, at most 4,096.
-
-    Returns:
-        A number that leaves open files for everything else.
+        wanted: By the settings; None: as many as the limit of open files allows, at most 4,096.
 
     Raises:
-        ConfigurationError: The process may not open enough files for what is wanted.
+        ConfigurationError: The process may not open enough files for `wanted`.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = _MOST_FILES if soft == resource.RLIM_INFINITY else max(soft - _OTHER_FILES, soft // 2)

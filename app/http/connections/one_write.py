@@ -14,16 +14,16 @@ _HEAD = b"HTTP/1.1 "
 
 
 class OneWrite:
-    """A transport that holds the head of an answer back until its body is written, or the event loop goes on.
+    """A transport that buffers the head of a response until its body is written or the event loop goes on.
 
     Args:
-        transport: What writes.
+        transport: The underlying transport.
         loop: The event loop.
-        is_unread: Asked before the connection is closed: whether the peer is still sending. To close then would reset
-            the connection, and the peer might never read its answer.
+        is_unread: Called before the connection is closed: whether the peer is still sending. Closing then would reset
+            the connection, and the peer might never read its response.
 
     Attributes:
-        num_written: Bytes, those that wait to be sent included.
+        num_written: Number of bytes, including those that wait to be sent.
         is_lingering: Nothing more will be written, but what the peer still sends is read.
     """
 

@@ -43,12 +43,7 @@ _FRAMING = 16
 
 
 class GuardedProtocol(HttpToolsProtocol):
-    """One connection.
-
-    Args:
-        connections: All connections of the server.
-        **options: As uvicorn passes them.
-    """
+    """One connection; the options are those that uvicorn passes."""
 
     transport: OneWrite  # type: ignore[assignment]
 

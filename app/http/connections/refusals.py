@@ -13,14 +13,7 @@ from app.http.problems import problem_response
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer after which the connection is closed.
-
-    Attributes:
-        status: Of HTTP.
-        code: Of the problem, and the reason in the metrics.
-        detail: What is wrong.
-        advice: What to do next.
-    """
+    """A response after which the connection is closed; `code` is also the reason in the metrics."""
 
     status: int
     code: str
@@ -43,15 +36,7 @@ TOO_MANY_CONNECTIONS = Refusal(503, "too_many_connections", "Too many connection
 
 
 def render(refusal: Refusal, default_headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the bytes of a whole answer.
-
-    Args:
-        refusal: What to say.
-        default_headers: That every answer of this server has.
-
-    Returns:
-        Status line, headers and the problem document.
-    """
+    """Return the bytes of the whole response, with the server's default headers."""
     request_id = secrets.token_hex(16)
     headers = {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff", "Connection": "close"}
     if refusal.status == TOO_MANY_CONNECTIONS.status:

@@ -28,14 +28,11 @@ class Connection(Protocol):
 class Connections:
     """The open connections of a server.
 
-    A timer for each of them would be set and cancelled with every request; one for all is not.
-
-    Args:
-        limits: Of each of them, and of their number.
+    One timer serves all of them, because a timer for each would be set and cancelled with every request.
 
     Attributes:
-        limits: The same.
-        waiting: Those with no request or half of one; first the one that was silent longest.
+        limits: Limits of each connection, and their maximum number.
+        waiting: Connections without a complete request, the one that was silent longest first.
         ended: How many were ended, by reason.
     """
 
@@ -51,12 +48,7 @@ class Connections:
         return len(self._open)
 
     def add(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
-        """Take a new connection in, in the place of the first that waits if all are taken.
-
-        Args:
-            connection: The connection.
-            loop: Its event loop.
-        """
+        """Add a connection; if there are too many, end the waiting one that was silent longest."""
         first = next(iter(self.waiting), None)
         self._open.add(connection)
         self.waiting[connection] = None

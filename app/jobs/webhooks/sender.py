@@ -44,9 +44,9 @@ class WebhookSender:
     Args:
         database: Holds the messages.
         key: Signs them.
-        allowed: Hosts that they may be sent to; looked at again before each try.
-        count: Told what came of each try: `delivered`, `failed` or `given_up`.
-        clock: Seconds since 1970; tests pass their own.
+        allowed: Hosts that they may be sent to, checked before each try.
+        count: Called with the result of each try: `delivered`, `failed` or `given_up`.
+        clock: Seconds since 1970.
     """
 
     def __init__(
@@ -184,12 +184,7 @@ class WebhookSender:
 
 
 class WebhookThread(PeriodicThread):
-    """Looks for messages that are due, and breaks off what is under way when it is told to stop.
-
-    Args:
-        sender: Delivers them.
-        interval_seconds: Pause between two looks.
-    """
+    """Sends due messages every `interval_seconds`, and aborts those in progress when it is told to stop."""
 
     def __init__(self, sender: WebhookSender, interval_seconds: float) -> None:
         super().__init__("paintbox-webhooks", interval_seconds, sender.deliver_due)

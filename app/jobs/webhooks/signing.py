@@ -8,16 +8,13 @@ import hmac
 
 
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """Return the headers that let a receiver know who sent a message, and when.
+    """Return the headers `webhook-id`, `webhook-timestamp` and `webhook-signature` of a message.
 
     Args:
         key: Shared with the receiver.
-        message_id: The same at every try, so that a receiver knows a repetition.
+        message_id: The same at every try, so that a receiver detects duplicates.
         timestamp: Seconds since 1970, of this try.
         body: The message.
-
-    Returns:
-        `webhook-id`, `webhook-timestamp` and `webhook-signature`.
     """
     signed = f"{message_id}.{timestamp}.".encode() + body
     signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode("ascii")

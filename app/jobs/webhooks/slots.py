@@ -20,14 +20,7 @@ class Slots:
         self._counts: Counter[str] = Counter()
 
     def take(self, due: Iterable[Due]) -> Iterator[str]:
-        """Yield the ids of messages that get a slot.
-
-        Args:
-            due: Messages that wait, first come first.
-
-        Yields:
-            str: Of a message, whose slot is to be given back.
-        """
+        """Yield the ids of those due messages that get a slot, in order; each slot has to be given back."""
         for each in due:
             if len(self._keys) >= IN_ALL:
                 return

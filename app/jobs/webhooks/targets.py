@@ -12,14 +12,10 @@ from registry.errors import RequestRefusedError
 
 
 def check_target(url: str, allowed: Collection[str]) -> None:
-    """Refuse a webhook that may not be sent.
-
-    Args:
-        url: Where it would go.
-        allowed: The allow-list, as `parse_origin` reads its entries.
+    """Reject a webhook URL that is not on the allow-list, whose entries `parse_origin` reads.
 
     Raises:
-        RequestRefusedError: No webhooks are sent at all, or not to there.
+        RequestRefusedError: Webhooks are disabled, or not allowed to this host.
     """
     if not allowed:
         raise RequestRefusedError(
