@@ -47,12 +47,7 @@ class Body(BaseModel):
 
 @dataclass(frozen=True)
 class Matches:
-    """Text of a certain form.
-
-    Attributes:
-        pattern: From `^` to `$`, as the schema has it.
-        words: What is wrong with other text, as the end of a sentence.
-    """
+    """Text that matches a pattern, anchored as the schema has it; `words` end the sentence about other text."""
 
     pattern: str
     words: str
@@ -79,16 +74,10 @@ class Matches:
 
 
 def parse_version_id(value: Any) -> int:
-    """Return the id of a version, which has one spelling only.
-
-    Args:
-        value: As a path or a query has it; numbers pass.
-
-    Returns:
-        The id.
+    """Return the id of a version from a path or a query.
 
     Raises:
-        ValueError: It is none, or one in another spelling, such as `+3` or `03`.
+        ValueError: It is not a number, or one in another spelling, such as `+3` or `03`.
     """
     if isinstance(value, str) and _VERSION_ID.fullmatch(value):
         value = int(value)

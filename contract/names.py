@@ -43,26 +43,14 @@ class NameRefusedError(ValueError):
 
 
 def clean_name(text: str, limit: int = MAX_NAME) -> str:
-    """Return a name as it is stored and shown.
-
-    Args:
-        text: As somebody, or a file, gives it.
-        limit: Most characters.
-
-    Returns:
-        The name in Unicode's composed form (NFC), without white space around it.
-    """
+    """Return a name in Unicode's composed form (NFC), without surrounding white space, as it is stored and shown."""
     name = unicodedata.normalize("NFC", text.strip()) if len(text) <= 4 * limit else text
     check_text(name, limit)
     return name
 
 
 def check_text(text: str, limit: int = MAX_NAME) -> None:
-    """Refuse text that is not visible on one line; it stays as it is.
-
-    Args:
-        text: As somebody, or a file, gives it.
-        limit: Most characters.
+    """Reject text that is not visible on one line; nothing is changed.
 
     Raises:
         NameRefusedError: It is blank, too long, or has a character that names may not have.
@@ -81,14 +69,10 @@ def check_text(text: str, limit: int = MAX_NAME) -> None:
 
 
 def check_texts(texts: Sequence[str], limit: int = MAX_NAME) -> None:
-    """Refuse a list with text that is not visible on one line; as `check_text`, and quick for thousands.
-
-    Args:
-        texts: As somebody, or a file, gives them.
-        limit: Most characters of each.
+    """Reject a list with text that is not visible on one line; like `check_text`, and fast for thousands.
 
     Raises:
-        NameRefusedError: One of them is refused; the message names its place.
+        NameRefusedError: One of them is rejected; the message names its position.
     """
     joined = "".join(texts)
     if (
@@ -106,15 +90,10 @@ def check_texts(texts: Sequence[str], limit: int = MAX_NAME) -> None:
 
 
 def shorten(text: str, limit: int = MAX_QUOTED) -> str:
-    """Return foreign text for an error message, a log or a terminal: on one line, and not too long.
+    """Return foreign text for an error message, a log or a terminal: on one line, at most `limit` characters.
 
-    Args:
-        text: Any text, of any length.
-        limit: Most characters of the result.
-
-    Returns:
-        The text with spaces for line breaks and tabs, and other characters replaced that names may not have; cut, with
-        an ellipsis, if it is longer.
+    Line breaks and tabs become spaces, characters that names may not have are replaced, and longer text ends in an
+    ellipsis.
     """
     cut = text if len(text) <= limit else f"{text[: limit - 1]}…"
     return _REFUSED.sub("\N{REPLACEMENT CHARACTER}", _LINE_BREAKS.sub(" ", cut))

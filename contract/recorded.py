@@ -31,11 +31,7 @@ class Recorded(BaseModel):
 
 @dataclass(frozen=True)
 class ShapedLike:
-    """Metadata of JSON that is passed on as it was stored; the schema describes it by the model it was made from.
-
-    Attributes:
-        model: A pydantic model, or a union of several.
-    """
+    """Metadata of JSON that is returned as it was stored; the schema describes it by the model it was made from."""
 
     model: Any
 

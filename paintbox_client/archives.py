@@ -24,16 +24,14 @@ _SUFFIXES = re.compile(r"(?i)(\.tar)?\.(zip|tar|gz|tgz|zst|bz2|xz|parquet)$")
 
 
 def write_archive(target: Path | IO[bytes], members: Iterable[tuple[str, Path | bytes]]) -> int:
-    """Write a zip archive and return how many files it holds.
+    """Write a zip archive and return the number of its files.
 
-    Nothing of the day, the user or the machine goes into it, and pictures, being compressed already, are only stored.
+    It holds nothing of the day, the user or the machine. Pictures are stored without compression, because they are
+    compressed already.
 
     Args:
         target: Where to write it.
-        members: Name within the archive, and the file, which is copied in parts, or its bytes.
-
-    Returns:
-        The number of files.
+        members: Name in the archive, and a file, which is copied in chunks, or bytes.
     """
     num_files = 0
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
@@ -50,11 +48,7 @@ def write_archive(target: Path | IO[bytes], members: Iterable[tuple[str, Path | 
 
 
 class Folder:
-    """The files below a folder, links followed, hidden files left out.
-
-    Args:
-        path: The folder.
-    """
+    """The files below a folder, following links, without hidden files."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -68,12 +62,10 @@ class Folder:
     def members(self) -> Iterator[tuple[str, Path]]:
         """Yield the name within an archive and the path of each file, sorted.
 
-        Yields:
-            tuple[str, Path]: Names are text that every archive can hold: where a name has something else, `%` and its
-                hexadecimal code stand for it.
+        Names are text that every archive can hold: other characters become `%` and their hexadecimal code.
 
         Raises:
-            InputError: There are more files than the service takes.
+            InputError: There are more files than the service accepts.
         """
         found = sorted(islice(self._walk(), _MAX_FILES + 1))
         if len(found) > _MAX_FILES:
@@ -147,14 +139,11 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 @contextmanager
 def open_archive(path: Path, on_note: Callable[[str], None]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield the name and the bytes of an archive; a folder is written as one first.
+    """Yield the name and the open file of an archive or Parquet file, or of a zip of a folder.
 
     Args:
-        path: Of an archive or Parquet file, or of a folder.
-        on_note: Told which files of a folder were not sent.
-
-    Yields:
-        tuple[str, IO[bytes]]: Its name, and the open file.
+        path: Of a file or folder.
+        on_note: Called with each kind of files in a folder that are not sent.
 
     Raises:
         InputError: The folder holds no files.

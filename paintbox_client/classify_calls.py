@@ -37,27 +37,28 @@ class ClassifyCalls:
         version: int | str | None = None,
         timeout_ms: int | None = None,
     ) -> Classification:
-        """Return which of the labels each image shows, best first, and the version that answered.
+        """Return the labels of each image, best first, and the version that produced them.
 
         Args:
-            images: One or any number: paths, bytes, PIL images or NumPy arrays. Many are sent in several requests,
-                which the same version answers.
-            labels: What the images may show.
-            dataset: In place of `labels`: a data set whose classes are the labels.
-            templates: Prompts with `{}`; left out: the label set's own.
-            top_k: Most predictions per image; left out: all.
-            key: Who asks, of many for whom this client speaks: while there is a canary, the same are answered by it.
-            label_set: In place of `labels`: a stored label set.
-            threshold: Predictions with a lower score are left out.
-            multi_label: Judge each label by itself, so that scores do not sum to 1.
-            version: Id of the version that is to answer, or an alias; left out: `active`.
+            images: One or any number: paths, bytes, PIL images or NumPy arrays. Many are sent in several requests to
+                the same version.
+            labels: Candidate labels.
+            dataset: Instead of `labels`: a data set whose classes are the labels.
+            templates: Prompts with `{}`; default: the label set's own.
+            top_k: Maximum number of predictions per image; default: all.
+            key: Identifies one of many users for whom this client sends requests: requests with the same key are all
+                served by the canary, or none.
+            label_set: Instead of `labels`: a stored label set.
+            threshold: Minimum score of a prediction.
+            multi_label: Score each label independently; scores then do not sum to 1.
+            version: Id of the version to use, or an alias; default: `active`.
             timeout_ms: Milliseconds after which the service gives up.
 
         Returns:
-            The answer; `results` is in the order of `images`.
+            The response; `results` is in the order of `images`.
 
         Raises:
-            InputError: The labels are one text, or an image cannot be sent.
+            InputError: `labels` is a single text, or an image cannot be sent.
         """
         if isinstance(labels, str):
             raise InputError(f"The labels are one text, {labels[:100]!r}.", "Give a list, such as ['cat', 'dog'].")
@@ -78,15 +79,15 @@ class ClassifyCalls:
     def embed(
         self, images: Iterable[Image] | Image, version: int | str | None = None, timeout_ms: int | None = None
     ) -> Embeddings:
-        """Return the embedding of each image, a list of numbers of unit length, and the version that answered.
+        """Return the embedding of each image, a list of numbers of unit length, and the version that produced it.
 
         Args:
             images: As for `classify`.
-            version: Id of the version that is to answer, or an alias; left out: `active`.
+            version: Id of the version to use, or an alias; default: `active`.
             timeout_ms: Milliseconds after which the service gives up.
 
         Returns:
-            The answer; `embeddings` is in the order of `images`.
+            The response; `embeddings` is in the order of `images`.
         """
         options = _texts(encoding_format="base64", version=version, timeout_ms=timeout_ms)
         return _unpacked(self._send_batches("/v1/embed", images, options, {}, "embeddings"))
@@ -94,15 +95,9 @@ class ClassifyCalls:
     def embed_texts(
         self, texts: Sequence[str], version: int | str | None = None, timeout_ms: int | None = None
     ) -> Embeddings:
-        """Return the embedding of each text, as it is: no template is put around it.
+        """Return the embedding of each text, without a template; the other arguments are those of `embed`.
 
-        Args:
-            texts: What to embed.
-            version: As for `embed`; all versions of a base embed texts alike.
-            timeout_ms: Milliseconds after which the service gives up.
-
-        Returns:
-            As for `embed`.
+        All versions of a base embed texts alike.
         """
         asked: JsonObject = {"texts": list(texts), "version": version, "timeout_ms": timeout_ms}
         return _unpacked(
@@ -112,15 +107,15 @@ class ClassifyCalls:
     def create_label_set(
         self, labels: Sequence[str], templates: Sequence[str] = (), name: str | None = None
     ) -> LabelSet:
-        """Return the stored label set of these labels and templates; the same ones give the same.
+        """Return the stored label set of these labels and templates; the same ones return the same label set.
 
         Args:
-            labels: What images may show, each once.
-            templates: Prompts with `{}`; left out: the base model's own.
-            name: For people.
+            labels: Distinct labels.
+            templates: Prompts with `{}`; default: the base model's own.
+            name: Display name.
 
         Returns:
-            The label set; its `id` is what `classify` takes.
+            The label set; pass its `id` to `classify`.
         """
         body = {"labels": list(labels), "templates": list(templates), "name": name}
         return LabelSet(self._transport.send("POST", "/v1/label-sets", may_repeat=True, json=body))

@@ -9,16 +9,10 @@ _JOINERS = frozenset("\u200c\u200d")  # which some scripts, and emoji, are writt
 
 
 def clean(text: object, *, keep_lines: bool = False) -> str:
-    r"""Return text in which nothing commands a terminal or turns its direction: such characters appear as `\x1b`.
+    r"""Return text without control characters of terminals and direction marks: such characters appear as `\x1b`.
 
-    Names and messages come from whoever made a thing, and everything that is shown passes through here.
-
-    Args:
-        text: From anywhere.
-        keep_lines: Whether its line ends and tabs stay; else they would look like the end of a table's row.
-
-    Returns:
-        Text to show.
+    Names and messages come from third parties, and everything that is displayed passes through here. With `keep_lines`,
+    line ends and tabs stay; otherwise they could look like the end of a table's row.
     """
     shown = str(text)
     if shown.isprintable():

@@ -72,15 +72,7 @@ def status_of(error: ClientError) -> int:
 
 
 def describe(error: ClientError, command: str) -> tuple[str, str]:
-    """Return what is wrong and what to do next.
-
-    Args:
-        error: Of the client.
-        command: The command that was given, such as `patch`.
-
-    Returns:
-        Both in the command line's words.
-    """
+    """Return what is wrong and what to do next, in the words of the command line and of the given command."""
     if not isinstance(error, ApiError):
         return error.detail, error.next
     if error.code == "invalid_request":

@@ -46,24 +46,24 @@ def _find_again() -> str | None:
 
 
 class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
-    """Talks to one Paintbox service.
+    """A client of one Paintbox service.
 
-    What the service answers comes back as objects of `paintbox_client.resources`, with a typed attribute for each field
-    that `/docs` of the service describes. Every method raises `ApiError` if the service refuses and
-    `ServiceUnreachableError` if it does not answer.
+    Responses are objects of `paintbox_client.resources`, with a typed attribute for each field that the service's
+    `/docs` describe. Every method raises `ApiError` if the service rejects the request and `ServiceUnreachableError` if
+    it does not respond.
 
     Args:
-        url: The service's address; left out: `PAINTBOX_URL`, else this user's running service, else the usual one.
-        api_key: Key to send, if the service wants one; left out: `PAINTBOX_API_KEY`.
-        transport: Carries the requests; left out: the network.
-        timeout: Seconds that the service may be silent; None waits for ever.
-        patience_seconds: How long waiting for a job, following one, a resumable upload and a download go on while the
-            service is out of reach.
-        retry_seconds: How long any other request is tried that may be repeated: all that only read, and those that the
-            service carries out once however often they come.
-        on_outage: Told once in each outage, in a sentence.
-        find_url: Tells where the service is now, if it may come back at another address; None: it does not, unless it
-            was found as this user's running service.
+        url: The service's address; default: `PAINTBOX_URL`, else this user's running service, else the usual address.
+        api_key: API key; default: `PAINTBOX_API_KEY`.
+        transport: An HTTP transport; default: the network.
+        timeout: Seconds without a response; None: no limit.
+        patience_seconds: How long to retry while the service is unreachable: waiting for a job, following one, a
+            resumable upload, and a download.
+        retry_seconds: How long to retry any other request that may be repeated: reads, and requests that the service
+            carries out once however often they arrive.
+        on_outage: Called once in each outage, with a sentence.
+        find_url: Returns where the service is now, if its address may change; default: only for this user's running
+            service.
     """
 
     def __init__(
@@ -112,15 +112,12 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
     # -- patches and jobs ---------------------------------------------------------------------------------------
 
     def create_patch(self, idempotency_key: str | None = None, **request: Any) -> PatchStarted:
-        """Return the patch that was asked for and its job, as `{"patch": …, "job": …}`.
+        """Return the new patch and its job, as `{"patch": …, "job": …}`.
 
         Args:
-            idempotency_key: The same request with the same key gets the same patch; left out: a new key, so that a
-                request whose answer was lost is sent again.
+            idempotency_key: The same request with the same key returns the same patch; default: a new key, so that a
+                request whose response was lost is retried.
             **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `transfer`, `finetune`, `alpha`, …
-
-        Returns:
-            The patch and its job.
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
         return PatchStarted(self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers))
@@ -134,12 +131,12 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         self._send("DELETE", f"/v1/patches/{patch_id}")
 
     def reselect(self, patch_id: str, **request: Any) -> Reselected:
-        """Return the version of a finished patch at another alpha, and what validation images say about it.
+        """Return the version of a finished patch at another alpha, and its validation scores.
 
         Args:
             patch_id: The patch.
-            **request: Body of `POST /v1/patches/{id}/reselect`: `alpha` and perhaps `profile`, or `rule` and, for
-                `floor`, `max_supported_drop`; perhaps `name`.
+            **request: Body of `POST /v1/patches/{id}/reselect`: `alpha` and optionally `profile`, or `rule` and, for
+                `floor`, `max_supported_drop`; optionally `name`.
 
         Returns:
             `version`, `is_new`, `alpha`, `profile`, `rule`, `reason`, `validation`.
@@ -156,15 +153,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return JobDetail(self._get(f"/v1/jobs/{job_id}"))
 
     def jobs(self, limit: int = 100, **filters: Any) -> list[Job]:
-        """Return the newest jobs first.
-
-        Args:
-            limit: Most of them.
-            **filters: `status`, one or a list, `kind` and `ref`.
-
-        Returns:
-            The jobs.
-        """
+        """Return jobs, newest first, at most `limit`; filters are `status` (one or a list), `kind` and `ref`."""
         return self._items(Job, "/v1/jobs", limit, **filters)
 
     def job_events(self, job_id: str, after: int = 0) -> list[JobEvent]:
@@ -174,18 +163,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
     def follow_job(
         self, job_id: str, after: int = 0, on_update: Callable[[Job], object] | None = None
     ) -> Iterator[JobEvent]:
-        """Yield what happens to a job since event `after`, as it happens, until it has ended.
+        """Yield the events of a job after event `after`, as they happen, until it has ended.
 
-        A broken connection is made again and goes on where it was: no event is lost or comes twice. Where no event
-        stream is to be had, pages are asked for.
-
-        Args:
-            job_id: The job.
-            after: The last event that is known already.
-            on_update: Called with the job whenever it changed.
-
-        Yields:
-            JobEvent: Event by event.
+        After a broken connection it continues where it was: no event is lost or repeated. Without an event stream it
+        polls. `on_update` is called with the job whenever it changed.
         """
         tell = on_update or (lambda job: None)
         outage = self._transport.outage(is_wait=True)
@@ -243,20 +224,17 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         poll_seconds: float = 0.5,
         timeout: float | None = None,
     ) -> JobDetail:
-        """Return the job once it has succeeded. A service that restarts meanwhile is waited for.
+        """Return the job once it has succeeded; while the service restarts, it keeps trying.
 
         Args:
             job_id: The job.
-            on_update: Called with the job each time it was looked at.
-            poll_seconds: Time between two looks, in seconds.
-            timeout: Seconds after which to give up; None never does.
-
-        Returns:
-            The job, `succeeded`.
+            on_update: Called with the job after each poll.
+            poll_seconds: Seconds between two polls.
+            timeout: Seconds after which to give up; None: never.
 
         Raises:
             JobFailedError: It failed or was cancelled.
-            JobTimeoutError: It still runs when the time is up.
+            JobTimeoutError: It still runs after the timeout.
         """
         started = time.monotonic()
         outage = self._transport.outage(is_wait=True, limit_seconds=timeout)
@@ -288,12 +266,9 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         """Return a new version: the base plus what the terms add. Nothing is trained.
 
         Args:
-            name: For people; need not be unique.
-            terms: Each names a `patch`, a `version` or a `task_vector_sha256`, and perhaps a `coefficient`.
-            base: Reference that all of it must be of; left out: the terms' own.
-
-        Returns:
-            The version.
+            name: Display name; need not be unique.
+            terms: Each names a `patch`, a `version` or a `task_vector_sha256`, and optionally a `coefficient`.
+            base: Reference of the base that all terms must have; default: that of the terms.
         """
         return self._make_version(name, base, terms=[dict(term) for term in terms])
 
@@ -301,13 +276,10 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         """Return a new version: another one without what some patches added to it. Nothing is trained.
 
         Args:
-            name: For people; need not be unique.
-            version: The version to start from; it stays as it is.
+            name: Display name; need not be unique.
+            version: The version to start from, which stays unchanged.
             what: Ids of patches, or hashes of task vectors.
-            base: Reference that the version must be of.
-
-        Returns:
-            The version.
+            base: Reference of the base that the version must have.
         """
         return self._make_version(name, base, from_version=version, remove=list(what))
 
@@ -316,30 +288,19 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return Alias(self._get("/v1/aliases/active"))
 
     def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> Alias:
-        """Return the alias; `active` once this version is loaded, verified and answering.
+        """Return the alias; `active` once this version is loaded, verified and served.
 
         Args:
             version: The version.
             reason: For the history.
-            alias: Which to move; it is created if needed.
-            force: Whatever it costs the supported tasks; needs a reason.
-
-        Returns:
-            The alias.
+            alias: Which to move; created if needed.
+            force: Skip the check of supported tasks; needs a reason.
         """
         body = {"version": version, "reason": reason} | ({"force": True} if force else {})
         return Alias(self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS))
 
     def roll_back(self, reason: str = "", alias: str = "active") -> Alias:
-        """Return the alias, moved to the version that it named before; again, to the one before that.
-
-        Args:
-            reason: For the history.
-            alias: Which to move.
-
-        Returns:
-            The alias.
-        """
+        """Return the alias, moved to the version that it named before; a second call moves it one further back."""
         path = f"/v1/aliases/{alias}/rollback"
         return Alias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
 

@@ -24,14 +24,7 @@ COMPLETION_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Connection:
-    """Which service to talk to, as the options before the command say.
-
-    Attributes:
-        url: Address; None: find it.
-        api_key: Key to send, if any.
-        timeout_seconds: How long the service may be silent.
-        patience_seconds: How long to try again while it is out of reach.
-    """
+    """Which service to use, from the options before the command; `url` None: find it."""
 
     url: str | None = None
     api_key: str | None = None
@@ -58,13 +51,9 @@ def take(items: list[AnyRecord], limit: int) -> list[AnyRecord]:
 
 
 def complete(kind: str) -> Callable[[typer.Context, str], list[str]]:
-    """Return what completes references to a kind of thing in a shell; where no service answers at once, nothing does.
+    """Return the shell completion of references to a kind of thing, as for `Client.suggest`.
 
-    Args:
-        kind: As for `Client.suggest`.
-
-    Returns:
-        For the `autocompletion` of an argument or option.
+    It completes nothing while no service responds.
     """
 
     def suggest(ctx: typer.Context, incomplete: str) -> list[str]:

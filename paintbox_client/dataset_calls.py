@@ -49,27 +49,27 @@ class DatasetCalls:
         path_column: str | None = None,
         label_column: str | None = None,
     ) -> Dataset:
-        """Return the data set of an upload, with the job that makes it ready; the same upload gives the same one.
+        """Return the data set of an upload, with the job that ingests it; the same upload returns the same data set.
 
         Args:
             path: A zip, tar, tar.gz, tar.zst or Parquet file in one of the layouts of docs/datasets.md, or a folder,
                 which is sent as a zip.
-            name: For people; need not be unique. Left out: the file's or folder's.
-            templates: Prompts with `{}`; left out: those in the upload, else the base model's own.
+            name: Display name; need not be unique. Default: the file's or folder's name.
+            templates: Prompts with `{}`; default: those in the upload, else the base model's own.
             classnames: From class to the name that prompts use.
-            manifest: Path of the CSV manifest within it, if it does not lie beside the images.
-            webhook_url: Told when the job has ended, at a host that the operator allows.
-            unlabelled: Whether it is a pool of images for `anchors`, in whatever folders they lie.
-            on_note: Told which files of a folder could not be sent; left out: it is a Python warning.
-            layout: Read it in this layout; left out: recognised.
-            root: Folder within it to read.
-            class_level: Which folder below the root names the class, from 1 on.
+            manifest: Path of the CSV manifest in the upload, if it is not beside the images.
+            webhook_url: Notified when the job has ended, at a host that the operator allows.
+            unlabelled: Whether it is a pool of images for `anchors`, in whatever folders they are.
+            on_note: Called with the files of a folder that could not be sent; default: a Python warning.
+            layout: Read it in this layout; default: detected.
+            root: Folder in the upload to read.
+            class_level: Which folder below the root names the class, from 1.
             split_of: From folders or files to `train`, `validation`, `test` or `ignore`; empty: nothing names a split.
             path_column: Column of a table that names the images.
             label_column: Column of a table that names the classes.
 
         Returns:
-            The data set, `ingesting` or, if it was there already, in the state it is in.
+            The data set, `ingesting` or, if it existed already, in its current state.
 
         Raises:
             InputError: There is no such file or folder.
@@ -109,11 +109,9 @@ class DatasetCalls:
         return Dataset(self._transport.get(f"/v1/datasets/{dataset_id}"))
 
     def delete_dataset(self, dataset_id: str, force: bool = False) -> None:
-        """Delete a data set, at once and for good.
+        """Delete a data set permanently.
 
-        Args:
-            dataset_id: The data set.
-            force: Also if patches that have ended name it; they cannot be retried then.
+        With `force`, even if ended patches name it, which cannot be retried then.
         """
         self._transport.send("DELETE", f"/v1/datasets/{dataset_id}", params={"force": force})
 
@@ -124,16 +122,13 @@ class DatasetCalls:
         classnames: Mapping[str, str] | None = None,
         templates: Sequence[str] | None = None,
     ) -> Dataset:
-        """Return a new data set with the images of another and other words for them; nothing is uploaded.
+        """Return a new data set with the images of another one and other words; nothing is uploaded.
 
         Args:
             dataset_id: The other data set, which must be ready.
-            name: For people; the same name and words give the same data set.
-            classnames: From the present name of a class to the new one; others stay.
-            templates: Prompts with `{}`; left out: those that it has; empty: the base model's own.
-
-        Returns:
-            The new data set, ready.
+            name: Display name; the same name and words return the same data set.
+            classnames: From the current name of a class to the new one; others stay.
+            templates: Prompts with `{}`; default: those of the other data set; empty: the base model's own.
         """
         body: JsonObject = {"name": name, "classnames": dict(classnames or {})}
         if templates is not None:

@@ -63,10 +63,7 @@ def find_elsewhere() -> dict[Path, str]:
 
 
 def find_running() -> str | None:
-    """Return the URL of this user's service: on the default data directory, else the only one elsewhere.
-
-    Returns:
-        None if none runs.
+    """Return the URL of this user's service: on the default data directory, else the only one elsewhere, else None.
 
     Raises:
         InputError: Several run on other data directories, and none on the default one.

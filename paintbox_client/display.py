@@ -72,13 +72,13 @@ def escape_unencodable() -> None:
 def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Collection[str] = (), spare: Sequence[str] = ()
 ) -> None:
-    """Write rows below their column names; None is shown as a dash.
+    """Print rows below their column names; None is shown as a dash.
 
     Args:
         columns: Names.
         rows: A cell for each column.
-        whole: Columns that are never broken over lines: what people copy.
-        spare: Columns that are left out, the first one first, while the terminal is too narrow for all.
+        whole: Columns that are never wrapped, because people copy them.
+        spare: Columns to leave out, the first one first, while the terminal is too narrow for all.
     """
     console = Console(highlight=False, emoji=False)
     if not console.is_terminal:  # a program that reads lines must not find them folded
@@ -113,16 +113,13 @@ def describe_job(job: JsonObject) -> str:
 
 
 def watch_job(client: Client, job_id: str, title: str, console: Console | None = None) -> JsonObject:
-    """Return a job once it has succeeded, with a live progress bar meanwhile, or lines where nobody can watch one.
+    """Return a job once it has succeeded; meanwhile show a progress bar, or lines if the output is not a terminal.
 
     Args:
         client: Connection to the service.
         job_id: The job.
-        title: What it does, for people.
-        console: Where to show it; left out: standard error.
-
-    Returns:
-        The job, `succeeded`.
+        title: Display name of the work.
+        console: Where to show it; default: standard error.
 
     Raises:
         JobFailedError: It failed or was cancelled.

@@ -45,15 +45,15 @@ class ClientError(Exception):
 
 
 class ApiError(ClientError):
-    """The service answered, and refused.
+    """The service rejected the request.
 
     Args:
         status: HTTP status, 400 to 599.
         code: Stable and machine-readable.
         detail: What is wrong with the request.
         next: What to do next.
-        fields: The parts of the request that cannot be used, as `location: message`.
-        retry_after_seconds: When to ask again, if the service says so.
+        fields: The invalid parts of the request, as `location: message`.
+        retry_after_seconds: When to retry, if the service says so.
     """
 
     def __init__(
@@ -83,13 +83,13 @@ class InputError(ClientError):
 
 
 class ServiceUnreachableError(ClientError):
-    """Nothing answered at this address, or not in time, or the answer broke off.
+    """Nothing responded at this address, or not in time, or the response broke off.
 
     Args:
         url: The address.
-        cause: What the network said.
+        cause: The network's error.
         was_sent: Whether the request may have reached the service.
-        timed_out: Whether the service took the request and was silent.
+        timed_out: Whether the service accepted the request and did not respond.
     """
 
     def __init__(self, url: str, cause: str = "", *, was_sent: bool = False, timed_out: bool = False) -> None:

@@ -23,11 +23,7 @@ GROUP = "paintbox.commands"
 
 
 class LazyCommand(TyperCommand):
-    """A command that is known by name and help text until its arguments are read.
-
-    Args:
-        entry_point: Names a function with Typer's annotated options.
-    """
+    """A command of which only name and help are known until it is invoked; `entry_point` names a Typer function."""
 
     def __init__(self, entry_point: EntryPoint) -> None:
         super().__init__(entry_point.name, help=read_summary(entry_point))

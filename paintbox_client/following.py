@@ -13,14 +13,9 @@ _NAMES = {"images_per_second": "images/s", "learning_rate": "learning rate", "an
 
 
 def describe_event(event: JsonObject, names: Mapping[str, str] | None = None) -> str:
-    """Return what happened, with what the event tells of it.
+    """Return a job's event in one line, such as `fine-tuning: step 40, loss 0.31, 512 images/s`.
 
-    Args:
-        event: Of a job.
-        names: Names of data sets by id.
-
-    Returns:
-        One line, such as `fine-tuning: step 40, loss 0.31, 512 images/s`.
+    `names` are those of data sets by id.
     """
     data = dict(event.get("data") or {})
     accuracies = data.pop("accuracies", None) or {}

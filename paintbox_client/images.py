@@ -35,14 +35,7 @@ def is_one_image(images: object) -> bool:
 
 
 def batches(images: Iterable[Image] | Image, limit: int = BATCH_IMAGES) -> Iterator[list[tuple[str, bytes]]]:
-    """Yield the names and bytes of images, as many as one request may have at a time.
-
-    Args:
-        images: One, or any number, which are read as they are needed.
-        limit: Most images in a batch.
-
-    Yields:
-        list[tuple[str, bytes]]: A batch, never an empty one.
+    """Yield non-empty batches of images, names and bytes, which are read as they are needed.
 
     Raises:
         InputError: There is no image, or one cannot be sent.
@@ -62,17 +55,10 @@ def batches(images: Iterable[Image] | Image, limit: int = BATCH_IMAGES) -> Itera
 
 
 def read_image(index: int, image: Image) -> tuple[str, bytes]:
-    """Return a name and the bytes of an image.
-
-    Args:
-        index: Its place among others, which names it if nothing else does.
-        image: As `Image` says.
-
-    Returns:
-        The name, and an image file's bytes.
+    """Return a name and the bytes of an image; its index names an image without a file name.
 
     Raises:
-        InputError: It is none of these, or the file cannot be read.
+        InputError: Its type is not one of `Image`, or the file cannot be read.
     """
     if isinstance(image, str | os.PathLike):
         return _read_file(image)

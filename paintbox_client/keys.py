@@ -17,15 +17,12 @@ class KeyMethods:
     _transport: Transport
 
     def create_key(self, name: str, scopes: Sequence[str], expires_in_days: int | None = None) -> NewKey:
-        """Return a new key, with its `token`: this is the only time that anybody sees it.
+        """Return a new key, with its `token`, which is shown only now.
 
         Args:
-            name: Who it is for; what it makes belongs to this name.
+            name: Owner; what the key creates belongs to this name.
             scopes: Of `read`, `classify`, `write` and `admin`, which includes the others.
-            expires_in_days: When it ends; None: never.
-
-        Returns:
-            The key.
+            expires_in_days: Days until it expires; None: never.
         """
         body: dict[str, Any] = {"name": name, "scopes": list(scopes)}
         if expires_in_days is not None:

@@ -58,15 +58,10 @@ Rule = Annotated[
 
 
 def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequence[str] | None = None) -> None:
-    """Refuse a rule without what it needs, in the words of the command line.
-
-    Args:
-        rule: `--rule`.
-        max_drop: `--max-drop`.
-        supported: `--supported`; None: the command has no such option.
+    """Reject a rule without its options, in the words of the command line; `supported` is None without such an option.
 
     Raises:
-        InputError: They do not fit each other.
+        InputError: The options do not fit the rule.
     """
     if rule == "floor" and not max_drop:
         raise InputError("--rule floor needs --max-drop POINTS.", "For example: --rule floor --max-drop 1.")
@@ -77,16 +72,13 @@ def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequ
 
 
 def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:
-    """Return points for all supported tasks, or points by what names a data set.
+    """Return points for all supported tasks, points by data set, or None without values.
 
     Args:
         values: Each `POINTS` or `NAME=POINTS`; the first form stands alone.
 
-    Returns:
-        None if there are no values.
-
     Raises:
-        InputError: A value is neither, or both forms are there.
+        InputError: A value is neither, or both forms occur.
     """
     if not values:
         return None
@@ -111,17 +103,14 @@ def parse_factor(value: str) -> tuple[str, float]:
 
 
 def parse_settings(request: JsonObject, settings: Sequence[str] | None) -> JsonObject:
-    """Return the request with further fields set.
+    """Return a copy of the request's body with further fields.
 
     Args:
-        request: Body of a request; not changed.
+        request: Body of a request.
         settings: Each `KEY=VALUE`; dots in the key lead into the body, the value is JSON or, failing that, text.
 
-    Returns:
-        Another body.
-
     Raises:
-        InputError: A setting is not of this form, or leads through something that has no fields.
+        InputError: A setting is not of this form, or leads into something that has no fields.
     """
     body = copy.deepcopy(request)
     for setting in settings or ():

@@ -39,13 +39,13 @@ _PASSING_CODES = frozenset({"upload_busy", "offset_mismatch"})  # a part that wa
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to try, and whom to tell.
+    """How long to retry, and whom to notify.
 
     Attributes:
-        wait_seconds: For jobs and uploads under way, and downloads.
+        wait_seconds: For jobs and uploads in progress, and downloads.
         call_seconds: For any other request.
-        notify: Told once in each outage.
-        sleep: Waits; tests pass their own.
+        notify: Called once in each outage.
+        sleep: Waits.
     """
 
     wait_seconds: float = WAIT_SECONDS
@@ -55,16 +55,16 @@ class Patience:
 
 
 class Outage:
-    """Decides after each failure of an operation whether it is tried again, and waits until then.
+    """Decides after each failure of an operation whether to retry it, and waits until then.
 
     Args:
-        patience: How long to try.
-        is_wait: Whether something goes on at the service meanwhile; else this is one request.
-        may_repeat: Whether the request may be carried out twice. If not, it is tried again only if it cannot have
-            been carried out.
-        is_known: Tells whether there is a service: it has answered before, or says that it runs.
-        before_retry: Called before each further try.
-        limit_seconds: Shorter patience than `patience` has; None: no such limit.
+        patience: How long to retry.
+        is_wait: Whether work continues at the service meanwhile; else this is one request.
+        may_repeat: Whether the request may be carried out twice. If not, it is retried only if it cannot have been
+            carried out.
+        is_known: Whether there is a service: it has responded before, or reports that it runs.
+        before_retry: Called before each retry.
+        limit_seconds: Shorter limit than that of `patience`; None: no such limit.
     """
 
     def __init__(
@@ -92,15 +92,7 @@ class Outage:
         self._began = None
 
     def wait(self, error: ApiError | ServiceUnreachableError) -> None:
-        """Wait until the next try.
-
-        Args:
-            error: What went wrong.
-
-        Raises:
-            ApiError: `error` is one, and is not tried again, or no longer.
-            ServiceUnreachableError: Likewise.
-        """
+        """Wait until the next try, or raise the error if it is not to be retried, or no longer."""
         if not self._passes(error):
             if isinstance(error, ServiceUnreachableError) and not self._may_repeat:
                 error.next = "The request may have been executed: check before you repeat it."

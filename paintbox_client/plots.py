@@ -19,11 +19,7 @@ _STYLE = "body{font:16px/1.5 sans-serif;margin:2rem}td,th{padding:.2em .8em;text
 def draw_frontier(done: JsonObject) -> str:
     """Return an SVG: mean accuracy of the supported tasks against that of the patching tasks, along alpha.
 
-    Args:
-        done: The patch, with its report.
-
-    Returns:
-        The picture. Where no supported task was measured, alpha itself is the horizontal axis.
+    Without a supported task, alpha itself is the horizontal axis.
 
     Raises:
         InputError: The report has no curve.

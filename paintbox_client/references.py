@@ -21,14 +21,7 @@ _NUMBER = re.compile("[0-9]{1,10}", re.ASCII)
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of thing that has ids.
-
-    Attributes:
-        noun: What people call it.
-        path: Its list.
-        prefix: What its ids begin with.
-        command: Lists it on the command line.
-    """
+    """A kind of thing with ids: its noun, the path of its list, the ids' prefix, and the command that lists it."""
 
     noun: str
     path: str
@@ -55,14 +48,9 @@ class References:
 
         Args:
             kind: `dataset`, `patch`, `job` or `label_set`.
-            reference: An id, the beginning of one with or without `ds_` and the like, or a name or its beginning, if
-                only one thing has it. A patch may also be called by the number of a version of it, a job by what it is
-                about.
-            is_used: Whether something will be done with it that needs it whole: a failed data set is not meant then,
-                if there is another one.
-
-        Returns:
-            The id.
+            reference: An id, the beginning of one with or without `ds_` and the like, or a name or its beginning, if it
+                is unique. A patch may also be named by the number of one of its versions, a job by its subject.
+            is_used: Whether the thing must be usable: a failed data set is skipped if there is another one.
         """
         described = KINDS[kind]
         if re.fullmatch(f"{described.prefix}[0-9a-f]{{24}}", reference):
@@ -79,14 +67,7 @@ class References:
         return str(_choose(described, reference, items)["id"])
 
     def find_version(self, reference: str | int) -> int:
-        """Return the id of the version that a reference means.
-
-        Args:
-            reference: Its number, an alias, or a name or its beginning, if only one version has it.
-
-        Returns:
-            The id.
-        """
+        """Return the id of the version that a reference means: a number, an alias, or a unique name or its beginning."""
         text = str(reference)
         if _NUMBER.fullmatch(text):
             return int(text)

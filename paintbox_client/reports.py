@@ -26,12 +26,12 @@ _SMALL_SHARE = 0.1
 
 
 def print_report(done: JsonObject, active: int | None = None, *, curve: bool = False) -> None:
-    """Write a finished patch: a row for each task, how alpha was chosen, warnings, and what to do next.
+    """Print a finished patch: a row for each task, how alpha was chosen, warnings, and what to do next.
 
     Args:
         done: The patch, with its report.
-        active: The version that answers; None: not known.
-        curve: Whether to write the accuracies at every alpha, too.
+        active: The served version; None: not known.
+        curve: Whether to print the accuracies at every alpha.
     """
     report = PatchReport(done["report"])
     columns = ("TASK", "ROLE", "ZERO-SHOT", "FINE-TUNED", "PATCHED", "CHANGE", "95 %", "IMAGES")
@@ -74,14 +74,7 @@ def print_curve(report: PatchReport) -> None:
 
 
 def warnings_of(done: JsonObject) -> Iterator[str]:
-    """Yield what whoever decides about a finished patch should know, in sentences that say what to do.
-
-    Args:
-        done: The patch, with its report.
-
-    Yields:
-        str: The gravest first.
-    """
+    """Yield warnings about a finished patch, the most serious first, in sentences that say what to do."""
     report, asked = PatchReport(done["report"]), PatchOptions(done.get("request") or {})
     tasks = report.tasks
     yield from _losses(tasks, asked)

@@ -14,16 +14,7 @@ _UNKNOWN = -1
 
 
 def send_in_parts(transport: Transport, stream: IO[bytes], part_bytes: int = PART_BYTES) -> str:
-    """Return the id of a complete upload of the stream.
-
-    Args:
-        transport: Reaches the service.
-        stream: Seekable; sent from its beginning.
-        part_bytes: Bytes in one request.
-
-    Returns:
-        For the field `upload` of `POST /v1/datasets`.
-    """
+    """Return the id of a complete upload of a seekable stream, for the field `upload` of `POST /v1/datasets`."""
     length = stream.seek(0, os.SEEK_END)
     upload_id = _begin(transport, length)
     outage = transport.outage(is_wait=True)

@@ -182,12 +182,7 @@ def print_new_version(version: JsonObject) -> None:
 
 
 def print_selection(answer: JsonObject, names: Mapping[str, str]) -> None:
-    """Write a version at another alpha, and what validation images say about it.
-
-    Args:
-        answer: The service's.
-        names: Of data sets, by id.
-    """
+    """Print a version at another alpha and its validation scores; `names` are those of data sets by id."""
     point = answer["validation"]
     if point is not None:
         rows = [

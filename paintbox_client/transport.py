@@ -27,15 +27,15 @@ class Transport:
 
     Args:
         url: The service's address, such as `http://127.0.0.1:8321`.
-        api_key: Sent as a bearer token, if given.
-        transport: Carries the requests; tests pass one that reaches an application in the same process.
-        timeout: Seconds that the service may be silent.
-        patience: How long to try again what may be repeated.
-        find_url: Tells where the service of this machine is now, which another port may be after a restart; None: it
+        api_key: Sent as a bearer token.
+        transport: An HTTP transport.
+        timeout: Seconds without a response.
+        patience: How long to retry what may be repeated.
+        find_url: Returns where the service of this machine is now, which may be another port after a restart; None: it
             stays where it is.
 
     Raises:
-        ServiceUnreachableError: The address is no HTTP address.
+        ServiceUnreachableError: The address is not an HTTP address.
     """
 
     def __init__(
@@ -86,15 +86,7 @@ class Transport:
         )
 
     def persist(self, attempt: Callable[[], _T], outage: Outage) -> _T:
-        """Return what an attempt returns, made until one succeeds or patience is over.
-
-        Args:
-            attempt: Sends a request once.
-            outage: Decides how long.
-
-        Returns:
-            Its result.
-        """
+        """Return what an attempt returns, retried as long as the outage allows."""
         while True:
             try:
                 result = attempt()
@@ -115,18 +107,11 @@ class Transport:
         return self._has_answered or (self._find_url is not None and self._find_url() is not None)
 
     def events(self, path: str, last_id: int) -> Iterator[Any]:
-        """Yield the data of the server-sent events of one connection, parsed, until either side closes it.
-
-        Args:
-            path: Path below the service's address.
-            last_id: The last event that is known already.
-
-        Yields:
-            Any: In the order in which they came; none if the service says that there will be none.
+        """Yield the parsed data of the server-sent events after `last_id`, until either side closes the connection.
 
         Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or the connection broke.
+            ApiError: The service rejected the request.
+            ServiceUnreachableError: Nothing responded, or the connection broke.
         """
         try:
             with self._http.sse(path, headers={"Last-Event-ID": str(last_id)}) as source:
@@ -144,15 +129,7 @@ class Transport:
 
     @contextmanager
     def download(self, path: str, timeout: float) -> Iterator[IO[bytes]]:
-        """Yield what a GET answers with, as a file that is spooled to disk; a broken download begins again.
-
-        Args:
-            path: Path below the service's address.
-            timeout: Seconds that the service may be silent.
-
-        Yields:
-            IO[bytes]: All of the body, at its beginning.
-        """
+        """Yield the body of a GET as a file that is spooled to disk; a broken download starts again."""
         with tempfile.TemporaryFile() as file:
             self.persist(lambda: self._download_once(path, timeout, file), self.outage(is_wait=True))
             file.seek(0)
@@ -172,19 +149,11 @@ class Transport:
             raise self._unreachable(error) from error
 
     def lines(self, method: str, path: str, timeout: float) -> Iterator[Any]:
-        """Yield the JSON values of an answer that has one a line, as they come; it is asked for once.
-
-        Args:
-            method: HTTP method.
-            path: Path below the service's address.
-            timeout: Seconds that the service may be silent.
-
-        Yields:
-            Any: The parsed lines.
+        """Yield the JSON values of a response with one per line, as they arrive; the request is not repeated.
 
         Raises:
-            ApiError: The service refused.
-            ServiceUnreachableError: Nothing answered, or the connection broke.
+            ApiError: The service rejected the request.
+            ServiceUnreachableError: Nothing responded, or the connection broke.
         """
         try:
             with self._http.stream(method, path, timeout=timeout) as response:
@@ -196,17 +165,14 @@ class Transport:
             raise self._unreachable(error) from error
 
     def send(self, method: str, path: str, *, may_repeat: bool = False, **options: Any) -> Any:
-        """Return the JSON answer of a request.
+        """Return the parsed JSON response of a request; None without a body.
 
         Args:
             method: HTTP method.
             path: Path below the service's address.
-            may_repeat: Whether the service may be asked twice. If not, it is asked again only if the first request
-                cannot have been carried out.
+            may_repeat: Whether the request may be sent twice. If not, it is sent again only if the first one cannot
+                have been carried out.
             **options: As `httpx2.Client.request` takes them.
-
-        Returns:
-            The parsed body; None if there is none.
         """
         outage = self.outage(is_wait=False, may_repeat=may_repeat)
         return self.persist(lambda: self.send_once(method, path, **options), outage)

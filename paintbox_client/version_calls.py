@@ -25,16 +25,7 @@ class VersionCalls:
     _transport: Transport
 
     def relabel(self, version: int, name: str | None = None, tags: list[str] | None = None) -> Version:
-        """Return the version with another name or other tags.
-
-        Args:
-            version: The version.
-            name: The new name; None leaves it.
-            tags: All the tags that it is to have; None leaves them.
-
-        Returns:
-            The version.
-        """
+        """Return the version with another name or other tags; None keeps them."""
         labels = {"name": name, "tags": tags}
         return Version(
             self._call("PATCH", version, json={key: value for key, value in labels.items() if value is not None})
@@ -53,10 +44,9 @@ class VersionCalls:
         return Verification(self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS))
 
     def verify_all(self) -> Iterator[Finding]:
-        """Yield what the service looked at, as it goes: `what`, `name`, `ok` (None: it could not), `detail`.
+        """Yield findings as the service makes them: `what`, `name`, `ok` (None: it could not check), `detail`.
 
-        Yields:
-            Finding: The last one has `what` "summary"; its `ok` tells of all.
+        The last one has `what` "summary"; its `ok` is the overall result.
         """
         yield from map(Finding, self._transport.lines("POST", "/v1/verify", _MIX_SECONDS))
 
@@ -69,17 +59,14 @@ class VersionCalls:
         self._transport.send("DELETE", f"/v1/aliases/{alias}", params={"reason": reason})
 
     def export(self, version: int, folder: Path) -> list[Path]:
-        """Write the version as a folder that open_clip loads as `local-dir:FOLDER`.
+        """Write the version as a folder that open_clip loads as `local-dir:FOLDER`, and return the files.
 
         Args:
             version: The version.
-            folder: Made now; it must not be there, or be empty.
-
-        Returns:
-            The files.
+            folder: Created now; it must not exist, or be empty.
 
         Raises:
-            InputError: There is something in the folder, or the folder cannot be written.
+            InputError: The folder is not empty or cannot be written.
         """
         try:
             if folder.exists() and any(folder.iterdir()):

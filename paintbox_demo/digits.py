@@ -27,14 +27,7 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Scan:
-    """One handwritten digit.
-
-    Attributes:
-        split: `train`, `val` or `test`.
-        index: Its place in scikit-learn's data set.
-        digit: 0 to 9.
-        png: The scan as a PNG file.
-    """
+    """One handwritten digit as a PNG file, with its split and its position in scikit-learn's data set."""
 
     split: str
     index: int

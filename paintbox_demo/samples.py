@@ -28,12 +28,7 @@ DIGITS, ANCHORS = "digits", "anchors"
 
 @dataclass(frozen=True)
 class Sample:
-    """A bundled data set.
-
-    Attributes:
-        name: What it is called here, and in the service.
-        what: What it holds and what it is good for.
-    """
+    """A bundled data set, its name here and in the service, and what it is good for."""
 
     name: str
     what: str
@@ -48,15 +43,12 @@ def list_samples() -> dict[str, Sample]:
 
 
 def upload_sample(client: Client, name: str, title: str | None = None) -> Dataset:
-    """Return the data set of a bundled one, which may still be ingested; the same service gives the same one.
+    """Return a bundled data set, which may still be ingested; the same service returns the same one.
 
     Args:
         client: Of the service.
         name: One of `list_samples`.
-        title: What the service calls it; left out: its name here.
-
-    Returns:
-        The data set.
+        title: Display name in the service; default: `name`.
     """
     with _archive(name) as path:
         if name == ANCHORS:

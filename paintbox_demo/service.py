@@ -25,12 +25,9 @@ def connect(url: str | None, api_key: str | None, data_dir: Path) -> Iterator[tu
     """Yield a client of a service that is ready, and whether the demo started that service.
 
     Args:
-        url: The service to use; left out: the one that runs on the data directory, else a new one.
-        api_key: Key that the service wants.
-        data_dir: Where a new service keeps its state.
-
-    Yields:
-        tuple[Client, bool]: A service that was started here is stopped when the context ends.
+        url: The service to use; default: the one that runs on the data directory, else a new one.
+        api_key: API key.
+        data_dir: Data directory of a new service, which is stopped when the context ends.
     """
     running = url or find_service(data_dir)
     if running:

@@ -61,11 +61,7 @@ def up(
 
 
 def run(settings: AppSettings, console: Console) -> None:
-    """Run an installation until SIGINT or SIGTERM.
-
-    Args:
-        settings: Where it lives and listens; `port` is not 0.
-        console: Told in single lines what happens.
+    """Run an installation until SIGINT or SIGTERM; the settings' port is not 0.
 
     Raises:
         ConfigurationError: A setting cannot be used, or another `paintbox up` runs on the data directory.

@@ -30,13 +30,7 @@ _PING_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class EmbeddedValkey:
-    """A Valkey server with files in one folder.
-
-    Attributes:
-        folder: Its configuration and its append-only file; made if it is missing.
-        port: TCP port on loopback.
-        password: What clients must know.
-    """
+    """A Valkey server on loopback, with its configuration and append-only file in one folder."""
 
     folder: Path
     port: int = field(default_factory=lambda: free_port("127.0.0.1"))
@@ -48,14 +42,7 @@ class EmbeddedValkey:
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
     def child(self, log_path: Path, environment: Mapping[str, str]) -> ChildSpec:
-        """Return how to run it.
-
-        Args:
-            log_path: What it writes is appended to this file.
-            environment: All of its environment variables.
-
-        Returns:
-            The child, which makes its folder and configuration anew at each start.
+        """Return the child process, which creates its folder and configuration anew at each start.
 
         Raises:
             ConfigurationError: There is no server for this kind of machine.
@@ -108,12 +95,7 @@ class EmbeddedValkey:
 
 
 def prepare_folder(valkey: EmbeddedValkey, num_failures: int) -> None:
-    """Make a server's folder and write its configuration; after failures in a row, drop the data it may stumble on.
-
-    Args:
-        valkey: The server.
-        num_failures: How often in a row it ended soon after its start.
-    """
+    """Create a server's folder and configuration; after failures in a row, drop the data that may cause them."""
     if num_failures >= _FAILURES_BEFORE_EMPTYING:
         shutil.rmtree(valkey.folder, ignore_errors=True)
     valkey.folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -51,13 +51,7 @@ class Stop(Protocol):
 
 
 class Installation:
-    """An API, a worker and, if no broker is named, a Valkey server, on one data directory.
-
-    Args:
-        settings: Where it lives and listens.
-        console: Told in single lines what happens.
-        stop: Asked when to stop.
-    """
+    """An API, a worker and, if no broker is named, a Valkey server, on one data directory."""
 
     def __init__(self, settings: AppSettings, console: Console, stop: Stop) -> None:
         self._settings = settings
@@ -69,10 +63,10 @@ class Installation:
         self.url = address(settings.host, settings.port)
 
     def run(self) -> None:
-        """Start everything, keep it running until asked to stop, and stop everything.
+        """Start all processes, keep them running until asked to stop, and stop them.
 
         Raises:
-            ConfigurationError: A process says that a setting is wrong.
+            ConfigurationError: A process reports that a setting is wrong.
         """
         try:
             if self._start():
@@ -210,14 +204,9 @@ class Hindrances:
         self._told: str | None = None
 
     def tell(self, hindrance: str | None, now: float) -> str | None:
-        """Return what to print.
+        """Return what to print about what `find_hindrance` found, at a monotonic time in seconds.
 
-        Args:
-            hindrance: From `find_hindrance`.
-            now: Seconds; never goes back.
-
-        Returns:
-            The hindrance; None: nothing, since it was told already, or the service has only just been started.
+        None: nothing, because it was printed already, or the service has only just been started.
         """
         self._since = now if self._since is None else self._since
         patience = _PATIENCE_SECONDS if hindrance != NOT_ANSWERING else _START_SECONDS
@@ -228,14 +217,7 @@ class Hindrances:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Return whether a server could listen there.
-
-    Args:
-        host: Name or address of this machine.
-        port: TCP port.
-
-    Returns:
-        Whether nothing else listens.
+    """Return whether a server could listen on this host and port.
 
     Raises:
         ConfigurationError: The host is not one of this machine's.

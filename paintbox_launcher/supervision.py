@@ -40,16 +40,16 @@ class ChildGaveUpError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ChildSpec:
-    """What to run, and how to treat it.
+    """What to run, and how to supervise it.
 
     Attributes:
-        name: For people.
+        name: Display name.
         command: Program and arguments.
         environment: All of its environment variables.
-        log_path: What it writes is appended to this file.
+        log_path: Its output is appended to this file.
         grace_seconds: How long it may take to end after SIGTERM.
-        death_signal: What it gets when its supervisor dies.
-        serves_others: Others need it until they have ended, so it is stopped after them.
+        death_signal: Signal that it gets when its supervisor dies.
+        serves_others: Others need it, so it is stopped after them.
         prepare: Called before each start with the number of failures in a row.
     """
 
@@ -68,9 +68,9 @@ class Backoff:
     """How long to wait before a child is started again.
 
     Attributes:
-        first_seconds: After one failure; it doubles with each further one.
-        longest_seconds: It grows no longer.
-        healthy_seconds: A child that lived this long has no failures on its account.
+        first_seconds: After one failure; doubles with each further one.
+        longest_seconds: Upper bound.
+        healthy_seconds: A child that lived this long has no failures counted.
     """
 
     first_seconds: float = 0.5
@@ -83,11 +83,7 @@ class Backoff:
 
 
 class Child:
-    """A process that was started; it leads its own session and process group.
-
-    Args:
-        spec: What to run.
-    """
+    """A started process, which leads its own session and process group."""
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
@@ -138,12 +134,12 @@ class _Slot:
 
 
 class Supervisor:
-    """Starts children, starts those again that die, and stops all.
+    """Starts children, restarts those that die, and stops all.
 
     Args:
-        on_event: Told in one line what happened.
-        backoff: How long to wait before a child is started again.
-        clock: Seconds; never goes back.
+        on_event: Called with one line about each event.
+        backoff: How long to wait before a restart.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -182,10 +178,9 @@ class Supervisor:
                 self._launch(slot)
 
     def stop(self, in_a_hurry: Callable[[], bool] = lambda: False) -> None:
-        """Stop all children at the same time, those that serve others after the rest.
+        """Stop all children concurrently, those that serve others after the rest.
 
-        Args:
-            in_a_hurry: Asked again and again; once it says yes, the rest is killed at once.
+        `in_a_hurry` is called repeatedly; once it returns True, the rest is killed at once.
         """
         for serves_others in (False, True):
             stopping = [slot for slot in self._slots.values() if slot.spec.serves_others is serves_others]
@@ -262,17 +257,11 @@ def _dies_with_parent(number: signal.Signals) -> Callable[[], None]:
 
 
 def put_log_aside(path: Path, limit_bytes: int = _LOG_LIMIT_BYTES) -> bool:
-    """Move what a log holds to a file beside it, in place of what was put there before, if it has grown large.
+    """Move a log that has grown beyond the limit to a file beside it, and return whether it did.
 
-    A process that writes into it has it open for appending, so it is copied and truncated; what is written next stands
-    at its beginning. Lines that are written between the two, some microseconds, are lost.
-
-    Args:
-        path: The log; it need not be there.
-        limit_bytes: How large it may be.
-
-    Returns:
-        Whether it was.
+    The file replaces the previous one. A process that writes to the log has it open for appending, so it is copied and
+    truncated; what is written next stands at its beginning. Lines that are written between the two, within
+    microseconds, are lost. The log need not exist.
     """
     if not path.exists() or path.stat().st_size <= limit_bytes:
         return False

@@ -16,12 +16,12 @@ _Row = tuple[bytes, str, int]
 
 
 class Allowance:
-    """Counts what an ingest writes, and ends it before it is too much.
+    """Counts what an ingest writes, and stops it before it is too much.
 
     Args:
-        disks: Looked at again and again, since others fill them too.
+        disks: Checked repeatedly, because other processes fill them too.
         owner: Of the data set; None: not counted.
-        stored_bytes: What the owner stores beside this data set.
+        stored_bytes: What the owner stores besides this data set.
         max_stored_bytes: What one owner may store.
     """
 
@@ -44,13 +44,7 @@ class Allowance:
         return cls(disks, row.owner, stored - archive_bytes, settings.max_stored_bytes)
 
     def spend(self, rows: Iterable[_Row]) -> Iterator[_Row]:
-        """Yield the rows as long as there is room for them.
-
-        Args:
-            rows: Of a shard.
-
-        Yields:
-            _Row: Each of them.
+        """Yield the rows of a shard as long as there is room for them.
 
         Raises:
             StorageQuotaError: The owner would store too much.

@@ -25,15 +25,7 @@ _BROKER_TIMEOUTS = {
 
 
 def build_celery(settings: WorkerSettings, tasks: str = "worker.tasks") -> Celery:
-    """Return the application that consumes dispatch messages from the broker.
-
-    Args:
-        settings: Name the broker.
-        tasks: Module that registers the one task.
-
-    Returns:
-        The application, not connected yet.
-    """
+    """Return the application, not yet connected, that consumes dispatch messages; `tasks` registers the one task."""
     celery = Celery("paintbox", broker=settings.broker_url.get_secret_value(), include=[tasks])
     celery.conf.update(
         accept_content=["json"],
@@ -58,12 +50,12 @@ def build_celery(settings: WorkerSettings, tasks: str = "worker.tasks") -> Celer
 
 
 def consume(celery: Celery, log_level: str, name: str = "") -> None:
-    """Take one message at a time until told to stop.
+    """Consume one message at a time until told to stop.
 
     Args:
         celery: The application.
         log_level: Lowest level that is logged.
-        name: Tells the workers of one machine apart; empty takes the process id.
+        name: Distinguishes the workers of one machine; empty: the process id.
     """
     silent = ("--without-gossip", "--without-mingle")  # workers have nothing to tell each other
     hostname = f"{name or f'worker-{os.getpid()}'}@%h"

@@ -14,16 +14,10 @@ _FILES_PER_EXAMPLE = 4
 
 
 def find_duplicates(splits: Mapping[str, Sequence[Image]], digests: Mapping[str, bytes]) -> dict[str, Any]:
-    """Return which pictures are there more than once, as `app.datasets.schemas.Duplicates` tells it.
+    """Return which pictures occur more than once, in the form of `app.datasets.schemas.Duplicates`.
 
-    Equal pictures are those that decode to equal pixels, whatever the files' format or metadata. Nothing is removed.
-
-    Args:
-        splits: Images by split.
-        digests: Of what each image shows, by the image's name.
-
-    Returns:
-        Counts of pictures, and some of those that are in more than one split.
+    Equal pictures decode to equal pixels, whatever the files' format or metadata. Nothing is removed. `digests` are
+    those of what each image shows, by the image's name.
     """
     places = _find_repeated(splits, digests)
     leaks = [found for found in places if len({split for split, _ in found}) > 1]

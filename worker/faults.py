@@ -38,15 +38,7 @@ _LONGEST_PAUSE_SECONDS = 600.0
 
 
 def describe_fault(error: BaseException, kind: JobKind) -> Failure | Setback:
-    """Return what an error means for the job.
-
-    Args:
-        error: What was raised.
-        kind: Decides the advice.
-
-    Returns:
-        Why the job cannot be done, or, if it is not the job's fault, that it is to be tried again.
-    """
+    """Return why the job cannot be done, or, if the job is not to blame, that it is to be retried."""
     is_ours = isinstance(error, PaintCoreError | RegistryError)
     setback = next((found for each in _causes(error) if (found := _setback(each))), None)
     if setback is not None and (

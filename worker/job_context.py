@@ -28,11 +28,11 @@ class JobContext:
     """One attempt at a job, inside the trainer process.
 
     Attributes:
-        subject_id: Id of the data set or patch that the job is about.
-        checkpoint: Where an earlier attempt got to; empty at the first.
+        subject_id: Id of the job's data set or patch.
+        checkpoint: Where the last attempt got to; empty at the first.
         lease: Goes with every write to the database.
-        database: The truth.
-        blobs: The bytes.
+        database: The source of truth.
+        blobs: The blob store.
         channel: To the supervisor.
         settings: The worker's settings.
         part: The task that a child job fine-tunes; None: not a child job.

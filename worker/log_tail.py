@@ -21,15 +21,9 @@ _USER_INFO = re.compile(r"(?<!\w)(\w++://)[^/\s@:]*+:[^/\s]*@")
 
 
 def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
-    """Return the last lines of a log.
+    """Return the last lines of a log, from byte `start`, at which the attempt's part of it begins.
 
-    Args:
-        path: The log.
-        start: Byte at which the attempt's part of it begins.
-        secrets: Values that must not be told.
-
-    Returns:
-        At most `MAX_LINES` lines and `MAX_BYTES` bytes, with secrets, user names and passwords in URLs replaced.
+    At most `MAX_LINES` lines and `MAX_BYTES` bytes; secrets, and user names and passwords in URLs, are replaced.
     """
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -45,14 +39,11 @@ def read_tail(path: Path, start: int, secrets: Collection[str]) -> str:
 
 
 def find_secrets(environment: Mapping[str, str], *urls: str) -> frozenset[str]:
-    """Return the values that a log must not tell.
+    """Return the values that a log must not contain.
 
     Args:
-        environment: Variables; those that are called key, secret, token, password or credential hold secrets.
-        *urls: Whose passwords are secrets, too.
-
-    Returns:
-        The values.
+        environment: Variables; those named key, secret, token, password or credential hold secrets.
+        *urls: Their passwords are secrets, too.
     """
     values = {value for name, value in environment.items() if _SECRET_NAMES.search(name)}
     values |= {_password(url) for url in urls}

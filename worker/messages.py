@@ -79,11 +79,7 @@ _KINDS: Mapping[str, TypeAdapter[Any]] = {
 
 
 class Channel:
-    """The trainer's end of the pipe.
-
-    Args:
-        pipe: A text stream that the supervisor reads.
-    """
+    """The trainer's end of the pipe, a text stream that the supervisor reads."""
 
     def __init__(self, pipe: IO[str]) -> None:
         self._pipe = pipe
@@ -98,16 +94,10 @@ class Channel:
 
 
 def parse_message(line: str | bytes) -> Message:
-    """Return the message that a line holds.
-
-    Args:
-        line: A line, without its end.
-
-    Returns:
-        The message.
+    """Return the message in a line.
 
     Raises:
-        MessageError: It holds none.
+        MessageError: The line does not hold a message.
     """
     try:
         kind, fields = json.loads(line)

@@ -9,11 +9,7 @@ from typing import Any, Self
 
 
 class Parting:
-    """Remembers SIGTERM as long as the context lasts, instead of ending the process at once.
-
-    Attributes:
-        asked: Whether the process was asked to stop.
-    """
+    """Records SIGTERM in `asked` while the context lasts, instead of ending the process at once."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -29,12 +29,7 @@ _log = structlog.get_logger()
 
 
 class Poller:
-    """Looks for jobs that wait while the worker has a place for one.
-
-    Args:
-        worker: Celery's worker.
-        settings: Say where the database is, how often to look, and for which jobs.
-    """
+    """Polls the database for waiting jobs while the worker has a free slot."""
 
     def __init__(self, worker: Any, settings: WorkerSettings) -> None:
         self._worker = worker
@@ -103,14 +98,7 @@ class PollerStep(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = ("celery.worker.components:Pool",)
 
     def create(self, worker: Any) -> Poller | None:
-        """Return the poller; a pool that does its work in the main thread has none.
-
-        Args:
-            worker: Celery's worker.
-
-        Returns:
-            What is started after the pool and stopped before it.
-        """
+        """Return the poller, which runs while the pool does; None for a pool that works in the main thread."""
         return Poller(worker, WorkerSettings.load()) if isinstance(worker.pool, SupervisorPool) else None
 
 

@@ -19,11 +19,7 @@ _log = structlog.get_logger()
 
 
 def prepare(settings: WorkerSettings) -> None:
-    """Make the folders, prepare the database, and remove old logs of jobs and what killed processes left.
-
-    Args:
-        settings: Say where they are.
-    """
+    """Create the folders, prepare the database, and remove old job logs and what killed processes left."""
     make_files_private()
     settings.make_directories()
     database = open_database(settings.resolved_database_url)

@@ -58,16 +58,7 @@ Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Child]
 
 
 def launch_fresh(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    """Start a fresh process in a process group of its own.
-
-    Args:
-        command: Program and arguments.
-        environment: All of its environment.
-        log: Receives its standard error.
-
-    Returns:
-        The process.
-    """
+    """Return a fresh process in a process group of its own, whose standard error goes to the log."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -82,10 +73,10 @@ class TrainerProcess:
     """A running trainer; use it as a context manager.
 
     Args:
-        settings: Handed over through the environment, so that the trainer sees what its worker sees.
-        lease: Names the job, and the token that the trainer's writes carry.
-        command: Program that speaks as `worker.trainer` does; job and token are added to its arguments.
-        max_log_bytes: A log that is larger is begun anew.
+        settings: Passed through the environment, so that the trainer has its worker's settings.
+        lease: The job, and the token that the trainer's writes carry.
+        command: Program with the protocol of `worker.trainer`; job and token are appended to its arguments.
+        max_log_bytes: A larger log is started anew.
         launch: Starts the command.
     """
 
@@ -168,16 +159,10 @@ class TrainerProcess:
         self._log_start = 0
 
     def messages(self, timeout_seconds: float) -> Iterator[Message]:
-        """Yield what the trainer has said.
-
-        Args:
-            timeout_seconds: How long to wait for it to say something.
-
-        Yields:
-            Message: What was sent, in that order.
+        """Yield the messages that the trainer sends within the timeout.
 
         Raises:
-            MessageError: It sent what is no message.
+            MessageError: It sent something else.
         """
         if not self._selector.get_map():  # it closed its end and is about to exit
             time.sleep(min(timeout_seconds, 0.05))

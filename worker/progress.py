@@ -11,12 +11,12 @@ _LEAST_SECONDS = 0.2
 
 
 class ProgressMeter:
-    """Adds up work done and reports it at most five times a second.
+    """Adds up completed work and reports it at most five times a second.
 
     Args:
         send: Receives the reports.
-        total: Units of work in the whole job; one unit is one image through the image tower, once.
-        clock: Monotonic seconds; tests pass their own.
+        total: Units of work of the whole job; one unit is one image through the image tower, once.
+        clock: Monotonic seconds.
     """
 
     def __init__(

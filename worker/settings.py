@@ -17,23 +17,7 @@ ALL_KINDS = tuple(JobKind)
 
 
 class WorkerSettings(StorageSettings):
-    """What a worker needs beyond where state lives.
-
-    Attributes:
-        worker_name: Tells the workers of one machine apart, for Celery's commands; empty takes the process id.
-        worker_kinds: Kinds of jobs that this worker takes, as a JSON list or separated by commas.
-        poll_seconds: How often an idle worker looks into the database although the broker has told nothing.
-        lease_seconds: How long a silent worker keeps a job before another may take it.
-        heartbeat_seconds: How often the lease is renewed and a cancel is looked for.
-        checkpoint_seconds: Least time between two checkpoints of a fine-tune; 0 saves after every step.
-        ingest_limit_seconds: An ingest job that runs longer is stopped and fails.
-        patch_limit_seconds: A patch job that runs longer is stopped and fails.
-        stall_limit_seconds: A trainer that gives no sign of work for longer is stopped, and the job is tried again.
-        ingest_memory_bytes: Memory that the trainer of an ingest job may take; 0 sets no limit.
-        max_image_pixels: Larger images are rejected at ingest.
-        decoded_memory_bytes: A split whose decoded images take more lies in a scratch file instead of in memory.
-        feature_cache_bytes: Room for features of unpatched bases, which later patches read; 0 keeps none.
-    """
+    """Settings of the worker, each read from `PAINTBOX_` plus its name in capitals; see docs/operations.md."""
 
     worker_name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     worker_kinds: Annotated[tuple[JobKind, ...], NoDecode] = Field(default=ALL_KINDS, min_length=1)

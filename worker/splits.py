@@ -25,11 +25,11 @@ Copies = list[Image]
 
 @dataclass(frozen=True)
 class Division:
-    """Images by split, and where they come from.
+    """Images by split, and their origin.
 
     Attributes:
-        splits: Every image once; splits in the order train, validation, test, empty ones left out.
-        taken_from: The split of the upload that a split was made of, if that has another name.
+        splits: Every image once; splits in the order train, validation, test, without empty ones.
+        taken_from: The upload's split that a split was taken from, if it has another name.
     """
 
     splits: dict[str, list[Image]]
@@ -41,14 +41,11 @@ def assign_splits(digests: Mapping[Image, bytes]) -> Division:
 
     Without named splits, or with train alone, each class is divided 80 : 10 : 10. With train and test, a tenth of train
     (at most 5000) becomes validation, as in the paper. With train and validation, validation becomes test, and a tenth
-    of train the new validation, as the paper does with ImageNet. Validation alone is halved. Named test images
-    are never anything else.
+    of train the new validation, as the paper does with ImageNet. Validation alone is halved. Named test images always
+    stay test images.
 
     Args:
         digests: Accepted images in a stable order, with digests of what they show; either all or none name a split.
-
-    Returns:
-        The division.
     """
     splits, taken_from = _choose(digests)
     where = {image: name for name, pictures in splits.items() for copies in pictures for image in copies}

@@ -41,13 +41,13 @@ log = structlog.get_logger()
 
 
 class Supervisor:
-    """Works on jobs, one at a time.
+    """Runs jobs, one at a time.
 
     Args:
-        settings: The worker's settings; the trainer gets them through its environment.
-        is_stopping: Tells whether the worker is shutting down.
-        is_draining: Tells whether the worker is to finish its job and take no other.
-        trainer: Program that does the work; tests give one that does it without arithmetic.
+        settings: The worker's settings, which the trainer gets through its environment.
+        is_stopping: Whether the worker is shutting down.
+        is_draining: Whether the worker is to finish its job and take no other.
+        trainer: Program that does the work.
         launch: Starts that program.
     """
 
@@ -128,15 +128,10 @@ class Supervisor:
         return Ended(cause, f"the trainer ended with {how}")
 
     def _settle(self, lease: Lease, verdict: Verdict, log_tail: str) -> None:
-        """Write how the attempt ended, as soon as the database takes it.
+        """Write how the attempt ended, as soon as the database is available.
 
-        Args:
-            lease: Proof that this worker holds the job.
-            verdict: How it ended.
-            log_tail: The end of what the trainer printed; computed before, since nothing slow may hold the database.
-
-        Raises:
-            LeaseLostError: Somebody else holds the job now.
+        `log_tail` was computed before, because nothing slow may hold the database. Raises `LeaseLostError` if another
+        worker holds the job now.
         """
         deadline = time.monotonic() + max(_SETTLE_SECONDS, self._settings.lease_seconds)
         while True:

@@ -6,10 +6,10 @@ import math
 
 
 class Thinning:
-    """Lets through the first thing and then every so-manyeth, evenly over the whole job.
+    """Lets the first item and then every n-th one through, spread evenly over the whole job.
 
     Args:
-        expected: How many there will be, so far as that is known; if there are many more, they come ever more rarely.
+        expected: How many there will be, as far as known; if there are many more, fewer and fewer are let through.
         most: How many of those expected are let through.
     """
 

@@ -45,15 +45,12 @@ STEPS: Mapping[JobKind, str] = {
 
 
 def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
-    """Do the job's work and return the exit status.
+    """Do the job's work and return the exit status: 0, or 1 if it cannot be done, which the supervisor was told.
 
     Args:
         job_id: The job.
         token: Of the lease that its worker holds.
-        steps: Module of the function that does a kind of job; the function has the kind's name.
-
-    Returns:
-        0, or 1 if the work cannot be done, of which the supervisor has been told.
+        steps: Module of the function for each kind of job; the function has the kind's name.
     """
     channel = _take_standard_output()
     be_ended_first()
@@ -136,11 +133,7 @@ def _exit_with_supervisor() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once: taking the interpreter's objects apart takes seconds and changes nothing.
-
-    Args:
-        status: Exit status.
-    """
+    """End the process immediately, without the seconds that the interpreter's clean-up takes."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -19,14 +19,10 @@ _OOM_SCORE = 500  # of 1000: the system ends a trainer before the service, which
 
 
 def tell_signs_of_work(channel: Channel, look_seconds: float = _LOOK_SECONDS) -> None:
-    """Let a thread tell, again and again, that the process works, as long as it does.
+    """Start a thread that reports, every `look_seconds`, that the process works, as long as it does.
 
-    Some stages have nothing to report for minutes: a download, an unpacked archive, a large head. What shows that they
-    go on is that the process computes, reads or writes. One that hangs does neither.
-
-    Args:
-        channel: To the supervisor.
-        look_seconds: How often to look.
+    Some stages have nothing to report for minutes: a download, an unpacked archive, a large head. A process that
+    computes, reads or writes is at work; one that hangs does none of these.
     """
     threading.Thread(target=_tell, args=(channel, look_seconds), daemon=True).start()
 

@@ -50,18 +50,18 @@ Verdict = Failure | Setback | Ended | Given | None
 
 
 class Watch:
-    """Writes what a trainer tells, renews the lease, and says when the trainer must be ended.
+    """Stores what a trainer reports, renews the lease, and decides when the trainer must be stopped.
 
-    A database that does not answer is waited for until the lease has ended: meanwhile nothing more is read, so the
-    trainer waits at its pipe and nothing that it says is lost.
+    While the database is unavailable, nothing more is read until the lease has expired: the trainer waits at its pipe,
+    and none of its messages is lost.
 
     Args:
         database: Holds the job.
         blobs: Hold the training states of checkpoints.
         settings: Limits and intervals.
         lease: Proof that this worker holds the job.
-        is_stopping: Tells whether the worker is shutting down.
-        most_notes: Notes that become events.
+        is_stopping: Whether the worker is shutting down.
+        most_notes: Maximum number of notes that become events.
     """
 
     def __init__(
@@ -97,14 +97,7 @@ class Watch:
         self._num_notes = 0
 
     def follow(self, trainer: TrainerProcess) -> Verdict:
-        """Return why the work cannot be done, why the trainer was ended, or None if it exited by itself.
-
-        Args:
-            trainer: The running attempt.
-
-        Returns:
-            What the attempt ended with, so far as it is known here.
-        """
+        """Return why the work cannot be done, why the trainer was stopped, or None if it exited by itself."""
         while True:
             try:
                 self._listen(trainer)

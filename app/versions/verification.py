@@ -43,7 +43,7 @@ class Verifier:
     engine: Engine
 
     def verify(self, version_id: int, owner: str | None = None) -> Verification:
-        """Return checks of the base, the task vectors, the mixed weights and the probe; the version may be in the trash."""
+        """Return checks of the base, the task vectors, the weights and the probe; the version may be in the trash."""
         with self.database.read() as session:
             versions = Versions(session)
             row, terms = versions.get(version_id), versions.terms(version_id)

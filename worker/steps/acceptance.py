@@ -29,17 +29,14 @@ class Decision:
 def judge(
     evaluation: Evaluation, base: BaseModel, terms: Sequence[TermSpec], probe: list[list[float]], blobs: BlobStore
 ) -> Decision:
-    """Return whether a version may answer.
+    """Return whether a version may be served; one that adds nothing to its base or cannot be built is not accepted.
 
     Args:
         evaluation: Of its test splits, with the limits of rule `floor`.
         base: Its base.
-        terms: What is stored of it.
+        terms: Its stored terms.
         probe: Its features of the probe images.
         blobs: Holds the task vectors.
-
-    Returns:
-        The decision; a version that adds nothing to its base or cannot be built is not accepted.
     """
     if not any(term.coefficient for term in terms):
         return Decision(False, "it adds nothing to its base")

@@ -13,15 +13,11 @@ from worker.progress import ProgressMeter
 
 
 class PatchCheckpoint:
-    """The checkpoint of a patch job: plain data that names large blobs.
+    """The checkpoint of a patch job: plain data that names large blobs. It starts with that of the context.
 
     Keys, each present once its stage has reached it: `state_sha256`, `state_key` and `step` (during a fine-tune: the
     training state, its run and its step), `task_vectors` and `final_losses` (finished runs by key), `points` (evaluated
     alphas by search), `timings_seconds`.
-
-    Args:
-        context: The attempt; its checkpoint is where this one starts.
-        meter: Told which stage the work belongs to.
     """
 
     def __init__(self, context: JobContext, meter: ProgressMeter) -> None:

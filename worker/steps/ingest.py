@@ -92,14 +92,9 @@ def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, by
 
 
 def _leave_out_emptied(plan: Plan, accepted: Collection[Image]) -> Plan:
-    """Return the plan without the classes that have lost all their images, unless the upload itself names its classes.
+    """Return the plan without the classes that have lost all images, unless the upload itself names its classes.
 
-    Args:
-        plan: What the upload holds.
-        accepted: The images that can be used.
-
-    Returns:
-        The plan; the classes that it has no more are told among what is left out.
+    The plan reports the removed classes among what was left out.
 
     Raises:
         ArchiveRefusedError: No image can be used.

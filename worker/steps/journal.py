@@ -22,14 +22,14 @@ from worker.steps.checkpoint import PatchCheckpoint
 
 
 class JobJournal:
-    """Keeps task vectors and training states as blobs, and the points of a search in the checkpoint itself.
+    """Stores task vectors and training states as blobs, and the points of a search in the checkpoint itself.
 
     Args:
         context: The attempt.
         checkpoint: The job's checkpoint.
         base: Every task vector is checked against its image tower.
-        on_skipped: Told what an earlier attempt did: a number of steps, -1 for a whole run of them, or a point.
-        final_loss: Asked for the loss of the last step when a run is over.
+        on_skipped: Called with what an earlier attempt did: a number of steps, -1 for a whole run of them, or a point.
+        final_loss: Returns the loss of the last step when a run is over.
     """
 
     def __init__(

@@ -31,11 +31,11 @@ _TRANSFER_SPLITS = ("test",)
 
 @dataclass(frozen=True)
 class PatchJob:
-    """What the database says about a patch: what was asked, from which base, on which data sets.
+    """What the database says about a patch.
 
     Attributes:
         row: The patch.
-        request: What was asked.
+        request: Its request.
         base_ref: Reference of the base model.
         datasets: Of the tasks by id: the patching ones, the supported ones, those named in `transfer`.
         pools: Data sets whose train splits are anchor images, labels unseen.
@@ -85,17 +85,10 @@ def load_job(context: JobContext) -> PatchJob:
 
 
 def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
-    """Return the base model.
-
-    Args:
-        job: Names the base and the fingerprint that its weights must have.
-        device: Where to put it.
-
-    Returns:
-        The base, as the patch was asked for.
+    """Return the base model of the job.
 
     Raises:
-        RequestRefusedError: Its weights are not those that the patch was asked for.
+        RequestRefusedError: Its weights differ from those that the patch was requested for.
     """
     base = load_base(job.base_ref, device=device)
     if base.fingerprint != job.row.base_fingerprint:
@@ -108,13 +101,7 @@ def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
 
 
 def find_device(setting: str) -> torch.device:
-    """Return the device that the setting names.
-
-    Args:
-        setting: `PAINTBOX_DEVICE`.
-
-    Returns:
-        The device.
+    """Return the device that `PAINTBOX_DEVICE` names.
 
     Raises:
         RequestRefusedError: This machine has no such device.
@@ -138,12 +125,9 @@ def load_tasks(
     Args:
         context: The attempt.
         job: Names the data sets.
-        base: Decides the input size and the text tower.
-        on_images: Told how many more images were decoded.
+        base: Determines the input size and the text tower.
+        on_images: Called with the number of images that were decoded since the last call.
         needed: Ids of the data sets to load; None: all.
-
-    Returns:
-        The patching tasks, the supported ones, and those that are only evaluated.
     """
     wanted = [identifier for identifier in job.datasets if needed is None or identifier in needed]
     return {identifier: _load_task(context, job, identifier, base, on_images) for identifier in wanted}
@@ -152,17 +136,14 @@ def load_tasks(
 def load_anchors(
     context: JobContext, job: PatchJob, base: BaseModel, tasks: Mapping[str, Task], on_images: Callable[[int], None]
 ) -> Tensor | None:
-    """Return the anchor images uint8 [M, S, S, 3] without those that a score is computed on, or None if none are asked.
+    """Return the anchor images uint8 [M, S, S, 3] without those that a score is computed on; None: none were requested.
 
     Args:
         context: The attempt.
         job: Names the pools.
-        base: Decides the input size.
+        base: Determines the input size.
         tasks: Whose validation and test images must not be anchors.
-        on_images: Told how many more images were decoded.
-
-    Returns:
-        The pool.
+        on_images: Called with the number of images that were decoded since the last call.
 
     Raises:
         RequestRefusedError: Every image of the pool is an evaluation image.

@@ -41,18 +41,7 @@ def register(
     journal: JobJournal,
     checkpoint: PatchCheckpoint,
 ) -> None:
-    """Write the version, the report and the job's success, all or nothing; with them the alias, if that was asked for.
-
-    Args:
-        context: The attempt.
-        job: What was asked.
-        base: What the version is mixed from.
-        tasks: By data set id.
-        plan: How the patch was made.
-        result: The patch.
-        journal: Names the stored task vectors.
-        checkpoint: Knows how long the stages took.
-    """
+    """Write the version, its report and the job's success in one transaction; move the alias if that was requested."""
     visual = _mixed(base, result)
     weights_fingerprint = fingerprint(visual.state_dict())
     probe: list[list[float]] = probe_features(visual, base).tolist()

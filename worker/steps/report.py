@@ -42,18 +42,7 @@ _MEANINGS = (
 def build_report(
     job: PatchJob, plan: PatchPlan, tasks: Mapping[str, Task], result: PatchResult, task_vectors: Mapping[str, str]
 ) -> PatchReport:
-    """Return the report.
-
-    Args:
-        job: What was asked.
-        plan: How it was done.
-        tasks: By data set id.
-        result: The patch.
-        task_vectors: Hashes by key.
-
-    Returns:
-        The report, without what only registration knows.
-    """
+    """Return the report, without what only registration knows; `task_vectors` are hashes by key."""
     last = result.stages[-1]
     return PatchReport(
         method=plan.method,

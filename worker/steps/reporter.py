@@ -16,13 +16,13 @@ _MOST_POINTS = 100
 
 
 class Reporter:
-    """Tells the supervisor what happens: progress always, losses and accuracies as events of the job.
+    """Reports to the supervisor: progress always, losses and accuracies as events of the job.
 
     Args:
         context: The attempt.
         workload: Counts what is done.
-        num_steps: Optimizer steps that are expected.
-        num_points: Evaluated alphas that are expected.
+        num_steps: Expected number of optimizer steps.
+        num_points: Expected number of evaluated alphas.
 
     Attributes:
         loss: Of the last step; None before the first.

@@ -18,12 +18,7 @@ _TEST_FORWARDS = 3  # zero-shot, fine-tuned, patched
 
 
 class Workload:
-    """The work of one patch, counted as it is done.
-
-    Args:
-        meter: Adds up and reports.
-        config: How each fine-tuning run is done.
-    """
+    """The work of one patch, counted as it is done."""
 
     def __init__(self, meter: ProgressMeter, config: FinetuneConfig) -> None:
         self._meter = meter

@@ -10,7 +10,7 @@ from app.http.errors import UploadRefusedError
 
 
 class Turn:
-    """A request that appends to an upload until its body ends, its sender pauses too long or a newer request takes over."""
+    """A request that appends to an upload until its body ends, its sender pauses too long or a newer one takes over."""
 
     def __init__(self, silent_seconds: float) -> None:
         self._silent_seconds = silent_seconds
