@@ -102,9 +102,10 @@ Id = Annotated[str, Matches("^[A-Za-z0-9_-]{1,64}$", "is not an id: these have l
 """Of a data set, patch, job, key or label set."""
 
 UploadId = Annotated[
-    str, Matches("^[0-9a-f]{32}$", "is not the id of an upload: these have 32 characters of 0-9 and a-f")
+    str,
+    Matches("^[0-9a-f]{32}$", "is not the id of an upload: these have 32 characters of 0-9 and a-f"),
+    Field(description="Id of the upload, from the header `Location` of its creation"),
 ]
-"""Of a resumable upload."""
 
 AliasName = Annotated[
     str,
@@ -112,11 +113,11 @@ AliasName = Annotated[
         f"^{ALIAS_PATTERN}$",
         "is not the name of an alias: these have a-z, 0-9 and . _ -, at most 64, and begin with a letter",
     ),
+    Field(description="Name of the alias, such as `active` or `canary`"),
 ]
-"""Of an alias, such as `active` or `canary`."""
-
-VersionId = Annotated[int, Field(ge=1, le=MAX_VERSION_ID), BeforeValidator(parse_version_id)]
-"""Of a version, in a path or a query."""
+VersionId = Annotated[
+    int, Field(ge=1, le=MAX_VERSION_ID, description="Id of the version"), BeforeValidator(parse_version_id)
+]
 
 VersionNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_VERSION_ID)]
 """Of a version, in JSON."""

@@ -67,7 +67,7 @@ class References:
         return str(_choose(described, reference, items)["id"])
 
     def find_version(self, reference: str | int) -> int:
-        """Return the id of the version that a reference means: a number, an alias, or a unique name or its beginning."""
+        """Return the id of the version that a reference means: a number, an alias, or a unique name's beginning."""
         text = str(reference)
         if _NUMBER.fullmatch(text):
             return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Response, UploadFile
 from pydantic import Field
 
 from app.access.callers import CallerDep
@@ -43,6 +43,7 @@ _SPLIT_OF = (
     "JSON object that maps the name of a folder or file to `train`, `validation`, `test` or `ignore`; only these names "
     "define splits. `{}`: no splits"
 )
+DatasetId = Annotated[Id, Path(description="Id of the data set, such as `ds_…`")]
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 _OF_READING = ("manifest", "layout", "root", "class_level", "split_of", "path_column", "label_column")
 FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "kind", "webhook_url", *_OF_READING})
@@ -146,7 +147,7 @@ def list_datasets(
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_dataset(database: DatabaseDep, dataset_id: Id) -> Dataset:
+def get_dataset(database: DatabaseDep, dataset_id: DatasetId) -> Dataset:
     """Return a data set: its state, classes, images per split and class, and rejected files."""
     return service.get_dataset(database, dataset_id)
 
@@ -158,7 +159,7 @@ def get_dataset(database: DatabaseDep, dataset_id: Id) -> Dataset:
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
 def derive_dataset(
-    database: DatabaseDep, caller: CallerDep, response: Response, dataset_id: Id, body: Derivation
+    database: DatabaseDep, caller: CallerDep, response: Response, dataset_id: DatasetId, body: Derivation
 ) -> Dataset:
     """Create a data set from the images of another one, with other display names or templates, without a copy.
 
@@ -176,7 +177,7 @@ def derive_dataset(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.DATASET)],
 )
-def delete_dataset(database: DatabaseDep, labels: StoredLabelsDep, dataset_id: Id, force: Force = False) -> None:
+def delete_dataset(database: DatabaseDep, labels: StoredLabelsDep, dataset_id: DatasetId, force: Force = False) -> None:
     """Delete a data set immediately and permanently. The same upload creates it again.
 
     Rejected while an unfinished job needs it, and with `dataset_in_use` while patches refer to it; `force` overrides

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.callers import CallerDep
@@ -27,6 +27,7 @@ _MAX_ID = 2**31 - 1
 
 _OWN = needs(Scope.WRITE, own=Owned.JOB)
 
+JobId = Annotated[Id, Path(description="Id of the job, such as `job_…`")]
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
@@ -36,7 +37,7 @@ def list_jobs(
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
-    kind: JobKind | None = None,
+    kind: Annotated[JobKind | None, Query(description="Filter by kind of job")] = None,
     reference: Reference = None,
 ) -> JobList:
     """List jobs, newest first. `ref` also matches the data set or the patch of a job."""
@@ -45,7 +46,7 @@ def list_jobs(
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_job(database: DatabaseDep, job_id: Id) -> JobDetail:
+def get_job(database: DatabaseDep, job_id: JobId) -> JobDetail:
     """Return a job: its status, stage, progress from 0 to 1, estimated seconds left, and attempts.
 
     A failed job contains the cause and the last lines of its log.
@@ -69,9 +70,12 @@ async def list_job_events(
     database: DatabaseDep,
     streams: EventStreamsDep,
     caller: CallerDep,
-    job_id: Id,
-    after: Annotated[int, Query(ge=0, le=_MAX_ID)] = 0,
-    last_event_id: Annotated[int | None, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID)] = None,
+    job_id: JobId,
+    after: Annotated[int, Query(ge=0, le=_MAX_ID, description="Id of the last event that is known already")] = 0,
+    last_event_id: Annotated[
+        int | None,
+        Header(alias="Last-Event-ID", ge=0, le=_MAX_ID, description="Resumes a stream after the event with this id"),
+    ] = None,
 ) -> JobEventList | Response:
     """List the events of a job after event `after`, oldest first.
 
@@ -86,13 +90,13 @@ async def list_job_events(
     return await run_in_threadpool(_page, database, job_id, after)
 
 
-def _page(database: Database, job_id: Id, after: int) -> JobEventList:
+def _page(database: Database, job_id: JobId, after: int) -> JobEventList:
     events = [describe_event(row) for row in service.list_events(database, job_id, after)]
     return JobEventList(items=events, next_after=events[-1].id if events else after)
 
 
 @router.post("/{job_id}/cancel", responses=problem_responses(404, 409), dependencies=[_OWN])
-def cancel_job(database: DatabaseDep, job_id: Id) -> Job:
+def cancel_job(database: DatabaseDep, job_id: JobId) -> Job:
     """Cancel a job: immediately if it is queued, else as soon as its worker notices."""
     return Job.of(service.cancel_job(database, job_id))
 
@@ -103,7 +107,7 @@ def cancel_job(database: DatabaseDep, job_id: Id) -> Job:
     responses=problem_responses(404, 409, 429),
     dependencies=[needs(Scope.WRITE, own=Owned.JOB, stores=Stores.UNCOUNTED)],
 )
-def retry_job(units: UnitsOfWorkDep, settings: SettingsDep, job_id: Id) -> Job:
+def retry_job(units: UnitsOfWorkDep, settings: SettingsDep, job_id: JobId) -> Job:
     """Retry the job of a patch that failed or was cancelled. It resumes from its last checkpoint, if there is one."""
     return Job.of(service.retry_job(units, settings.max_unfinished_jobs, job_id))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
@@ -19,6 +21,7 @@ from contract.patch_request import PatchRequest
 from contract.versions import ReselectRequest
 from registry.owners import Owned
 
+PatchId = Annotated[Id, Path(description="Id of the patch, such as `pt_…`")]
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
@@ -65,7 +68,7 @@ def list_patches(
 @router.get(
     "/{patch_id}", responses=problem_responses(404), response_model_exclude_unset=True, dependencies=[needs(Scope.READ)]
 )
-def get_patch(database: DatabaseDep, patch_id: Id) -> Patch:
+def get_patch(database: DatabaseDep, patch_id: PatchId) -> Patch:
     """Return a patch: its request, its job and, when finished, its report and version."""
     return service.get_patch(database, patch_id)
 
@@ -83,7 +86,7 @@ def reselect(
     composer: ComposerDep,
     caller: CallerDep,
     response: Response,
-    patch_id: Id,
+    patch_id: PatchId,
     body: ReselectRequest,
 ) -> Reselected:
     """Create a version with another alpha from a finished patch, by rule or by value, without training."""
@@ -100,7 +103,7 @@ def reselect(
     responses=problem_responses(404, 409),
     dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
 )
-def delete_patch(database: DatabaseDep, patch_id: Id) -> None:
+def delete_patch(database: DatabaseDep, patch_id: PatchId) -> None:
     """Delete a patch with its report and its jobs, immediately and permanently.
 
     Rejected while its job is unfinished, and with `patch_in_use` while it has versions, including those in the trash.

@@ -158,6 +158,17 @@ def test_every_property_has_a_description(document: dict[str, Any]) -> None:
     assert [path for path, described in properties if not described.get("description")] == []
 
 
+def test_every_parameter_has_a_description(document: dict[str, Any]) -> None:
+    parameters = [
+        (f"{method} {path}: {parameter['name']}", parameter)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for parameter in operation.get("parameters", ())
+    ]
+    assert len(parameters) > 80
+    assert [name for name, parameter in parameters if not parameter.get("description")] == []
+
+
 def test_each_kind_of_event_has_its_own_shape(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     names = [_name(choice) for choice in schemas["JobEventList"]["properties"]["items"]["items"]["anyOf"]]

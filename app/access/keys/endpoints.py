@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
 
 from app.access.callers import CallerDep
 from app.access.keyring import KeyringDep
@@ -15,6 +17,7 @@ from app.http.problems import problem_responses
 from contract.access import Scope
 from contract.bodies import Id
 
+KeyId = Annotated[Id, Path(description="Id of the key")]
 router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
 
 
@@ -38,6 +41,6 @@ def list_keys(database: DatabaseDep, limit: Limit = 100, cursor: Cursor = None) 
 
 
 @router.delete("/{key_id}", responses=problem_responses(404, 409))
-def revoke_key(database: DatabaseDep, keyring: KeyringDep, key_id: Id) -> Key:
+def revoke_key(database: DatabaseDep, keyring: KeyringDep, key_id: KeyId) -> Key:
     """Revoke an API key permanently. Other API processes apply it within a second. Its resources are kept."""
     return service.revoke_key(database, keyring, key_id)

@@ -21,10 +21,12 @@ from contract.bodies import UploadId
 _EXTENSIONS = "creation,expiration,termination"
 PART_MEDIA_TYPE = "application/offset+octet-stream"
 
-NumBytes = Annotated[int, Header(ge=0, le=2**53)]
+UploadLength = Annotated[int, Header(ge=0, le=2**53, description="Length of the whole upload, in bytes")]
+UploadOffset = Annotated[int, Header(ge=0, le=2**53, description="Offset of the body in the upload, in bytes")]
+TusVersion = Annotated[str, Header(max_length=100, description=f"Version of the protocol: `{TUS_VERSION}`")]
 
 
-def _require_tus(request: Request, tus_resumable: Annotated[str, Header(max_length=100)] = "") -> None:
+def _require_tus(request: Request, tus_resumable: TusVersion = "") -> None:
     if tus_resumable != TUS_VERSION and request.method != "OPTIONS":  # which is asked to find the version out
         raise UploadRefusedError(
             "tus_version", f"Tus-Resumable is {tus_resumable!r}.", f"Send Tus-Resumable: {TUS_VERSION}."
@@ -65,7 +67,7 @@ def describe_uploads(settings: SettingsDep) -> Response:
     responses=problem_responses(412, 413),
     dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
 )
-def begin_upload(uploads: UploadsDep, storage: StorageDep, caller: CallerDep, upload_length: NumBytes) -> Response:
+def begin_upload(uploads: UploadsDep, storage: StorageDep, caller: CallerDep, upload_length: UploadLength) -> Response:
     """Create a resumable upload, which is sent in parts and can be continued after an interruption (tus 1.0.0).
 
     The header `Location` contains its URL. When it is complete, create a data set from it with `POST /v1/datasets` and
@@ -100,7 +102,7 @@ async def find_offset(uploads: UploadsDep, upload_id: UploadId) -> Response:
     dependencies=[needs(Scope.WRITE, stores=Stores.UNCOUNTED)],
 )
 async def append_to_upload(
-    uploads: UploadsDep, request: Request, upload_id: UploadId, upload_offset: NumBytes
+    uploads: UploadsDep, request: Request, upload_id: UploadId, upload_offset: UploadOffset
 ) -> Response:
     """Append the body to an upload. Bytes received before a lost connection are kept; get their number with HEAD.
 

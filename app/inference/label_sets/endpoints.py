@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
@@ -17,6 +19,7 @@ from contract.access import Scope
 from contract.bodies import Id
 from registry.owners import Owned
 
+LabelSetId = Annotated[Id, Path(description="Id of the label set")]
 router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
 
 
@@ -53,7 +56,7 @@ def list_label_sets(
 
 
 @router.get("/{label_set_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])
-def get_label_set(database: DatabaseDep, label_set_id: Id) -> LabelSet:
+def get_label_set(database: DatabaseDep, label_set_id: LabelSetId) -> LabelSet:
     """Return a label set with its labels."""
     return service.get_label_set(database, label_set_id)
 
@@ -64,6 +67,6 @@ def get_label_set(database: DatabaseDep, label_set_id: Id) -> LabelSet:
     responses=problem_responses(404),
     dependencies=[needs(Scope.WRITE, own=Owned.LABEL_SET)],
 )
-def delete_label_set(database: DatabaseDep, labels: StoredLabelsDep, label_set_id: Id) -> None:
+def delete_label_set(database: DatabaseDep, labels: StoredLabelsDep, label_set_id: LabelSetId) -> None:
     """Delete a label set. Other API processes stop using it within ten seconds."""
     service.remove_label_set(database, labels, label_set_id)

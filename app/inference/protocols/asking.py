@@ -13,7 +13,7 @@ from app.http.dependencies import provided
 from app.http.disconnects import cancelled_when_gone
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.classify.service import Classified, Classifier
-from app.inference.image_requests import MAX_REQUEST_KEY, REQUEST_KEY_HEADER
+from app.inference.image_requests import MAX_REQUEST_KEY, REQUEST_KEY, REQUEST_KEY_HEADER
 from app.models.dependencies import ShadowDep
 from app.serving.shadow import Shadow
 
@@ -65,7 +65,10 @@ async def get_asker(
     shadow: ShadowDep,
     request: Request,
     background: BackgroundTasks,
-    request_key: Annotated[str | None, Header(alias=REQUEST_KEY_HEADER, max_length=MAX_REQUEST_KEY)] = None,
+    request_key: Annotated[
+        str | None,
+        Header(alias=REQUEST_KEY_HEADER, max_length=MAX_REQUEST_KEY, description=str(REQUEST_KEY["description"])),
+    ] = None,
 ) -> Asker:
     """Return who asks."""
     return Asker(classifier, shadow, asker_of(request, request_key), request, background)

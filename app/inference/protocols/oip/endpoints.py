@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.access.policies import needs
@@ -52,10 +52,11 @@ _INFER: dict[str, Any] = {
     },
     "openapi_extra": _BODY,
 }
+ModelVersion = Annotated[VersionName, Path(description="Id of a version, or an alias")]
 _LOOKED_UP = problem_responses(404, 409, 503)
 
 
-async def _require_model(model_name: str) -> None:
+async def _require_model(model_name: Annotated[str, Path(description=f"Name of the model: `{MODEL_NAME}`")]) -> None:
     if model_name != MODEL_NAME:
         raise NotFoundError(
             "model", model_name, f"The only model is {MODEL_NAME!r}; its versions are those of the service."
@@ -118,14 +119,14 @@ async def infer(request: Request, asker: AskerDep, header_length: HeaderLength =
 
 
 @_model.get("/versions/{model_version}", responses=_LOOKED_UP)
-def describe_version(database: DatabaseDep, bases: BasesDep, model_version: VersionName) -> ModelMetadata:
+def describe_version(database: DatabaseDep, bases: BasesDep, model_version: ModelVersion) -> ModelMetadata:
     """Return the inputs and outputs of a version, given by id or alias."""
     return metadata.describe_model(database, bases, model_version)
 
 
 @_model.get("/versions/{model_version}/ready", responses=_LOOKED_UP)
 def version_ready(
-    database: DatabaseDep, bases: BasesDep, versions: VersionCacheDep, model_version: VersionName
+    database: DatabaseDep, bases: BasesDep, versions: VersionCacheDep, model_version: ModelVersion
 ) -> ModelReady:
     """Check that infer requests to a version are served; the first one may wait until it is loaded.
 
@@ -137,7 +138,7 @@ def version_ready(
 
 @_model.post("/versions/{model_version}/infer", **_INFER)
 async def infer_with_version(
-    request: Request, asker: AskerDep, model_version: VersionName, header_length: HeaderLength = None
+    request: Request, asker: AskerDep, model_version: ModelVersion, header_length: HeaderLength = None
 ) -> Response:
     """Score images against labels with a version, given by id or alias."""
     return await _infer(request, asker, header_length, model_version)
