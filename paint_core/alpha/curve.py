@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paint_core.alpha.paths import Path
 from paint_core.config.precision import RunPrecision, resolve_precision
 from paint_core.data import LabelledImages
-from paint_core.evaluation import Score, encode, score_features
+from paint_core.evaluation import Score, correct_answers, encode, score_features
 from paint_core.models import BaseModel
 from paint_core.runtime.arguments import require_device
 from paint_core.weights import Term, mix_into
@@ -37,6 +37,11 @@ class CurvePoint:
     measured: bool = True
     profile: str = "flat"
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether the scores count what was lost and gained against the reference."""
+        return all(score.lost is not None for score in self.scores.values())
+
 
 class PathEvaluator:
     """The features and scores of all tasks at any alpha of a path; owns one tower, whose weights it overwrites.
@@ -58,15 +63,35 @@ class PathEvaluator:
         known: Sequence[CurvePoint] = (),
         baseline: Mapping[str, Tensor] | None = None,
         precision: RunPrecision = "fp32",
+        paired: bool = False,
+        reference: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Arguments as for `evaluate_curve`."""
+        """Arguments as for `evaluate_curve`, and how scores are compared image by image.
+
+        Args:
+            base: theta_0.
+            path: to evaluate along.
+            tasks: what to evaluate on.
+            device: where to compute.
+            on_point: called after each new point.
+            known: points of an interrupted search; those without the counts that `paired` asks for are done again.
+            baseline: features at alpha 0.
+            precision: of the forward passes.
+            paired: whether scores count what was lost and gained against the reference.
+            reference: bool [N] by task, images that the reference has right; None: the model at alpha 0.
+        """
         self.num_forwards = 0
         self.base, self.tasks, self.profile = base, tasks, path.profile
         self._on_point = on_point
         self._device = require_device(device)
         self._precision = resolve_precision(precision, self._device)
         self._path = _on_device(path, self._device)
-        self._points = {point.alpha: point for point in known if point.measured and point.profile == path.profile}
+        self._paired, self._reference = paired, reference
+        self._points = {
+            point.alpha: point
+            for point in known
+            if point.measured and point.profile == path.profile and (not paired or point.is_paired)
+        }
         self._features: dict[float, Mapping[str, Tensor]] = {} if baseline is None else {0.0: baseline}
 
     @property
@@ -74,13 +99,30 @@ class PathEvaluator:
         """The features at alpha 0, if they were given or encoded."""
         return self._features.get(0.0)
 
+    @property
+    def reference(self) -> Mapping[str, Tensor]:
+        """Bool [N] by task: which images the reference has right; empty if scores are not compared."""
+        if not self._paired:
+            return {}
+        if self._reference is None:
+            at_0 = self.features(0.0)
+            self._reference = {
+                name: correct_answers(at_0[name], head, images.labels) for name, (head, images) in self.tasks.items()
+            }
+        return self._reference
+
     def point(self, alpha: float) -> CurvePoint:
         """The scores at an alpha: known ones, or newly measured ones, with which `on_point` is called."""
         if alpha not in self._points:
-            features = self.features(alpha)
+            reference, features = self.reference, self.features(alpha)
             scores = {
                 name: score_features(
-                    features[name], head, images.labels, scale=self.base.logit_scale, bias=self.base.logit_bias
+                    features[name],
+                    head,
+                    images.labels,
+                    scale=self.base.logit_scale,
+                    bias=self.base.logit_bias,
+                    reference=reference.get(name),
                 )
                 for name, (head, images) in self.tasks.items()
             }
@@ -127,6 +169,7 @@ def evaluate_curve(
     known: Sequence[CurvePoint] = (),
     baseline: Mapping[str, Tensor] | None = None,
     precision: RunPrecision = "fp32",
+    paired: bool = False,
 ) -> list[CurvePoint]:
     """The scores of every task at every alpha of a path.
 
@@ -137,10 +180,19 @@ def evaluate_curve(
         known: points of an interrupted search; not evaluated again.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
         precision: of the forward passes; `auto` means bf16 where the hardware computes it.
+        paired: whether scores count which images were lost and gained against alpha 0, which is encoded for it.
     """
     path = path if isinstance(path, Path) else Path.of(path)
     evaluator = PathEvaluator(
-        base, path, tasks, device=device, on_point=on_point, known=known, baseline=baseline, precision=precision
+        base,
+        path,
+        tasks,
+        device=device,
+        on_point=on_point,
+        known=known,
+        baseline=baseline,
+        precision=precision,
+        paired=paired,
     )
     return [evaluator.point(alpha) for alpha in alphas]
 

@@ -105,7 +105,7 @@ def limits(max_supported_drop: float | Mapping[str, float], supported: Collectio
         ConfigError: no supported task, or the mapping names others than these.
     """
     if not supported:
-        raise ConfigError("rule 'floor' needs supported tasks: add at least one, or use 'combined'")
+        raise ConfigError("a limit on drops needs supported tasks: add at least one, or use rule 'combined'")
     if not isinstance(max_supported_drop, Mapping):
         max_supported_drop = dict.fromkeys(supported, max_supported_drop)
     if set(max_supported_drop) != set(supported):

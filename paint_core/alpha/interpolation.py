@@ -21,7 +21,7 @@ from torch import Tensor
 
 from paint_core.alpha.curve import CurvePoint, EvaluationTask
 from paint_core.errors import ConfigError, WeightsMismatchError
-from paint_core.evaluation import Score, predictions, score_features
+from paint_core.evaluation import Score, correct_answers, predictions, score_features
 from paint_core.models import BaseModel
 
 _METADATA_KEY = "paintbox_feature_curve"
@@ -122,22 +122,43 @@ class FeatureCurve:
         alpha: float,
         heads: Mapping[str, Tensor] | None = None,
         labels: Mapping[str, Tensor] | None = None,
+        reference: Mapping[str, Tensor] | None = None,
     ) -> dict[str, Score]:
         """The scores at an alpha, also under heads of other label sets.
 
         Args:
             heads: task name to [C', D]; only these tasks are evaluated. None means all tasks under their own heads.
             labels: task name to int64 [N], indices of the rows of `heads`; a task that is missing keeps its own.
+            reference: task name to bool [N], images that another model has right, to count what was lost and gained.
         """
-        heads, labels = heads or self.heads, {**self.labels, **(labels or {})}
+        heads, labels, reference = heads or self.heads, {**self.labels, **(labels or {})}, reference or {}
         return {
-            name: score_features(self.at(alpha, name), head, labels[name], scale=self.logit_scale, bias=self.logit_bias)
+            name: score_features(
+                self.at(alpha, name),
+                head,
+                labels[name],
+                scale=self.logit_scale,
+                bias=self.logit_bias,
+                reference=reference.get(name),
+            )
             for name, head in heads.items()
         }
 
-    def curve(self, alphas: Sequence[float], heads: Mapping[str, Tensor] | None = None) -> list[CurvePoint]:
+    def curve(
+        self,
+        alphas: Sequence[float],
+        heads: Mapping[str, Tensor] | None = None,
+        reference: Mapping[str, Tensor] | None = None,
+    ) -> list[CurvePoint]:
         """The points at these alphas; a node is marked as measured."""
-        return [CurvePoint(alpha, self.scores(alpha, heads), alpha in self.nodes, self.profile) for alpha in alphas]
+        return [
+            CurvePoint(alpha, self.scores(alpha, heads, reference=reference), alpha in self.nodes, self.profile)
+            for alpha in alphas
+        ]
+
+    def correct_answers(self, alpha: float) -> dict[str, Tensor]:
+        """Task name to bool [N], whether the model at an alpha is right on each image; alpha as for `scores`."""
+        return {name: correct_answers(self.at(alpha, name), self.heads[name], self.labels[name]) for name in self.heads}
 
     def predictions(self, alpha: float, name: str, head: Tensor | None = None) -> Tensor:
         """The predicted classes of a task's images at an alpha.

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from paint_core.config.precision import RunPrecision
 from paint_core.errors import ConfigError
 
-Rule = Literal["combined", "floor"]
+Rule = Literal["combined", "floor", "certified"]
 Strategy = Literal["grid", "interpolated"]
 PathChoice = Literal["flat", "lines", "lines_paper", "best"]
 
@@ -31,6 +31,9 @@ MAX_LINES_ALPHA = 1.5
 MAX_MERGED_ALPHA = 3.0
 """Where the search along a merge by `ties`, `tsv` or `iso` ends by default, as in the authors' code: the method decides
 the length of such a task vector, so alpha 1 has no special meaning."""
+
+MAX_MEAN_DROP, MAX_TASK_DROP = 1.0, 3.0
+"""Percentage points that supported tasks may lose by rule `certified` by default: their mean, and each of them."""
 
 _COARSER_BEYOND_ONE = 2
 
@@ -58,9 +61,14 @@ class AlphaOptions:
     """How to search for alpha; the constructor refuses contradictory options.
 
     Attributes:
-        rule: `combined` (the paper's: best mean of the supported and the patching mean) or `floor` (best patching mean
-            with no supported task more than `max_supported_drop` below zero-shot).
-        max_supported_drop: for `floor`, in percentage points, >= 0: one number, or one for every supported task.
+        rule: `combined` (the paper's: best mean of the supported and the patching mean), `floor` (best patching mean
+            with no supported task more than `max_supported_drop` below zero-shot on the validation split), or
+            `certified` (the same, where the drops are below their limits with a stated confidence).
+        max_supported_drop: for `floor` and `certified`, in percentage points, >= 0: one number, or one for every
+            supported task.
+        max_mean_drop: for `certified`, in percentage points, >= 0: of the mean over the supported tasks. With neither
+            limit, `certified` takes `MAX_MEAN_DROP` and `MAX_TASK_DROP`.
+        confidence: for `certified`, in (0.5, 0.999): of each statement about a drop.
         strategy: `grid` evaluates every alpha; `interpolated` evaluates a few and verifies its choice.
         path: a profile, or `best`: the better of `flat` and `lines_paper` by the rule.
         step: distance of the alphas to choose from, in (0, 1]; None means 0.05 for `grid`, 0.01 for `interpolated`.
@@ -78,6 +86,8 @@ class AlphaOptions:
 
     rule: Rule = "combined"
     max_supported_drop: float | Mapping[str, float] | None = None
+    max_mean_drop: float | None = None
+    confidence: float = 0.95
     strategy: Strategy = "grid"
     path: PathChoice = "flat"
     step: float | None = None
@@ -88,11 +98,14 @@ class AlphaOptions:
     precision: RunPrecision = "fp32"
 
     def __post_init__(self) -> None:
-        _require_one_of("rule", self.rule, ("combined", "floor"))
+        _require_one_of("rule", self.rule, get_args(Rule))
         _require_one_of("strategy", self.strategy, ("grid", "interpolated"))
         _require_one_of("path", self.path, get_args(PathChoice))
         _require_one_of("precision", self.precision, ("fp32", "bf16", "auto"))
-        require_floor(self.rule, self.max_supported_drop)
+        if self.rule == "certified" and self.max_supported_drop is None and self.max_mean_drop is None:
+            object.__setattr__(self, "max_mean_drop", MAX_MEAN_DROP)
+            object.__setattr__(self, "max_supported_drop", MAX_TASK_DROP)
+        require_limits(self.rule, self.max_supported_drop, self.max_mean_drop, self.confidence)
         grid(self.spacing, 1.0 if self.max_alpha is None else self.max_alpha)
         if not 1 <= self.max_flat_alpha < math.inf:
             raise ConfigError(f"max_flat_alpha is {self.max_flat_alpha}: choose a finite number >= 1")
@@ -141,19 +154,37 @@ class AlphaOptions:
         return moved if len(set(moved)) == len(moved) else exact
 
 
-def require_floor(rule: str, max_supported_drop: float | Mapping[str, float] | None) -> None:
-    """Refuses a floor without a limit, a limit without a floor, and limits that are not numbers of points.
+def require_limits(
+    rule: str,
+    max_supported_drop: float | Mapping[str, float] | None,
+    max_mean_drop: float | None = None,
+    confidence: float = 0.95,
+) -> None:
+    """Refuses a rule without its limits, limits without a rule for them, and limits that are no numbers of points.
+
+    Args:
+        rule: `combined`, `floor` or `certified`.
+        max_supported_drop: in points: one number, one for every supported task, or None.
+        max_mean_drop: in points, or None.
+        confidence: for `certified`.
 
     Raises:
-        ConfigError: they do not go together, or a limit is negative or not finite.
+        ConfigError: they do not go together, or a number is outside its range.
     """
-    if (rule == "floor") != (max_supported_drop is not None):
-        wrong = "needs max_supported_drop" if rule == "floor" else "has no use for max_supported_drop"
-        raise ConfigError(f"the rule {rule!r} {wrong}: give both or neither")
+    if rule == "combined" and max_supported_drop is not None:
+        raise ConfigError("the rule 'combined' has no use for max_supported_drop: omit it, or use 'floor'")
+    if rule == "floor" and max_supported_drop is None:
+        raise ConfigError("the rule 'floor' needs max_supported_drop: give both or neither")
+    if rule != "certified" and max_mean_drop is not None:
+        raise ConfigError(f"the rule {rule!r} has no use for max_mean_drop: omit it, or use 'certified'")
+    if rule == "certified" and max_supported_drop is None and max_mean_drop is None:
+        raise ConfigError("the rule 'certified' needs max_mean_drop or max_supported_drop: give at least one")
+    if not 0.5 < confidence < 0.999:
+        raise ConfigError(f"confidence is {confidence}: choose a number between 0.5 and 0.999, such as 0.95")
     limits = max_supported_drop.values() if isinstance(max_supported_drop, Mapping) else [max_supported_drop]
-    for limit in limits:
+    for name, limit in [("max_mean_drop", max_mean_drop), *(("max_supported_drop", each) for each in limits)]:
         if limit is not None and not 0 <= limit < math.inf:
-            raise ConfigError(f"max_supported_drop is {limit}: choose a number of percentage points >= 0")
+            raise ConfigError(f"{name} is {limit}: choose a number of percentage points >= 0")
 
 
 def _require_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

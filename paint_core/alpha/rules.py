@@ -1,12 +1,16 @@
 """The rules that choose a point of an alpha curve. Accuracies are compared as fractions, so that no boundary moves."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import get_args
 
+from paint_core.alpha.certificate import Certificate, Limits, Stance
 from paint_core.alpha.curve import CurvePoint
 from paint_core.alpha.floor import Floor, exact_mean, limits
-from paint_core.alpha.options import Rule, require_floor
+from paint_core.alpha.options import AlphaOptions, Rule, require_limits
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.runtime.arguments import require_names
@@ -22,12 +26,14 @@ class AlphaChoice:
         combined: its combined accuracy, in [0, 1].
         reason: one sentence for a report.
         is_last: whether it is the largest alpha of the curve, so that a better one may be beyond it.
+        certificate: for rule `certified`, what is guaranteed; None for the other rules, and where alpha is 0.
     """
 
     alpha: float
     combined: float
     reason: str
     is_last: bool = False
+    certificate: Certificate | None = None
 
 
 def combined(point: CurvePoint, patching: Collection[str], supported: Collection[str]) -> float:
@@ -52,44 +58,39 @@ def choose_alpha(
     rule: Rule = "combined",
     max_supported_drop: float | Mapping[str, float] | None = None,
     reference: Mapping[str, Score] | None = None,
+    max_mean_drop: float | None = None,
+    confidence: float = 0.95,
 ) -> AlphaChoice:
     """The best alpha by the rule; among equals the smallest, which is nearest to theta_0.
 
-    `combined` maximises the combined accuracy (PAINT, arXiv 2208.05592, section 2). `floor` maximises the mean over the
-    patching tasks among the alphas at which no supported task is more than `max_supported_drop` points below its
-    reference. Alpha 0 meets every floor, being zero-shot itself; so a floor that only alpha 0 meets is an error, not a
-    choice: a requested patch would silently have no effect. Where a larger alpha meets the floor too but is
-    worse on the patching tasks, 0 is chosen, with a reason.
+    `combined` maximises the combined accuracy (PAINT, arXiv 2208.05592, section 2); it guarantees nothing about the
+    supported tasks. `floor` maximises the mean over the patching tasks among the alphas at which no supported task is
+    more than `max_supported_drop` points below its reference on these images; on others it may drop by more.
+    `certified` does the same among the alphas whose true drops are within the limits with the confidence, on any such
+    images (`certificate.py`). If it certifies no alpha that improves the patching tasks, it chooses among the alphas
+    that are not shown to drop by more than a limit, and the choice's certificate says `no_evidence_of_drop`.
+
+    Alpha 0 holds every limit, being zero-shot itself; so limits that only alpha 0 holds are an error, not a choice:
+    a requested patch would silently have no effect. Where a larger alpha holds them too but is worse on the patching
+    tasks, 0 is chosen, with a reason.
 
     Args:
         patching: names of the tasks to improve.
-        supported: names of the tasks that must not get worse; for `floor` at least one.
-        rule: `combined` or `floor`.
-        max_supported_drop: for `floor`, in percentage points: one number, or one for every supported task.
+        supported: names of the tasks that must not get worse; with limits at least one.
+        rule: `combined`, `floor` or `certified`.
+        max_supported_drop: for `floor` and `certified`, in percentage points: one number, or one for every supported
+            task.
         reference: for `floor`, the scores to measure drops from; None means the curve's own at alpha 0.
+        max_mean_drop: for `certified`, in percentage points: of the mean over the supported tasks.
+        confidence: for `certified`, in (0.5, 0.999).
 
     Raises:
-        ConfigError: an empty curve, no patching task, or a floor without limits, supported tasks or reference.
+        ConfigError: an empty curve, no patching task, or limits without supported tasks, reference or paired scores.
+        NoAcceptableAlphaError: no alpha above 0 holds the limits.
     """
-    if not curve:
-        raise ConfigError("the alpha curve is empty: evaluate at least one alpha")
-    _require_patching(patching)
-    require_floor(rule, max_supported_drop)
-    if rule == "combined":
-        point, ties = _best(curve, {point.alpha: exact_combined(point, patching, supported) for point in curve})
-        reason = _combined_reason(combined(point, patching, supported), supported)
-    else:
-        assert max_supported_drop is not None  # by require_floor
-        floor = Floor.build(curve, supported, max_supported_drop, reference)
-        accepted = floor.accepted(curve)
-        point, ties = _best(accepted, {point.alpha: exact_mean(point, patching) for point in accepted})
-        reason = f"{floor.reason(point)}; the patching mean is {100 * float(exact_mean(point, patching)):.2f} %"
-    if ties > 1:
-        reason += f"; the smallest of {ties} equal alphas"
-    is_last = point.alpha > 0 and point.alpha == max(each.alpha for each in curve)
-    if is_last:
-        reason += f"; it is the last alpha evaluated, so a better one may lie beyond {point.alpha:g}"
-    return AlphaChoice(point.alpha, combined(point, patching, supported), reason, is_last)
+    goal = Goal(patching, supported, rule, max_supported_drop, reference, max_mean_drop, confidence)
+    goal.require_usable()
+    return goal.choose(curve)
 
 
 def _best(curve: Sequence[CurvePoint], values: Mapping[float, Fraction]) -> tuple[CurvePoint, int]:
@@ -104,8 +105,11 @@ class Goal:
     """A rule and the tasks to which it is applied.
 
     Attributes:
+        rule: `combined`, `floor` or `certified`.
         max_supported_drop: as for `choose_alpha`.
         reference: as for `choose_alpha`.
+        max_mean_drop: as for `choose_alpha`.
+        confidence: as for `choose_alpha`.
     """
 
     patching: Collection[str]
@@ -113,25 +117,69 @@ class Goal:
     rule: Rule = "combined"
     max_supported_drop: float | Mapping[str, float] | None = None
     reference: Mapping[str, Score] | None = None
+    max_mean_drop: float | None = None
+    confidence: float = 0.95
+
+    @classmethod
+    def of(
+        cls,
+        options: AlphaOptions,
+        patching: Collection[str],
+        supported: Collection[str],
+        reference: Mapping[str, Score] | None = None,
+    ) -> Goal:
+        """The options' rule, applied to these tasks."""
+        limits = (options.max_supported_drop, reference, options.max_mean_drop, options.confidence)
+        return cls(tuple(patching), tuple(supported), options.rule, *limits)
 
     def require_usable(self) -> None:
         """Refuses, before anything is evaluated, what `choose` would refuse on every curve."""
         _require_patching(self.patching)
-        require_floor(self.rule, self.max_supported_drop)
+        require_limits(self.rule, self.max_supported_drop, self.max_mean_drop, self.confidence)
         if self.max_supported_drop is not None:
             limits(self.max_supported_drop, self.supported)
+        if self.rule == "certified":
+            self._limits()
 
-    def choose(self, curve: Sequence[CurvePoint]) -> AlphaChoice:
-        """The choice on a curve; errors as for `choose_alpha`."""
-        return choose_alpha(
-            curve, self.patching, self.supported, self.rule, self.max_supported_drop, reference=self.reference
-        )
+    def choose(self, curve: Sequence[CurvePoint], *, only_measured: bool = False) -> AlphaChoice:
+        """The choice on a curve.
+
+        Args:
+            curve: at least one point.
+            only_measured: whether a point that is interpolated may not be chosen. It counts all the same for
+                `certified`, which asks every alpha on the way.
+
+        Returns:
+            As for `choose_alpha`, which lists the errors too.
+        """
+        if not curve:
+            raise ConfigError("the alpha curve is empty: evaluate at least one alpha")
+        candidates = [point for point in curve if point.measured] if only_measured else curve
+        certificate = None
+        if self.rule == "combined":
+            point, ties = _best(candidates, {point.alpha: self.value(point) for point in candidates})
+            reason = _combined_reason(combined(point, self.patching, self.supported), self.supported)
+        elif self.rule == "floor":
+            floor = self._floor(candidates)
+            accepted = floor.accepted(candidates)
+            point, ties = _best(accepted, {point.alpha: self.value(point) for point in accepted})
+            reason = f"{floor.reason(point)}; {self._patching_mean(point)}"
+        else:
+            point, ties, certificate = self._most_certain(curve, candidates)
+            reason = f"{_certified_reason(point, certificate)}; {self._patching_mean(point)}"
+        if ties > 1:
+            reason += f"; the smallest of {ties} equal alphas"
+        is_last = point.alpha > 0 and point.alpha == max(each.alpha for each in candidates)
+        if is_last:
+            reason += f"; it is the last alpha evaluated, so a better one may lie beyond {point.alpha:g}"
+        value = combined(point, self.patching, self.supported)
+        return AlphaChoice(point.alpha, value, reason, is_last, certificate)
 
     def value(self, point: CurvePoint) -> Fraction:
         """What the rule maximises, as a fraction."""
-        if self.rule == "floor":
-            return exact_mean(point, self.patching)
-        return exact_combined(point, self.patching, self.supported)
+        if self.rule == "combined":
+            return exact_combined(point, self.patching, self.supported)
+        return exact_mean(point, self.patching)
 
     def worth_of_an_image(self, point: CurvePoint) -> Fraction:
         """The most by which one image of a task changes the value."""
@@ -140,20 +188,90 @@ class Goal:
         return max(worths) / len(groups)
 
     def wanted(self, curve: Sequence[CurvePoint]) -> CurvePoint:
-        """The point to look at next: the choice or, if every alpha misses the floor, the one that misses by least."""
+        """The point to look at next: the choice or, if every alpha breaks the limits, the one that does so by least."""
         try:
             alpha = self.choose(curve).alpha
         except NoAcceptableAlphaError:
-            alpha = self._floor(curve).nearest(curve).alpha
+            alpha = self._nearest(curve).alpha
         return next(point for point in curve if point.alpha == alpha)
 
-    def may_choose(self, point: CurvePoint, curve: Sequence[CurvePoint]) -> bool:
-        """Whether the rule allows a point of the curve, wherever it ranks."""
-        return self.rule == "combined" or point.alpha == 0 or self._floor(curve).excess(point)[0] <= 0
+    def standing(self, point: CurvePoint, curve: Sequence[CurvePoint]) -> str:
+        """Whether the rule allows a point of the curve, wherever it ranks: `certified`, `allowed` or `refused`."""
+        if self.rule == "combined" or point.alpha == 0:
+            return "allowed"
+        if self.rule == "floor":
+            return "allowed" if self._floor(curve).excess(point)[0] <= 0 else "refused"
+        if self._limits().are_certified(point):
+            return "certified"
+        return "refused" if self._limits().are_exceeded(point) else "allowed"
+
+    def _most_certain(
+        self, curve: Sequence[CurvePoint], candidates: Sequence[CurvePoint]
+    ) -> tuple[CurvePoint, int, Certificate | None]:
+        """The best point that is certified, else that is not shown to break a limit, else alpha 0."""
+        limits, start = self._limits(), [point for point in candidates if point.alpha == 0]
+        passed = {"certified": limits.certified(curve), "no_evidence_of_drop": limits.not_excluded(curve)}
+        stance: Stance
+        for stance in get_args(Stance):
+            allowed = [*start, *(point for point in passed[stance] if point in candidates)]
+            if not allowed:
+                continue
+            point, ties = _best(allowed, {each.alpha: self.value(each) for each in allowed})
+            if point.alpha > 0:
+                return point, ties, limits.certificate(point, stance)
+        if not passed["no_evidence_of_drop"]:
+            raise NoAcceptableAlphaError(self._refusal(curve), curve)
+        return start[0], 1, None
+
+    def _refusal(self, curve: Sequence[CurvePoint]) -> str:
+        point = self._nearest(curve)
+        certificate = self._limits().certificate(point, "no_evidence_of_drop")
+        worst = max(certificate.bounds, key=lambda bound: bound.low_points - bound.limit_points)
+        return (
+            f"every alpha drops by more than a limit; the closest is alpha {point.alpha:g}, where {_name(worst.task)} "
+            f"drops by {worst.points:.2f} points (at least {worst.low_points:.2f} with {100 * self.confidence:g} % "
+            f"confidence) and {worst.limit_points:g} are allowed: increase the limit, search with path 'best' or a "
+            "smaller step, or fine-tune with anchors or a lower learning rate"
+        )
+
+    def _nearest(self, curve: Sequence[CurvePoint]) -> CurvePoint:
+        """The point above alpha 0 that is the last to break its limits: for `certified` that is the first one."""
+        if self.rule == "floor":
+            return self._floor(curve).nearest(curve)
+        moved = [point for point in curve if point.alpha > 0]
+        if not moved:
+            raise ConfigError("the curve has no alpha above 0: evaluate at least one")
+        return min(moved, key=lambda point: point.alpha)
+
+    def _patching_mean(self, point: CurvePoint) -> str:
+        return f"the patching mean is {100 * float(exact_mean(point, self.patching)):.2f} %"
 
     def _floor(self, curve: Sequence[CurvePoint]) -> Floor:
-        assert self.max_supported_drop is not None  # `choose` was asked before and refuses a floor without limits
+        assert self.max_supported_drop is not None  # `require_usable` refuses a floor without limits
         return Floor.build(curve, self.supported, self.max_supported_drop, self.reference)
+
+    def _limits(self) -> Limits:
+        return Limits.build(self.supported, self.max_mean_drop, self.max_supported_drop, self.confidence)
+
+
+def _name(task: str | None) -> str:
+    return "the mean of the supported tasks" if task is None else repr(task)
+
+
+def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str:
+    if certificate is None:
+        return "no alpha whose drops may be within their limits improves the patching tasks"
+    confidence = f"{100 * certificate.confidence:g} % confidence"
+    if certificate.stance == "certified":
+        drops = ", ".join(
+            f"{_name(bound.task)} drops by at most {max(0.0, bound.high_points):.2f} points"
+            for bound in certificate.bounds
+        )
+        return f"the best patching accuracy that is certified: with {confidence}, {drops}"
+    return (
+        "the best patching accuracy at which the images show no drop beyond a limit; too few images certify it: about "
+        f"{certificate.images_needed} would, where {confidence} is asked for"
+    )
 
 
 def _combined_reason(value: float, supported: Collection[str]) -> str:

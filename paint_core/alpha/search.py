@@ -58,6 +58,7 @@ def search_alpha(
     on_point: Callable[[CurvePoint], None] | None = None,
     known: Sequence[CurvePoint] = (),
     reference: Mapping[str, Score] | None = None,
+    reference_correct: Mapping[str, Tensor] | None = None,
     baseline: Mapping[str, Tensor] | None = None,
 ) -> AlphaSearch:
     """The best alpha of a path by the options' rule (PAINT, arXiv 2208.05592, section 2).
@@ -75,12 +76,14 @@ def search_alpha(
         known: measured points of an interrupted search; evaluated again only at an interpolation's nodes, whose
             features are needed.
         reference: for the rule `floor`, the scores to measure drops from; None means those at alpha 0.
+        reference_correct: task name to bool [N], the images that the model to measure drops from classifies correctly;
+            a task that is missing is not compared. None means the model at alpha 0.
         baseline: name to float32 [N, D], the features at alpha 0 of every task, if the caller has them.
 
     Raises:
         ArgumentError: an argument has the wrong type.
         ConfigError: a name has no task, or the rule cannot be applied to these.
-        NoAcceptableAlphaError: no alpha above 0 meets the floor on any path; carries all curves.
+        NoAcceptableAlphaError: no alpha above 0 holds the limits on any path; carries all curves.
         WeightsMismatchError: a term does not belong to the base.
         ProfileError: the tower has no depth that a profile other than `flat` knows.
     """
@@ -90,7 +93,7 @@ def search_alpha(
     require_names("patching", patching)
     require_names("supported", supported)
     _require_tasks(tasks, [*patching, *supported])
-    goal = Goal(tuple(patching), tuple(supported), options.rule, options.max_supported_drop, reference)
+    goal = Goal.of(options, patching, supported, reference)
     goal.require_usable()
     known = list(known)
     tries = []
@@ -104,6 +107,8 @@ def search_alpha(
             known=known,
             baseline=baseline,
             precision=options.precision,
+            paired=True,
+            reference=reference_correct,
         )
         tries.append(_search(evaluator, goal, options, profile))
         # All profiles start at the same weights: what is known at alpha 0 serves the next one too.
@@ -133,7 +138,7 @@ def _search(evaluator: PathEvaluator, goal: Goal, options: AlphaOptions, profile
         curve, interpolant = interpolate(evaluator, interpolant, alphas, goal, options.tolerance_points)
     choice, refusal = None, ""
     try:
-        choice = goal.choose([point for point in curve if point.measured])
+        choice = goal.choose(curve, only_measured=True)
     except NoAcceptableAlphaError as error:
         refusal = str(error)
     return _Try(profile, curve, choice, refusal, evaluator.num_forwards, interpolant)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+
+from torch import Tensor
 
 from paint_core.alpha.curve import CurvePoint, PathEvaluator
 from paint_core.alpha.interpolation import FeatureCurve
@@ -54,7 +56,7 @@ def interpolate(
     """
     measured = {alpha: evaluator.point(alpha) for alpha in interpolant.nodes}
     while True:
-        curve = _complete(alphas, measured, interpolant)
+        curve = _complete(alphas, measured, interpolant, evaluator.reference)
         wanted = goal.wanted(curve)
         if wanted.measured:
             return curve, interpolant
@@ -64,8 +66,8 @@ def interpolate(
         if _is_apart(wanted.alpha, interpolant.nodes):
             interpolant = interpolant.with_node(wanted.alpha, evaluator.features(wanted.alpha))
         as_predicted = _is_close(wanted, truth, goal, tolerance_points)
-        if as_predicted and goal.may_choose(truth, curve) == goal.may_choose(wanted, curve):
-            return _complete(alphas, measured, interpolant), interpolant
+        if as_predicted and goal.standing(truth, curve) == goal.standing(wanted, curve):
+            return _complete(alphas, measured, interpolant, evaluator.reference), interpolant
 
 
 def _is_apart(alpha: float, nodes: Sequence[float]) -> bool:
@@ -76,10 +78,13 @@ def _is_apart(alpha: float, nodes: Sequence[float]) -> bool:
 
 
 def _complete(
-    alphas: Sequence[float], measured: dict[float, CurvePoint], interpolant: FeatureCurve
+    alphas: Sequence[float],
+    measured: dict[float, CurvePoint],
+    interpolant: FeatureCurve,
+    reference: Mapping[str, Tensor],
 ) -> list[CurvePoint]:
     missing = [alpha for alpha in alphas if alpha not in measured]
-    points = measured | {point.alpha: point for point in interpolant.curve(missing)}
+    points = measured | {point.alpha: point for point in interpolant.curve(missing, reference=reference)}
     return [points[alpha] for alpha in alphas]
 
 

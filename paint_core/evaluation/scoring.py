@@ -34,6 +34,9 @@ class Score:
         loss: mean cross-entropy, in nats.
         ece: expected calibration error in [0, 1], over 15 equally wide bins (Guo et al., ICML 2017, equation 3).
         correct_top5: number of images with fewer than five logits above their label's; all with five classes or fewer.
+        lost: images that the reference model classifies correctly and this one does not; None if there was no
+            reference.
+        gained: images that this model classifies correctly and the reference does not.
     """
 
     correct: int | Fraction
@@ -41,6 +44,8 @@ class Score:
     loss: float
     ece: float
     correct_top5: int | Fraction
+    lost: int | None = None
+    gained: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -112,13 +117,22 @@ def evaluate(
 
 
 @torch.inference_mode()
-def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: float, bias: float = 0.0) -> Score:
+def score_features(
+    features: Tensor,
+    head: Tensor,
+    labels: Tensor,
+    *,
+    scale: float,
+    bias: float = 0.0,
+    reference: Tensor | None = None,
+) -> Score:
     """The score of features under a head; memory stays bounded, whatever N and C are.
 
     Args:
         features: [N, D], N >= 1, of any length; on any device.
         head: [C, D], unit rows, from `build_head`.
         labels: int64 [N], indices of the head's rows.
+        reference: bool [N], whether another model is right on each image, to count what was lost and gained.
 
     Raises:
         DatasetError: no features, not one label for each, or a label that has no row in the head.
@@ -147,6 +161,8 @@ def score_features(features: Tensor, head: Tensor, labels: Tensor, *, scale: flo
         loss=float(loss.double().mean()),
         ece=calibration_error(confidence, correct),
         correct_top5=int(in_top.sum()),
+        lost=None if reference is None else int((reference.to(correct.device) & ~correct).sum()),
+        gained=None if reference is None else int((correct & ~reference.to(correct.device)).sum()),
     )
 
 
@@ -161,6 +177,15 @@ def predictions(features: Tensor, head: Tensor) -> Tensor:
     head = head.to(features.device)
     chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in _chunks(len(features))]
     return torch.cat(chunks) if chunks else torch.empty(0, dtype=torch.int64, device=features.device)
+
+
+def correct_answers(features: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    """Whether the best logit of each image is its label's; arguments as for `score_features`.
+
+    Returns:
+        bool [N] on the features' device.
+    """
+    return predictions(features, head) == labels.to(features.device)
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
 from paint_core.config.precision import Precision, resolve_precision
 from paint_core.data import LabelledImages, Task
-from paint_core.evaluation import Score, encode
+from paint_core.evaluation import Score, correct_answers, encode
 from paint_core.evaluation.feature_cache import FeatureCache, features_key
 from paint_core.models import BaseModel
 from paint_core.patching.journal import Journal, Resume
@@ -68,9 +68,7 @@ class PatchContext:
     @property
     def goal(self) -> Goal:
         """The plan's rule, applied to all of the run's tasks."""
-        options = self.plan.alpha
-        patching, supported = ([task.name for task in tasks] for tasks in (self.tasks, self.supported))
-        return Goal(patching, supported, options.rule, options.max_supported_drop)
+        return Goal.of(self.plan.alpha, [task.name for task in self.tasks], [task.name for task in self.supported])
 
     def train(self, key: str, head: Tensor, images: LabelledImages, terms: Sequence[Term] = ()) -> TaskVector:
         """The task vector of one fine-tuning run, from the journal if it is recorded there.
@@ -133,6 +131,7 @@ class PatchContext:
                 on_point=lambda point: self.record(f"select:{key}", point),
                 known=self.journal.points(f"select:{key}"),
                 reference=reference,
+                reference_correct=self._zero_shot_correct(everything) if path.fixed else None,
                 baseline=self._baseline(path, everything, options),
             )
 
@@ -167,6 +166,16 @@ class PatchContext:
         if self.base.device == torch.device(self.device):
             return self.base.visual
         return copy.deepcopy(self.base.visual).to(self.device)
+
+    def _zero_shot_correct(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
+        """Bool [N] by task: the validation images that theta_0 classifies correctly."""
+        precision = resolve_precision(self.plan.alpha.precision, torch.device(self.device))
+        return {
+            task.name: correct_answers(
+                self.zero_shot_features(task.validation, precision), task.head, task.validation.labels
+            )
+            for task in tasks
+        }
 
     def _baseline(self, path: Path, tasks: Sequence[Task], options: AlphaOptions) -> dict[str, Tensor] | None:
         """The features at the path's alpha 0, where that is theta_0 and there is a cache; else None."""

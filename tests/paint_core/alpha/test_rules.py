@@ -164,4 +164,5 @@ def test_a_goal_looks_next_at_its_choice_or_at_the_nearest_miss() -> None:
     assert goal.wanted(FLOOR_CURVE).alpha == 0.4
     assert Goal(["new"], ["a", "b"], "floor", 0.5).wanted(FLOOR_CURVE).alpha == 0.2
     assert goal.value(FLOOR_CURVE[2]) == Fraction(60, 100)
-    assert [goal.may_choose(each, FLOOR_CURVE) for each in FLOOR_CURVE] == [True, True, True, False, False]
+    standing = [goal.standing(each, FLOOR_CURVE) for each in FLOOR_CURVE]
+    assert standing == ["allowed", "allowed", "allowed", "refused", "refused"]

@@ -74,7 +74,7 @@ def test_the_grid_search_is_the_measured_curve_and_the_rule_on_it(
     search: Callable[..., AlphaSearch],
 ) -> None:
     found = search(GRID)
-    assert list(found.curve) == evaluate_curve(tiny_base, tau, validation, grid())
+    assert list(found.curve) == evaluate_curve(tiny_base, tau, validation, grid(), paired=True)
     assert found.choice == choose_alpha(found.curve, ["colours"], ["mastered"])
     assert 0 < found.choice.alpha < 1, "the fixture should have a best alpha inside"
     assert (found.profile, found.num_forwards, found.interpolants) == ("flat", 20, {})
