@@ -98,6 +98,11 @@ class PatchPlan:
             raise ConfigError(f"folds would train every task of method {self.method!r} k times: use single or joint")
         if not 2 <= folds <= _MAX_FOLDS:
             raise ConfigError(f"folds is {folds}: choose 2..{_MAX_FOLDS}, or None for the validation split")
+        if self.alpha.rule == "certified":
+            raise ConfigError(
+                "folds judge models that are not the patch, so rule 'certified' has nothing to certify: use 'combined' "
+                "or 'floor', or no folds"
+            )
 
     def _require_per_task_fits(self) -> None:
         if self.method != "parallel":
@@ -106,10 +111,12 @@ class PatchPlan:
             raise ConfigError(f"merge {self.merge!r} leaves one task vector, so there is one coefficient: use 'scalar'")
         if self.alpha.path != "flat":
             raise ConfigError(f"the search for coefficients needs path 'flat', not {self.alpha.path!r}")
+        if self.alpha.rule == "certified":
+            raise ConfigError("the search for coefficients does not test in a fixed order: use rule 'combined' or 'floor'")
 
     def _require_limits_fit(self, supported: Sequence[str]) -> None:
-        if self.alpha.rule == "floor" and not supported:
-            raise ConfigError("rule 'floor' needs supported tasks: give at least one, or use 'combined'")
+        if self.alpha.rule != "combined" and not supported:
+            raise ConfigError(f"rule {self.alpha.rule!r} needs supported tasks: give at least one, or use 'combined'")
         limits = self.alpha.max_supported_drop
         unknown = [] if limits is None or isinstance(limits, float | int) else sorted(set(limits) - set(supported))
         if unknown:
