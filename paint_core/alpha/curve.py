@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -37,10 +37,9 @@ class CurvePoint:
     measured: bool = True
     profile: str = "flat"
 
-    @property
-    def is_paired(self) -> bool:
-        """Whether the scores count what was lost and gained against the reference."""
-        return all(score.lost is not None for score in self.scores.values())
+    def is_paired(self, names: Iterable[str]) -> bool:
+        """Whether the scores of these tasks count what was lost and gained against the reference."""
+        return all(self.scores[name].lost is not None for name in names)
 
 
 class PathEvaluator:
@@ -90,7 +89,9 @@ class PathEvaluator:
         self._points = {
             point.alpha: point
             for point in known
-            if point.measured and point.profile == path.profile and (not paired or point.is_paired)
+            if point.measured
+            and point.profile == path.profile
+            and (not paired or point.is_paired(tasks if reference is None else reference))
         }
         self._features: dict[float, Mapping[str, Tensor]] = {} if baseline is None else {0.0: baseline}
 

@@ -131,7 +131,7 @@ class PatchContext:
                 on_point=lambda point: self.record(f"select:{key}", point),
                 known=self.journal.points(f"select:{key}"),
                 reference=reference,
-                reference_correct=self._zero_shot_correct(everything) if path.fixed else None,
+                reference_correct=self._zero_shot_correct(self.supported) if path.fixed else None,
                 baseline=self._baseline(path, everything, options),
             )
 

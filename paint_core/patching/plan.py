@@ -112,7 +112,9 @@ class PatchPlan:
         if self.alpha.path != "flat":
             raise ConfigError(f"the search for coefficients needs path 'flat', not {self.alpha.path!r}")
         if self.alpha.rule == "certified":
-            raise ConfigError("the search for coefficients does not test in a fixed order: use rule 'combined' or 'floor'")
+            raise ConfigError(
+                "the search for coefficients does not test in a fixed order: use rule 'combined' or 'floor'"
+            )
 
     def _require_limits_fit(self, supported: Sequence[str]) -> None:
         if self.alpha.rule != "combined" and not supported:
