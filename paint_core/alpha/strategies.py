@@ -73,7 +73,7 @@ def interpolate(
 def _is_apart(alpha: float, nodes: Sequence[float]) -> bool:
     """Whether an alpha is far enough from every node to become one."""
     # A hair less, so that alphas of a grid which are that far apart stay so in floating point.
-    least = (MIN_NODE_DISTANCE - 1e-9) * (nodes[-1] - nodes[0])
+    least = (MIN_NODE_DISTANCE - 1e-9) * nodes[-1]
     return min(abs(alpha - node) for node in nodes) >= least
 
 

@@ -24,7 +24,7 @@ def _merge(matrices: Sequence[Tensor]) -> Tensor:
     parts = [svd(matrix) for matrix in matrices]
     left = torch.cat([u[:, :num_kept] for u, _, _ in parts], dim=1)
     values = torch.cat([s[:num_kept] for _, s, _ in parts])
-    right = torch.cat([vt[:num_kept] for _, _, vt in parts], dim=0)
+    right = torch.cat([vt[:num_kept] for _, _, vt in parts])
     return (_nearest_orthonormal(left) * values) @ _nearest_orthonormal(right.T).T
 
 

@@ -165,3 +165,13 @@ def test_features_are_stored_in_half_the_bytes_unless_that_changes_an_answer() -
 def test_what_is_no_stored_curve_is_refused(measured: PathEvaluator, damage) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(WeightsMismatchError, match="search alpha again"):
         FeatureCurve.from_bytes(damage(through(measured, (0.0, 1.0)).to_bytes()))
+
+
+def test_every_alpha_between_the_nodes_is_checked_before_features_are_stored_in_half_the_bytes() -> None:
+    # Right at alpha 0 and wrong at 1 in either precision; halfway it is wrong, but rounded to float16 it is right.
+    ends = torch.tensor([[[1.0, 0.0]], [[-0.9001, 0.09995]]])
+    curve = dataclasses.replace(feature_curve((0.0, 1.0), ends, torch.zeros(1, dtype=torch.int64)), bend=0.0)
+    rounded = dataclasses.replace(curve, features={"task": ends.half().float()})
+    right = [[each.scores(alpha)["task"].correct for alpha in (0.0, 0.5, 1.0)] for each in (curve, rounded)]
+    assert right == [[1, 0, 0], [1, 1, 0]]
+    assert FeatureCurve.from_bytes(curve.to_bytes()).scores(0.5)["task"].correct == 0

@@ -22,7 +22,7 @@ from paint_core.alpha import (
     search_alpha,
 )
 from paint_core.alpha.interpolation import barycentric_weights
-from paint_core.alpha.strategies import interpolate, measure_nodes
+from paint_core.alpha.strategies import _is_apart, interpolate, measure_nodes
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import LabelledImages, Task
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
@@ -339,3 +339,9 @@ def test_a_path_that_no_polynomial_follows_ends_as_the_grid(tiny_base: BaseModel
     assert len(final.nodes) == 12
     assert curve == [evaluator.point(alpha) for alpha in grid()]
     assert all(point.measured for point in curve)
+
+
+@pytest.mark.parametrize(("alpha", "is_apart"), [(0.04, False), (0.05, True), (0.96, False), (0.5, True), (1.14, True)])
+def test_a_node_is_added_only_a_twentieth_of_the_path_from_the_next(alpha: float, is_apart: bool) -> None:
+    assert _is_apart(alpha, (0.0, 1.0)) is is_apart
+    assert _is_apart(3 * alpha, (0.0, 1.2, 3.0)) is is_apart

@@ -118,3 +118,9 @@ def test_the_starter_reaches_its_published_zero_shot_accuracy(starter_base: Base
     head = build_head(starter_base, images.classnames, prompts.STARTER)
     score = evaluate(starter_base.visual, starter_base, head, images)
     assert score.accuracy == pytest.approx(0.718, abs=0.03)
+
+
+def test_no_features_have_no_predictions() -> None:
+    found = predictions(torch.empty(0, 3), torch.eye(3))
+    assert found.shape == (0,)
+    assert found.dtype == torch.int64

@@ -227,3 +227,37 @@ def test_separate_planes_of_16_bits_which_pillow_misreads_are_refused() -> None:
     places = (hostile.long(273, *offsets), hostile.long(279, *counts))
     with pytest.raises(ImageDecodeError, match="planes"):
         PLAIN.decode(hostile.tiff((*(hostile.short(*entry) for entry in entries), *places), body))
+
+
+def segment_at(file: bytes, marker: int) -> int:
+    return file.index(bytes([0xFF, marker]))
+
+
+def test_fill_bytes_before_a_segment_change_nothing() -> None:
+    file = tiny.png(tiny.noise((70, 50)), "JPEG", comment=b"hello")
+    frame = segment_at(file, 0xC0)
+    filled = file[:frame] + b"\xff\xff\xff" + file[frame:]
+    assert read_header(filled) == read_header(file)
+    assert (PLAIN.decode(filled) == PLAIN.decode(file)).all()
+    assert strip_metadata(file).is_plain
+    assert not strip_metadata(filled).is_plain
+
+
+def test_an_arithmetic_coded_jpeg_counts_as_twice_the_work() -> None:
+    file = tiny.png(tiny.noise((70, 50)), "JPEG")
+    frame = segment_at(file, 0xC0)
+    usual, arithmetic = read_header(file), read_header(file[: frame + 1] + b"\xc9" + file[frame + 2 :])
+    assert usual is not None
+    assert arithmetic is not None
+    assert arithmetic.work == 2 * usual.work > 0
+
+
+def test_a_bitmap_of_os_2_tells_its_size() -> None:
+    width, height = 300, 2
+    pixels = bytes(4 * ((3 * width + 3) // 4) * height)
+    head = struct.pack("<IHHHH", 12, width, height, 1, 24)
+    file = b"BM" + struct.pack("<IHHI", 14 + len(head) + len(pixels), 0, 0, 14 + len(head)) + head + pixels
+    assert Image.open(io.BytesIO(file)).size == (width, height)
+    header = read_header(file)
+    assert header is not None
+    assert (header.width, header.height) == (width, height)

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from paint_core.errors import HeadError
 from paint_core.models import BaseModel, build_head
 from paint_core.models.heads import fill, logits
+from paint_core.models.tokenizers import _Bounded
 
 NAMES = ["apple", "a very long name of some fruit", "pear"]
 
@@ -83,3 +84,13 @@ def test_what_makes_no_head_is_refused(
 ) -> None:
     with pytest.raises(HeadError, match=message):
         build_head(tiny_base, names, templates)
+
+
+@pytest.mark.parametrize(("token", "is_known"), [(0, True), (9, True), (10, False), (-1, False)])
+def test_a_token_is_known_if_the_embedding_has_a_row_for_it(token: int, is_known: bool) -> None:
+    tokenizer = _Bounded(lambda texts: torch.tensor([[token]] * len(texts)), 10)
+    if is_known:
+        assert tokenizer(["a word"]).tolist() == [[token]]
+    else:
+        with pytest.raises(HeadError, match="not in the vocabulary"):
+            tokenizer(["a word"])

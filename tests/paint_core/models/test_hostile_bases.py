@@ -209,6 +209,17 @@ def test_a_model_is_not_allocated_beyond_the_weights_that_are_there(tmp_path: Pa
         load_base(f"local-dir:{folder}")
 
 
+@pytest.mark.parametrize(("size", "is_allowed"), [([32], True), ([32, 32], True), ([32, 32, 32], False), ([], False)])
+def test_the_size_of_images_is_one_side_or_two(size: list[int], is_allowed: bool) -> None:
+    config = copy.deepcopy(tiny.MODEL_CFG)
+    config["vision_cfg"]["image_size"] = size
+    if is_allowed:
+        check_config(config, tiny.PREPROCESS_CFG)
+    else:
+        with pytest.raises(ModelRefError, match="image_size"):
+            check_config(config, tiny.PREPROCESS_CFG)
+
+
 def test_every_configuration_of_open_clip_is_allowed() -> None:
     configs = [open_clip.get_model_config(name) for name in open_clip.list_models()]
     without_coca = [config for config in configs if "multimodal_cfg" not in config]

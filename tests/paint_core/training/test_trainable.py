@@ -274,3 +274,8 @@ def test_what_is_refused_before_training_is_what_training_refuses_and_the_tower_
                 refusals.append(str(error))
         assert refusals[0] == refusals[1]
         assert str(base.visual) == modules
+
+
+def test_a_resnet_whose_forward_ignores_the_switch_is_refused_recomputation(resnet: BaseModel) -> None:
+    with pytest.raises(ConfigError, match="cannot recompute"):
+        require_trainable(resnet.visual, dataclasses.replace(CONFIG, gradient_checkpointing=True))
