@@ -68,10 +68,15 @@ class FinetuneSettings(Recorded):
 class AlphaSettings(Recorded):
     """The complete settings of a search for alpha."""
 
-    rule: str | None = Field(default=None, description="`combined` or `floor`")
+    rule: str | None = Field(default=None, description="`combined`, `floor` or `certified`")
     max_supported_drop: float | dict[str, float] | None = Field(
-        default=None, description="Percentage points that supported tasks may lose, 0 to 100; with `floor` only"
+        default=None,
+        description="Percentage points that supported tasks may lose, 0 to 100; with `floor` or `certified`",
     )
+    max_mean_drop: float | None = Field(
+        default=None, description="Percentage points that the supported tasks' mean may lose; with `certified`"
+    )
+    confidence: float | None = Field(default=None, description="Confidence of the limits, with `certified`")
     strategy: str | None = Field(default=None, description="`grid` or `interpolated`")
     path: str | None = Field(default=None, description="`flat`, `lines`, `lines_paper` or `best`")
     step: float | None = Field(default=None, description="Distance between two alphas; null: the strategy's default")

@@ -123,15 +123,28 @@ class FinetuneOptions(Body):
 class AlphaOptions(Body):
     """How alpha is chosen, on validation splits."""
 
-    rule: Literal["combined", "floor"] = Field(
+    rule: Literal["combined", "floor", "certified"] = Field(
         default="combined",
         description="`combined` maximises ½ (mean supported accuracy + mean patching accuracy); `floor` maximises the "
-        "patching accuracy among the alphas at which no supported task loses more than `max_supported_drop`",
+        "patching accuracy among the alphas at which no supported task loses more than `max_supported_drop` on its "
+        "validation split; `certified` does so where the true drops are within the limits with the `confidence`",
     )
     max_supported_drop: Drops | None = Field(
         default=None,
         description="Percentage points of accuracy, 0 to 100, that a supported task may lose against zero-shot: one "
-        "limit for all tasks, or one per data set id. Required with `rule: floor`, refused otherwise",
+        "limit for all tasks, or one per data set id. Required with `rule: floor`, optional with `certified`",
+    )
+    max_mean_drop: Points | None = Field(
+        default=None,
+        description="With `rule: certified`: percentage points that the mean accuracy of the supported tasks may lose. "
+        "Default, if `max_supported_drop` is absent too: 1 for the mean and 3 for each task",
+    )
+    confidence: float | None = Field(
+        default=None,
+        ge=0.6,
+        le=0.995,
+        description="With `rule: certified`: the probability, at least, with which a choice holds its limits. "
+        "Default: 0.95",
     )
     strategy: Literal["grid", "interpolated"] = Field(
         default="grid",
@@ -177,7 +190,9 @@ class AlphaOptions(Body):
         if self.rule == "floor" and self.max_supported_drop in (None, {}):
             raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
         if self.rule == "combined" and self.max_supported_drop is not None:
-            raise ValueError("max_supported_drop requires rule floor; rule combined has no limit")
+            raise ValueError("max_supported_drop requires rule floor or certified; rule combined has no limit")
+        if self.rule != "certified" and (self.max_mean_drop, self.confidence) != (None, None):
+            raise ValueError("max_mean_drop and confidence require rule certified")
         if self.strategy == "grid" and self.tolerance_points is not None:
             raise ValueError("tolerance_points requires strategy interpolated; a grid evaluates every alpha")
         return self
@@ -263,7 +278,8 @@ class PatchOptions(Body):
     activate: Literal["never", "if_accepted"] = Field(
         default="never",
         description="`if_accepted` moves the alias `active` to the new version if no supported task drops by more than "
-        "rule `floor` allows on the test splits either; the report's `activation` tells. `never` leaves that to you",
+        "the rule's limits allow on the test splits either, and, with rule `certified`, the patch is certified; the "
+        "report's `activation` tells. `never` leaves that to you",
     )
 
     @classmethod
@@ -316,8 +332,12 @@ class PatchOptions(Body):
 
     @model_validator(mode="after")
     def _floor_limits_supported_tasks(self) -> Self:
-        if self.alpha.rule == "floor" and not self.supported:
-            raise ValueError("rule floor needs at least one supported task")
+        if self.alpha.rule != "combined" and not self.supported:
+            raise ValueError(f"rule {self.alpha.rule} needs at least one supported task")
+        if self.alpha.rule == "certified" and self.folds is not None:
+            raise ValueError("rule certified judges the patch itself; folds judge other models: leave one of them out")
+        if self.alpha.rule == "certified" and self.coefficients == "per_task":
+            raise ValueError("rule certified needs coefficients scalar: it tests alphas in their order")
         if isinstance(self.alpha.max_supported_drop, dict):
             limited, supported = self.alpha.max_supported_drop.keys(), set(self.supported)
             if limited - supported:
@@ -332,9 +352,10 @@ class PatchOptions(Body):
 
     @model_validator(mode="after")
     def _has_a_floor_to_accept_by(self) -> Self:
-        if self.activate == "if_accepted" and self.alpha.rule != "floor":
+        if self.activate == "if_accepted" and self.alpha.rule == "combined":
             raise ValueError(
-                "activate if_accepted needs rule floor: its max_supported_drop is checked on the test splits"
+                "activate if_accepted needs rule certified or floor, whose limits are checked before the version is "
+                "activated"
             )
         return self
 

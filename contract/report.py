@@ -14,6 +14,7 @@ _SHA256 = "SHA-256 of the task vector, 64 hexadecimal digits"
 _KEY = "Name of the task vector within the report"
 _PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`"
 _REASON = "Why this alpha was chosen, in one sentence"
+_CERTIFICATE = "With rule `certified`: what is guaranteed about the supported tasks"
 _IS_LAST = "Whether the chosen alpha is the last one that was evaluated, so that a larger one might be better still"
 
 
@@ -34,6 +35,33 @@ class ReportDirection(Recorded):
     weight: float = Field(description="The term's coefficient is this weight × alpha")
 
 
+class DropBound(Recorded):
+    """How far supported tasks may have dropped against the base, by their validation images."""
+
+    dataset_id: str | None = Field(description="Id of the data set; null: the mean over all supported tasks")
+    drop_points: float = Field(description="The observed drop in percentage points; negative if it is a gain")
+    low_points: float = Field(description="Lower bound of the true drop; holds with the certificate's confidence")
+    high_points: float = Field(description="Upper bound of the true drop; holds with the certificate's confidence")
+    limit_points: float = Field(description="Percentage points that it may drop, 0 or more")
+    certified: bool = Field(description="Whether the true drop is within the limit, with that confidence")
+
+
+class Certificate(Recorded):
+    """What rule `certified` guarantees about the supported tasks, for images like the validation images."""
+
+    stance: Literal["certified", "no_evidence_of_drop"] = Field(
+        description="`certified`: every drop is within its limit, with the confidence; `no_evidence_of_drop`: the "
+        "validation images are too few to show that, and do not show the contrary"
+    )
+    confidence: float = Field(description="Confidence of each statement, such as 0.95")
+    bounds: tuple[DropBound, ...] = Field(description="One for each limit")
+    images_needed: int | None = Field(
+        default=None,
+        description="With `no_evidence_of_drop`: validation images that would certify a patch without any drop, with a "
+        "probability of 80 %; of the task, or of all supported tasks together for their mean",
+    )
+
+
 class ReportCoefficients(Recorded):
     """The search for one coefficient per task, which decides in place of alpha."""
 
@@ -50,7 +78,7 @@ class ReportStage(Recorded):
     """One search for alpha on validation splits; a sequential patch has one per task, every other patch has one."""
 
     key: str = Field(description="`joint`, `parallel`, or `task:` and a data set id")
-    rule: Literal["combined", "floor"] = Field(description="The rule that chose alpha")
+    rule: Literal["combined", "floor", "certified"] = Field(description="The rule that chose alpha")
     strategy: Literal["grid", "interpolated"] | None = Field(
         default=None, description="Whether every alpha was evaluated, or some were predicted"
     )
@@ -58,6 +86,7 @@ class ReportStage(Recorded):
     profile: str = Field(description=f"The chosen profile: {_PROFILE}")
     reason: str = Field(description=_REASON)
     alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    certificate: Certificate | None = Field(default=None, description=_CERTIFICATE)
     patching: tuple[str, ...] = Field(description="Ids of the data sets to improve on")
     supported: tuple[str, ...] = Field(description="Ids of the data sets that must not get worse")
     directions: tuple[ReportDirection, ...] = Field(default=(), description="The task vectors that alpha scales")
@@ -180,11 +209,14 @@ class PatchReport(Recorded):
     method: Literal["single", "joint", "sequential", "parallel"] | None = Field(
         default=None, description="How the tasks were patched"
     )
-    rule: Literal["combined", "floor"] | None = Field(default=None, description="The rule that chose alpha")
+    rule: Literal["combined", "floor", "certified"] | None = Field(
+        default=None, description="The rule that chose alpha"
+    )
     alpha: float = Field(description="The chosen alpha of the last search, at least 0; 0 is the base")
     profile: str | None = Field(default=None, description=f"The chosen profile: {_PROFILE}")
     reason: str = Field(description=_REASON)
     alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    certificate: Certificate | None = Field(default=None, description=_CERTIFICATE)
     terms: tuple[ReportTerm, ...] = Field(default=(), description="The patch: what is added to the base")
     stages: tuple[ReportStage, ...] = Field(default=(), description="The searches for alpha, in their order")
     curve: tuple[AlphaPoint, ...] = Field(

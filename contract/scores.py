@@ -37,6 +37,14 @@ class SplitScore(Recorded):
     correct_top5: int | float | None = Field(
         default=None, description="Number of images whose label is among the five best classes, 0 to `total`"
     )
+    lost: int | None = Field(
+        default=None,
+        description="On a curve: number of images that the base classifies correctly and this model does not",
+    )
+    gained: int | None = Field(
+        default=None,
+        description="On a curve: number of images that this model classifies correctly and the base does not",
+    )
 
     @staticmethod
     def exact(count: float) -> int | Fraction:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from contract.bodies import BaseRef, Body, Id, Matches, VersionNumber
 from contract.names import Name
-from contract.patch_request import Drops
+from contract.patch_request import Drops, Points
 
 ACTIVE_ALIAS = "active"
 CANARY_ALIAS = "canary"
@@ -87,13 +87,21 @@ class ReselectRequest(Body):
     """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
 
     name: Name | None = Field(default=None, description="Name of the version. Default: the patch's name and the alpha")
-    rule: Literal["combined", "floor"] | None = Field(
+    rule: Literal["combined", "floor", "certified"] | None = Field(
         default=None, description="Rule to choose alpha by, on the stored validation curves; give this or `alpha`"
     )
     max_supported_drop: Drops | None = Field(
         default=None,
-        description="With `rule: floor`: percentage points, 0 to 100, that a supported task may lose, for all of them "
-        "or by data set id",
+        description="With `rule: floor` or `certified`: percentage points, 0 to 100, that a supported task may lose, "
+        "for all of them or by data set id",
+    )
+    max_mean_drop: Points | None = Field(
+        default=None,
+        description="With `rule: certified`: percentage points that the mean accuracy of the supported tasks may lose. "
+        "Default, if `max_supported_drop` is absent too: 1 for the mean and 3 for each task",
+    )
+    confidence: float | None = Field(
+        default=None, ge=0.6, le=0.995, description="With `rule: certified`: confidence of the limits. Default: 0.95"
     )
     alpha: float | None = Field(
         default=None, ge=0, le=3, description="The alpha: 0 to 1, or up to 3 along a path that goes beyond 1"
@@ -110,6 +118,8 @@ class ReselectRequest(Body):
             raise ValueError("exactly one of rule and alpha is required")
         if self.rule == "floor" and self.max_supported_drop in (None, {}):
             raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
-        if self.rule != "floor" and self.max_supported_drop is not None:
-            raise ValueError("max_supported_drop requires rule floor")
+        if self.rule not in ("floor", "certified") and self.max_supported_drop is not None:
+            raise ValueError("max_supported_drop requires rule floor or certified")
+        if self.rule != "certified" and (self.max_mean_drop, self.confidence) != (None, None):
+            raise ValueError("max_mean_drop and confidence require rule certified")
         return self

@@ -14,6 +14,8 @@ _OPTIONS = {
     "tasks": "--task",
     "supported": "--supported",
     "alpha.max_supported_drop": "--max-drop",
+    "alpha.max_mean_drop": "--max-mean-drop",
+    "alpha.confidence": "--confidence",
     "max_supported_drop": "--max-drop",
     "alpha.rule": "--rule",
     "alpha.strategy": "--strategy",
@@ -37,6 +39,7 @@ _OPTIONS = {
         for name in (
             *("name", "base", "method", "sampling", "merge", "coefficients", "folds", "rule", "strategy", "activate"),
             *("priority", "manifest", "profile", "threshold", "multi_label", "top_k", "reason", "limit", "dataset"),
+            *("max_mean_drop", "confidence"),
         )
     },
 }
@@ -44,10 +47,11 @@ _OPTIONS = {
 
 _WORDS = (
     (re.compile(r"; see the schema at /docs\.?$"), ""),
-    (re.compile(r"\brule (combined|floor)\b"), r"--rule \1"),
+    (re.compile(r"\brule (combined|floor|certified)\b"), r"--rule \1"),
     (re.compile(r"\bmethod (single|joint|sequential|parallel)\b"), r"--method \1"),
     (re.compile(r"\bactivate if_accepted\b"), "--activate if_accepted"),
     (re.compile(r"\bmax_supported_drop\b"), "--max-drop"),
+    (re.compile(r"\bmax_mean_drop\b"), "--max-mean-drop"),
     (re.compile(r"\bset anchors\.supported to true\b|\banchors\.supported\b"), "--anchor-supported"),
     (re.compile(r"\bneeds at least one supported task$"), "needs at least one --supported"),
 )

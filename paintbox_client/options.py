@@ -17,7 +17,7 @@ Method = Literal["single", "joint", "sequential", "parallel"]
 Sampling = Literal["proportional", "balanced"]
 Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]
 Coefficients = Literal["scalar", "per_task"]
-RuleName = Literal["combined", "floor"]
+RuleName = Literal["combined", "floor", "certified"]
 Strategy = Literal["grid", "interpolated"]
 AlphaPath = Literal["flat", "lines", "lines_paper", "best"]
 Activate = Literal["never", "if_accepted"]
@@ -48,13 +48,23 @@ MaxDrop = Annotated[
     list[str] | None,
     typer.Option(
         metavar="POINTS",
-        help="With --rule floor: maximum drop of a supported task in points; NAME=POINTS for one task.",
+        help="With --rule floor or certified: maximum drop of a supported task in points; NAME=POINTS for one task.",
     ),
 ]
 Rule = Annotated[
     RuleName | None,
-    typer.Option(help="combined (default): best mean accuracy; floor: best patching accuracy within --max-drop."),
+    typer.Option(
+        help="combined (default): best mean accuracy; floor: best patching accuracy within --max-drop; certified: the "
+        "same, with a stated confidence."
+    ),
 ]
+MaxMeanDrop = Annotated[
+    float | None,
+    typer.Option(
+        help="With --rule certified: maximum drop of the supported tasks' mean in points. Default: 1, and --max-drop 3."
+    ),
+]
+Confidence = Annotated[float | None, typer.Option(help="With --rule certified: confidence. Default: 0.95.")]
 
 
 def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequence[str] | None = None) -> None:
@@ -65,10 +75,10 @@ def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequ
     """
     if rule == "floor" and not max_drop:
         raise InputError("--rule floor needs --max-drop POINTS.", "For example: --rule floor --max-drop 1.")
-    if max_drop and rule != "floor":
+    if max_drop and rule not in ("floor", "certified"):
         raise InputError("--max-drop requires --rule floor.", f"Use --rule floor --max-drop {max_drop[0]}.")
-    if rule == "floor" and supported is not None and not supported:
-        raise InputError("--rule floor needs supported tasks.", "Add at least one with --supported.")
+    if rule in ("floor", "certified") and supported is not None and not supported:
+        raise InputError(f"--rule {rule} needs supported tasks.", "Add at least one with --supported.")
 
 
 def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:

@@ -15,7 +15,9 @@ from paintbox_client.options import (
     Activate,
     AlphaPath,
     Coefficients,
+    Confidence,
     MaxDrop,
+    MaxMeanDrop,
     Merge,
     Method,
     Priority,
@@ -50,6 +52,9 @@ TransferRefs = Annotated[
         help="Data set that is only evaluated, before and after; repeatable.",
     ),
 ]
+SamplingOption = Annotated[Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate. Default: preset of the base.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Random seed for data order and augmentation. Default: 0.")]
 Folds = Annotated[
     int | None,
     typer.Option(
@@ -89,9 +94,7 @@ def patch(
     name: Annotated[str | None, typer.Option(help="Name of the patch. Default: derived from its tasks.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
     method: Annotated[Method | None, typer.Option(help="Method for several tasks. Default: single.")] = None,
-    sampling: Annotated[
-        Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")
-    ] = None,
+    sampling: SamplingOption = None,
     merge: Annotated[
         Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")
     ] = None,
@@ -101,19 +104,17 @@ def patch(
     folds: Folds = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
+    max_mean_drop: MaxMeanDrop = None,
+    confidence: Confidence = None,
     strategy: StrategyOption = None,
     path: PathOption = None,
     anchors: AnchorsRef = None,
     anchor_supported: AnchorSupported = False,
     anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate. Default: preset of the base.")
-    ] = None,
+    learning_rate: LearningRate = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: preset of the base.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="Random seed for data order and augmentation. Default: 0.")
-    ] = None,
+    seed: Seed = None,
     activate: ActivateOption = None,
     priority: Annotated[
         Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
@@ -127,7 +128,14 @@ def patch(
     if not setting:
         check_rule(rule, max_drop, supported or [])
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
-    alpha: JsonObject = {"rule": rule, "max_supported_drop": parse_drops(max_drop), "strategy": strategy, "path": path}
+    alpha: JsonObject = {
+        "rule": rule,
+        "max_supported_drop": parse_drops(max_drop),
+        "max_mean_drop": max_mean_drop,
+        "confidence": confidence,
+        "strategy": strategy,
+        "path": path,
+    }
     pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}
     request: JsonObject = {
         "name": name or f"patch of {', '.join(task)}"[:200],
@@ -196,6 +204,8 @@ def reselect(
     profile: Annotated[Profile | None, typer.Option(help="Profile by depth. Default: that of the patch.")] = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
+    max_mean_drop: MaxMeanDrop = None,
+    confidence: Confidence = None,
     name: Annotated[str | None, typer.Option(help="Name of the version.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -209,7 +219,8 @@ def reselect(
     with open_client(ctx) as client:
         if isinstance(drops, dict):
             drops = {client.find("dataset", each): points for each, points in drops.items()}
-        request = _given({"alpha": alpha, "profile": profile, "rule": rule, "max_supported_drop": drops, "name": name})
+        limits = {"max_supported_drop": drops, "max_mean_drop": max_mean_drop, "confidence": confidence}
+        request = _given({"alpha": alpha, "profile": profile, "rule": rule, **limits, "name": name})
         identifier = client.find("patch", patch_ref)
         answer = client.reselect(identifier, **request)
         if as_json:

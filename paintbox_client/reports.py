@@ -48,6 +48,8 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     for stage in earlier:
         print_text(f"Earlier stage {stage['key']}, {_describe_choice(stage)}")
     print_text(f"Version {report.version_id}, {_describe_choice(last)}")
+    if report.certificate is not None:
+        print_certificate(report)
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
     for note in report.notes:
@@ -55,6 +57,26 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     for warning in list(warnings_of(done))[:_MOST_WARNINGS]:
         print_warning(warning)
     _print_next(report, active)
+
+
+def print_certificate(report: PatchReport) -> None:
+    """Print how far the supported tasks may have dropped, limit by limit."""
+    certificate = report.certificate
+    assert certificate is not None
+    names = {task.dataset_id: task.name for task in report.tasks}
+    confidence = f"{100 * certificate.confidence:g} %"
+    rows = [
+        (
+            "mean of supported" if bound.dataset_id is None else names.get(bound.dataset_id, bound.dataset_id),
+            f"{bound.drop_points:+.1f}",
+            f"{bound.high_points:+.1f}",
+            f"{bound.limit_points:g}",
+            "yes" if bound.certified else "no",
+        )
+        for bound in certificate.bounds
+    ]
+    print_text("")
+    print_table(("DROP IN POINTS", "MEASURED", f"AT MOST ({confidence})", "LIMIT", "CERTIFIED"), rows)
 
 
 def print_curve(report: PatchReport) -> None:
@@ -77,6 +99,7 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
     """Yield warnings about a finished patch, the most serious first, in sentences that say what to do."""
     report, asked = PatchReport(done["report"]), PatchOptions(done.get("request") or {})
     tasks = report.tasks
+    yield from _uncertified(report)
     yield from _losses(tasks, asked)
     yield from _weights(report)
     if not any(task.role == "supported" for task in tasks):
@@ -85,9 +108,19 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
         yield from _of_task(task, asked)
 
 
+def _uncertified(report: PatchReport) -> Iterator[str]:
+    certificate = report.certificate
+    if certificate is not None and certificate.stance != "certified":
+        yield (
+            "Nothing is certified: the validation images of the supported tasks are too few. About "
+            f"{certificate.images_needed} would do for a patch without any drop; or set larger limits with "
+            "--max-mean-drop and --max-drop."
+        )
+
+
 def _losses(tasks: Sequence[ReportTask], asked: PatchOptions) -> Iterator[str]:
-    limit = "alpha" in asked and asked.alpha.rule == "floor"
-    remedy = "Choose another alpha with `paintbox reselect`" if limit else "Limit it with `--rule floor --max-drop 1`"
+    limit = "alpha" in asked and asked.alpha.rule != "combined"
+    remedy = "Choose another alpha with `paintbox reselect`" if limit else "Limit it with `--rule certified`"
     for task in tasks:
         if task.change is not None and task.change.high_points < 0:
             points, span = -task.change.change_points, _span(task.change)

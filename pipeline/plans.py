@@ -41,6 +41,8 @@ def _alpha_options(request: PatchOptions) -> AlphaOptions:
     return AlphaOptions(
         rule=alpha.rule,
         max_supported_drop=alpha.max_supported_drop,
+        max_mean_drop=alpha.max_mean_drop,
+        confidence=alpha.confidence or AlphaOptions.confidence,
         strategy=alpha.strategy,
         path=alpha.path,
         step=alpha.grid_step,

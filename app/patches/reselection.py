@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from contract.evaluation import EvaluatedTask, Evaluation
 from contract.report import PatchReport
 from contract.scores import AlphaPoint, SplitScore
 from contract.versions import ReselectRequest
-from paint_core.alpha import AlphaChoice, CurvePoint, choose_alpha, combined
+from paint_core.alpha import AlphaChoice, AlphaOptions, CurvePoint, choose_alpha, combined
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from registry.composition import add_up
@@ -188,8 +189,8 @@ def _by_rule(
             stage.patching,
             stage.supported,
             rule=request.rule,
-            max_supported_drop=request.max_supported_drop,
             reference=stage.reference,
+            **_certainty(request),
         )
     except NoAcceptableAlphaError as error:
         return error
@@ -197,10 +198,27 @@ def _by_rule(
     return _Candidate(selection, _value(stage, curve, choice, request.rule))
 
 
+def _certainty(request: ReselectRequest) -> dict[str, Any]:
+    """Return the further limits of rule `certified`, with the defaults that a patch has."""
+    if request.rule != "certified":
+        return {"max_supported_drop": request.max_supported_drop}
+    options = AlphaOptions(
+        rule="certified",
+        max_supported_drop=request.max_supported_drop,
+        max_mean_drop=request.max_mean_drop,
+        confidence=request.confidence or AlphaOptions.confidence,
+    )
+    return {
+        "max_supported_drop": options.max_supported_drop,
+        "max_mean_drop": options.max_mean_drop,
+        "confidence": options.confidence,
+    }
+
+
 def _value(stage: Stage, curve: Sequence[CurvePoint], choice: AlphaChoice, rule: str) -> float:
     """Return what the rule maximises: the combined accuracy, or with a floor the patching tasks' mean."""
     point = next(point for point in curve if point.alpha == choice.alpha)
-    return combined(point, stage.patching, () if rule == "floor" else stage.supported)
+    return combined(point, stage.patching, stage.supported if rule == "combined" else ())
 
 
 def _best(found: Mapping[str, _Candidate | NoAcceptableAlphaError]) -> Selection:
@@ -228,6 +246,8 @@ def _score(score: SplitScore) -> Score:
         loss=score.loss or 0.0,
         ece=score.ece or 0.0,
         correct_top5=score.exact(score.correct_top5 or 0),
+        lost=score.lost,
+        gained=score.gained,
     )
 
 

@@ -34,6 +34,8 @@ class AlphaOptions(Record):
 
     rule: str
     max_supported_drop: float | dict[str, float] | None
+    max_mean_drop: float | None
+    confidence: float | None
     strategy: str
     path: str
     grid_step: float | None

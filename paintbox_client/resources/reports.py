@@ -24,6 +24,26 @@ class ReportDirection(Record):
     weight: float
 
 
+class DropBound(Record):
+    """How far supported tasks may have dropped against the base, by their validation images."""
+
+    dataset_id: str | None
+    drop_points: float
+    low_points: float
+    high_points: float
+    limit_points: float
+    certified: bool
+
+
+class Certificate(Record):
+    """What rule `certified` guarantees about the supported tasks, for images like the validation images."""
+
+    stance: str
+    confidence: float
+    bounds: list[DropBound]
+    images_needed: int | None
+
+
 class ReportCoefficients(Record):
     """The search for one coefficient per task, which decides in place of alpha."""
 
@@ -44,6 +64,7 @@ class ReportStage(Record):
     profile: str
     reason: str
     alpha_is_last: bool | None
+    certificate: Certificate | None
     patching: list[str]
     supported: list[str]
     directions: list[ReportDirection]
@@ -143,6 +164,7 @@ class PatchReport(Record):
     profile: str | None
     reason: str
     alpha_is_last: bool | None
+    certificate: Certificate | None
     terms: list[ReportTerm]
     stages: list[ReportStage]
     curve: list[AlphaPoint]

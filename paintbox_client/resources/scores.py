@@ -16,6 +16,8 @@ class SplitScore(Record):
     loss: float | None
     ece: float | None
     correct_top5: float | None
+    lost: int | None
+    gained: int | None
 
 
 class ClassAccuracyChange(Record):
@@ -117,6 +119,8 @@ class AlphaSettings(Record):
 
     rule: str | None
     max_supported_drop: float | dict[str, float] | None
+    max_mean_drop: float | None
+    confidence: float | None
     strategy: str | None
     path: str | None
     step: float | None

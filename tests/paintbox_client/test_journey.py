@@ -229,7 +229,7 @@ def test_references_complete_in_a_shell(served: Served) -> None:
         (("--method", "joint"), "--method joint needs two tasks or more"),
         (("--folds", "3", "--method", "parallel", "--task", "wheels"), "--method"),
         (("--learning-rate", "7"), "--learning-rate: "),
-        (("--activate", "if_accepted"), "needs --rule floor"),
+        (("--activate", "if_accepted"), "needs --rule certified or floor"),
         (("--set", "finetune.typo=1"), "--set finetune.typo: is not a known field"),
     ],
 )

@@ -131,7 +131,7 @@ def test_what_spoils_a_patch_is_a_warning(done: dict[str, Any], said: str, capsy
 
 def test_a_limit_that_was_set_changes_the_remedy() -> None:
     lost = with_task(1, change={"change_points": -6.3, "low_points": -9.1, "high_points": -3.4})
-    assert "--rule floor --max-drop 1" in next(iter(warnings_of(lost)))
+    assert "--rule certified" in next(iter(warnings_of(lost)))
     lost["request"]["alpha"]["rule"] = "floor"
     assert "paintbox reselect" in next(iter(warnings_of(lost)))
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from contract.evaluation import Evaluation
+from contract.report import Certificate
 from contract.versions import ACTIVE_ALIAS
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -107,6 +108,9 @@ def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Inst
     probe, terms = _stored(installation, starter)
     evaluation = _evaluation(80, 0.0)
     nothing = judge(evaluation, starter, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
+    unsure = Certificate(stance="no_evidence_of_drop", confidence=0.95, bounds=())
+    refused = judge(evaluation, starter, terms, probe, installation.blobs, unsure)
+    assert (refused.accepted, "too few to certify" in refused.reason) == (False, True)
     lost = judge(evaluation, starter, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
     other = judge(evaluation, starter, terms, [row[::-1] for row in probe], installation.blobs)
     assert [each.accepted for each in (nothing, lost, other)] == [False, False, False]

@@ -123,7 +123,7 @@ def test_joint_with_folds_and_anchors(
     _require_what_is_registered_is_what_is_reported(installation, row, starter)
 
 
-def test_sequential_along_the_better_path(
+def test_sequential_along_the_better_path_with_a_certificate(
     installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
 ) -> None:
     row, _ = _patch(
@@ -131,10 +131,18 @@ def test_sequential_along_the_better_path(
         method="sequential",
         tasks=[digits.id, more_digits.id],
         supported=[kept.id],
-        alpha={"path": "best", "grid_step": 0.5},
+        alpha={"path": "best", "grid_step": 0.5, "rule": "certified", "max_mean_drop": 60},
     )
     report = row.report or {}
     first, second = report["stages"]
+    # Of the second stage too, what was lost is counted from the base.
+    chosen = next(point for point in report["curve"] if point["alpha"] == report["alpha"])["tasks"][kept.id]
+    before = next(task for task in report["tasks"] if task["dataset_id"] == kept.id)["validation"]["zero_shot"]
+    assert chosen["gained"] - chosen["lost"] == chosen["correct"] - before["correct"]
+    (bound,) = report["certificate"]["bounds"]
+    assert bound["drop_points"] == pytest.approx(100 * (chosen["lost"] - chosen["gained"]) / chosen["total"])
+    assert bound["low_points"] <= bound["drop_points"] <= bound["high_points"]
+    assert bound["certified"] is (report["certificate"]["stance"] == "certified") is (bound["high_points"] <= 60)
     assert set(first["curves"]) == {"flat", "lines_paper"}
     assert second["fixed"] == [term for term in report["terms"] if term["key"] == first["directions"][0]["key"]]
     assert set(second["patching"]) == {digits.id, more_digits.id}

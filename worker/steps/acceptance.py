@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from contract.evaluation import Evaluation
+from contract.report import Certificate
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
@@ -27,19 +28,27 @@ class Decision:
 
 
 def judge(
-    evaluation: Evaluation, base: BaseModel, terms: Sequence[TermSpec], probe: list[list[float]], blobs: BlobStore
+    evaluation: Evaluation,
+    base: BaseModel,
+    terms: Sequence[TermSpec],
+    probe: list[list[float]],
+    blobs: BlobStore,
+    certificate: Certificate | None = None,
 ) -> Decision:
     """Return whether a version may be served; one that adds nothing to its base or cannot be built is not accepted.
 
     Args:
-        evaluation: Of its test splits, with the limits of rule `floor`.
+        evaluation: Of its test splits, with the limits of rule `floor` or `certified`.
         base: Its base.
         terms: Its stored terms.
         probe: Its features of the probe images.
         blobs: Holds the task vectors.
+        certificate: Of rule `certified`; one that certifies nothing is not enough.
     """
     if not any(term.coefficient for term in terms):
         return Decision(False, "it adds nothing to its base")
+    if certificate is not None and certificate.stance != "certified":
+        return Decision(False, "its validation images are too few to certify that supported tasks keep their limits")
     drops = supported_drops(evaluation)
     refused = too_much(drops)
     if refused:

@@ -52,8 +52,8 @@ def register(
     lineage = _lineage(job, base, plan, result, journal.task_vectors)
     report = build_report(job, plan, tasks, result, journal.task_vectors)
     terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
-    evaluation, asked = build_evaluation(job, report), job.request.activate == "if_accepted"
-    decision = judge(evaluation, base, terms, probe, context.blobs) if asked else None
+    evaluation, asked = build_evaluation(plan, report), job.request.activate == "if_accepted"
+    decision = judge(evaluation, base, terms, probe, context.blobs, report.certificate) if asked else None
     report = report.model_copy(
         update={
             "interpolants": interpolants,

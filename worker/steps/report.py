@@ -10,6 +10,8 @@ from contract.environment import FinetuneSettings
 from contract.evaluation import EvaluatedTask, Evaluation
 from contract.report import (
     BlockUpdate,
+    Certificate,
+    DropBound,
     HeldOutScores,
     PatchReport,
     ReportCoefficients,
@@ -25,6 +27,7 @@ from contract.report import (
 )
 from contract.scores import AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
 from paint_core.alpha import CurvePoint, combined
+from paint_core.alpha import certificate as alpha_certificate
 from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.evaluation.statistics import Difference
@@ -51,6 +54,7 @@ def build_report(
         profile=last.search.profile,
         reason=last.search.choice.reason,
         alpha_is_last=last.search.choice.is_last,
+        certificate=_certificate(last.search.choice.certificate),
         terms=tuple(_term(term, task_vectors) for term in result.terms),
         stages=tuple(_stage(plan, stage, task_vectors) for stage in result.stages),
         curve=tuple(_point(last, point) for point in last.search.curve),
@@ -64,11 +68,11 @@ def build_report(
     )
 
 
-def build_evaluation(job: PatchJob, report: PatchReport) -> Evaluation:
+def build_evaluation(plan: PatchPlan, report: PatchReport) -> Evaluation:
     """Return what the version keeps of a report about how good it is."""
     return Evaluation(
         split="test",
-        max_supported_drop=job.request.alpha.max_supported_drop,
+        max_supported_drop=_limit(plan),
         tasks=tuple(
             EvaluatedTask(
                 dataset_id=task.dataset_id,
@@ -80,6 +84,11 @@ def build_evaluation(job: PatchJob, report: PatchReport) -> Evaluation:
             for task in report.tasks
         ),
     )
+
+
+def _limit(plan: PatchPlan) -> float | dict[str, float] | None:
+    limit = plan.alpha.max_supported_drop
+    return dict(limit) if isinstance(limit, Mapping) else limit
 
 
 def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> ReportTerm:
@@ -101,6 +110,7 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         profile=search.profile,
         reason=search.choice.reason,
         alpha_is_last=search.choice.is_last,
+        certificate=_certificate(search.choice.certificate),
         patching=stage.patching,
         supported=stage.supported,
         directions=tuple(
@@ -111,6 +121,27 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         coefficients=ReportCoefficients(**asdict(stage.coefficients)) if stage.coefficients else None,
         curves={profile: tuple(_point(stage, point) for point in curve) for profile, curve in search.curves.items()},
         num_forwards=search.num_forwards,
+    )
+
+
+def _certificate(certificate: alpha_certificate.Certificate | None) -> Certificate | None:
+    if certificate is None:
+        return None
+    return Certificate(
+        stance=certificate.stance,
+        confidence=certificate.confidence,
+        bounds=tuple(
+            DropBound(
+                dataset_id=bound.task,
+                drop_points=bound.points,
+                low_points=bound.low_points,
+                high_points=bound.high_points,
+                limit_points=bound.limit_points,
+                certified=bound.is_certified,
+            )
+            for bound in certificate.bounds
+        ),
+        images_needed=certificate.images_needed,
     )
 
 
@@ -216,6 +247,7 @@ def _score(score: Score) -> SplitScore:
         loss=score.loss,
         ece=score.ece,
         correct_top5=_number(score.correct_top5),
+        **({} if score.lost is None else {"lost": score.lost, "gained": score.gained}),
     )
 
 

@@ -58,6 +58,22 @@ def test_a_turned_picture_is_read_upright_whole_and_reduced(kind: str, orientati
     assert check_picture(file) == check_picture(tiny.png(upright))
 
 
+def test_what_a_png_says_of_its_orientation_behind_the_pixels_counts_too() -> None:
+    plain, turned = (tiny.png(smooth(), exif=exif) for exif in (b"", oriented_exif(6)))
+    start = turned.index(b"eXIf") - 4
+    size = 12 + struct.unpack_from(">I", turned, start)[0]
+    last = len(plain) - 12  # IEND
+    moved = plain[:last] + turned[start : start + size] + plain[last:]
+    assert differ(OURS.decode(moved), OURS.decode(turned)) == 0
+    assert differ(OURS.decode(moved), OURS.decode(plain)) > 100
+
+
+def oriented_exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
 @pytest.mark.parametrize("length", [0, 5, 9, 20, 23])
 def test_broken_exif_and_xmp_cost_nothing(length: int) -> None:
     plain = tiny.png(smooth(), "JPEG")
