@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
 
 from contract.evaluation import EvaluatedTask, Evaluation
 from contract.report import PatchReport
 from contract.scores import AlphaPoint, SplitScore
 from contract.versions import ReselectRequest
-from paint_core.alpha import AlphaChoice, AlphaOptions, CurvePoint, choose_alpha, combined
+from paint_core.alpha import AlphaOptions, CurvePoint, Goal
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from registry.composition import add_up
@@ -175,7 +175,7 @@ def _nearest(points: Sequence[AlphaPoint], alpha: float) -> AlphaPoint | None:
 @dataclass(frozen=True)
 class _Candidate:
     selection: Selection
-    value: float
+    preference: tuple[bool, Fraction]
 
 
 def _by_rule(
@@ -183,48 +183,26 @@ def _by_rule(
 ) -> _Candidate | NoAcceptableAlphaError:
     curve = [_curve_point(point) for point in points]
     assert request.rule is not None
-    try:
-        choice = choose_alpha(
-            curve,
-            stage.patching,
-            stage.supported,
-            rule=request.rule,
-            reference=stage.reference,
-            **_certainty(request),
-        )
-    except NoAcceptableAlphaError as error:
-        return error
-    selection = Selection(choice.alpha, profile, choice.reason, _nearest(points, choice.alpha))
-    return _Candidate(selection, _value(stage, curve, choice, request.rule))
-
-
-def _certainty(request: ReselectRequest) -> dict[str, Any]:
-    """Return the further limits of rule `certified`, with the defaults that a patch has."""
-    if request.rule != "certified":
-        return {"max_supported_drop": request.max_supported_drop}
     options = AlphaOptions(
-        rule="certified",
+        rule=request.rule,
         max_supported_drop=request.max_supported_drop,
         max_mean_drop=request.max_mean_drop,
         confidence=request.confidence or AlphaOptions.confidence,
     )
-    return {
-        "max_supported_drop": options.max_supported_drop,
-        "max_mean_drop": options.max_mean_drop,
-        "confidence": options.confidence,
-    }
-
-
-def _value(stage: Stage, curve: Sequence[CurvePoint], choice: AlphaChoice, rule: str) -> float:
-    """Return what the rule maximises: the combined accuracy, or with a floor the patching tasks' mean."""
-    point = next(point for point in curve if point.alpha == choice.alpha)
-    return combined(point, stage.patching, stage.supported if rule == "combined" else ())
+    goal = Goal.of(options, stage.patching, stage.supported, stage.reference)
+    goal.require_usable()
+    try:
+        choice = goal.choose(curve)
+    except NoAcceptableAlphaError as error:
+        return error
+    selection = Selection(choice.alpha, profile, choice.reason, _nearest(points, choice.alpha))
+    return _Candidate(selection, goal.preference(choice, curve))
 
 
 def _best(found: Mapping[str, _Candidate | NoAcceptableAlphaError]) -> Selection:
     candidates = [each for each in found.values() if isinstance(each, _Candidate)]
     if candidates:
-        return max(candidates, key=lambda each: each.value).selection  # the first of equals: flat
+        return max(candidates, key=lambda each: each.preference).selection  # the first of equals: flat
     errors = {profile: each for profile, each in found.items() if isinstance(each, NoAcceptableAlphaError)}
     if len(errors) == 1:
         raise next(iter(errors.values()))

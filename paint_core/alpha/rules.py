@@ -67,8 +67,8 @@ def choose_alpha(
     supported tasks. `floor` maximises the mean over the patching tasks among the alphas at which no supported task is
     more than `max_supported_drop` points below its reference on these images; on others it may drop by more.
     `certified` does the same among the alphas whose true drops are within the limits with the confidence, on any such
-    images (`certificate.py`). If it certifies no alpha that improves the patching tasks, it chooses among the alphas
-    that are not shown to drop by more than a limit, and the choice's certificate says `no_evidence_of_drop`.
+    images (`certificate.py`). If it certifies no alpha that improves the patching tasks, it chooses as `combined` does
+    among the alphas that are not shown to break a limit, and the choice's certificate says `no_evidence_of_drop`.
 
     Alpha 0 holds every limit, being zero-shot itself; so limits that only alpha 0 holds are an error, not a choice:
     a requested patch would silently have no effect. Where a larger alpha holds them too but is worse on the patching
@@ -177,9 +177,15 @@ class Goal:
 
     def value(self, point: CurvePoint) -> Fraction:
         """What the rule maximises, as a fraction."""
-        if self.rule == "combined":
-            return exact_combined(point, self.patching, self.supported)
-        return exact_mean(point, self.patching)
+        return self._combined(point) if self.rule == "combined" else exact_mean(point, self.patching)
+
+    def preference(self, choice: AlphaChoice, curve: Sequence[CurvePoint]) -> tuple[bool, Fraction]:
+        """What tells choices on several curves apart, the better one larger: whether it is certified, and the value."""
+        is_certified = choice.certificate is not None and choice.certificate.stance == "certified"
+        return is_certified, self.value(next(point for point in curve if point.alpha == choice.alpha))
+
+    def _combined(self, point: CurvePoint) -> Fraction:
+        return exact_combined(point, self.patching, self.supported)
 
     def worth_of_an_image(self, point: CurvePoint) -> Fraction:
         """The most by which one image of a task changes the value."""
@@ -216,7 +222,8 @@ class Goal:
             allowed = [*start, *(point for point in passed[stance] if point in candidates)]
             if not allowed:
                 continue
-            point, ties = _best(allowed, {each.alpha: self.value(each) for each in allowed})
+            value = self.value if stance == "certified" else self._combined
+            point, ties = _best(allowed, {each.alpha: value(each) for each in allowed})
             if point.alpha > 0:
                 return point, ties, limits.certificate(point, stance)
         if not passed["no_evidence_of_drop"]:
@@ -269,8 +276,8 @@ def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str
         )
         return f"the best patching accuracy that is certified: with {confidence}, {drops}"
     return (
-        "the best patching accuracy at which the images show no drop beyond a limit; too few images certify it: about "
-        f"{certificate.images_needed} would, where {confidence} is asked for"
+        "the best mean accuracy over supported and patching tasks where no drop beyond a limit is shown; there are too "
+        f"few validation images to certify the limits with {confidence}, about {certificate.images_needed} would do"
     )
 
 

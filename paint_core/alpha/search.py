@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -151,11 +150,7 @@ def _better(tries: Sequence[_Try], goal: Goal) -> AlphaSearch:
         refusal = "; ".join(f"{each.profile}: {each.refusal}" for each in tries) if len(tries) > 1 else tries[0].refusal
         raise NoAcceptableAlphaError(refusal, [point for each in tries for point in each.curve])
 
-    def value(pair: tuple[_Try, AlphaChoice]) -> Fraction:
-        each, choice = pair
-        return goal.value(next(point for point in each.curve if point.alpha == choice.alpha))
-
-    best, choice = max(chosen, key=value)  # the first of several
+    best, choice = max(chosen, key=lambda pair: goal.preference(pair[1], pair[0].curve))  # the first of several
     return AlphaSearch(
         choice=choice,
         profile=best.profile,

@@ -45,6 +45,15 @@ class Patched:
     supported: str
 
 
+def with_counts(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The curve with what was lost and gained at each point against its first one, as later releases store it."""
+    for each in points:
+        for name, scores in each["tasks"].items():
+            change = scores["correct"] - points[0]["tasks"][name]["correct"]
+            scores |= {"lost": max(0, -change), "gained": max(0, change)}
+    return points
+
+
 def score(correct: int) -> dict[str, Any]:
     """A task's result at one alpha."""
     accuracy = correct / TOTAL
@@ -78,6 +87,7 @@ def add_patch(
     stage: Mapping[str, Any] | None = None,
     curves: Mapping[str, Sequence[Row]] | None = None,
     fixed: Sequence[int] = (),
+    counted: bool = False,
 ) -> Patched:
     """A patch that has succeeded.
 
@@ -89,6 +99,7 @@ def add_patch(
         stage: Parts of its last stage to add or to replace.
         curves: By profile, rows (alpha, correct on the task, correct on the supported task).
         fixed: Seeds of the task vectors of earlier stages, each with coefficient 0.25.
+        counted: Whether the curves count what was lost and gained.
 
     Returns:
         The patch.
@@ -107,6 +118,8 @@ def add_patch(
     terms = [TermSpec(each["task_vector_sha256"], each["coefficient"]) for each in kept]
     terms += [TermSpec(each["task_vector_sha256"], each["weight"] * alpha) for each in moved]
     last = _stage(tasks[-1], supported, curves or {"flat": CURVE}, alpha)
+    if counted:
+        last["curves"] = {profile: with_counts(points) for profile, points in last["curves"].items()}
     last |= {"directions": moved, "fixed": kept, **(stage or {})}
     before = [last | {"key": each["key"], "fixed": []} for each in kept]
     zero_shot = {tasks[-1]: None if kept else score(ZERO_SHOT_TASK), supported: score(ZERO_SHOT_SUPPORTED)}

@@ -82,6 +82,19 @@ def test_a_floor_chooses_the_best_alpha_within_the_allowed_drop(world: World) ->
     assert "drop" in answer["reason"]
 
 
+def test_limits_are_certified_on_curves_that_count_what_was_lost_and_on_no_other(world: World) -> None:
+    patched = add_patch(world, alpha=1.0, curves={"flat": SAFE}, counted=True)
+    assert chosen(reselect(world, patched, rule="certified", max_mean_drop=5)) == (0.25, "flat")
+    assert chosen(reselect(world, patched, rule="certified", max_mean_drop=10)) == (0.5, "flat")
+    assert chosen(reselect(world, patched, rule="certified", max_mean_drop=10, confidence=0.995)) == (0.25, "flat")
+    answer = reselect(world, patched, rule="certified", max_supported_drop=10).json()
+    assert (answer["rule"], "with 95 % confidence" in answer["reason"]) == ("certified", True)
+    assert "too few validation images" in reselect(world, patched, rule="certified").json()["reason"]
+    older = add_patch(world, [2], alpha=1.0, curves={"flat": SAFE})
+    problem = check_problem(reselect(world, older, rule="certified"), 422, "config_invalid")
+    assert "search again" in problem["detail"] + problem["next"]
+
+
 def test_a_floor_that_no_alpha_meets_is_refused_with_the_nearest(world: World) -> None:
     patched = add_patch(world, curves={"flat": [(0.0, 10, 90), (0.5, 90, 85), (1.0, 95, 60)]})
     problem = check_problem(reselect(world, patched, rule="floor", max_supported_drop=1), 422, "no_acceptable_alpha")
