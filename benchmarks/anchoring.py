@@ -115,6 +115,7 @@ class Bench:
 
 COMBINED = AlphaOptions(strategy="interpolated")
 FLOOR = AlphaOptions(rule="floor", max_supported_drop=MAX_DROP_POINTS, strategy="interpolated")
+CERTIFIED = AlphaOptions(rule="certified", strategy="interpolated")  # at most 1 point in the mean, 3 each, 95 %
 
 
 def main() -> None:
@@ -161,7 +162,7 @@ def compare_paths(bench: Bench, weight: float, seeds: Sequence[int]) -> list[Fig
     print("\ntest: task, rule, row: patching % / supported change (alpha of each seed)")
     figures = []
     for task in bench.tasks:
-        for rule, options in (("combined", COMBINED), ("floor", FLOOR)):
+        for rule, options in (("combined", COMBINED), ("floor", FLOOR), ("certified", CERTIFIED)):
             for name, form, path in (
                 ("flat", "plain", "flat"),
                 ("lines", "plain", "lines"),
