@@ -24,6 +24,7 @@ EdgeError
 ├── VersionNotLoadedError       a version could not be loaded
 ├── ActivationFailedError       … so the old one goes on serving
 ├── SupportedDropError          a version costs a supported task more than its limit
+├── NotEvaluatedError           nobody knows whether a version keeps the limits
 ├── BaseNotLoadedError          a version's base is not loaded in this process
 ├── CompositionInProgressError  another version is being mixed
 └── VerificationInProgressError everything is being verified already
@@ -308,6 +309,19 @@ class SupportedDropError(EdgeError):
         self.drops = tuple(drops)
 
 
+class NotEvaluatedError(EdgeError):
+    """Supported tasks have limits, but the version's weights were never evaluated on them."""
+
+    code = "not_evaluated"
+
+    def __init__(self, version_id: int) -> None:
+        super().__init__(
+            f"Version {version_id} has not been evaluated, so it may exceed the limits of supported tasks.",
+            "Use a version of a patch or a reselection, which are evaluated, or send force: true with a reason.",
+        )
+        self.version_id = version_id
+
+
 class BaseNotLoadedError(EdgeError):
     """A version's base is not loaded in this process, so nothing can be mixed from it here."""
 
@@ -386,6 +400,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (VersionNotLoadedError, HTTPStatus.CONFLICT),
     (ActivationFailedError, HTTPStatus.CONFLICT),
     (SupportedDropError, HTTPStatus.CONFLICT),
+    (NotEvaluatedError, HTTPStatus.CONFLICT),
     (BaseNotLoadedError, HTTPStatus.CONFLICT),
     (CompositionInProgressError, HTTPStatus.CONFLICT),
     (VerificationInProgressError, HTTPStatus.CONFLICT),

@@ -10,7 +10,7 @@ from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 
 from app.http.dependencies import DatabaseDep, SettingsDep
-from app.http.errors import SupportedDropError
+from app.http.errors import NotEvaluatedError, SupportedDropError
 from app.models.activation import Activator, ActivatorDep
 from app.models.cache import VersionCache, VersionCacheDep
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
@@ -122,13 +122,22 @@ class AliasMover:
         return get_alias(self.database, name)
 
     def _refuse_large_drop(self, version_id: int) -> None:
+        """Refuse a version beyond a limit, or of unknown weights where the installation or a parent sets a limit."""
         with self.database.read() as session:
-            stored = Versions(session).get(version_id).evaluation
-        if stored is None:
-            return
-        refused = too_much(supported_drops(Evaluation.of_stored(stored), self.max_supported_drop))
-        if refused:
-            raise SupportedDropError(version_id, refused)
+            versions = Versions(session)
+            evaluations = [Evaluation.of_stored(each) for each in versions.evaluations_of(version_id)]
+            parents = versions.parents_of([version_id]).get(version_id, [])
+            limited = [each for parent in parents for each in versions.evaluations_of(parent)]
+            is_unknown = not evaluations and not versions.equals_base(version_id)
+        if is_unknown and (
+            self.max_supported_drop is not None
+            or any(Evaluation.of_stored(each).max_supported_drop is not None for each in limited)
+        ):
+            raise NotEvaluatedError(version_id)
+        for evaluation in evaluations:
+            refused = too_much(supported_drops(evaluation, self.max_supported_drop))
+            if refused:
+                raise SupportedDropError(version_id, refused)
 
 
 def delete_alias(database: Database, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:

@@ -95,6 +95,51 @@ def test_the_installations_limit_holds_where_a_patch_set_none(strict: World) -> 
     assert _activate(strict, _measured(strict, 4, 5.0)).status_code == 200  # its patch's own
 
 
+def _compose(world: World, *terms: dict[str, Any]) -> int:
+    answer = world.client.post("/v1/versions", json={"name": "composed", "terms": list(terms)})
+    assert answer.status_code in (200, 201), answer.text
+    return int(answer.json()["id"])
+
+
+def _limit(world: World, version: int, drop: int, limit: float | None) -> None:
+    task: dict[str, Any] = {"dataset_id": "ds_food", "name": "food", "role": "supported"}
+    scores: dict[str, Any] = {"zero_shot": score(90), "patched": score(90 - drop)}
+    with world.services.database.write() as session:
+        row = Versions(session).get(version)
+        row.evaluation = {"split": "test", "max_supported_drop": limit, "tasks": [task | scores]}
+
+
+def test_the_same_weights_under_another_number_are_judged_by_the_same_evaluation(world: World) -> None:
+    patch = add_patch(world, seeds=(11,), alpha=0.5)
+    copy = _compose(world, {"task_vector_sha256": patch.vectors[0], "coefficient": 0.5})
+    assert copy != patch.version
+    with world.services.database.write() as session:
+        versions = Versions(session)
+        versions.get(patch.version).weights_fingerprint = versions.get(copy).weights_fingerprint  # as a worker does
+    _limit(world, patch.version, 2, 1.5)
+    check_problem(_activate(world, copy), 409, "supported_drop")
+    _limit(world, patch.version, 1, 1.5)
+    assert _activate(world, copy).status_code == 200
+
+
+@pytest.mark.parametrize("coefficient", [0.8, -1.0, 2.0])
+def test_no_composition_gets_past_the_limit_of_the_patch_that_it_is_made_of(world: World, coefficient: float) -> None:
+    patch = add_patch(world, seeds=(12,), alpha=0.5)
+    _limit(world, patch.version, 1, 1.5)
+    composed = _compose(world, {"version": patch.version, "coefficient": coefficient})
+    problem = check_problem(_activate(world, composed), 409, "not_evaluated")
+    assert "force" in problem["next"]
+    assert _activate(world, composed, force=True, reason="measured elsewhere").status_code == 200
+
+
+def test_where_the_installation_sets_a_limit_nothing_unmeasured_is_activated(strict: World) -> None:
+    version, sha256 = add_version(strict.services, strict.base, seed=13)
+    check_problem(_activate(strict, version), 409, "not_evaluated")
+    composed = _compose(strict, {"task_vector_sha256": sha256, "coefficient": 0.3})
+    check_problem(_activate(strict, composed), 409, "not_evaluated")
+    assert _activate(strict, 1).status_code == 200  # the base
+
+
 def _reselect(world: World, patch: Patched, **body: Any) -> int:
     answer = world.client.post(f"/v1/patches/{patch.id}/reselect", json=body)
     assert answer.status_code in (200, 201), answer.text
@@ -124,7 +169,7 @@ def test_a_patch_that_is_to_answer_needs_a_floor_and_a_base_that_is_loaded(world
     patch = add_patch(world)
     body = {"name": "x", "tasks": [patch.task], "supported": [patch.supported], "activate": "if_accepted"}
     problem = check_problem(world.client.post("/v1/patches", json=body), 422, "invalid_request")
-    assert "needs rule floor" in problem["errors"][0]["message"]
+    assert "needs rule certified or floor" in problem["errors"][0]["message"]
     body["alpha"] = {"rule": "floor", "max_supported_drop": 1}
     assert world.client.post("/v1/patches", json=body).status_code == 202
     with world.services.database.write() as session:
