@@ -17,6 +17,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --custom-compile-command 'make lock' -c constraints.txt
 
+# Compiled tests and modules are kept, whatever the environment says: many processes import the same ones.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
 MINUTES ?= 150
 EXAMPLES ?= 300
 PROFILE ?= cpu
@@ -44,10 +47,10 @@ check: $(STAMP) ## Lint with docstrings, formatting, types
 	$(BIN)/mypy
 
 quick: $(STAMP) ## Run the tests that start neither a process nor an application
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m quick
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m quick
 
 test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for one
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
 	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)

@@ -55,7 +55,7 @@ from app.metrics.registry import Metrics
 from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
 from app.models.activation import Activator
-from app.models.bases import Bases, load_bases, register_bases
+from app.models.bases import Bases, LoadBases, load_bases, register_bases
 from app.models.cache import VersionCache
 from app.models.followers import Followers
 from app.models.loader import VersionLoader
@@ -105,20 +105,27 @@ _ROUTERS = (
 )
 
 
-def create_app(settings: AppSettings, dispatcher: Dispatcher | None = None, *, listens_first: bool = False) -> FastAPI:
+def create_app(
+    settings: AppSettings,
+    dispatcher: Dispatcher | None = None,
+    *,
+    listens_first: bool = False,
+    load: LoadBases = load_bases,
+) -> FastAPI:
     """Return the ASGI application. Nothing is opened, loaded or started before its lifespan begins.
 
     Args:
         settings: The process's settings.
         dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
         listens_first: Whether to listen before everything is loaded; see `app.http.opening`.
+        load: Loads the base models.
     """
     metrics = Metrics()
     app = FastAPI(
         title="Paintbox",
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers and serve them.",
-        lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher), listens_first),
+        lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher, load), listens_first),
         docs_url=None,
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider at each request
@@ -198,7 +205,9 @@ class Services:
 
 
 @contextmanager
-def open_services(settings: AppSettings, metrics: Metrics, dispatcher: Dispatcher | None = None) -> Iterator[Services]:
+def open_services(
+    settings: AppSettings, metrics: Metrics, dispatcher: Dispatcher | None = None, load: LoadBases = load_bases
+) -> Iterator[Services]:
     """Yield the services, with the database migrated, the active version loaded and the threads running.
 
     Yields:
@@ -211,7 +220,7 @@ def open_services(settings: AppSettings, metrics: Metrics, dispatcher: Dispatche
         sweep(settings, database)
         stack.enter_context(hold(settings))
         device = choose_device(settings.device)
-        bases = load_bases(settings.bases, device)
+        bases = load(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
         broker_url = None if dispatcher else settings.broker_url.get_secret_value()

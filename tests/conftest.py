@@ -2,10 +2,13 @@
 
 import gc
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.support.forking import Forks
 
 gc.disable()  # until all is imported: what stays anyway would be gone through again and again
 
@@ -20,13 +23,24 @@ _PROGRAMS = frozenset({"benchmarks", "cluster", "mutants", "mutations", "recipes
 """Folders whose tests run a whole program."""
 
 _STARTS = frozenset(
-    {"subprocess", "multiprocessing", "open_world", "serve", "listen", "world", "served", "broker_url", "postgres"}
+    {
+        "subprocess",
+        "multiprocessing",
+        "forks",
+        "open_world",
+        "serve",
+        "listen",
+        "world",
+        "served",
+        "broker_url",
+        "postgres",
+    }
 )
 """What tests that start processes or an application import, or ask for as a fixture or a parameter."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz-examples", type=int, default=5, help="drawn requests an operation; `make fuzz` draws 300")
+    parser.addoption("--fuzz-examples", type=int, default=3, help="drawn requests an operation; `make fuzz` draws 300")
     parser.addoption("--fuzz-seed", type=int, default=0)
 
 
@@ -58,6 +72,7 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)  # pytest looks for what was not closed before, and again afterwards
 def pytest_unconfigure() -> None:
     """Let the interpreter take apart all that it can: some libraries complain of what is left."""
     gc.unfreeze()
@@ -71,3 +86,10 @@ def fuzz_examples(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def fuzz_seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("--fuzz-seed"))
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Processes that need not import PyTorch, open_clip and the application again."""
+    with Forks("torch", "open_clip", "worker.steps.patch", "worker.steps.finetune", "app.main") as opened:
+        yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import structlog
@@ -100,4 +100,5 @@ def _refuse_changed(versions: Versions, base: BaseModel) -> None:
 
 
 Bases = Mapping[str, BaseModel]
+LoadBases = Callable[[tuple[str, ...], torch.device], Bases]
 BasesDep = Annotated[Bases, provided(Bases)]

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -23,6 +22,7 @@ from tests.app.conftest import free_port
 from tests.app.gate import TextGate
 from tests.app.world import World, open_world, serve
 from tests.builders import digit_pngs
+from tests.support.forking import Forked, Forks
 
 SMALL = digit_pngs(3)[0]
 
@@ -102,19 +102,17 @@ def test_labels_of_500_clients_who_have_gone_are_not_encoded(tmp_path: Path) -> 
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def process(tmp_path: Path, forks: Forks) -> Iterator[tuple[Forked, int]]:
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")}
     environment |= {"PAINTBOX_DATA_DIR": str(tmp_path), "PAINTBOX_PORT": str(port), "PAINTBOX_DRAIN_SECONDS": "2"}
-    command = [sys.executable, "-m", "app"]
     with (tmp_path / "api.out").open("wb") as output:
-        running = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        running = forks.launch([sys.executable, "-m", "app"], environment, output)
     try:
         wait_for(lambda: status_of(port, "/readyz") == 200, 60)
         yield running, port
     finally:
         running.kill()
-        running.wait()
 
 
 def status_of(port: int, path: str) -> int | None:
@@ -128,7 +126,7 @@ def status_of(port: int, path: str) -> int | None:
 
 @pytest.mark.system
 def test_told_to_stop_a_process_answers_what_is_under_way_and_ends_well(
-    process: tuple[subprocess.Popen[bytes], int],
+    process: tuple[Forked, int],
 ) -> None:
     running, port = process
     answers: list[int] = []

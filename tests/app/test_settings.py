@@ -1,8 +1,5 @@
 """A wrong setting stops the start with one line that names it."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from paint_core.models import load_base
 from registry.database import Database
 from registry.errors import ConfigurationError
 from registry.versions import Versions
+from tests.support.forking import Forks
 
 KEY = "0123456789abcdef"
 
@@ -66,25 +64,20 @@ def test_a_key_never_shows_in_messages() -> None:
         ("PAINTBOX_DATA_DIR", "/proc/nothing"),
     ],
 )
-def test_the_process_ends_with_status_2_and_one_line(tmp_path: Path, variable: str, value: str) -> None:
-    ended = _run({"PAINTBOX_DATA_DIR": str(tmp_path), variable: value})
+def test_the_process_ends_with_status_2_and_one_line(forks: Forks, tmp_path: Path, variable: str, value: str) -> None:
+    status, output, errors = forks.run("-m", "app", **{"PAINTBOX_DATA_DIR": str(tmp_path), variable: value})
     name = "API_KEY" if variable == "PAINTBOX_HOST" else variable.removeprefix("PAINTBOX_")
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert ended.stderr.startswith(f"paintbox api: PAINTBOX_{name}: ")
-    assert ended.stderr.count("\n") == 1
+    assert status == 2
+    assert output == ""
+    assert errors.startswith(f"paintbox api: PAINTBOX_{name}: ")
+    assert errors.count("\n") == 1
 
 
-def test_a_base_that_cannot_be_loaded_ends_the_process_with_status_2(tmp_path: Path) -> None:
+def test_a_base_that_cannot_be_loaded_ends_the_process_with_status_2(forks: Forks, tmp_path: Path) -> None:
     variables = {"PAINTBOX_DATA_DIR": str(tmp_path / "data"), "PAINTBOX_BASES": f'["local-dir:{tmp_path}"]'}
-    ended = _run(variables)
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines()[-1].startswith("paintbox api: PAINTBOX_BASES: ")
-
-
-def _run(variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "app"]
-    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
+    status, _, errors = forks.run("-m", "app", **variables)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith("paintbox api: PAINTBOX_BASES: ")
 
 
 def test_a_base_whose_weights_changed_is_refused(tmp_path: Path) -> None:

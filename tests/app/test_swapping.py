@@ -35,7 +35,7 @@ from tests.paint_core import towers
 
 LABELS = ["pizza", "taco", "digit zero"]
 IMAGES = list(digit_pngs(0)[:32])
-NUM_SWAPS = 30
+NUM_SWAPS = 6
 
 
 @pytest.fixture(scope="module")

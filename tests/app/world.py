@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from app.http.connections.protocol import GuardedProtocol
 from app.http.connections.table import Connections
 from app.jobs.dispatcher import MemoryDispatcher
 from app.main import Services, create_app
+from app.models.bases import Bases, load_bases
 from app.settings import AppSettings
 from contract.jobs import JobKind
 from contract.lineage import Lineage
@@ -66,6 +67,16 @@ class World:
         return {path for path in self.root.rglob("*") if not path.is_relative_to(data)}
 
 
+@cache
+def _starter() -> Bases:
+    return load_bases(("starter",), torch.device("cpu"))
+
+
+def _load(refs: tuple[str, ...], device: torch.device) -> Bases:
+    """The bases; the starter is loaded and traced once for all applications of a test process, for none changes it."""
+    return _starter() if (refs, device.type) == (("starter",), "cpu") else load_bases(refs, device)
+
+
 @contextmanager
 def open_world(root: Path, **settings: Any) -> Iterator[World]:
     """A running application whose reaper and alias threads sleep, so that tests decide when they act."""
@@ -76,7 +87,7 @@ def open_world(root: Path, **settings: Any) -> Iterator[World]:
     path = chosen.data_dir / "paintbox.db"
     if not chosen.database_url and not path.exists():
         write_migrated(path)
-    app = create_app(chosen, dispatcher)
+    app = create_app(chosen, dispatcher, load=_load)
     with structlog.testing.capture_logs(), TestClient(app, LOCAL) as client:
         yield World(client, app.state.services, dispatcher, root)
 

@@ -1,4 +1,4 @@
-"""An installation without torch: SQLite, blobs, a made-up base, and the stub's trainers under a real supervisor."""
+"""An installation without torch: SQLite, blobs, a made-up base, a real supervisor, and the stub's trainers, forked."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +15,8 @@ from registry.tables import JobAttemptRow, JobRow, PatchRow
 from registry.versions import Versions
 from tests.chaos.stub import TRAINER
 from tests.registry.rows import add_base, ready_dataset
+from tests.support.databases import open_migrated
+from tests.support.forking import Forks
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 
@@ -26,6 +28,7 @@ class Bench:
     settings: WorkerSettings
     database: Database
     dataset: str
+    forks: Forks
 
     def submit(self, name: str, iterations: int = 5) -> PatchRow:
         """Ask for a patch; its name says what shall happen to it."""
@@ -35,7 +38,7 @@ class Bench:
 
     def supervisor(self, is_stopping: Callable[[], bool] = lambda: False) -> Supervisor:
         """A supervisor of the stub's trainers."""
-        return Supervisor(self.settings, is_stopping=is_stopping, trainer=TRAINER)
+        return Supervisor(self.settings, is_stopping=is_stopping, trainer=TRAINER, launch=self.forks.launch)
 
     def work_on(self, job_id: str) -> threading.Thread:
         """Work on a job in the background."""
@@ -59,12 +62,19 @@ class Bench:
             return len([each for each in Versions(session).newest() if each.job_id == job_id])
 
 
+@pytest.fixture(scope="session")
+def quick_forks() -> Iterator[Forks]:
+    """Processes that need not import the registry again, and have no use for PyTorch."""
+    with Forks("worker.trainer", "tests.chaos.stub") as forks:
+        forks.connect()
+        yield forks
+
+
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def bench(quick_forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     settings = WorkerSettings.load(data_dir=tmp_path_factory.mktemp("bench") / "data", checkpoint_seconds=0)
     settings.make_directories()
-    database = Database(settings.resolved_database_url)
-    database.migrate()
+    database = open_migrated(settings.data_dir / "paintbox.db")
     with database.write() as session:
         add_base(session)
         row = ready_dataset(session, "digits")
@@ -72,5 +82,5 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         assert lease is not None
         Jobs(session).succeed(lease)  # nothing waits before a test asks for something
         dataset = row.id
-    yield Bench(settings, database, dataset)
+    yield Bench(settings, database, dataset, quick_forks)
     database.close()

@@ -45,7 +45,9 @@ def run(folder: Path, num_jobs: int, seed: int, on_event: Callable[[str], None] 
         known = set(_count(installation.database))
         started = time.monotonic()
         asked = ask(installation.url, folder, datasets, num_jobs, seed)
-        havoc = Havoc(installation, random.Random(seed), max(num_jobs // _JOBS_PER_STRIKE, 7), _MEAN_SECONDS)
+        havoc = Havoc(
+            installation, random.Random(seed), max(num_jobs // _JOBS_PER_STRIKE, len(EVERY_KIND)), _MEAN_SECONDS
+        )
         _until_the_end(installation, asked, havoc, started + 120 + 2 * num_jobs)
         seconds = time.monotonic() - started
         jobs = {job: each for job, each in _count(installation.database).items() if job not in known}

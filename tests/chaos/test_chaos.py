@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.run import run
 
 pytestmark = pytest.mark.system
-NUM_JOBS = 8
+NUM_JOBS = 5
 
 
 def test_every_job_ends_once_and_none_is_lost_while_everything_dies(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 from sqlalchemy import update
 
@@ -13,7 +14,7 @@ from contract.jobs import JobStatus
 from registry.jobs import Jobs
 from registry.tables import JobRow
 from tests.chaos.conftest import Bench
-from tests.chaos.test_cancel import trainers_of, wait_for
+from tests.chaos.test_cancel import wait_for
 from worker.process import environment_of
 
 _FOR_EVER = 100_000
@@ -40,7 +41,7 @@ def test_a_worker_that_shuts_down_gives_the_job_back_with_its_checkpoint_and_its
     stop.set()
     working.join(timeout=20)
     assert not working.is_alive()
-    assert trainers_of(patch.job_id) == []
+    assert bench.forks.running(patch.job_id) == []
     job = bench.job(patch.job_id)
     assert (job.status, job.attempt) == ("queued", 0)
     assert (job.checkpoint or {})["step"] >= 1
@@ -61,7 +62,7 @@ def test_a_supervisor_whose_lease_was_taken_ends_its_trainer_and_writes_nothing(
     assert not working.is_alive()
     job = bench.job(patch.job_id)
     assert (job.status, job.lease_owner) == (JobStatus.RUNNING, "another")
-    assert trainers_of(patch.job_id) == []
+    assert bench.forks.running(patch.job_id) == []
     assert bench.num_versions(patch.job_id) == 0
 
 
@@ -72,7 +73,7 @@ def test_a_killed_supervisor_leaves_no_trainer_behind(bench: Bench) -> None:
     supervisor = subprocess.Popen([sys.executable, "-c", _SUPERVISE, patch.job_id], env=environment)
     try:
         wait_for(lambda: has_checkpoint(bench, patch.job_id), 60)
-        (trainer,) = (each for each in trainers_of(patch.job_id) if each.pid != supervisor.pid)
+        (trainer,) = psutil.Process(supervisor.pid).children()
     finally:
         supervisor.kill()
         supervisor.wait()

@@ -239,7 +239,7 @@ def test_a_worker_that_is_drained_finishes_its_job_and_takes_no_other(bench: Ben
     def is_draining() -> bool:
         return bench.job(first.job_id).status != "queued"  # as soon as the first is taken
 
-    Supervisor(bench.settings, is_draining=is_draining, trainer=TRAINER).answer()
+    Supervisor(bench.settings, is_draining=is_draining, trainer=TRAINER, launch=bench.forks.launch).answer()
     assert bench.job(first.job_id).status == "succeeded"
     assert bench.job(second.job_id).status == "queued"
     with bench.database.write() as session:

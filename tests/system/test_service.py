@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from paintbox_client.client import Client
 from paintbox_client.discovery import find_service
 from paintbox_client.errors import ApiError
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
-from tests.system.conftest import Service, free_port, start_service, stop_service, wait_until_ready
+from tests.system.conftest import Service, free_port, start_service, wait_until_ready
 
 pytestmark = pytest.mark.system
 DISPLAY_NAMES = {word: f"digit {word}" for word in WORDS[:5]}
@@ -67,11 +67,12 @@ def run_up(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
     return subprocess.run([PAINTBOX, "up", *arguments], env=environment, capture_output=True, text=True, timeout=60)
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Service]:
-    running = start_service(tmp_path / "data")
-    yield running
-    stop_service(running)
+@pytest.fixture(scope="module")
+def digits(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Digits zero to four, uploaded and ready."""
+    archive = tmp_path_factory.mktemp("archives") / "digits.zip"
+    write_zip(archive, digit_members(range(5), train=60, val=10, test=20))
+    return _upload(service, archive, classnames=DISPLAY_NAMES)
 
 
 def test_a_killed_process_comes_back_and_the_service_is_ready_again(service: Service) -> None:
@@ -147,35 +148,6 @@ def test_a_setting_that_cannot_be_used_is_named_in_one_line(tmp_path: Path, vari
     assert belonging_to(tmp_path) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
-def test_a_sigkilled_launcher_leaves_no_process_and_the_job_goes_on_with_the_next_which_ends_well_when_told_to(
-    fresh: Service, tmp_path: Path
-) -> None:
-    archive = write_zip(tmp_path / "digits.zip", digit_members(range(2), train=40, val=5, test=5))
-    digits = fresh.client.upload_dataset(archive, "digits")
-    fresh.client.wait_for_job(digits["job"]["id"], timeout=120)
-    patch = fresh.client.create_patch(name="long", tasks=[digits["id"]], finetune={"iterations": 100_000})
-    job = patch["job"]["id"]
-    wait_for(lambda: fresh.client.job(job)["stage"] == "finetune")
-
-    assert len(belonging_to(fresh.data_dir)) >= 4  # launcher, Valkey, worker, API
-    fresh.process.kill()
-    fresh.process.wait()
-    wait_for(lambda: not belonging_to(fresh.data_dir))
-    assert find_service(fresh.data_dir) is None
-
-    again = start_service(fresh.data_dir)
-    try:
-        wait_for(lambda: again.client.job(job)["stage"] == "finetune" and again.client.job(job)["status"] == "running")
-        again.client.cancel_job(job)
-    finally:
-        again.client.close()
-        again.process.send_signal(signal.SIGINT)  # the other services are stopped by SIGTERM
-        assert again.process.wait(timeout=60) == 0
-    assert belonging_to(fresh.data_dir) == []
-    assert not (fresh.data_dir / "service.json").exists()
-
-
 def _upload(service: Service, archive: Path, **options: Any) -> dict[str, Any]:
     dataset = service.client.upload_dataset(archive, name=archive.stem, **options)
     service.client.wait_for_job(dataset["job"]["id"], timeout=120)
@@ -191,10 +163,8 @@ def _top_labels(service: Service, dataset: str, images: list[bytes]) -> tuple[in
     return answer["version"], [result["predictions"][0]["label"] for result in answer["results"]]
 
 
-def test_upload_patch_activate_classify(service: Service, tmp_path: Path) -> None:
+def test_upload_patch_activate_classify(service: Service, digits: dict[str, Any], tmp_path: Path) -> None:
     client = service.client
-    members = digit_members(range(5), train=60, val=10, test=20)
-    digits = _upload(service, write_zip(tmp_path / "digits.zip", members), classnames=DISPLAY_NAMES)
     others = _upload(service, write_zip(tmp_path / "others.zip", digit_members(range(5, 10), val=6, test=6)))
     unseen = [digit_pngs(digit)[-1 - index] for digit in range(5) for index in range(4)]
     truth = [f"digit {WORDS[digit]}" for digit in range(5) for _ in range(4)]
@@ -226,10 +196,9 @@ def test_upload_patch_activate_classify(service: Service, tmp_path: Path) -> Non
 
 
 def test_a_waiting_job_runs_although_the_broker_was_killed_and_its_data_deleted(
-    service: Service, tmp_path: Path
+    service: Service, digits: dict[str, Any], tmp_path: Path
 ) -> None:
     client = service.client
-    digits = _upload(service, write_zip(tmp_path / "held.zip", digit_members(range(2), train=40, val=5, test=5)))
     busy = client.create_patch(name="keeps the worker busy", tasks=[digits["id"]], finetune={"iterations": 100_000})
     while client.job(busy["job"]["id"])["stage"] != "finetune":
         time.sleep(0.1)
@@ -261,3 +230,30 @@ def test_an_archive_that_cannot_be_trusted_or_used_is_refused_at_once(
         service.client.upload_dataset(archive, name="bad")
     assert (refusal.value.status, refusal.value.code) == (422, code)
     assert refusal.value.next
+
+
+# The last one: it ends the service that the others use.
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_a_sigkilled_launcher_leaves_no_process_and_the_job_goes_on_with_the_next_which_ends_well_when_told_to(
+    service: Service, digits: dict[str, Any]
+) -> None:
+    patch = service.client.create_patch(name="long", tasks=[digits["id"]], finetune={"iterations": 100_000})
+    job = patch["job"]["id"]
+    wait_for(lambda: service.client.job(job)["stage"] == "finetune")
+
+    assert len(belonging_to(service.data_dir)) >= 4  # launcher, Valkey, worker, API
+    service.process.kill()
+    service.process.wait()
+    wait_for(lambda: not belonging_to(service.data_dir))
+    assert find_service(service.data_dir) is None
+
+    again = start_service(service.data_dir)
+    try:
+        wait_for(lambda: again.client.job(job)["stage"] == "finetune" and again.client.job(job)["status"] == "running")
+        again.client.cancel_job(job)
+    finally:
+        again.client.close()
+        again.process.send_signal(signal.SIGINT)  # that of tests.attack is stopped by SIGTERM
+        assert again.process.wait(timeout=60) == 0
+    assert belonging_to(service.data_dir) == []
+    assert not (service.data_dir / "service.json").exists()

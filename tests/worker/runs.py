@@ -1,12 +1,20 @@
 """Running a patch's step in this process, and what it tells while it runs."""
 
 import io
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
 
+from PIL import Image
+from torch import Tensor
+
+from paint_core.evaluation import encode
+from paint_core.models import BaseModel, build_head
 from registry.jobs import Jobs
 from registry.tables import JobRow, PatchRow
+from tests.builders import WORDS
+from tests.paint_core import tiny
 from tests.worker.conftest import Installation
 from worker.job_context import JobContext
 from worker.messages import Channel, Checkpoint, Message, Note
@@ -39,6 +47,24 @@ class Recorder(Channel):
 
     def notes(self, text: str) -> list[Note]:
         return [message for message in self.messages if isinstance(message, Note) and message.message == text]
+
+
+def mastered_members(base: BaseModel) -> dict[str, bytes]:
+    """An archive of what the base itself says that some pictures show, so that whatever a patch changes is a loss."""
+    pictures = tiny.coloured(base, 48).images
+    head = build_head(base, WORDS, base.default_templates)
+    scores = encode(base.visual, pictures, base.preprocess) @ head.T
+
+    def first_is_said(pair: tuple[int, int]) -> Tensor:
+        return scores[:, pair[0]] > scores[:, pair[1]]
+
+    pairs = itertools.combinations(range(len(WORDS)), 2)
+    told_apart = min(pairs, key=lambda pair: abs(int(first_is_said(pair).sum()) - len(pictures) // 2))
+    names = [WORDS[told_apart[0 if said else 1]] for said in first_is_said(told_apart)]
+    return {
+        f"{('val', 'test')[index // 2 % 2]}/{name}/{index}.png": tiny.png(Image.fromarray(picture.numpy()))
+        for index, (name, picture) in enumerate(zip(names, pictures, strict=True))
+    }
 
 
 def do_parts(installation: Installation, row: PatchRow) -> None:

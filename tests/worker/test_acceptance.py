@@ -18,7 +18,7 @@ from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import write_zip
 from tests.worker.conftest import Installation
-from tests.worker.runs import FINETUNE, Recorder, begin
+from tests.worker.runs import FINETUNE, Recorder, begin, mastered_members
 from worker.steps.acceptance import judge
 from worker.steps.patch import patch
 
@@ -56,7 +56,7 @@ def test_an_accepted_patch_is_active_and_the_report_and_the_history_say_why(
     digits: DatasetRow,
     kept: DatasetRow,
 ) -> None:
-    row = _run(installation, digits, kept, 100)
+    row = _run(installation, digits, kept, 100, iterations=40)
     report = row.report or {}
     assert report["activation"]["accepted"] is True
     assert _active(installation.database) == row.version_id
@@ -74,18 +74,19 @@ def test_an_accepted_patch_is_active_and_the_report_and_the_history_say_why(
 
 def test_a_floor_that_holds_on_validation_but_not_on_test_moves_nothing(
     installation: Installation,
+    base: BaseModel,
     digits: DatasetRow,
-    food: dict[str, bytes],
     tmp_path: Path,
 ) -> None:
-    kinds = sorted({name.split("/")[1] for name in food})
+    right = mastered_members(base)
+    kinds = sorted({name.split("/")[1] for name in right})
     wrong = dict(zip(kinds, kinds[1:] + kinds[:1], strict=True))
-    members = {name: data for name, data in food.items() if name.startswith("test/")}
-    for name, data in food.items():  # validation labels that are wrong: there is nothing to lose
+    members = {name: data for name, data in right.items() if name.startswith("test/")}
+    for name, data in right.items():  # validation labels that are wrong: there is nothing to lose
         split, kind, picture = name.split("/")
         if split == "val":
             members[f"val/{wrong[kind]}/{picture}"] = data
-    misleading = installation.ingest(write_zip(tmp_path / "misleading.zip", members))
+    misleading = installation.ingest_here(write_zip(tmp_path / "misleading.zip", members))
     before = _active(installation.database)
     done = _run(installation, digits, misleading, 5, learning_rate=2e-3, iterations=40)
     activation = (done.report or {})["activation"]
@@ -98,30 +99,28 @@ def test_a_floor_that_holds_on_validation_but_not_on_test_moves_nothing(
 
 @pytest.mark.parametrize(("patched", "accepted"), [(78, True), (77, False)])
 def test_a_drop_of_just_the_limit_is_within_it(
-    installation: Installation, starter: BaseModel, patched: int, accepted: bool
+    installation: Installation, base: BaseModel, patched: int, accepted: bool
 ) -> None:
-    probe, terms = _stored(installation, starter)
-    assert judge(_evaluation(patched, 2.0), starter, terms, probe, installation.blobs).accepted is accepted
+    probe, terms = _stored(installation, base)
+    assert judge(_evaluation(patched, 2.0), base, terms, probe, installation.blobs).accepted is accepted
 
 
-def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Installation, starter: BaseModel) -> None:
-    probe, terms = _stored(installation, starter)
+def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Installation, base: BaseModel) -> None:
+    probe, terms = _stored(installation, base)
     evaluation = _evaluation(80, 0.0)
-    nothing = judge(evaluation, starter, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
+    nothing = judge(evaluation, base, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
     unsure = Certificate(stance="no_evidence_of_drop", confidence=0.95, bounds=())
-    refused = judge(evaluation, starter, terms, probe, installation.blobs, unsure)
+    refused = judge(evaluation, base, terms, probe, installation.blobs, unsure)
     assert (refused.accepted, "too few to certify" in refused.reason) == (False, True)
-    lost = judge(evaluation, starter, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
-    other = judge(evaluation, starter, terms, [row[::-1] for row in probe], installation.blobs)
+    lost = judge(evaluation, base, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
+    other = judge(evaluation, base, terms, [row[::-1] for row in probe], installation.blobs)
     assert [each.accepted for each in (nothing, lost, other)] == [False, False, False]
     assert "adds nothing" in nothing.reason
     assert "missing" in lost.reason
     assert "probe" in other.reason
 
 
-def _stored(installation: Installation, starter: BaseModel) -> tuple[list[list[float]], list[TermSpec]]:
-    tau = {
-        name: torch.zeros_like(each) for name, each in starter.visual.state_dict().items() if each.is_floating_point()
-    }
+def _stored(installation: Installation, base: BaseModel) -> tuple[list[list[float]], list[TermSpec]]:
+    tau = {name: torch.zeros_like(each) for name, each in base.visual.state_dict().items() if each.is_floating_point()}
     sha256 = installation.blobs.put_bytes(save_task_vector(tau, {}))
-    return probe_features(starter.visual, starter).tolist(), [TermSpec(sha256, 1.0)]
+    return probe_features(base.visual, base).tolist(), [TermSpec(sha256, 1.0)]

@@ -21,7 +21,7 @@ from worker.steps.patch import patch
 def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
     """Digits five to seven with a training split, ingested."""
     members = digit_members(range(5, 8), train=16, val=4, test=4)
-    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
+    return installation.ingest_here(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def _events(installation: Installation, job_id: str) -> list[JobEventRow]:
 def test_a_part_that_cannot_be_trained_fails_the_patch_with_its_cause(
     installation: Installation, request_: dict[str, Any], tmp_path: Path
 ) -> None:
-    broken = installation.ingest(
+    broken = installation.ingest_here(
         write_zip(tmp_path / "broken.zip", digit_members(range(8, 10), train=9, val=3, test=3))
     )
     installation.blobs.delete((broken.shards or {})["train"]["sha256"])

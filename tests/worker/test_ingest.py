@@ -2,6 +2,7 @@
 
 import io
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,13 @@ from tests.registry.uploads import LISTED, ONE, ZERO, hugging_face_parquet, pack
 from tests.support.forking import Forks
 from tests.worker.conftest import Installation, install
 from worker.supervisor import Supervisor
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    """Ingest needs no PyTorch, whose import takes seconds."""
+    with Forks("worker.steps.ingest") as opened:
+        yield opened
 
 
 def rows(installation: Installation, dataset: DatasetRow) -> list[tuple[str, str, bytes]]:
@@ -176,9 +184,9 @@ def test_what_only_unpacking_shows_fails_the_job_with_its_code(
 
 
 def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is_too_much(
-    tmp_path: Path, starter: BaseModel, forks: Forks
+    tmp_path: Path, base: BaseModel, forks: Forks
 ) -> None:
-    small = install(tmp_path / "data", starter, forks.launch, max_stored_bytes=100_000)
+    small = install(tmp_path / "data", base, forks.launch, max_stored_bytes=100_000)
     noise = random.Random(0)
     members = {}
     for number in range(20):
@@ -202,9 +210,9 @@ def test_what_an_upload_unpacks_to_counts_for_its_owner_and_ends_it_before_it_is
 
 
 def test_an_upload_that_would_fill_the_disk_waits_for_room_and_says_why(
-    tmp_path: Path, starter: BaseModel, forks: Forks
+    tmp_path: Path, base: BaseModel, forks: Forks
 ) -> None:
-    low = install(tmp_path / "data", starter, forks.launch, min_free_bytes=1 << 60)
+    low = install(tmp_path / "data", base, forks.launch, min_free_bytes=1 << 60)
     dataset = low.ingest(pack(tmp_path / "x", {"a/1.png": ZERO[0], "b/1.png": ONE[0]}))
     with low.database.read() as session:
         causes = session.scalars(select(JobAttemptRow.cause).where(JobAttemptRow.job_id == dataset.job_id)).all()

@@ -1,4 +1,4 @@
-"""Every method through the worker's patch step, in this process, on the starter: what is stored was asked for."""
+"""Every method through the worker's patch step, in this process, on a small model: what is stored was asked for."""
 
 import copy
 from dataclasses import replace
@@ -24,7 +24,7 @@ from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
 from tests.contract.stored import unknown_fields
 from tests.worker.conftest import Installation
-from tests.worker.runs import FINETUNE, Recorder, begin, do_parts
+from tests.worker.runs import FINETUNE, Recorder, begin, do_parts, mastered_members
 from worker.messages import Checkpoint
 from worker.steps.patch import patch
 from worker.steps.prepare import load_job, load_tasks
@@ -34,7 +34,7 @@ from worker.steps.prepare import load_job, load_tasks
 def more_digits(installation: Installation, tmp_path_factory: pytest.TempPathFactory) -> DatasetRow:
     """Digits five to seven with a training split, ingested."""
     members = digit_members(range(5, 8), train=16, val=4, test=4)
-    return installation.ingest(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
+    return installation.ingest_here(write_zip(tmp_path_factory.mktemp("archives") / "more.zip", members))
 
 
 def _patch(
@@ -79,15 +79,15 @@ def _require_transfer_is_reported_apart(report: dict[str, Any], dataset: Dataset
 
 
 def test_every_split_of_a_task_holds_the_images_of_that_name(
-    installation: Installation, starter: BaseModel, digits: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow
 ) -> None:
     row = installation.submit_patch(name="splits", tasks=[digits.id], finetune=FINETUNE)
     run = begin(installation, row, Recorder(), {})
-    task = load_tasks(run, load_job(run), starter, lambda num_images: None)[digits.id]
+    task = load_tasks(run, load_job(run), base, lambda num_images: None)[digits.id]
     members = digit_members(range(5), train=24, val=4, test=4)
     for prefix, split in (("train/", task.train), ("val/", task.validation), ("test/", task.test)):
         pictures = [(data, 0) for name, data in members.items() if name.startswith(prefix)]
-        expected = decode_all(pictures, starter.preprocess, ("any",))
+        expected = decode_all(pictures, base.preprocess, ("any",))
         assert split is not None
         assert _contents(split) == _contents(expected)
 
@@ -97,7 +97,7 @@ def _contents(split: LabelledImages) -> list[bytes]:
 
 
 def test_joint_with_folds_and_anchors(
-    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
 ) -> None:
     row, recorder = _patch(
         installation,
@@ -120,11 +120,11 @@ def test_joint_with_folds_and_anchors(
     assert any("fold" in note for note in report["notes"])
     num_kept = (kept.shards or {})["validation"]["num_images"]
     assert {point["tasks"][kept.id]["total"] for point in report["curve"]} == {num_kept}
-    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+    _require_what_is_registered_is_what_is_reported(installation, row, base)
 
 
 def test_sequential_along_the_better_path_with_a_certificate(
-    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
 ) -> None:
     row, _ = _patch(
         installation,
@@ -147,11 +147,11 @@ def test_sequential_along_the_better_path_with_a_certificate(
     assert second["fixed"] == [term for term in report["terms"] if term["key"] == first["directions"][0]["key"]]
     assert set(second["patching"]) == {digits.id, more_digits.id}
     assert first["patching"] == [digits.id]
-    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+    _require_what_is_registered_is_what_is_reported(installation, row, base)
 
 
 def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
-    installation: Installation, starter: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow
 ) -> None:
     row, _ = _patch(
         installation,
@@ -173,12 +173,12 @@ def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
     at_zero = {name: score.correct for name, score in curve.scores(0.0).items()}
     assert at_zero == {task["dataset_id"]: task["validation"]["zero_shot"]["correct"] for task in report["tasks"]}
     assert all(task["test"]["specialised"] for task in report["tasks"] if task["role"] == "patching")
-    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+    _require_what_is_registered_is_what_is_reported(installation, row, base)
 
 
 def test_parallel_with_one_coefficient_per_task(
     installation: Installation,
-    starter: BaseModel,
+    base: BaseModel,
     digits: DatasetRow,
     more_digits: DatasetRow,
     kept: DatasetRow,
@@ -198,7 +198,7 @@ def test_parallel_with_one_coefficient_per_task(
     assert searched["value"] >= searched["start_value"]
     _require_transfer_is_reported_apart(report, others)
     assert [term["coefficient"] for term in report["terms"]] == searched["coefficients"]
-    _require_what_is_registered_is_what_is_reported(installation, row, starter)
+    _require_what_is_registered_is_what_is_reported(installation, row, base)
 
 
 def test_a_second_patch_reads_the_features_of_the_unpatched_base_and_large_splits_lie_in_files(
@@ -224,7 +224,7 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
     members = {f"{index}.png": data for index, data in enumerate(evaluated)}
     members |= {f"scans/nine/{index}.png": picture for index, picture in enumerate(digit_pngs(9)[:8])}
     members |= {"scans/notes.txt": b"no picture", "scans/broken.png": b"no picture"}
-    pool = installation.ingest(write_zip(tmp_path / "pool.zip", members), DatasetOptions(kind=DatasetKind.POOL))
+    pool = installation.ingest_here(write_zip(tmp_path / "pool.zip", members), DatasetOptions(kind=DatasetKind.POOL))
     assert (pool.kind, pool.classnames, pool.counts, pool.decoder) == ("pool", [], {}, DECODER)
     assert (pool.shards or {}).keys() == {"train"}, "nothing is held out of a pool"
     assert {each["file"] for each in pool.rejected or ()} == {"scans/notes.txt", "scans/broken.png"}
@@ -243,12 +243,13 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
 
 
 def test_a_floor_that_no_alpha_meets_registers_nothing(
-    installation: Installation, digits: DatasetRow, kept: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow, tmp_path: Path
 ) -> None:
+    mastered = installation.ingest_here(write_zip(tmp_path / "mastered.zip", mastered_members(base)))
     row = installation.submit_patch(
         name="too strict",
         tasks=[digits.id],
-        supported=[kept.id],
+        supported=[mastered.id],
         finetune=FINETUNE | {"learning_rate": 0.05, "iterations": 8},
         alpha={"rule": "floor", "max_supported_drop": 0, "grid_step": 0.5},
     )

@@ -11,6 +11,7 @@ from typing import IO, TypeVar
 import pytest
 from sqlalchemy import select
 
+from paint_core.models import BaseModel
 from registry.tables import DatasetRow, JobEventRow, PatchRow, VersionRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
@@ -20,6 +21,12 @@ from worker.supervisor import Supervisor
 
 Found = TypeVar("Found")
 FINETUNE = {"iterations": 16, "batch_size": 16, "learning_rate": 1e-4}
+
+
+@pytest.fixture(scope="module")
+def base(starter: BaseModel) -> BaseModel:
+    """The model that everybody starts with."""
+    return starter
 
 
 def _submit(installation: Installation, digits: DatasetRow, others: DatasetRow) -> PatchRow:

@@ -1,8 +1,14 @@
-"""A fine-tuning run as a program, for `torchrun` to start several times: MODEL_FOLDER OUTPUT_FOLDER CASE."""
+"""A fine-tuning run in two processes, as `torchrun` would start them: MODEL_FOLDER OUTPUT_FOLDER CASE.
+
+The second process is forked from the first, before anything runs: PyTorch is imported once.
+"""
 
 import dataclasses
 import json
+import os
+import socket
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +62,24 @@ def run(folder: str, case: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run every case named, and write a file per rank."""
+    """Run every case named in each process, and write a file per rank."""
     folder, output, *cases = sys.argv[1:]
     torch.set_num_threads(1)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "RANK": "0"}
+    import_module("peft")  # what "lora" needs
+    child = os.fork()
+    if child == 0:
+        os.environ["RANK"] = "1"
+    _run_cases(folder, output, cases)
+    if child == 0:
+        os._exit(0)
+    if os.waitpid(child, 0)[1] != 0:
+        sys.exit("rank 1 failed")
+
+
+def _run_cases(folder: str, output: str, cases: list[str]) -> None:
     dist.init_process_group("gloo")
     results = {case: run(folder, case) for case in cases}
     (Path(output) / f"rank{World.current().rank}.json").write_text(json.dumps(results))

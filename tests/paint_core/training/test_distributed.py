@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +7,17 @@ import pytest
 from paint_core.errors import ConfigError
 from paint_core.training.distributed import World
 from tests.paint_core.training import distributed_run
-from tests.project.paths import ROOT
+from tests.support.forking import Forks
 
 
 @pytest.fixture(scope="module")
-def ranks(tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def ranks(forks: Forks, tiny_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Two processes on loopback run every case."""
     output = tmp_path_factory.mktemp("ranks")
-    loopback = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    start = ["-m", "torch.distributed.run", "--nproc-per-node", "2", *loopback]
-    program = ["-m", "tests.paint_core.training.distributed_run", str(tiny_dir), str(output), *distributed_run.CASES]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, *start, *program]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=150)
-    assert done.returncode == 0, done.stderr[-3000:]
+    program = "tests.paint_core.training.distributed_run"
+    arguments = (str(tiny_dir), str(output), *distributed_run.CASES)
+    status, _, errors = forks.run("-m", program, *arguments, OMP_NUM_THREADS="1", GLOO_SOCKET_IFNAME="lo")
+    assert status == 0, errors[-3000:]
     return [json.loads((output / f"rank{rank}.json").read_text()) for rank in range(2)]
 
 

@@ -1,7 +1,6 @@
 """What learns in a fine-tuning run: all of the tower, its last blocks, or low-rank updates."""
 
 import dataclasses
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from paint_core.training.tower import TrainableTower, memory_format_of, require_
 from paint_core.training.train_state import TrainState
 from paint_core.weights import Term, mix, task_vector
 from tests.paint_core import tiny, towers
+from tests.support.forking import Forks
 
 CONFIG = FinetuneConfig(iterations=4, batch_size=8, learning_rate=1e-3, warmup_steps=1)
 LORA = dataclasses.replace(CONFIG, trainable="lora", lora_rank=2)
@@ -217,10 +217,9 @@ def test_a_table_of_sines_as_positions_is_not_trained(tmp_path: Path) -> None:
         assert tau["proj"].any()
 
 
-def test_a_fastvit_is_fine_tuned_without_ending_the_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.paint_core.models.fastvit_run", str(tmp_path / "fastvit")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+def test_a_fastvit_is_fine_tuned_without_ending_the_process(forks: Forks, tmp_path: Path) -> None:
+    status, _, errors = forks.run("-m", "tests.paint_core.models.fastvit_run", str(tmp_path / "fastvit"))
+    assert status == 0, errors[-2000:]
 
 
 @pytest.mark.parametrize(
