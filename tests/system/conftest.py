@@ -45,7 +45,11 @@ def start_service(data_dir: Path) -> Service:
     with (data_dir / "up.out").open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     service = Service(Client(f"http://127.0.0.1:{port}"), data_dir, process)
-    wait_until_ready(service)
+    try:
+        wait_until_ready(service)
+    except BaseException:
+        process.kill()
+        raise
     return service
 
 
