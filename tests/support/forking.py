@@ -112,7 +112,7 @@ class Forks:
         """Wait until the server has imported what it imports; without this, the first launch waits."""
         if self._socket is None:
             connection = socket.socket(socket.AF_UNIX)
-            with FileLock(f"{self._path}.lock"):
+            with FileLock(self._path.with_name("forks.lock")):
                 try:
                     connection.connect(str(self._path))
                 except OSError:
@@ -255,5 +255,7 @@ def _leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
+    with socket.socket(fileno=int(sys.argv[1])) as opened:
+        _serve(opened, sys.argv[2:])
+        Path(opened.getsockname()).unlink(missing_ok=True)
     _leave(0)
