@@ -78,7 +78,7 @@ def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit
 def test_a_batch_never_holds_two_models(base: BaseModel, workers: Workers) -> None:
     old, new = Gate(base.visual), Gate(base.visual)
     new.opened.set()
-    images = probe_images(base.image_size, num_images=2)
+    images = probe_images(base.image_size)[:2]
     models = {"old": _served(base, old), "new": _served(base, new, 2)}
     futures = [submit(workers, models["old"], images[:1])]
     assert old.entered.wait(30)
@@ -173,7 +173,7 @@ def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: Base
     with open_workers(policy) as workers:
         workers.put(held)
         assert held.entered.wait(30)
-        others = [InferenceRequest(model, probe_images(base.image_size, num_images=2).numpy())]
+        others = [InferenceRequest(model, probe_images(base.image_size)[:2].numpy())]
         if policy.num_cores:  # then another core decodes, too
             others.append(InferenceRequest.of_images(model, [image] * 3))
         for other in others:
