@@ -12,8 +12,8 @@ from app.serving.batch_queue import BatchQueue, Task
 from app.serving.image_queue import Batch
 from app.serving.model import ServedModel
 from app.serving.request import InferenceRequest
-from paint_core.evaluation import probe_images
 from paint_core.models import BaseModel
+from tests.support.patterns import patterns
 
 SHORT, LONG = 0.0, 0.05
 """Seconds that an image costs a core: next to nothing, and as much as ViT-B/32's."""
@@ -42,7 +42,7 @@ def encoded(model: ServedModel, num_images: int, **options: Any) -> InferenceReq
 
 
 def ready(model: ServedModel, num_images: int, **options: Any) -> InferenceRequest:
-    return InferenceRequest(model, probe_images(model.base.image_size, num_images).numpy(), **options)
+    return InferenceRequest(model, patterns(model.base.image_size, num_images).numpy(), **options)
 
 
 def begin(queue: BatchQueue) -> Task:

@@ -12,9 +12,9 @@ from app.serving.heads import HeadCache
 from app.serving.image_queue import BatchPolicy
 from app.serving.model import ServedModel
 from app.serving.texts import TextQueue
-from paint_core.evaluation import probe_images
 from paint_core.models import load_base
 from tests.app.workers import open_workers, submit
+from tests.support.patterns import patterns
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_an_engine_at_work_leaves_torch_as_it_was(num_threads: int) -> None:
         for image_seconds in (0.0, 60.0):  # on one core, and on both
             model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
             model.runner.image_seconds = image_seconds
-            submit(workers, model, probe_images(base.image_size, num_images=3)).result(30)
+            submit(workers, model, patterns(base.image_size, 3)).result(30)
         assert len(heads.get(base, ("a", "b"), ("{}",), Future()).result(30)) == 2
         assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
     texts.close()

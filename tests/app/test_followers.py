@@ -17,12 +17,12 @@ from app.serving.model import ServedModel
 from app.serving.routing import is_in_share
 from app.serving.shadow import MAX_UNDER_WAY, Answered, Shadow
 from contract.versions import SHADOW_ALIAS
-from paint_core.evaluation import probe_images
 from paint_core.models import BaseModel
 from tests.app.exposition import find_problems
 from tests.app.workers import open_workers, submit
 from tests.app.world import World, add_version, expected_cosines, mixed_tower, open_world, random_task_vector
 from tests.builders import digit_pngs
+from tests.support.patterns import patterns
 
 LABELS = ["pizza", "taco", "digit zero", "digit one", "a boat"]
 IMAGES = [digit_pngs(digit)[0] for digit in range(8)]
@@ -159,7 +159,7 @@ def test_spare_work_waits_until_nothing_else_does(world: World, policy: BatchPol
     base, order = world.base, list[str]()
     towers = {mark: _Gate(base.visual, mark, order) for mark in ("first", "spare", "asked")}
     models = {mark: _served(base, tower, 1) for mark, tower in towers.items()}
-    images = probe_images(base.image_size)[:2]
+    images = patterns(base.image_size, 2)
     with open_workers(policy) as workers:
         futures = [submit(workers, models["first"], images)]
         assert towers["first"].entered.wait(30)
@@ -177,7 +177,7 @@ def test_spare_work_waits_until_nothing_else_does(world: World, policy: BatchPol
 def test_a_busy_shadow_drops_what_comes_and_a_failing_one_is_no_bodys_trouble(world: World) -> None:
     base, gate = world.base, _Gate(world.base.visual, "", [])
     engine = Engine(decode_threads=1, max_queue_images=8)
-    images = probe_images(base.image_size)[:2].numpy()
+    images = patterns(base.image_size, 2).numpy()
     answered = Answered(_served(base, base.visual, 1), [b"", b""], images, ("a", "b"), ("{}",), torch.zeros(2))
 
     async def offer(num_requests: int) -> Shadow:

@@ -11,10 +11,11 @@ from app.serving.image_queue import BatchPolicy
 from app.serving.model import ServedModel
 from app.serving.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, shape_for
 from app.serving.traced import _program, trace_forward
-from paint_core.evaluation import encode, probe_images
+from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
 from tests.app.workers import open_workers, submit
 from tests.app.world import mixed_tower, random_task_vector
+from tests.support.patterns import patterns
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -38,7 +39,7 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
         return F.normalize(base.visual(base.preprocess.normalise(images)), dim=-1)
 
     runner = CpuRunner(forward, base.image_size)
-    images = probe_images(base.image_size, num_images=5)
+    images = patterns(base.image_size, 5)
     staged = runner.stage(5)
     staged.copy_(images)
     features = runner.submit(staged)()
@@ -55,7 +56,7 @@ def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: 
     assert not any(isinstance(forward, partial) for forward in forwards)
     assert _program.cache_info().misses <= before + 1
     for size in (1, 3, 8):
-        pixels = probe_images(base.image_size, num_images=size)
+        pixels = patterns(base.image_size, size)
         with torch.inference_mode():
             for tower, forward in zip(towers, forwards, strict=True):
                 expected = F.normalize(encode(tower, pixels, base.preprocess), dim=-1)
@@ -83,7 +84,7 @@ def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base:
         ]
     assert [queue["cause"] for queue in lines] == ["its features differ"]
     assert all(isinstance(forward, partial) for forward in forwards)
-    images = probe_images(base.image_size)[:2]
+    images = patterns(base.image_size, 2)
     torch.testing.assert_close(forwards[1](images).norm(dim=1), torch.ones(2))
 
 
@@ -93,7 +94,7 @@ def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base:
 def test_captured_shapes_give_each_image_its_own_features(precision: str, least: float) -> None:
     base = load_base("starter", device="cuda")
     runner = CudaGraphRunner(base.visual, base.preprocess, base.device, precision)  # type: ignore[arg-type]
-    images = probe_images(base.image_size, num_images=64)
+    images = patterns(base.image_size, 64)
     expected = F.normalize(encode(base.visual, images, base.preprocess, device="cuda"), dim=-1).cpu()
     for size in (64, 1, 3, 17, 2):  # smaller ones after larger ones: rows beyond hold old pixels
         staged = runner.stage(size)
@@ -113,7 +114,7 @@ def test_two_models_keep_their_own_weights_while_batches_overlap() -> None:
         ServedModel(number, base, visual.eval(), base.device, base.logit_scale, base.logit_bias)
         for number, visual in enumerate((base.visual, other))
     ]
-    images = probe_images(base.image_size, num_images=40)
+    images = patterns(base.image_size, 40)
     expected = [F.normalize(encode(model.visual, images, base.preprocess, device="cuda"), dim=-1) for model in models]
     with open_workers(BatchPolicy(max_images=16)) as workers:
         futures = [(which, submit(workers, models[which], images)) for _ in range(5) for which in (0, 1)]

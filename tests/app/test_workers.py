@@ -18,6 +18,7 @@ from paint_core.models import BaseModel, load_base
 from tests.app.gate import Gate
 from tests.app.workers import Workers, open_workers, submit
 from tests.builders import digit_pngs
+from tests.support.patterns import patterns
 
 ONE_AT_A_TIME = {"one core": BatchPolicy(max_images=64, num_cores=1), "a device": BatchPolicy(max_images=64)}
 TWO_CORES = BatchPolicy(max_images=64, num_cores=2)
@@ -51,7 +52,7 @@ def _served(
 
 
 def test_each_request_gets_its_own_images_features(base: BaseModel, any_workers: Workers) -> None:
-    images = probe_images(base.image_size, num_images=9)
+    images = patterns(base.image_size, 9)
     model = _served(base, base.visual)
     parts = [images[:2], images[2:3], images[3:9]]
     futures = [submit(any_workers, model, part) for part in parts]
@@ -65,7 +66,7 @@ def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit
 ) -> None:
     gate = Gate(base.visual)
     model = _served(base, gate, image_seconds=0.0)  # else a batch of a busy machine holds fewer
-    images = probe_images(base.image_size, num_images=30)
+    images = patterns(base.image_size, 30)
     first = submit(workers, model, images[:1])
     assert gate.entered.wait(30)
     waiting = [submit(workers, model, images) for _ in range(3)]
@@ -78,7 +79,7 @@ def test_what_waits_while_the_device_works_is_forwarded_together_up_to_the_limit
 def test_a_batch_never_holds_two_models(base: BaseModel, workers: Workers) -> None:
     old, new = Gate(base.visual), Gate(base.visual)
     new.opened.set()
-    images = probe_images(base.image_size)[:2]
+    images = patterns(base.image_size, 2)
     models = {"old": _served(base, old), "new": _served(base, new, 2)}
     futures = [submit(workers, models["old"], images[:1])]
     assert old.entered.wait(30)
@@ -92,7 +93,7 @@ def test_a_batch_never_holds_two_models(base: BaseModel, workers: Workers) -> No
 
 def test_a_forward_that_fails_fails_its_requests_only(base: BaseModel, any_workers: Workers) -> None:
     broken = _served(base, torch.nn.Linear(3, 3))
-    images = probe_images(base.image_size, num_images=1)
+    images = patterns(base.image_size, 1)
     for _ in range(3):  # more often than there are threads
         with pytest.raises(RuntimeError):
             submit(any_workers, broken, images).result(30)
@@ -109,7 +110,7 @@ def test_closing_finishes_what_is_queued(base: BaseModel, any_workers: Workers) 
 
 def test_two_cores_forward_two_batches_at_once(base: BaseModel) -> None:
     gates = [Gate(base.visual), Gate(base.visual)]
-    images = probe_images(base.image_size, num_images=1)
+    images = patterns(base.image_size, 1)
     with open_workers(TWO_CORES) as workers:
         futures = [
             submit(workers, _served(base, gate, version_id, image_seconds=0.0), images)
@@ -145,7 +146,7 @@ class _Counting(torch.nn.Module):
 
 
 def test_a_forward_runs_with_as_many_threads_as_it_was_given_cores(base: BaseModel) -> None:
-    image, tower = probe_images(base.image_size, num_images=1), _Counting(base.visual)
+    image, tower = patterns(base.image_size, 1), _Counting(base.visual)
     with open_workers(TWO_CORES) as workers:
         for image_seconds in (60.0, 0.0, 60.0, 0.0):
             _wait_until_free(workers)
@@ -173,7 +174,7 @@ def test_an_image_that_is_slow_to_decode_holds_up_others_only_so_long(base: Base
     with open_workers(policy) as workers:
         workers.put(held)
         assert held.entered.wait(30)
-        others = [InferenceRequest(model, probe_images(base.image_size)[:2].numpy())]
+        others = [InferenceRequest(model, patterns(base.image_size, 2).numpy())]
         if policy.num_cores:  # then another core decodes, too
             others.append(InferenceRequest.of_images(model, [image] * 3))
         for other in others:
@@ -197,7 +198,7 @@ def test_what_nobody_waits_for_any_more_is_neither_decoded_nor_forwarded(base: B
         assert held.entered.wait(30)
         held.answer.cancel()
         held.opened.set()
-        wanted = submit(workers, _served(base, base.visual), probe_images(base.image_size, num_images=1))
+        wanted = submit(workers, _served(base, base.visual), patterns(base.image_size, 1))
         assert len(wanted.result(30).features) == 1
     assert gate.batch_sizes == []
     assert not late.answer.done()
@@ -224,7 +225,7 @@ def test_images_of_a_request_are_decoded_on_all_cores(base: BaseModel) -> None:
 
 
 def test_closing_ends_cores_that_had_to_wait_for_a_forward_on_all_of_them(base: BaseModel) -> None:
-    gate, image = Gate(base.visual), probe_images(base.image_size, num_images=1)
+    gate, image = Gate(base.visual), patterns(base.image_size, 1)
     with open_workers(TWO_CORES) as workers:
         futures = [submit(workers, _served(base, gate, image_seconds=60.0), image)]
         assert gate.entered.wait(30)
@@ -240,7 +241,7 @@ def test_closing_ends_cores_that_had_to_wait_for_a_forward_on_all_of_them(base: 
 def test_a_forward_on_one_core_lets_the_other_decode_and_forward(base: BaseModel) -> None:
     gate = Gate(base.visual)
     with open_workers(TWO_CORES) as workers:
-        first = submit(workers, _served(base, gate, image_seconds=0.0), probe_images(base.image_size, num_images=1))
+        first = submit(workers, _served(base, gate, image_seconds=0.0), patterns(base.image_size, 1))
         assert gate.entered.wait(30)
         request = InferenceRequest.of_images(_served(base, base.visual, 2), [digit_pngs(3)[0]] * 5)
         workers.put(request)
