@@ -15,20 +15,17 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
 import structlog
-from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 
 from app.datasets.schemas import MAX_REJECTED, Dataset, DatasetBrief, DatasetList, Derivation
-from app.datasets.uploads.service import Uploads, UploadsDep
-from app.http.dependencies import BlobsDep, SettingsDep
+from app.datasets.uploads.service import UploadsDep
+from app.http.dependencies import BlobsDep, SettingsDep, built
 from app.jobs.quota import check_quota
-from app.jobs.unit_of_work import UnitsOfWork, UnitsOfWorkDep
+from app.jobs.unit_of_work import UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
 from app.labels.stored import StoredLabels
-from app.settings import AppSettings
-from app.storage.service import Storage, StorageDep
+from app.storage.service import StorageDep
 from contract.datasets import DatasetKind, DatasetState
-from registry.blobs import BlobStore
 from registry.database import Database
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
@@ -118,11 +115,11 @@ def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *,
 class DatasetIntake:
     """Creates data sets from uploads."""
 
-    units: UnitsOfWork
-    blobs: BlobStore
-    storage: Storage
-    uploads: Uploads
-    settings: AppSettings
+    units: UnitsOfWorkDep
+    blobs: BlobsDep
+    storage: StorageDep
+    uploads: UploadsDep
+    settings: SettingsDep
 
     def submit(self, archive: BinaryIO, asked: Submission) -> Submitted:
         """Return the data set of an archive, which is closed by this to free its disk space early.
@@ -216,14 +213,7 @@ class DatasetIntake:
         return None if dataset.state is DatasetState.FAILED else dataset
 
 
-async def get_intake(
-    units: UnitsOfWorkDep, blobs: BlobsDep, storage: StorageDep, uploads: UploadsDep, settings: SettingsDep
-) -> DatasetIntake:
-    """Return what makes data sets of uploads."""
-    return DatasetIntake(units, blobs, storage, uploads, settings)
-
-
-DatasetIntakeDep = Annotated[DatasetIntake, Depends(get_intake)]
+DatasetIntakeDep = Annotated[DatasetIntake, built(DatasetIntake)]
 
 
 def derive(database: Database, identifier: str, body: Derivation, owner: str | None = None) -> tuple[Dataset, bool]:

@@ -6,6 +6,8 @@ declare such annotations for their own types.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import signature
 from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 from fastapi import Depends, FastAPI, Request
@@ -30,6 +32,16 @@ def provided(kind: object) -> Any:
         return request.app.state.provided[kind]
 
     return Depends(get)
+
+
+def built(kind: Callable[..., object]) -> Any:
+    """Return the dependency that builds a dataclass for each request; dependencies annotate its fields."""
+
+    async def build(**fields: Any) -> Any:
+        return kind(**fields)
+
+    build.__signature__ = signature(kind, eval_str=True)  # type: ignore[attr-defined]
+    return Depends(build)
 
 
 def instance_of(app: FastAPI, kind: type[_T]) -> _T:

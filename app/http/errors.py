@@ -1,34 +1,4 @@
-"""Errors of the HTTP edge, and the one table from an error to its status.
-
-EdgeError
-├── AccessRefusedError          a missing or wrong key, one without the scope, a foreign Host or Origin
-├── RateLimitedError            a key has made as many requests as it may
-├── ImageRefusedError           an image of a request cannot be used; `index` tells which
-├── ImagesRefusedError          a request has no image or too many
-├── LabelsRefusedError          labels or templates that no head can be built from
-├── InferRefusedError           a body that is not as the Open Inference Protocol says
-├── UnsupportedMediaTypeError   a body in a format that the route does not read
-├── JobQuotaError               an owner has as many unfinished jobs as they may
-├── UploadRefusedError          a part of a resumable upload that does not fit it
-├── StorageUnavailableError     the disk or the database's file cannot be used
-├── QueueFullError              too many images are waiting
-├── DeadlineExceededError       a request's time is over before its answer is there
-├── TooManyStreamsError         too many event streams are open
-├── TooManyExportsError         too many versions are being exported
-├── ModelNotLoadedError         no version is being served
-├── StartingError               the process is still loading what it needs
-├── ModelFailingError           the version that is served fails
-├── OutOfMemoryError            the device had no memory left for a request
-├── DrainingError               the process is about to stop
-├── ActivationInProgressError   another activation has not ended yet
-├── VersionNotLoadedError       a version could not be loaded
-├── ActivationFailedError       … so the old one goes on serving
-├── SupportedDropError          a version costs a supported task more than its limit
-├── NotEvaluatedError           nobody knows whether a version keeps the limits
-├── BaseNotLoadedError          a version's base is not loaded in this process
-├── CompositionInProgressError  another version is being mixed
-└── VerificationInProgressError everything is being verified already
-"""
+"""Errors of the HTTP edge, and the table from an error to its status."""
 
 from __future__ import annotations
 
@@ -63,11 +33,11 @@ class EdgeError(Exception):
     """Base of the edge's errors. `code` is stable and machine-readable; `advice` says what to do next."""
 
     code = "edge_error"
+    detail = advice = ""
 
-    def __init__(self, detail: str, advice: str) -> None:
-        super().__init__(f"{detail} {advice}")
-        self.detail = detail
-        self.advice = advice
+    def __init__(self, detail: str = "", advice: str = "") -> None:
+        self.detail, self.advice = detail or self.detail, advice or self.advice
+        super().__init__(f"{self.detail} {self.advice}")
 
 
 class _CodedError(EdgeError):
@@ -223,9 +193,8 @@ class StartingError(EdgeError):
 
     code = "starting"
     retry_after_seconds = 2
-
-    def __init__(self) -> None:
-        super().__init__("The process is starting and loads its base models.", "Retry in a few seconds.")
+    detail = "The process is starting and loads its base models."
+    advice = "Retry in a few seconds."
 
 
 class ModelFailingError(EdgeError):
@@ -244,31 +213,24 @@ class OutOfMemoryError(EdgeError):
     """The device had no memory left for a request."""
 
     code = "out_of_memory"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The request ran out of memory.", "Send fewer images, labels or texts at once, or retry later."
-        )
+    detail = "The request ran out of memory."
+    advice = "Send fewer images, labels or texts at once, or retry later."
 
 
 class DrainingError(EdgeError):
     """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
 
     code = "draining"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The process is shutting down.", "Send new requests to another process, or wait for the restart."
-        )
+    detail = "The process is shutting down."
+    advice = "Send new requests to another process, or wait for the restart."
 
 
 class ActivationInProgressError(EdgeError):
     """Another activation has not ended yet."""
 
     code = "activation_in_progress"
-
-    def __init__(self) -> None:
-        super().__init__("Another activation is in progress.", "Wait until it ends, then retry.")
+    detail = "Another activation is in progress."
+    advice = "Wait until it ends, then retry."
 
 
 class VersionNotLoadedError(EdgeError):
@@ -336,18 +298,16 @@ class CompositionInProgressError(EdgeError):
     """Another version is being mixed and has not ended yet."""
 
     code = "composition_in_progress"
-
-    def __init__(self) -> None:
-        super().__init__("Another version is being mixed.", "Retry in a few seconds.")
+    detail = "Another version is being mixed."
+    advice = "Retry in a few seconds."
 
 
 class VerificationInProgressError(EdgeError):
     """Everything is being verified already."""
 
     code = "verification_in_progress"
-
-    def __init__(self) -> None:
-        super().__init__("A verification is already running.", "Wait until it ends, then retry.")
+    detail = "A verification is already running."
+    advice = "Wait until it ends, then retry."
 
 
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {

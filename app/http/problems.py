@@ -15,35 +15,16 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from app.http.errors import (
-    EdgeError,
-    JobQuotaError,
-    QueueFullError,
-    RateLimitedError,
-    StartingError,
-    TooManyExportsError,
-    TooManyStreamsError,
-    status_of,
-)
+from app.http.errors import EdgeError, status_of
 from app.http.faults import storage_fault
 from app.http.invalid import MAX_LISTED, InvalidField, describe_errors, drop_consequences
 from contract.names import shorten
 from paint_core.errors import PaintCoreError
-from registry.errors import DatabaseUnavailableError, RegistryError, StorageFullError
+from registry.errors import RegistryError
 from registry.faults import classify_fault
 
 _log = structlog.get_logger(__name__)
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-_MAY_PASS = (
-    JobQuotaError,
-    QueueFullError,
-    RateLimitedError,
-    StartingError,
-    TooManyExportsError,
-    TooManyStreamsError,
-    DatabaseUnavailableError,
-    StorageFullError,
-)
 MAX_DETAIL, MAX_PATH = 2000, 200
 """Most characters of what an answer says is wrong, and of the path that it quotes."""
 
@@ -126,7 +107,7 @@ def internal_problem(request_id: str) -> JSONResponse:
 def known_problem(request_id: str, error: RegistryError | EdgeError | PaintCoreError) -> JSONResponse:
     """Return the response for an error of the registry, the edge or the core."""
     headers = {}
-    if isinstance(error, _MAY_PASS):
+    if hasattr(error, "retry_after_seconds"):
         headers["Retry-After"] = str(error.retry_after_seconds)
     status = status_of(error)
     if status == HTTPStatus.UNAUTHORIZED:

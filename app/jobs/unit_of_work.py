@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated
 
-from fastapi import Depends
 from sqlalchemy.orm import Session
 
-from app.http.dependencies import DatabaseDep
+from app.http.dependencies import DatabaseDep, built
 from app.jobs.dispatcher import Dispatcher, DispatcherDep
-from registry.database import Database
 from registry.datasets import Datasets
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
@@ -68,10 +66,10 @@ class UnitOfWork:
 
 @dataclass(frozen=True)
 class UnitsOfWork:
-    """Begins units of work, whose jobs the dispatcher gets."""
+    """Begins units of work, whose jobs are dispatched after the commit."""
 
-    database: Database
-    dispatcher: Dispatcher
+    database: DatabaseDep
+    dispatcher: DispatcherDep
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
@@ -82,9 +80,4 @@ class UnitsOfWork:
         unit.finish(self.dispatcher)
 
 
-async def get_units_of_work(database: DatabaseDep, dispatcher: DispatcherDep) -> UnitsOfWork:
-    """Return what begins units of work."""
-    return UnitsOfWork(database, dispatcher)
-
-
-UnitsOfWorkDep = Annotated[UnitsOfWork, Depends(get_units_of_work)]
+UnitsOfWorkDep = Annotated[UnitsOfWork, built(UnitsOfWork)]

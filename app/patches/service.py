@@ -8,21 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import structlog
-from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.http.dependencies import SettingsDep
+from app.http.dependencies import SettingsDep, built
 from app.http.errors import BaseNotLoadedError
 from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
-from app.jobs.unit_of_work import UnitsOfWork, UnitsOfWorkDep
+from app.jobs.unit_of_work import UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
-from app.models.bases import Bases, BasesDep
+from app.models.bases import BasesDep
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
-from app.settings import AppSettings
 from app.versions.composer import Composer, Draft
 from app.versions.service import get_version
 from contract.jobs import JobStatus
@@ -74,9 +72,9 @@ def delete_patch(database: Database, patch_id: str) -> None:
 class PatchIntake:
     """Accepts patch requests."""
 
-    units: UnitsOfWork
-    bases: Bases
-    settings: AppSettings
+    units: UnitsOfWorkDep
+    bases: BasesDep
+    settings: SettingsDep
 
     def start(
         self, request: PatchRequest, key: str | None = None, owner: str | None = None
@@ -132,12 +130,7 @@ class PatchIntake:
             raise BaseNotLoadedError(fingerprint)
 
 
-async def get_intake(units: UnitsOfWorkDep, bases: BasesDep, settings: SettingsDep) -> PatchIntake:
-    """Return what takes in requests to patch."""
-    return PatchIntake(units, bases, settings)
-
-
-PatchIntakeDep = Annotated[PatchIntake, Depends(get_intake)]
+PatchIntakeDep = Annotated[PatchIntake, built(PatchIntake)]
 
 
 def reselect(

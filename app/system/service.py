@@ -11,26 +11,23 @@ from importlib.metadata import version
 from typing import Annotated
 
 import torch
-from fastapi import Depends
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.http.dependencies import DatabaseDep, SettingsDep
+from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.http.errors import DrainingError, ModelFailingError
-from app.jobs.dispatcher import Dispatcher, DispatcherDep
-from app.models.bases import Bases, BasesDep
+from app.jobs.dispatcher import DispatcherDep
+from app.models.bases import BasesDep
 from app.models.dependencies import EngineDep, ShadowDep
-from app.models.followers import Followers, FollowersDep
+from app.models.followers import FollowersDep
 from app.serving.engine import Engine
 from app.serving.model import ServedModel
-from app.serving.shadow import Shadow, Tally
-from app.settings import AppSettings
-from app.storage.service import Storage, StorageDep
-from app.system.replica import Replica as ThisReplica
+from app.serving.shadow import Tally
+from app.storage.service import StorageDep
 from app.system.replica import ReplicaDep
 from app.system.schemas import Comparison, HealthCheck, Ready, Replica, SecondaryVersion, StorageRoom, System
 from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases
-from registry.database import Database, utc_now
+from registry.database import utc_now
 from registry.faults import classify_fault
 from registry.job_stats import JobStats
 from registry.replicas import Replicas
@@ -42,10 +39,10 @@ _LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, e
 class Readiness:
     """Tells whether the process is ready."""
 
-    engine: Engine
-    database: Database
-    dispatcher: Dispatcher
-    storage: Storage
+    engine: EngineDep
+    database: DatabaseDep
+    dispatcher: DispatcherDep
+    storage: StorageDep
 
     def check(self) -> Ready:
         """Return the checks by name."""
@@ -118,14 +115,14 @@ def require_serving(engine: Engine) -> ServedModel:
 class Overview:
     """Describes this process and the installation."""
 
-    settings: AppSettings
-    database: Database
-    bases: Bases
-    engine: Engine
-    shadow: Shadow
-    followers: Followers
-    storage: Storage
-    replica: ThisReplica
+    settings: SettingsDep
+    database: DatabaseDep
+    bases: BasesDep
+    engine: EngineDep
+    shadow: ShadowDep
+    followers: FollowersDep
+    storage: StorageDep
+    replica: ReplicaDep
 
     def describe(self) -> System:
         """Return what runs here, and beside it; what the database knows is left out while that is not available."""
@@ -227,26 +224,5 @@ def _check_jobs(waited_seconds: float, num_held: int) -> HealthCheck:
     return HealthCheck(ok=False, required=False, detail=f"{detail}: no worker takes jobs; check that one is running")
 
 
-async def get_readiness(
-    engine: EngineDep, database: DatabaseDep, dispatcher: DispatcherDep, storage: StorageDep
-) -> Readiness:
-    """Return what tells whether the process is ready."""
-    return Readiness(engine, database, dispatcher, storage)
-
-
-async def get_overview(
-    settings: SettingsDep,
-    database: DatabaseDep,
-    bases: BasesDep,
-    engine: EngineDep,
-    shadow: ShadowDep,
-    followers: FollowersDep,
-    storage: StorageDep,
-    replica: ReplicaDep,
-) -> Overview:
-    """Return what describes the process."""
-    return Overview(settings, database, bases, engine, shadow, followers, storage, replica)
-
-
-ReadinessDep = Annotated[Readiness, Depends(get_readiness)]
-OverviewDep = Annotated[Overview, Depends(get_overview)]
+ReadinessDep = Annotated[Readiness, built(Readiness)]
+OverviewDep = Annotated[Overview, built(Overview)]

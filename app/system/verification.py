@@ -13,19 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import structlog
-from fastapi import Depends
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from app.http.dependencies import SettingsDep
+from app.http.dependencies import SettingsDep, built
 from app.http.errors import CompositionInProgressError, VerificationInProgressError
 from app.system.schemas import Finding
 from app.versions.upkeep_schemas import Verification
-from app.versions.verification import Verifier, VerifierDep
+from app.versions.verification import VerifierDep
 from paint_core.evaluation.feature_cache import find_damaged_files
 from registry.errors import BlobCorruptError, BlobMissingError, BlobStoreUnreachableError, NotFoundError
 from registry.integrity import check_database, find_named_blobs
@@ -73,8 +71,8 @@ class VerificationResponse(LinesResponse):
 class Audit:
     """Verifies everything that is stored, including the cached features in a folder."""
 
-    verifier: Verifier
-    feature_cache_dir: Path
+    verifier: VerifierDep
+    settings: SettingsDep
 
     def run(self) -> Iterator[Finding]:
         """Yield findings on database, blobs, versions and feature cache, in this order; the last one is a summary."""
@@ -99,7 +97,7 @@ class Audit:
         for version_id in version_ids:
             with suppress(NotFoundError):  # purged meanwhile
                 yield self._unhurried(partial(self._look_at_version, version_id))
-        for path in find_damaged_files(self.feature_cache_dir):
+        for path in find_damaged_files(self.settings.feature_cache_dir):
             detail = "damaged; the features are recomputed when needed, and the file can be removed"
             yield Finding(what="feature_cache", name=path.name, ok=False, detail=detail)
 
@@ -162,9 +160,4 @@ def _finding(version_id: int, ok: bool | None, detail: str) -> Finding:
     return Finding(what="version", name=str(version_id), ok=ok, detail=detail)
 
 
-async def get_audit(verifier: VerifierDep, settings: SettingsDep) -> Audit:
-    """Return what verifies everything."""
-    return Audit(verifier, settings.feature_cache_dir)
-
-
-AuditDep = Annotated[Audit, Depends(get_audit)]
+AuditDep = Annotated[Audit, built(Audit)]

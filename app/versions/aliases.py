@@ -6,13 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends
 from sqlalchemy.exc import IntegrityError
 
-from app.http.dependencies import DatabaseDep, SettingsDep
+from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.http.errors import NotEvaluatedError, SupportedDropError
-from app.models.activation import Activator, ActivatorDep
-from app.models.cache import VersionCache, VersionCacheDep
+from app.models.activation import ActivatorDep
+from app.models.cache import VersionCacheDep
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
 from contract.evaluation import Evaluation
 from contract.versions import ACTIVE_ALIAS
@@ -48,19 +47,12 @@ def list_history(database: Database, name: str, limit: int, cursor: str | None) 
 
 @dataclass(frozen=True)
 class AliasMover:
-    """Moves aliases; `active` is guarded.
+    """Moves aliases; `active` is guarded."""
 
-    Attributes:
-        database: Holds the aliases.
-        activator: Moves `active`.
-        versions: Checks whether another alias may name a version.
-        max_supported_drop: Percentage points that a supported task may lose if its patch set no limit; None: any.
-    """
-
-    database: Database
-    activator: Activator
-    versions: VersionCache
-    max_supported_drop: float | None
+    database: DatabaseDep
+    activator: ActivatorDep
+    versions: VersionCacheDep
+    settings: SettingsDep
 
     def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
         """Return the alias and its revision; `active` once the version that it names is served.
@@ -130,12 +122,12 @@ class AliasMover:
             limited = [each for parent in parents for each in versions.evaluations_of(parent)]
             is_unknown = not evaluations and not versions.equals_base(version_id)
         if is_unknown and (
-            self.max_supported_drop is not None
+            self.settings.max_supported_drop is not None
             or any(Evaluation.of_stored(each).max_supported_drop is not None for each in limited)
         ):
             raise NotEvaluatedError(version_id)
         for evaluation in evaluations:
-            refused = too_much(supported_drops(evaluation, self.max_supported_drop))
+            refused = too_much(supported_drops(evaluation, self.settings.max_supported_drop))
             if refused:
                 raise SupportedDropError(version_id, refused)
 
@@ -146,11 +138,4 @@ def delete_alias(database: Database, name: str, reason: str, expected: Collectio
         Aliases(session).delete(name, actor=actor, reason=reason, expected=expected)
 
 
-async def get_mover(
-    database: DatabaseDep, activator: ActivatorDep, versions: VersionCacheDep, settings: SettingsDep
-) -> AliasMover:
-    """Return what moves aliases."""
-    return AliasMover(database, activator, versions, settings.max_supported_drop)
-
-
-AliasMoverDep = Annotated[AliasMover, Depends(get_mover)]
+AliasMoverDep = Annotated[AliasMover, built(AliasMover)]

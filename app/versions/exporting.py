@@ -10,21 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated
 
-from fastapi import Depends
 from starlette.types import Receive, Scope, Send
 
-from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
+from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep, built
 from app.http.errors import BaseNotLoadedError
 from app.http.timed_response import TimedResponse
-from app.models.bases import Bases, BasesDep
+from app.models.bases import BasesDep
 from app.versions.card import eval_results, model_card
-from app.versions.exports import Exports, ExportsDep
+from app.versions.exports import ExportsDep
 from app.versions.schemas import Version
 from app.versions.service import describe
 from paint_core.models import write_model
 from pipeline.towers import mix_tower
-from registry.blobs import BlobStore
-from registry.database import Database
 from registry.tables import VersionRow
 from registry.versions import Versions
 
@@ -67,11 +64,11 @@ class ExportResponse(TimedResponse):
 class Exporter:
     """Exports versions."""
 
-    database: Database
-    blobs: BlobStore
-    bases: Bases
-    exports: Exports
-    scratch_dir: Path
+    database: DatabaseDep
+    blobs: BlobsDep
+    bases: BasesDep
+    exports: ExportsDep
+    settings: SettingsDep
 
     def export(self, version_id: int, owner: str | None = None) -> Export:
         """Return the tar of a version: one folder, whose files are unlinked in the scratch folder until they are sent.
@@ -88,7 +85,7 @@ class Exporter:
             raise BaseNotLoadedError(row.base_fingerprint)
         with ExitStack() as stack:
             stack.enter_context(self.exports.place(owner))
-            with tempfile.TemporaryDirectory(dir=self.scratch_dir, prefix="export-") as name:
+            with tempfile.TemporaryDirectory(dir=self.settings.scratch_dir, prefix="export-") as name:
                 folder = Path(name)
                 with self.exports.turns.take(owner):
                     write_model(folder, base, mix_tower(base, terms, self.blobs))
@@ -129,11 +126,4 @@ def _stream(members: Sequence[tarfile.TarInfo], files: Sequence[IO[bytes]]) -> I
     yield b"\0" * (2 * tarfile.BLOCKSIZE)
 
 
-async def get_exporter(
-    database: DatabaseDep, blobs: BlobsDep, bases: BasesDep, exports: ExportsDep, settings: SettingsDep
-) -> Exporter:
-    """Return what exports versions."""
-    return Exporter(database, blobs, bases, exports, settings.scratch_dir)
-
-
-ExporterDep = Annotated[Exporter, Depends(get_exporter)]
+ExporterDep = Annotated[Exporter, built(Exporter)]

@@ -7,24 +7,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from fastapi import Depends
 from torch import Tensor
 
-from app.http.dependencies import BlobsDep, DatabaseDep
-from app.models.bases import Bases, BasesDep
+from app.http.dependencies import BlobsDep, DatabaseDep, built
+from app.models.bases import BasesDep
 from app.models.dependencies import EngineDep
-from app.serving.engine import Engine
 from app.serving.throttle import Throttle
 from app.versions.exports import ExportsDep
-from app.versions.fair_lock import Turns
 from app.versions.upkeep_schemas import Verification, VersionCheck
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel, base_fingerprint
 from paint_core.weights import fingerprint
 from pipeline.towers import mix_tower
-from registry.blobs import BlobStore
-from registry.database import Database
 from registry.errors import BlobCorruptError, BlobMissingError
 from registry.tables import VersionRow
 from registry.versions import TermSpec, Versions
@@ -36,11 +31,11 @@ _MIX = "the mix"
 class Verifier:
     """Verifies versions, one at a time."""
 
-    database: Database
-    blobs: BlobStore
-    bases: Bases
-    turns: Turns
-    engine: Engine
+    database: DatabaseDep
+    blobs: BlobsDep
+    bases: BasesDep
+    exports: ExportsDep
+    engine: EngineDep
 
     def verify(self, version_id: int, owner: str | None = None) -> Verification:
         """Return checks of the base, the task vectors, the weights and the probe; the version may be in the trash."""
@@ -49,7 +44,7 @@ class Verifier:
             row, terms = versions.get(version_id), versions.terms(version_id)
             ref = versions.base(row.base_fingerprint).ref
         base = self.bases.get(row.base_fingerprint)
-        with self.turns.take(owner):
+        with self.exports.turns.take(owner):
             parts = [_check_base(ref, row.base_fingerprint, base)]
             parts += [self._check_vector(sha) for sha in dict.fromkeys(term.task_vector_sha256 for term in terms)]
             if base is not None and all(part.matches for part in parts):
@@ -108,11 +103,4 @@ def _check(
     return VersionCheck(what=what, name=name, matches=matches, expected=expected, actual=actual, detail=detail)
 
 
-async def get_verifier(
-    database: DatabaseDep, blobs: BlobsDep, bases: BasesDep, exports: ExportsDep, engine: EngineDep
-) -> Verifier:
-    """Return what verifies versions."""
-    return Verifier(database, blobs, bases, exports.turns, engine)
-
-
-VerifierDep = Annotated[Verifier, Depends(get_verifier)]
+VerifierDep = Annotated[Verifier, built(Verifier)]
