@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic_core import from_json
 from app.access.owner import Owner
 from app.http.invalid import invalid, refusal_of
 from app.http.paging import Listed
+from app.http.resources import Resource
 from app.jobs.schemas import JobBrief, JobError
 from contract.bodies import Body, FilePath
 from contract.datasets import DatasetKind, DatasetState
@@ -196,7 +197,7 @@ class Reading(BaseModel):
     warnings: list[ReadingWarning] = Field(description="At most 20")
 
 
-class DatasetBrief(BaseModel):
+class DatasetBrief(Resource):
     """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
 
     id: str = Field(description="Id of the data set, such as `ds_…`")
@@ -215,13 +216,14 @@ class DatasetBrief(BaseModel):
     created_at: datetime = Field(description="When it was uploaded")
 
     @classmethod
-    def of(cls, row: DatasetRow, job: JobRow) -> DatasetBrief:
-        """Return the brief of a row of a list and its ingest job."""
-        return cls(
-            **_common(row, job),
-            num_classes=row.num_classes or 0,
-            splits={split: SplitBrief(num_images=each["num_images"]) for split, each in (row.shards or {}).items()},
-        )
+    def of(cls, row: DatasetRow, job: JobRow) -> Self:
+        """Return the resource of a row and its ingest job."""
+        return cls.from_row(row, job=JobBrief.from_row(job), error=JobError.of(job), **cls._computed(row))
+
+    @classmethod
+    def _computed(cls, row: DatasetRow) -> dict[str, Any]:
+        splits = {split: SplitBrief(num_images=each["num_images"]) for split, each in (row.shards or {}).items()}
+        return {"num_classes": row.num_classes or 0, "splits": splits}
 
 
 class Dataset(DatasetBrief):
@@ -243,21 +245,16 @@ class Dataset(DatasetBrief):
     reading: Reading | None = Field(description="Null: not known yet, or ingested by an older release")
 
     @classmethod
-    def of(cls, row: DatasetRow, job: JobRow) -> Dataset:
-        """Return the resource of a row and its ingest job."""
+    def _computed(cls, row: DatasetRow) -> dict[str, Any]:
         classnames, rejected = row.classnames or [], row.rejected or []
-        return cls(
-            **_common(row, job),
-            classnames=classnames,
-            num_classes=len(classnames),
-            templates=row.options["templates"] if row.templates is None else row.templates,
-            splits=_splits(row.shards or {}, row.counts or {}, row.taken_from or {}),
-            decoder=row.decoder,
-            rejected=[RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
-            num_rejected=sum(each.get("count", 1) for each in rejected),
-            duplicates=None if row.duplicates is None else Duplicates.model_validate(row.duplicates),
-            reading=None if row.reading is None else Reading.model_validate(row.reading),
-        )
+        return {
+            "classnames": classnames,
+            "num_classes": len(classnames),
+            "templates": row.options["templates"] if row.templates is None else row.templates,
+            "splits": _splits(row.shards or {}, row.counts or {}, row.taken_from or {}),
+            "rejected": [RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
+            "num_rejected": sum(each.get("count", 1) for each in rejected),
+        }
 
 
 class Derivation(Body):
@@ -341,21 +338,4 @@ def _splits(shards: dict[str, Any], counts: dict[str, Any], taken_from: dict[str
     return {
         split: Split(num_images=shard["num_images"], per_class=counts.get(split, {}), taken_from=taken_from.get(split))
         for split, shard in shards.items()
-    }
-
-
-def _common(row: DatasetRow, job: JobRow) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "name": row.name,
-        "kind": DatasetKind(row.kind),
-        "state": DatasetState(row.state),
-        "layout": row.layout,
-        "derived_from": row.derived_from,
-        "content_sha256": row.content_sha256,
-        "job_id": row.job_id,
-        "job": JobBrief.of(job),
-        "error": JobError.of(job),
-        "owner": row.owner,
-        "created_at": row.created_at,
     }

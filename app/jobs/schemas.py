@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.http.links import link_to
 from app.http.paging import Listed
+from app.http.resources import Resource
 from contract.jobs import AttemptCause, DeliveryState, JobKind, JobStatus, Priority, PriorityName
 from contract.names import shorten
 from registry.tables import JobAttemptRow, JobRow, WebhookDeliveryRow
@@ -18,16 +20,11 @@ MAX_DETAIL = 2000
 """Most characters of why something failed."""
 
 
-class JobBrief(BaseModel):
+class JobBrief(Resource):
     """A job as other resources name it."""
 
     id: str = Field(description="Id of the job, such as `job_…`")
     status: JobStatus = Field(description="Where the job is in its life")
-
-    @classmethod
-    def of(cls, row: JobRow) -> JobBrief:
-        """Return the brief of a row."""
-        return cls(id=row.id, status=JobStatus(row.status))
 
 
 class JobError(BaseModel):
@@ -52,7 +49,7 @@ class JobLinks(BaseModel):
     subject: str = Field(description="The data set or patch that the job makes")
 
 
-class Job(BaseModel):
+class Job(Resource):
     """One queued unit of work."""
 
     id: str = Field(description="Id of the job, such as `job_…`")
@@ -77,41 +74,25 @@ class Job(BaseModel):
     links: JobLinks = Field(description="Where to go on")
 
     @classmethod
-    def of(cls, row: JobRow) -> Job:
+    def of(cls, row: JobRow) -> Self:
         """Return the resource of a row."""
+        return cls.from_row(row, **cls._computed(row))
+
+    @staticmethod
+    def _computed(row: JobRow) -> dict[str, Any]:
         path = link_to(f"/v1/jobs/{row.id}")
         noun = "datasets" if row.kind == JobKind.INGEST else "patches"
-        return cls(
-            id=row.id,
-            kind=JobKind(row.kind),
-            subject_id=row.subject_id,
-            parent_id=row.parent_id,
-            part=row.part,
-            status=JobStatus(row.status),
-            stage=row.stage,
-            progress=row.progress,
-            eta_seconds=row.eta_seconds,
-            attempt=row.attempt,
-            cancel_requested=row.cancel_requested,
-            priority=Priority(row.priority).label,
-            error=JobError.of(row),
-            owner=row.owner,
-            created_at=row.created_at,
-            started_at=row.started_at,
-            progress_at=row.progress_at,
-            paused_until=row.paused_until,
-            finished_at=row.finished_at,
-            links=JobLinks(
-                self=path,
-                events=f"{path}/events",
-                cancel=f"{path}/cancel",
-                retry=f"{path}/retry",
-                subject=link_to(f"/v1/{noun}/{row.subject_id}"),
-            ),
+        links = JobLinks(
+            self=path,
+            events=f"{path}/events",
+            cancel=f"{path}/cancel",
+            retry=f"{path}/retry",
+            subject=link_to(f"/v1/{noun}/{row.subject_id}"),
         )
+        return {"priority": Priority(row.priority).label, "error": JobError.of(row), "links": links}
 
 
-class JobAttempt(BaseModel):
+class JobAttempt(Resource):
     """One worker's try at a job."""
 
     attempt: int = Field(description="1, 2, 3 …, of all that there were, also those that do not count")
@@ -122,19 +103,13 @@ class JobAttempt(BaseModel):
     detail: str | None = Field(description="Why it ended, for people")
 
     @classmethod
-    def of(cls, row: JobAttemptRow) -> JobAttempt:
+    def of(cls, row: JobAttemptRow) -> Self:
         """Return the resource of a row."""
-        return cls(
-            attempt=row.token,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            stage=row.stage,
-            cause=AttemptCause(row.cause) if row.cause else None,
-            detail=None if row.detail is None else shorten(row.detail, MAX_DETAIL),
-        )
+        detail = None if row.detail is None else shorten(row.detail, MAX_DETAIL)
+        return cls.from_row(row, attempt=row.token, detail=detail)
 
 
-class JobWebhook(BaseModel):
+class JobWebhook(Resource):
     """The message about a job's end."""
 
     id: str = Field(description="The header `webhook-id` of every try")
@@ -144,17 +119,9 @@ class JobWebhook(BaseModel):
     last_error: str | None = Field(description="Why the last try failed; null: none did")
 
     @classmethod
-    def of(cls, row: WebhookDeliveryRow | None) -> JobWebhook | None:
-        """Return the resource of a row, if there is one."""
-        if row is None:
-            return None
-        return cls(
-            id=row.id,
-            state=DeliveryState(row.state),
-            tries=row.num_tries,
-            next_try_at=row.due_at,
-            last_error=row.last_error,
-        )
+    def of(cls, row: WebhookDeliveryRow) -> Self:
+        """Return the resource of a row."""
+        return cls.from_row(row, tries=row.num_tries, next_try_at=row.due_at)
 
 
 class JobDetail(Job):
@@ -166,16 +133,15 @@ class JobDetail(Job):
     webhook: JobWebhook | None = Field(description="The message about its end, if one was asked for and it has ended")
 
     @classmethod
-    def with_attempts(
-        cls, row: JobRow, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None
-    ) -> JobDetail:
+    def with_attempts(cls, row: JobRow, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None) -> Self:
         """Return the resource of a job's row, of its attempts, oldest first, and of the message about its end."""
         tails = [each.log_tail for each in attempts if each.log_tail]
-        return cls(
-            **vars(Job.of(row)),
+        return cls.from_row(
+            row,
+            **cls._computed(row),
             attempts=[JobAttempt.of(each) for each in attempts],
             log_tail=tails[-1] if tails else None,
-            webhook=JobWebhook.of(delivery),
+            webhook=None if delivery is None else JobWebhook.of(delivery),
         )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field
 
 from app.access.owner import Owner
 from app.http.paging import Listed
+from app.http.resources import Resource
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.versions.schemas import BaseBrief, Version
 from contract.patch_request import PatchOptions
@@ -18,7 +19,7 @@ from contract.scores import AlphaPoint
 from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
-class PatchBrief(BaseModel):
+class PatchBrief(Resource):
     """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
 
     id: str = Field(description="Id of the patch, such as `pt_…`")
@@ -32,19 +33,10 @@ class PatchBrief(BaseModel):
     created_at: datetime = Field(description="When it was asked for")
 
     @classmethod
-    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> PatchBrief:
-        """Return the brief of a row, its base and its job."""
-        return cls(
-            id=row.id,
-            name=row.name,
-            base=BaseBrief.of(base),
-            job_id=row.job_id,
-            job=JobBrief.of(job),
-            error=JobError.of(job),
-            version_id=row.version_id,
-            owner=row.owner,
-            created_at=row.created_at,
-        )
+    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow, **computed: Any) -> Self:
+        """Return the resource of a row, its base and its job."""
+        brief, error = JobBrief.from_row(job), JobError.of(job)
+        return cls.from_row(row, base=BaseBrief.from_row(base), job=brief, error=error, **computed)
 
 
 class Patch(PatchBrief):
@@ -54,10 +46,10 @@ class Patch(PatchBrief):
     report: PatchReport | None = Field(description="What came of it; null: the patch is not done")
 
     @classmethod
-    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow) -> Patch:
+    def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow, **computed: Any) -> Self:
         """Return the resource of a row, its base and its job."""
         report = None if row.report is None else PatchReport.of_stored(row.report)
-        return cls(**vars(PatchBrief.of(row, base, job)), request=row.request, report=report)
+        return super().of(row, base, job, report=report, **computed)
 
 
 class PatchStarted(BaseModel):

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, Field
 
+from app.http.resources import Resource
 from registry.tables import ReplicaRow
 
 
@@ -31,7 +32,7 @@ class Ready(BaseModel):
     checks: dict[str, HealthCheck] = Field(description="What was looked at, by name")
 
 
-class Replica(BaseModel):
+class Replica(Resource):
     """An API process, as it last told of itself."""
 
     id: str = Field(description="Id of the process, new at each start")
@@ -47,12 +48,10 @@ class Replica(BaseModel):
     @classmethod
     def of(cls, row: ReplicaRow, *, is_alive: bool) -> Self:
         """Return the resource of another process's row."""
-        return cls(
-            id=row.id,
-            host=row.host,
+        return cls.from_row(
+            row,
             is_this=False,
             is_alive=is_alive,
-            started_at=row.started_at,
             last_seen_at=row.seen_at,
             serving_version=row.version_id,
             canary_version=row.canary_version_id,

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, StrictBool, model_validator
 
 from app.access.owner import Owner
 from app.http.paging import Listed
+from app.http.resources import Resource
 from contract.bodies import Body, Reason, VersionNumber
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.names import Name
 from contract.versions import Tags
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
-from registry.versions import TermSpec
 
 
-class BaseBrief(BaseModel):
+class BaseBrief(Resource):
     """A base model as other resources name it."""
 
     ref: str = Field(description="Reference of the base model")
     fingerprint: str = Field(description="Fingerprint of its weights, 64 hexadecimal digits")
-
-    @classmethod
-    def of(cls, row: BaseModelRow) -> BaseBrief:
-        """Return the brief of a row."""
-        return cls(ref=row.ref, fingerprint=row.fingerprint)
 
 
 class VersionTerm(BaseModel):
@@ -38,7 +33,7 @@ class VersionTerm(BaseModel):
     profile: str = Field(description="How the coefficient varies with depth: `flat`, `lines` or `lines_paper`")
 
 
-class Version(BaseModel):
+class Version(Resource):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
     id: int = Field(description="Number of the version, 1 and up")
@@ -59,33 +54,11 @@ class Version(BaseModel):
     deleted_at: datetime | None = Field(description="When it went to the trash")
 
     @classmethod
-    def of(
-        cls,
-        row: VersionRow,
-        base: BaseModelRow,
-        *,
-        terms: list[TermSpec],
-        tags: list[str],
-        parents: list[int],
-        active_id: int | None,
-    ) -> Version:
-        """Return the resource of a row and what belongs to it."""
-        return cls(
-            id=row.id,
-            name=row.name,
-            tags=tags,
-            base=BaseBrief.of(base),
-            terms=[VersionTerm(**vars(term)) for term in terms],
-            parents=parents,
-            lineage=Lineage.of_stored(row.lineage),
-            weights_fingerprint=row.weights_fingerprint,
-            evaluation=None if row.evaluation is None else Evaluation.of_stored(row.evaluation),
-            patch_id=row.patch_id,
-            is_active=row.id == active_id,
-            owner=row.owner,
-            created_at=row.created_at,
-            deleted_at=row.deleted_at,
-        )
+    def of(cls, row: VersionRow, base: BaseModelRow, **related: Any) -> Self:
+        """Return the resource of a row, its base, and the fields that are not in the row."""
+        lineage = Lineage.of_stored(row.lineage)
+        evaluation = None if row.evaluation is None else Evaluation.of_stored(row.evaluation)
+        return cls.from_row(row, base=BaseBrief.from_row(base), lineage=lineage, evaluation=evaluation, **related)
 
 
 class VersionLabels(Body):
@@ -107,7 +80,7 @@ class VersionList(Listed):
     items: list[Version] = Field(description="The versions")
 
 
-class Alias(BaseModel):
+class Alias(Resource):
     """A movable name of a version."""
 
     name: str = Field(description="The alias")
@@ -115,9 +88,9 @@ class Alias(BaseModel):
     updated_at: datetime = Field(description="When it was last moved")
 
     @classmethod
-    def of(cls, row: AliasRow) -> Alias:
+    def of(cls, row: AliasRow) -> Self:
         """Return the resource of a row."""
-        return cls(name=row.name, version=row.version_id, updated_at=row.updated_at)
+        return cls.from_row(row, version=row.version_id)
 
 
 class AliasList(BaseModel):
@@ -146,7 +119,7 @@ class Rollback(Body):
     reason: Reason = ""
 
 
-class AliasChange(BaseModel):
+class AliasChange(Resource):
     """One move of an alias."""
 
     id: int = Field(description="Number of the move, which is the alias's revision")
@@ -158,17 +131,9 @@ class AliasChange(BaseModel):
     at: datetime = Field(description="When it was moved")
 
     @classmethod
-    def of(cls, row: AliasHistoryRow) -> AliasChange:
+    def of(cls, row: AliasHistoryRow) -> Self:
         """Return the resource of a row."""
-        return cls(
-            id=row.id,
-            from_version=row.from_version_id,
-            to_version=row.to_version_id,
-            actor=row.actor,
-            reason=row.reason,
-            forced=row.forced,
-            at=row.at,
-        )
+        return cls.from_row(row, from_version=row.from_version_id, to_version=row.to_version_id)
 
 
 class AliasHistory(Listed):

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.versions.composer import Composer
 from app.versions.drafting import draft_version
-from app.versions.schemas import Version, VersionLabels, VersionList
+from app.versions.schemas import Version, VersionLabels, VersionList, VersionTerm
 from app.versions.upkeep_schemas import Collected
 from contract.versions import VersionRequest
 from registry.aliases import Aliases
@@ -84,10 +84,10 @@ def _describe_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]
         Version.of(
             row,
             versions.base(row.base_fingerprint),
-            terms=terms[row.id],
+            terms=[VersionTerm(**vars(term)) for term in terms[row.id]],
             tags=tags[row.id],
             parents=parents[row.id],
-            active_id=active_id,
+            is_active=row.id == active_id,
         )
         for row in rows
     ]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.http.paging import Listed
+from app.http.resources import Resource
 from contract.access import Scope
 from contract.bodies import Body, Matches
-from registry.tables import ApiKeyRow
 
 KeyName = Annotated[
     str,
@@ -37,7 +37,7 @@ class KeyRequest(Body):
     expires_in_days: int | None = Field(default=None, ge=1, le=_MOST_DAYS, description="Left out: it does not expire")
 
 
-class Key(BaseModel):
+class Key(Resource):
     """A key's metadata, without its secret."""
 
     id: str = Field(description="Id of the key")
@@ -47,19 +47,6 @@ class Key(BaseModel):
     created_at: datetime = Field(description="When it was made")
     expires_at: datetime | None = Field(description="When it stops to work; null: never")
     revoked_at: datetime | None = Field(description="When it was revoked; null: it was not")
-
-    @classmethod
-    def of(cls, row: ApiKeyRow) -> Key:
-        """Return the resource of a row."""
-        return cls(
-            id=row.id,
-            name=row.name,
-            scopes=[Scope(scope) for scope in row.scopes],
-            created_by=row.created_by,
-            created_at=row.created_at,
-            expires_at=row.expires_at,
-            revoked_at=row.revoked_at,
-        )
 
 
 class NewKey(Key):

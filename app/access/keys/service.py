@@ -28,7 +28,7 @@ def create_key(database: Database, keyring: Keyring, request: KeyRequest, caller
         )
         if not keyring.has_bootstrap:
             keys.require_admin()
-        made = NewKey(**vars(Key.of(row)), token=token)
+        made = NewKey.from_row(row, token=token)
     keyring.reload()
     _log.info("key made", made=made.id, scopes=made.scopes)
     return made
@@ -38,14 +38,14 @@ def list_keys(database: Database, limit: int, cursor: str | None) -> KeyList:
     """Return a page of keys, newest first."""
     with database.read() as session:
         page = ApiKeys(session).newest(limit, cursor)
-        return KeyList(items=[Key.of(row) for row in page], next_cursor=page.next_cursor)
+        return KeyList(items=[Key.from_row(row) for row in page], next_cursor=page.next_cursor)
 
 
 def revoke_key(database: Database, keyring: Keyring, key_id: str) -> Key:
     """Return the revoked key, which is rejected from now on."""
     with database.write() as session:
         keys = ApiKeys(session)
-        revoked = Key.of(keys.revoke(key_id))
+        revoked = Key.from_row(keys.revoke(key_id))
         if not keyring.has_bootstrap:
             keys.require_admin()
     keyring.reload()

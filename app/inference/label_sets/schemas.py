@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from app.access.owner import Owner
 from app.datasets.schemas import Templates
 from app.http.paging import Listed
+from app.http.resources import Resource
 from contract.bodies import Body
 from contract.names import Name, check_texts
-from registry.tables import LabelSetRow
 
 MAX_LABEL, MOST_LABELS = 500, 1_000_000
 """Most characters of a label; most labels that are looked at before the settings' own limit is."""
@@ -37,7 +37,7 @@ class LabelSetRequest(Body):
     templates: Templates = Field(default=(), description="Prompts with `{}`; left out: the base model's own")
 
 
-class LabelSetBrief(BaseModel):
+class LabelSetBrief(Resource):
     """A label set, without its labels."""
 
     id: str = Field(description="Hash of labels and templates")
@@ -47,28 +47,11 @@ class LabelSetBrief(BaseModel):
     owner: Owner
     created_at: datetime = Field(description="When it was first stored")
 
-    @classmethod
-    def of(cls, row: LabelSetRow) -> LabelSetBrief:
-        """Return the resource of a row, whose labels are not read."""
-        return cls(
-            id=row.id,
-            name=row.name,
-            num_labels=row.num_labels,
-            templates=row.templates,
-            owner=row.owner,
-            created_at=row.created_at,
-        )
-
 
 class LabelSet(LabelSetBrief):
     """Labels and templates that classify requests name by id. It never changes."""
 
     labels: list[str] = Field(description="The labels, in the order in which they were sent")
-
-    @classmethod
-    def of(cls, row: LabelSetRow) -> LabelSet:
-        """Return the resource of a row."""
-        return cls(**vars(LabelSetBrief.of(row)), labels=row.labels)
 
 
 class LabelSetList(Listed):

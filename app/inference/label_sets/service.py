@@ -30,7 +30,7 @@ def create_label_set(
     check_size(len(request.labels), len(request.templates) or 1, settings)
     with database.write() as session:
         row, is_new = LabelSets(session).add(request.labels, request.templates, request.name, owner)
-        made = LabelSet.of(row)
+        made = LabelSet.from_row(row)
     _build_ahead(engine, settings, request)
     return made, is_new
 
@@ -39,13 +39,13 @@ def list_label_sets(database: Database, limit: int, cursor: str | None, referenc
     """Return a page of label sets, newest first; no reference means all."""
     with database.read() as session:
         page = LabelSets(session).newest(limit, cursor, reference=reference)
-        return LabelSetList(items=[LabelSetBrief.of(row) for row in page], next_cursor=page.next_cursor)
+        return LabelSetList(items=[LabelSetBrief.from_row(row) for row in page], next_cursor=page.next_cursor)
 
 
 def get_label_set(database: Database, identifier: str) -> LabelSet:
     """Return the label set; `NotFoundError` if there is none."""
     with database.read() as session:
-        return LabelSet.of(LabelSets(session).get(identifier))
+        return LabelSet.from_row(LabelSets(session).get(identifier))
 
 
 def remove_label_set(database: Database, labels: StoredLabels, identifier: str) -> None:
