@@ -29,7 +29,7 @@ _DRAIN_LOOK_SECONDS = 0.05
 
 
 def main() -> int:
-    """Serve until told to stop; return the exit status: 2 if a setting is wrong, 1 if the database does not answer."""
+    """Serve until told to stop; return the exit status: 2 if a setting is wrong, 1 if the database is unavailable."""
     make_files_private()
     if not sys.stdin or not sys.stdin.isatty():
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no terminal hangs up: it comes from a program that rotates logs
@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
         self._drain_seconds = drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to stop: told to, or the services could not be opened.
+        """Return whether to stop: on request, or because the services could not be opened.
 
         Once they are open, what is in memory is taken out of the garbage collector's rounds. Libraries and models are
         some hundred thousand objects that stay. To look through them takes the collector 400 ms on two cores, during
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or self._app.state.refusal is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop, having told the streams and whoever asks whether the process is ready; a second signal hurries."""
+        """Stop, after telling event streams and readiness probes; a second signal stops at once."""
         services = self._app.state.services
         if services is not None:
             services.streams.stop()
@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Go on for a while, then take no more connections and answer what is under way."""
+        """Keep serving for a while, then accept no more connections and finish the requests in progress."""
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         until = time.monotonic() + self._drain_seconds
         while time.monotonic() < until and self._drain_seconds:

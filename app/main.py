@@ -178,7 +178,7 @@ def _lifespan(open_all: OpenServices, listens_first: bool) -> Callable[[FastAPI]
 
 @dataclass(frozen=True)
 class Services:
-    """What is opened once and provided to endpoints, each by its type; see the classes."""
+    """The objects of the process, provided to endpoints by their types; see the classes."""
 
     settings: AppSettings
     database: Database

@@ -26,7 +26,7 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 def num_cores() -> int:
-    """Return how many cores this process may use, which containers and `taskset` make fewer than there are."""
+    """Return how many cores this process may use, which containers and `taskset` may restrict."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -205,7 +205,7 @@ def parse_origin(text: str) -> tuple[str, str, int]:
 
 
 def parse_url(text: str) -> httpx2.URL | None:
-    """Return a URL of a service: http or https, with a host, without a user or a fragment; None: it is no such one."""
+    """Return a URL of a service: http or https, with a host, without user or fragment; None: not of that form."""
     try:
         url = httpx2.URL(text)
     except (httpx2.InvalidURL, ValueError):

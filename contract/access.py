@@ -1,4 +1,4 @@
-"""What an API key may allow."""
+"""Scopes of API keys."""
 
 from enum import StrEnum
 

@@ -1,4 +1,4 @@
-"""What the bodies of requests have in common: what they do not know is refused, and everything in them is bounded."""
+"""Common parts of request bodies: unknown fields are rejected, and everything is bounded."""
 
 from __future__ import annotations
 
@@ -65,11 +65,11 @@ class Matches:
         return text
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check what has been found to be text."""
+        """Check the string."""
         return core_schema.no_info_after_validator_function(self.check, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Tell the pattern."""
+        """Add the pattern to the schema."""
         return handler(schema) | {"pattern": self.pattern}
 
 

@@ -12,7 +12,7 @@ class DatasetState(StrEnum):
 
 
 class DatasetKind(StrEnum):
-    """What a data set is for: `labelled` images make a task, those of a `pool` are anchors."""
+    """Purpose of a data set: `labelled` images form a task, those of a `pool` are anchors."""
 
     LABELLED = "labelled"
     POOL = "pool"

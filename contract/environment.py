@@ -1,4 +1,4 @@
-"""What a result depends on beside data and settings, and the complete settings it was made with."""
+"""What a result depends on besides data and settings, and the complete settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of how good a version is."""
+"""The evaluation of a version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EvaluatedTask(Recorded):
 
 
 class Evaluation(Recorded):
-    """What was measured of a version, on which split, and what its patch allowed supported tasks to lose."""
+    """Scores of a version, the split that they were measured on, and the allowed drop of supported tasks."""
 
     split: Literal["validation", "test"] = Field(
         description="Which images judged: `test` images chose nothing; `validation` images chose alpha: these scores "

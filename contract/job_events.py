@@ -1,4 +1,4 @@
-"""What happens to a job: each kind of event has a constant message, and data of its own shape."""
+"""Events of jobs: each kind has a constant message and its own data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Started(EventData):
 
 
 class FineTuning(EventData):
-    """Data of `fine-tuning`: a step is done. Of many steps only some are told, and the last one always."""
+    """Data of `fine-tuning`: a step is done. Only some of many steps are reported, and always the last one."""
 
     MESSAGE = "fine-tuning"
 
@@ -89,7 +89,7 @@ class CheckpointUnusable(EventData):
 
 
 class Resumed(EventData):
-    """Data of `resumed`: fine-tuning goes on from a checkpoint."""
+    """Data of `resumed`: fine-tuning resumes from a checkpoint."""
 
     MESSAGE = "resumed"
 

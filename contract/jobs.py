@@ -26,7 +26,7 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does: `ingest` makes a data set ready, `patch` makes a version, `finetune` one of its task vectors."""
+    """What a job does: `ingest` prepares a data set, `patch` creates a version, `finetune` one of its task vectors."""
 
     INGEST = "ingest"
     PATCH = "patch"
@@ -70,5 +70,5 @@ class Priority(IntEnum):
 
     @property
     def label(self) -> PriorityName:
-        """How requests and answers call it."""
+        """Name in requests and responses."""
         return _PRIORITY_NAMES[self]

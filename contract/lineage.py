@@ -1,4 +1,4 @@
-"""Where a version comes from."""
+"""The origin of a version."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LineageBase(Recorded):
 
 
 class Lineage(Recorded):
-    """What a version was made from, and how. The version of a bare base has only its base and environment."""
+    """The origin of a version. The version of an unpatched base has only its base and environment."""
 
     base: LineageBase | None = Field(default=None, description="The base model")
     made_by: Literal["compose", "remove", "reselect"] | None = Field(

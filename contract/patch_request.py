@@ -1,4 +1,4 @@
-"""The body of `POST /v1/patches`: what may be asked for, and why a combination is refused."""
+"""The body of `POST /v1/patches`, and which combinations are rejected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Drops = Annotated[
 
 
 class FinetuneOptions(Body):
-    """Fine-tuning settings; what is left out comes from the base's own defaults."""
+    """Fine-tuning settings; omitted ones are the base's own defaults."""
 
     iterations: int | None = Field(
         default=None, ge=1, le=1_000_000, description="Number of optimizer steps. Default: the base's own"
@@ -199,7 +199,7 @@ class AlphaOptions(Body):
 
 
 class AnchorOptions(Body):
-    """An unlabelled pool of images whose features are held in place while the task is learned."""
+    """An unlabelled pool of images whose features are held in place during fine-tuning."""
 
     dataset: Id | None = Field(
         default=None, description="Id of a data set whose train split is the pool; its labels are not used"
@@ -225,7 +225,7 @@ class AnchorOptions(Body):
 
 
 class PatchOptions(Body):
-    """What a patch is made from and how: everything that readers of the patch see of the request."""
+    """The request of a patch, without priority and webhook."""
 
     name: Name = Field(description="For people: 1 to 200 characters on one line; need not be unique")
     base: BaseRef | None = Field(
@@ -284,7 +284,7 @@ class PatchOptions(Body):
 
     @classmethod
     def of_stored(cls, fields: dict[str, Any]) -> Self:
-        """Return what was accepted before, perhaps by a release that allowed any character in names."""
+        """Return an accepted request, perhaps of a release that allowed any character in names."""
         return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME)})
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Shapes of JSON that is stored for good: later releases read what earlier ones wrote, and repeat it as it was."""
+"""Models of stored JSON: later releases read what earlier ones wrote, and return it unchanged."""
 
 from __future__ import annotations
 

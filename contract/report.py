@@ -1,4 +1,4 @@
-"""The report of a patch: what was chosen and why, how good it is, and what it changed. docs/report.md explains it."""
+"""The report of a patch: what was chosen and why, how good it is, and what it changed; see docs/report.md."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ValidationScores(Recorded):
 
 
 class TransferScores(Recorded):
-    """Scores on a test split, whose images chose nothing."""
+    """Scores on a test split that took no part in any choice."""
 
     zero_shot: SplitScore = Field(description="With the base")
     fine_tuned: SplitScore = Field(
@@ -138,7 +138,7 @@ class TransferScores(Recorded):
 
 
 class HeldOutScores(TransferScores):
-    """A task's scores on its test split, whose images chose nothing."""
+    """Scores of a task on its test split, which took no part in any choice."""
 
     specialised: SplitScore | None = Field(
         default=None,
@@ -147,7 +147,7 @@ class HeldOutScores(TransferScores):
 
 
 class ReportTransfer(Recorded):
-    """What the patch does to a task that took no part in it."""
+    """The effect of the patch on a task that took no part in it."""
 
     dataset_id: str = Field(description="Id of the data set")
     name: str = Field(description="Name of the data set")
@@ -204,7 +204,7 @@ class ReportActivation(Recorded):
 
 
 class PatchReport(Recorded):
-    """What a patch did. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
+    """The results of a patch. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
 
     method: Literal["single", "joint", "sequential", "parallel"] | None = Field(
         default=None, description="How the tasks were patched"

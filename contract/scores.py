@@ -48,7 +48,7 @@ class SplitScore(Recorded):
 
     @staticmethod
     def exact(count: float) -> int | Fraction:
-        """Return a count as it was: the mean over the models of up to ten folds, which JSON has as a float."""
+        """Return the exact count: a mean over the models of up to ten folds, which JSON stores as a float."""
         return count if isinstance(count, int) else Fraction(count).limit_denominator(10)
 
 

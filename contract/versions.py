@@ -1,4 +1,4 @@
-"""Versions: the aliases that mean something, tags, and the requests that make versions without training."""
+"""Versions: reserved aliases, tags, and requests that create versions without training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zip archives that come out the same, byte for byte, each time: the same pictures are then the same data set."""
+"""Reproducible zip archives: the same pictures give the same bytes, and so the same data set."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Folder:
 
     @property
     def notes(self) -> list[str]:
-        """What its owner should know: how many files were not sent, or under another name, and why."""
+        """How many files were not sent, or under another name, and why."""
         return [f"{count:,} file(s) {reason}, such as {file!r}." for reason, (count, file) in self._notes.items()]
 
     def members(self) -> Iterator[tuple[str, Path]]:
@@ -125,7 +125,7 @@ def plain_name(name: str) -> str:
 
 
 def title_of(path: Path) -> str:
-    """Return what a data set of this archive or folder is called, if its owner says nothing."""
+    """Return the default name of the data set of an archive or folder."""
     name = path.resolve().name
     return plain_name(name if path.is_dir() else _SUFFIXES.sub("", name) or name)
 

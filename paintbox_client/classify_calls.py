@@ -18,7 +18,7 @@ _LONGEST_QUERY = 2000  # characters of options; longer ones would not fit into e
 
 
 class ClassifyCalls:
-    """What `Client` can do with the version that answers."""
+    """Methods of `Client` that classify and embed."""
 
     _transport: Transport
 
@@ -136,7 +136,7 @@ class ClassifyCalls:
         headers: Mapping[str, str],
         results: str,
     ) -> JsonObject:
-        """Return one answer about any number of images; `results` is where it has one entry for each."""
+        """Return one response for any number of images; `results` is the field with an entry per image."""
         answer: JsonObject | None = None
         for batch in batches(images):
             part = self._send_images(path, batch, options, headers)
@@ -148,7 +148,7 @@ class ClassifyCalls:
     def _send_images(
         self, path: str, images: Sequence[tuple[str, bytes]], options: Mapping[str, str], headers: Mapping[str, str]
     ) -> JsonObject:
-        """Return the answer; one image is the body itself, which is the quickest to read."""
+        """Return the response; a single image is sent as the body itself, which is fastest."""
         if len(images) == 1 and sum(map(len, options.values())) <= _LONGEST_QUERY:
             sent: JsonObject = {
                 "content": images[0][1],
@@ -162,7 +162,7 @@ class ClassifyCalls:
 
 
 def _joined(answer: JsonObject, part: JsonObject, results: str) -> JsonObject:
-    """Return the answer with that about further images."""
+    """Return the response extended by that for further images."""
     offset = len(answer[results])
     more = [each | {"index": each["index"] + offset} if "index" in each else each for each in part[results]]
     timings = {name: answer["timing_ms"].get(name, 0) + value for name, value in part["timing_ms"].items()}
@@ -175,7 +175,7 @@ def _texts(**options: str | float | None) -> dict[str, str]:
 
 
 def _unpacked(answer: JsonObject) -> Embeddings:
-    """Return the answer with numbers in place of their base64."""
+    """Return the response with numbers instead of base64."""
     for each in answer["embeddings"]:
         numbers = array("f", base64.b64decode(each["embedding"]))
         if sys.byteorder == "big":

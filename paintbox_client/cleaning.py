@@ -1,4 +1,4 @@
-"""Text of others, made fit to be shown."""
+"""Text of third parties, made safe for display."""
 
 from __future__ import annotations
 

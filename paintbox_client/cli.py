@@ -78,7 +78,7 @@ def connect(
 
 
 def main() -> None:
-    """Run the command line and exit with its status; an error is one message and what to do next.
+    """Run the command line and exit with its status; an error is one message with advice.
 
     With `--json` the error is on standard output, too, as `{"error": …}`: programs always find a document there.
     """

@@ -69,7 +69,7 @@ _OF_FIELDS = "See `paintbox {command} --help` for the options."
 
 
 def status_of(error: ClientError) -> int:
-    """Return the exit status: 1 refused or failed, 2 wrong usage, whoever found it, 3 no service answers."""
+    """Return the exit status: 1 rejected or failed, 2 wrong usage, 3 no service responds."""
     if isinstance(error, ServiceUnreachableError):
         return EXIT_UNREACHABLE
     is_usage = isinstance(error, InputError) or (isinstance(error, ApiError) and error.code == "invalid_request")
@@ -93,7 +93,7 @@ def as_json(error: ClientError, command: str) -> dict[str, Any]:
 
 
 def command_of(arguments: Sequence[str]) -> str:
-    """Return the command that arguments name; empty if there is none."""
+    """Return the command in the arguments; empty if there is none."""
     skipped = False
     for argument in arguments:
         if skipped:

@@ -1,4 +1,4 @@
-"""The Python client: one method for each thing that the service does."""
+"""The Python client: one method for each operation of the service."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return self._items(Job, "/v1/jobs", limit, **filters)
 
     def job_events(self, job_id: str, after: int = 0) -> list[JobEvent]:
-        """Return what happened to a job since event `after`, oldest first."""
+        """Return the events of a job after event `after`, oldest first."""
         return [JobEvent(each) for each in self._get(f"/v1/jobs/{job_id}/events", after=after)["items"]]
 
     def follow_job(
@@ -191,7 +191,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
                 outage.wait(error)
 
     def _listen(self, job_id: str, after: int) -> Iterator[JsonObject]:
-        """Yield events and, whenever it changed, the job, of one connection or, if there is none to be had, a page."""
+        """Yield events, and the job whenever it changed, from one connection or, without a stream, a page."""
         try:
             yield from self._transport.events(f"/v1/jobs/{job_id}/events", after)
         except ApiError as error:
@@ -214,7 +214,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return Job(self._send("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def retry_job(self, job_id: str) -> Job:
-        """Return a patch's job that failed or was cancelled, queued again; it goes on at its last checkpoint."""
+        """Return a patch's job that failed or was cancelled, queued again; it resumes from its last checkpoint."""
         return Job(self._send("POST", f"/v1/jobs/{job_id}/retry"))
 
     def wait_for_job(
@@ -284,7 +284,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return self._make_version(name, base, from_version=version, remove=list(what))
 
     def active(self) -> Alias:
-        """Return the alias `active`, whose `version` is the one that answers."""
+        """Return the alias `active`, whose `version` is served."""
         return Alias(self._get("/v1/aliases/active"))
 
     def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> Alias:
@@ -323,7 +323,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return Ready(self._send("GET", "/readyz"))
 
     def system(self) -> System:
-        """Return the versions of the software, the device, and which version answers."""
+        """Return the software versions, the device, and the served versions."""
         return System(self._get("/v1/system"))
 
     def _make_version(self, name: str, base: str | None, **what: Any) -> Version:

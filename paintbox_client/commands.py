@@ -1,4 +1,4 @@
-"""The commands of `paintbox` that talk to a service. Each does one call and shows the answer."""
+"""The commands of `paintbox` that use a service. Each makes one call and shows the result."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _follow(client: Client, job_id: str, as_json: bool) -> None:
 
 
 def _show_result(client: Client, state: JsonObject) -> None:
-    """Show what a job that has succeeded has made."""
+    """Show the result of a job that has succeeded."""
     if state["kind"] == "patch":
         print_report(client.patch(state["subject_id"]), client.active()["version"])
     elif state["kind"] == "ingest":
@@ -223,14 +223,14 @@ def classify(
 
 
 def _version_to_ask(client: Client, reference: str | None) -> int | str | None:
-    """Return a number or an alias, as the service takes them, for whatever a version is called."""
+    """Return a number or an alias, as the service expects, for any reference to a version."""
     if reference is None or reference.isdecimal() or reference in {each["name"] for each in client.aliases()}:
         return reference
     return client.find_version(reference)
 
 
 def _image_files(paths: list[Path]) -> Iterator[Path]:
-    """Yield the files, and those in the folders that look like images by their names."""
+    """Yield the files, and those in folders that have the suffix of an image."""
     for path in paths:
         if not path.is_dir():
             yield path

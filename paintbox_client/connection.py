@@ -1,4 +1,4 @@
-"""What every command shares: which service it talks to, and options that mean the same everywhere."""
+"""Options that all commands share, and the connection to the service."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Connection:
     patience_seconds: float = WAIT_SECONDS
 
     def open(self) -> Client:
-        """Return a client for this service, which tells on standard error when it has to wait for it."""
+        """Return a client for this service, which reports on standard error when it has to wait."""
         return Client(
             self.url,
             self.api_key,
@@ -44,7 +44,7 @@ class Connection:
 
 
 def take(items: list[AnyRecord], limit: int) -> list[AnyRecord]:
-    """Return as many items as were asked for; a list that was asked for one more tells whether there are more."""
+    """Return the requested number of items; note if there are more, for which one more was requested."""
     if len(items) > limit:
         print_note(f"Showing the newest {limit}. Show more with --limit {2 * limit}.")
     return items[:limit]

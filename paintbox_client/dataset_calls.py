@@ -27,7 +27,7 @@ def _warn(text: str) -> None:
 
 
 class DatasetCalls:
-    """What `Client` can do with data sets."""
+    """Methods of `Client` for data sets."""
 
     _transport: Transport
 

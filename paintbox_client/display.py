@@ -34,23 +34,23 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Write text to standard output: names that people gave may look like markup."""
+    """Print to standard output without interpreting markup."""
     _console().print(clean(text, keep_lines=True))
 
 
 def print_note(text: str) -> None:
-    """Write text to standard error: for people, not part of the result."""
+    """Print to standard error: information for people that is not part of the result."""
     _console(stderr=True).print(clean(text, keep_lines=True))
 
 
 def print_notice(text: str) -> None:
-    """Write a line to standard error, above a progress bar if there is one."""
+    """Print a line to standard error, above a progress bar if there is one."""
     sys.stderr.write(f"{clean(text)}\n")  # which the bar listens to
     sys.stderr.flush()
 
 
 def print_error(detail: str, next_step: str = "") -> None:
-    """Write what is wrong, and below it what to do next, to standard error."""
+    """Print an error, and below it what to do next, to standard error."""
     console = _console(stderr=True)
     console.print(Text.assemble(("Error: ", "bold red"), clean(detail, keep_lines=True)))
     if next_step:
@@ -58,12 +58,12 @@ def print_error(detail: str, next_step: str = "") -> None:
 
 
 def print_warning(text: str) -> None:
-    """Write to standard error what the user should know before going on."""
+    """Print a warning to standard error."""
     _console(stderr=True).print(Text.assemble(("Warning: ", "bold yellow"), clean(text)))
 
 
 def escape_unencodable() -> None:
-    """Let standard output and error show what their encoding cannot hold as escapes, instead of failing."""
+    """Make standard output and error escape what their encoding cannot represent, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

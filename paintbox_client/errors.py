@@ -1,4 +1,4 @@
-"""What can go wrong between a client and a service.
+"""Errors of the client.
 
 ClientError
 ├── ApiError                 the service answered, and refused
@@ -23,7 +23,7 @@ _CODES = {
 
 
 class ClientError(Exception):
-    """Base of all errors of the client. `detail` says what is wrong, `next` what to do about it."""
+    """Base of all errors of the client. `detail` says what is wrong, `next` how to resolve it."""
 
     def __init__(self, detail: str, next: str = "") -> None:
         super().__init__(detail, next)
@@ -34,7 +34,7 @@ class ClientError(Exception):
         return f"{self.detail} {self.next}".strip()
 
     def as_json(self) -> dict[str, Any]:
-        """Return what programs read of it."""
+        """Return the error as JSON."""
         return {"code": _CODES.get(type(self).__name__, "error"), "detail": self.detail, "next": self.next}
 
     def after(self, num_tries: int, seconds: float) -> Self:
@@ -73,13 +73,13 @@ class ApiError(ClientError):
         self.retry_after_seconds = retry_after_seconds
 
     def as_json(self) -> dict[str, Any]:
-        """Return what programs read of it."""
+        """Return the error as JSON."""
         told = {"code": self.code, "detail": self.summary, "next": self.next, "status": self.status}
         return told | ({"errors": list(self.fields)} if self.fields else {})
 
 
 class InputError(ClientError):
-    """What was given cannot be sent; nothing was asked of the service."""
+    """Invalid input; no request was sent."""
 
 
 class ServiceUnreachableError(ClientError):

@@ -43,7 +43,7 @@ class ExtensibleGroup(TyperGroup):
         return {entry.name: LazyCommand(entry) for entry in found if entry.name not in self.commands}
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names of all commands; those that were added come first."""
+        """Return the names of all commands, extensions first."""
         return [*sorted(self._added), *self.commands]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

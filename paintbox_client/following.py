@@ -1,4 +1,4 @@
-"""What happens to a job, event by event, in words: step, loss and speed of fine-tuning, accuracies at each alpha."""
+"""Job events in words: step, loss and speed of fine-tuning, accuracies at each alpha."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paintbox keys`: the commands that make, list and revoke API keys."""
+"""`paintbox keys`: commands that create, list and revoke API keys."""
 
 from __future__ import annotations
 

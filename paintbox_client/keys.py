@@ -12,7 +12,7 @@ _LARGEST_PAGE = 1000
 
 
 class KeyMethods:
-    """Methods of `Client` that make, list and revoke API keys."""
+    """Methods of `Client` that create, list and revoke API keys."""
 
     _transport: Transport
 
@@ -30,7 +30,7 @@ class KeyMethods:
         return NewKey(self._transport.send("POST", "/v1/keys", json=body))
 
     def keys(self) -> list[Key]:
-        """Return the newest thousand keys, newest first, without tokens; those that open nothing any more too."""
+        """Return the newest thousand keys, newest first, without tokens, including revoked and expired ones."""
         return [Key(each) for each in self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]]
 
     def revoke_key(self, key_id: str) -> Key:

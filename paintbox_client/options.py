@@ -1,4 +1,4 @@
-"""What the command line's options mean: `ID=NUMBER`, `KEY=VALUE` and the like."""
+"""Parsing of command line options such as `ID=NUMBER` and `KEY=VALUE`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class JobStatus(StrEnum):
 
 
 class DatasetState(StrEnum):
-    """What can be done with a data set."""
+    """State of a data set."""
 
     INGESTING = "ingesting"
     READY = "ready"
@@ -107,7 +107,7 @@ def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None
 
 
 def parse_factor(value: str) -> tuple[str, float]:
-    """Return what `ID` or `ID=FACTOR` names, and the factor, 1 where there is none."""
+    """Return the id of `ID` or `ID=FACTOR`, and the factor, by default 1."""
     identifier, separator, factor = value.rpartition("=")
     return (identifier, _number(identifier, factor)) if separator else (value, 1.0)
 

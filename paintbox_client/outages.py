@@ -1,4 +1,4 @@
-"""How long the client tries again while the service cannot be reached, and what it does in between."""
+"""How long the client retries while the service is unreachable, and how it waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands of `paintbox` that make versions: patch, reselect, compose."""
+"""The commands of `paintbox` that create versions: patch, reselect, compose."""
 
 from __future__ import annotations
 
@@ -289,5 +289,5 @@ def _terms(
 
 
 def _given(options: JsonObject) -> JsonObject:
-    """Return what was given; what was not is the service's to decide."""
+    """Return the options that were given; the service has defaults for the others."""
     return {key: value for key, value in options.items() if value is not None}

@@ -1,4 +1,4 @@
-"""`paintbox patches` lists and deletes patches; `paintbox report` shows what came of one."""
+"""`paintbox patches` lists and deletes patches; `paintbox report` shows the report of one."""
 
 from __future__ import annotations
 

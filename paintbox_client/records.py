@@ -1,4 +1,4 @@
-"""What the service answers, as objects: attributes with types, and all that dictionaries can do."""
+"""Responses of the service as objects: dictionaries with typed attributes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Record(JsonObject):
         return {list: list, dict: dict}.get(get_origin(hint) or hint, _nothing)()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Refuse: what the service sent stays as it is."""
+        """Refuse: responses are read-only."""
         raise AttributeError(f"{type(self).__name__}.{name} cannot be set: change a copy, as to_dict() returns it")
 
     def __dir__(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""From what people call a thing to its id: the id itself, its beginning, a name, a version's number, an alias.
+"""From a reference to an id: the id itself, its beginning, a name, a version's number, an alias.
 
 This is the only place that decides. The service's routes take ids; its lists are filtered by `ref`, so that one request
 finds the candidates among any number of things.
@@ -39,7 +39,7 @@ _VERSION = Kind("version", "/v1/versions", "", "paintbox versions")
 
 
 class References:
-    """What `Client` can do with what people call things."""
+    """Methods of `Client` that resolve references."""
 
     _transport: Transport
 
@@ -111,7 +111,7 @@ class References:
 
 
 def _choose(kind: Kind, reference: str, items: Sequence[JsonObject]) -> JsonObject:
-    """Return the item that is meant: of this id, else the only one of this name, else the only one that begins so."""
+    """Return the item with this id, else the only one with this name, else the only one that begins so."""
     by_id = [each for each in items if each["id"] == reference]
     by_name = [each for each in items if each.get("name") == reference]
     for found in (by_id, by_name, items):

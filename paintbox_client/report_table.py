@@ -11,7 +11,7 @@ _COLUMNS = ("Task", "Role", "Zero-shot", "Fine-tuned", "Patched", "Change (95 %)
 
 
 def write_table(report: JsonObject) -> str:
-    """Return a table with a row for each task of a report: accuracies, on test images, and what the patch changed."""
+    """Return a table with a row for each task of a report: test accuracies, and the change by the patch."""
     rows = []
     for task in report["tasks"]:
         scores = task.get("test") or task["validation"]
@@ -23,7 +23,7 @@ def write_table(report: JsonObject) -> str:
 
 
 def summarise(report: JsonObject) -> str:
-    """Return a sentence and the table: what a notebook shows of a report."""
+    """Return a sentence and the table: how a notebook shows a report."""
     title = f"Version {report.get('version_id')}, alpha {report['alpha']:g}: {clean(report['reason'])}"
     return f"<p>{escape(title)}</p>{write_table(report)}"
 

@@ -1,4 +1,4 @@
-"""How the report of a patch reads on the command line: what changed, how sure that is, warnings, and what next."""
+"""The report of a patch on the command line: changes with their uncertainty, warnings, next steps."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def _row(task: ReportTask | ReportTransfer, role: str) -> tuple[object, ...]:
 
 
 def _mean_row(role: str, tasks: Sequence[ReportTask]) -> tuple[object, ...] | None:
-    """Return the means of the tasks of a role; None where there are not several."""
+    """Return the means of the tasks of a role; None if there is only one."""
     those = [task for task in tasks if task.role == role]
     if len(those) < 2:
         return None

@@ -35,7 +35,7 @@ def send_in_parts(transport: Transport, stream: IO[bytes], part_bytes: int = PAR
 
 
 def _begin(transport: Transport, length: int) -> str:
-    """Return the id of a new upload; one whose answer was lost expires."""
+    """Return the id of a new upload; if the response is lost, the upload expires."""
     headers = _TUS | {"Upload-Length": str(length)}
     outage = transport.outage(is_wait=False)
     begun = transport.persist(lambda: transport.exchange("POST", "/v1/uploads", headers=headers), outage)

@@ -1,4 +1,4 @@
-"""How data sets, jobs, versions and reports look as tables."""
+"""Data sets, jobs, versions and reports as tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def print_datasets(items: Iterable[JsonObject]) -> None:
 
 
 def print_dataset(item: JsonObject) -> None:
-    """Write one data set, and what its owner should know of it: files left out, pictures in more than one split."""
+    """Print a data set with its rejected files and the pictures that occur in more than one split."""
     for line in _sum_up(item["rejected"]):
         print_note(line)
     for split, held in item["splits"].items():
@@ -55,7 +55,7 @@ def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
 
 
 def _print_reading(reading: JsonObject | None) -> None:
-    """Write how an upload was read, some of its images and what to look at."""
+    """Print how an upload was read, some of its images, and warnings."""
     if reading is None:
         return
     below = f", below {reading['root']}" if reading["root"] else ""
@@ -119,7 +119,7 @@ def print_versions(items: Iterable[JsonObject], aliases: Iterable[JsonObject] = 
 
 
 def print_version(version: JsonObject, aliases: Iterable[JsonObject]) -> None:
-    """Write all there is to know of a version, a line each, and what was measured of it."""
+    """Print a version, one field per line, and its evaluation."""
     names = [each["name"] for each in aliases if each["version"] == version["id"]]
     rows = [
         ("version", version["id"]),
@@ -176,7 +176,7 @@ def print_moves(items: Iterable[JsonObject]) -> None:
 
 
 def print_new_version(version: JsonObject) -> None:
-    """Write a version that was made just now, and how to use it."""
+    """Print a new version and how to use it."""
     print_versions([version])
     print_how_to_activate(version["id"])
 
@@ -197,7 +197,7 @@ def print_selection(answer: JsonObject, names: Mapping[str, str]) -> None:
 
 
 def print_how_to_activate(version_id: int) -> None:
-    """Write the command that lets a version answer."""
+    """Print the command that serves a version."""
     print_note(f"Run `paintbox activate {version_id}` to serve it.")
 
 
@@ -207,13 +207,13 @@ def _minute(moment: str) -> str:
 
 
 def _describe_subject(job: JsonObject) -> str:
-    """Return what the job is about, and which part of that it does, if not all of it."""
+    """Return the subject of the job and, for a child job, its task."""
     part = job.get("part")
     return job["subject_id"] if part is None else f"{job['subject_id']}: {part}"
 
 
 def _count_classes(dataset: JsonObject) -> int | str:
-    """Return the number of classes, which services of older releases tell by naming them; of a pool, that it is one."""
+    """Return the number of classes, which older releases give as a list of names; "pool" for a pool."""
     if dataset.get("kind") == "pool":
         return "pool"
     return int(dataset["num_classes"] if "num_classes" in dataset else len(dataset["classnames"]))
@@ -232,7 +232,7 @@ def _describe_term(term: JsonObject) -> str:
 
 
 def describe_system(state: JsonObject) -> Iterator[tuple[str, object]]:
-    """Yield what there is to tell, a line each; what is not there is left out."""
+    """Yield the fields that are present, one per line."""
     for name, value in state.items():
         if isinstance(value, str | int | list) and name != "replicas":
             yield name, value

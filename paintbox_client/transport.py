@@ -71,11 +71,11 @@ class Transport:
         self._http.close()
 
     def get(self, path: str, **query: Any) -> Any:
-        """Return the JSON answer of a GET."""
+        """Return the JSON response of a GET."""
         return self.send("GET", path, may_repeat=True, params=query)
 
     def outage(self, *, is_wait: bool, may_repeat: bool = True, limit_seconds: float | None = None) -> Outage:
-        """Return what decides how long one operation is tried; arguments as for `Outage`."""
+        """Return the retry policy of one operation; arguments as for `Outage`."""
         return Outage(
             self._patience,
             is_wait=is_wait,
@@ -178,14 +178,14 @@ class Transport:
         return self.persist(lambda: self.send_once(method, path, **options), outage)
 
     def send_once(self, method: str, path: str, **options: Any) -> Any:
-        """Return the JSON answer of one request, sent once; arguments and errors as for `send`."""
+        """Return the JSON response of a request that is sent once; arguments and errors as for `send`."""
         response = self._request(method, path, **options)
         answer = None if response.status_code == _NO_CONTENT else _parse(response)
         self._has_answered = True
         return answer
 
     def exchange(self, method: str, path: str, **options: Any) -> Mapping[str, str]:
-        """Return the headers of the answer to a request, sent once; arguments and errors as for `send`."""
+        """Return the headers of the response to a request that is sent once; arguments and errors as for `send`."""
         return self._request(method, path, **options).headers
 
     def _request(self, method: str, path: str, **options: Any) -> httpx2.Response:

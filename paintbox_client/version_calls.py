@@ -1,4 +1,4 @@
-"""The part of the client that looks after versions: names, trash, verification, export."""
+"""Methods of the client for existing versions: names, trash, verification, export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 class VersionCalls:
-    """What `Client` can do with versions that are there."""
+    """Methods of `Client` for existing versions."""
 
     _transport: Transport
 
@@ -40,7 +40,7 @@ class VersionCalls:
         return Version(self._call("POST", version, "/restore"))
 
     def verify(self, version: int) -> Verification:
-        """Return whether the version is still what was registered: `matches`, and each of the `checks`."""
+        """Return whether the version is unchanged since its registration: `matches`, and each of the `checks`."""
         return Verification(self._call("POST", version, "/verify", may_repeat=True, timeout=_MIX_SECONDS))
 
     def verify_all(self) -> Iterator[Finding]:
@@ -51,7 +51,7 @@ class VersionCalls:
         yield from map(Finding, self._transport.lines("POST", "/v1/verify", _MIX_SECONDS))
 
     def collect_garbage(self, dry_run: bool = False) -> Collected:
-        """Return what was purged of the trash, or with `dry_run` what would be."""
+        """Return what was purged from the trash, or with `dry_run` what would be."""
         return Collected(self._transport.send("POST", "/v1/gc", params={"dry_run": dry_run}))
 
     def delete_alias(self, alias: str, reason: str = "") -> None:

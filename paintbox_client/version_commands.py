@@ -1,4 +1,4 @@
-"""The commands of `paintbox` that look after versions: tag, verify, delete, restore, gc, export, and aliases' end."""
+"""Commands of `paintbox` for existing versions: tag, verify, delete, restore, gc, export, unalias."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def verify(
 
 
 def _verify_all(client: Client, as_json: bool) -> None:
-    """Print what is not as it should be, then how much was looked at."""
+    """Print what is damaged or could not be checked, then a summary."""
     findings = []
     for finding in client.verify_all():
         findings.append(finding)

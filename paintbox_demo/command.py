@@ -1,4 +1,4 @@
-"""The demo's command: what it does, step by step."""
+"""The demo's command, step by step."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _upload_all(client: Client, console: Console) -> _Uploads:
 
 
 def _start_from_base(client: Client, console: Console) -> None:
-    """Let the unpatched base answer first, so that "before" means before."""
+    """Serve the unpatched base first, for the comparison."""
     active = client.version(client.active().version)
     if not active.terms:
         return

@@ -1,4 +1,4 @@
-"""The data sets that come with Paintbox, and the command that uploads them."""
+"""The bundled data sets, and the command that uploads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paintbox up`: everything on one machine. Starts Valkey, a worker and the API, keeps them running, stops them."""
+"""`paintbox up`: starts Valkey, a worker and the API on one machine, keeps them running, and stops them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(settings: AppSettings, console: Console) -> None:
 
 
 class StopSignals:
-    """Remembers SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second one to hurry.
+    """Records SIGINT, SIGTERM and SIGHUP: the first asks to stop, a second one to hurry.
 
     SIGHUP is left alone if whoever started this process ignores it, as `nohup` does.
     """
@@ -104,7 +104,7 @@ class StopSignals:
 
 
 def print_what_can_be_printed() -> None:
-    """Print a question mark for each character that the terminal's encoding does not have, rather than fail."""
+    """Print a question mark for each character that the terminal's encoding lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -124,7 +124,7 @@ def _load_settings(data_dir: Path | None, host: str | None, port: int | None) ->
 
 @contextmanager
 def _exclusive(settings: AppSettings) -> Iterator[None]:
-    """Hold the data directory's lock, which the system lets go of however this process ends."""
+    """Hold the data directory's lock, which the system releases however this process ends."""
     lock = FileLock(settings.data_dir / "up.lock", timeout=0)
     try:
         lock.acquire()

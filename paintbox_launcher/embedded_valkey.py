@@ -64,7 +64,7 @@ class EmbeddedValkey:
         )
 
     def answers(self) -> bool:
-        """Return whether it takes commands."""
+        """Return whether it accepts commands."""
         try:
             with Redis.from_url(
                 self.url, socket_timeout=_PING_SECONDS, socket_connect_timeout=_PING_SECONDS

@@ -1,4 +1,4 @@
-"""The processes of one installation: which there are, when they are ready, and where others find them."""
+"""The processes of an installation: which there are, when they are ready, and how clients find them."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Installation:
             self._supervisor.stop(self._stop.in_a_hurry)
 
     def _start(self) -> bool:
-        """Start all processes; return whether they are ready, and not asked to stop before."""
+        """Start all processes; return whether they are ready, and no stop was requested before."""
         self._console.print(f"Starting Paintbox in {self._settings.data_dir} …")
         environment = self._environment()
         if "broker_url" not in self._settings.model_fields_set:
@@ -94,7 +94,7 @@ class Installation:
         return self._wait_until(self._is_ready, "api", "worker")
 
     def _is_ready(self) -> bool:
-        """Return whether the API is ready; once it answers others find it, and what keeps it from that is printed."""
+        """Return whether the API is ready; publish its address then, and print why it is not otherwise."""
         hindrance = find_hindrance(self.url)
         if hindrance != NOT_ANSWERING and not self._service_file.exists():
             _write_atomically(self._service_file, {"url": self.url, "pid": os.getpid()})
@@ -136,7 +136,7 @@ class Installation:
         }
 
     def _wait_until(self, is_up: Callable[[], bool], *names: str) -> bool:
-        """Return True once a check passes, False if asked to stop before."""
+        """Return True once a check passes, False if a stop is requested before."""
         while not self._stop.requested():
             self._supervisor.poll()
             if is_up():
@@ -173,7 +173,7 @@ NOT_ANSWERING = "the API is not responding."
 
 
 def find_hindrance(url: str) -> str | None:
-    """Return why the service does not answer classify requests, and what to do; None: it does."""
+    """Return why the service does not serve classify requests, and what to do; None: it does."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy cannot reach our loopback
     try:
         with opener.open(f"{url}/readyz", timeout=2.0) as response:
@@ -197,7 +197,7 @@ def _describe_problem(url: str, error: HTTPError) -> str:
 
 
 class Hindrances:
-    """Decides when to tell why the service is not ready: after a while, and then whenever that changes."""
+    """Decides when to print why the service is not ready: after a while, and whenever the reason changes."""
 
     def __init__(self) -> None:
         self._since: float | None = None
@@ -247,7 +247,7 @@ def _write_atomically(path: Path, content: dict[str, object]) -> None:
 
 
 def _point_at(data_dir: Path) -> None:
-    """Let this user's clients find the service, wherever its data directory is: they look for pointers in a folder."""
+    """Let this user's clients find the service, wherever its data directory is, by a pointer in a known folder."""
     root = os.environ.get("XDG_STATE_HOME", "").strip()
     with suppress(OSError, RuntimeError):  # a user without a home, or one that cannot be written
         folder = (Path(root) if root else Path.home() / ".local" / "state") / "paintbox" / "services"

@@ -1,4 +1,4 @@
-"""Keeps child processes running and surely ends them. Knows nothing of what they do.
+"""Keeps child processes running and ends them reliably. Independent of what they do.
 
 Each child leads a session of its own, so that a Ctrl-C in the terminal reaches the supervisor alone, which stops the
 children. Whatever a child leaves in its process group is killed after it. Where the system can (Linux), a
@@ -110,12 +110,12 @@ class Child:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Send SIGTERM."""
         if not self.has_ended():
             self._process.terminate()
 
     def finish(self) -> int:
-        """Kill what is left of its process group and return its exit status, or minus the signal that ended it."""
+        """Kill what is left of its process group; return its exit status, or minus the signal that ended it."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -169,7 +169,7 @@ class Supervisor:
         return self._slots[name].num_failures
 
     def poll(self) -> None:
-        """Start children again whose time has come; to be called several times a second, from one thread."""
+        """Restart children that are due; call it several times a second, from one thread."""
         self._limit_logs()
         for slot in self._slots.values():
             if slot.child is not None and slot.child.has_ended():
@@ -238,7 +238,7 @@ class Supervisor:
 
 
 def signal_at_parents_death(number: signal.Signals) -> None:
-    """Let the system send this process a signal when the thread that started it ends; does nothing but on Linux."""
+    """Have this process signalled when the thread that started it ends; Linux only."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 

@@ -1,1 +1,1 @@
-"""The GPU edge: a Celery task leases a job and watches over a fresh trainer process that does the work."""
+"""The worker: a Celery task leases a job and supervises a fresh trainer process that does the work."""

@@ -1,4 +1,4 @@
-"""`python -m worker`: a worker process that takes one job at a time."""
+"""`python -m worker`: a worker process that runs one job at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.settings import WorkerSettings
 
 
 def main() -> int:
-    """Make everything ready, then consume dispatch messages until told to stop; return the exit status.
+    """Prepare the worker, then consume dispatch messages until told to stop; return the exit status.
 
     That is 2 if a setting is wrong, and 1 if the database does not answer.
     """

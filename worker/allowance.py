@@ -1,4 +1,4 @@
-"""How much an upload may unpack to: what its owner may still store, and what the disk has room for."""
+"""Storage limits of an ingest: the owner's quota and the disk."""
 
 from __future__ import annotations
 

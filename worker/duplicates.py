@@ -34,7 +34,7 @@ def find_duplicates(splits: Mapping[str, Sequence[Image]], digests: Mapping[str,
 def _find_repeated(
     splits: Mapping[str, Sequence[Image]], digests: Mapping[str, bytes]
 ) -> list[list[tuple[str, Image]]]:
-    """Return, for each picture that is there more than once, where it is."""
+    """Return where each picture is that occurs more than once."""
     counts = Counter(digests[image.name] for images in splits.values() for image in images)
     places: dict[bytes, list[tuple[str, Image]]] = defaultdict(list)
     for split, images in splits.items():

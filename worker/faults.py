@@ -1,4 +1,4 @@
-"""What an error means for a job: it cannot be done, or what it needs is not there for now."""
+"""What an error means for a job: the job fails, or it is retried because something is unavailable."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def pause_seconds(num_setbacks: int) -> float:
 
 
 def hide_paths(text: str) -> str:
-    """Return text in which the last part stands for each absolute path, which callers have no business to know."""
+    """Return the text with absolute paths shortened to their last part, because callers must not see them."""
     return _PATH.sub(lambda found: f"…/{os.path.basename(found[0])}", text)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error, what the database driver said, and what it was raised from."""
+    """Yield the error, the database driver's error, and what it was raised from."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

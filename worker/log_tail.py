@@ -1,4 +1,4 @@
-"""The end of what a trainer printed, kept with a job that failed: few lines, few bytes, no secret."""
+"""The end of a trainer's output, stored with a failed attempt: bounded, without secrets."""
 
 from __future__ import annotations
 

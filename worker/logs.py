@@ -28,14 +28,14 @@ def set_up_logging(level: str) -> None:
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _set_up_early(**_: object) -> None:
-    """Set up logging before Celery warns or says anything; what it says on a signal is written as it writes it."""
+    """Set up logging before Celery logs anything; what it prints on a signal stays in its own format."""
     set_up_logging(WorkerSettings.load().log_level)
     celery_worker.safe_say = _say
 
 
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _set_up_celerys_logging(loglevel: int | str | None = None, **_: object) -> None:
-    """Take the place of Celery's own set-up, which would wrap our lines in its format."""
+    """Replace Celery's own set-up, which would wrap our lines in its format."""
     level = WorkerSettings.load().log_level
     # Celery's default level cannot be told from one that was asked for, so a command can only ask for more lines.
     asked = loglevel if isinstance(loglevel, int) else logging.CRITICAL

@@ -1,4 +1,4 @@
-"""What a trainer tells its supervisor: one JSON object a line on a pipe."""
+"""Messages of a trainer to its supervisor: one JSON object per line on a pipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KNOWN_FIELDS = ConfigDict(extra="forbid")
 
 
 class MessageError(ValueError):
-    """What a trainer sent is no message."""
+    """A trainer sent something that is not a message."""
 
 
 @checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
@@ -32,7 +32,7 @@ class Progress:
 
 @checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Checkpoint:
-    """Where a later attempt can go on from; `value` is plain data whose blobs are already stored."""
+    """The point from which a later attempt resumes; `value` is plain data whose blobs are already stored."""
 
     value: dict[str, Any]
 
@@ -53,7 +53,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Alive:
-    """The trainer is at work, though it has nothing to tell."""
+    """The trainer is at work, but has nothing to report."""
 
 
 @checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
@@ -66,7 +66,7 @@ class Failure:
 
 @checked_dataclass(frozen=True, config=_KNOWN_FIELDS)
 class Setback:
-    """What the work needs is not there for now; it is tried again after a pause."""
+    """Something that the work needs is unavailable; the job is retried after a pause."""
 
     cause: Literal["disk_full", "store_unavailable"]
     detail: str

@@ -1,4 +1,4 @@
-"""A trainer that is asked to stop while it fine-tunes saves a checkpoint first; at any other time it just ends."""
+"""A trainer that is asked to stop during fine-tuning saves a checkpoint first; otherwise it just ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker that is idle looks into the database now and then, so that a broker that tells nothing stops no job.
+"""Idle workers poll the database, so that a broker that delivers nothing blocks no job.
 
 A message can be lost, or lie in a connection that is dead without anybody knowing. The job is in the database in any
 case, so a thread looks there, and hands the worker a request as if the broker had told of the job.
@@ -43,7 +43,7 @@ class Poller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking; a look that waits for the database is not waited for."""
+        """Stop polling, without waiting for a query in progress."""
         self._end.set()
 
     def look(self) -> bool:
@@ -103,4 +103,4 @@ class PollerStep(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 def _nothing(*_: object, **__: object) -> None:
-    """Acknowledge nothing: no broker knows of this request."""
+    """Acknowledge nothing: the broker does not know this request."""

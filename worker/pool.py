@@ -22,7 +22,7 @@ class SupervisorPool(TaskPool):  # type: ignore[misc]
     limit: int
 
     def on_apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Start a task in a thread; an error that Celery itself makes there would go unseen otherwise."""
+        """Start a task in a thread; log errors of Celery itself, which would go unseen otherwise."""
         result = super().on_apply(*args, **kwargs)
         result.f.add_done_callback(_log_error)
         return result
@@ -33,7 +33,7 @@ class SupervisorPool(TaskPool):  # type: ignore[misc]
         self.executor._max_workers = self.limit
 
     def shrink(self, n: int = 1) -> None:
-        """Let so many fewer jobs be in work at once; those in work go on."""
+        """Allow fewer concurrent jobs; those in progress continue."""
         self.limit = max(self.limit - n, 1)
         self.executor._max_workers = self.limit
 

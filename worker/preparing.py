@@ -1,4 +1,4 @@
-"""What a worker needs before it takes jobs, whichever command starts it: folders, and a database fit for use."""
+"""Preparation of a worker, whichever command starts it: folders and the database."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def prepare(settings: WorkerSettings) -> None:
 
 
 def exit_status(error: RegistryError) -> int:
-    """Return the exit status of a worker that cannot start: 2 means that trying again is of no use."""
+    """Return the exit status of a worker that cannot start: 2 means that a retry is useless."""
     return 2 if isinstance(error, ConfigurationError) else 1
 
 
 @worker_init.connect  # type: ignore[untyped-decorator]
 def _prepare_worker(sender: Any, **_: object) -> None:
-    """Prepare a worker that Celery's own command starts, and keep its banner out of the log."""
+    """Prepare a worker that Celery's own command starts, without its banner in the log."""
     sender.quiet = True
     try:
         if QUEUE_NAME not in sender.app.amqp.queues.consume_from:

@@ -136,12 +136,12 @@ class TrainerProcess:
         return status
 
     def ask_to_stop(self) -> None:
-        """Ask the trainer to save what it has and exit."""
+        """Ask the trainer to save a checkpoint and exit."""
         with suppress(ProcessLookupError):
             self._process.terminate()
 
     def log_tail(self) -> str:
-        """Return the end of what this attempt printed, without secrets; nothing if the log cannot be read."""
+        """Return the end of this attempt's output, without secrets; empty if the log cannot be read."""
         broker_url = self._settings.broker_url.get_secret_value()
         secrets = find_secrets(os.environ, self._settings.resolved_database_url, broker_url)
         with suppress(OSError):
@@ -149,7 +149,7 @@ class TrainerProcess:
         return ""
 
     def bound_log(self) -> None:
-        """Begin the log anew if it has grown too large, so that a trainer that prints endlessly fills no disk."""
+        """Start the log anew if it has grown too large, so that endless output does not fill the disk."""
         if os.fstat(self._log.fileno()).st_size <= self._max_log_bytes:
             return
         with suppress(OSError), self._log_path.open("rb") as full:  # a full disk must not keep the log from being cut
@@ -191,7 +191,7 @@ def trainer_environment(settings: WorkerSettings) -> dict[str, str]:
 
 
 def environment_of(settings: WorkerSettings) -> dict[str, str]:
-    """Return the environment variables that make another process read these very settings."""
+    """Return the environment variables that give another process these settings."""
     without = {"broker_url"}  # the trainer dispatches nothing
     values = settings.model_dump(mode="json", exclude=without, exclude_none=True)
     return {

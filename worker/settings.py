@@ -36,7 +36,7 @@ class WorkerSettings(StorageSettings):
     @field_validator("worker_kinds", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Take `ingest,patch` as well as `["ingest", "patch"]`."""
+        """Accept `ingest,patch` as well as `["ingest", "patch"]`."""
         if not isinstance(value, str):
             return value
         try:

@@ -57,7 +57,7 @@ def assign_splits(digests: Mapping[Image, bytes]) -> Division:
 
 
 def _choose(digests: Mapping[Image, bytes]) -> tuple[dict[str, list[Copies]], dict[str, str]]:
-    """Return the pictures by split, and what each split was made of."""
+    """Return the pictures by split, and the origin of each split."""
     named: dict[str, list[Image]] = defaultdict(list)
     for image in digests:
         named[image.split or _WHOLE].append(image)
@@ -117,7 +117,7 @@ def _num_held_out(num_images: int) -> int:
 
 
 def _take(pictures: list[Copies], num_images: int) -> tuple[list[Copies], list[Copies]]:
-    """Return pictures with about so many images, and the others, among which every class keeps a picture."""
+    """Return pictures with about so many images, and the others, in which every class keeps a picture."""
     left: dict[str, int] = defaultdict(int)
     for copies in pictures:
         left[_label(copies)] += 1

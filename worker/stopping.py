@@ -1,4 +1,4 @@
-"""How a thread that watches over a trainer learns that its worker stops, or takes no other job.
+"""How a thread that supervises a trainer learns that its worker stops or drains.
 
 Celery's warm shutdown waits for running tasks and tells them nothing, which for a patch job means hours. There are
 three ways to ask for it: a signal, `control shutdown` (Flower's "Shut down"), and a broker that ends the worker. All of
@@ -39,7 +39,7 @@ def _remember_signal(**_: object) -> None:
 
 
 def _leave_in_time() -> None:
-    """Exit although Celery still waits for a broker that does not answer: the jobs are given back, that is enough."""
+    """Exit although Celery still waits for an unreachable broker: the jobs have been given back."""
     deadline = time.monotonic() + _GIVING_BACK_SECONDS
     while jobs_in_work() and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -54,5 +54,5 @@ def is_stopping() -> bool:
 
 
 def is_draining() -> bool:
-    """Return whether this worker was told to take no more jobs, by cancelling its consumption of the queue."""
+    """Return whether this worker was told to take no more jobs, by `control cancel_consumer`."""
     return any(QUEUE_NAME not in each.app.amqp.queues.consume_from for each in _workers)

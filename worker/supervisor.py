@@ -80,7 +80,7 @@ class Supervisor:
         self._work(lambda jobs: jobs.lease_best(self._owner, seconds, kinds))
 
     def run(self, job_id: str) -> None:
-        """Work on one job until it has ended, was given back, or turns out to be held by somebody else."""
+        """Run one job until it has ended or was given back, or because another worker holds it."""
         self._work(lambda jobs: jobs.lease(job_id, self._owner, self._settings.lease_seconds))
 
     def _work(self, take: Callable[[Jobs], Lease | None]) -> None:
@@ -110,7 +110,7 @@ class Supervisor:
             self._forget_checkpoint(lease.job_id)
 
     def _train(self, lease: Lease) -> tuple[Verdict, str]:
-        """Return how the attempt went, and the end of what its trainer printed."""
+        """Return how the attempt went, and the end of its trainer's output."""
         try:
             with TrainerProcess(self._settings, lease, self._trainer, launch=self._launch) as trainer:
                 verdict = Watch(self._database, self._blobs, self._settings, lease, self._is_stopping).follow(trainer)
@@ -120,7 +120,7 @@ class Supervisor:
             return describe_fault(error, JobKind.PATCH), ""
 
     def _explain(self, exit_status: int) -> Verdict:
-        """Return what the exit of a trainer that told nothing means, if it has not done its work."""
+        """Return what the exit of a trainer without a report means, if it has not done its work."""
         is_full = shutil.disk_usage(self._settings.scratch_dir).free < _FULL_BYTES
         if exit_status == -signal.SIGBUS and is_full:  # it wrote into a file that there is no room for
             return describe_fault(OSError(errno.ENOSPC, "no space left on device"), JobKind.PATCH)

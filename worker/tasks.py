@@ -1,4 +1,4 @@
-"""The one Celery task: thin, takes an id, hands over to the supervisor."""
+"""The one Celery task: it takes an id and calls the supervisor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run_job(job_id: str, hops: int = 0) -> None:
 
 
 def is_for_others(settings: WorkerSettings, job_id: str) -> bool:
-    """Return whether a job is of a kind that this worker does not take; one that is not known is not."""
+    """Return whether a job is of a kind that this worker does not take; False for an unknown job."""
     database = Database(settings.resolved_database_url)
     try:
         with database.read() as session:

@@ -1,4 +1,4 @@
-"""Keeps a long job's history short: of what happens thousands of times, only some becomes an event."""
+"""Keeps the history of a long job short: of thousands of equal events only some are stored."""
 
 from __future__ import annotations
 

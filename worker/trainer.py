@@ -1,4 +1,4 @@
-"""`python -m worker.trainer JOB_ID TOKEN`: does the work of one job in a process of its own, then exits.
+"""`python -m worker.trainer JOB_ID TOKEN`: runs one job in a process of its own, then exits.
 
 It owns the device, so that exiting gives all memory back. It talks to its supervisor over its standard output, keeps
 everything else that is printed on standard error, and exits when its standard input ends: the supervisor is gone.
@@ -87,7 +87,7 @@ def _attempt(
 
 
 def _load_step(steps: Mapping[JobKind, str], kind: JobKind) -> Callable[[JobContext], None]:
-    """Import the function that does a kind of job; the collector passes over what stays as long as the process."""
+    """Import the function of a kind of job, and freeze the garbage collector's objects."""
     gc.disable()
     try:
         step: Callable[[JobContext], None] = getattr(import_module(steps[kind]), kind)
@@ -98,7 +98,7 @@ def _load_step(steps: Mapping[JobKind, str], kind: JobKind) -> Callable[[JobCont
 
 
 def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[JobContext, JobKind]:
-    """Return what the step of the job is handed, and the job's kind."""
+    """Return the context of the job, and the job's kind."""
     database = Database(settings.resolved_database_url)
     with database.read() as session:
         job, request_id = Jobs(session).get(lease.job_id), Jobs(session).request_id(lease.job_id)
@@ -118,7 +118,7 @@ def _prepare(lease: Lease, channel: Channel, settings: WorkerSettings) -> tuple[
 
 
 def _take_standard_output() -> Channel:
-    """Return a channel on the real standard output, and let what libraries print go to standard error."""
+    """Return a channel on standard output, and redirect what libraries print to standard error."""
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     sys.stdout = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), line_buffering=True)

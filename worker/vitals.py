@@ -1,4 +1,4 @@
-"""Signs of work of a trainer that has nothing to tell for long, and what it may take of the machine."""
+"""Signs of work of a trainer that has nothing to report, and limits on its resources."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def tell_signs_of_work(channel: Channel, look_seconds: float = _LOOK_SECONDS) ->
 
 @dataclass(frozen=True)
 class Work:
-    """What a process has done up to a moment: processor seconds, and bytes read and written."""
+    """Resource use of a process so far: processor seconds, and bytes read and written."""
 
     at: float
     cpu_seconds: float
@@ -37,7 +37,7 @@ class Work:
 
 
 def measure_work() -> Work:
-    """Return what this process has done until now."""
+    """Return the resource use of this process so far."""
     return Work(time.monotonic(), time.process_time(), _num_bytes())
 
 
@@ -54,7 +54,7 @@ def be_ended_first() -> None:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Limit the memory that this process may write to; what only maps files is not counted. 0 sets no limit."""
+    """Limit the writable memory of this process, without mapped files; 0 sets no limit."""
     if num_bytes and sys.platform.startswith("linux"):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         most = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)

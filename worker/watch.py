@@ -123,14 +123,14 @@ class Watch:
         return None
 
     def _stopped(self, trainer: TrainerProcess) -> Verdict:
-        """Ask the trainer to save what it has once the worker stops; say that it must go if it takes too long."""
+        """Ask the trainer to save a checkpoint once the worker stops; return that it must go if it takes too long."""
         if self._kill_at is None and self._is_stopping():
             self._kill_at = time.monotonic() + _FAREWELL_SECONDS
             trainer.ask_to_stop()
         return Given.STOPPING if self._kill_at is not None and time.monotonic() > self._kill_at else None
 
     def _listen(self, trainer: TrainerProcess) -> None:
-        """Act on what the trainer has said, in order; what the database cannot take now is kept for the next time."""
+        """Handle the trainer's messages in order; those that the database cannot take are kept."""
         if not self._unread:
             self._unread.extend(trainer.messages(_POLL_SECONDS))
         while self._unread:
@@ -190,7 +190,7 @@ class Watch:
             delete_quietly(self._blobs, before)
 
     def _beat(self) -> bool:
-        """Renew the lease, write progress, and return whether a cancel was asked for."""
+        """Renew the lease, write progress, and return whether a cancel was requested."""
         try:
             cancel = self._renew()
             self._write_progress()
@@ -212,7 +212,7 @@ class Watch:
         return cancel
 
     def _wait_for_database(self, what: str, error: Exception) -> None:
-        """Wait a moment; raises LeaseLostError once others may take the job."""
+        """Wait a moment; raise LeaseLostError once others may take the job."""
         log.warning(what, error=type(getattr(error, "orig", None) or error).__name__)
         if time.monotonic() > self._held_until:
             raise LeaseLostError(self._lease.job_id, self._lease.token) from error
@@ -239,7 +239,7 @@ class Watch:
 
 
 def delete_quietly(blobs: BlobStore, sha256: str) -> None:
-    """Delete a blob that nothing names any more; one that cannot be deleted now is left over."""
+    """Delete an unreferenced blob; if that fails, it is left over."""
     try:
         blobs.delete(sha256)
     except (OSError, RegistryError) as error:

@@ -1,1 +1,1 @@
-"""Who may do what: keys, scopes, owners, rate limits."""
+"""Access control: keys, scopes, owners, rate limits."""

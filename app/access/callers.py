@@ -1,4 +1,4 @@
-"""Who makes a request, and what they may do."""
+"""The sender of a request, and what it may do."""
 
 from __future__ import annotations
 
@@ -51,29 +51,29 @@ LOCAL_CALLER = Caller(None, None, frozenset({Scope.ADMIN}))
 
 
 async def get_caller(request: Request) -> Caller:
-    """Return who makes the request; not a plain function, for which FastAPI would change threads."""
+    """Return the caller; async, because FastAPI runs plain functions in another thread."""
     return caller_of(request)
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who makes the request; `app.access.control` has found it out."""
+    """Return the caller, which `app.access.control` has identified."""
     caller = request.state.caller
     assert isinstance(caller, Caller)
     return caller
 
 
 def asker_of(request: Request, request_key: str | None) -> str:
-    """Return by what requests of the same client are known: what it names, else its API key, else its address."""
+    """Return the identity for canary routing: the request key, else the API key, else the client address."""
     return request_key or caller_of(request).key_id or (request.client.host if request.client else "")
 
 
 def turn_of(request: Request) -> str:
-    """Return in whose turns a request is answered: its API key's, or its address's; not what it names itself."""
+    """Return the identity for fair scheduling: the API key, or the client address; never the request key."""
     return caller_of(request).key_id or (request.client.host if request.client else "")
 
 
 def logged_of(caller: Caller) -> dict[str, str]:
-    """Return what a log may tell of who makes a request: the public id of their key, if they have one."""
+    """Return what may be logged about the caller: the public id of the key, if there is one."""
     return {"key_id": caller.key_id} if caller.key_id is not None else {}
 
 

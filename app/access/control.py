@@ -1,4 +1,4 @@
-"""Refuses requests of those who may not ask, before their bodies are read."""
+"""Rejects unauthorised requests before their bodies are read."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class AccessControl:
 
 
 def _only_authorization(headers: Headers) -> str:
-    """Return the header `Authorization`, or an empty text if there is none; a proxy may have looked at another one."""
+    """Return the header `Authorization`, or an empty string; repeated headers are rejected, as proxies may disagree."""
     given = headers.getlist("authorization")
     if len(given) > 1:
         raise AccessRefusedError("unauthorised", "The request has several Authorization headers.", "Send one.")

@@ -1,4 +1,4 @@
-"""What a route reads. What it would not read is refused: an option in the wrong place must not be dropped silently."""
+"""What a route reads. Everything else is rejected, so that a misplaced option is not ignored silently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Inputs:
 
     @classmethod
     def of(cls, route: RouteContext) -> Inputs:
-        """Return what a route reads, as the OpenAPI document tells it, too."""
+        """Return what a route reads, as in its OpenAPI description."""
         told: dict[str, Any] = getattr(route, "openapi_extra", None) or {}
         fields = [field for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)]
         options = {each["name"] for each in told.get("parameters", ()) if each["in"] == "query"}

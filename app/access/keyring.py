@@ -1,4 +1,4 @@
-"""The keys that there are, in memory: to find out who sends one costs no query and needs no database."""
+"""The API keys, in memory: identifying a caller needs no database query."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class Keyring:
 
     @property
     def has_bootstrap(self) -> bool:
-        """Whether there is a key beside those of the database."""
+        """Whether there is a key in addition to those of the database."""
         return self._bootstrap is not None
 
     @property
     def is_open(self) -> bool:
-        """Whether no key is needed, since none was ever made; one that was revoked or is lost keeps the door shut."""
+        """Whether no key is required because none was ever created; revoking or losing one does not reopen it."""
         return self._bootstrap is None and not self._were_made
 
     def reload(self) -> None:

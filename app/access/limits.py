@@ -1,4 +1,4 @@
-"""How many requests a key may make. Counted in Valkey, so that all API processes share the count.
+"""Rate limits of keys, counted in Valkey so that all API processes share them.
 
 While Valkey is away each process counts for itself: a broker that is down must not stop classification.
 """

@@ -1,4 +1,4 @@
-"""How resources tell whose they are."""
+"""The owner field of resources."""
 
 from __future__ import annotations
 

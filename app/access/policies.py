@@ -1,4 +1,4 @@
-"""What a route needs, declared beside it: `dependencies=[needs(Scope.WRITE, own=Owned.JOB)]`.
+"""What a route requires, declared beside it: `dependencies=[needs(Scope.WRITE, own=Owned.JOB)]`.
 
 The declaration is part of the OpenAPI document, as the roles of a security requirement and `x-paintbox-owned`. It is
 enforced twice: by `app.access.control`, before a body is read, and here, once the route has been chosen. An application
@@ -40,7 +40,7 @@ _VERSION_ID: TypeAdapter[int] = TypeAdapter(VersionId)
 
 
 class Stores(StrEnum):
-    """What a route adds to what is stored."""
+    """What a route stores."""
 
     NOTHING = "nothing"
     """Nothing, or so little that it must not be refused while the disk is nearly full."""
@@ -51,7 +51,7 @@ class Stores(StrEnum):
 
 
 def is_protected(path: str) -> bool:
-    """Return whether, once there is a key, requests for a path must carry one."""
+    """Return whether requests for a path must carry a key once one exists."""
     return path.startswith(_PROTECTED) and not path.startswith(_OPEN)
 
 
@@ -99,7 +99,7 @@ class Policy:
 
 
 class Policies(tuple[Policy, ...]):
-    """What each route of an application needs; those that are not protected need nothing."""
+    """The requirements of each route of an application; unprotected routes have none."""
 
     @classmethod
     def of(cls, app: FastAPI) -> Policies:
@@ -107,7 +107,7 @@ class Policies(tuple[Policy, ...]):
         return cls(_policy_of(each) for each in iter_route_contexts(app.routes) if is_protected(each.path or ""))
 
     def find(self, method: str, path: str) -> Policy | None:
-        """Return the policy of the route that a request leads to; None where there is no such route."""
+        """Return the policy of the route of a request; None if there is no such route."""
         return self._literal.get((method, path)) or self._search(method, path)
 
     @cached_property
@@ -131,7 +131,7 @@ def _policy_of(route: RouteContext) -> Policy:
 
 
 def _read_id(kind: Owned, text: str) -> int | str:
-    """Return the id that the route will get: both read it by the same validators, so they mean the same thing."""
+    """Return the id as the route will parse it: both use the same validators."""
     reader = _VERSION_ID if kind is Owned.VERSION else _ID
     try:
         return reader.validate_python(text)

@@ -1,4 +1,4 @@
-"""What a data set looks like on the wire, and how an upload's options are written."""
+"""API schemas of data sets, and the options of an upload."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ _names_of_upload = TypeAdapter(Annotated[DisplayNames, AfterValidator(_check_cla
 
 
 class Split(BaseModel):
-    """What a split holds."""
+    """The contents of a split."""
 
     num_images: int = Field(description="Number of images")
     per_class: dict[str, int] = Field(description="Number of images of each class, by name")
@@ -125,7 +125,7 @@ class Split(BaseModel):
 
 
 class SplitBrief(BaseModel):
-    """What a split holds, without its classes."""
+    """The contents of a split, without its classes."""
 
     num_images: int = Field(description="Number of images")
 
@@ -139,7 +139,7 @@ class RejectedFile(BaseModel):
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> RejectedFile:
-        """Return what a row tells of a file."""
+        """Return the resource of a stored entry."""
         file, reason = (shorten(stored[name], _MAX_FILE) for name in ("file", "reason"))
         return cls(file=file, reason=reason, count=stored.get("count", 1))
 
@@ -159,7 +159,7 @@ class Duplicate(BaseModel):
 
 
 class Duplicates(BaseModel):
-    """Pictures that are there more than once, by their decoded pixels. Nothing was removed."""
+    """Pictures that occur more than once, compared by decoded pixels. Nothing was removed."""
 
     across_splits: int = Field(description="Pictures in more than one split: leakage, which makes scores too good")
     by_splits: dict[str, int] = Field(description="The same by the splits, such as `train, test`")
@@ -169,7 +169,7 @@ class Duplicates(BaseModel):
 
 
 class Example(BaseModel):
-    """An image and what was read of it."""
+    """An image with its detected label and split."""
 
     file: str = Field(description="Path in the upload")
     label: str = Field(description="Its class")
@@ -177,7 +177,7 @@ class Example(BaseModel):
 
 
 class ReadingWarning(BaseModel):
-    """Something about an upload that its owner should look at."""
+    """A warning about an upload that its owner should check."""
 
     code: str = Field(description="Stable, such as `one_class`, `unlabelled_folder`, `leakage` or `similar_classes`")
     detail: str = Field(description="What was found, and what to do about it")
@@ -198,7 +198,7 @@ class Reading(BaseModel):
 
 
 class DatasetBrief(Resource):
-    """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
+    """A data set in a list, without class names and file names; see `GET /v1/datasets/{id}`."""
 
     id: str = Field(description="Id of the data set, such as `ds_…`")
     name: str = Field(description="For people; need not be unique")

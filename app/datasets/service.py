@@ -86,7 +86,7 @@ def list_datasets(
     states: Collection[DatasetState] = (),
     reference: str | None = None,
 ) -> DatasetList:
-    """Return a page of data sets, newest first; no states and no reference mean all."""
+    """Return a page of data sets, newest first."""
     with database.read() as session:
         page = Datasets(session).newest(limit, cursor, states=states, reference=reference)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
@@ -145,7 +145,7 @@ class DatasetIntake:
         return found
 
     def _submit_file(self, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
-        """Return the data set of a file; an upload is not removed before the key is kept, so that a retry finds one."""
+        """Return the data set of a file; the key is stored before an upload is removed, so that a retry succeeds."""
         if asked.webhook_url is not None:
             check_target(asked.webhook_url, self.settings.webhook_hosts)
         options = asked.options
@@ -168,7 +168,7 @@ class DatasetIntake:
         return found
 
     def _find_repeated(self, asked: Submission, source: str) -> Submitted | None:
-        """Return what an earlier request with the same key has made, if there was one."""
+        """Return the result of an earlier request with the same key, if there was one."""
         if asked.idempotency_key is None:
             return None
         with self.units.begin() as unit:
@@ -205,7 +205,7 @@ class DatasetIntake:
         return Submitted(dataset, created)
 
     def _find_usable(self, identifier: str) -> Dataset | None:
-        """Return the data set if it is there already, so that its archive need not be stored again."""
+        """Return the data set if it already exists, so that its archive is not stored again."""
         try:
             dataset = get_dataset(self.units.database, identifier)
         except NotFoundError:
@@ -237,7 +237,7 @@ def _not_ready(row: DatasetRow) -> str:
 
 
 def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
-    """Return what the source holds, with other names and templates."""
+    """Return the content of the source with other names and templates."""
     present = tuple(source.classnames or ())
     classnames = name_classes(present, {}, body.classnames, "data set")
     renamed = dict(zip(present, classnames, strict=True))

@@ -1,1 +1,1 @@
-"""What HTTP needs whatever is asked: errors and their problem documents, limits, connections, lists."""
+"""HTTP concerns of all routes: errors and problem documents, limits, connections, lists."""

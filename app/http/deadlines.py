@@ -1,4 +1,4 @@
-"""Requests that say when an answer is worth nothing any more."""
+"""Deadlines of requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How endpoints get what the process has opened: by annotated dependencies, each of which names a type.
+"""How endpoints get the objects of the process: by annotated dependencies, each of which names a type.
 
 `app.main` opens everything once and provides it. An endpoint declares `database: DatabaseDep`; other subpackages
 declare such annotations for their own types.

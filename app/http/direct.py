@@ -1,4 +1,4 @@
-"""Routes that read their requests themselves, for what is asked hundreds of times a second.
+"""Routes that parse their requests themselves, for endpoints with hundreds of requests per second.
 
 FastAPI finds out for each request, from the function's parameters, what to read where, and tries the routes of each
 router twice. That takes as long as all else that a classify request needs beside the model. A direct route is in the
@@ -16,14 +16,14 @@ from starlette.routing import request_response
 
 
 class DirectRoute(APIRoute):
-    """A route whose function takes the request and returns a response. Its dependencies take the request, too."""
+    """A route whose function takes the request and returns a response; so do its dependencies."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
         self.app = request_response(self.get_route_handler())
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
+        """Return the handler of requests."""
         guards = [each.dependency for each in self.dependencies if each.dependency is not None]
 
         async def handle(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Clients that go before they are answered: what is done for them is not worth doing any more."""
+"""Clients that disconnect before their response: work for them is cancelled."""
 
 from __future__ import annotations
 

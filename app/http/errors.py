@@ -41,7 +41,7 @@ class EdgeError(Exception):
 
 
 class _CodedError(EdgeError):
-    """An error of which `code` tells the kind."""
+    """An error with one of several codes."""
 
     def __init__(self, code: str, detail: str, advice: str) -> None:
         super().__init__(detail, advice)
@@ -49,11 +49,11 @@ class _CodedError(EdgeError):
 
 
 class AccessRefusedError(_CodedError):
-    """A request that may not be answered. `code` tells why."""
+    """The caller may not send this request. `code` gives the reason."""
 
 
 class RateLimitedError(EdgeError):
-    """A key has made as many requests as it may."""
+    """A key exceeds its rate limit."""
 
     code = "rate_limited"
 
@@ -66,7 +66,7 @@ class RateLimitedError(EdgeError):
 
 
 class ImageRefusedError(EdgeError):
-    """An image of a request cannot be used. `code` tells why, `index` which (the first is 0)."""
+    """An image of a request is invalid. `code` gives the reason, `index` the image (the first is 0)."""
 
     def __init__(self, code: str, index: int, reason: str, advice: str) -> None:
         super().__init__(f"Image {index} {reason}.", advice)
@@ -75,21 +75,21 @@ class ImageRefusedError(EdgeError):
 
 
 class ImagesRefusedError(_CodedError):
-    """A request has no image or too many. `code` tells which."""
+    """A request has no image or too many."""
 
 
 class LabelsRefusedError(_CodedError):
-    """Labels or templates that no head can be built from. `code` tells why."""
+    """Labels or templates from which no head can be built. `code` gives the reason."""
 
 
 class InferRefusedError(EdgeError):
-    """A body that is not as the Open Inference Protocol says, or names what this model does not have."""
+    """A body that violates the Open Inference Protocol or names something that the model does not have."""
 
     code = "infer_refused"
 
 
 class UnsupportedMediaTypeError(EdgeError):
-    """A body in a format that the route does not read."""
+    """A body in a format that the route does not accept."""
 
     code = "unsupported_media_type"
 
@@ -98,7 +98,7 @@ class UnsupportedMediaTypeError(EdgeError):
 
 
 class JobQuotaError(EdgeError):
-    """An owner has as many unfinished jobs as they may."""
+    """An owner has the maximum number of unfinished jobs."""
 
     code = "job_quota"
     retry_after_seconds = 60
@@ -112,11 +112,11 @@ class JobQuotaError(EdgeError):
 
 
 class UploadRefusedError(_CodedError):
-    """A part of a resumable upload, or an upload, that cannot be taken. `code` tells why."""
+    """A resumable upload, or a part of one, is rejected. `code` gives the reason."""
 
 
 class StorageUnavailableError(EdgeError):
-    """The disk or the database's file cannot be used: read-only, broken, or nothing can be opened any more."""
+    """The disk or the database file is unavailable: read-only, broken, or without free file descriptors."""
 
     code = "storage_unavailable"
 
@@ -128,7 +128,7 @@ class StorageUnavailableError(EdgeError):
 
 
 class QueueFullError(EdgeError):
-    """Too many images or texts are waiting already."""
+    """Too many images or texts are waiting."""
 
     code = "queue_full"
 
@@ -140,7 +140,7 @@ class QueueFullError(EdgeError):
 
 
 class DeadlineExceededError(EdgeError):
-    """The time that a request allowed is over before its answer is there."""
+    """The deadline of a request has passed."""
 
     code = "deadline_exceeded"
 
@@ -152,7 +152,7 @@ class DeadlineExceededError(EdgeError):
 
 
 class TooManyStreamsError(EdgeError):
-    """As many event streams are open as there may be."""
+    """The maximum number of event streams is open."""
 
     code = "too_many_streams"
     retry_after_seconds = 5
@@ -165,7 +165,7 @@ class TooManyStreamsError(EdgeError):
 
 
 class TooManyExportsError(EdgeError):
-    """As many versions are being exported as may be, in all or by one owner."""
+    """The maximum number of exports is running, in total or for one owner."""
 
     code = "too_many_exports"
     retry_after_seconds = 10
@@ -178,7 +178,7 @@ class TooManyExportsError(EdgeError):
 
 
 class ModelNotLoadedError(EdgeError):
-    """No version is being served, because the one that `active` names could not be loaded."""
+    """No version is served, because the one that `active` names could not be loaded."""
 
     code = "model_not_loaded"
 
@@ -189,7 +189,7 @@ class ModelNotLoadedError(EdgeError):
 
 
 class StartingError(EdgeError):
-    """The process is still loading what it needs."""
+    """The process is still loading."""
 
     code = "starting"
     retry_after_seconds = 2
@@ -198,7 +198,7 @@ class StartingError(EdgeError):
 
 
 class ModelFailingError(EdgeError):
-    """The version that is served fails. Said to whoever asks whether the process is ready; requests are still tried."""
+    """The served version fails. Reported to readiness probes only; requests are still tried."""
 
     code = "model_failing"
 
@@ -210,7 +210,7 @@ class ModelFailingError(EdgeError):
 
 
 class OutOfMemoryError(EdgeError):
-    """The device had no memory left for a request."""
+    """The device ran out of memory."""
 
     code = "out_of_memory"
     detail = "The request ran out of memory."
@@ -218,7 +218,7 @@ class OutOfMemoryError(EdgeError):
 
 
 class DrainingError(EdgeError):
-    """The process is about to stop. Said to whoever asks whether it is ready; requests are still answered."""
+    """The process is about to stop. Reported to readiness probes only; requests are still served."""
 
     code = "draining"
     detail = "The process is shutting down."
@@ -226,7 +226,7 @@ class DrainingError(EdgeError):
 
 
 class ActivationInProgressError(EdgeError):
-    """Another activation has not ended yet."""
+    """Another activation is in progress."""
 
     code = "activation_in_progress"
     detail = "Another activation is in progress."
@@ -234,7 +234,7 @@ class ActivationInProgressError(EdgeError):
 
 
 class VersionNotLoadedError(EdgeError):
-    """A version could not be built, warmed or verified. `no_room` tells that memory was short."""
+    """A version could not be built, warmed or verified. `no_room`: for lack of memory."""
 
     code = "version_not_loaded"
 
@@ -258,7 +258,7 @@ class ActivationFailedError(EdgeError):
 
 
 class SupportedDropError(EdgeError):
-    """A version costs a supported task more than its limit, so it does not become the one that answers."""
+    """A version exceeds the limit on the drop of a supported task, so it is not activated."""
 
     code = "supported_drop"
 
@@ -285,7 +285,7 @@ class NotEvaluatedError(EdgeError):
 
 
 class BaseNotLoadedError(EdgeError):
-    """A version's base is not loaded in this process, so nothing can be mixed from it here."""
+    """The base of a version is not loaded in this process."""
 
     code = "conflict"
 
@@ -295,7 +295,7 @@ class BaseNotLoadedError(EdgeError):
 
 
 class CompositionInProgressError(EdgeError):
-    """Another version is being mixed and has not ended yet."""
+    """Another version is being mixed."""
 
     code = "composition_in_progress"
     detail = "Another version is being mixed."
@@ -303,7 +303,7 @@ class CompositionInProgressError(EdgeError):
 
 
 class VerificationInProgressError(EdgeError):
-    """Everything is being verified already."""
+    """Another verification of everything is running."""
 
     code = "verification_in_progress"
     detail = "A verification is already running."
@@ -368,7 +368,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 
 
 def status_of(error: RegistryError | EdgeError | PaintCoreError) -> HTTPStatus:
-    """Return the HTTP status of an error; what is in no table is our own fault, 500."""
+    """Return the HTTP status of an error; an error in neither table is a bug: 500."""
     if error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
     matches = (status for kind, status in _STATUS_OF_CLASS if isinstance(error, kind))

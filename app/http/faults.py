@@ -1,4 +1,4 @@
-"""What the operating system says of a disk, as an error that tells whoever asked what to do."""
+"""Faults of the disk, as errors that say what to do."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class HeldBodies:
         self._incomplete.pop(body, None)
 
     def full(self) -> HTTPException:
-        """Return the refusal of a body for which there is no room; FastAPI lets no other error of a body through."""
+        """Return the error for a body for which there is no room; FastAPI passes on no other error of a body."""
         detail = f"Request bodies in memory have reached the limit of {self._max_bytes} bytes."
         return HTTPException(429, detail, {"Retry-After": "1", "Connection": "close"})
 
@@ -117,7 +117,7 @@ class HeldBody:
         return message
 
     def give_up(self) -> None:
-        """Refuse the request, whose handler may be waiting for more of the body."""
+        """Reject the request, whose handler may be waiting for more of the body."""
         self._is_given_up = True
         if self._waiting is not None:
             self._waiting.cancel()
@@ -135,7 +135,7 @@ class HeldBody:
 
 
 def is_streamed(method: str, path: str) -> bool:
-    """Return whether the body of a request is written to disk as it comes."""
+    """Return whether the body of a request is written to disk as it arrives."""
     return (method == "POST" and path.rstrip("/") == UPLOAD_PATH) or (
         method == "PATCH" and path.startswith(PART_PREFIX)
     )

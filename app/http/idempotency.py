@@ -1,4 +1,4 @@
-"""The header `Idempotency-Key`: a request that is sent again, because its answer was lost, is carried out once."""
+"""The header `Idempotency-Key`: a request that is repeated after a lost response is carried out once."""
 
 from __future__ import annotations
 

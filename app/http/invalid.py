@@ -1,4 +1,4 @@
-"""Validation errors in words for people, however many there are and whatever was sent."""
+"""Validation errors in readable words, bounded in number and size."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def refusal_of(error: ValidationError, *place: str, known: Collection[str] = ())
 
 
 def items_of(error: ValidationError) -> list[dict[str, Any]]:
-    """Return what pydantic tells of an error; of thousands only that there are so many."""
+    """Return the details of a pydantic error; for thousands of errors only their number."""
     if error.error_count() > _MAX_BUILT:
         return [{"type": "value_error", "loc": (), "msg": f"has {error.error_count()} errors, too many to list"}]
     return [dict(item) for item in error.errors(include_url=False, include_input=False)]
@@ -90,7 +90,7 @@ def _has_wrong_items(place: tuple[str | int, ...], items: Sequence[Mapping[str, 
 
 
 def describe_first(error: ValidationError) -> str:
-    """Return the first error, in one line, for protocols that tell only one."""
+    """Return the first error in one line, for protocols with a single message."""
     first = describe_errors(items_of(error))[0]
     return f"{first.location}: {first.message}" if first.location else first.message
 

@@ -1,4 +1,4 @@
-"""Paths below which a proxy publishes the service, in links that it gives and in requests that it gets."""
+"""The path prefix under which a proxy publishes the service, in links and requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _prefix: ContextVar[str] = ContextVar("prefix", default="")
 
 
 def link_to(path: str) -> str:
-    """Return a path of this service as clients have to ask for it."""
+    """Return a path of this service as clients see it."""
     return _prefix.get() + path
 
 

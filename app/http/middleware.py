@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its log line and its metrics, and how much may be sent.
+"""Middleware of every request: id, log line, metrics, and limits on body sizes.
 
 Plain ASGI, outermost first: `app.inference.protocols.plain_errors.PlainErrors`, `RequestContext`,
 `app.access.control.AccessControl`, `BodyLimit`, `app.http.held_bodies.HeldBodies`.
@@ -50,7 +50,7 @@ class RequestContext:
         self._log = structlog.get_logger(__name__).bind()  # once: it takes as long as the rest of a line
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, whatever happens inside."""
+        """Respond to the request, whatever happens inside."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request_id = _request_id(Headers(scope=scope))

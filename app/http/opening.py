@@ -33,7 +33,7 @@ class StartGate:
         self._live = {path: answer.model_dump() for path, answer in live.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer it."""
+        """Pass the request on, or respond to it."""
         if scope["type"] != "http" or scope["app"].state.services is not None:
             return await self._app(scope, receive, send)
         if scope["path"] in self._live:

@@ -1,4 +1,4 @@
-"""How lists are asked for: how many items, and from where."""
+"""Parameters of lists: number of items, cursor, filters."""
 
 from __future__ import annotations
 

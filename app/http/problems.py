@@ -1,4 +1,4 @@
-"""How errors look on the wire: `application/problem+json` (RFC 9457), for every error there is."""
+"""Error responses: `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what t
 
 
 class Problem(BaseModel):
-    """What every error of this service looks like (RFC 9457)."""
+    """Body of every error response (RFC 9457)."""
 
     type: str = Field(description="URN of the error code", examples=["urn:paintbox:error:not_found"])
     title: str = Field(description="HTTP status phrase", examples=["Not Found"])
@@ -94,7 +94,7 @@ def problem_response(
 
 
 def internal_problem(request_id: str) -> JSONResponse:
-    """Return the response for a bug of ours: no internals, but the id under which the log tells more."""
+    """Return the response for an internal error: no details, but the id under which the log has them."""
     return problem_response(
         request_id,
         500,
@@ -122,7 +122,7 @@ def known_problem(request_id: str, error: RegistryError | EdgeError | PaintCoreE
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Make the application answer every error with a problem document."""
+    """Make the application respond to every error with a problem document."""
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     for kind in (RegistryError, EdgeError, PaintCoreError):
@@ -171,7 +171,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
 
 
 def invalid_problem(request_id: str, error: RequestValidationError) -> JSONResponse:
-    """Return the response for a request of which parts cannot be used."""
+    """Return the response for an invalid request."""
     items = drop_consequences(error.errors())
     fields = describe_errors(items) or [InvalidField(location="body", message="Input is not valid")]
     more = f" {len(items) - len(fields)} more errors are not listed." if len(items) > len(fields) else ""
@@ -191,7 +191,7 @@ async def _on_known_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_database_error(request: Request, error: Exception) -> JSONResponse:
-    """Answer a fault of the database as such; anything else that SQLAlchemy raises is a bug of ours."""
+    """Respond to a fault of the database; any other SQLAlchemy error is a bug."""
     assert isinstance(error, SQLAlchemyError)
     fault = classify_fault(error)
     if fault is None:

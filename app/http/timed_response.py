@@ -1,4 +1,4 @@
-"""Answers that are sent piece by piece, to readers that may be slow."""
+"""Streaming responses to clients that may read slowly."""
 
 from __future__ import annotations
 

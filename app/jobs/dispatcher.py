@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Dispatcher(Protocol):
-    """What the rest of the code needs of a message queue."""
+    """The interface of the message queue."""
 
     def dispatch(self, job_id: str) -> None:
         """Tell a worker that the job is queued; never raises and never blocks for long."""
@@ -75,7 +75,7 @@ class MemoryDispatcher:
         self.dispatched: list[str] = []
 
     def dispatch(self, job_id: str) -> None:
-        """Keep the id."""
+        """Store the id."""
         self.dispatched.append(job_id)
 
     def depth(self) -> int | None:

@@ -1,4 +1,4 @@
-"""What the events of a job look like on the wire: one shape for each kind, told apart by the message."""
+"""API schemas of job events: one for each kind, distinguished by the message."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class CheckpointUnusableEvent(_Event[data.CheckpointUnusable]):
 
 
 class ResumedEvent(_Event[data.Resumed]):
-    """Fine-tuning goes on from a checkpoint."""
+    """Fine-tuning resumes from a checkpoint."""
 
     message: Literal["resumed"] = Field(description="What happened")
 
@@ -84,7 +84,7 @@ class FailedEvent(_Event[data.Failed]):
 
 
 class OtherEvent(_Event[data.OtherData]):
-    """Something that the message tells by itself, such as `succeeded`, or an event of another release."""
+    """An event without data of its own, such as `succeeded`, or one of another release."""
 
 
 JobEvent = (
@@ -110,7 +110,7 @@ _SHAPES: dict[str, type[JobEvent]] = {
 
 
 def describe_event(row: JobEventRow) -> JobEvent:
-    """Return the resource of a row; `OtherEvent` if its data is not what its message promises."""
+    """Return the resource of a row; `OtherEvent` if its data does not fit its message."""
     fields = {"id": row.id, "at": row.at, "level": row.level, "message": row.message, "data": row.data}
     try:
         return _SHAPES.get(row.message, OtherEvent).model_validate(fields)

@@ -1,4 +1,4 @@
-"""What happens to the jobs that somebody follows, read once for all who follow them.
+"""The jobs that clients follow, polled once for all their followers.
 
 A thread looks at the database every quarter of a second, with one query for all these jobs. Of a job that has changed
 it writes the state and the new events as they are sent; whoever follows the job sends those same bytes.
@@ -80,7 +80,7 @@ class Feed:
             return View(self._number, events, self._state if is_whole else b"", self._has_ended and is_whole)
 
     async def changed(self, number: int, seconds: float) -> None:
-        """Return once the view of that number is not the newest any more, or after some seconds."""
+        """Return once there is a newer view than that number, or after some seconds."""
         event = asyncio.Event()
         with self._lock:
             if self._number != number:
@@ -103,7 +103,7 @@ class Feed:
         return None if self._floor is None else self._read
 
     def write(self, shown: tuple[object, ...], last: int, state: bytes, has_ended: bool, new: list[Written]) -> None:
-        """Take what the database says; called by the thread that looks."""
+        """Store what the database says; called by the polling thread."""
         with self._lock:
             self._shown, self._state, self._has_ended, self._last = shown, state, has_ended, last
             if self._floor is None:
@@ -116,13 +116,13 @@ class Feed:
         self.wake()
 
     def end(self) -> None:
-        """Tell the readers that there is no such job any more."""
+        """Tell the readers that the job no longer exists."""
         with self._lock:
             self._has_ended, self._floor, self._last = True, self._floor or 0, self._read
         self.wake()
 
     def wake(self) -> None:
-        """Let every reader look."""
+        """Wake all readers."""
         with self._lock:
             self._number += 1
             for event, loop in self._waiting.items():
@@ -143,7 +143,7 @@ class JobFeeds:
 
     @contextmanager
     def follow(self, job_id: str) -> Iterator[Feed]:
-        """Yield the feed of a job; it is kept while somebody follows it."""
+        """Yield the feed of a job, which exists while it has followers."""
         with self._lock:
             feed = self._feeds.setdefault(job_id, Feed(job_id))
             feed.num_readers += 1
@@ -160,7 +160,7 @@ class JobFeeds:
                     del self._feeds[job_id]
 
     def wake(self) -> None:
-        """Let every reader look."""
+        """Wake all readers."""
         for feed in self._copy():
             feed.wake()
 
@@ -182,7 +182,7 @@ class JobFeeds:
                 _log.warning("cannot read followed jobs", error=type(error).__name__)
 
     def _look(self) -> None:
-        """Read what has changed; the state and the events are of one snapshot."""
+        """Read what has changed; state and events are from one snapshot."""
         feeds = {feed.job_id: feed for feed in self._copy()}
         self.num_looks += 1
         with self._database.read() as session:

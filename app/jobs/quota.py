@@ -1,4 +1,4 @@
-"""How many unfinished jobs one owner may have, so that nobody fills the queue for everybody else."""
+"""The quota of unfinished jobs per owner, so that no owner can fill the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job looks like on the wire."""
+"""API schemas of jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class JobError(BaseModel):
 
 
 class JobLinks(BaseModel):
-    """Where to go on from a job."""
+    """Links of a job."""
 
     self: str = Field(description="The job")
     events: str = Field(description="Its events")
@@ -125,7 +125,7 @@ class JobWebhook(Resource):
 
 
 class JobDetail(Job):
-    """A job with what was tried."""
+    """A job with its attempts."""
 
     attempts: list[JobAttempt] = Field(description="Oldest first; of very many, the last 100")
     log_tail: str | None = Field(description="Last lines that the trainer of the last failed attempt printed")

@@ -24,7 +24,7 @@ def list_jobs(
     kind: JobKind | None,
     reference: str | None = None,
 ) -> Page[JobRow]:
-    """Return a page of jobs, newest first; no statuses, no kind and no reference mean all."""
+    """Return a page of jobs, newest first."""
     with database.read() as session:
         return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind, reference=reference)
 
@@ -45,7 +45,7 @@ def list_events(database: Database, job_id: str, after: int) -> Sequence[JobEven
 
 
 def retry_job(units: UnitsOfWork, max_unfinished: int, job_id: str) -> JobRow:
-    """Return the job, queued again, of which workers have been told."""
+    """Return the job, queued and dispatched again."""
     with units.begin() as unit:
         check_quota(unit.session, unit.jobs.get(job_id).owner, max_unfinished)
         job = unit.jobs.retry(job_id)

@@ -46,7 +46,7 @@ class EventStreams:
         self._stopping = threading.Event()
 
     def stop(self) -> None:
-        """Let every stream end soon; the clients come back, to whoever serves then."""
+        """Let every stream end soon; the clients reconnect to another process."""
         self._stopping.set()
         self._feeds.wake()
 

@@ -1,4 +1,4 @@
-"""Transactions that queue jobs: what they queue is dispatched after the commit, never before."""
+"""Transactions that queue jobs, which are dispatched after the commit."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class UnitOfWork:
         self._after_commit.append(action)
 
     def finish(self, dispatcher: Dispatcher) -> None:
-        """Do what was put off until after the commit."""
+        """Run the actions that were deferred until after the commit."""
         for action in self._after_commit:
             action()
         for job_id in self._to_dispatch:

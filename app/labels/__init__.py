@@ -1,1 +1,1 @@
-"""Labels that heads are built from: what is refused, and the stored ones, kept in memory."""
+"""Labels from which heads are built: checks, and a cache of stored labels."""

@@ -1,4 +1,4 @@
-"""Labels that requests name by id, kept in memory: what is stored never changes, so only its end has to be noticed."""
+"""A cache of the labels that requests name by id. Stored labels never change, so only their deletion matters."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Labels:
 
 
 class LabelSource(StrEnum):
-    """What labels are named by, beside being sent."""
+    """What names stored labels."""
 
     LABEL_SET = "label_set"
     DATASET = "dataset"
@@ -63,7 +63,7 @@ class StoredLabels:
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Return how many are kept."""
+        """Return the number of cached entries."""
         return len(self._kept)
 
     async def get(self, source: LabelSource, identifier: str) -> Labels:

@@ -1,1 +1,1 @@
-"""What Prometheus reads at `/metrics`."""
+"""Prometheus metrics."""

@@ -1,4 +1,4 @@
-"""The route that Prometheus asks."""
+"""The route `/metrics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics of the jobs of the whole installation, whose truth is in the database."""
+"""Metrics of the jobs of the whole installation, read from the database."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class JobCollector(Collector):
             yield from metric.collect()
 
     def count_lapses(self) -> None:
-        """Count the leases that lapsed since the last call; the reaper calls it before it lets others have the jobs."""
+        """Count the leases that expired since the last call; the reaper calls it before it releases the jobs."""
         with self._lock, self._database.read() as session:
             lapsed = JobStats(session, self._now).lapsed_leases()
             self._lease_losses.inc(len(lapsed - self._lapsed))

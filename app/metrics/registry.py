@@ -24,7 +24,7 @@ _BATCH_BUCKETS = tuple(float(2**power) for power in range(MAX_BATCH_IMAGES.bit_l
 
 
 class Metrics:
-    """The metrics that somebody counts up, and the registry that all of them are in."""
+    """Metrics that are counted in the code, and the registry of all metrics."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call] # a second series a counter, which nobody reads
@@ -96,7 +96,7 @@ class Metrics:
         answer_seconds.observe(seconds)
 
     def count_failure(self, version_id: int) -> None:
-        """Count a request that a version could not answer; called on the event loop's thread only."""
+        """Count a failed request of a version; call it on the event loop's thread only."""
         _, _, failures = self._series_of(version_id)
         failures.inc()
 

@@ -1,4 +1,4 @@
-"""Metrics of what this process serves and runs on, read when they are asked for."""
+"""Metrics of the state of this process, read at each scrape."""
 
 from __future__ import annotations
 

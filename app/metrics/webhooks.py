@@ -1,4 +1,4 @@
-"""Metrics of the messages about finished jobs, whose truth is in the database."""
+"""Metrics of webhook messages, read from the database."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WebhookCollector(Collector):
         self._database = database
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the metrics as they are now; none while the database does not answer."""
+        """Yield the current metrics; none while the database is unavailable."""
         try:
             with self._database.read() as session:
                 num_waiting, oldest_seconds = Deliveries(session).backlog()

@@ -1,4 +1,4 @@
-"""What a stored interpolant says about an alpha at which nobody evaluated: no model is needed for it."""
+"""Scores that a stored interpolant predicts for an alpha that was not evaluated; no model is needed."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Stage:
     reference: Mapping[str, Score] | None
 
     def terms(self, alpha: float, profile: str) -> tuple[TermSpec, ...]:
-        """Return the mix at an alpha; alpha 0 leaves only what the stages before added."""
+        """Return the mix at an alpha; alpha 0 leaves only the terms of the earlier stages."""
         moved = [TermSpec(each.task_vector_sha256, each.weight * alpha, profile) for each in self.directions]
         return add_up((*self.fixed, *moved))
 
@@ -217,7 +217,7 @@ def _curve_point(point: AlphaPoint) -> CurvePoint:
 
 
 def _score(score: SplitScore) -> Score:
-    """Return a score from what the report says of it; what a report leaves out plays no part in a rule."""
+    """Return a score of the report; fields that a report lacks play no part in a rule."""
     return Score(
         correct=score.exact(score.correct),
         total=score.total,

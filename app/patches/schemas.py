@@ -1,4 +1,4 @@
-"""What a patch looks like on the wire. The request for one is `contract.patch_request.PatchRequest`."""
+"""API schemas of patches. That of a request is `contract.patch_request.PatchRequest`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from registry.tables import BaseModelRow, JobRow, PatchRow
 
 
 class PatchBrief(Resource):
-    """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
+    """A patch in a list, without request and report; see `GET /v1/patches/{id}`."""
 
     id: str = Field(description="Id of the patch, such as `pt_…`")
     name: str = Field(description="For people; need not be unique")
@@ -40,7 +40,7 @@ class PatchBrief(Resource):
 
 
 class Patch(PatchBrief):
-    """A request to patch, the job that does it, and its report once there is one."""
+    """A patch: its request, its job and, when finished, its report."""
 
     request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(description="What was asked for")
     report: PatchReport | None = Field(description="What came of it; null: the patch is not done")
@@ -60,7 +60,7 @@ class PatchStarted(BaseModel):
 
 
 class Reselected(BaseModel):
-    """A version at another alpha, and what validation images say about it."""
+    """A version at another alpha, and its validation scores."""
 
     version: Version = Field(description="The version")
     is_new: bool = Field(description="False: the patch had a version of this mix already, and this is it")

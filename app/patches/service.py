@@ -46,7 +46,7 @@ def list_patches(
     statuses: Collection[JobStatus] = (),
     reference: str | None = None,
 ) -> PatchList:
-    """Return a page of patches, newest first; no statuses and no reference mean all."""
+    """Return a page of patches, newest first."""
     with database.read() as session:
         page = Patches(session).newest(limit, cursor, statuses=statuses, reference=reference)
         versions = Versions(session)

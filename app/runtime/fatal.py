@@ -1,4 +1,4 @@
-"""The end of a process whose device is lost: whoever supervises it starts another one, which gets a new context."""
+"""The end of a process whose device is lost: its supervisor starts another one with a new context."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ class LateStream:
         threading.Thread(target=self._run, name="paintbox-log", daemon=True).start()
 
     def write(self, text: str) -> int:
-        """Take text; it is never waited for."""
+        """Take text without blocking."""
         self._lines.append(text)
         return len(text)
 
     def flush(self) -> None:
-        """Called after each line, so it does nothing."""
+        """Do nothing; called after each line."""
 
     def close(self) -> None:
         """Write what is left."""

@@ -1,4 +1,4 @@
-"""A thread that does one thing every few seconds until it is told to stop."""
+"""A thread that runs an action periodically."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PeriodicThread:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 10.0) -> None:
-        """Call no more and wait for a call under way."""
+        """Stop the calls and wait for one in progress."""
         self._stopping.set()
         self._thread.join(timeout_seconds)
 

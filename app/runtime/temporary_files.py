@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def temporary_files_in(folder: Path) -> Iterator[None]:
-    """Keep uploads that outgrow memory inside the data directory."""
+    """Store uploads that outgrow memory inside the data directory."""
     previous, tempfile.tempdir = tempfile.tempdir, str(folder)
     try:
         yield

@@ -1,1 +1,1 @@
-"""Room for what is stored: quotas, free disk space, and faults of the disk."""
+"""Storage limits: quotas and free disk space."""

@@ -1,4 +1,4 @@
-"""Refuses requests that would store something for which there is no room, before their bodies are read."""
+"""Rejects requests that would exceed a storage limit, before their bodies are read."""
 
 from __future__ import annotations
 

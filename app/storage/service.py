@@ -1,4 +1,4 @@
-"""Whether there is room for what a request would store: on the disk, and within its owner's quota."""
+"""Checks of free disk space and of the owner's quota."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Storage:
         return self._disks.room()
 
     def require_room(self, num_bytes: int = 0) -> None:
-        """Refuse to store bytes for which the disk has no room; `StorageFullError` tells how much there is."""
+        """Raise `StorageFullError`, which states the free space, if the disk has no room for the bytes."""
         self._disks.require(num_bytes)
 
     def require_quota(self, owner: str | None, num_bytes: int) -> None:

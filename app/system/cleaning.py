@@ -1,4 +1,4 @@
-"""What an API process tidies up every hour: the trash, expired uploads, leftovers, old messages."""
+"""Hourly cleaning: the trash, expired uploads, leftovers, old messages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 def clean_up(settings: AppSettings, database: Database, blobs: BlobStore, uploads: Uploads) -> None:
-    """Free what nothing needs any more."""
+    """Free what is no longer needed."""
     uploads.remove_expired()
     num_removed = sweep(settings, database)
     with database.write() as session:

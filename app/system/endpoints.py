@@ -1,4 +1,4 @@
-"""Routes for probes and people who look after the service."""
+"""Routes for probes and operators."""
 
 from __future__ import annotations
 

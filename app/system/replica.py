@@ -1,4 +1,4 @@
-"""This process among the API processes of an installation: it tells the others that it is there and what it serves.
+"""This process among the API processes of an installation: it announces itself and what it serves.
 
 It tells the database, not the broker, which may lose everything at any time: what was lost there would look like a
 process that has gone.
@@ -48,12 +48,12 @@ class Replica:
 
     @property
     def serving(self) -> Serving:
-        """What this process serves now."""
+        """The versions that this process serves now."""
         held = (self._engine.served, *map(self._engine.secondary, (CANARY_ALIAS, SHADOW_ALIAS)))
         return Serving(*(model.version_id if model else None for model in held))
 
     def announce(self) -> None:
-        """Tell what is served, if that has changed or was told long ago."""
+        """Announce what is served, if that has changed or was announced long ago."""
         with self._lock:
             serving = self.serving
             if serving == self._told and time.monotonic() - self._told_at < self._interval_seconds:
@@ -73,7 +73,7 @@ class Replica:
         return all(row.id == self.identity.id or row.seen_at < since for row in rows)
 
     def withdraw(self) -> None:
-        """Tell that this process stops; a database that is away learns it from the silence."""
+        """Announce that this process stops; without the database, the others notice its silence."""
         with suppress(SQLAlchemyError), self._database.write() as session:
             Replicas(session).withdraw(self.identity.id)
 

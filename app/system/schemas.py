@@ -1,4 +1,4 @@
-"""What the process tells about itself."""
+"""API schemas of the system."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Ready(BaseModel):
 
 
 class Replica(Resource):
-    """An API process, as it last told of itself."""
+    """An API process, as it last reported itself."""
 
     id: str = Field(description="Id of the process, new at each start")
     host: str = Field(description="Machine and process id")
@@ -69,7 +69,7 @@ class SecondaryVersion(BaseModel):
 
 
 class Comparison(BaseModel):
-    """How often the shadow put the same label first as the active version, in this process, since both are there."""
+    """Agreement of shadow and active version on the first label, in this process, since both were loaded."""
 
     active_version: int = Field(description="Id of the active version")
     shadow_version: int = Field(description="Id of the shadow version")
@@ -88,7 +88,7 @@ class StorageRoom(BaseModel):
 
 
 class System(BaseModel):
-    """What runs here."""
+    """The process and the installation."""
 
     version: str = Field(description="Version of Paintbox")
     python: str = Field(description="Version of Python")
@@ -112,7 +112,7 @@ class System(BaseModel):
 
 
 class Finding(BaseModel):
-    """One thing that a verification of everything looked at; the answer is one of these a line, the last a summary."""
+    """One item of a verification of everything; the response has one per line, the last one is a summary."""
 
     what: Literal["database", "blob", "version", "feature_cache", "summary"] = Field(description="What was looked at")
     name: str = Field(description="Which of them: a table, a blob's hash, a version's number, a file")

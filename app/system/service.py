@@ -1,4 +1,4 @@
-"""Looking at the process itself."""
+"""The state of the process and of the installation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class Overview:
     replica: ReplicaDep
 
     def describe(self) -> System:
-        """Return what runs here, and beside it; what the database knows is left out while that is not available."""
+        """Return the state; without the database, what it knows is left out."""
         active_version, named, others, fault = self._read_system()
         own = self._describe_own()
         served = self.engine.served
@@ -165,7 +165,7 @@ class Overview:
         )
 
     def _read_system(self) -> tuple[int | None, Mapping[str, int], list[Replica], str | None]:
-        """What the database tells: the versions that aliases name, the other processes; else why it does not.
+        """Return the versions that aliases name and the other processes, or why the database is unavailable.
 
         Nothing is written, so that a disk that is full does not keep anybody from looking.
         """
@@ -215,7 +215,7 @@ def _describe_comparison(tally: Tally | None) -> Comparison | None:
 
 
 def _check_jobs(waited_seconds: float, num_held: int) -> HealthCheck:
-    """Say whether workers take jobs: one that waits while others run is in order, one that waits alone is not."""
+    """Check that workers take jobs: a job may wait while others run, but not for long while none runs."""
     if waited_seconds == 0:
         return HealthCheck(ok=True, required=False, detail=f"none waiting, {num_held} running")
     detail = f"longest wait {waited_seconds:.0f} s, {num_held} running"

@@ -1,4 +1,4 @@
-"""Whether everything that is stored is still what was stored: the database, every blob, every version, the caches.
+"""Verification of everything that is stored: the database, every blob, every version, the caches.
 
 What is looked at is told one by one, so that a client sees how far it is and a connection through a proxy stays open.
 """
@@ -53,7 +53,7 @@ class VerificationResponse(LinesResponse):
         super().__init__(lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send them, unless others are being sent; a client that does not read is not waited for."""
+        """Send the findings, unless a verification is running; a client that does not read is not waited for."""
 
         async def send_in_time(message: Message) -> None:
             async with asyncio.timeout(_SEND_SECONDS):
@@ -136,7 +136,7 @@ class Audit:
         return _finding(version_id, True, "mixed again: weights and probe are unchanged")
 
     def _verify_in_turn(self, version_id: int) -> Verification:
-        """Verify once nobody else mixes a version: whoever works with the service goes first."""
+        """Verify once no other version is being mixed: users of the service go first."""
         deadline = time.monotonic() + _TURN_SECONDS
         while True:
             try:
@@ -147,7 +147,7 @@ class Audit:
             time.sleep(_TURN_LOOK_SECONDS)
 
     def _unhurried(self, look: Callable[[], _Found]) -> _Found:
-        """Return what a look finds; after it, while requests need the cores, rest for longer than it took."""
+        """Return the result of a check, then pause for longer than it took while requests need the cores."""
         started = time.monotonic()
         found = look()
         until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)

@@ -36,7 +36,7 @@ def get_alias(database: Database, name: str) -> tuple[Alias, int]:
 
 
 def list_history(database: Database, name: str, limit: int, cursor: str | None) -> AliasHistory:
-    """Return a page of the moves of an alias that is or was there, newest first."""
+    """Return a page of the moves of an alias, which may have been deleted, newest first."""
     with database.read() as session:
         aliases = Aliases(session)
         if not aliases.has_been(name):

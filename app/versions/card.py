@@ -1,4 +1,4 @@
-"""What an exported version says of itself: a model card with YAML metadata, and its results as YAML."""
+"""Files that describe an exported version: a model card with YAML metadata, and its results as YAML."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ The folder can also be used as a base model: `PAINTBOX_BASES='["local-dir:/absol
 
 
 def model_card(version: Version) -> str:
-    """Return the README of an exported version: metadata, where it comes from, how to load it, what was measured."""
+    """Return the README of an exported version: metadata, origin, how to load it, results."""
     metadata: dict[str, Any] = {
         "library_name": "open_clip",
         "pipeline_tag": "zero-shot-image-classification",

@@ -1,4 +1,4 @@
-"""Making versions out of task vectors that are there already: mix, check, take the probe, register. No training."""
+"""Versions from existing task vectors: mix, check, compute the probe, register. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Made:
-    """A version, and whether it was made just now."""
+    """A version, and whether it is new."""
 
     version_id: int
     is_new: bool
@@ -67,7 +67,7 @@ class Made:
 
 @dataclass(frozen=True)
 class _Mixed:
-    """What is kept of the weights: enough to know them again."""
+    """What is stored of the mixed weights: enough to recognise them."""
 
     probe: list[list[float]]
     weights_fingerprint: str

@@ -1,4 +1,4 @@
-"""From the body of `POST /v1/versions` to the terms it means, and where they come from."""
+"""From the body of `POST /v1/versions` to its terms and their origin."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _remove(session: Session, part: _Part, names: tuple[str, ...]) -> tuple[Term
 
 
 def _vectors_of(session: Session, name: str) -> set[str]:
-    """Return the task vectors that a patch made, or the one that has this hash."""
+    """Return the task vectors of a patch, or the one with this hash."""
     if name.startswith("pt_"):
         return {term.task_vector_sha256 for term in _patch_part(session, name).terms}
     return {Versions(session).task_vector(name).sha256}

@@ -1,4 +1,4 @@
-"""A version as a tar of a folder that open_clip loads, with a model card and what was measured of it."""
+"""Export of a version as a tar of a folder that open_clip loads, with a model card and results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many exports there may be at once: each is a file of the size of a model until it has been sent."""
+"""The limit on concurrent exports: each is a file of the size of a model until it has been sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Exports:
 
     @property
     def num_open(self) -> int:
-        """How many are made or sent."""
+        """Number of exports that are being built or sent."""
         return self._owners.total()
 
     @contextmanager

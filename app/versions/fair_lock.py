@@ -1,4 +1,4 @@
-"""A lock that is fair to owners: whoever asks often waits longer than whoever asks now and then."""
+"""A lock that is fair to owners: frequent callers wait longer than occasional ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What versions and aliases look like on the wire."""
+"""API schemas of versions and aliases."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Version(Resource):
 
 
 class VersionLabels(Body):
-    """Body of `PATCH /v1/versions/{id}`: what is left out stays."""
+    """Body of `PATCH /v1/versions/{id}`; omitted fields stay unchanged."""
 
     name: Name | None = Field(default=None, description="The new name: 1 to 200 characters on one line")
     tags: Tags | None = Field(default=None, description="All the tags that it is to have")

@@ -27,7 +27,7 @@ def list_versions(
     trashed: bool = False,
     reference: str | None = None,
 ) -> VersionList:
-    """Return a page of versions with all these tags, newest first; those in the trash only if asked for."""
+    """Return a page of versions with all these tags, newest first; those in the trash only on request."""
     with database.read() as session:
         page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed, reference=reference)
         return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
@@ -40,7 +40,7 @@ def get_version(database: Database, version_id: int) -> Version:
 
 
 def make_version(database: Database, composer: Composer, request: VersionRequest, owner: str | None = None) -> Version:
-    """Return a new version, mixed out of task vectors that are there already."""
+    """Return a new version, mixed from existing task vectors."""
     with database.read() as session:
         draft = draft_version(session, request)
     made = composer.make(draft, owner)

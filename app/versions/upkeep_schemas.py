@@ -1,4 +1,4 @@
-"""What looking after versions looks like on the wire: verification, and emptying the trash."""
+"""API schemas of verification and garbage collection."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class VersionCheck(BaseModel):
 
 
 class Verification(BaseModel):
-    """Whether a version is still what was registered."""
+    """Whether a version is unchanged since its registration."""
 
     version: int = Field(description="Id of the version")
     matches: bool = Field(description="Everything that could be compared is equal, and the probe could be")
@@ -41,7 +41,7 @@ class KeptVersion(BaseModel):
 
 
 class Collected(BaseModel):
-    """What a collection freed, or would free."""
+    """What a garbage collection freed, or would free."""
 
     dry_run: bool = Field(description="Whether nothing was freed, because only a preview was asked for")
     versions: list[int] = Field(description="Purged")
@@ -52,7 +52,7 @@ class Collected(BaseModel):
 
     @classmethod
     def of(cls, garbage: Garbage, dry_run: bool) -> Collected:
-        """Return the resource of what was found."""
+        """Return the resource of the garbage that was found."""
         return cls(
             dry_run=dry_run,
             versions=list(garbage.versions),

@@ -1,4 +1,4 @@
-"""Whether a version is still what was registered: every hash is computed again, and the weights are mixed again."""
+"""Verification of a version: every hash is recomputed, and the weights are mixed again."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people and tools read about the API: the OpenAPI document, the page `/docs`, the page `/`."""
+"""The OpenAPI document, and the pages `/docs` and `/`."""

@@ -1,4 +1,4 @@
-"""The page `/docs`: Swagger UI from this server, so that it works offline and runs nobody else's scripts."""
+"""The page `/docs`: Swagger UI from this server, which works offline and loads no foreign scripts."""
 
 from __future__ import annotations
 

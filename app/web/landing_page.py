@@ -1,4 +1,4 @@
-"""The page `/`: what this is and where to go on, for people who open the address in a browser."""
+"""The page `/`: a short introduction for people who open the address in a browser."""
 
 from __future__ import annotations
 

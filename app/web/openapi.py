@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, completed by what it cannot know."""
+"""The OpenAPI document: FastAPI's, with additions."""
 
 from __future__ import annotations
 

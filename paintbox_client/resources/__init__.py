@@ -1,1 +1,1 @@
-"""What the methods of `Client` return; names and fields are those of the service's OpenAPI document."""
+"""Return types of the methods of `Client`; names and fields are those of the service's OpenAPI document."""

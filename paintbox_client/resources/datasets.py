@@ -7,7 +7,7 @@ from paintbox_client.resources.jobs import JobBrief, JobError
 
 
 class Split(Record):
-    """What a split holds."""
+    """The contents of a split."""
 
     num_images: int
     per_class: dict[str, int]
@@ -15,7 +15,7 @@ class Split(Record):
 
 
 class SplitBrief(Record):
-    """What a split holds, without its classes."""
+    """The contents of a split, without its classes."""
 
     num_images: int
 
@@ -43,7 +43,7 @@ class Duplicate(Record):
 
 
 class Duplicates(Record):
-    """Pictures that are there more than once, by their decoded pixels. Nothing was removed."""
+    """Pictures that occur more than once, compared by decoded pixels. Nothing was removed."""
 
     across_splits: int
     by_splits: dict[str, int]
@@ -53,7 +53,7 @@ class Duplicates(Record):
 
 
 class Example(Record):
-    """An image and what was read of it."""
+    """An image with its detected label and split."""
 
     file: str
     label: str
@@ -61,7 +61,7 @@ class Example(Record):
 
 
 class ReadingWarning(Record):
-    """Something about an upload that its owner should look at."""
+    """A warning about an upload that its owner should check."""
 
     code: str
     detail: str
@@ -82,7 +82,7 @@ class Reading(Record):
 
 
 class DatasetBrief(Record):
-    """A data set in a list: without classes and the names of files, which `GET /v1/datasets/{id}` tells."""
+    """A data set in a list, without class names and file names; see `Client.dataset`."""
 
     id: str
     name: str

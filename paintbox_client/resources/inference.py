@@ -1,4 +1,4 @@
-"""Answers about images and texts, and label sets."""
+"""Responses about images and texts, and label sets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ImageResult(Record):
 
 
 class Classification(Record):
-    """Answer of `POST /v1/classify`."""
+    """Response of `POST /v1/classify`."""
 
     version: int
     alias: str | None
@@ -39,7 +39,7 @@ class Embedding(Record):
 
 
 class Embeddings(Record):
-    """Answer of `POST /v1/embed`."""
+    """Response of `POST /v1/embed`."""
 
     version: int
     alias: str | None

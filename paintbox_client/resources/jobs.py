@@ -1,4 +1,4 @@
-"""Jobs and what happens to them."""
+"""Jobs and their events."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JobBrief(Record):
 
 
 class JobLinks(Record):
-    """Where to go on from a job."""
+    """Links of a job."""
 
     self: str
     events: str
@@ -76,7 +76,7 @@ class JobWebhook(Record):
 
 
 class JobDetail(Job):
-    """A job with what was tried."""
+    """A job with its attempts."""
 
     attempts: list[JobAttempt]
     log_tail: str | None
@@ -84,7 +84,7 @@ class JobDetail(Job):
 
 
 class EventData(Record):
-    """What an event tells beside its message. Which fields there are depends on the message; the others are None."""
+    """Data of an event. Which fields are set depends on the message; the others are None."""
 
     left_out_bytes: int | None
     alpha: float | None

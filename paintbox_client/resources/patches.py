@@ -1,4 +1,4 @@
-"""Patches and what is asked of them."""
+"""Patches and their requests."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from paintbox_client.resources.versions import BaseBrief, Version
 
 
 class FinetuneOptions(Record):
-    """Fine-tuning settings; what is left out comes from the base's own defaults."""
+    """Fine-tuning settings; omitted ones are the base's own defaults."""
 
     iterations: int | None
     batch_size: int | None
@@ -45,7 +45,7 @@ class AlphaOptions(Record):
 
 
 class AnchorOptions(Record):
-    """An unlabelled pool of images whose features are held in place while the task is learned."""
+    """An unlabelled pool of images whose features are held in place during fine-tuning."""
 
     dataset: str | None
     supported: bool
@@ -54,7 +54,7 @@ class AnchorOptions(Record):
 
 
 class PatchOptions(Record):
-    """What a patch is made from and how: everything that readers of the patch see of the request."""
+    """The request of a patch, without priority and webhook."""
 
     name: str
     base: str | None
@@ -73,7 +73,7 @@ class PatchOptions(Record):
 
 
 class PatchBrief(Record):
-    """A patch in a list: without what was asked and what came of it, which `GET /v1/patches/{id}` tells."""
+    """A patch in a list, without request and report; see `Client.patch`."""
 
     id: str
     name: str
@@ -87,7 +87,7 @@ class PatchBrief(Record):
 
 
 class Patch(PatchBrief):
-    """A request to patch, the job that does it, and its report once there is one."""
+    """A patch: its request, its job and, when finished, its report."""
 
     request: PatchOptions
     report: PatchReport | None
@@ -101,7 +101,7 @@ class PatchStarted(Record):
 
 
 class Reselected(Record):
-    """A version at another alpha, and what validation images say about it."""
+    """A version at another alpha, and its validation scores."""
 
     version: Version
     is_new: bool

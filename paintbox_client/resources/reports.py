@@ -90,7 +90,7 @@ class ValidationScores(Record):
 
 
 class TransferScores(Record):
-    """Scores on a test split, whose images chose nothing."""
+    """Scores on a test split that took no part in any choice."""
 
     zero_shot: SplitScore
     fine_tuned: SplitScore
@@ -98,7 +98,7 @@ class TransferScores(Record):
 
 
 class HeldOutScores(Record):
-    """A task's scores on its test split, whose images chose nothing."""
+    """Scores of a task on its test split, which took no part in any choice."""
 
     zero_shot: SplitScore
     fine_tuned: SplitScore
@@ -107,7 +107,7 @@ class HeldOutScores(Record):
 
 
 class ReportTransfer(Record):
-    """What the patch does to a task that took no part in it."""
+    """The effect of the patch on a task that took no part in it."""
 
     dataset_id: str
     name: str
@@ -156,7 +156,7 @@ class ReportActivation(Record):
 
 
 class PatchReport(Record):
-    """What a patch did. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
+    """The results of a patch. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
 
     method: str | None
     rule: str | None

@@ -1,4 +1,4 @@
-"""How good models are, and what that was measured with."""
+"""Scores, evaluations, and the environment that they were measured in."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class EvaluatedTask(Record):
 
 
 class Evaluation(Record):
-    """What was measured of a version, on which split, and what its patch allowed supported tasks to lose."""
+    """Scores of a version, the split that they were measured on, and the allowed drop of supported tasks."""
 
     split: str
     max_supported_drop: float | dict[str, float] | None

@@ -21,7 +21,7 @@ class Ready(Record):
 
 
 class Replica(Record):
-    """An API process, as it last told of itself."""
+    """An API process, as it last reported itself."""
 
     id: str
     host: str
@@ -44,7 +44,7 @@ class SecondaryVersion(Record):
 
 
 class Comparison(Record):
-    """How often the shadow put the same label first as the active version, in this process, since both are there."""
+    """Agreement of shadow and active version on the first label, in this process, since both were loaded."""
 
     active_version: int
     shadow_version: int
@@ -63,7 +63,7 @@ class StorageRoom(Record):
 
 
 class System(Record):
-    """What runs here."""
+    """The process and the installation."""
 
     version: str
     python: str
@@ -85,7 +85,7 @@ class System(Record):
 
 
 class Finding(Record):
-    """One thing that a verification of everything looked at; the answer is one of these a line, the last a summary."""
+    """One item of a verification of everything; the response has one per line, the last one is a summary."""
 
     what: str
     name: str
@@ -106,6 +106,6 @@ class Key(Record):
 
 
 class NewKey(Key):
-    """A key that was made just now."""
+    """A newly created key."""
 
     token: str

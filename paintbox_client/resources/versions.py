@@ -1,4 +1,4 @@
-"""Versions, where they come from, and aliases."""
+"""Versions, their origin, and aliases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LineageBase(Record):
 
 
 class Lineage(Record):
-    """What a version was made from, and how. The version of a bare base has only its base and environment."""
+    """The origin of a version. The version of an unpatched base has only its base and environment."""
 
     base: LineageBase | None
     made_by: str | None
@@ -97,7 +97,7 @@ class VersionCheck(Record):
 
 
 class Verification(Record):
-    """Whether a version is still what was registered."""
+    """Whether a version is unchanged since its registration."""
 
     version: int
     matches: bool
@@ -119,7 +119,7 @@ class KeptVersion(Record):
 
 
 class Collected(Record):
-    """What a collection freed, or would free."""
+    """What a garbage collection freed, or would free."""
 
     dry_run: bool
     versions: list[int]

@@ -1,1 +1,1 @@
-"""What a trainer does: `ingest` makes a data set ready, `patch` makes a version. Each is a list of stages."""
+"""The steps of a trainer: `ingest` prepares a data set, `patch` creates a version. Each is a list of stages."""

@@ -1,4 +1,4 @@
-"""Whether a new version may answer at once: it can be built from what is stored, and the test splits hold its floor."""
+"""Whether a new version may be served at once: it can be built, and the test splits satisfy its floor."""
 
 from __future__ import annotations
 

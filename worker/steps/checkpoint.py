@@ -30,7 +30,7 @@ class PatchCheckpoint:
         return self._value.get(key)
 
     def save(self, **values: Any) -> None:
-        """Keep values for this and later attempts; None removes one."""
+        """Store values for this and later attempts; None removes one."""
         merged = self._value | values
         self._value = {key: value for key, value in merged.items() if value is not None}
         self._context.channel.send(Checkpoint(self._value))
@@ -47,7 +47,7 @@ class PatchCheckpoint:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Name the stage of what happens inside, and time it."""
+        """Enter a stage, and time it."""
         self._meter.enter(name)
         started = time.monotonic()
         yield

@@ -15,7 +15,7 @@ from worker.steps.workload import DECODE_UNITS, Workload, part_units
 
 
 def finetune(context: JobContext) -> None:
-    """Make the task vector of one task of a parallel patch, or raise why it cannot be made."""
+    """Create the task vector of one task of a parallel patch, or raise why that is impossible."""
     assert context.part is not None  # whoever queued the job said which
     job = load_job(context)
     base = load_checked_base(job, find_device(context.settings.device))

@@ -1,4 +1,4 @@
-"""Ingest: from an upload to a ready data set, every image decoded once to know that it can be.
+"""Ingest: from an upload to a ready data set; every image is decoded once as a check.
 
 Two passes over the images: the first decodes and decides, the second writes the accepted files, as they are, into one
 Parquet shard a split. So memory stays small however large the upload.
@@ -31,7 +31,7 @@ from worker.splits import Division, assign_splits
 
 
 def ingest(context: JobContext) -> None:
-    """Make the data set ready, or raise why it cannot be."""
+    """Prepare the data set, or raise why that is impossible."""
     with context.database.read() as session:
         row = Datasets(session).get(context.subject_id)
         options = DatasetOptions.from_json(row.options)
@@ -76,7 +76,7 @@ def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOpt
 
 
 def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, bytes]:
-    """Return the images that can be used, in order, with digests of what they show; reject the others."""
+    """Return the images that can be decoded, in order, with digests of what they show; reject the others."""
     accepted: dict[Image, bytes] = {}
     files = plan.container.read(image.name for image in plan.images)
     for image, (name, data) in zip(plan.images, files, strict=True):
@@ -152,7 +152,7 @@ def _rows(
 
 
 def _forget_archive(context: JobContext, archive_sha256: str) -> None:
-    """Delete the archive unless another ingest needs it; in a write transaction, so that none can start meanwhile."""
+    """Delete the archive unless another ingest needs it; the write transaction keeps one from starting meanwhile."""
     with context.database.write() as session:
         if not Datasets(session).archive_in_use(archive_sha256):
             context.blobs.delete(archive_sha256)

@@ -1,4 +1,4 @@
-"""What a patch job already has, kept in the job's checkpoint and in blobs: `paint_core.patching.journal` for a job."""
+"""`paint_core.patching.journal` for a job: results are stored in the job's checkpoint and in blobs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class JobJournal:
         return dict(self._checkpoint.get("final_losses") or {})
 
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
-        """Return the task vector that an earlier attempt stored, else the one that `make` computes now."""
+        """Return the task vector that an earlier attempt stored, else the one that `make` computes."""
         if stored := self.task_vectors.get(key):
             self._on_skipped(-1)
             return load_task_vector(self._context.blobs.fetch(stored), self._base)
@@ -88,7 +88,7 @@ class JobJournal:
         return points
 
     def add_point(self, key: str, point: CurvePoint) -> None:
-        """Keep a point in the checkpoint."""
+        """Store a point in the checkpoint."""
         points = self._checkpoint.get("points") or {}
         self._checkpoint.save(points=points | {key: [*points.get(key, []), _point_as_json(point)]})
 
@@ -107,7 +107,7 @@ class JobJournal:
             raise SystemExit(0)  # the worker gives the job back, and the next attempt goes on here
 
     def _training_state(self, key: str) -> TrainState | None:
-        """Return the last checkpoint of this fine-tune; one that is gone or damaged means starting over."""
+        """Return the last checkpoint of this fine-tune; None, to start over, if it is missing or damaged."""
         stored = self._checkpoint.get("state_sha256")
         if not stored or self._checkpoint.get("state_key") != key:
             return None

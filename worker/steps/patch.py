@@ -27,7 +27,7 @@ from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_st
 
 
 def patch(context: JobContext) -> None:
-    """Make the patch's version and report, or raise why it cannot be made."""
+    """Create the patch's version and report, or raise why that is impossible."""
     job = load_job(context)
     base = load_checked_base(job, find_device(context.settings.device))
     plan = plan_patch(base, job.request)

@@ -96,7 +96,7 @@ def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:
 def _describe_task_vectors(
     context: JobContext, base: BaseModel, result: PatchResult, hashes: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Return what the registry keeps of each task vector: they are read and hashed before anything is written."""
+    """Return the registry's rows of the task vectors, which are read and hashed before the transaction."""
     theta_0 = {name: tensor.cpu() for name, tensor in base.visual.state_dict().items()}
     return [
         {

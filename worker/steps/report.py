@@ -1,4 +1,4 @@
-"""Building a patch's report: what was chosen and why, how good it is, and what it changed."""
+"""The report of a patch."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def build_report(
 
 
 def build_evaluation(plan: PatchPlan, report: PatchReport) -> Evaluation:
-    """Return what the version keeps of a report about how good it is."""
+    """Return the evaluation that the version keeps of a report."""
     return Evaluation(
         split="test",
         max_supported_drop=_limit(plan),
@@ -191,7 +191,7 @@ def _images(job: PatchJob, identifier: str) -> dict[str, SplitImages]:
 
 
 def _origins(job: PatchJob) -> Iterator[str]:
-    """Yield a sentence for each task of which uploaded images judge under another name."""
+    """Yield a sentence for each task that is evaluated on images that the upload named otherwise."""
     for identifier, row in job.datasets.items():
         judging = set(job.splits_of(identifier)) - {"train"}
         told = {split: origin for split, origin in (row.taken_from or {}).items() if split in judging}
@@ -220,7 +220,7 @@ def _transfer(job: PatchJob, task: Task, result: PatchResult) -> ReportTransfer:
 
 
 def _validation(name: str, result: PatchResult) -> ValidationScores:
-    """Return what the curves say of the task; None where no curve passes through those weights."""
+    """Return the task's scores on the curves; None if no curve passes through those weights."""
     first, last = result.stages[0].search, result.stages[-1].search
     flat = last.curves.get("flat", ()) if len(result.stages) == 1 else ()
     per_task = result.stages[-1].coefficients is not None

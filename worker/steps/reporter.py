@@ -1,4 +1,4 @@
-"""What a trainer tells while it works."""
+"""The reports of a trainer during its work."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reporter:
         self.loss: float | None = None
 
     def __call__(self, event: Event) -> None:
-        """Tell of the event."""
+        """Report the event."""
         match event:
             case StepReport():
                 self._step(event)

@@ -37,7 +37,7 @@ class Workload:
         self._meter.advance(_images(scores))
 
     def skip(self, done: int | CurvePoint) -> None:
-        """Count what an earlier attempt did: a number of optimizer steps, -1 for a whole run, or a point."""
+        """Count the work of an earlier attempt: a number of optimizer steps, -1 for a whole run, or a point."""
         if isinstance(done, CurvePoint):
             self._meter.skip(_point_units(done))
         else:
@@ -45,7 +45,7 @@ class Workload:
 
 
 def total_units(job: PatchJob, plan: PatchPlan) -> float:
-    """Return the work of the whole job; an estimate, since a search may take a few evaluations more."""
+    """Return the work of the whole job; an estimate, because a search may need a few more evaluations."""
     images = job.num_images
     decode = DECODE_UNITS * (sum(images.values()) + job.num_anchors)
     num_tasks = len(job.request.tasks)
@@ -61,7 +61,7 @@ def count_steps(num_tasks: int, plan: PatchPlan) -> int:
 
 
 def count_points(num_tasks: int, plan: PatchPlan) -> float:
-    """Return the alphas that all searches together evaluate; an estimate, since a search may take a few more."""
+    """Return the number of alphas of all searches; an estimate, because a search may need a few more."""
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
     return num_searches * _num_forwards(plan.alpha)
 

@@ -1,4 +1,4 @@
-"""What an API key looks like on the wire."""
+"""API schemas of keys."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Key(Resource):
 
 
 class NewKey(Key):
-    """A key that was made just now."""
+    """A newly created key."""
 
     token: str = Field(description="To be sent as `Authorization: Bearer TOKEN`. It is shown this once and not kept")
 

@@ -266,7 +266,7 @@ def _open_alone(upload: Upload) -> BinaryIO:
 
 
 async def _write(file: BinaryIO, turn: Turn, parts: AsyncIterator[bytes], at: int, num_bytes: int) -> None:
-    """Append the parts in writes of a sensible size; also what came before something went wrong."""
+    """Append the parts in writes of a suitable size, including those that arrived before an error."""
     waiting = bytearray()
     try:
         while (part := await turn.receive(parts)) is not None:

@@ -1,4 +1,4 @@
-"""Who adds to an upload at this moment, so that a sender who comes back can end a request that hangs."""
+"""The request that is appending to an upload, so that a reconnecting sender can end one that hangs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Turn:
         return time.monotonic() - self._heard_at
 
     def end(self) -> None:
-        """Let the request end with what has come; called from any thread."""
+        """Let the request end with the bytes received so far; thread-safe."""
         self._ended = True
         self._loop.call_soon_threadsafe(self._wake)
 

@@ -1,1 +1,1 @@
-"""The connections of a server: what their peers may send, and how long they may keep the service waiting."""
+"""Connections: limits on what peers may send and on how long they may block the service."""

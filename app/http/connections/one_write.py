@@ -1,4 +1,4 @@
-"""A transport that writes the head and the body of an answer at once, where both are there.
+"""A transport that writes the head and the body of a response in one call if both are available.
 
 Each write to a socket is a system call, for which the event loop lets go of Python's lock and stands in line for it
 again, and wakes the client. uvicorn writes the head of an answer by itself, a moment before its body.
@@ -41,7 +41,7 @@ class OneWrite:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write, after what was held back."""
+        """Write, after the buffered head."""
         self.num_written += len(data)
         if self._head:
             head, self._head = self._head, b""
@@ -57,7 +57,7 @@ class OneWrite:
         return self.is_lingering or self._transport.is_closing()
 
     def close(self) -> None:
-        """Write what was held back, and close, or go on reading if the peer is still sending."""
+        """Write the buffered head and close, or keep reading if the peer is still sending."""
         if self.is_lingering:
             return
         if self._is_unread():
@@ -67,7 +67,7 @@ class OneWrite:
             self._transport.close()
 
     def linger(self) -> None:
-        """Write what was held back, then say that nothing more comes, but go on reading."""
+        """Write the buffered head, then signal the end of the response, but keep reading."""
         self._flush()
         self.is_lingering = True
         if self._transport.can_write_eof():  # not over TLS

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds on what a peer may send and on how long it may keep the service waiting.
+"""uvicorn's HTTP/1.1 protocol with limits on size and time.
 
 uvicorn has no limit on a head, none on a silent peer, closes connections whose peer is still sending (which resets
 them), and starts any number of pipelined requests. Everything is held against the clock by the one timer of
@@ -181,7 +181,7 @@ class GuardedProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def check(self, now: float) -> None:
-        """End the connection if its peer has kept the service waiting too long."""
+        """End the connection if its peer has exceeded a time limit."""
         if now > self._read_by:
             self._on_silence(now)
         self._check_sending(now, self.transport.get_write_buffer_size())
@@ -193,11 +193,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._send_by += seconds
 
     def crowd_out(self) -> None:
-        """End the connection, whose request is not complete, because others need its place."""
+        """End the connection, which has no complete request, in favour of others."""
         self._end("crowded_out")
 
     def turn_away(self) -> None:
-        """Refuse the connection, because there is no place for it."""
+        """Reject the connection, because there are too many."""
         self._refuse(TOO_MANY_CONNECTIONS)
 
     def _on_silence(self, now: float) -> None:
@@ -217,7 +217,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(BODY_TIMEOUT)
 
     def _check_sending(self, now: float, num_waiting: int) -> None:
-        """End the connection if its peer takes nothing of what waits to be sent."""
+        """End the connection if its peer does not read the response."""
         if not num_waiting:
             self._send_by = math.inf
             return
@@ -244,7 +244,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _is_unread(self) -> bool:
-        """Return whether, as a request has been answered, the rest of its body is still to come; read on if so."""
+        """Return whether part of an answered request's body is still to come; if so, read on."""
         if self._phase is not _BODY or not self.cycle.response_complete:
             return False
         self._start_draining()
@@ -274,7 +274,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end("drain")
 
     def _read_absolute_url(self) -> None:
-        """Take the host of an absolute URL for the one that is asked, as RFC 9112 says (section 3.2.2)."""
+        """Use the host of an absolute URL as the header `Host` (RFC 9112, section 3.2.2)."""
         url = httptools.parse_url(self.url)
         if url.host is None or url.userinfo is not None:
             self._give_up(BAD_REQUEST)
@@ -286,12 +286,12 @@ class GuardedProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _give_up(self, refusal: Refusal) -> None:
-        """Make the parser fail, and `_feed` say why."""
+        """Make the parser fail with this refusal, which `_feed` sends."""
         self._refusal = refusal
         raise ValueError(refusal.code)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Say what is wrong if it can still be said, and close the connection once the peer has read it."""
+        """Send the refusal if that is still possible, and close the connection once the peer has read it."""
         if self.transport.is_closing():
             return
         can_answer = not self._is_answering() or (
@@ -312,7 +312,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _disconnect(self) -> None:
-        """Tell every request of this connection that its client has gone."""
+        """Tell all requests of this connection that the client has disconnected."""
         for cycle in self._unfinished():
             cycle.disconnected = True
             cycle.message_event.set()
@@ -329,7 +329,7 @@ class GuardedProtocol(HttpToolsProtocol):
 async def _send_until_close(
     cycle: RequestResponseCycle, send: Callable[[ASGISendEvent], Awaitable[None]], message: ASGISendEvent
 ) -> None:
-    """Send an answer of unknown length as HTTP/1.0 has it: it ends with the connection, not with a last chunk."""
+    """Send a response of unknown length as in HTTP/1.0: it ends with the connection."""
     if message["type"] == "http.response.start":
         if all(name.lower() != b"content-length" for name, _ in message.get("headers", ())):
             cycle.chunked_encoding = False

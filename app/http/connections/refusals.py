@@ -1,4 +1,4 @@
-"""Answers to what never became a request: bytes that are no HTTP, heads without end, peers that went silent."""
+"""Responses to peers that never sent a complete request: invalid bytes, oversized heads, timeouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The open connections of a server, and the one timer that looks after all of them."""
+"""The open connections of a server, and one timer for all of them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from app.http.connections.limits import ConnectionLimits
 
 
 class Connection(Protocol):
-    """What the table asks of a connection."""
+    """The interface of a connection for the table."""
 
     def check(self, now: float) -> None:
-        """End it if its peer has kept the service waiting too long."""
+        """End it if its peer has exceeded a time limit."""
 
     def postpone(self, seconds: float) -> None:
         """Give its peer more time: the event loop was busy and could not read."""
@@ -22,7 +22,7 @@ class Connection(Protocol):
         """End it, because others need its place."""
 
     def turn_away(self) -> None:
-        """Refuse it, because there is no place for it."""
+        """Reject it, because there are too many."""
 
 
 class Connections:

@@ -1,4 +1,4 @@
-"""Sends what is due, from whichever API process claims it first.
+"""Sends due webhook messages, from whichever API process claims them first.
 
 A message is a row since its job ended, in the same transaction. Whoever claims it moves its time on, past any try's
 length, and so no other process tries meanwhile; one that dies in between leaves it due again. So a message may arrive
@@ -70,7 +70,7 @@ class WebhookSender:
         self._is_closed = False
 
     def deliver_due(self) -> int:
-        """Try every message that is due, until none is and no try is under way, and return how many there were."""
+        """Try every due message until none is due or in progress, and return the number of tries."""
         claimed = self._claim()
         if not claimed or self._is_closed:
             return 0
@@ -82,7 +82,7 @@ class WebhookSender:
             loop.close()  # without waiting for a name that is being looked up
 
     def close(self) -> None:
-        """Break off the tries under way, which are due again at once, and send no more."""
+        """Abort the tries in progress, whose messages are due again at once, and send no more."""
         self._is_closed = True
         stopping, loop = self._stopping, self._loop
         if stopping is not None and loop is not None:
@@ -156,14 +156,14 @@ class WebhookSender:
         await self._note(delivery, f"answered {status}{hint}", try_again=status != _GONE)
 
     async def _post(self, http: httpx2.AsyncClient, delivery: Delivery) -> int:
-        """Return the answer's status; its body is not read."""
+        """Return the status of the response, whose body is not read."""
         body = json.dumps(delivery.payload, separators=(",", ":"), ensure_ascii=False).encode()
         headers = sign(self._key, delivery.id, int(self._clock()), body) | {"content-type": "application/json"}
         async with http.stream("POST", delivery.url, content=body, headers=headers) as response:
             return int(response.status_code)
 
     async def _note(self, delivery: Delivery, error: str | None, *, try_again: bool = True) -> None:
-        """Write down what came of a try; a URL is not logged, since it may hold a secret."""
+        """Record the result of a try; the URL is not logged, because it may hold a secret."""
         if error is None:
             _log.info("webhook delivered", job_id=delivery.job_id, webhook=delivery.id)
         else:

@@ -1,4 +1,4 @@
-"""How many messages may be under way at once: in all, to one receiver, and of one owner."""
+"""Limits on concurrent messages: in total, per receiver, and per owner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IN_ALL, OF_AN_OWNER, TO_A_HOST, TO_A_URL = 32, 16, 8, 2
 
 
 class Slots:
-    """The messages under way. A receiver that does not answer holds its own slots, and others go past it."""
+    """The messages in progress. A receiver that does not respond blocks its own slots only."""
 
     def __init__(self) -> None:
         self._keys: dict[str, tuple[str, ...]] = {}
