@@ -123,7 +123,10 @@ VersionNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_VERSION_ID)]
 """Of a version, in JSON."""
 
 Reason = Annotated[
-    str, StringConstraints(max_length=MAX_REASON), AfterValidator(_clean_reason), Field(description="For the history")
+    str,
+    StringConstraints(max_length=MAX_REASON),
+    AfterValidator(_clean_reason),
+    Field(description="Reason, recorded in the history"),
 ]
 """Why something was done, on one line; may be empty."""
 

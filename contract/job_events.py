@@ -40,7 +40,7 @@ class Started(EventData):
     MESSAGE = "started"
 
     attempt: int | None = Field(default=None, description="Number of the attempt, 1 and up")
-    owner: str | None = Field(default=None, description="The worker")
+    owner: str | None = Field(default=None, description="Name of the worker")
 
 
 class FineTuning(EventData):
@@ -85,7 +85,7 @@ class CheckpointUnusable(EventData):
     MESSAGE = "checkpoint unusable; fine-tuning starts over"
     LEVEL = "warn"
 
-    cause: str | None = Field(default=None, description="Why it cannot be read")
+    cause: str | None = Field(default=None, description="Why the checkpoint cannot be read")
 
 
 class Resumed(EventData):
@@ -111,7 +111,7 @@ class ChildJobEnded(EventData):
 
     MESSAGE = "part ended"
 
-    job_id: str | None = Field(default=None, description="Id of that job")
+    job_id: str | None = Field(default=None, description="Id of the child job")
     part: str | None = Field(default=None, description="Id of the data set that a child job fine-tunes on")
     status: str | None = Field(default=None, description="How it ended: `succeeded`, `failed` or `cancelled`")
 
@@ -122,5 +122,5 @@ class Failed(EventData):
     MESSAGE = "failed"
     LEVEL = "error"
 
-    code: str | None = Field(default=None, description="Why, for programs")
-    detail: str | None = Field(default=None, description="Why, for people, and what to do next")
+    code: str | None = Field(default=None, description="Machine-readable reason")
+    detail: str | None = Field(default=None, description="Reason, and what to do next")

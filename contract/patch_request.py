@@ -227,7 +227,7 @@ class AnchorOptions(Body):
 class PatchOptions(Body):
     """The request of a patch, without priority and webhook."""
 
-    name: Name = Field(description="For people: 1 to 200 characters on one line; need not be unique")
+    name: Name = Field(description="Display name: 1 to 200 characters on one line; not unique")
     base: BaseRef | None = Field(
         default=None, description="Reference of the base model to start from. Default: the installation's"
     )

@@ -55,8 +55,8 @@ class TermRequest(Body):
 class VersionRequest(Body):
     """Body of `POST /v1/versions`: `terms` to add to the base, or a version to remove something from."""
 
-    name: Name = Field(description="For people: 1 to 200 characters on one line; need not be unique")
-    tags: Tags = Field(default=frozenset(), description="Words to find the version by, at most 16")
+    name: Name = Field(description="Display name: 1 to 200 characters on one line; not unique")
+    tags: Tags = Field(default=frozenset(), description="Tags of the version, at most 16")
     base: BaseRef | None = Field(default=None, description="If given, all terms must be of this base")
     terms: tuple[TermRequest, ...] | None = Field(
         fail_fast=True,

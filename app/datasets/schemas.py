@@ -134,8 +134,8 @@ class RejectedFile(BaseModel):
     """A file of the archive that was left out; beyond the first 100, one entry for each kind of reason."""
 
     file: str = Field(description="Path in the upload")
-    reason: str = Field(description="Why it was left out")
-    count: int = Field(default=1, description="How many files this stands for; `file` is the first of them")
+    reason: str = Field(description="Why it was rejected")
+    count: int = Field(default=1, description="Number of files that this entry stands for; `file` is the first of them")
 
     @classmethod
     def of(cls, stored: dict[str, Any]) -> RejectedFile:
@@ -155,63 +155,67 @@ class Duplicate(BaseModel):
     """A picture that is in more than one split."""
 
     num_files: int = Field(description="Number of files with this picture")
-    files: list[DuplicateFile] = Field(description="One of each split first; not all of them")
+    files: list[DuplicateFile] = Field(description="Some of the files, at least one of each split")
 
 
 class Duplicates(BaseModel):
     """Pictures that occur more than once, compared by decoded pixels. Nothing was removed."""
 
-    across_splits: int = Field(description="Pictures in more than one split: leakage, which makes scores too good")
+    across_splits: int = Field(
+        description="Number of pictures in more than one split: leakage, which makes scores too high"
+    )
     by_splits: dict[str, int] = Field(description="The same by the splits, such as `train, test`")
-    within_splits: int = Field(description="Files beyond the first of a picture in the same split")
-    with_different_labels: int = Field(description="Pictures that are there under more than one class")
-    examples: list[Duplicate] = Field(description="Some of the pictures that are in more than one split")
+    within_splits: int = Field(description="Number of repeated pictures within a split")
+    with_different_labels: int = Field(description="Number of pictures with more than one class")
+    examples: list[Duplicate] = Field(description="Some of the pictures in more than one split")
 
 
 class Example(BaseModel):
     """An image with its detected label and split."""
 
     file: str = Field(description="Path in the upload")
-    label: str = Field(description="Its class")
-    split: str = Field(description="Its split: `train`, `validation` or `test`")
+    label: str = Field(description="Class of the image")
+    split: str = Field(description="Split of the image: `train`, `validation` or `test`")
 
 
 class ReadingWarning(BaseModel):
     """A warning about an upload that its owner should check."""
 
     code: str = Field(description="Stable, such as `one_class`, `unlabelled_folder`, `leakage` or `similar_classes`")
-    detail: str = Field(description="What was found, and what to do about it")
+    detail: str = Field(description="Description, and what to do about it")
 
 
 class Reading(BaseModel):
     """How an upload was read."""
 
     summary: str = Field(description="Such as `3 splits, 10 classes from folder level 2, 1 wrapper removed`")
-    root: str = Field(description="Folder in the upload below which levels count; empty: the top")
-    wrappers: int = Field(description="Folders that were removed because they hold everything")
-    class_level: int | None = Field(description="Which folder below the root names the class; null: none does")
-    split_of: dict[str, str] = Field(description="Folders that name splits; at most 20")
-    tables: list[str] = Field(description="Tables that name the images; at most 20")
-    named_splits: list[str] = Field(description="Splits that the upload names; empty: the images were divided")
-    examples: list[Example] = Field(description="Ten images of different classes, for a look at their labels")
-    warnings: list[ReadingWarning] = Field(description="At most 20")
+    root: str = Field(description="Folder in the upload from which levels are counted; empty: the top")
+    wrappers: int = Field(description="Number of enclosing folders that were removed")
+    class_level: int | None = Field(description="Level of the class folder below the root; null: none")
+    split_of: dict[str, str] = Field(description="Split of each folder that names one; at most 20")
+    tables: list[str] = Field(description="Tables with labels; at most 20")
+    named_splits: list[str] = Field(
+        description="Splits that the upload names; empty: the images were split automatically"
+    )
+    examples: list[Example] = Field(description="Ten images of different classes, to check their labels")
+    warnings: list[ReadingWarning] = Field(description="Warnings, at most 20")
 
 
 class DatasetBrief(Resource):
     """A data set in a list, without class names and file names; see `GET /v1/datasets/{id}`."""
 
     id: str = Field(description="Id of the data set, such as `ds_…`")
-    name: str = Field(description="For people; need not be unique")
+    name: str = Field(description="Display name; not unique")
     kind: DatasetKind = Field(description="`labelled`, or `pool`: unlabelled images for `anchors.dataset`")
-    state: DatasetState = Field(description="Whether it can be used")
+    state: DatasetState = Field(description="State of the data set")
     num_classes: int = Field(description="Number of classes; 0 while it is ingested, and for a pool")
-    splits: dict[str, SplitBrief] = Field(description="What each split holds, by its name")
-    layout: str | None = Field(description="How the upload was arranged, such as `imagefolder`; null: not known yet")
-    derived_from: str | None = Field(description="The data set whose images these are")
+    splits: dict[str, SplitBrief] = Field(description="Contents of each split, by name")
+    layout: str | None = Field(description="Layout of the upload, such as `imagefolder`; null: not known yet")
+    derived_from: str | None = Field(description="Id of the data set that it was derived from; null: uploaded")
     content_sha256: str | None = Field(description="SHA-256 over its images, classes and splits; null: not known yet")
-    job_id: str = Field(description="Id of the job that makes it ready")
-    job: JobBrief = Field(description="The job, in brief")
-    error: JobError | None = Field(description="Why the job failed; null: it has not failed")
+    job_id: str = Field(description="Id of its ingest job")
+    job: JobBrief = Field(description="Its job")
+    error: JobError | None = Field(description="Error of the failed job; null: not failed")
     owner: Owner
     created_at: datetime = Field(description="When it was uploaded")
 
@@ -232,17 +236,21 @@ class Dataset(DatasetBrief):
     A pool has no classes, and all of its images are in `train`.
     """
 
-    classnames: list[str] = Field(description="The classes, as prompts name them")
-    templates: list[str] = Field(description="Empty: the base model's own")
-    splits: dict[str, Split] = Field(description="What each split holds, by its name")  # type: ignore[assignment]
+    classnames: list[str] = Field(description="Display names of the classes")
+    templates: list[str] = Field(description="Prompt templates; empty: the base model's own")
+    splits: dict[str, Split] = Field(description="Contents of each split, by name")  # type: ignore[assignment]
     rejected: list[RejectedFile] = Field(description=f"The first {MAX_FILES} files, then more by reason")
     decoder: int = Field(
         description="How pixels are read: 2, as a viewer shows them; 1, of earlier releases, without orientation, "
         "transparency and colour profile"
     )
-    num_rejected: int = Field(description="Files of the upload that were left out")
-    duplicates: Duplicates | None = Field(description="Null: not known yet, or ingested by an older release")
-    reading: Reading | None = Field(description="Null: not known yet, or ingested by an older release")
+    num_rejected: int = Field(description="Number of rejected files")
+    duplicates: Duplicates | None = Field(
+        description="Repeated pictures; null: not known yet, or ingested by an older release"
+    )
+    reading: Reading | None = Field(
+        description="How the upload was read; null: not known yet, or ingested by an older release"
+    )
 
     @classmethod
     def _computed(cls, row: DatasetRow) -> dict[str, Any]:

@@ -16,71 +16,73 @@ Data = TypeVar("Data", bound=Recorded)
 
 
 class _Event(BaseModel, Generic[Data]):
-    id: int = Field(description="Grows with every event of the installation; give it as `after` to go on from here")
+    id: int = Field(
+        description="Increases with every event of the installation; pass it as `after` to continue from here"
+    )
     at: datetime = Field(description="When it happened")
-    level: Level = Field(description="How bad it is")
-    message: str = Field(description="What happened: a constant text, which tells the kind of event")
-    data: Data | None = Field(description="What belongs to it; null: nothing")
+    level: Level = Field(description="Severity")
+    message: str = Field(description="Kind of event, a constant text")
+    data: Data | None = Field(description="Data of the event; null: none")
 
 
 class QueuedEvent(_Event[data.Queued]):
     """The job waits for a worker."""
 
-    message: Literal["queued"] = Field(description="What happened")
+    message: Literal["queued"] = Field(description="Kind of event")
 
 
 class StartedEvent(_Event[data.Started]):
     """A worker has begun an attempt."""
 
-    message: Literal["started"] = Field(description="What happened")
+    message: Literal["started"] = Field(description="Kind of event")
 
 
 class FineTuningEvent(_Event[data.FineTuning]):
     """A step of fine-tuning is done."""
 
-    message: Literal["fine-tuning"] = Field(description="What happened")
+    message: Literal["fine-tuning"] = Field(description="Kind of event")
 
 
 class AlphaEvaluatedEvent(_Event[data.AlphaEvaluated]):
     """The validation splits were evaluated at one alpha."""
 
-    message: Literal["alpha evaluated"] = Field(description="What happened")
+    message: Literal["alpha evaluated"] = Field(description="Kind of event")
 
 
 class AnchorsLeftOutEvent(_Event[data.AnchorsLeftOut]):
     """The anchor pool had images that a score is computed on."""
 
-    message: Literal["anchor images that are evaluation images were left out"] = Field(description="What happened")
+    message: Literal["anchor images that are evaluation images were left out"] = Field(description="Kind of event")
 
 
 class CheckpointUnusableEvent(_Event[data.CheckpointUnusable]):
     """Fine-tuning starts over, because its checkpoint is missing or damaged."""
 
-    message: Literal["checkpoint unusable; fine-tuning starts over"] = Field(description="What happened")
+    message: Literal["checkpoint unusable; fine-tuning starts over"] = Field(description="Kind of event")
 
 
 class ResumedEvent(_Event[data.Resumed]):
     """Fine-tuning resumes from a checkpoint."""
 
-    message: Literal["resumed"] = Field(description="What happened")
+    message: Literal["resumed"] = Field(description="Kind of event")
 
 
 class GivenBackEvent(_Event[data.GivenBack]):
     """An attempt ended, and the job waits for another one."""
 
-    message: Literal["given back"] = Field(description="What happened")
+    message: Literal["given back"] = Field(description="Kind of event")
 
 
 class ChildJobEndedEvent(_Event[data.ChildJobEnded]):
     """A child job of this job has ended."""
 
-    message: Literal["part ended"] = Field(description="What happened")
+    message: Literal["part ended"] = Field(description="Kind of event")
 
 
 class FailedEvent(_Event[data.Failed]):
     """The job has failed."""
 
-    message: Literal["failed"] = Field(description="What happened")
+    message: Literal["failed"] = Field(description="Kind of event")
 
 
 class OtherEvent(_Event[data.OtherData]):
@@ -122,4 +124,4 @@ class JobEventList(BaseModel):
     """A job's events, oldest first."""
 
     items: list[JobEvent] = Field(description="The events, at most 1,000")
-    next_after: int = Field(description="Give this as `after` to get what comes later")
+    next_after: int = Field(description="Pass this as `after` to get later events")

@@ -24,13 +24,13 @@ class JobBrief(Resource):
     """A job as other resources name it."""
 
     id: str = Field(description="Id of the job, such as `job_…`")
-    status: JobStatus = Field(description="Where the job is in its life")
+    status: JobStatus = Field(description="Status of the job")
 
 
 class JobError(BaseModel):
     """Why a job failed."""
 
-    code: str = Field(description="Stable and machine-readable")
+    code: str = Field(description="Stable, machine-readable error code")
     detail: str = Field(description="What went wrong, and what to do next")
 
     @classmethod
@@ -44,34 +44,34 @@ class JobLinks(BaseModel):
 
     self: str = Field(description="The job")
     events: str = Field(description="Its events")
-    cancel: str = Field(description="To `POST`: cancels it")
-    retry: str = Field(description="To `POST`: queues it again, once it has failed or was cancelled")
-    subject: str = Field(description="The data set or patch that the job makes")
+    cancel: str = Field(description="`POST` to cancel the job")
+    retry: str = Field(description="`POST` to retry the job after it has failed or was cancelled")
+    subject: str = Field(description="The data set or patch of the job")
 
 
 class Job(Resource):
     """One queued unit of work."""
 
     id: str = Field(description="Id of the job, such as `job_…`")
-    kind: JobKind = Field(description="What it does")
-    subject_id: str = Field(description="Id of the data set or patch that it makes")
+    kind: JobKind = Field(description="Kind of job")
+    subject_id: str = Field(description="Id of the data set or patch of the job")
     parent_id: str | None = Field(description="The parent job, if this is a child job; cancel and retry the parent")
     part: str | None = Field(description="Id of the data set that a child job fine-tunes on")
-    status: JobStatus = Field(description="Where the job is in its life")
-    stage: str | None = Field(description="What it does now; null: it has not begun")
-    progress: float = Field(ge=0, le=1, description="Share of the work that is done, 0 to 1")
-    eta_seconds: float | None = Field(description="Estimated seconds to the end; null: not known")
-    attempt: int = Field(description="Attempts that count: a stop of the worker and a setback do not")
-    cancel_requested: bool = Field(description="Whether its worker was told to stop")
-    priority: PriorityName = Field(description="Waiting jobs of a higher one are taken first")
-    error: JobError | None = Field(description="Why it failed; null: it has not failed")
+    status: JobStatus = Field(description="Status of the job")
+    stage: str | None = Field(description="Current stage; null: not started")
+    progress: float = Field(ge=0, le=1, description="Completed share of the work, 0 to 1")
+    eta_seconds: float | None = Field(description="Estimated seconds to the end; null: unknown")
+    attempt: int = Field(description="Number of counted attempts; stopped workers and setbacks do not count")
+    cancel_requested: bool = Field(description="Whether a cancel was requested")
+    priority: PriorityName = Field(description="Jobs of a higher priority start first")
+    error: JobError | None = Field(description="Error of a failed job; null: not failed")
     owner: Owner
     created_at: datetime = Field(description="When it was queued for the first time")
-    started_at: datetime | None = Field(description="When its first attempt began; null: it waits")
-    progress_at: datetime | None = Field(description="When its trainer last reported something")
-    paused_until: datetime | None = Field(description="After a setback, such as a full disk: when it is tried again")
-    finished_at: datetime | None = Field(description="When it ended; null: it has not ended")
-    links: JobLinks = Field(description="Where to go on")
+    started_at: datetime | None = Field(description="When its first attempt started; null: not started")
+    progress_at: datetime | None = Field(description="When its trainer last reported progress")
+    paused_until: datetime | None = Field(description="After a setback, such as a full disk: when it is retried")
+    finished_at: datetime | None = Field(description="When it ended; null: not ended")
+    links: JobLinks = Field(description="Related resources")
 
     @classmethod
     def of(cls, row: JobRow) -> Self:
@@ -95,12 +95,12 @@ class Job(Resource):
 class JobAttempt(Resource):
     """One worker's try at a job."""
 
-    attempt: int = Field(description="1, 2, 3 …, of all that there were, also those that do not count")
-    started_at: datetime = Field(description="When a worker took the job")
-    ended_at: datetime | None = Field(description="Of a lease that lapsed: when that was noticed")
+    attempt: int = Field(description="Number of the attempt, including uncounted ones, from 1")
+    started_at: datetime = Field(description="When a worker leased the job")
+    ended_at: datetime | None = Field(description="When it ended; for an expired lease, when that was detected")
     stage: str | None = Field(description="The stage in which it ended")
-    cause: AttemptCause | None = Field(description="Why it ended, for programs")
-    detail: str | None = Field(description="Why it ended, for people")
+    cause: AttemptCause | None = Field(description="Machine-readable reason of its end")
+    detail: str | None = Field(description="Reason of its end")
 
     @classmethod
     def of(cls, row: JobAttemptRow) -> Self:
@@ -113,10 +113,10 @@ class JobWebhook(Resource):
     """The message about a job's end."""
 
     id: str = Field(description="The header `webhook-id` of every try")
-    state: DeliveryState = Field(description="Whether it was delivered")
-    tries: int = Field(description="Number of times that it was sent")
-    next_try_at: datetime | None = Field(description="When it is sent again; null: it is not")
-    last_error: str | None = Field(description="Why the last try failed; null: none did")
+    state: DeliveryState = Field(description="State of the delivery")
+    tries: int = Field(description="Number of tries")
+    next_try_at: datetime | None = Field(description="When it is sent again; null: never")
+    last_error: str | None = Field(description="Error of the last try; null: none")
 
     @classmethod
     def of(cls, row: WebhookDeliveryRow) -> Self:
@@ -127,10 +127,10 @@ class JobWebhook(Resource):
 class JobDetail(Job):
     """A job with its attempts."""
 
-    attempts: list[JobAttempt] = Field(description="Oldest first; of very many, the last 100")
-    log_tail: str | None = Field(description="Last lines that the trainer of the last failed attempt printed")
+    attempts: list[JobAttempt] = Field(description="Attempts, oldest first; at most the last 100")
+    log_tail: str | None = Field(description="Last lines of the log of the last failed attempt")
 
-    webhook: JobWebhook | None = Field(description="The message about its end, if one was asked for and it has ended")
+    webhook: JobWebhook | None = Field(description="Webhook message of a job that has ended; null: none")
 
     @classmethod
     def with_attempts(cls, row: JobRow, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None) -> Self:

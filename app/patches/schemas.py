@@ -23,14 +23,14 @@ class PatchBrief(Resource):
     """A patch in a list, without request and report; see `GET /v1/patches/{id}`."""
 
     id: str = Field(description="Id of the patch, such as `pt_…`")
-    name: str = Field(description="For people; need not be unique")
-    base: BaseBrief = Field(description="The base model that it starts from")
-    job_id: str = Field(description="Id of the job that makes it")
-    job: JobBrief = Field(description="The job, in brief")
-    error: JobError | None = Field(description="Why the job failed; null: it has not failed")
-    version_id: int | None = Field(description="The version it made, once done")
+    name: str = Field(description="Display name; not unique")
+    base: BaseBrief = Field(description="The base model")
+    job_id: str = Field(description="Id of its job")
+    job: JobBrief = Field(description="Its job")
+    error: JobError | None = Field(description="Error of the failed job; null: not failed")
+    version_id: int | None = Field(description="Id of its version; null: not finished")
     owner: Owner
-    created_at: datetime = Field(description="When it was asked for")
+    created_at: datetime = Field(description="When it was requested")
 
     @classmethod
     def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow, **computed: Any) -> Self:
@@ -42,8 +42,8 @@ class PatchBrief(Resource):
 class Patch(PatchBrief):
     """A patch: its request, its job and, when finished, its report."""
 
-    request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(description="What was asked for")
-    report: PatchReport | None = Field(description="What came of it; null: the patch is not done")
+    request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(description="The request")
+    report: PatchReport | None = Field(description="The report; null: not finished")
 
     @classmethod
     def of(cls, row: PatchRow, base: BaseModelRow, job: JobRow, **computed: Any) -> Self:
@@ -56,7 +56,7 @@ class PatchStarted(BaseModel):
     """A patch that was accepted, and the job to watch."""
 
     patch: Patch = Field(description="The patch")
-    job: Job = Field(description="The job that makes it")
+    job: Job = Field(description="Its job")
 
 
 class Reselected(BaseModel):
@@ -66,7 +66,7 @@ class Reselected(BaseModel):
     is_new: bool = Field(description="False: the patch had a version of this mix already, and this is it")
     alpha: float = Field(description="The alpha, at least 0")
     profile: str = Field(description="How alpha varies with depth: `flat`, `lines` or `lines_paper`")
-    rule: str | None = Field(description="What chose alpha; null: the request named it")
+    rule: str | None = Field(description="Rule that chose alpha; null: alpha was given in the request")
     reason: str = Field(description="Why this alpha, in one sentence")
     validation: AlphaPoint | None = Field(
         description="The point of the validation curve at this alpha, or, as its own `alpha` tells, the nearest one"

@@ -21,27 +21,27 @@ class HealthCheck(BaseModel):
     """One thing that the service needs."""
 
     ok: bool = Field(description="Whether it is available")
-    required: bool = Field(description="Whether classification stops without it")
-    detail: str = Field(description="What was found, and what to do if it is not available")
+    required: bool = Field(description="Whether classification requires it")
+    detail: str = Field(description="Result, and how to resolve a failure")
 
 
 class Ready(BaseModel):
     """Whether classify requests are answered; `degraded`: an optional dependency is unavailable."""
 
     status: Literal["ok", "degraded"] = Field(description="`ok`, or `degraded`: an optional dependency is unavailable")
-    checks: dict[str, HealthCheck] = Field(description="What was looked at, by name")
+    checks: dict[str, HealthCheck] = Field(description="Results of the checks, by name")
 
 
 class Replica(Resource):
     """An API process, as it last reported itself."""
 
-    id: str = Field(description="Id of the process, new at each start")
-    host: str = Field(description="Machine and process id")
+    id: str = Field(description="Id of the process; it changes with each start")
+    host: str = Field(description="Host name and process id")
     is_this: bool = Field(description="Whether this process answered the request")
-    is_alive: bool = Field(description="False: it has been silent for long and is probably gone")
+    is_alive: bool = Field(description="Whether it reported recently; if not, it has probably ended")
     started_at: datetime = Field(description="When it started")
     last_seen_at: datetime = Field(description="When it last reported")
-    serving_version: int | None = Field(description="What it answers with as `active`")
+    serving_version: int | None = Field(description="Id of the version that it serves as `active`; null: none")
     canary_version: int | None = Field(description="Id of the version that it has loaded as `canary`; null: none")
     shadow_version: int | None = Field(description="Id of the version that it has loaded as `shadow`; null: none")
 
@@ -64,8 +64,10 @@ class SecondaryVersion(BaseModel):
 
     version: int | None = Field(description="Version that the alias names; null: the alias does not exist")
     serving_version: int | None = Field(description="Version that this process has loaded")
-    share: float = Field(description="Of the classify requests, in [0, 1]")
-    trouble: str | None = Field(description="Why the version could not be loaded; `active` answers for it")
+    share: float = Field(description="Share of the classify requests, 0 to 1")
+    trouble: str | None = Field(
+        description="Why the version could not be loaded; `active` serves instead. Null: no error"
+    )
 
 
 class Comparison(BaseModel):
@@ -76,15 +78,19 @@ class Comparison(BaseModel):
     agreement: float | None = Field(description="Share of the compared images; null before the first")
     agreed_images: int = Field(description="Number of images on which both put the same label first")
     differed_images: int = Field(description="Number of images on which they did not")
-    dropped_images: int = Field(description="Not compared, because the shadow was busy or failed")
+    dropped_images: int = Field(
+        description="Number of images that were not compared, because the shadow was busy or failed"
+    )
 
 
 class StorageRoom(BaseModel):
     """The disk of the data that has the least to spare."""
 
     free_bytes: int = Field(description="Free space, in bytes")
-    min_free_bytes: int = Field(description="Below it nothing is added: 507 `storage_full`")
-    max_stored_bytes: int = Field(description="What one owner may store, where there are keys")
+    min_free_bytes: int = Field(
+        description="Minimum free space, in bytes; below it, requests that store data get 507 `storage_full`"
+    )
+    max_stored_bytes: int = Field(description="Storage quota of one owner, in bytes; applied with keys only")
 
 
 class System(BaseModel):
@@ -94,18 +100,20 @@ class System(BaseModel):
     python: str = Field(description="Version of Python")
     torch: str = Field(description="Version of PyTorch")
     open_clip: str = Field(description="Version of open_clip")
-    device: str = Field(description="Device that models run on: `cpu`, `cuda` or such")
+    device: str = Field(description="Device of the models: `cpu` or the name of the GPU")
     bases: list[str] = Field(description="References of the base models, the default first")
-    active_version: int | None = Field(description="What the alias names")
-    serving_version: int | None = Field(description="What this process answers with")
-    queued_images: int = Field(description="Number of images that wait for the model")
-    queued_texts: int = Field(description="Texts and prompts of new labels that wait for the text tower")
-    canary: SecondaryVersion = Field(description="The version that answers a share of the requests")
-    shadow: SecondaryVersion = Field(description="The version that runs in shadow")
-    comparison: Comparison | None = Field(description="How shadow and active version agree; null: there is no shadow")
-    storage: StorageRoom = Field(description="Room on the disk")
-    replica: str = Field(description="Id of this process, new at each start")
-    replicas: list[Replica] = Field(description="All API processes of the installation, the oldest first")
+    active_version: int | None = Field(
+        description="Id of the version that the alias `active` names; null: the database is unavailable"
+    )
+    serving_version: int | None = Field(description="Id of the version that this process serves; null: none")
+    queued_images: int = Field(description="Number of images in the queue")
+    queued_texts: int = Field(description="Number of texts and prompts in the queue")
+    canary: SecondaryVersion = Field(description="The canary version")
+    shadow: SecondaryVersion = Field(description="The shadow version")
+    comparison: Comparison | None = Field(description="Agreement of shadow and active version; null: no shadow")
+    storage: StorageRoom = Field(description="Storage limits")
+    replica: str = Field(description="Id of this process; it changes with each start")
+    replicas: list[Replica] = Field(description="All API processes of the installation, oldest first")
     database_fault: str | None = Field(
         default=None, description="Why the database is not available; what it knows is missing then"
     )
@@ -114,7 +122,7 @@ class System(BaseModel):
 class Finding(BaseModel):
     """One item of a verification of everything; the response has one per line, the last one is a summary."""
 
-    what: Literal["database", "blob", "version", "feature_cache", "summary"] = Field(description="What was looked at")
-    name: str = Field(description="Which of them: a table, a blob's hash, a version's number, a file")
-    ok: bool | None = Field(description="Null: it could not be looked at")
-    detail: str = Field(description="What was found")
+    what: Literal["database", "blob", "version", "feature_cache", "summary"] = Field(description="Kind of item")
+    name: str = Field(description="Name of the item: a table, a blob's hash, a version's number, a file")
+    ok: bool | None = Field(description="Whether it is intact; null: it could not be checked")
+    detail: str = Field(description="Explanation of the result")

@@ -37,21 +37,23 @@ class Version(Resource):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
     id: int = Field(description="Number of the version, 1 and up")
-    name: str = Field(description="For people; need not be unique")
-    tags: list[str] = Field(description="Words to find the version by")
+    name: str = Field(description="Display name; not unique")
+    tags: list[str] = Field(description="Tags of the version")
     base: BaseBrief = Field(description="The base model")
-    terms: list[VersionTerm] = Field(description="What is added to the base; empty: nothing")
-    parents: list[int] = Field(description="Versions that it was made from")
-    lineage: Lineage = Field(description="What it was made from, and with what")
-    weights_fingerprint: str | None = Field(description="Of the mixed image tower; null: made by an older release")
+    terms: list[VersionTerm] = Field(description="Terms that are added to the base; empty: the unpatched base")
+    parents: list[int] = Field(description="Ids of the versions that it was created from")
+    lineage: Lineage = Field(description="Origin of the version")
+    weights_fingerprint: str | None = Field(
+        description="Fingerprint of the mixed image tower; null: created by an older release"
+    )
     evaluation: Evaluation | None = Field(
         description="What was measured of it and on which split; null: it has not been evaluated"
     )
-    patch_id: str | None = Field(description="Id of the patch that made it; null: it is the bare base or was composed")
+    patch_id: str | None = Field(description="Id of its patch; null: the unpatched base or a composed version")
     is_active: bool = Field(description="Whether the alias `active` names it")
     owner: Owner
     created_at: datetime = Field(description="When it was registered")
-    deleted_at: datetime | None = Field(description="When it went to the trash")
+    deleted_at: datetime | None = Field(description="When it was moved to the trash; null: not in the trash")
 
     @classmethod
     def of(cls, row: VersionRow, base: BaseModelRow, **related: Any) -> Self:
@@ -65,7 +67,7 @@ class VersionLabels(Body):
     """Body of `PATCH /v1/versions/{id}`; omitted fields stay unchanged."""
 
     name: Name | None = Field(default=None, description="The new name: 1 to 200 characters on one line")
-    tags: Tags | None = Field(default=None, description="All the tags that it is to have")
+    tags: Tags | None = Field(default=None, description="The new tags, which replace the old ones")
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
@@ -102,9 +104,11 @@ class AliasList(BaseModel):
 class AliasMove(Body):
     """Body of `PUT /v1/aliases/{alias}`."""
 
-    version: VersionNumber = Field(description="Id of the version that the alias is to name")
+    version: VersionNumber = Field(description="Id of the new version of the alias")
     reason: Reason = ""
-    force: StrictBool = Field(default=False, description="Whatever it costs the supported tasks; needs a reason")
+    force: StrictBool = Field(
+        default=False, description="Ignore the limit on the drop of supported tasks; requires a reason"
+    )
 
     @model_validator(mode="after")
     def _says_why(self) -> Self:
@@ -122,12 +126,12 @@ class Rollback(Body):
 class AliasChange(Resource):
     """One move of an alias."""
 
-    id: int = Field(description="Number of the move, which is the alias's revision")
+    id: int = Field(description="Number of the move: the revision of the alias")
     from_version: int | None = Field(description="Id of the version that it named before; null: it was created")
     to_version: int | None = Field(description="Null: the alias was deleted")
-    actor: str = Field(description="Who moved it: a key's name, `paintbox`, or a patch")
-    reason: str = Field(description="Why, as given in the request")
-    forced: bool = Field(description="The move was asked for whatever it costs the supported tasks")
+    actor: str = Field(description="Who moved it: the name of a key, `paintbox`, or a patch")
+    reason: str = Field(description="Reason given in the request")
+    forced: bool = Field(description="Whether the limit on the drop of supported tasks was ignored")
     at: datetime = Field(description="When it was moved")
 
     @classmethod

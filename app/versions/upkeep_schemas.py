@@ -11,19 +11,19 @@ class VersionCheck(BaseModel):
     """One thing that was compared."""
 
     what: str = Field(description="`base`, `task_vector`, `weights` or `probe`")
-    name: str = Field(description="Which of them")
-    matches: bool | None = Field(description="Null: there is nothing to compare with, or no way to")
-    expected: str | None = Field(description="What was registered; null: nothing")
-    actual: str | None = Field(description="What is there now; null: nothing")
-    detail: str = Field(description="What was found, for people")
+    name: str = Field(description="Name of the item")
+    matches: bool | None = Field(description="Whether they are equal; null: not comparable")
+    expected: str | None = Field(description="Registered value; null: none")
+    actual: str | None = Field(description="Current value; null: none")
+    detail: str = Field(description="Explanation of the result")
 
 
 class Verification(BaseModel):
     """Whether a version is unchanged since its registration."""
 
     version: int = Field(description="Id of the version")
-    matches: bool = Field(description="Everything that could be compared is equal, and the probe could be")
-    checks: list[VersionCheck] = Field(description="Everything that was compared")
+    matches: bool = Field(description="Whether all comparable items, including the probe, are equal")
+    checks: list[VersionCheck] = Field(description="The checks")
 
 
 class FreedBlob(BaseModel):
@@ -37,18 +37,18 @@ class KeptVersion(BaseModel):
     """A version in the trash that stays although its time is over."""
 
     version: int = Field(description="Id of the version")
-    reason: str = Field(description="What still needs it")
+    reason: str = Field(description="Why it is kept")
 
 
 class Collected(BaseModel):
     """What a garbage collection freed, or would free."""
 
-    dry_run: bool = Field(description="Whether nothing was freed, because only a preview was asked for")
-    versions: list[int] = Field(description="Purged")
-    kept: list[KeptVersion] = Field(description="Versions in the trash that stay although their time is over")
-    task_vectors: list[FreedBlob] = Field(description="That no version needs")
-    blobs: list[FreedBlob] = Field(description="Left by deleted data sets and patches and by failed jobs")
-    num_bytes: int = Field(description="Of all of them")
+    dry_run: bool = Field(description="Whether this is a preview, in which nothing was freed")
+    versions: list[int] = Field(description="Ids of the purged versions")
+    kept: list[KeptVersion] = Field(description="Expired versions in the trash that are still needed")
+    task_vectors: list[FreedBlob] = Field(description="Freed task vectors")
+    blobs: list[FreedBlob] = Field(description="Freed blobs of deleted data sets and patches and of failed jobs")
+    num_bytes: int = Field(description="Size of all freed blobs, in bytes")
 
     @classmethod
     def of(cls, garbage: Garbage, dry_run: bool) -> Collected:

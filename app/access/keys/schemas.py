@@ -32,27 +32,32 @@ class KeyRequest(Body):
         examples=["nightly-training"],
     )
     scopes: frozenset[Scope] = Field(
-        fail_fast=True, min_length=1, max_length=len(Scope), description="What it allows; `admin` includes the others"
+        fail_fast=True,
+        min_length=1,
+        max_length=len(Scope),
+        description="Scopes of the key; `admin` includes the others",
     )
-    expires_in_days: int | None = Field(default=None, ge=1, le=_MOST_DAYS, description="Left out: it does not expire")
+    expires_in_days: int | None = Field(
+        default=None, ge=1, le=_MOST_DAYS, description="Days until the key expires. Default: never"
+    )
 
 
 class Key(Resource):
     """A key's metadata, without its secret."""
 
     id: str = Field(description="Id of the key")
-    name: str = Field(description="Its name, which is the owner of what it makes")
-    scopes: list[Scope] = Field(description="What it allows")
-    created_by: str = Field(description="Who made it")
-    created_at: datetime = Field(description="When it was made")
-    expires_at: datetime | None = Field(description="When it stops to work; null: never")
-    revoked_at: datetime | None = Field(description="When it was revoked; null: it was not")
+    name: str = Field(description="Name of the key, which owns the resources created with it")
+    scopes: list[Scope] = Field(description="Scopes of the key")
+    created_by: str = Field(description="Name of the key that created it")
+    created_at: datetime = Field(description="When it was created")
+    expires_at: datetime | None = Field(description="When it expires; null: never")
+    revoked_at: datetime | None = Field(description="When it was revoked; null: not revoked")
 
 
 class NewKey(Key):
     """A newly created key."""
 
-    token: str = Field(description="To be sent as `Authorization: Bearer TOKEN`. It is shown this once and not kept")
+    token: str = Field(description="Send it as `Authorization: Bearer TOKEN`. It is only returned now and not stored")
 
 
 class KeyList(Listed):

@@ -17,18 +17,20 @@ class ClassifyOptions(InferenceOptions):
     """What a classify request may say beside its images. The labels come from one of three places."""
 
     candidate_labels: Annotated[Labels | None, WrapValidator(keep_known)] = Field(
-        default=None, description="What the images may show"
+        default=None, description="Candidate labels"
     )
     label_set: Id | None = Field(default=None, description="Id of a label set, in place of labels")
     dataset: Id | None = Field(default=None, description="Id of a ready data set whose classes are the labels")
-    templates: Templates | None = Field(default=None, description="Prompts with `{}`; left out: the label set's own")
-    hypothesis_template: Template | None = Field(default=None, description="One prompt with `{}`, for `templates`")
-    top_k: int | None = Field(default=None, ge=1, le=2**31 - 1, description="Most predictions per image; left out: all")
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="Predictions with a lower score are left out of the answer"
+    templates: Templates | None = Field(
+        default=None, description="Prompt templates with `{}`. Default: those of the label set"
     )
+    hypothesis_template: Template | None = Field(default=None, description="One prompt with `{}`, for `templates`")
+    top_k: int | None = Field(
+        default=None, ge=1, le=2**31 - 1, description="Maximum number of predictions per image. Default: all"
+    )
+    threshold: float | None = Field(default=None, ge=0, le=1, description="Minimum score of a prediction")
     multi_label: bool = Field(
-        default=False, description="Judge each label by itself (sigmoid), not against the others (softmax)"
+        default=False, description="Score each label independently (sigmoid) instead of against the others (softmax)"
     )
 
     @property
@@ -71,11 +73,11 @@ class ImageResult(BaseModel):
 class Classification(BaseModel):
     """Answer of `POST /v1/classify`."""
 
-    version: int = Field(description="The version that answered, for every image")
-    alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
-    templates: list[str] = Field(description="Prompts that were put around the labels")
+    version: int = Field(description="Id of the version that served all images")
+    alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
+    templates: list[str] = Field(description="Prompt templates that were used")
     results: list[ImageResult] = Field(description="One entry for each image, in the order of the request")
-    timing_ms: dict[str, float] = Field(description="Milliseconds that parts of the work took, by name")
+    timing_ms: dict[str, float] = Field(description="Duration of each stage, in milliseconds, by name")
     warnings: list[str] = Field(
         default=[],
         exclude_if=lambda value: not value,

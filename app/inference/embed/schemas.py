@@ -24,10 +24,10 @@ class EmbedBody(EmbedOptions):
     """JSON body of `POST /v1/embed`."""
 
     images: tuple[Base64Image, ...] | None = Field(
-        fail_fast=True, default=None, max_length=MOST_IMAGES, description="To be embedded; or give texts"
+        fail_fast=True, default=None, max_length=MOST_IMAGES, description="Images to embed; alternatively use `texts`"
     )
     texts: tuple[Text, ...] | None = Field(
-        fail_fast=True, default=None, max_length=MOST_LABELS, description="Embedded as they are, without a template"
+        fail_fast=True, default=None, max_length=MOST_LABELS, description="Texts to embed, without a template"
     )
 
     @model_validator(mode="after")
@@ -47,8 +47,8 @@ class Embedding(BaseModel):
 class Embeddings(BaseModel):
     """Answer of `POST /v1/embed`."""
 
-    version: int = Field(description="The version that answered, for every image or text")
-    alias: str | None = Field(description="By the name of which alias it answered; null: it was asked for by its id")
-    dim: int = Field(description="Numbers in each embedding")
+    version: int = Field(description="Id of the version that served all images or texts")
+    alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
+    dim: int = Field(description="Dimension of the embeddings")
     embeddings: list[Embedding] = Field(description="One entry for each image or text, in the order of the request")
-    timing_ms: dict[str, float] = Field(description="Milliseconds that parts of the work took, by name")
+    timing_ms: dict[str, float] = Field(description="Duration of each stage, in milliseconds, by name")

@@ -33,17 +33,17 @@ class LabelSetRequest(Body):
     """Body of `POST /v1/label-sets`."""
 
     name: Name | None = Field(default=None, description="Display name; not unique")
-    labels: Labels = Field(min_length=1, description="What images may show, each once")
-    templates: Templates = Field(default=(), description="Prompts with `{}`; left out: the base model's own")
+    labels: Labels = Field(min_length=1, description="Distinct candidate labels")
+    templates: Templates = Field(default=(), description="Prompt templates with `{}`. Default: the base model's own")
 
 
 class LabelSetBrief(Resource):
     """A label set, without its labels."""
 
     id: str = Field(description="Hash of labels and templates")
-    name: str | None = Field(description="For people; null: it has none")
+    name: str | None = Field(description="Display name; null: none")
     num_labels: int = Field(description="Number of labels")
-    templates: list[str] = Field(description="Empty: the base model's own")
+    templates: list[str] = Field(description="Prompt templates; empty: the base model's own")
     owner: Owner
     created_at: datetime = Field(description="When it was first stored")
 

@@ -92,7 +92,7 @@ class InferResponse(BaseModel):
     """Answer of an infer request, or its beginning where binary tensors follow."""
 
     model_name: str = Field(description="The model")
-    model_version: str = Field(description="The version that answered, for every image")
+    model_version: str = Field(description="Id of the version that served all images")
     id: str | None = Field(default=None, description="The request's `id`, if it had one")
     outputs: list[OutputTensor] = Field(description="The tensors that were asked for")
 
