@@ -32,7 +32,7 @@ def main() -> int:
     """Serve until told to stop; return the exit status: 2 if a setting is wrong, 1 if the database is unavailable."""
     make_files_private()
     if not sys.stdin or not sys.stdin.isatty():
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no terminal hangs up: it comes from a program that rotates logs
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # sent by programs that rotate logs
     keep_freed_memory()
     raise_open_files()
     log = LateStream(sys.stderr)
@@ -49,12 +49,12 @@ def main() -> int:
 
 
 def _serve(settings: AppSettings) -> int:
-    gc.disable()  # else the imports are gone through again and again, though they stay as long as the process
+    gc.disable()  # otherwise every collection walks the imported modules
     import torch
 
-    from app.main import create_app  # loads torch for seconds, so every setting that can be is checked before
+    from app.main import create_app  # loads torch for seconds, so check the settings before
 
-    torch.set_num_threads(1)  # of this thread, and of those that do not say otherwise: see `app.serving.cores`
+    torch.set_num_threads(1)  # default of new threads, too; see `app.serving.cores`
     gc.freeze()
     gc.enable()
     app = create_app(settings, listens_first=True)
@@ -71,7 +71,7 @@ def _serve(settings: AppSettings) -> int:
         log_config=None,
         timeout_graceful_shutdown=10,
     )
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server takes it over, and sends it again once it has ended
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server handles it, and raises it again after its end
     with suppress(KeyboardInterrupt):
         Server(config, app, settings.drain_seconds).run()
     if app.state.refusal is not None:

@@ -128,7 +128,7 @@ def create_app(
         lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher, load), listens_first),
         docs_url=None,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # it looks for a provider at each request
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # avoids a lookup per request
     )
     app.state.services = None
     app.state.refusal = None  # why the services could not be opened, for `__main__`
@@ -141,7 +141,7 @@ def create_app(
     metrics.registry.register(ConnectionCollector(app.state.connections))
     app.openapi = document(app, settings.root_path)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for router in _DIRECT_ROUTERS:  # routes are tried one after the other: what is asked most comes first
+    for router in _DIRECT_ROUTERS:  # routes are matched in order: the most frequent first
         add_direct_routes(app, router)
     for router in _ROUTERS:
         app.include_router(router)
@@ -238,7 +238,7 @@ def open_services(
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
         replica = Replica(database, engine, settings.replica_interval_seconds)
-        with suppress(SQLAlchemyError):  # on a disk that is full, classification starts all the same
+        with suppress(SQLAlchemyError):  # a full disk does not prevent classification
             replica.announce()
         stack.callback(replica.withdraw)
         uploads, storage = _open_storage(settings, database, replica)

@@ -99,7 +99,7 @@ def _clean_reason(text: str) -> str:
 
 
 Id = Annotated[str, Matches("^[A-Za-z0-9_-]{1,64}$", "is not an id: these have letters, digits, - and _, at most 64")]
-"""Of a data set, patch, job, key or label set."""
+"""Id of a data set, patch, job, key or label set."""
 
 UploadId = Annotated[
     str,
@@ -120,7 +120,7 @@ VersionId = Annotated[
 ]
 
 VersionNumber = Annotated[int, Field(strict=True, ge=1, le=MAX_VERSION_ID)]
-"""Of a version, in JSON."""
+"""Id of a version in JSON."""
 
 Reason = Annotated[
     str,
@@ -128,7 +128,7 @@ Reason = Annotated[
     AfterValidator(_clean_reason),
     Field(description="Reason, recorded in the history"),
 ]
-"""Why something was done, on one line; may be empty."""
+"""A reason on one line; may be empty."""
 
 BaseRef = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterValidator(partial(_visible, limit=500))]
 """Reference of a base model."""
@@ -136,7 +136,7 @@ BaseRef = Annotated[str, StringConstraints(min_length=1, max_length=500), AfterV
 WebhookUrl = Annotated[
     str, StringConstraints(min_length=1, max_length=2000), AfterValidator(partial(_visible, limit=2000))
 ]
-"""Where a message about a finished job goes."""
+"""URL for the message about a finished job."""
 
 FilePath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(partial(_visible, limit=1000))]
 """Path of a file in an archive."""

@@ -16,10 +16,10 @@ from typing import Annotated
 from pydantic import AfterValidator, StringConstraints
 
 MAX_NAME = 200
-"""Most characters of a name."""
+"""Maximum length of a name."""
 
 MAX_QUOTED = 100
-"""Most characters that an error message quotes of foreign text."""
+"""Maximum length of foreign text in an error message."""
 
 _NONCHARACTERS = "".join(f"{chr(plane + 0xFFFE)}{chr(plane + 0xFFFF)}" for plane in range(0, 0x110000, 0x10000))
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"

@@ -10,7 +10,7 @@ from pydantic import Field
 from contract.recorded import Recorded
 
 TaskRole = Literal["patching", "supported"]
-"""What a patch wants of a task: `patching`, to improve it; `supported`, that it does not get worse."""
+"""Role of a task in a patch: `patching`, to be improved; `supported`, must not get worse."""
 
 _POINTS = "percentage points of top-1 accuracy"
 

@@ -21,7 +21,7 @@ Tag = Annotated[
         "is not a tag: these have letters, digits and . _ : / -, at most 64, and begin with a letter or digit",
     ),
 ]
-"""A word that people find a version by."""
+"""A search tag of a version."""
 
 Profile = Literal["flat", "lines", "lines_paper"]
 """How a coefficient varies with depth."""

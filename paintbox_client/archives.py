@@ -17,9 +17,9 @@ from paintbox_client.errors import InputError
 
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)  # the earliest that the format knows
 _COPY_BYTES = 1 << 20
-_MAX_FILES = 500_000  # as many as the service takes
+_MAX_FILES = 500_000  # limit of the service
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\u2028\u2029\udc80-\udcff]|(?<=^[A-Za-z]):")
-"""What a name in an archive may not hold: control characters, backslashes, bytes that are no UTF-8, and drives."""
+"""Not allowed in names of an archive: control characters, backslashes, invalid UTF-8, and drives."""
 _SUFFIXES = re.compile(r"(?i)(\.tar)?\.(zip|tar|gz|tgz|zst|bz2|xz|parquet)$")
 
 

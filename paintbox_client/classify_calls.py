@@ -14,7 +14,7 @@ from paintbox_client.records import JsonObject
 from paintbox_client.resources.inference import Classification, Embeddings, LabelSet
 from paintbox_client.transport import Transport
 
-_LONGEST_QUERY = 2000  # characters of options; longer ones would not fit into every proxy's idea of an address
+_LONGEST_QUERY = 2000  # maximum length of options in the URL, for proxies
 
 
 class ClassifyCalls:
@@ -141,7 +141,7 @@ class ClassifyCalls:
         for batch in batches(images):
             part = self._send_images(path, batch, options, headers)
             answer = part if answer is None else _joined(answer, part, results)
-            options = {**options, "version": str(answer["version"])}  # whatever is activated meanwhile
+            options = {**options, "version": str(answer["version"])}  # even if another one is activated meanwhile
         assert answer is not None
         return answer
 

@@ -43,7 +43,7 @@ _OPTIONS = {
         )
     },
 }
-"""Options of the command line by the fields that they set; another field can be set with `--set`."""
+"""Command line options by the fields that they set; other fields are set with `--set`."""
 
 _WORDS = (
     (re.compile(r"; see the schema at /docs\.?$"), ""),

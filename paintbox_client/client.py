@@ -34,7 +34,7 @@ _ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
 _LARGEST_PAGE = 1000
-_PAGE_SECONDS = 5.0  # how often pages are asked for where no event stream is to be had
+_PAGE_SECONDS = 5.0  # poll interval without an event stream
 
 
 def _find_again() -> str | None:
@@ -344,7 +344,7 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         while len(items) < limit:
             page = self._get(path, limit=min(limit - len(items), _LARGEST_PAGE), **query, **cursor)
             items += [kind(each) for each in page["items"]]
-            if page.get("next_cursor") is None:  # an older service does not know of pages
+            if page.get("next_cursor") is None:  # an older service has no pages
                 break
             cursor = {"cursor": page["next_cursor"]}
         return items

@@ -69,7 +69,7 @@ def find_running() -> str | None:
         InputError: Several run on other data directories, and none on the default one.
     """
     url = find_service(default_data_dir())
-    if url is not None or os.environ.get("PAINTBOX_DATA_DIR"):  # which names the one that is meant
+    if url is not None or os.environ.get("PAINTBOX_DATA_DIR"):  # which selects one
         return url
     elsewhere = find_elsewhere()
     if len(set(elsewhere.values())) > 1:

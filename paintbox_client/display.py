@@ -19,7 +19,7 @@ from paintbox_client.client import Client
 from paintbox_client.errors import ServiceUnreachableError
 from paintbox_client.records import JsonObject
 
-_LINE_EVERY = 0.1  # where nobody watches a bar, a line for each tenth
+_LINE_EVERY = 0.1  # without a terminal, a line for each tenth
 
 _UNFOLDED_COLUMNS = 1000
 _MIN_WIDTH = 4
@@ -81,7 +81,7 @@ def print_table(
         spare: Columns to leave out, the first one first, while the terminal is too narrow for all.
     """
     console = Console(highlight=False, emoji=False)
-    if not console.is_terminal:  # a program that reads lines must not find them folded
+    if not console.is_terminal:  # output for programs is not wrapped
         console.width = _UNFOLDED_COLUMNS
     cells = [["-" if cell is None else clean(cell) for cell in row] for row in rows]
     needed = [max(cell_len(each) for each in (name, *(row[at] for row in cells))) for at, name in enumerate(columns)]

@@ -19,7 +19,7 @@ _CODES = {
     "JobFailedError": "job_failed",
     "JobTimeoutError": "job_timeout",
 }
-"""What programs read of errors that are not the service's."""
+"""Codes of errors of the client itself."""
 
 
 class ClientError(Exception):

@@ -11,28 +11,28 @@ from email.utils import parsedate_to_datetime
 from paintbox_client.errors import ApiError, ServiceUnreachableError
 
 WAIT_SECONDS = 1800.0
-"""How long a job or an upload under way waits for a service that is out of reach."""
+"""How long to retry jobs and uploads in progress."""
 
 CALL_SECONDS = 30.0
-"""How long any other request that may be repeated is tried."""
+"""How long to retry any other request that may be repeated."""
 
 _FIRST_WAIT_SECONDS = 60.0  # before a service has answered at all, its address may simply be wrong
 _FIRST_CALL_SECONDS = 30.0
-_REFUSED_SECONDS = 1.3  # nothing listens there, and nothing says that anything should
+_REFUSED_SECONDS = 1.3  # nothing listens there, and no service is registered
 _PAUSES_SECONDS = (0.1, 0.3, 0.9, 2.0, 4.0, 8.0)
 _LONGEST_PAUSE_SECONDS = 10.0
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _WORTH_TELLING_SECONDS = 5.0
 
 _PASSING = frozenset({408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530})
-"""Statuses that mean "not now", those of proxies in front of the service among them."""
+"""Temporary statuses, including those of proxies."""
 
 NOT_OURS = "unexpected_answer"
-"""Code of an answer that is not in Paintbox's form: something in front of the service gave it."""
+"""Code of a response that is not a problem document, such as that of a proxy."""
 
 _LASTING = frozenset({501, 505, 507, 511})
 _LASTING_CODES = frozenset({"job_quota", "too_many_uploads", "storage_full", "model_not_loaded", "deadline_exceeded"})
-"""Refusals that waiting alone does not lift, whatever their status."""
+"""Errors that waiting does not resolve, whatever their status."""
 
 _PASSING_CODES = frozenset({"upload_busy", "offset_mismatch"})  # a part that was lost is still being read, or was not
 

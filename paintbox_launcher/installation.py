@@ -32,7 +32,7 @@ _TAIL_LINES = 5
 _PATIENCE_SECONDS = 8.0
 _START_SECONDS = 30.0  # before the API answers at all
 _MAX_PROBLEM_BYTES = 1 << 16
-_SECRETS_OF_THE_API = frozenset({"PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"})  # a trainer reads strangers' files
+_SECRETS_OF_THE_API = frozenset({"PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"})  # trainers read untrusted files
 _UNSPECIFIED = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # where a server that listens everywhere is reached from here
 
 

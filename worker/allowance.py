@@ -40,7 +40,7 @@ class Allowance:
         with context.database.read() as session:
             row = Datasets(session).get(context.subject_id)
             stored = Usage(session).stored_bytes(row.owner) if row.owner is not None else 0
-        archive_bytes = sum((row.blob_bytes or {}).values())  # which its shards replace
+        archive_bytes = sum((row.blob_bytes or {}).values())  # replaced by its shards
         return cls(disks, row.owner, stored - archive_bytes, settings.max_stored_bytes)
 
     def spend(self, rows: Iterable[_Row]) -> Iterator[_Row]:

@@ -19,7 +19,7 @@ from registry.plain_text import MAX_DETAIL, clean_text
 from worker.messages import Failure, Setback
 
 DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
-"""Errors of a database that does not answer, or cannot write at the moment."""
+"""Errors of a database that is unavailable or temporarily read-only."""
 
 MOST_SETBACKS = 20
 """Pauses in a row after which a job fails: about three hours."""

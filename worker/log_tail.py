@@ -16,7 +16,7 @@ MAX_BYTES = MAX_LOG_TAIL_BYTES
 _HIDDEN = "***"
 _SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
 _LEAST_SECRET = 6  # shorter values are in every log by chance
-# A log holds text of strangers: each part matches in one way only, so that time grows with the text and no faster.
+# Logs hold untrusted text: the pattern is unambiguous, so matching takes linear time.
 _USER_INFO = re.compile(r"(?<!\w)(\w++://)[^/\s@:]*+:[^/\s]*@")
 
 

@@ -24,7 +24,7 @@ from worker.settings import WorkerSettings
 
 TRAINER_COMMAND = (sys.executable, "-m", "worker.trainer")
 MAX_LOG_BYTES = 16 << 20
-"""A job's log that has grown larger is begun anew; what it held until then stays beside it, as `.log.1`."""
+"""A larger job log is started anew; the old one is kept as `.log.1`."""
 
 _READ_BYTES = 1 << 16
 _NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
@@ -54,7 +54,7 @@ class Child(Protocol):
 
 
 Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Child]
-"""Starts a command with an environment in a process group of its own, its standard error in a file."""
+"""Starts a command with an environment and a log for standard error, in its own process group."""
 
 
 def launch_fresh(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -15,7 +15,7 @@ from registry.intake.plan import Image
 TEST_FRACTION = 0.1
 VALIDATION_FRACTION = 0.1
 MAX_HELD_OUT = 5000
-"""Most images that are held out of a train split for validation, as in the paper."""
+"""Maximum number of validation images held out of a train split, as in the paper."""
 _WHOLE = "all images"
 _ORDER = ("train", "validation", "test")
 

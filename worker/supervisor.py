@@ -36,7 +36,7 @@ from worker.watch import Ended, Given, Verdict, Watch, delete_quietly
 
 _SETTLE_SECONDS = 60.0
 _SETTLE_PAUSE_SECONDS = 0.5
-_FULL_BYTES = 64 << 20  # a disk with less room than this is taken for full
+_FULL_BYTES = 64 << 20  # below this, a disk counts as full
 log = structlog.get_logger()
 
 

@@ -24,7 +24,7 @@ from worker.process import TrainerProcess
 from worker.settings import WorkerSettings
 
 MOST_NOTES = 1_000
-"""Notes of one attempt that become events; what comes after is dropped, and the last event says so."""
+"""Maximum number of notes of an attempt that become events; the last event says that more were dropped."""
 
 _POLL_SECONDS = 0.2
 _FAREWELL_SECONDS = 10.0
@@ -228,7 +228,7 @@ class Watch:
         if self._latest is None:
             return
         latest = self._latest
-        with suppress(LeaseLostError), self._database.write() as session:  # a finished job keeps its last word
+        with suppress(LeaseLostError), self._database.write() as session:  # its events are complete
             Jobs(session).report(
                 self._lease, stage=latest.stage, progress=latest.progress, eta_seconds=latest.eta_seconds
             )

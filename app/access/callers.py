@@ -47,7 +47,7 @@ class Caller:
 
 
 LOCAL_CALLER = Caller(None, None, frozenset({Scope.ADMIN}))
-"""Whoever asks from this machine while no key is needed."""
+"""The caller while no key is required: this machine."""
 
 
 async def get_caller(request: Request) -> Caller:

@@ -21,7 +21,7 @@ from app.settings import AppSettings
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", re.ASCII)
 _FOREIGN = frozenset({"cross-site", "same-site"})
-"""What `Sec-Fetch-Site` says where a page of another origin made the browser send a request."""
+"""Values of `Sec-Fetch-Site` for requests from pages of another origin."""
 
 
 class AccessControl:
@@ -37,7 +37,7 @@ class AccessControl:
     def __init__(self, app: ASGIApp, settings: AppSettings, policies: Policies) -> None:
         self._app = app
         self._names = _LOCAL_NAMES | {f"[{settings.host}]" if ":" in settings.host else settings.host.lower()}
-        self._origins = frozenset(settings.allowed_origins) - {"*"}  # not of any page, while anybody may do anything
+        self._origins = frozenset(settings.allowed_origins) - {"*"}  # not for any page while no key is required
         self._policies = policies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,7 +54,7 @@ class AccessControl:
                 state["caller"] = caller = keyring.identify(_only_authorization(headers))
                 state["logged"] = logged_of(caller)
                 state["policy"] = policy = await self._admit(caller, scope, instance_of(scope["app"], RateLimits))
-                if policy is not None:  # else the router answers that there is no such route
+                if policy is not None:  # the router responds with 404
                     if scope["query_string"]:
                         policy.inputs.check_query(scope["query_string"])
                     receive = await policy.inputs.check_body(headers, receive)

@@ -67,7 +67,7 @@ class Inputs:
         if self.has_body:
             return receive
         message: Message | None = None
-        if "transfer-encoding" in headers:  # some proxies announce a body where there is none
+        if "transfer-encoding" in headers:  # some proxies announce a body that does not exist
             message = await receive()
             while message.get("more_body") and not message.get("body"):
                 message = await receive()

@@ -18,7 +18,7 @@ from registry.keys import ApiKeys, are_keys_required, hash_token, key_id_of, rem
 from registry.tables import ApiKeyRow
 
 RELOAD_SECONDS = 1.0
-"""How old what is in memory may be: how long another API process goes on taking a key that was revoked here."""
+"""Maximum age of the cache: how long other API processes accept a key that was revoked here."""
 
 BOOTSTRAP = "bootstrap"
 _SEND = "Send the header `Authorization: Bearer KEY`."

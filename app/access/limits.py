@@ -19,7 +19,7 @@ from app.http.errors import RateLimitedError
 
 _TIMEOUT_SECONDS = 0.25
 _AWAY_SECONDS = 10.0
-"""After a failure Valkey is left alone this long, so that not every request waits for it."""
+"""Pause after a failure of Valkey, so that not every request waits for it."""
 
 _KEY_PREFIX = "paintbox.limits"
 _log = structlog.get_logger(__name__)

@@ -13,7 +13,7 @@ _EXPOSED = (
     *("ETag", "Paintbox-Version"),
     *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires", "Inference-Header-Content-Length"),
 )
-"""Headers of answers that scripts may read."""
+"""Response headers that scripts may read."""
 
 
 def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
@@ -26,6 +26,6 @@ def allow_origins(app: FastAPI, origins: Sequence[str]) -> None:
         allow_origins=origins,
         allow_methods=_METHODS,
         allow_headers=("*",),
-        allow_private_network=True,  # pages of the internet may ask a service on loopback that names them
+        allow_private_network=True,  # allows public pages to reach a service on loopback
         expose_headers=_EXPOSED,
     )

@@ -32,7 +32,7 @@ from registry.owners import Owned, Owners
 
 _PROTECTED = ("/v1", "/v2", "/hf")
 _OPEN = "/v2/health/"
-"""Probes of orchestrators carry no key, here as at `/livez` and `/readyz`."""
+"""Health probes carry no key, as for `/livez` and `/readyz`."""
 
 SCHEME_NAME = "key"
 _ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -43,11 +43,11 @@ class Stores(StrEnum):
     """What a route stores."""
 
     NOTHING = "nothing"
-    """Nothing, or so little that it must not be refused while the disk is nearly full."""
+    """Nothing, or so little that it is allowed even if the disk is nearly full."""
     UNCOUNTED = "uncounted"
-    """Bytes for which the disk must have room, but which do not count for their owner, or have been counted before."""
+    """Bytes for which the disk must have room, but which do not count towards the quota, or were counted before."""
     COUNTED = "counted"
-    """Bytes that count for their owner from now on."""
+    """Bytes that count towards the owner's quota."""
 
 
 def is_protected(path: str) -> bool:

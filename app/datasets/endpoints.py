@@ -47,7 +47,7 @@ DatasetId = Annotated[Id, Path(description="Id of the data set, such as `ds_…`
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"])
 _OF_READING = ("manifest", "layout", "root", "class_level", "split_of", "path_column", "label_column")
 FIELDS = frozenset({"name", "archive", "upload", "templates", "classnames", "kind", "webhook_url", *_OF_READING})
-"""Of the form that uploads a data set; only `templates` may be there more than once."""
+"""Fields of the upload form; only `templates` may be repeated."""
 
 
 async def _refuse_unknown_fields(request: Request) -> None:

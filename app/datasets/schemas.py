@@ -33,7 +33,7 @@ from registry.intake.rejects import MAX_FILES, MAX_KINDS
 from registry.tables import DatasetRow, JobRow
 
 MAX_REJECTED = MAX_FILES + MAX_KINDS
-"""Most entries of an answer about files that were left out; ingests of older releases stored one a file."""
+"""Maximum number of rejected files in a response; older releases stored an entry for every file."""
 
 _MAX_TEMPLATE, _MAX_CLASSES, _MAX_FILE = 500, 30_000, 300
 _MAX_SPLIT_NAMES = 50
@@ -104,7 +104,7 @@ def _check_column(text: str) -> str:
 
 
 ColumnName = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidator(_check_column)]
-"""A column of a table, by its name or its number."""
+"""Name or number of a table column."""
 
 ClassLevel = Annotated[int, Field(ge=1, le=20)]
 LayoutName = Literal["imagefolder", "imagefolder-metadata", "csv-manifest", "parquet", "webdataset"]
@@ -323,7 +323,7 @@ def parse_list(values: list[str]) -> list[Any]:
         return values
     try:
         parsed = from_json(values[0], allow_inf_nan=False)
-    except ValueError:  # a text that happens to start with a bracket
+    except ValueError:  # a single template that starts with a bracket
         return values
     return parsed if isinstance(parsed, list) else values
 

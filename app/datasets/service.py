@@ -37,7 +37,7 @@ from registry.tables import DatasetRow
 
 _COPY_BYTES = 1 << 20
 _looking = threading.Lock()
-"""One archive is looked at at a time, so that many uploads together take no more than one thread's share."""
+"""One archive is inspected at a time, so that many uploads use at most one core."""
 _log = structlog.get_logger(__name__)
 
 
@@ -131,7 +131,7 @@ class DatasetIntake:
             shutil.copyfileobj(archive, file, _COPY_BYTES)
             archive.close()
             file.flush()
-            self.storage.require_quota(asked.owner, file.tell())  # a body in chunks has not told its length before
+            self.storage.require_quota(asked.owner, file.tell())  # the length of a chunked body was unknown before
             return self._submit_file(Path(file.name), asked)
 
     def submit_upload(self, upload_id: str, asked: Submission) -> Submitted:
@@ -140,7 +140,7 @@ class DatasetIntake:
         if repeated is not None:
             return repeated
         found = self._submit_file(self.uploads.get_complete(upload_id).path, asked, upload_id)
-        with suppress(NotFoundError):  # somebody else has just sent the same request
+        with suppress(NotFoundError):  # the same request was processed concurrently
             self.uploads.remove(upload_id)
         return found
 
@@ -180,7 +180,7 @@ class DatasetIntake:
     def _keep_key(self, asked: Submission, source: str, identifier: str) -> None:
         if asked.idempotency_key is None:
             return
-        with suppress(IntegrityError), self.units.begin() as unit:  # the same request has come twice at once
+        with suppress(IntegrityError), self.units.begin() as unit:  # the same request was sent twice concurrently
             unit.keys.keep(asked.owner, asked.idempotency_key, asked.digest(source), identifier)
 
     def _start(self, path: Path, asked: Submission) -> Submitted:
@@ -196,7 +196,7 @@ class DatasetIntake:
                 archive_bytes=path.stat().st_size,
             )
             if created:
-                # Another ingest of the same bytes may delete the archive before it can see that this one needs it.
+                # Another ingest of the same bytes may delete the archive before it sees that this one needs it.
                 unit.after_commit(partial(self.blobs.put_file, path))
                 unit.dispatch([row.job_id])
             dataset = Dataset.of(row, unit.jobs.get(row.job_id))

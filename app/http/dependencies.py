@@ -28,7 +28,7 @@ def provide(app: FastAPI, services: object) -> None:
 def provided(kind: object) -> Any:
     """Return the dependency on the process's instance of a type, for an `Annotated` of that type."""
 
-    async def get(request: Request) -> Any:  # not a plain function, for which FastAPI would change threads
+    async def get(request: Request) -> Any:  # async, because FastAPI runs plain functions in another thread
         return request.app.state.provided[kind]
 
     return Depends(get)

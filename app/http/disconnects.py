@@ -34,7 +34,7 @@ async def cancelled_when_gone(request: Request) -> AsyncIterator[None]:
     except asyncio.CancelledError:
         if watcher.done() and not watcher.cancelled() and task.uncancel() == 0:
             raise ClientDisconnect() from None
-        raise  # somebody else wants us to stop
+        raise  # cancelled from outside
     finally:
         watcher.remove_done_callback(leave)  # outside, nothing is cancelled
         watcher.cancel()

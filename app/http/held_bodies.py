@@ -17,10 +17,10 @@ from app.http.middleware import PART_PREFIX, UPLOAD_PATH
 from app.http.problems import known_problem
 
 SMALL_BYTES = 1 << 20
-"""A quarter of the room is kept for bodies up to this size."""
+"""A quarter of the memory is reserved for bodies up to this size."""
 
 _CODINGS = {b"content-encoding": b"identity", b"transfer-encoding": b"chunked"}
-"""What these headers may say: nothing is unpacked, so that a body is as large as what came."""
+"""Allowed values of these headers: bodies are not decompressed, so their size is that of the received bytes."""
 
 _PLAIN = "it without compression"
 
@@ -106,7 +106,7 @@ class HeldBody:
         Raises:
             HTTPException: There is no room for this body.
         """
-        if self._is_complete:  # what comes then is that the client has gone
+        if self._is_complete:  # the next message is the disconnect
             return await self._receive()
         message = await self._receive_part()
         if self._is_given_up:
@@ -129,7 +129,7 @@ class HeldBody:
         except asyncio.CancelledError:
             if self._is_given_up and task is not None and task.uncancel() == 0:
                 raise self._held.full() from None
-            raise  # somebody else wants us to stop
+            raise  # cancelled from outside
         finally:
             self._waiting = None
 

@@ -9,11 +9,11 @@ from fastapi import Header
 from contract.bodies import Matches
 
 REPLAYED = {"Idempotent-Replayed": "true"}
-"""Says that an answer is about what an earlier request with the same key made."""
+"""Marks the response to a repeated request."""
 
 _Printable = Matches("^[!-~]([ -~]{0,253}[!-~])?$", "must have 1 to 255 printable ASCII characters")
 IdempotencyKey = Annotated[
     Annotated[str, _Printable] | None,
     Header(description="Unique value chosen by the client, such as a UUID; kept for a week"),
 ]
-"""Known by its owner: others may use the same one."""
+"""Keys of different owners are independent."""

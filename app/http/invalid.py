@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from contract.names import shorten
 
 MAX_LISTED = 20
-"""Most errors that an answer lists."""
+"""Maximum number of errors in a response."""
 
 _MAX_BUILT = 1000  # errors of pydantic that are looked at: to build one takes microseconds, to build millions a minute
 _MAX_PART, _MAX_LOCATION, _MAX_MESSAGE = 40, 150, 240
@@ -26,7 +26,7 @@ _WORDS = {
     "value_error": "{error}",
     "extra_forbidden": "is not a known field; see the schema at /docs",
 }
-"""In place of messages of pydantic that tell of Python."""
+"""Replacements for messages of pydantic that mention Python."""
 
 _CONTAINER = re.compile("^(Tuple|Frozenset|Set|Dictionary)")
 _INTERNAL = re.compile(r".*\[|function-|constrained-|lax-or-strict|nullable")  # how pydantic calls members of unions

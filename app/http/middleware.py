@@ -28,11 +28,11 @@ PARTS_PATH = "/v1/uploads"
 PART_PREFIX = f"{PARTS_PATH}/"
 TUS_VERSION = "1.0.0"
 IMAGE_PREFIXES = ("/v1/classify", "/v1/embed", "/v2/", "/hf/")
-"""Beginnings of the paths whose requests may carry images."""
+"""Path prefixes of requests that may carry images."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ids = random.Random()  # to be told apart, not to be kept secret: no system call for each request
-_CLIENT_GONE = 499  # for the log only: nobody is left to be answered
+_ids = random.Random()  # unique, not secret: avoids a system call per request
+_CLIENT_GONE = 499  # for the log only: the client has disconnected
 _log = structlog.get_logger(__name__)
 
 
@@ -64,7 +64,7 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID_HEADER] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
-                if scope["path"].startswith(PARTS_PATH):  # tus wants it in errors, too, whoever answers
+                if scope["path"].startswith(PARTS_PATH):  # tus requires it in all error responses
                     headers.setdefault("Tus-Resumable", TUS_VERSION)
                     if status == HTTPStatus.PRECONDITION_FAILED:
                         headers["Tus-Version"] = TUS_VERSION
@@ -78,10 +78,10 @@ class RequestContext:
                 await self._app(scope, receive, send_marked)
             except ClientDisconnect:
                 status = _CLIENT_GONE
-            except Exception:  # the edge: whatever nobody caught
+            except Exception:  # last resort for uncaught errors
                 _log.exception("request failed")
                 if status:
-                    raise  # too late for an answer: the server cuts the connection
+                    raise  # too late for a response: the server closes the connection
                 await internal_problem(request_id)(scope, receive, send_marked)
             finally:
                 self._record(scope, status, time.perf_counter() - start)

@@ -55,7 +55,7 @@ async def opened_behind(app: FastAPI, open_services: OpenServices) -> AsyncItera
     def open_them() -> None:
         try:
             provide(app, stack.enter_context(open_services()))
-        except Exception as error:  # an edge: told to whoever runs the server, which stops
+        except Exception as error:  # reported to `__main__`, which stops the server
             app.state.refusal = error
 
     thread = threading.Thread(target=open_them, name="paintbox-opening", daemon=True)

@@ -27,7 +27,7 @@ Statuses = Annotated[
     Annotated[list[JobStatus], Field(fail_fast=True)] | None,
     Query(max_length=5, description="Filter; repeatable"),
 ]
-"""Of jobs."""
+"""Filter of lists by job status."""
 
 
 class Listed(BaseModel):

@@ -26,10 +26,10 @@ from registry.faults import classify_fault
 _log = structlog.get_logger(__name__)
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 MAX_DETAIL, MAX_PATH = 2000, 200
-"""Most characters of what an answer says is wrong, and of the path that it quotes."""
+"""Maximum length of a detail, and of a quoted path."""
 
 _SEE_DOCS = "See the routes and schemas at /docs."
-_OF_STATUS = {  # what Starlette and FastAPI raise on their own: code and what to do next
+_OF_STATUS = {  # errors of Starlette and FastAPI: code and advice
     400: ("bad_request", "Correct the body; its format is described at /docs."),
     404: ("route_not_found", _SEE_DOCS),
     405: ("method_not_allowed", "The header Allow lists the methods of this route."),
@@ -141,7 +141,7 @@ async def _on_storage_fault(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while a form was taken in
+    if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while parsing a form
         return await _on_storage_fault(request, error.__cause__)
     code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
     headers = error.headers

@@ -102,7 +102,7 @@ JobEvent = (
     | FailedEvent
     | OtherEvent
 )
-"""Something that happened to a job."""
+"""An event of a job."""
 
 _SHAPES: dict[str, type[JobEvent]] = {
     get_args(shape.model_fields["message"].annotation)[0]: shape

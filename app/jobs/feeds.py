@@ -29,7 +29,7 @@ _KEPT_EVENTS = 500
 _log = structlog.get_logger(__name__)
 
 Written = tuple[int, bytes]
-"""An event's id, and the event as it is sent."""
+"""Id and serialized form of an event."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Feed:
     _shown: tuple[object, ...] | None = None
     _state: bytes = b""
     _has_ended: bool = False
-    _floor: int | None = None  # events up to this one are not kept; None: nothing has been read yet
+    _floor: int | None = None  # events up to this one are not buffered; None: nothing has been read yet
     _read: int = 0  # … and up to this one have been read
     _last: int = 0  # … of as many as there are
     _events: deque[Written] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
@@ -126,7 +126,7 @@ class Feed:
         with self._lock:
             self._number += 1
             for event, loop in self._waiting.items():
-                with suppress(RuntimeError):  # a loop that is closed has no readers
+                with suppress(RuntimeError):  # the loop is closed
                     loop.call_soon_threadsafe(event.set)
 
 
@@ -178,7 +178,7 @@ class JobFeeds:
                     return
             try:
                 self._look()
-            except Exception as error:  # an edge: the next look tries again
+            except Exception as error:  # retried at the next poll
                 _log.warning("cannot read followed jobs", error=type(error).__name__)
 
     def _look(self) -> None:

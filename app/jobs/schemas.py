@@ -17,7 +17,7 @@ from contract.names import shorten
 from registry.tables import JobAttemptRow, JobRow, WebhookDeliveryRow
 
 MAX_DETAIL = 2000
-"""Most characters of why something failed."""
+"""Maximum length of an error."""
 
 
 class JobBrief(Resource):

@@ -27,7 +27,7 @@ from registry.jobs import Jobs
 
 _KEEP_ALIVE_SECONDS = 15.0
 _MAX_SECONDS = 600.0
-"""A stream ends then, and its client connects again: what a proxy forgot to close is not kept for ever."""
+"""Maximum duration of a stream, after which its client reconnects: bounds streams that a proxy left open."""
 
 _RETRY_MILLISECONDS = 1000
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's

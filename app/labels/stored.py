@@ -22,7 +22,7 @@ from registry.errors import NotFoundError, RequestRefusedError
 from registry.label_sets import LabelSets
 
 RECHECK_SECONDS = 10.0
-"""How long a label set that another process has removed may still be used in this one."""
+"""How long this process may use a label set that another one has deleted."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class StoredLabels:
                 self._kept.move_to_end(key)
                 if self._clock() < due:
                     return labels
-                self._kept[key] = labels, self._clock() + RECHECK_SECONDS  # this request asks again, no other one
+                self._kept[key] = labels, self._clock() + RECHECK_SECONDS  # only this request queries the database
         try:
             return await run_in_threadpool(self._load, key)
-        except SQLAlchemyError:  # the database is away: what was stored a moment ago most likely still is
+        except SQLAlchemyError:  # the database is unavailable: assume that the labels still exist
             if labels is None:
                 raise
             return labels

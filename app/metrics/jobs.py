@@ -17,7 +17,7 @@ from registry.database import Database, utc_now
 from registry.job_stats import EndedJob, JobStats
 
 _OVERLAP = timedelta(minutes=1)
-"""A transaction may commit later than the moment that it wrote; jobs this old are looked at again."""
+"""Transactions may commit later than their timestamps; jobs are read again for this long."""
 
 _BUCKETS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 172_800.0)
 _STAGES = frozenset({"prepare", "finetune", "select", "evaluate", "register"})
@@ -98,7 +98,7 @@ class JobCollector(Collector):
             figures = JobStats(session)
             ended = figures.ended_since(max(self._started, self._latest - _OVERLAP))
             for job in ended:
-                if self._counted.get(job.id) != job.finished_at:  # one that was retried ends twice
+                if self._counted.get(job.id) != job.finished_at:  # a retried job ends twice
                     self._observe(job, figures.stage_seconds(job.id))
             self._counted = {job.id: job.finished_at for job in ended}
             self._latest = max((job.finished_at for job in ended), default=self._latest)

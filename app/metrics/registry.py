@@ -14,7 +14,7 @@ from app.http.dependencies import provided
 from app.serving.model import MAX_BATCH_IMAGES
 
 MOST_VERSIONS = 100
-"""Versions that are counted apart; the series of the one that answered longest ago goes first."""
+"""Maximum number of versions with their own series; the least recently used is dropped."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -68,7 +68,7 @@ class Metrics:
         self._webhooks = Counter(
             "paintbox_webhook_tries", "Attempts to deliver a webhook, by outcome.", ("outcome",), registry=self.registry
         )
-        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() takes a while
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() is slow
         self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()
 
     def observe_request(self, method: str, route: str, status: int, seconds: float) -> None:

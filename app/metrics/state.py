@@ -65,7 +65,7 @@ class StateCollector(Collector):
         kept.add_metric(("heads",), self._engine.heads.num_bytes)
         kept.add_metric(("versions",), self._versions.num_bytes)
         yield kept
-        with suppress(OSError):  # a disk that is gone: no figure is better than none of all
+        with suppress(OSError):  # an unavailable disk must not suppress the other metrics
             yield GaugeMetricFamily(
                 "paintbox_data_free_bytes",
                 "Free bytes on the data disk with the least free space.",

@@ -100,7 +100,7 @@ class PatchIntake:
         except IntegrityError:
             if key is None:
                 raise
-            # The same request came twice at once; the other one is through now.
+            # The same request was sent twice concurrently; the other one has been committed.
             return self._try_to_start(request, key, owner)
 
     def _try_to_start(self, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:

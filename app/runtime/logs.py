@@ -25,7 +25,7 @@ class LateStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._lock = threading.Lock()  # lines of two writers would change places
+        self._lock = threading.Lock()  # keeps the order of lines
         self._end = threading.Event()
         threading.Thread(target=self._run, name="paintbox-log", daemon=True).start()
 
@@ -50,7 +50,7 @@ class LateStream:
         with self._lock:
             lines = [self._lines.popleft() for _ in range(len(self._lines))]
             if lines:
-                with suppress(OSError, ValueError):  # nobody reads the log any more: no reason to stop serving
+                with suppress(OSError, ValueError):  # the reader of the log has gone: keep serving
                     self._stream.write("".join(lines))
                     self._stream.flush()
 

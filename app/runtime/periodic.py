@@ -42,7 +42,7 @@ class PeriodicThread:
             try:
                 self._action()
                 self._tell(None)
-            except Exception as error:  # an edge: the next round tries again
+            except Exception as error:  # retried at the next call
                 fault = classify_fault(error) if isinstance(error, SQLAlchemyError) else error
                 if isinstance(fault, RegistryError):
                     self._tell(fault.detail)

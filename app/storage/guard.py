@@ -15,7 +15,7 @@ from app.storage.service import Storage
 from registry.errors import StorageFullError, StorageQuotaError
 
 _LOOK_BYTES = 32 << 20
-"""How much of a body is taken in before the disk is looked at again: others fill it meanwhile."""
+"""The disk is checked again after so many bytes of a body, because others fill it too."""
 
 
 class StorageGuard:
@@ -58,5 +58,5 @@ def _require(storage: Storage, stores: Stores, caller: Caller, num_bytes: int) -
     if stores is Stores.COUNTED:
         try:
             storage.require_quota(caller.owner, num_bytes)
-        except SQLAlchemyError:  # the route needs the database, too, and says what is wrong with it
+        except SQLAlchemyError:  # the route reports the fault of the database
             return

@@ -12,7 +12,7 @@ from registry.errors import StorageQuotaError
 from registry.usage import Usage
 
 _FORM_BYTES = 1 << 20
-"""What a body may hold beside the bytes that are stored: the fields of a form."""
+"""Size of the form fields in a body, which are not stored."""
 
 
 class Storage:

@@ -13,7 +13,7 @@ from registry.leftovers import sweep
 from registry.retention import collect_garbage
 
 DELIVERY_SECONDS = 30 * 86_400.0
-"""Messages about finished jobs that were delivered or given up are kept for so long."""
+"""Retention of webhook messages that were delivered or given up."""
 
 _log = structlog.get_logger(__name__)
 

@@ -24,7 +24,7 @@ from registry.database import Database, utc_now
 from registry.replicas import Identity, Replicas, Serving
 
 LOOK_SECONDS = 1.0
-"""How often it looks whether what it serves has changed."""
+"""How often it checks whether the served versions have changed."""
 
 _ALIVE_INTERVALS = 3.0
 

@@ -32,7 +32,7 @@ from registry.faults import classify_fault
 from registry.job_stats import JobStats
 from registry.replicas import Replicas
 
-_LONG_WAIT_SECONDS = 120.0  # an idle worker looks for jobs every half minute, even if the broker tells it nothing
+_LONG_WAIT_SECONDS = 120.0  # idle workers poll every 30 seconds
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def require_serving(engine: Engine) -> ServedModel:
     served = engine.require_served()
     trouble = engine.health.trouble(served)
     if trouble is not None:
-        engine.probe(served)  # nobody else may ask it any more, and one success heals
+        engine.probe(served)  # there may be no other requests, and one success makes it ready again
         raise ModelFailingError(trouble)
     return served
 

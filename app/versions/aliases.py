@@ -82,7 +82,7 @@ class AliasMover:
             aliases.require_revision(name, expected)
         assert earlier.to_version_id is not None
         move = AliasMove(version=earlier.to_version_id, reason=reason or "rollback")
-        # What "before" means must not change while the version is loaded.
+        # The stack of moves must not change while the version is loaded.
         return self._move(name, move, [revision], actor, restores=earlier.id)
 
     def _move(
@@ -107,7 +107,7 @@ class AliasMover:
             try:
                 with self.database.write() as session:
                     Aliases(session).move(name, move.version, **facts)
-            except IntegrityError as error:  # two made the same new alias at the same moment
+            except IntegrityError as error:  # the same alias was created concurrently
                 raise ConflictError(
                     f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
                 ) from error

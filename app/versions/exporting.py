@@ -29,7 +29,7 @@ TAR_MEDIA_TYPE = "application/x-tar"
 _CHUNK_BYTES = 1 << 18
 _LEAST_SECONDS = 600.0
 _LEAST_BYTES_PER_SECOND = 1 << 18
-"""A reader has this long, and so much longer for a large file; the file cannot be freed before it has been sent."""
+"""Time limit for reading an export, extended for large files; the file is freed after it has been sent."""
 
 
 @dataclass(frozen=True)

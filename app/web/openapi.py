@@ -23,7 +23,7 @@ _NAMED = (
     *(InferRequest, InputTensor, RequestedOutput),
     *(ZeroShotRequest, ZeroShotParameters),
 )
-"""Schemas that routes name and FastAPI does not see."""
+"""Schemas that routes refer to by name."""
 
 _REF = "#/components/schemas/{model}"
 

@@ -104,7 +104,7 @@ class JobJournal:
         self._checkpoint.save(state_sha256=sha256, state_key=key, step=training.step)
         self._last_saved = time.monotonic()
         if self._parting.asked:
-            raise SystemExit(0)  # the worker gives the job back, and the next attempt goes on here
+            raise SystemExit(0)  # the worker gives the job back; the next attempt resumes here
 
     def _training_state(self, key: str) -> TrainState | None:
         """Return the last checkpoint of this fine-tune; None, to start over, if it is missing or damaged."""

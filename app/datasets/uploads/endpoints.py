@@ -27,7 +27,7 @@ TusVersion = Annotated[str, Header(max_length=100, description=f"Version of the 
 
 
 def _require_tus(request: Request, tus_resumable: TusVersion = "") -> None:
-    if tus_resumable != TUS_VERSION and request.method != "OPTIONS":  # which is asked to find the version out
+    if tus_resumable != TUS_VERSION and request.method != "OPTIONS":  # used to discover the version
         raise UploadRefusedError(
             "tus_version", f"Tus-Resumable is {tus_resumable!r}.", f"Send Tus-Resumable: {TUS_VERSION}."
         )

@@ -29,16 +29,16 @@ from registry.disk import Disks
 from registry.errors import NotFoundError, RegistryError
 
 EXPIRES_SECONDS = 24 * 3600.0
-"""An upload to which nothing was added for so long is removed."""
+"""Idle uploads are removed after this time."""
 
 SILENT_SECONDS = 20.0
-"""A request whose sender has sent nothing for so long is ended; what came is kept."""
+"""A request without data is ended after this time; received bytes are kept."""
 
-_OWNERS = 10  # as many times what one owner may have is the limit for all of them
+_OWNERS = 10  # the limit for all owners is this multiple of the limit for one
 _WRITE_BYTES = 1 << 20
 _TAKEOVER_SECONDS = 5.0
 _POLL_SECONDS = 0.05
-_STALLED_SECONDS = 1.0  # a request whose sender was heard of within that goes on when somebody asks for the offset
+_STALLED_SECONDS = 1.0  # a request with data within this time is not ended by a query of the offset
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Uploads:
             await self._append(upload, offset, parts)
         finally:
             self._num_senders[identifier] -= 1
-            self._num_senders += Counter()  # forgets those with no sender
+            self._num_senders += Counter()  # removes zero counts
         return await run_in_threadpool(self.get, identifier)
 
     async def _append(self, upload: Upload, offset: int, parts: AsyncIterator[bytes]) -> None:
@@ -188,7 +188,7 @@ class Uploads:
         """Remove the uploads to which nothing was added for a day."""
         before = time.time() - EXPIRES_SECONDS
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError):  # somebody else was faster
+            with suppress(FileNotFoundError):  # another process removed it
                 if path.stat().st_mtime < before:
                     path.unlink()
 
@@ -198,7 +198,7 @@ class Uploads:
 
     def _all(self) -> Iterator[Upload]:
         for path in self._folder.iterdir():
-            with suppress(FileNotFoundError, ValueError):  # the last: no upload
+            with suppress(FileNotFoundError, ValueError):  # ValueError: not an upload
                 yield _read(path)
 
     def _refuse_too_many(self, others: list[Upload], tag: str) -> None:
@@ -278,7 +278,7 @@ async def _write(file: BinaryIO, turn: Turn, parts: AsyncIterator[bytes], at: in
                 )
             if len(waiting) >= _WRITE_BYTES:
                 data = bytes(waiting)
-                waiting.clear()  # also if it cannot be written: then it has not come
+                waiting.clear()  # even if writing fails: then it was not received
                 at = await run_in_threadpool(_append, file, at, data)
     finally:
         await run_in_threadpool(_append, file, at, bytes(waiting))
@@ -292,7 +292,7 @@ def _append(file: BinaryIO, at: int, data: bytes) -> int:
         file.seek(at)
         while view:
             view = view[file.write(view) :]
-    except OSError:  # such as a full disk: half a part must not stay before what is sent again
+    except OSError:  # such as a full disk: remove the partial write before the retry
         os.ftruncate(file.fileno(), at)
         raise
     return at + len(data)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from registry.errors import ConfigurationError
 
 _MOST_FILES = 65_536
-"""Open files that are asked for where the system would allow more: some report billions."""
+"""Upper bound of the requested file descriptors: some systems report billions."""
 
 _OTHER_FILES = 128
-"""Open files that are no connections: the database, the broker, models, uploads that are being written."""
+"""File descriptors for everything else: the database, the broker, models, uploads."""
 
 _DEFAULT_CONNECTIONS = 4096
 

@@ -36,10 +36,10 @@ from app.http.connections.refusals import (
 from app.http.connections.table import Connections
 
 _IDLE, _HEAD, _BODY = range(3)
-"""What comes next: the first byte of a request, the rest of its head, the rest of its body."""
+"""What is expected: the first byte of a request, the rest of its head, the rest of its body."""
 
 _FRAMING = 16
-"""Bytes of chunk framing for each byte of a body that are not held against the peer: a chunk may be of one byte."""
+"""Allowed bytes of chunk framing per byte of the body: a chunk may hold a single byte."""
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -52,7 +52,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._connections = connections
         self._limits = connections.limits
         self._phase = _IDLE
-        self._overhead = 0  # bytes that are no body, since the last ones that were
+        self._overhead = 0  # bytes outside the body since its last byte
         self._fed = 0  # the same, with the chunk that is being parsed
         self._drained = 0
         self._read_by = self._drain_by = self._send_by = math.inf
@@ -165,7 +165,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if self.pipeline:  # nothing more is read, or they would become ever more
+        if self.pipeline:  # read nothing more, to bound their number
             self._answered, app = self.pipeline.pop()
             self._start_asgi_task(self._answered, app)
             return
@@ -211,7 +211,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._refuse(HEAD_TIMEOUT)
         elif self.cycle.response_complete:
             self._end("drain")
-        elif self.flow.read_paused or self.cycle.waiting_for_100_continue:  # it is the service that has to go on
+        elif self.flow.read_paused or self.cycle.waiting_for_100_continue:  # the service is slow, not the client
             self._read_by = now + self._limits.body_seconds
         else:
             self._refuse(BODY_TIMEOUT)
@@ -227,7 +227,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._send_by = min(latest, self._send_by + progress)
         self._num_taken = taken
         if now > self._send_by:
-            with suppress(OSError, AttributeError):  # so that the system throws away what it holds, too
+            with suppress(OSError, AttributeError):  # discard the kernel's send buffer, too
                 option = struct.pack("ii", 1, 0)
                 self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
             self._end("send_timeout")
@@ -236,7 +236,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Return how many bytes the system has taken that the peer has not."""
         try:
             told = fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-        except (OSError, AttributeError):  # a system that cannot tell
+        except (OSError, AttributeError):  # not supported by the system
             return 0
         return int(struct.unpack("i", told)[0])
 

@@ -73,7 +73,7 @@ class Connections:
         now = loop.time()
         late = now - self._due
         for connection in tuple(self._open):
-            if late > self.limits.sweep_seconds:  # what came meanwhile has not been read yet
+            if late > self.limits.sweep_seconds:  # the event loop was busy: data may be waiting
                 connection.postpone(late)
             connection.check(now)
         self._timer = None

@@ -31,7 +31,7 @@ from registry.deliveries import Deliveries, Delivery
 from registry.errors import RequestRefusedError
 
 _TRY_SECONDS = 15.0
-_CLAIM_SECONDS = 60.0  # longer than a try and what is written of it
+_CLAIM_SECONDS = 60.0  # longer than a try including its record
 _LOOK_SECONDS = 1.0
 _GONE = 410
 _log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class WebhookSender:
         self._clock = clock
         self._slots = Slots()
         self._tls = httpx2.create_ssl_context(trust_env=False)
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="paintbox-webhook")  # what waits for the database
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="paintbox-webhook")  # for database calls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
         self._is_closed = False
@@ -79,7 +79,7 @@ class WebhookSender:
             return loop.run_until_complete(self._deliver_all(claimed))
         finally:
             self._stopping = None
-            loop.close()  # without waiting for a name that is being looked up
+            loop.close()  # does not wait for a DNS lookup
 
     def close(self) -> None:
         """Abort the tries in progress, whose messages are due again at once, and send no more."""
@@ -110,7 +110,7 @@ class WebhookSender:
 
     def _finish(self, delivery: Delivery, error: BaseException | None) -> None:
         self._slots.give_back(delivery.id)
-        if error is not None:  # an edge: it is due again once its claim has lapsed
+        if error is not None:  # it is due again once its claim has expired
             _log.error("webhook try failed", webhook=delivery.id, exc_info=error)
 
     async def _break_off(self, tries: dict[asyncio.Task[None], Delivery]) -> None:
@@ -176,7 +176,7 @@ class WebhookSender:
 
         try:
             await self._in_pool(write)
-        except (SQLAlchemyError, RuntimeError) as reason:  # the second: we are being stopped
+        except (SQLAlchemyError, RuntimeError) as reason:  # RuntimeError: the pool is shut down
             _log.warning("webhook attempt not recorded", webhook=delivery.id, error=type(reason).__name__)
 
     async def _in_pool(self, action: Callable[[], _T]) -> _T:
