@@ -237,10 +237,10 @@ def describe_system(state: JsonObject) -> Iterator[tuple[str, object]]:
         if isinstance(value, str | int | list) and name != "replicas":
             yield name, value
     for name in ("canary", "shadow"):
-        beside = state[name]
-        if beside["version"] is not None:
-            trouble = f", not loaded: {beside['trouble']}" if beside["trouble"] else ""
-            yield name, f"version {beside['version']}, {beside['share']:.0%} of the requests{trouble}"
+        follower = state[name]
+        if follower["version"] is not None:
+            error = f", not loaded: {follower['trouble']}" if follower["trouble"] else ""
+            yield name, f"version {follower['version']}, {follower['share']:.0%} of the requests{error}"
     if state["comparison"] and state["comparison"]["agreement"] is not None:
         yield "agreement", f"{state['comparison']['agreement']:.1%} of the images compared in shadow"
     for replica in state["replicas"]:

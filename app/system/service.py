@@ -104,10 +104,10 @@ def require_serving(engine: Engine) -> ServedModel:
     if engine.is_draining:
         raise DrainingError()
     served = engine.require_served()
-    trouble = engine.health.trouble(served)
-    if trouble is not None:
+    last_error = engine.health.trouble(served)
+    if last_error is not None:
         engine.probe(served)  # there may be no other requests, and one success makes it ready again
-        raise ModelFailingError(trouble)
+        raise ModelFailingError(last_error)
     return served
 
 
