@@ -95,9 +95,9 @@ class Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop: on request, or because the services could not be opened.
 
-        Once they are open, what is in memory is taken out of the garbage collector's rounds. Libraries and models are
-        some hundred thousand objects that stay. To look through them takes the collector 400 ms on two cores, during
-        which nobody is answered.
+        Once they are open, all objects in memory are excluded from garbage collection. Libraries and models are some
+        hundred thousand permanent objects; a collection of them takes 400 ms on two cores, during which no request is
+        served.
         """
         if not self._is_open and self._app.state.services is not None:
             self._is_open = True

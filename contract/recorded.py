@@ -13,8 +13,8 @@ from pydantic_core import CoreSchema, core_schema
 class Recorded(BaseModel):
     """An object that is stored as JSON.
 
-    A field with a default may be absent: a release that did not know it wrote the object, and `to_json` leaves it out
-    again. Fields of later releases are kept.
+    A field with a default may be absent, if an older release wrote the object; `to_json` leaves it out again. Fields of
+    newer releases are kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")

@@ -1,7 +1,7 @@
 """The `paintbox` command.
 
-Exit status: 0 done, 1 the service refused or a job failed, 2 wrong usage or configuration, also where only the service
-finds it, 3 no service answers, 130 interrupted.
+Exit status: 0 success, 1 the service rejected the request or a job failed, 2 wrong usage or configuration, even if only
+the service detects it, 3 no service responds, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Images as programs have them: files, bytes, PIL images and NumPy arrays, one or any number.
+"""Images for requests: from paths, bytes, PIL images and NumPy arrays to encoded files.
 
-Neither PIL nor NumPy is imported: whoever has such an image has the library, too.
+Neither PIL nor NumPy is imported: callers that have such images have imported them.
 """
 
 from __future__ import annotations

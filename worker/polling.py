@@ -1,7 +1,7 @@
 """Idle workers poll the database, so that a broker that delivers nothing blocks no job.
 
-A message can be lost, or lie in a connection that is dead without anybody knowing. The job is in the database in any
-case, so a thread looks there, and hands the worker a request as if the broker had told of the job.
+A message can be lost, or be stuck in a dead connection. The job is in the database in any case, so a thread polls it,
+and gives the worker a request as if the broker had delivered one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The pool of a Paintbox worker: threads that watch over trainers.
+"""Celery's pool of threads, whose size can change; each thread supervises a trainer.
 
-A trainer is a process of its own, so Celery's pool of processes would only add one between it and the worker. Threads
-know at once when the worker stops or is drained, go on while the broker is away, and nothing is forked that holds a
+A trainer is a process of its own, so Celery's pool of processes would only add another process in between. Threads know
+at once when the worker stops or drains, continue while the broker is unavailable, and nothing is forked that holds a
 connection to the database.
 """
 

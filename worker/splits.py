@@ -1,7 +1,7 @@
-"""Which image goes into which split, where the uploader did not say.
+"""The splits of a data set: those that the upload names, completed by content.
 
-What is divided is divided by content: pictures in the order of their digests, so that copies of a picture are on one
-side, and neither the names of files nor what else is in the upload decide where one goes.
+Pictures are divided in the order of their digests, so that all copies of a picture are in one split, and neither file
+names nor the rest of the upload matter.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How a thread that supervises a trainer learns that its worker stops or drains.
 
-Celery's warm shutdown waits for running tasks and tells them nothing, which for a patch job means hours. There are
-three ways to ask for it: a signal, `control shutdown` (Flower's "Shut down"), and a broker that ends the worker. All of
-them leave the worker's state changed, so that is what is looked at. `control cancel_consumer` drains a worker: it
-finishes the job in work and takes no other one.
+Celery's warm shutdown waits for running tasks without telling them, which for a patch job means hours. There are three
+ways to request it: a signal, `control shutdown` (Flower's "Shut down"), and a broker that ends the worker. All of them
+change the worker's state, which is checked here. `control cancel_consumer` drains a worker: it finishes its job and
+takes no other one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rate limits of keys, counted in Valkey so that all API processes share them.
 
-While Valkey is away each process counts for itself: a broker that is down must not stop classification.
+While Valkey is unavailable, each process counts for itself: a broken broker must not stop classification.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Routes that parse their requests themselves, for endpoints with hundreds of requests per second.
 
-FastAPI finds out for each request, from the function's parameters, what to read where, and tries the routes of each
-router twice. That takes as long as all else that a classify request needs beside the model. A direct route is in the
-OpenAPI document and among the policies like any other.
+FastAPI analyses the parameters of the function for each request and matches the routes of each router twice. That takes
+as long as everything else in a classify request except the model. A direct route is in the OpenAPI document and among
+the policies like any other.
 """
 
 from __future__ import annotations

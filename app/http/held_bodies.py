@@ -1,8 +1,8 @@
-"""How many bytes of bodies are held in memory at once, over all requests.
+"""A limit on the total size of the request bodies in memory.
 
-Most routes read a body as a whole, up to `PAINTBOX_MAX_REQUEST_BYTES`. Clients that send most of such bodies and stop
-would fill the memory, so there is a limit on the sum. What is over it is refused at the request that holds most and is
-not complete yet, whichever asked for the last byte: who sends little is not refused because of who sends much.
+Most routes read a body as a whole, up to `PAINTBOX_MAX_REQUEST_BYTES`. Clients that send most of such bodies and then
+stop would fill the memory. Above the limit, the incomplete request with the largest body is rejected, whichever request
+received the last byte, so that small requests are not rejected because of large ones.
 """
 
 from __future__ import annotations

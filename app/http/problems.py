@@ -59,7 +59,7 @@ class Problem(BaseModel):
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI description of a route's error responses; 422, 500 and 503 are always among them.
 
-    A store that is out of reach is 503, and nearly every route needs one.
+    503: a store is unavailable, which nearly every route needs.
     """
     schema = {"$ref": "#/components/schemas/Problem"}
     return {

@@ -1,7 +1,7 @@
 """The jobs that clients follow, polled once for all their followers.
 
-A thread looks at the database every quarter of a second, with one query for all these jobs. Of a job that has changed
-it writes the state and the new events as they are sent; whoever follows the job sends those same bytes.
+A thread polls the database every quarter of a second, with one query for all these jobs. The state and the new events
+of a changed job are serialized once; all its followers send the same bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A job as it happens, as server-sent events (HTML Living Standard, section 9.2).
 
-What happened to a job is in the database, with ids that rise in the order of commits, since whoever adds an event holds
-the job's row. So a stream is a view of a table: cut at any place, it goes on after the last id that the client saw, in
-this process or another, and nothing is lost or comes twice.
+The events of a job are in the database, with ids in the order of commits, because a transaction that adds an event
+holds the job's row. So a stream is a view of a table: after a disconnect it continues after the last id that the client
+saw, in this process or another one, without loss or repetition.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def check_given(classnames: tuple[str, ...]) -> None:
 def warn_of(classnames: tuple[str, ...], *, multi_label: bool = False) -> tuple[str, ...]:
     """Return warnings about labels: a single label always wins, or two labels are the same to most text towers.
 
-    With `multi_label`, each label is judged by itself.
+    With `multi_label`, each label is scored independently.
     """
     if len(classnames) == 1:
         return _warn_of_one(classnames[0], multi_label=multi_label)

@@ -1,6 +1,6 @@
 """Metrics of this process. Names are stable, units are base units, and every label has few values.
 
-An application has a registry of its own, so that two in one process do not meet.
+Each application has its own registry, so that two in one process do not conflict.
 """
 
 from __future__ import annotations

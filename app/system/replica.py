@@ -1,7 +1,7 @@
 """This process among the API processes of an installation: it announces itself and what it serves.
 
-It tells the database, not the broker, which may lose everything at any time: what was lost there would look like a
-process that has gone.
+It uses the database, not the broker, which may lose everything at any time; a lost announcement would look like a
+stopped process.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class Overview:
     def _read_system(self) -> tuple[int | None, Mapping[str, int], list[Replica], str | None]:
         """Return the versions that aliases name and the other processes, or why the database is unavailable.
 
-        Nothing is written, so that a disk that is full does not keep anybody from looking.
+        Nothing is written, so that it works on a full disk.
         """
         alive_since = utc_now() - timedelta(seconds=self.replica.alive_seconds)
         try:

@@ -1,6 +1,6 @@
 """Verification of everything that is stored: the database, every blob, every version, the caches.
 
-What is looked at is told one by one, so that a client sees how far it is and a connection through a proxy stays open.
+Findings are sent one by one, so that a client sees the progress and a connection through a proxy stays open.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Ingest: from an upload to a ready data set; every image is decoded once as a check.
 
-Two passes over the images: the first decodes and decides, the second writes the accepted files, as they are, into one
-Parquet shard a split. So memory stays small however large the upload.
+Two passes over the images: the first decodes and decides, the second writes the accepted files unchanged into one
+Parquet shard per split. So memory stays small for uploads of any size.
 """
 
 from __future__ import annotations

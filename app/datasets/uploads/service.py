@@ -1,8 +1,7 @@
-"""Uploads that arrive in parts: a file each, to which parts are appended until it is as long as it was said to be.
+"""Resumable uploads: one file each, to which parts are appended until it has its announced length.
 
-The file is all there is: its name holds the id, the final length and a hash of the owner's name, and its size is the
-offset. So a restart, a lost connection or a second API process on the same folder change nothing, and there is no state
-that could disagree.
+The file is the only state: its name holds the id, the announced length and a hash of the owner's name, and its size is
+the offset. So a restart, a lost connection or a second API process on the same folder make no difference.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A transport that writes the head and the body of a response in one call if both are available.
 
-Each write to a socket is a system call, for which the event loop lets go of Python's lock and stands in line for it
-again, and wakes the client. uvicorn writes the head of an answer by itself, a moment before its body.
+Each write to a socket is a system call, for which the event loop releases Python's lock and has to acquire it again,
+and which wakes the client. uvicorn writes the head of a response separately, just before its body.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """uvicorn's HTTP/1.1 protocol with limits on size and time.
 
-uvicorn has no limit on a head, none on a silent peer, closes connections whose peer is still sending (which resets
-them), and starts any number of pipelined requests. Everything is held against the clock by the one timer of
-`app.http.connections.table.Connections`; a request costs a few comparisons.
+uvicorn limits neither the size of a head nor the time of a silent peer, closes connections whose peer is still sending
+(which resets them), and starts any number of pipelined requests. The timer of `app.http.connections.table.Connections`
+enforces all time limits, so a request costs only a few comparisons.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Sends due webhook messages, from whichever API process claims them first.
 
-A message is a row since its job ended, in the same transaction. Whoever claims it moves its time on, past any try's
-length, and so no other process tries meanwhile; one that dies in between leaves it due again. So a message may arrive
-twice, with the same `webhook-id`, and is never forgotten.
+A message is a row, created in the transaction that ends its job. A process claims it by moving its due time beyond the
+length of a try, so that no other process tries meanwhile; if the process dies, the message becomes due again. So a
+message may arrive twice, with the same `webhook-id`, but is never lost.
 
-A try has one deadline for all of it. Tries run beside each other, each in a slot that is taken anew as soon as it is
-free, and a receiver has few of them: one that is slow delays its own messages and nobody else's.
+A try has one deadline in total. Tries run concurrently in slots, of which a receiver has few: a slow receiver delays
+only its own messages.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Where webhooks may be sent: to origins that the operator named, and nowhere else.
+"""The allow-list of webhook URLs.
 
-A URL is read by the parser that the sender uses, so that both mean the same host by it.
+A URL is parsed by the same parser that the sender uses, so that both see the same host.
 """
 
 from __future__ import annotations
