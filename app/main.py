@@ -51,7 +51,7 @@ from app.labels.stored import StoredLabels
 from app.metrics.connections import ConnectionCollector
 from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
-from app.metrics.registry import Metrics
+from app.metrics.metrics import Metrics
 from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
 from app.models.activation import Activator
@@ -71,7 +71,7 @@ from app.storage.guard import StorageGuard
 from app.storage.service import Storage
 from app.system.cleaning import clean_up
 from app.system.endpoints import router as system_router
-from app.system.replica import LOOK_SECONDS, Replica
+from app.system.replica import LOOK_SECONDS, ReplicaAnnouncer
 from app.system.schemas import Live
 from app.versions.composer import Composer
 from app.versions.endpoints import router as versions_router
@@ -194,7 +194,7 @@ class Services:
     keyring: Keyring
     rate_limits: RateLimits
     metrics: Metrics
-    replica: Replica
+    replica: ReplicaAnnouncer
     followers: Followers
     shadow: Shadow
     uploads: Uploads
@@ -237,7 +237,7 @@ def open_services(
         followers.follow()
         shadow = Shadow(engine, settings.shadow_share)
         stack.callback(shadow.close)
-        replica = Replica(database, engine, settings.replica_interval_seconds)
+        replica = ReplicaAnnouncer(database, engine, settings.replica_interval_seconds)
         with suppress(SQLAlchemyError):  # a full disk does not prevent classification
             replica.announce()
         stack.callback(replica.withdraw)
@@ -314,7 +314,7 @@ def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) 
     )
 
 
-def _open_storage(settings: AppSettings, database: Database, replica: Replica) -> tuple[Uploads, Storage]:
+def _open_storage(settings: AppSettings, database: Database, replica: ReplicaAnnouncer) -> tuple[Uploads, Storage]:
     folders = (settings.data_dir, settings.blob_dir, settings.upload_dir)
     settings.upload_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     disks = Disks(folders, settings.min_free_bytes)

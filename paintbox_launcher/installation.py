@@ -22,7 +22,7 @@ from rich.console import Console
 
 from app.settings import AppSettings
 from paintbox_launcher.embedded_valkey import EmbeddedValkey
-from paintbox_launcher.supervision import ChildGaveUpError, ChildSpec, Supervisor
+from paintbox_launcher.supervision import ChildGaveUpError, ChildSpec, ProcessSupervisor
 from registry.errors import ConfigurationError
 
 SERVICE_FILE = "service.json"
@@ -57,7 +57,7 @@ class Installation:
         self._settings = settings
         self._console = console
         self._stop = stop
-        self._supervisor = Supervisor(on_event=console.print)
+        self._supervisor = ProcessSupervisor(on_event=console.print)
         self._service_file = settings.data_dir / SERVICE_FILE
         self._hindrances = Hindrances()
         self.url = address(settings.host, settings.port)

@@ -133,7 +133,7 @@ class _Slot:
     start_at: float = field(default=0.0)
 
 
-class Supervisor:
+class ProcessSupervisor:
     """Starts children, restarts those that die, and stops all.
 
     Args:

@@ -120,7 +120,7 @@ class Aliases(Repository):
             forced: Whether the caller overrode the guard.
             restores: For a rollback: the id of the move from `earlier`.
         """
-        Versions(self._session, self._now).get_kept(version_id, lock=True)
+        Versions(self._session, self._now).get_not_trashed(version_id, lock=True)
         row = self._locked(name, expected)
         previous = row.version_id if row else None
         if row is None:

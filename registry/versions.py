@@ -156,19 +156,19 @@ class Versions(Repository):
             if self._session.scalar(vector.with_for_update(read=True, key_share=True)) is None:
                 self.task_vector(sha256)
         for parent_id in sorted(parents):
-            self.get_kept(parent_id, lock=True)
+            self.get_not_trashed(parent_id, lock=True)
 
-    def get_kept(self, version_id: int, *, lock: bool = False) -> VersionRow:
+    def get_not_trashed(self, version_id: int, *, lock: bool = False) -> VersionRow:
         """Return a version that is not in the trash.
 
         Args:
             lock: Whether to keep it out of the trash until the transaction ends.
         """
         row = self._locked(version_id) if lock else self.get(version_id)
-        _require_kept(version_id, row.deleted_at)
+        _require_not_trashed(version_id, row.deleted_at)
         return row
 
-    def require_kept(self, version_id: int) -> None:
+    def require_not_trashed(self, version_id: int) -> None:
         """Raise an error if the version does not exist or is in the trash. Its terms are not read.
 
         Raises:
@@ -177,7 +177,7 @@ class Versions(Repository):
         found = self._session.execute(select(VersionRow.deleted_at).where(VersionRow.id == version_id)).one_or_none()
         if found is None:
             raise NotFoundError("version", version_id)
-        _require_kept(version_id, found.deleted_at)
+        _require_not_trashed(version_id, found.deleted_at)
 
     def _locked(self, version_id: int) -> VersionRow:
         return self._get(VersionRow, version_id, "version", locked=True)
@@ -314,7 +314,7 @@ class Versions(Repository):
         return self._session.scalar(query.order_by(VersionRow.id).limit(1))
 
 
-def _require_kept(version_id: int, deleted_at: datetime | None) -> None:
+def _require_not_trashed(version_id: int, deleted_at: datetime | None) -> None:
     if deleted_at is not None:
         raise ConflictError(
             f"Version {version_id} is in the trash.", f"Restore it first: POST /v1/versions/{version_id}/restore."

@@ -30,7 +30,7 @@ _READ_BYTES = 1 << 16
 _NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
 
 
-class Child(Protocol):
+class ChildProcess(Protocol):
     """A started process; `subprocess.Popen` is one."""
 
     pid: int
@@ -53,7 +53,7 @@ class Child(Protocol):
         """Send SIGTERM."""
 
 
-Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Child]
+Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], ChildProcess]
 """Starts a command with an environment and a log for standard error, in its own process group."""
 
 

@@ -107,7 +107,7 @@ def delete_dataset(database: Database, labels: StoredLabels, identifier: str, *,
     """
     with database.write() as session:
         Removal(session).delete_dataset(identifier, force=force)
-    labels.forget(identifier)
+    labels.evict(identifier)
     _log.info("data set deleted", dataset=identifier, force=force)
 
 

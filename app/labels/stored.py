@@ -51,20 +51,20 @@ class StoredLabels:
 
     Args:
         database: Where they are stored.
-        max_kept: Size of the cache.
+        max_cached: Size of the cache.
         clock: In seconds.
     """
 
-    def __init__(self, database: Database, max_kept: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, database: Database, max_cached: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._max_kept = max_kept
+        self._max_cached = max_cached
         self._clock = clock
-        self._kept: OrderedDict[_Key, tuple[Labels, float]] = OrderedDict()
+        self._cached: OrderedDict[_Key, tuple[Labels, float]] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of cached entries."""
-        return len(self._kept)
+        return len(self._cached)
 
     async def get(self, source: LabelSource, identifier: str) -> Labels:
         """Return the labels of a label set or a data set, without leaving the event loop if they are cached.
@@ -76,12 +76,12 @@ class StoredLabels:
         """
         key = (source, identifier)
         with self._lock:
-            labels, due = self._kept.get(key, (None, 0.0))
+            labels, due = self._cached.get(key, (None, 0.0))
             if labels is not None:
-                self._kept.move_to_end(key)
+                self._cached.move_to_end(key)
                 if self._clock() < due:
                     return labels
-                self._kept[key] = labels, self._clock() + RECHECK_SECONDS  # only this request queries the database
+                self._cached[key] = labels, self._clock() + RECHECK_SECONDS  # only this request queries the database
         try:
             return await run_in_threadpool(self._load, key)
         except SQLAlchemyError:  # the database is unavailable: assume that the labels still exist
@@ -89,14 +89,14 @@ class StoredLabels:
                 raise
             return labels
 
-    def forget(self, identifier: str) -> None:
-        """Let go of a label set or data set, because it has been removed."""
+    def evict(self, identifier: str) -> None:
+        """Evict a label set or data set that was deleted."""
         for source in LabelSource:
             self._drop((source, identifier))
 
     def _drop(self, key: _Key) -> None:
         with self._lock:
-            self._kept.pop(key, None)
+            self._cached.pop(key, None)
 
     def _load(self, key: _Key) -> Labels:
         try:
@@ -106,10 +106,10 @@ class StoredLabels:
             raise
         check_labels(labels.classnames)
         with self._lock:
-            self._kept[key] = labels, self._clock() + RECHECK_SECONDS
-            self._kept.move_to_end(key)
-            while len(self._kept) > self._max_kept:
-                self._kept.popitem(last=False)
+            self._cached[key] = labels, self._clock() + RECHECK_SECONDS
+            self._cached.move_to_end(key)
+            while len(self._cached) > self._max_cached:
+                self._cached.popitem(last=False)
         return labels
 
     def _read(self, source: LabelSource, identifier: str) -> Labels:

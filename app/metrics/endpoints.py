@@ -7,7 +7,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from starlette.responses import Response
 
 from app.http.problems import problem_responses
-from app.metrics.registry import MetricsDep
+from app.metrics.metrics import MetricsDep
 
 router = APIRouter(tags=["system"])
 

@@ -200,7 +200,7 @@ class VersionCache:
             try:
                 if not 0 < version_id <= _MAX_ID:
                     raise NotFoundError("version", version_id)
-                Versions(session).require_kept(version_id)
+                Versions(session).require_not_trashed(version_id)
             except RegistryError:
                 self.forget(version_id)
                 raise

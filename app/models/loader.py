@@ -87,7 +87,7 @@ class VersionLoader:
     def _recipe(self, version_id: int) -> VersionRecipe:
         with self._database.read() as session:
             versions = Versions(session)
-            row = versions.get_kept(version_id)
+            row = versions.get_not_trashed(version_id)
             terms = tuple(versions.terms(version_id))
         probe = tuple(tuple(float(value) for value in features) for features in row.probe)
         return VersionRecipe(version_id, row.base_fingerprint, terms, probe)

@@ -29,7 +29,7 @@ LOOK_SECONDS = 1.0
 _ALIVE_INTERVALS = 3.0
 
 
-class Replica:
+class ReplicaAnnouncer:
     """Announces this process in the database, at least every `interval_seconds` and whenever what it serves changes."""
 
     def __init__(self, database: Database, engine: Engine, interval_seconds: float) -> None:
@@ -78,4 +78,4 @@ class Replica:
             Replicas(session).withdraw(self.identity.id)
 
 
-ReplicaDep = Annotated[Replica, provided(Replica)]
+ReplicaDep = Annotated[ReplicaAnnouncer, provided(ReplicaAnnouncer)]

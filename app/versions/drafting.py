@@ -74,7 +74,7 @@ def _patch_part(session: Session, patch_id: str) -> _Part:
 
 def _version_part(session: Session, version_id: int) -> _Part:
     versions = Versions(session)
-    row = versions.get_kept(version_id)
+    row = versions.get_not_trashed(version_id)
     return _Part(f"version {row.id}", row.base_fingerprint, tuple(versions.terms(row.id)), row.id)
 
 

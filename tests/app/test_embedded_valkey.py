@@ -12,20 +12,20 @@ from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from paintbox_launcher.embedded_valkey import EmbeddedValkey
-from paintbox_launcher.supervision import Backoff, Supervisor
+from paintbox_launcher.supervision import Backoff, ProcessSupervisor
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[tuple[EmbeddedValkey, Supervisor]]:
+def running(tmp_path: Path) -> Iterator[tuple[EmbeddedValkey, ProcessSupervisor]]:
     valkey = EmbeddedValkey(tmp_path / 'a "folder" with spaces' / "valkey")
-    supervisor = Supervisor(lambda _: None, Backoff(0.05, 0.1))
+    supervisor = ProcessSupervisor(lambda _: None, Backoff(0.05, 0.1))
     supervisor.start(valkey.child(tmp_path / "valkey.log", {}))
     wait_for(valkey, supervisor)
     yield valkey, supervisor
     supervisor.stop()
 
 
-def wait_for(valkey: EmbeddedValkey, supervisor: Supervisor) -> None:
+def wait_for(valkey: EmbeddedValkey, supervisor: ProcessSupervisor) -> None:
     deadline = time.monotonic() + 20
     while not valkey.answers():
         assert time.monotonic() < deadline
@@ -33,14 +33,14 @@ def wait_for(valkey: EmbeddedValkey, supervisor: Supervisor) -> None:
         time.sleep(0.05)
 
 
-def kill(supervisor: Supervisor) -> None:
+def kill(supervisor: ProcessSupervisor) -> None:
     process = psutil.Process(supervisor.pid("valkey"))
     process.kill()
     while supervisor.pid("valkey") == process.pid:
         supervisor.poll()
 
 
-def test_only_who_knows_the_password_gets_in(running: tuple[EmbeddedValkey, Supervisor]) -> None:
+def test_only_who_knows_the_password_gets_in(running: tuple[EmbeddedValkey, ProcessSupervisor]) -> None:
     valkey, supervisor = running
     with (
         Redis(port=valkey.port) as stranger,
@@ -53,7 +53,7 @@ def test_only_who_knows_the_password_gets_in(running: tuple[EmbeddedValkey, Supe
     assert (valkey.folder / "valkey.conf").stat().st_mode & 0o077 == 0
 
 
-def test_what_was_written_survives_a_kill(running: tuple[EmbeddedValkey, Supervisor]) -> None:
+def test_what_was_written_survives_a_kill(running: tuple[EmbeddedValkey, ProcessSupervisor]) -> None:
     valkey, supervisor = running
     with Redis.from_url(valkey.url) as connection:
         connection.rpush("queue", "job")
@@ -64,7 +64,7 @@ def test_what_was_written_survives_a_kill(running: tuple[EmbeddedValkey, Supervi
         assert connection.lrange("queue", 0, -1) == [b"job"]
 
 
-def test_a_server_whose_folder_was_deleted_starts_again(running: tuple[EmbeddedValkey, Supervisor]) -> None:
+def test_a_server_whose_folder_was_deleted_starts_again(running: tuple[EmbeddedValkey, ProcessSupervisor]) -> None:
     valkey, supervisor = running
     shutil.rmtree(valkey.folder)
     kill(supervisor)
@@ -72,7 +72,7 @@ def test_a_server_whose_folder_was_deleted_starts_again(running: tuple[EmbeddedV
 
 
 def test_a_server_that_cannot_read_its_files_starts_without_them(
-    running: tuple[EmbeddedValkey, Supervisor],
+    running: tuple[EmbeddedValkey, ProcessSupervisor],
 ) -> None:
     valkey, supervisor = running
     kill(supervisor)

@@ -181,7 +181,7 @@ def test_of_many_requests_one_looks_again_while_the_others_go_on(world: World, c
 
 
 def test_the_least_recently_used_set_goes_first(world: World) -> None:
-    stored = StoredLabels(world.services.database, max_kept=2)
+    stored = StoredLabels(world.services.database, max_cached=2)
     first, second, third = (add(world.services.database, label) for label in ("first", "second", "third"))
 
     async def get(*identifiers: str) -> None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics.jobs import JobCollector
-from app.metrics.registry import MOST_VERSIONS, Metrics
+from app.metrics.metrics import MOST_VERSIONS, Metrics
 from contract.jobs import JobKind
 from registry.database import Database
 from registry.jobs import Jobs

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from paintbox_launcher.supervision import Backoff, ChildGaveUpError, ChildSpec, Supervisor, put_log_aside
+from paintbox_launcher.supervision import Backoff, ChildGaveUpError, ChildSpec, ProcessSupervisor, put_log_aside
 
 SLEEPER = "import time; time.sleep(600)"
 STUBBORN = (
@@ -41,7 +41,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.events: list[str] = []
-        self.supervisor = Supervisor(self.events.append, Backoff(0.05, 0.2, 30.0))
+        self.supervisor = ProcessSupervisor(self.events.append, Backoff(0.05, 0.2, 30.0))
 
     def start(self, name: str, code: str, **options: Any) -> None:
         command = (sys.executable, "-c", code)
@@ -61,7 +61,7 @@ class World:
         return pid
 
 
-def poll_until(supervisor: Supervisor, is_done: Callable[[], object], seconds: float = 10.0) -> None:
+def poll_until(supervisor: ProcessSupervisor, is_done: Callable[[], object], seconds: float = 10.0) -> None:
     deadline = time.monotonic() + seconds
     while not is_done():
         assert time.monotonic() < deadline
@@ -106,7 +106,7 @@ def test_a_backoff_doubles_up_to_its_longest() -> None:
 
 def test_a_child_that_lived_long_starts_with_a_clean_account(tmp_path: Path) -> None:
     now = [0.0]
-    supervisor = Supervisor(lambda _: None, Backoff(0.5, 10, healthy_seconds=30), clock=lambda: now[0])
+    supervisor = ProcessSupervisor(lambda _: None, Backoff(0.5, 10, healthy_seconds=30), clock=lambda: now[0])
     log_path = tmp_path / "child.log"
     spec = ChildSpec(name="child", command=(sys.executable, "-c", ""), environment=os.environ, log_path=log_path)
     supervisor.start(spec)
@@ -198,7 +198,7 @@ def test_what_a_child_leaves_in_its_group_is_killed(world: World, end: str) -> N
         poll_until(world.supervisor, lambda: world.events)
     else:
         world.supervisor.stop()
-    poll_until(Supervisor(world.events.append), lambda: not is_running(grandchild))
+    poll_until(ProcessSupervisor(world.events.append), lambda: not is_running(grandchild))
 
 
 def test_a_ctrl_c_in_the_terminal_does_not_reach_children(world: World) -> None:
@@ -236,8 +236,8 @@ def test_a_sigkilled_supervisor_leaves_no_child(tmp_path: Path) -> None:
     code = f"""
 import os, sys, time
 from pathlib import Path
-from paintbox_launcher.supervision import ChildSpec, Supervisor
-supervisor = Supervisor(print)
+from paintbox_launcher.supervision import ChildSpec, ProcessSupervisor
+supervisor = ProcessSupervisor(print)
 for name in ("a", "b"):
     supervisor.start(ChildSpec(name=name, command=(sys.executable, "-c", {SLEEPER!r}), environment=os.environ,
                                log_path=Path({str(tmp_path)!r}) / name))
@@ -249,4 +249,4 @@ time.sleep(600)
         children = [int(pid) for pid in supervisor.stdout.readline().split()]
         assert all(map(is_running, children))
         supervisor.kill()
-    poll_until(Supervisor(print), lambda: not any(map(is_running, children)))
+    poll_until(ProcessSupervisor(print), lambda: not any(map(is_running, children)))

@@ -13,7 +13,7 @@ import psutil
 
 from paintbox_launcher.embedded_valkey import EmbeddedValkey, free_port
 from paintbox_launcher.installation import find_hindrance
-from paintbox_launcher.supervision import Backoff, ChildSpec, Supervisor
+from paintbox_launcher.supervision import Backoff, ChildSpec, ProcessSupervisor
 from registry.database import Database
 from tests.project.paths import ROOT
 
@@ -38,7 +38,7 @@ class Installation:
         self.port = free_port("127.0.0.1")
         self.url = f"http://127.0.0.1:{self.port}"
         self.valkey = EmbeddedValkey(self.data_dir / "valkey")
-        self.supervisor = Supervisor(on_event, Backoff(0.1, 0.5, 30.0))
+        self.supervisor = ProcessSupervisor(on_event, Backoff(0.1, 0.5, 30.0))
         self.database = Database(f"sqlite:///{self.data_dir / 'paintbox.db'}")
 
     def start(self) -> None:

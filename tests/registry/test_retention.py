@@ -68,7 +68,7 @@ def test_a_trashed_version_is_off_the_list_and_comes_back(database: Database, bl
         assert [row.id for row in Versions(session).newest()] == [bare]
         assert [row.id for row in Versions(session).newest(trashed=True)] == [version]
         with pytest.raises(ConflictError, match="in the trash"):
-            Versions(session).get_kept(version)
+            Versions(session).get_not_trashed(version)
     with database.write() as session:
         Versions(session).restore(version)
     with database.read() as session:

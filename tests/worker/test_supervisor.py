@@ -16,7 +16,7 @@ from registry.tables import DatasetRow, JobEventRow, PatchRow, VersionRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
 from tests.worker.conftest import Installation
-from worker.process import Child, launch_fresh
+from worker.process import ChildProcess, launch_fresh
 from worker.supervisor import Supervisor
 
 Found = TypeVar("Found")
@@ -103,9 +103,9 @@ def test_a_trainer_killed_in_mid_finetune_resumes_to_the_same_bits_and_one_versi
     installation: Installation, digits: DatasetRow, others: DatasetRow, undisturbed: PatchRow
 ) -> None:
     disturbed = _submit(installation, digits, others)
-    trainers: list[Child] = []
+    trainers: list[ChildProcess] = []
 
-    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Child:
+    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> ChildProcess:
         trainers.append(installation.launch(command, environment, log))
         return trainers[-1]
 
@@ -132,7 +132,7 @@ def test_a_job_whose_trainer_always_dies_fails_after_three_attempts_with_the_cau
 ) -> None:
     row = installation.submit_dataset(write_zip(tmp_path / "digits.zip", digit_members(range(2), train=7)))
 
-    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Child:
+    def launch(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> ChildProcess:
         trainer = launch_fresh(command, environment, log)
         trainer.kill()
         return trainer

@@ -17,7 +17,7 @@ from app.inference.image_requests import check_images
 from app.inference.label_sets.known import KnownLabels
 from app.labels.checks import check_given, check_size, warn_of
 from app.labels.stored import Labels, LabelSource, StoredLabels
-from app.metrics.registry import Metrics
+from app.metrics.metrics import Metrics
 from app.serving.engine import Engine, Scored
 from app.serving.model import ServedModel
 from app.serving.scoring import scores

@@ -52,7 +52,7 @@ def remove_label_set(database: Database, labels: StoredLabels, identifier: str) 
     """Remove the label set, here at once and in other processes soon; `NotFoundError` if there is none."""
     with database.write() as session:
         LabelSets(session).remove(identifier)
-    labels.forget(identifier)
+    labels.evict(identifier)
 
 
 def _build_ahead(engine: Engine, settings: AppSettings, request: LabelSetRequest) -> None:

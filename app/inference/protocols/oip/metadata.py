@@ -66,7 +66,7 @@ def find_version(database: Database, bases: Bases, name: int | str) -> int:
     """
     with database.read() as session:
         version_id = name if isinstance(name, int) else Aliases(session).get(name).version_id
-        row = Versions(session).get_kept(version_id)
+        row = Versions(session).get_not_trashed(version_id)
     if row.base_fingerprint not in bases:
         raise BaseNotLoadedError(row.base_fingerprint)
     return version_id
