@@ -158,7 +158,7 @@ def read_json(path: Path) -> Any:
     """The content of a small regular JSON file; a link may lead to it, as in the cache of huggingface_hub.
 
     Raises:
-        ModelRefError: it is no regular file, too large or no JSON.
+        ModelRefError: it is not a regular file, too large or not JSON.
     """
     try:
         if not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
@@ -192,7 +192,7 @@ def without_decoder(model_cfg: Any) -> Any:
 
 
 def plain_text_config(config: Any) -> dict[str, Any]:
-    """What a text model of transformers is built from: numbers, flags and a few words, and nothing that names code.
+    """The safe configuration of a transformers text model: numbers, flags and a few words, and nothing that names code.
 
     Raises:
         ModelRefError: it is of a kind that open_clip does not use, or asks for more than a model of ordinary size.

@@ -53,7 +53,7 @@ class TaskChange:
 
 @dataclass(frozen=True)
 class BlockUpdate:
-    """How far one block of the image tower moved."""
+    """How far one block of the image tower moved: cosine and ||tau|| / ||theta_0|| within the block."""
 
     cosine: float
     relative_norm: float

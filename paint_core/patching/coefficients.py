@@ -28,7 +28,7 @@ class CoefficientSearch:
         value: of the objective at these.
         start: where the search began.
         start_value: of the objective at the start; never above `value`.
-        num_evaluations: of the objective, the start's not counted.
+        num_evaluations: of the objective, without the start's.
     """
 
     coefficients: Coefficients
@@ -46,13 +46,13 @@ def search_coefficients(
     max_evaluations: int = 60,
     seed: int = 0,
 ) -> CoefficientSearch:
-    """The best coefficients found by a bounded CMA-ES in [0, 1.5]^k; among equals the first, starting with the start.
+    """The best coefficients found by a bounded CMA-ES in [0, 1.5]^k; among equals the earliest, the start first.
 
     A function of its arguments: the search uses its own random generator, not a global one.
 
     Args:
         objective: what to maximise; evaluated for at most `max_evaluations` vectors, always in the same order.
-        start: k >= 2 coefficients in [0, 1.5] to begin around.
+        start: k >= 2 coefficients in [0, 1.5], the initial mean.
         start_value: the objective there.
         max_evaluations: >= 1.
         seed: >= 0.

@@ -74,10 +74,10 @@ class PatchContext:
         """The task vector of one fine-tuning run, from the journal if it is recorded there.
 
         Args:
-            terms: what is already mixed in at the start of the run; empty starts at theta_0.
+            terms: already mixed in at the start of the run; none means theta_0.
 
         Returns:
-            The update, measured from where the run started.
+            The update from the start of the run.
         """
 
         def make(resume: Resume) -> TaskVector:
@@ -113,8 +113,8 @@ class PatchContext:
 
         Args:
             key: names the search in the journal, as `select:KEY`.
-            patching: tasks to improve that the choice looks at.
-            options: other than the plan's.
+            patching: tasks to improve that the choice considers.
+            options: to use in place of the plan's.
             reference: zero-shot scores of the supported tasks, where the path's alpha 0 is not theta_0.
         """
         everything = (*patching, *self.supported)

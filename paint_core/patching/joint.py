@@ -16,7 +16,7 @@ from paint_core.weights import TaskVector
 def patch_joint(context: PatchContext) -> Outcome:
     """The patch of all tasks in one term.
 
-    It is trained under the union of the tasks' heads, and judged, as everywhere, under each task's own.
+    It is trained with the union of the tasks' heads and evaluated, as always, with each task's own.
     """
 
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:

@@ -16,10 +16,10 @@ from paint_core.weights import TaskVector
 
 @dataclass(frozen=True, eq=False)
 class Resume:
-    """What a fine-tuning run gets from the journal; the fields are those of `finetune`.
+    """How to resume a fine-tuning run; the fields are arguments of `finetune`.
 
     Attributes:
-        state: where an earlier attempt stood; None starts afresh.
+        state: of an earlier attempt; None starts at the beginning.
         checkpoint_every: steps between checkpoints, or a rule; None makes none.
         on_checkpoint: receives each checkpoint.
     """
@@ -33,11 +33,11 @@ class Journal(Protocol):
     """The record of a run. One journal belongs to one plan, one base and one set of tasks."""
 
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
-        """The recorded task vector, or the one that `make` computes, which is recorded then.
+        """The recorded task vector, or the one that `make` computes, which is then recorded.
 
         Args:
             key: `task:NAME`, `joint`, `fold 2`, `all` or `merged:METHOD`.
-            make: computes it; called at most once. The result has the bits of what it returned, now or earlier.
+            make: computes it; called at most once. The result is bit-identical to what it returned, now or earlier.
         """
         ...
 
@@ -54,10 +54,10 @@ class Journal(Protocol):
         ...
 
     def stage(self, name: str) -> AbstractContextManager[object]:
-        """A context that lasts as long as a stage of the run.
+        """A context for the duration of a stage of the run.
 
         Args:
-            name: `finetune`, `select` or `evaluate`; a stage of several tasks comes several times.
+            name: `finetune`, `select` or `evaluate`; a stage of several tasks occurs several times.
         """
         ...
 

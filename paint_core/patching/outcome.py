@@ -17,10 +17,10 @@ class StageResult:
 
     Attributes:
         key: `joint`, `parallel`, or `task:NAME`.
-        patching: names of the tasks to improve that the choice looked at.
+        patching: names of the tasks to improve that the choice considered.
         supported: names of the tasks that must not get worse.
-        moving: the direction: terms at alpha 1; those of the choice have these coefficients times alpha.
-        fixed: terms that were already there.
+        moving: the direction: terms at alpha 1; the chosen terms have these coefficients times alpha.
+        fixed: terms from earlier stages.
         coefficients: the search for one coefficient per task, if there was one; it then decides instead of alpha.
     """
 
@@ -48,7 +48,7 @@ class StageResult:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
-    """What a method found, before it is judged on test splits.
+    """The result of a method, before it is evaluated on test splits.
 
     Attributes:
         vectors: every task vector that was made, by key.
@@ -56,7 +56,7 @@ class Outcome:
         finetuned: the terms of the fully fine-tuned end, without interpolation.
         stages: the searches, in their order.
         specialised: task name to the key of the task vector that was trained from the base on this task alone.
-        notes: what a reader of the report should know.
+        notes: remarks for readers of the report.
     """
 
     vectors: Mapping[str, TaskVector]
@@ -73,7 +73,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PatchResult:
-    """A patch and what it does; every score here is of the test splits, which chose nothing.
+    """A patch and its effects; all scores are of the test splits, which never influence a choice.
 
     Attributes:
         vectors: every task vector that was made, by key; a merged one is listed with those it was made from.
@@ -84,11 +84,11 @@ class PatchResult:
             later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
             is not among the scores.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
-        changes: per task what the patch did against zero-shot.
+        changes: per task, compared with zero-shot.
         update: how far the fully fine-tuned end is from theta_0.
         distance_to_optimal: of the last stage's curve, in points.
         distance_to_specialised: in points; None where no specialised models were trained.
-        notes: what a reader of the report should know.
+        notes: remarks for readers of the report.
     """
 
     vectors: Mapping[str, TaskVector]

@@ -33,11 +33,11 @@ class PatchPlan:
         finetune: how to fine-tune; the same for every task.
         alpha: how to choose alpha; with a merge of `RESCALED` its flat path goes to `MAX_MERGED_ALPHA`.
         sampling: for `joint`: tasks in a batch by their sizes, or each equally often.
-        merge: for `parallel`: how the task vectors make the direction along which alpha moves.
+        merge: for `parallel`: how to combine the task vectors into the direction that alpha scales.
         coefficients: for `parallel`: one `scalar` alpha, or one coefficient `per_task` by black-box search.
         coefficient_evaluations: for `per_task`: how many coefficient vectors to try, >= 1.
-        folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None chooses on the
-            validation split.
+        folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None uses the validation
+            split.
     """
 
     method: Method = "single"
@@ -66,7 +66,7 @@ class PatchPlan:
         """Checks that the plan can be carried out with these tasks.
 
         Raises:
-            ConfigError: too few or too many tasks, two of one name, or a limit on a task that is not there.
+            ConfigError: too few or too many tasks, duplicate names, or a limit on an unknown task.
             EmptySplitError: a task has no training split.
         """
         if self.method == "single" and len(tasks) != 1:

@@ -27,7 +27,7 @@ class Verdict:
 
 
 def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = ()) -> PatchResult:
-    """The patch with everything that is known of it.
+    """The complete report of a patch.
 
     Args:
         transfer: tasks that had no part in the patch, evaluated too.

@@ -45,28 +45,26 @@ def run_patch(
     transfer: Sequence[Task] = (),
     feature_cache: FeatureCache | None = None,
 ) -> PatchResult:
-    """A patch of the tasks that spares the supported ones (PAINT, arXiv 2208.05592).
+    """A patch that improves the tasks without degrading the supported ones (PAINT, arXiv 2208.05592).
 
-    Coefficients are chosen on validation splits only; test splits are only reported. A run that was stopped and is
-    started again with the same arguments and a journal that kept its records trains nothing twice, and on a CPU ends
-    with the same bits.
+    Coefficients are chosen on validation splits only; test splits are only reported. A stopped run that is repeated with
+    the same arguments and a persistent journal trains nothing twice, and on a CPU gives bit-identical results.
 
     Args:
         tasks: to improve, each with a training split; `sequential` takes them in this order.
-        supported: tasks that must not get worse; none lets alpha be the best for the patching tasks alone.
+        supported: tasks that must not get worse; if empty, alpha is the best for the patching tasks alone.
         anchors: uint8 [M, S, S, 3], an unlabelled pool; given if and only if the plan's `anchor_weight` is above 0.
             Images of any task's validation or test split are left out, and a note says how many.
-        journal: what an earlier attempt already has; None keeps nothing.
-        on_event: told of every step and every point; may raise to stop.
-        transfer: tasks that have no part in the patch, and whose test splits are judged before and after it (broad
+        journal: results of earlier attempts; None records nothing.
+        on_event: called with every step and point; may raise to stop.
+        transfer: tasks that have no part in the patch; their test splits are evaluated before and after it (broad
             transfer; PAINT, section 6, Table 2).
         feature_cache: keeps the features at theta_0, which every patch of this base on these images needs; None
             computes them again.
 
     Raises:
         ArgumentError: an argument has the wrong type.
-        ConfigError: the plan does not fit the tasks, the anchors are not what the plan asks for, or this machine has no
-            such device.
+        ConfigError: the plan does not fit the tasks or the anchors, or this machine has no such device.
         EmptySplitError: a task to improve has no training split, or no anchor image is left.
         NoAcceptableAlphaError: no alpha meets the floor.
         NonFiniteLossError: fine-tuning diverged.
@@ -93,17 +91,17 @@ def run_part(
 ) -> TaskVector:
     """The task vector of one task of a parallel patch, so that several machines can train one each.
 
-    `run_patch` with a journal that knows all of them trains nothing and goes on from there; on a CPU it ends with the
-    same bits as if it had trained them itself.
+    `run_patch` with a journal that has all of them trains nothing and continues from there; on a CPU the result is
+    bit-identical to training them itself.
 
     Args:
         plan: of the whole patch, method `parallel`.
         anchors: the patch's pool, without images of any of its tasks' validation and test splits.
-        journal: what an earlier attempt already has; the task vector's key in it is `task:NAME`.
-        on_event: told of every step; may raise to stop.
+        journal: results of earlier attempts; the task vector's key in it is `task:NAME`.
+        on_event: called with every step; may raise to stop.
 
     Raises:
-        ConfigError: the plan is of another method, or the anchors are not what it asks for.
+        ConfigError: the plan has another method or does not fit the anchors.
         EmptySplitError: the task has no training split.
     """
     if plan.method != "parallel":

@@ -20,8 +20,8 @@ _FULL_NOTE = (
 def patch_sequential(context: PatchContext) -> Outcome:
     """The patch of the tasks in the order given: one term each, measured from the mix before it.
 
-    Alpha of each stage looks at the tasks seen so far and at the supported ones; how far a supported task may drop is
-    counted from theta_0, not from the stage before.
+    The choice of alpha in each stage considers the tasks so far and the supported ones. The allowed drop of a supported
+    task is measured from theta_0, not from the previous stage.
     """
     vectors: dict[str, TaskVector] = {}
     stages: list[StageResult] = []

@@ -12,7 +12,7 @@ from paint_core.errors import ConfigError
 
 @dataclass(frozen=True)
 class NamedTerm:
-    """One summand of a version, by the name of its task vector.
+    """One term of a version, by the name of its task vector.
 
     Attributes:
         coefficient: finite; it may leave [0, 1].

@@ -18,8 +18,8 @@ _LARGEST_OLD_GLIBC_TAKES = 32 << 20
 def keep_freed_memory() -> bool:
     """Tells the allocator of this process to keep up to 1 GiB of freed memory; False if it is not glibc's.
 
-    For programs, not for libraries: it concerns the whole process. The same figures are what
-    `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` set from outside (mallopt(3)).
+    For programs, not for libraries: it affects the whole process. The environment variables
+    `MALLOC_TRIM_THRESHOLD_` and `MALLOC_MMAP_THRESHOLD_` set the same values (mallopt(3)).
     """
     if platform.libc_ver()[0] != "glibc":
         return False

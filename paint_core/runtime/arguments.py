@@ -25,7 +25,7 @@ def require_weights(name: str, value: object) -> None:
     """Refuses anything that is not a state dict, such as a model.
 
     Raises:
-        ArgumentError: it is no mapping of names to tensors.
+        ArgumentError: it is not a mapping of names to tensors.
     """
     if isinstance(value, nn.Module):
         raise ArgumentError(f"{name} is {_an(type(value).__name__)}: pass its state_dict()")
@@ -41,10 +41,10 @@ def require_weights(name: str, value: object) -> None:
 
 
 def require_names(name: str, value: Iterable[str]) -> None:
-    """Refuses a text where names are expected: it would be read letter by letter.
+    """Refuses a string where names are expected: it would be read letter by letter.
 
     Raises:
-        ArgumentError: it is a text.
+        ArgumentError: it is a string.
     """
     if isinstance(value, str):
         raise ArgumentError(f"{name} is the text {value!r}: pass a list of names, [{value!r}]")
@@ -54,7 +54,7 @@ def require_device(device: torch.device | str) -> torch.device:
     """The device, if this machine has it.
 
     Raises:
-        ConfigError: an unknown name, or a CUDA device that is not there.
+        ConfigError: an unknown name, or a CUDA device that does not exist.
     """
     try:
         found = torch.device(device)

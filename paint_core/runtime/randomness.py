@@ -24,9 +24,9 @@ def generator(purpose: str, seed: int, index: int) -> torch.Generator:
 
 
 def batch_indices(step: int, num_images: int, batch_size: int, seed: int) -> Tensor:
-    """The images of one step, int64 [B]: a window on the endless row of one permutation per epoch.
+    """The images of one step, int64 [B]: a window of the endless sequence of one permutation per epoch.
 
-    A batch runs over the border of two epochs, so no image is ever dropped.
+    A batch may span two epochs, so no image is ever dropped.
     """
     start, stop = step * batch_size, (step + 1) * batch_size
     parts = []

@@ -27,7 +27,7 @@ class AnchorLoss(Protocol):
     """What holds the tower in place, as a loss on the features of anchor images."""
 
     def targets(self, features: Tensor) -> Tensor:
-        """What to hold on to, [M, ...]: one row per anchor image.
+        """The targets of the loss, [M, ...]: one row per anchor image.
 
         Args:
             features: [M, D] of theta_0, not of unit length.

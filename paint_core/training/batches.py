@@ -15,7 +15,7 @@ from paint_core.training.distributed import World
 
 @dataclass(frozen=True, eq=False)
 class AnchorPool:
-    """Anchor images with what to hold on to.
+    """Anchor images and their targets.
 
     Attributes:
         images: uint8 [M, S, S, 3].
@@ -49,7 +49,7 @@ class BatchSource:
 
     Attributes:
         anchors: the pool, or None.
-        world: whose share to draw.
+        world: the processes that share each batch.
         memory_format: layout of the pixels, from `tower.memory_format_of`.
     """
 

@@ -38,7 +38,7 @@ class World:
         """This process's part of a global batch; the slices of all ranks are disjoint and of one length.
 
         Args:
-            pieces: micro-batches that the part must fall into.
+            pieces: micro-batches into which the part is divided.
 
         Raises:
             ConfigError: the processes cannot share the batch evenly.
@@ -56,7 +56,7 @@ class World:
         """The module, whose backward pass averages gradients over the processes.
 
         Args:
-            module: what is trained; parameters that the loss does not reach are frozen, because the average waits for
+            module: the trained module; parameters that the loss does not reach are frozen, because averaging waits for
                 every gradient.
         """
         if self.size == 1:

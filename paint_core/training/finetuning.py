@@ -69,26 +69,26 @@ def finetune(
 ) -> dict[str, Tensor]:
     """The fine-tuned weights theta_1 of the image tower.
 
-    Cross-entropy of `logit_scale * cosine` under the frozen head, and the anchor loss if asked for; AdamW; linear
+    Cross-entropy of `logit_scale * cosine` under the frozen head, and the anchor loss if requested; AdamW; linear
     warm-up, then cosine to zero; gradients clipped. The base is not changed. Every process of an initialised
     `torch.distributed` group calls it with the same arguments (see `distributed.py`).
 
     Args:
         head: [C, D], from `build_head` of the same base; not trained.
         images: the training split; its labels index the head's rows.
-        start: weights of the image tower to begin with, and whose features anchors hold; None begins with theta_0.
-        anchors: uint8 [M, S, S, 3], images without labels; given if and only if `anchor_weight` is above 0. Take
-            evaluation images out with `drop_evaluation_images`.
-        anchor_loss: how anchors hold the tower.
+        start: initial weights of the image tower, also the reference of the anchors; None means theta_0.
+        anchors: uint8 [M, S, S, 3], images without labels; given if and only if `anchor_weight` is above 0. Remove
+            evaluation images with `drop_evaluation_images`.
+        anchor_loss: form of the anchor loss.
         state: to resume from; None starts at the beginning.
         on_step: called after every step, in rank 0 only; may raise to stop.
-        checkpoint_every: steps between checkpoints, or a rule that is asked after each step (by the clock, say); None
-            makes none.
+        checkpoint_every: steps between checkpoints, or a function that is called after each step, for example to check
+            the time; None makes none.
         on_checkpoint: receives each checkpoint, also the last step's, in rank 0 only; may raise to stop.
 
     Returns:
-        The image tower's state dict: fresh float32 tensors on the CPU. The start plus their task vector gives them
-        again, bit for bit.
+        The image tower's state dict: new float32 tensors on the CPU. The start plus their task vector reproduces them
+        bit for bit.
 
     Raises:
         ArgumentError: an argument has the wrong type.

@@ -20,7 +20,7 @@ _ADAPTER = "default"
 
 
 def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> None:
-    """Gives linear layers, 1 x 1 convolutions and attention their adapters; nothing else learns afterwards.
+    """Adds adapters to linear layers, 1 x 1 convolutions and attention; nothing else is trained afterwards.
 
     Args:
         visual: the tower, on the CPU; changed in place.
@@ -36,7 +36,7 @@ def add_adapters(visual: nn.Module, *, rank: int, alpha: float, seed: int) -> No
 
 
 def find_adaptable_layers(visual: nn.Module) -> list[str]:
-    """The names of the layers that take an adapter; rewrites the tower's attention as linear layers in place.
+    """The names of the layers that can have an adapter; rewrites the tower's attention as linear layers in place.
 
     Raises:
         ConfigError: the tower has no such layer.

@@ -20,9 +20,9 @@ _FEW_CHANNELS = 16
 class TrainableTower:
     """A tower in training mode; the one it was copied from is not changed.
 
-    BatchNorm stays in eval mode: with a batch of a fine-tuning set, its running statistics would move away from those
-    that the supported tasks were good with, and one forward pass could not hold two kinds of image (the common choice
-    for fine-tuning CLIP's ResNets). Its scales and shifts learn.
+    BatchNorm stays in eval mode, the common choice for fine-tuning CLIP's ResNets: batches of a fine-tuning set would
+    change its running statistics, which the supported tasks depend on, and one forward pass could not contain two kinds
+    of images. Its scales and shifts are trained.
     """
 
     def __init__(
@@ -72,8 +72,8 @@ def require_trainable(visual: nn.Module, config: FinetuneConfig) -> None:
 def memory_format_of(visual: nn.Module, device: torch.device) -> torch.memory_format:
     """The layout in which a tower and its batches are trained: channels-last wherever that is safe.
 
-    Channels-last is worth about a quarter of a step on a CPU, for the starter. But oneDNN (3.13, with AVX-512) writes
-    beyond its memory when it computes the weight gradient of a 1 x 1 convolution with a stride and 2 to 12 input
+    Channels-last saves about a quarter of the time of a step on a CPU, for the starter. But oneDNN (3.13, with AVX-512)
+    writes out of bounds when it computes the weight gradient of a 1 x 1 convolution with a stride and 2 to 12 input
     channels in this layout. The stems of FastViT (MobileCLIP) have one.
     """
     is_unsafe = device.type == "cpu" and any(_skips_pixels(layer) for layer in visual.modules())

@@ -20,7 +20,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True, eq=False)
 class TrainState:
-    """Where a fine-tuning run stands.
+    """The state of a fine-tuning run.
 
     Attributes:
         step: steps done.
