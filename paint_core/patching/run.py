@@ -47,7 +47,7 @@ def run_patch(
 ) -> PatchResult:
     """A patch that improves the tasks without degrading the supported ones (PAINT, arXiv 2208.05592).
 
-    Coefficients are chosen on validation splits only; test splits are only reported. A stopped run that is repeated with
+        transfer: tasks that have no part in the patch, evaluated on their test splits before and after it (broad
     the same arguments and a persistent journal trains nothing twice, and on a CPU gives bit-identical results.
 
     Args:
