@@ -21,7 +21,7 @@ from torch import Tensor
 
 from paint_core.alpha.curve import CurvePoint, EvaluationTask
 from paint_core.errors import ConfigError, WeightsMismatchError
-from paint_core.evaluation import Score, correct_answers, predictions, score_features
+from paint_core.evaluation import Score, correct_answers, score_features
 from paint_core.models import BaseModel
 
 _METADATA_KEY = "paintbox_feature_curve"
@@ -144,32 +144,16 @@ class FeatureCurve:
             for name, head in heads.items()
         }
 
-    def curve(
-        self,
-        alphas: Sequence[float],
-        heads: Mapping[str, Tensor] | None = None,
-        reference: Mapping[str, Tensor] | None = None,
-    ) -> list[CurvePoint]:
+    def curve(self, alphas: Sequence[float], reference: Mapping[str, Tensor] | None = None) -> list[CurvePoint]:
         """The points at these alphas; a node is marked as measured."""
         return [
-            CurvePoint(alpha, self.scores(alpha, heads, reference=reference), alpha in self.nodes, self.profile)
+            CurvePoint(alpha, self.scores(alpha, reference=reference), alpha in self.nodes, self.profile)
             for alpha in alphas
         ]
 
     def correct_answers(self, alpha: float) -> dict[str, Tensor]:
         """Task name to bool [N], whether the model at an alpha is right on each image; alpha as for `scores`."""
         return {name: correct_answers(self.at(alpha, name), self.heads[name], self.labels[name]) for name in self.heads}
-
-    def predictions(self, alpha: float, name: str, head: Tensor | None = None) -> Tensor:
-        """The predicted classes of a task's images at an alpha.
-
-        Args:
-            head: [C', D]; None means the task's own.
-
-        Returns:
-            int64 [N], indices of the head's rows.
-        """
-        return predictions(self.at(alpha, name), self.heads[name] if head is None else head)
 
     def to_bytes(self) -> bytes:
         """The curve as a safetensors file; equal curves give equal bytes.
