@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -171,20 +169,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("version_id", "position"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("version_terms")
-    op.drop_table("aliases")
-    op.drop_table("versions")
-    op.drop_table("task_vectors")
-    op.drop_table("patches")
-    op.drop_index(op.f("ix_job_events_job_id"), table_name="job_events")
-    op.drop_table("job_events")
-    op.drop_index(op.f("ix_jobs_subject_id"), table_name="jobs")
-    op.drop_index("ix_jobs_status_lease", table_name="jobs")
-    op.drop_table("jobs")
-    op.drop_table("datasets")
-    op.drop_table("base_models")
-    op.drop_index(op.f("ix_alias_history_alias"), table_name="alias_history")
-    op.drop_table("alias_history")

@@ -4,8 +4,6 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
-branch_labels = None
-depends_on = None
 
 _TABLES = ("datasets", "patches", "jobs")
 
@@ -13,8 +11,3 @@ _TABLES = ("datasets", "patches", "jobs")
 def upgrade() -> None:
     for table in _TABLES:
         op.create_index(f"ix_{table}_created", table, ["created_at", "id"], unique=False)
-
-
-def downgrade() -> None:
-    for table in reversed(_TABLES):
-        op.drop_index(f"ix_{table}_created", table_name=table)

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0005"
 down_revision = "0003"
-branch_labels = None
-depends_on = None
 
 _OWNED = ("datasets", "patches", "jobs", "versions")
 
@@ -27,10 +25,3 @@ def upgrade() -> None:
     op.create_index("ix_api_keys_created", "api_keys", ["created_at", "id"], unique=False)
     for table in _OWNED:
         op.add_column(table, sa.Column("owner", sa.String(length=64), nullable=True))
-
-
-def downgrade() -> None:
-    for table in reversed(_OWNED):
-        op.drop_column(table, "owner")
-    op.drop_index("ix_api_keys_created", table_name="api_keys")
-    op.drop_table("api_keys")

@@ -7,8 +7,6 @@ from alembic import op
 
 revision = "0006"
 down_revision = "0005"
-branch_labels = None
-depends_on = None
 
 _AUTOINCREMENT = {"sqlite_autoincrement": True}  # SQLite's copy of a table would lose it
 
@@ -40,19 +38,6 @@ def upgrade() -> None:
         table.add_column(sa.Column("forced", sa.Boolean(), nullable=False, server_default=sa.false()))
     with op.batch_alter_table("alias_history", table_kwargs=_AUTOINCREMENT) as table:
         table.alter_column("forced", existing_type=sa.Boolean(), server_default=None)
-
-
-def downgrade() -> None:
-    op.execute("DELETE FROM alias_history WHERE to_version_id IS NULL")
-    with op.batch_alter_table("alias_history", table_kwargs=_AUTOINCREMENT) as table:
-        table.drop_column("forced")
-        table.alter_column("to_version_id", existing_type=sa.Integer(), nullable=False)
-    op.drop_index("ix_version_parents_parent_id", table_name="version_parents")
-    op.drop_table("version_parents")
-    op.drop_index("ix_version_tags_tag", table_name="version_tags")
-    op.drop_table("version_tags")
-    for column in ("deleted_at", "evaluation", "weights_fingerprint"):
-        op.drop_column("versions", column)
 
 
 def _fill_parents(connection: sa.Connection) -> None:

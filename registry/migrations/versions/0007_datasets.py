@@ -5,16 +5,9 @@ from alembic import op
 
 revision = "0007"
 down_revision = "0006"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("layout", sa.String(length=32), nullable=True))
     op.add_column("datasets", sa.Column("duplicates", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("datasets", sa.Column("derived_from", sa.String(length=40), nullable=True))
-
-
-def downgrade() -> None:
-    for column in ("derived_from", "duplicates", "layout"):
-        op.drop_column("datasets", column)

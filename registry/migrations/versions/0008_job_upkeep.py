@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0008"
 down_revision = "0007"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -43,12 +41,3 @@ def upgrade() -> None:
     )
     op.create_index("ix_webhook_deliveries_job_id", "webhook_deliveries", ["job_id"], unique=False)
     op.create_index("ix_webhook_deliveries_due_at", "webhook_deliveries", ["due_at"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_index("ix_webhook_deliveries_due_at", table_name="webhook_deliveries")
-    op.drop_index("ix_webhook_deliveries_job_id", table_name="webhook_deliveries")
-    op.drop_table("webhook_deliveries")
-    op.drop_table("job_attempts")
-    op.drop_column("jobs", "webhook_url")
-    op.drop_column("jobs", "priority")

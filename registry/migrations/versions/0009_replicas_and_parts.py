@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0009"
 down_revision = "0008"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -24,10 +22,3 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("parent_id", sa.String(length=40), nullable=True))
     op.add_column("jobs", sa.Column("part", sa.String(length=64), nullable=True))
     op.create_index("ix_jobs_parent", "jobs", ["parent_id"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_index("ix_jobs_parent", table_name="jobs")
-    op.drop_column("jobs", "part")
-    op.drop_column("jobs", "parent_id")
-    op.drop_table("replicas")

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0010"
 down_revision = "0009"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -22,8 +20,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("ix_label_sets_created", "label_sets", ["created_at", "id"], unique=False)
-
-
-def downgrade() -> None:
-    op.drop_index("ix_label_sets_created", table_name="label_sets")
-    op.drop_table("label_sets")

@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0012"
 down_revision = "0013"
-branch_labels = None
-depends_on = None
 
 _MOMENTS = ("queued_at", "lease_renewed_at", "progress_at", "paused_until")
 
@@ -15,8 +13,3 @@ def upgrade() -> None:
     for name in _MOMENTS:
         op.add_column("jobs", sa.Column(name, sa.DateTime(timezone=True), nullable=True))
     op.add_column("jobs", sa.Column("num_setbacks", sa.Integer(), nullable=False, server_default="0"))
-
-
-def downgrade() -> None:
-    for name in ("num_setbacks", *_MOMENTS):
-        op.drop_column("jobs", name)

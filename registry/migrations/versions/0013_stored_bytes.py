@@ -5,8 +5,6 @@ from alembic import op
 
 revision = "0013"
 down_revision = "0014"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
@@ -20,11 +18,3 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("sha256"),
     )
-
-
-def downgrade() -> None:
-    op.drop_table("unused_blobs")
-    op.drop_index("ix_label_sets_owner", table_name="label_sets")
-    op.drop_column("label_sets", "num_bytes")
-    op.drop_index("ix_datasets_owner", table_name="datasets")
-    op.drop_column("datasets", "blob_bytes")

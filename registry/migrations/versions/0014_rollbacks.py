@@ -5,13 +5,7 @@ from alembic import op
 
 revision = "0014"
 down_revision = "0010"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("alias_history", sa.Column("restores_id", sa.Integer(), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("alias_history", "restores_id")

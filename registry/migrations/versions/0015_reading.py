@@ -5,13 +5,7 @@ from alembic import op
 
 revision = "0015"
 down_revision = "0016"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("reading", sa.JSON(none_as_null=True), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("datasets", "reading")

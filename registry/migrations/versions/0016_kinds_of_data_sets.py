@@ -5,17 +5,9 @@ from alembic import op
 
 revision = "0016"
 down_revision = "0011"
-branch_labels = None
-depends_on = None
 
 
 def upgrade() -> None:
     op.add_column("datasets", sa.Column("kind", sa.String(length=16), server_default="labelled", nullable=False))
     op.add_column("datasets", sa.Column("decoder", sa.Integer(), server_default="1", nullable=False))
     op.add_column("datasets", sa.Column("taken_from", sa.JSON(none_as_null=True), nullable=True))
-
-
-def downgrade() -> None:
-    op.drop_column("datasets", "taken_from")
-    op.drop_column("datasets", "decoder")
-    op.drop_column("datasets", "kind")
