@@ -1,6 +1,6 @@
-"""Data that is known but not read as it is: what it is, and the command that makes it readable.
+"""Data sets that are recognised but need conversion: what they are, and the command that converts them.
 
-It is asked where folders tell no classes, and of data sets whose folders tell only some of them.
+Checked if folders name no classes, and for data sets whose folders name only some of them.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _INNER_ZIPS = (
 )
 
 _MOST_PATHS, _MAX_PATH = 5000, 255
-"""Paths that patterns are tried on."""
+"""Limits of the paths that are matched against patterns."""
 
 
 @dataclass(frozen=True)
 class _Names:
-    """What an upload is recognised by, in lower case: some paths, other files and images."""
+    """Names by which an upload is recognised, in lower case: some paths, other files and images."""
 
     paths: Sequence[str]
     others: Sequence[Parts]
@@ -63,7 +63,7 @@ class _Names:
 
 @dataclass(frozen=True)
 class _Known:
-    """A kind of data: what it is called, how it is recognised, and what to do."""
+    """A known data set: its description, how it is recognised, and what to do."""
 
     what: str
     fits: Callable[[_Names], bool]
@@ -75,7 +75,7 @@ def _pattern(*patterns: str) -> Callable[[_Names], bool]:
 
 
 def _same_stems(names: _Names, suffix: str) -> bool:
-    """Return whether most images have a file of the same name with another extension, in whatever folder."""
+    """Return whether most images have a file of the same name with another extension, in any folder."""
     others = {parts[-1].rpartition(".")[0] for parts in names.others if parts[-1].endswith(suffix)}
     stems = [parts[-1].rpartition(".")[0] for parts in names.images]
     whole = [parts[-1] for parts in names.images]

@@ -1,9 +1,9 @@
 """Where the classes and splits are in a tree of folders, by the whole tree.
 
-Each image lies in a folder; what matters is how its path reads, level by level. Levels with one name for all images say
-nothing (wrappers, `images` within each class). A level of which all names are those of splits tells the splits. The one
-level that is left tells the classes. Some images that lie elsewhere are left out; anything else that can be read in
-more than one way is refused, with the ways.
+Each image is in a folder, and its path is read level by level. Levels with the same name for all images have no meaning
+(wrappers, `images` within each class). A level at which all names are splits gives the splits. The one remaining level
+gives the classes. A few images elsewhere are left out; anything else that is ambiguous is refused, with the possible
+readings.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from registry.intake.names import (
 from registry.intake.notes import Notes, name_some
 
 _MOST_OUTLIERS = 0.2
-"""Share of the images that may lie at another depth than the others, and be left out; a single one always may."""
+"""Maximum share of images at another depth than the others, which are left out; a single one is always allowed."""
 
 _MOST_LOST = 0.05
-"""Share of the images that may be in folders of which none is left."""
+"""Maximum share of images in top folders that are left out completely."""
 
 _MAX_DEPTH = 20
 NO_CLASS = "not in a class folder"
@@ -97,7 +97,7 @@ def arrange(folders: Folders, choices: Choices, base: Parts, notes: Notes) -> Ar
 
 @dataclass(frozen=True)
 class _Tree:
-    """Folders with images, below what wraps them."""
+    """Folders with images, without wrapping folders."""
 
     folders: Folders
     notes: Notes
@@ -118,11 +118,11 @@ class _Tree:
 
     @property
     def num_images(self) -> int:
-        """How many there are in all folders."""
+        """Number of images in all folders."""
         return sum(self.folders.values())
 
     def warn_of_unlabelled(self, path: Parts, count: int) -> None:
-        """Note down that images are left out because no folder names their class."""
+        """Record that images are left out because no folder names their class."""
         where = "/".join((*self.root, *path))
         detail = f"{where} contains {count:,} images without class folders; they are skipped."
         self.notes.warn("unlabelled_folder", detail, path)
@@ -195,7 +195,7 @@ def _without_labels(tree: _Tree) -> dict[Parts, str]:
 
 
 def _unlabelled_splits(tree: _Tree, splits: Mapping[str, str]) -> dict[Parts, str]:
-    """Return the only folders of splits that are called like no class, as `test/test` and `test/unknown`."""
+    """Return the only folders of splits whose names are not classes, as `test/test` and `test/unknown`."""
     inside: dict[str, set[Parts]] = {}
     tops: dict[str, set[str]] = {}
     for path in filter(None, tree.folders):
@@ -213,7 +213,7 @@ def _unlabelled_splits(tree: _Tree, splits: Mapping[str, str]) -> dict[Parts, st
 
 
 def _split_tops(tree: _Tree) -> Mapping[str, str]:
-    """Return those folders of the first level that name splits, by whole names or, several of them, by a word."""
+    """Return the folders of the first level that name splits: by whole names, or several of them by a word."""
     names = tree.names(1)
     exact = [name for name in names if name.lower() in SPLITS]
     if exact:
@@ -242,7 +242,7 @@ def _index_letters(tree: _Tree) -> Arrangement | None:
 
 
 def _outliers(tree: _Tree) -> dict[Parts, str]:
-    """Return the few folders that lie at another depth than all others; refuse if they are not few."""
+    """Return the few folders at another depth than all others; refuses the upload if there are many."""
     by_depth: Counter[int] = Counter()
     for path, count in tree.folders.items():
         by_depth[len(path)] += count
@@ -278,7 +278,7 @@ def _find_splits(tree: _Tree, depth: int, choices: Choices) -> tuple[int | None,
 
 
 def _check_partial(tree: _Tree, level: int, depth: int, names: Sequence[str], splits: Sequence[str]) -> None:
-    """Refuse a level of which some names are those of splits; a class called "train" among others is none of them."""
+    """Refuse a level with some names of splits; a class called "train" among others is allowed."""
     if [name.lower() for name in splits] == ["train"] and level == depth and len(names) > 2:
         tree.notes.warn(
             "class_named_like_a_split", f"{splits[0]!r} is read as a class, because the other folders are not splits."
@@ -301,7 +301,7 @@ def _chosen_splits(tree: _Tree, depth: int, choices: Choices) -> tuple[int | Non
 
 
 def _class_level(tree: _Tree, depth: int, split_level: int | None, splits: Mapping[str, str]) -> int:
-    """Return the level that names the classes, in a tree of which all images are equally deep."""
+    """Return the level that names the classes, in a tree with all images at the same depth."""
     others = [level for level in range(1, depth + 1) if level != split_level]
     varying = [level for level in others if len(tree.names(level)) > 1 and not _repeats(tree, level, split_level)]
     if len(varying) > 1:

@@ -103,7 +103,7 @@ class Listed:
         return found[:_MAX_TABLES]
 
     def _open(self, upload: Upload, entry: Entry, parts: Parts, index: FileIndex) -> _Table | None:
-        """Return a table if it labels images; note down why it does not."""
+        """Return a table if it labels images; otherwise record why not."""
         if _SUBMISSION in parts[-1].lower() and upload.choices.manifest is None:
             upload.unused_tables[entry.name] = f"{quote_name(entry.name)} is a template for predictions"
             return None
@@ -133,7 +133,7 @@ class Listed:
 
 
 def refuse_manifest(name: str, unused: dict[str, str] | None = None) -> ArchiveRefusedError:
-    """Return the error of a table that the user names and that cannot be used."""
+    """Return the error of a table that the user chose and that cannot be used."""
     why = next(iter((unused or {}).values()), f"There is no table {quote_name(name)} with images")
     return ArchiveRefusedError(
         "bad_manifest",
@@ -265,7 +265,7 @@ class _Reading:
             )
 
     def _refuse_few_listed(self) -> None:
-        """Refuse tables that name only some of many images."""
+        """Refuse tables that list only some of many images."""
         num_images = len(self._upload.images)
         if len(self._images) > _LEAST_LISTED * num_images:
             return

@@ -1,4 +1,4 @@
-"""What a layout's reader finds in an upload, and what it is given to find it."""
+"""Input and result of a layout's reader."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Upload:
 
     @cached_property
     def base(self) -> Parts:
-        """The folder that the user wants to be read; empty: all."""
+        """The folder to read, chosen by the user; empty means all."""
         return PurePosixPath(unicodedata.normalize("NFC", (self.choices.root or "").strip("/"))).parts
 
     @cached_property
@@ -116,7 +116,7 @@ class Upload:
 
     @cached_property
     def images(self) -> list[tuple[Entry, Parts]]:
-        """Those files that are named like images, or have another name but begin as images do."""
+        """The files with names of images, or with first bytes of images."""
         unnamed = [entry.name for entry, parts in self.files if not is_image(parts) and may_be_image(parts)]
         if self.most_heads is not None and len(unnamed) > self.most_heads:
             raise LargeArchiveError
@@ -149,7 +149,7 @@ class Upload:
         return target
 
     def tell_extensions(self) -> str:
-        """Return which kinds of files there are, by their names, for a message."""
+        """Return the numbers of files by extension, for a message."""
         found = Counter(PurePosixPath(parts[-1].lower()).suffix or "no extension" for _, parts in self.files)
         return ", ".join(f"{count:,} {shorten(suffix, 20)}" for suffix, count in found.most_common(5))
 
@@ -164,13 +164,13 @@ class Layout(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in answers and documents."""
+        """Its name in responses and documentation."""
 
     def recognises(self, upload: Upload) -> bool:
         """Return whether the upload may be in this layout, by names alone."""
 
     def read(self, upload: Upload) -> Plan | None:
-        """Return what the upload holds; None if what is in its tables shows that it is in another layout."""
+        """Return the content of the upload; None if its tables show that it has another layout."""
 
 
 def make_plan(

@@ -1,7 +1,7 @@
 """Reading tables of labels: CSV, JSON, JSON lines and Parquet, row by row, from a file on disk.
 
-Only the columns that are asked for are kept, and of each value only as much as a name can have, so memory does not
-follow what a table holds beside them.
+Only the requested columns are kept, and each value is cut to the length of a name, so memory does not depend on other
+content of a table.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class CsvForm:
 
 
 class _Rows(Iterator[str]):
-    """Lines of a CSV file, as long as the row that they belong to is not too long."""
+    """Lines of a CSV file; raises an error if a row is too long."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -233,7 +233,7 @@ def _plain(value: Any) -> Any:
 
 
 def _cut(value: Any) -> Any:
-    """Return as much of a value as can matter: what is longer is no name, and lists and objects are none either."""
+    """Return the relevant part of a value: names are not longer, and lists and objects are not names."""
     if isinstance(value, str):
         return value[:_MAX_VALUE_CHARACTERS]
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str | int):
