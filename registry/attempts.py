@@ -58,7 +58,7 @@ class Attempts(Repository):
             row.log_tail = clean_tail(log_tail or "") or None
 
     def describe_blamed(self, job_id: str) -> str:
-        """Return why the last attempts of a job ended that has used them all up, for people."""
+        """Return why the last attempts of a job ended that has used all of them, for users."""
         query = (
             select(JobAttemptRow)
             .where(JobAttemptRow.job_id == job_id, JobAttemptRow.cause.in_(_BLAMED))

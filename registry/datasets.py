@@ -169,7 +169,7 @@ class Datasets(Repository):
         try:
             with self._session.begin_nested():
                 self._start(row, name, owner, webhook_url)
-        except IntegrityError:  # somebody else has just submitted it
+        except IntegrityError:  # another request has just submitted it
             return self.get(identifier), False
         return row, True
 
@@ -210,7 +210,7 @@ class Datasets(Repository):
             with self._session.begin_nested():
                 self._session.add(row)
                 self._fill(row, content)
-        except IntegrityError:  # somebody else has just derived it
+        except IntegrityError:  # another request has just derived it
             return self.get(identifier), False
         return row, True
 

@@ -32,11 +32,11 @@ class Due:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A message that its reader has claimed, and so tries to deliver now.
+    """A message that a sender has claimed and now tries to deliver.
 
     Attributes:
         id: The message's, the same at each try.
-        num_tries: Which try this is; the first is 1.
+        num_tries: Number of this try, from 1 on.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Deliveries(Repository):
     """Messages within one transaction."""
 
     def add(self, job: JobRow) -> None:
-        """Make a message about a job that ends in this transaction, if its owner asked for one."""
+        """Create a message about a job that ends in this transaction, if its owner requested one."""
         if job.webhook_url is None:
             return
         self._session.add(
@@ -67,12 +67,12 @@ class Deliveries(Repository):
         )
 
     def due(self, without_urls: Collection[str] = (), without_origins: Collection[str] = ()) -> Iterator[Due]:
-        """Yield messages that are due, those that are due longest first.
+        """Yield messages that are due, longest due first.
 
         Args:
-            without_urls: Leave out those to exactly these URLs.
-            without_origins: Leave out those to URLs below these, such as `https://hooks.example.com`, as far as they
-                are spelt so.
+            without_urls: Leave out messages to exactly these URLs.
+            without_origins: Leave out messages to URLs below these, such as `https://hooks.example.com`, in this exact
+                spelling.
         """
         query = select(WebhookDeliveryRow.id, WebhookDeliveryRow.url, JobRow.owner)
         query = query.join(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
@@ -88,10 +88,10 @@ class Deliveries(Repository):
             page = self._session.execute(query.where(later)).all()
 
     def claim(self, ids: Collection[str], seconds: float) -> list[Delivery]:
-        """Return those messages that are still due, and let nobody else have them for some seconds.
+        """Return the messages that are still due, reserved for the caller for some seconds.
 
         Args:
-            seconds: Longer than a try takes; a message whose claimer dies is due again after that.
+            seconds: Longer than a try takes; after that, a message of a sender that died is due again.
         """
         now = self._now()
         query = select(WebhookDeliveryRow).where(WebhookDeliveryRow.id.in_(ids), WebhookDeliveryRow.due_at <= now)
@@ -103,7 +103,7 @@ class Deliveries(Repository):
         return [Delivery(row.id, row.job_id, row.url, row.payload, row.num_tries) for row in rows]
 
     def give_back(self, delivery: Delivery) -> None:
-        """Let a claimed message be due again, as if it had not been claimed: the try was broken off."""
+        """Make a claimed message due again, as if it had not been claimed: the try was aborted."""
         values = {"due_at": self._now(), "num_tries": delivery.num_tries - 1}
         self._session.execute(update(WebhookDeliveryRow).where(*_claimed(delivery)).values(**values))
 
@@ -114,10 +114,10 @@ class Deliveries(Repository):
         return num_waiting, max(0.0, (self._now() - oldest).total_seconds()) if oldest is not None else 0.0
 
     def note(self, delivery: Delivery, error: str | None, *, try_again: bool = True) -> None:
-        """Write down what came of a try, unless the message has been claimed again since.
+        """Record the result of a try, unless the message has been claimed again since.
 
         Args:
-            error: Why it was not delivered; None: it was.
+            error: Why it was not delivered; None if it was.
             try_again: Whether another try may help.
         """
         values: dict[str, Any] = {"due_at": None, "last_error": None if error is None else error[:_ERROR_LENGTH]}
@@ -158,5 +158,5 @@ class Deliveries(Repository):
 
 
 def _claimed(delivery: Delivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Return what tells a message that nobody has claimed since."""
+    """Return the condition that a message has not been claimed since."""
     return WebhookDeliveryRow.id == delivery.id, WebhookDeliveryRow.num_tries == delivery.num_tries

@@ -44,8 +44,8 @@ class JobGroups(JobQueries, ABC):
     def add_event(self, job_id: str, message: str, level: str = "info", data: dict[str, Any] | None = None) -> None:
         """Append an event to the job's history.
 
-        Whoever calls this has written or locked the job's row in the same transaction, or has just made it: so events
-        of one job become visible in the order of their ids, and a reader that goes on after the last one misses none.
+        The caller has written, locked or created the job's row in the same transaction. So events of one job become
+        visible in the order of their ids, and a reader that continues after the last one misses none.
         """
         level, message = (level if level in _LEVELS else "info"), clean_text(message, MAX_MESSAGE)
         event = JobEventRow(job_id=job_id, at=self._now(), level=level, message=message, data=clean_data(data))
@@ -78,12 +78,12 @@ class JobGroups(JobQueries, ABC):
         self._session.execute(update(JobRow).where(waits).values(progress=_CHILDREN_SHARE * done))
 
     def has_free(self, kinds: Collection[JobKind] = tuple(JobKind)) -> bool:
-        """Return whether a job of these kinds waits for somebody who does it."""
+        """Return whether a job of these kinds waits for a worker."""
         waiting = select(JobRow.id).where(is_free(self._now()), JobRow.kind.in_([str(kind) for kind in kinds]))
         return self._session.scalar(waiting.limit(1)) is not None
 
     def retry(self, job_id: str) -> JobRow:
-        """Return a patch's job that failed or was cancelled, queued again with all its attempts and its checkpoint.
+        """Queue a failed or cancelled job of a patch again, with all attempts and its checkpoint, and return it.
 
         Raises:
             ConflictError: It has not ended, has succeeded, is a child job, or belongs to a data set.
@@ -105,14 +105,14 @@ class JobGroups(JobQueries, ABC):
     # -- inside -------------------------------------------------------------------------------------------------
 
     def _locked(self, job_id: str) -> JobRow:
-        """Return the job as it is now; nobody else can write it before this transaction ends."""
+        """Return the current row of the job, locked until this transaction ends."""
         self._session.flush()  # or what is read again would be lost
         return self._get(JobRow, job_id, "job", locked=True)
 
     def _each_locked(self, *conditions: ColumnElement[bool]) -> Iterator[JobRow]:
         """Yield the jobs that satisfy the conditions, each locked after its parent.
 
-        A locked row is being written by somebody who is alive after all; the next round looks at it again.
+        Rows that another transaction has locked are skipped: their worker is alive. The next round checks them again.
         """
         for job_id, parent_id in self._session.execute(select(JobRow.id, JobRow.parent_id).where(*conditions)).all():
             if parent_id is None or self._locked_if_free(parent_id) is not None:
@@ -121,7 +121,7 @@ class JobGroups(JobQueries, ABC):
                     yield job
 
     def _locked_if_free(self, job_id: str, *conditions: ColumnElement[bool]) -> JobRow | None:
-        """Return the job, locked; None if somebody else writes it at this moment or a condition does not hold."""
+        """Return the job, locked; None if another transaction has locked it or a condition does not hold."""
         query = select(JobRow).where(JobRow.id == job_id, *conditions).with_for_update(skip_locked=True)
         return self._session.scalar(query, execution_options={"populate_existing": True})
 
@@ -188,11 +188,11 @@ def has_open_children() -> ColumnElement[bool]:
 
 
 def is_queued(now: datetime) -> ColumnElement[bool]:
-    """Return the condition that the job waits and may be taken at this moment."""
+    """Return the condition that the job waits and may be leased now."""
     return and_(JobRow.status == JobStatus.QUEUED, or_(JobRow.paused_until.is_(None), JobRow.paused_until <= now))
 
 
 def is_free(now: datetime) -> ColumnElement[bool]:
-    """Return the condition that a worker may lease the job at this moment."""
+    """Return the condition that a worker may lease the job now."""
     may_be_tried = and_(JobRow.cancel_requested.is_(False), JobRow.attempt < MAX_ATTEMPTS, ~has_open_children())
     return and_(or_(is_queued(now), has_lapsed(now)), may_be_tried)

@@ -35,7 +35,7 @@ class JobQueries(Repository):
         """Return a page of jobs, newest first.
 
         Args:
-            reference: What their ids, or those of what they are about, begin with; None: anything.
+            reference: Prefix of their ids or of the ids of their data sets and patches; None: any.
         """
         query = select(JobRow).options(defer(JobRow.checkpoint))
         if statuses:
@@ -57,12 +57,12 @@ class JobQueries(Repository):
         return self._session.scalar(select(func.count()).where(JobRow.owner == owner, unfinished)) or 0
 
     def watch(self, ids: Collection[str]) -> dict[str, tuple[tuple[object, ...], int]]:
-        """Return for each of these jobs what changes whenever something that is shown of it does, and its last event.
+        """Return a value for each of these jobs that changes whenever its displayed state does, and its last event.
 
         One query for all, which reads no checkpoint and no lease.
 
         Returns:
-            By id: the columns that are shown, and the id of the last event, 0 if there is none.
+            By id: the displayed columns, and the id of the last event, 0 if there is none.
         """
         last = select(func.max(JobEventRow.id)).where(JobEventRow.job_id == JobRow.id).scalar_subquery()
         shown = [column for column in JobRow.__table__.c if column.name not in _NOT_SHOWN]

@@ -20,7 +20,7 @@ class EndedJob:
     """A job that has ended.
 
     Attributes:
-        run_seconds: Seconds from its first start to its end; None: it never started.
+        run_seconds: Seconds from its first start to its end; None if it never started.
     """
 
     id: str
@@ -39,7 +39,7 @@ class JobStats(Repository):
         return {(kind, status): count for kind, status, count in self._session.execute(query)}
 
     def lapsed_leases(self) -> frozenset[tuple[str, int]]:
-        """Return job and token of every lease that its holder let lapse and nobody has taken over yet."""
+        """Return job and token of every lease that has expired and was not taken over yet."""
         query = select(JobRow.id, JobRow.lease_token).where(has_lapsed(self._now()))
         return frozenset((job_id, token) for job_id, token in self._session.execute(query))
 
@@ -50,7 +50,7 @@ class JobStats(Repository):
         return _age(self._session.scalar(select(func.min(since, type_=UtcDateTime())).where(waiting)), now)
 
     def longest_silence_seconds(self) -> float:
-        """Return the longest time for which the trainer of a running job has told nothing; 0 if none runs."""
+        """Return the longest time for which the trainer of a running job has reported nothing; 0 if none runs."""
         held = and_(JobRow.status == JobStatus.RUNNING, JobRow.lease_expires_at.is_not(None))
         return _age(self._session.scalar(select(func.min(JobRow.progress_at)).where(held)), self._now())
 
@@ -67,7 +67,7 @@ class JobStats(Repository):
         return [_ended(*row) for row in self._session.execute(query)]
 
     def stage_seconds(self, job_id: str) -> dict[str, float]:
-        """Return how long each stage of a job took, as far as its patch's report tells; else nothing."""
+        """Return how long each stage of a job took, if its patch's report contains it."""
         report = self._session.scalar(select(PatchRow.report).where(PatchRow.job_id == job_id))
         return dict((report or {}).get("timings_seconds") or {})
 

@@ -85,7 +85,7 @@ class Jobs(JobGroups):
         return job
 
     def request_cancel(self, job_id: str) -> JobRow:
-        """Return the job, cancelled at once if nobody works on it, else marked for its worker to stop.
+        """Cancel the job and return it: at once if no worker holds it, otherwise its worker is asked to stop.
 
         Raises:
             ConflictError: It has already succeeded or failed, or is a child job.
@@ -101,7 +101,7 @@ class Jobs(JobGroups):
         job.cancel_requested = True
         num_running = self._stop_children(job)  # the last of them to end ends the job
         if num_running == 0 and job.lease_expires_at is None and not JobStatus(job.status).ended:
-            self._end(job, JobStatus.CANCELLED)  # nobody is there who would have to stop first
+            self._end(job, JobStatus.CANCELLED)  # no worker has to stop first
         return job
 
     # -- dispatch -----------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ class Jobs(JobGroups):
             with self._session.begin_nested() as taking:
                 if lease := self.lease(job_id, owner, seconds):
                     return lease
-                taking.rollback()  # somebody was quicker; this lets go of that parent before another one is locked
+                taking.rollback()  # another worker was faster; this unlocks the parent before another one is locked
         return None
 
     def lease(self, job_id: str, owner: str, seconds: float = LEASE_SECONDS) -> Lease | None:
@@ -169,10 +169,10 @@ class Jobs(JobGroups):
         return Lease(job_id, job.lease_token)
 
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS, *, heard: bool = False) -> bool:
-        """Push the lease's expiry on and return whether somebody asked to cancel the job.
+        """Extend the lease and return whether a cancel of the job was requested.
 
         Args:
-            heard: Whether the trainer has told anything since the last one.
+            heard: Whether the trainer has reported anything since the last heartbeat.
         """
         now = self._now()
         heard_at = {"progress_at": now} if heard else {}
@@ -180,10 +180,10 @@ class Jobs(JobGroups):
         return bool(self._session.scalar(select(JobRow.cancel_requested).where(JobRow.id == lease.job_id)))
 
     def report(self, lease: Lease, *, stage: str, progress: float, eta_seconds: float | None) -> None:
-        """Record how far the work is.
+        """Record the progress of the job.
 
         Args:
-            progress: Share of the whole job that is done, in [0, 1].
+            progress: Share of the whole job that is complete, in [0, 1].
         """
         progress = min(max(progress, 0.0), 1.0) if math.isfinite(progress) else 0.0
         eta_seconds = eta_seconds if eta_seconds is not None and math.isfinite(eta_seconds) else None
@@ -208,14 +208,14 @@ class Jobs(JobGroups):
         log_tail: str | None = None,
         pause_seconds: float | None = None,
     ) -> None:
-        """Give the job back to the queue, for another worker or a later start.
+        """Return the job to the queue, for another worker or a later start.
 
-        It ends instead if somebody asked to cancel it, or once its attempts are used up.
+        It ends instead if a cancel was requested or its attempts are used up.
 
         Args:
-            counts_as_attempt: False when the job is not to blame, such as when the worker was told to stop.
-            cause: Why, for programs; left out: the worker stops, or, if it counts, the trainer ended.
-            pause_seconds: How long nobody may take it, after a setback.
+            counts_as_attempt: False if the job is not the cause, for example when the worker is stopped.
+            cause: The reason, for programs; default: the worker stops, or, if it counts, the trainer ended.
+            pause_seconds: How long it must not be leased, after a setback.
         """
         job = self._held(lease)
         job.attempt -= not counts_as_attempt
@@ -230,13 +230,13 @@ class Jobs(JobGroups):
         self.tell(lease.job_id, GivenBack(reason=clean_text(reason)))
 
     def succeed(self, lease: Lease, checkpoint: dict[str, Any] | None = None) -> dict[str, Any]:
-        """End the job well; call it in the transaction that writes its result, and before that is written.
+        """End the job as succeeded; call this in the transaction that writes its result, before writing it.
 
         Args:
             checkpoint: What its parent goes on from, if it is a child job.
 
         Returns:
-            The checkpoint that was recorded until now, empty if there was none.
+            The checkpoint recorded so far, empty if there was none.
         """
         job = self._held(lease)
         recorded, job.checkpoint = job.checkpoint or {}, job.checkpoint if checkpoint is None else checkpoint
@@ -252,7 +252,7 @@ class Jobs(JobGroups):
         self._end(job, JobStatus.FAILED, code, detail)
 
     def cancel(self, lease: Lease) -> None:
-        """End the job because somebody asked for it."""
+        """End the job as cancelled."""
         job = self._held(lease)
         self._attempts.end(job, AttemptCause.CANCELLED)
         self._end(job, JobStatus.CANCELLED)
@@ -282,7 +282,7 @@ class Jobs(JobGroups):
         return self.get(lease.job_id)
 
     def _give_up(self, job: JobRow) -> None:
-        """End a job that nobody would lease again, so that nobody else could end it."""
+        """End a job that no worker would lease again, so that no worker could end it."""
         if job.cancel_requested:
             return self._end(job, JobStatus.CANCELLED)
         causes = self._attempts.describe_blamed(job.id)

@@ -70,7 +70,7 @@ class LabelSets(Repository):
         try:
             with self._session.begin_nested():
                 self._session.add(row)
-        except IntegrityError:  # somebody else has just added it
+        except IntegrityError:  # another request has just added it
             return self.get(identifier), False
         return row, True
 

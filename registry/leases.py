@@ -40,11 +40,11 @@ class Lease:
 
 
 class ClockWatch:
-    """Notices that the wall clock was set, or that the machine slept.
+    """Detects that the wall clock was set, or that the machine slept.
 
     Args:
         wall: Seconds since the epoch.
-        steady: Seconds; never set, and standing still while the machine sleeps.
+        steady: Seconds of a clock that is never set and stops while the machine sleeps.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic) -> None:

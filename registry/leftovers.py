@@ -31,10 +31,10 @@ _JOB_ID_PREFIX = "job_"
 
 @contextmanager
 def hold(settings: StorageSettings) -> Iterator[None]:
-    """Keep temporary files of the data directory from being taken for leftovers while the context lasts.
+    """Protect temporary files in the data directory from `sweep` while the context lasts.
 
     Yields:
-        None: Waits at most until a sweep has ended.
+        None: after waiting for a running sweep, if any.
     """
     with _lock_file(settings) as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
@@ -45,7 +45,7 @@ def sweep(settings: StorageSettings, database: Database | None = None) -> int:
     """Remove temporary files that are no longer used, and return how many files and folders that were.
 
     Args:
-        database: Tells which jobs have ended; None: temporary files of jobs stay while other processes run.
+        database: Source of which jobs have ended; None: temporary files of jobs stay while other processes run.
     """
     with _lock_file(settings) as handle:
         try:
