@@ -227,6 +227,8 @@ def test_a_fastvit_is_fine_tuned_without_ending_the_process(forks: Forks, tmp_pa
     [
         (nn.Conv2d(3, 64, 1, stride=2), False),
         (nn.Conv2d(12, 64, 1, stride=2), False),
+        (nn.Conv2d(15, 64, 1, stride=2), False),
+        (nn.Conv2d(16, 64, 1, stride=2), True),
         (nn.Conv2d(3, 8, (1, 1), stride=(2, 1)), False),
         (nn.Conv2d(32, 32, 1, stride=2, groups=8), False),
         (nn.Conv2d(64, 64, 1, stride=2), True),
