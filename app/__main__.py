@@ -54,7 +54,7 @@ def _serve(settings: AppSettings) -> int:
 
     from app.main import create_app  # loads torch for seconds, so check the settings before
 
-    torch.set_num_threads(1)  # default of new threads, too; see `app.serving.cores`
+    torch.set_num_threads(1)  # default of new threads, too; see `app.runtime.cores`
     gc.freeze()
     gc.enable()
     app = create_app(settings, listens_first=True)
@@ -109,7 +109,7 @@ class Server(uvicorn.Server):
         services = self._app.state.services
         if services is not None:
             services.streams.stop()
-            services.engine.drain()
+            services.engine.is_draining = True
         self._drain_seconds = 0.0 if self.should_exit else self._drain_seconds
         super().handle_exit(sig, frame)
 

@@ -54,18 +54,17 @@ from app.metrics.jobs import JobCollector
 from app.metrics.metrics import Metrics
 from app.metrics.state import StateCollector
 from app.metrics.webhooks import WebhookCollector
-from app.models.activation import Activator
 from app.models.bases import Bases, LoadBases, load_bases, register_bases
-from app.models.cache import VersionCache
-from app.models.followers import Followers
+from app.models.follower import AliasFollower
 from app.models.loader import VersionLoader
+from app.models.pool import VersionPool
+from app.models.shadow import Shadow
 from app.patches.endpoints import router as patches_router
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.runtime.temporary_files import temporary_files_in
+from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
-from app.serving.image_queue import BatchPolicy
-from app.serving.shadow import Shadow
 from app.settings import AppSettings, parse_secret
 from app.storage.guard import StorageGuard
 from app.storage.service import Storage
@@ -79,6 +78,7 @@ from app.versions.exports import Exports
 from app.web.docs_page import add_docs_page
 from app.web.landing_page import add_landing_page
 from app.web.openapi import document
+from contract.versions import SHADOW_ALIAS
 from pipeline.devices import choose_device
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
@@ -186,8 +186,8 @@ class Services:
     dispatcher: Dispatcher
     bases: Bases
     engine: Engine
-    versions: VersionCache
-    activator: Activator
+    versions: VersionPool
+    follower: AliasFollower
     composer: Composer
     exports: Exports
     streams: EventStreams
@@ -195,7 +195,6 @@ class Services:
     rate_limits: RateLimits
     metrics: Metrics
     replica: ReplicaAnnouncer
-    followers: Followers
     shadow: Shadow
     uploads: Uploads
     storage: Storage
@@ -229,15 +228,13 @@ def open_services(
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
         loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending)
-        versions = VersionCache(database, loader, engine, settings.version_cache_bytes)
+        versions = VersionPool(database, loader, settings.version_cache_bytes)
         stack.callback(versions.close)
-        activator = Activator(database, versions, engine)
-        activator.follow_alias()
-        followers = Followers(database, versions, engine)
-        followers.follow()
-        shadow = Shadow(engine, settings.shadow_share)
+        follower = AliasFollower(database, versions)
+        follower.follow()
+        shadow = Shadow(engine, partial(versions.serving, SHADOW_ALIAS), settings.shadow_share)
         stack.callback(shadow.close)
-        replica = ReplicaAnnouncer(database, engine, settings.replica_interval_seconds)
+        replica = ReplicaAnnouncer(database, versions, settings.replica_interval_seconds)
         with suppress(SQLAlchemyError):  # a full disk does not prevent classification
             replica.announce()
         stack.callback(replica.withdraw)
@@ -258,7 +255,7 @@ def open_services(
             bases,
             engine,
             versions,
-            activator,
+            follower,
             Composer(database, blobs, bases),
             Exports(settings.max_exports),
             streams,
@@ -266,7 +263,6 @@ def open_services(
             RateLimits(settings.rate_limit, broker_url),
             metrics,
             replica,
-            followers,
             shadow,
             uploads,
             storage,
@@ -285,9 +281,9 @@ def _open_keyring(settings: AppSettings, database: Database) -> Keyring:
 
 
 def _build_inference(
-    settings: AppSettings, engine: Engine, versions: VersionCache, labels: StoredLabels, metrics: Metrics
+    settings: AppSettings, engine: Engine, versions: VersionPool, labels: StoredLabels, metrics: Metrics
 ) -> tuple[Classifier, Embedder]:
-    chooser = VersionChooser(engine, versions, settings.canary_share)
+    chooser = VersionChooser(versions, settings.canary_share)
     return Classifier(settings, engine, chooser, labels, metrics), Embedder(settings, engine, chooser)
 
 
@@ -336,13 +332,9 @@ def _threads(services: Services, job_metrics: JobCollector) -> tuple[PeriodicThr
         job_metrics.count_lapses()
         reap(services.database, services.dispatcher, settings.redispatch_after_seconds)
 
-    def follow_aliases() -> None:
-        services.activator.follow_alias()
-        services.followers.follow()
-
     return (
         PeriodicThread("paintbox-reaper", settings.reaper_interval_seconds, reap_jobs),
-        PeriodicThread("paintbox-alias", settings.alias_interval_seconds, follow_aliases),
+        PeriodicThread("paintbox-alias", settings.alias_interval_seconds, services.follower.follow),
         PeriodicThread("paintbox-replica", LOOK_SECONDS, services.replica.announce),
         PeriodicThread("paintbox-keys", RELOAD_SECONDS, services.keyring.reload),
         PeriodicThread(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from sqlalchemy import exists, func, select
 
@@ -23,9 +23,9 @@ class MoveFacts(TypedDict):
 
     actor: str
     reason: str
-    expected: Collection[int] | None
-    forced: bool
-    restores: int | None
+    expected: NotRequired[Collection[int] | None]
+    forced: NotRequired[bool]
+    restores: NotRequired[int | None]
 
 
 class Aliases(Repository):

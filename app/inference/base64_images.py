@@ -12,19 +12,10 @@ _ADVICE = "send the bytes of an image file as base64"
 
 
 def decode_base64_image(value: Any) -> bytes:
-    """Return the bytes of an image.
+    """Return the bytes of an image; `ValueError` if the value is not base64.
 
-    Line breaks and other white space, missing padding, the URL-safe alphabet and a `data:` URL around the base64 are
-    read too: `base64 FILE` and a browser's `FileReader` write them, and none of them can mean anything else.
-
-    Args:
-        value: Out of JSON.
-
-    Returns:
-        The bytes, which may be anything.
-
-    Raises:
-        ValueError: It is not base64.
+    White space, missing padding, the URL-safe alphabet and a `data:` URL are accepted too: `base64 FILE` and browsers
+    write them, and none of them can mean anything else.
     """
     if not isinstance(value, str):
         raise ValueError("must be a base64 string")

@@ -1,7 +1,6 @@
-"""Requests that carry images, in the three forms that routes read: JSON with base64, files of a form, one raw image.
+"""Requests with images, in the three forms that routes read: JSON with base64, files of a form, one raw image.
 
-A route's options are one model. JSON holds them beside the images, a form as fields, and beside a raw image they are in
-the query string.
+The options of a route are one model: members of the JSON object, fields of the form, or the query of a raw image.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ REQUEST_KEY = {
     "description": "Requests with the same key are served by the same version, `active` or `canary`",
     "schema": {"type": "string", "maxLength": MAX_REQUEST_KEY},
 }
-"""The header, as the OpenAPI document tells of it."""
+"""The header in the OpenAPI document."""
 
 _JSON, _MULTIPART, _BYTES, _ANY_IMAGE = "application/json", "multipart/form-data", "application/octet-stream", "image/*"
 _READ = {"candidate_labels": read_labels, "templates": parse_list}
@@ -48,10 +47,10 @@ _IMAGE_FIELDS = frozenset({"images", "images[]", "image", "image[]", "file", "fi
 _MAX_FIELDS, _MAX_FIELD_BYTES = 10_000, 1 << 20
 _MAX_TIMEOUT_MS = 600_000
 MOST_IMAGES = 100_000
-"""Most images that are looked at before the settings' own limit is."""
+"""Limit on images that applies before that of the settings."""
 
 MAX_VALUES = 200_000
-"""Most members and items in a JSON body: a million of tiny ones take a tenth of a second, in which nobody is served."""
+"""Limit on members and items of a JSON body: parsing a million takes a tenth of a second, which delays all requests."""
 
 _ALIAS = re.compile(ALIAS_PATTERN, re.ASCII)
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -97,7 +96,7 @@ Base64Image = Annotated[
 
 
 class InferenceOptions(BaseModel):
-    """What every request to a model may say."""
+    """Options of every request to a model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,24 +109,14 @@ class InferenceOptions(BaseModel):
     )
 
     def deadline(self, started: float) -> float | None:
-        """Return the deadline of a request that came at `started`; None: it has none."""
+        """Return the deadline of a request that arrived at `started`, on the same clock; None: it has none."""
         return None if self.timeout_ms is None else started + self.timeout_ms / 1000
 
 
 async def read_request(request: Request, model: type[_Model]) -> _Model:
-    """Return what a request asks, in whichever of the three forms.
+    """Read a request of any of the three forms into the model of its JSON body; images are bytes.
 
-    Args:
-        request: Its body is read.
-        model: Of the JSON body, with the images as `images`.
-
-    Returns:
-        The model; images are bytes.
-
-    Raises:
-        RequestValidationError: It is not what the model says, or has options in the query that belong into the body.
-        UnsupportedMediaTypeError: It is in another form.
-        HTTPException: It is no such form as it says.
+    Options in the query string are refused where the body holds them, since they would be ignored.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in (_JSON, _MULTIPART) and request.scope["query_string"]:
@@ -145,44 +134,22 @@ async def read_request(request: Request, model: type[_Model]) -> _Model:
 
 
 def validate_json(model: type[_Model], body: bytes) -> _Model:
-    """Return what a JSON body says.
-
-    Args:
-        model: Of the body.
-        body: As it came; to read it takes at most some hundredths of a second beside its strings.
-
-    Returns:
-        The model.
-    """
+    """Validate a JSON body. Except for long strings this takes a few hundredths of a second at most."""
     refuse_many_values(body)
     return _validate(model, model.model_validate_json, body, "body")
 
 
 def refuse_many_values(body: bytes) -> None:
-    """Refuse JSON with more values than any request needs, before it is parsed: each costs more than its bytes tell.
+    """Refuse JSON with more values than any request needs, before it is parsed: a value costs more than its bytes.
 
-    Args:
-        body: JSON. Between two values is a comma, so they are counted without parsing.
-
-    Raises:
-        RequestValidationError: There are too many.
+    Values are counted by the commas between them.
     """
     if body.count(b",") > MAX_VALUES:
         raise invalid(f"has more than {MAX_VALUES} values (commas are counted)", "body")
 
 
 def read_request_key(request: Request) -> str | None:
-    """Return what the client names as the key of its requests, if it does.
-
-    Args:
-        request: The request.
-
-    Returns:
-        The header's value; None: there is none, or it is empty.
-
-    Raises:
-        RequestValidationError: It is too long.
-    """
+    """Return the value of the header `X-Request-Key`; None: there is none, or it is empty."""
     key = request.headers.get(REQUEST_KEY_HEADER)
     if key is not None and len(key) > MAX_REQUEST_KEY:
         raise invalid(f"must have at most {MAX_REQUEST_KEY} characters", "header", REQUEST_KEY_HEADER)
@@ -190,16 +157,7 @@ def read_request_key(request: Request) -> str | None:
 
 
 def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
-    """Refuse images that a request may not have.
-
-    Args:
-        images: Encoded images.
-        settings: Hold the limits.
-
-    Raises:
-        ImagesRefusedError: There are none or too many.
-        ImageRefusedError: One is too large.
-    """
+    """Raise `ImagesRefusedError` if there are no or too many images, `ImageRefusedError` if one is too large."""
     if not images:
         raise ImagesRefusedError("no_images", "No image was sent.", "Send at least one image as `images`.")
     if len(images) > settings.max_images_per_request:
@@ -216,14 +174,9 @@ def check_images(images: Sequence[bytes], settings: AppSettings) -> None:
 
 
 def describe(model: type[BaseModel], *headers: dict[str, Any]) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a route that reads this model; FastAPI cannot tell three forms apart.
+    """Return the `openapi_extra` of a route that reads this model and headers, in each of the three forms.
 
-    Args:
-        model: Of the JSON body; `app.openapi` puts its schema into the document.
-        *headers: That it reads, too.
-
-    Returns:
-        For the route's `openapi_extra`.
+    The schema of the model itself is put into the document by `app.web.openapi`.
     """
     image = {"type": "string", "contentMediaType": _BYTES}
     properties = model.model_json_schema()["properties"]
@@ -265,7 +218,7 @@ async def _read_form(request: Request, known: Collection[str] = ()) -> tuple[lis
 
 
 def _refuse_unknown_file(segment: MultipartSegment, known: Collection[str]) -> None:
-    """Refuse a file that nothing would read, before its bytes come."""
+    """Refuse a file that would be ignored, before its bytes arrive."""
     name = segment.name or ""
     if segment.filename is not None and name not in _IMAGE_FIELDS and name not in known:
         message = "is a file in an unknown field: send images in the field `images`"
@@ -283,7 +236,7 @@ def _keep(segment: MultipartSegment, content: bytes, images: list[bytes], fields
 
 
 def _collect(items: Iterable[tuple[str, str]], place: str) -> dict[str, Any]:
-    """Return the options of form fields or a query string; lists are repeated or one JSON list, others there once."""
+    """Return the options of form fields or a query string. A list is repeated or one JSON list; others occur once."""
     values: dict[str, list[str]] = {}
     for name, value in items:
         values.setdefault(name, []).append(value)

@@ -11,9 +11,9 @@ import torch
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.models.cache import VersionCache
+from app.models.pool import VersionPool
+from app.models.shadow import Shadow
 from app.serving.engine import Engine
-from app.serving.shadow import Shadow
 from app.storage.service import Storage
 from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
 from paint_core.models import BaseModel
@@ -25,7 +25,7 @@ class StateCollector(Collector):
     def __init__(
         self,
         engine: Engine,
-        versions: VersionCache,
+        versions: VersionPool,
         bases: Mapping[str, BaseModel],
         shadow: Shadow,
         storage: Storage,
@@ -44,11 +44,10 @@ class StateCollector(Collector):
             {"version": version("paintbox"), "python": platform.python_version(), "torch": torch.__version__},
         )
         active = InfoMetricFamily("paintbox_active_version", "The version that this process serves.")
-        served = self._engine.served
-        if served is not None:
+        if (served := self._versions.active) is not None:
             active.add_metric((), {"version": str(served.version_id)})
         yield active
-        yield from self._read_followers()
+        yield from self._read_secondary()
         yield GaugeMetricFamily(
             "paintbox_inference_queue_images",
             "Images waiting or being classified.",
@@ -57,13 +56,13 @@ class StateCollector(Collector):
         yield GaugeMetricFamily(
             "paintbox_inference_queue_texts",
             "Texts waiting or being encoded, including prompts of new labels.",
-            self._engine.texts.num_texts,
+            self._engine.heads.admission.num_images,
         )
         kept = GaugeMetricFamily(
             "paintbox_cache_bytes", "Approximate memory used by caches.", labels=("cache",), unit="bytes"
         )
         kept.add_metric(("heads",), self._engine.heads.num_bytes)
-        kept.add_metric(("versions",), self._versions.num_bytes)
+        kept.add_metric(("versions",), self._versions.cached_bytes)
         yield kept
         with suppress(OSError):  # an unavailable disk must not suppress the other metrics
             yield GaugeMetricFamily(
@@ -74,10 +73,10 @@ class StateCollector(Collector):
         if self._device.type == "cuda":
             yield from self._read_device()
 
-    def _read_followers(self) -> Iterable[Metric]:
+    def _read_secondary(self) -> Iterable[Metric]:
         for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "runs in shadow")):
             info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
-            held = self._engine.secondary(alias)
+            held = self._versions.serving(alias)
             if held is not None:
                 info.add_metric((), {"version": str(held.version_id)})
             yield info

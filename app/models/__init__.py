@@ -1,1 +1,1 @@
-"""Models in memory: bases, versions that are loaded or cached, and the aliases that they follow."""
+"""Models in memory: bases, how towers run, the pool of versions, and the aliases that it follows."""

@@ -27,18 +27,7 @@ _log = structlog.get_logger(__name__)
 
 
 def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseModel]:
-    """Return the base models by fingerprint, in the order of `refs`.
-
-    Args:
-        refs: Model references.
-        device: Where the weights go.
-
-    Returns:
-        At least one base.
-
-    Raises:
-        ConfigurationError: One cannot be loaded.
-    """
+    """Return the base models by fingerprint, in the order of `refs`; `ConfigurationError` if one cannot be loaded."""
     bases = {}
     for ref in refs:
         try:
@@ -51,12 +40,7 @@ def load_bases(refs: tuple[str, ...], device: torch.device) -> dict[str, BaseMod
 
 
 def register_bases(database: Database, bases: Mapping[str, BaseModel]) -> None:
-    """Make sure that each base and its bare version are registered and that `active` names something.
-
-    Args:
-        database: Where they are registered.
-        bases: By fingerprint, the default one first.
-    """
+    """Register each base and its bare version. If `active` names nothing, it gets the version of the first base."""
     probes = {fingerprint: probe_features(base.visual, base).tolist() for fingerprint, base in bases.items()}
     with database.write_alone() as session:  # API processes may start together
         versions, aliases = Versions(session), Aliases(session)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from app.http.dependencies import provided
+from app.models.shadow import Shadow
 from app.serving.engine import Engine
-from app.serving.shadow import Shadow
 
 EngineDep = Annotated[Engine, provided(Engine)]
 ShadowDep = Annotated[Shadow, provided(Shadow)]

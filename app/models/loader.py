@@ -1,33 +1,48 @@
-"""From a version's number to a model that may be served: read what it is made of, mix it, warm it, check it."""
+"""From a version's id to a model that can serve: read what it is made of, mix it, warm it up, check it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import structlog
+import torch
+from torch import Tensor
 
 from app.http.errors import VersionNotLoadedError
+from app.models.served_model import ServedModel
+from app.models.throttle import Throttle
 from app.serving.health import is_out_of_memory
-from app.serving.model import ServedModel, VersionRecipe, build_served_model
-from app.serving.throttle import Throttle
 from paint_core.errors import PaintCoreError
+from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
+from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.database import Database
 from registry.errors import BlobCorruptError, BlobMissingError, RegistryError
-from registry.versions import Versions
+from registry.versions import TermSpec, Versions
 
+_EXACT_MIN_COSINE = 0.999
+_ROUNDED_MIN_COSINE = 0.99  # bfloat16 has 8 significant bits: similar features, not the same digits
 _log = structlog.get_logger(__name__)
 
 
+class _Recipe(NamedTuple):
+    """What a version is made of; `probe`, [N, D]: features of the probe images when it was registered."""
+
+    base_fingerprint: str
+    terms: tuple[TermSpec, ...]
+    probe: Tensor
+
+
 class VersionLoader:
-    """Builds versions. Keeps none, and takes no turns: `VersionCache` does both.
+    """Builds versions; `VersionPool` keeps them.
 
     Args:
         database: Holds versions.
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
-        has_pending: Whether requests need the cores that building takes; then it takes few of them.
+        has_pending: Whether requests need the CPU cores; then loading uses little of them.
     """
 
     def __init__(
@@ -43,38 +58,24 @@ class VersionLoader:
         self._has_pending = has_pending
 
     def load(self, version_id: int) -> ServedModel:
-        """Return the version, built and verified.
+        """Return the version, mixed, warm, and verified to give the features that it gave when it was registered.
 
-        Args:
-            version_id: The version.
-
-        Returns:
-            A model that may be served at once.
-
-        Raises:
-            VersionNotLoadedError: It could not be built or verified.
+        Whatever goes wrong is a `VersionNotLoadedError`.
         """
-        recipe = self._recipe(version_id)
+        recipe = self._read(version_id)
         base = self._bases.get(recipe.base_fingerprint)
         if base is None:
             raise VersionNotLoadedError(version_id, _no_base(recipe.base_fingerprint))
         try:
-            return build_served_model(recipe, base, self._blobs, Throttle(self._has_pending))
-        except Exception as error:  # an edge: nothing that a bad version does may stop those that are good
+            return self._build(version_id, recipe, base)
+        except Exception as error:  # whatever a bad version does, it must not stop the others
             _log.exception("version not loaded", version=version_id)
             no_room = is_out_of_memory(error)
             raise VersionNotLoadedError(version_id, _cause(error, no_room), no_room=no_room) from error
 
     def find_damage(self, version_id: int) -> str | None:
-        """Return why the version cannot be built, as far as its base and the hashes of its task vectors tell.
-
-        Args:
-            version_id: The version.
-
-        Returns:
-            The cause; None: nothing is missing or damaged.
-        """
-        recipe = self._recipe(version_id)
+        """Return why the version cannot be built: base not loaded, task vector missing or damaged; else None."""
+        recipe = self._read(version_id)
         if recipe.base_fingerprint not in self._bases:
             return _no_base(recipe.base_fingerprint)
         try:
@@ -84,13 +85,27 @@ class VersionLoader:
             return error.detail
         return None
 
-    def _recipe(self, version_id: int) -> VersionRecipe:
+    def _read(self, version_id: int) -> _Recipe:
         with self._database.read() as session:
             versions = Versions(session)
             row = versions.get_not_trashed(version_id)
-            terms = tuple(versions.terms(version_id))
-        probe = tuple(tuple(float(value) for value in features) for features in row.probe)
-        return VersionRecipe(version_id, row.base_fingerprint, terms, probe)
+            probe = torch.tensor(row.probe, dtype=torch.float32)
+            return _Recipe(row.base_fingerprint, tuple(versions.terms(version_id)), probe)
+
+    def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
+        yield_cpu = Throttle(self._has_pending)
+        visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
+        yield_cpu()
+        model = ServedModel(version_id, base, visual)
+        is_exact = model.runner.is_exact
+        if not is_exact:
+            check_probe(probe_features(visual, base), recipe.probe)
+        yield_cpu()
+        # Check what will run. Tracing or capturing happens here, so that no request waits for it.
+        features = model.encode(probe_images(base.image_size))
+        check_probe(features, recipe.probe, _EXACT_MIN_COSINE if is_exact else _ROUNDED_MIN_COSINE)
+        yield_cpu()
+        return model
 
 
 def _no_base(fingerprint: str) -> str:

@@ -1,1 +1,1 @@
-"""The process itself: its log, its threads, its end."""
+"""The process itself: its log, its threads, its cores and who gets them, its end."""

@@ -1,1 +1,1 @@
-"""The serving engine: its queue and its threads, head cache, served models and their swap. Knows no HTTP or SQL."""
+"""The serving engine: queues, workers and head cache. It runs models that others build, and knows no HTTP or SQL."""

@@ -1,4 +1,4 @@
-"""The queue of a CPU's workers: which images the next free core decodes and forwards, and with how many cores."""
+"""The queue of encoded images: which of them the next free worker decodes, and with how many cores it forwards them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ import threading
 import time
 from dataclasses import dataclass
 
-from app.serving.image_queue import Batch, BatchPolicy, DecodeQueue
-from app.serving.request import InferenceRequest
+from app.runtime.round_robin import RoundRobin
+from app.serving.batch_policy import BatchPolicy
+from app.serving.model import Model
+from app.serving.model_queues import ModelQueues, caller_of
+from app.serving.request import Batch, InferenceRequest
+
+LARGE_MEGAPIXELS = 4.0
+"""Decoding an image of this size or more takes a core a tenth of a second or more."""
+
+_RESERVED_SECONDS = 10.0
 
 _MIN_PART_IMAGES = 2
 """Of a batch, when images are shared out: one image costs nearly as much as two, and few images stay together."""
@@ -23,7 +31,7 @@ class Task:
 
     Attributes:
         batch: Images of one model.
-        is_large: Whether it is one large image.
+        is_large: Whether it is one large image, not yet decoded.
         num_cores: Cores that it takes.
     """
 
@@ -35,19 +43,29 @@ class Task:
 class BatchQueue:
     """A thread-safe queue: requests go in, and workers take batches out.
 
-    A batch leaves when a core is free: what waits is shared out among the free cores. A long forward pass gets all
+    A batch leaves when a worker is free: what waits is shared out among the free ones. A long forward pass gets all
     cores that are idle. For a moment after a batch of several requests a worker waits for a full batch.
 
+    Large images wait apart: decoding one cannot be interrupted and takes up to seconds, so only some of the workers do
+    it while small images are waiting or arrived in the last few seconds.
+
     Args:
-        policy: How large batches are; `num_cores` is the number of workers.
+        policy: How large batches are.
+        num_workers: How many workers there are, each with a core; None: `num_cores` of the policy.
+        max_part: Most images that a worker takes; None: as the policy says.
     """
 
-    def __init__(self, policy: BatchPolicy) -> None:
+    def __init__(self, policy: BatchPolicy, num_workers: int | None = None, max_part: int | None = None) -> None:
         self._policy = policy
+        self._max_part = max_part
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._waiting = DecodeQueue(policy)
-        self._num_free = policy.num_cores
+        self._small = ModelQueues(policy)
+        self._large: RoundRobin[InferenceRequest] = RoundRobin(1, caller_of)
+        self._num_large = 0  # being decoded
+        self._was_large = False
+        self._small_at = -math.inf
+        self._num_workers = self._num_free = policy.num_cores if num_workers is None else num_workers
         self._is_sharing = False  # whether several cores forward a batch together
         self._linger_until = 0.0
         self._is_closing = False
@@ -57,37 +75,37 @@ class BatchQueue:
         with self._lock:
             if self._is_closing:
                 raise RuntimeError("the engine is closed")
-            self._waiting.add(request)
+            costs = request.costs
+            if not costs or max(costs) < LARGE_MEGAPIXELS:
+                self._small.add(request, range(request.num_images))
+            else:
+                self._large.add(request, [index for index, cost in enumerate(costs) if cost >= LARGE_MEGAPIXELS])
+                if small := [index for index, cost in enumerate(costs) if cost < LARGE_MEGAPIXELS]:
+                    self._small.add(request, small)
+            if self._small.num_normal:
+                self._small_at = time.monotonic()
             self._changed.notify()  # that worker wakes another one if there is more to do
 
     def next_task(self, *, wait: bool = True) -> Task | None:
-        """Return the next task.
-
-        Args:
-            wait: Whether to wait for one.
-
-        Returns:
-            The task; None: there is none now, or, after waiting, the queue is closed and empty.
-        """
+        """Return the next task; None: there is none now, or, after waiting for one, the queue is closed and empty."""
         with self._lock:
             while True:
                 linger_seconds = self._linger_until - time.monotonic()
                 may_take = linger_seconds <= 0 or self._is_closing or self._is_full()
                 if self._num_free and may_take and (task := self._take()) is not None:
                     self._num_free -= 1
-                    if self._num_free and len(self._waiting):
+                    if self._num_free and self._has_waiting():
                         self._changed.notify()
                     return task
-                if not wait or (self._is_closing and not len(self._waiting)):
+                if not wait or (self._is_closing and not self._has_waiting()):
                     return None
-                self._changed.wait(linger_seconds if linger_seconds > 0 and len(self._waiting) else None)
+                self._changed.wait(linger_seconds if linger_seconds > 0 and self._has_waiting() else None)
 
     def begin_forward(self, task: Task) -> None:
         """Note that a task is decoded; if its forward pass is long and nothing waits, the task gets all free cores."""
         with self._lock:
-            if task.is_large:
-                self._waiting.end_large()
-            if len(self._waiting):
+            self._end_decoding(task)
+            if self._has_waiting():
                 self._changed.notify()  # another large image may be decoded now
             elif self._num_free and not self._is_sharing and _forward_seconds(task.batch) >= _MIN_SHARED_SECONDS:
                 self._is_sharing = True
@@ -97,41 +115,74 @@ class BatchQueue:
     def end(self, task: Task) -> None:
         """Note that a task is done and its cores are free."""
         with self._lock:
+            self._end_decoding(task)
             self._num_free += task.num_cores
             self._is_sharing &= task.num_cores == 1
             if len(task.batch) > 1:
                 self._linger_until = time.monotonic() + self._policy.linger_seconds
-            if len(self._waiting) or self._is_closing:
+            if self._has_waiting() or self._is_closing:
                 self._changed.notify(task.num_cores)
+
+    def is_busy(self) -> bool:
+        """Return whether a worker has a task, or small images of normal priority wait."""
+        with self._lock:
+            return self._num_free < self._num_workers or self._small.num_normal > 0
 
     def close(self) -> None:
         """Refuse new requests and cancel those that are not decoded; the others are still given out."""
         with self._lock:
             self._is_closing = True
-            undecoded = [request for request in self._waiting if request.images]
+            undecoded = [request for request in (*self._small, *self._large) if request.images]
             self._changed.notify_all()
         for request in undecoded:
             request.answer.cancel()
 
-    def _take(self) -> Task | None:
-        while len(self._waiting):
-            if self._waiting.is_large_next():
-                if batch := self._waiting.take_large():
-                    return Task(batch, is_large=True)
-                continue
-            waiting = self._waiting.next_small()
-            if waiting is None:
-                return None
-            model, num_images = waiting
-            num_parts = min(self._num_free, max(1, num_images // _MIN_PART_IMAGES))
-            part = math.ceil(num_images / num_parts)
-            if batch := self._waiting.take_small(min(part, self._policy.max_batch(model))):
-                return Task(batch)
-        return None
+    def _has_waiting(self) -> bool:
+        return len(self._small) + len(self._large) > 0
 
     def _is_full(self) -> bool:
-        waiting = self._waiting.next_small()
+        waiting = self._small.next()
         return waiting is not None and waiting[1] >= self._policy.max_batch(waiting[0])
+
+    def _take(self) -> Task | None:
+        while True:
+            is_large = self._is_large_next()
+            if is_large:
+                batch = self._take_large()
+            elif (waiting := self._small.next()) is not None:
+                batch = self._small.take(self._num_part(*waiting))
+            else:
+                return None
+            if batch:
+                self._was_large = is_large
+                self._num_large += is_large
+                for request, indices in batch:
+                    request.begin_decoding(len(indices))
+                return Task(batch, is_large)
+
+    def _num_part(self, model: Model, num_images: int) -> int:
+        """Return how many of a model's images the next worker takes."""
+        num_parts = min(self._num_free, max(1, num_images // _MIN_PART_IMAGES))
+        return min(math.ceil(num_images / num_parts), self._max_part or num_images, self._policy.max_batch(model))
+
+    def _is_large_next(self) -> bool:
+        num_small = self._small.num_normal
+        if not len(self._large) or (num_small and self._was_large):
+            return False
+        is_reserved = num_small or time.monotonic() - self._small_at < _RESERVED_SECONDS
+        return not is_reserved or self._num_large < self._policy.max_large
+
+    def _take_large(self) -> Batch:
+        taken = self._large.take(1)
+        assert taken is not None
+        if taken[0].is_abandoned():
+            self._large.drop(taken[0])
+            return []
+        return [taken]
+
+    def _end_decoding(self, task: Task) -> None:
+        self._num_large -= task.is_large
+        task.is_large = False
 
 
 def _forward_seconds(batch: Batch) -> float:

@@ -6,34 +6,28 @@ No layer of a forward pass waits for another thread, and no image is handed from
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from app.serving.batch import complete, decode, submit
-from app.serving.batch_queue import BatchQueue, Task
-from app.serving.cores import take_cores
-from app.serving.health import Health
-from app.serving.image_queue import Batch, BatchPolicy
-from app.serving.request import InferenceRequest
+from app.runtime.cores import take_cores
+from app.serving.batch import BatchRunner, decode
+from app.serving.batch_policy import BatchPolicy
+from app.serving.batch_queue import BatchQueue
+from app.serving.request import Batch, InferenceRequest
 
 
 class CpuWorkers:
     """Threads that take batches from one queue.
 
-    A forward pass on several cores runs in a thread of its own, which keeps its OpenMP helpers (`app.serving.cores`).
+    A forward pass on several cores runs in a thread of its own, which keeps its OpenMP helpers (`app.runtime.cores`).
 
     Args:
         policy: How large batches are; `num_cores` is the number of threads.
-        on_batch: Called with the number of images of each forward pass.
-        health: Records failures of forward passes.
+        runner: Runs the batches.
     """
 
-    def __init__(
-        self, policy: BatchPolicy, on_batch: Callable[[int], object] = int, health: Health | None = None
-    ) -> None:
+    def __init__(self, policy: BatchPolicy, runner: BatchRunner) -> None:
         self._queue = BatchQueue(policy)
-        self._on_batch = on_batch
-        self._health = health or Health()
+        self._runner = runner
         self._shared = ThreadPoolExecutor(1, thread_name_prefix="paintbox-cores")
         self._threads = [
             threading.Thread(target=self._run, name=f"paintbox-core-{number}", daemon=True)
@@ -56,23 +50,15 @@ class CpuWorkers:
     def _run(self) -> None:
         take_cores(1)
         while (task := self._queue.next_task()) is not None:
-            self._do(task)
+            batch = decode(task.batch)
+            self._queue.begin_forward(task)
+            if batch and task.num_cores == 1:
+                self._runner.run(batch)
+            elif batch:
+                self._shared.submit(self._run_on, task.num_cores, batch).result()
             self._queue.end(task)
-            del task  # or an idle thread would keep the last request and its model in memory
+            del task, batch  # or an idle thread would keep the last request and its model in memory
 
-    def _do(self, task: Task) -> None:
-        batch = decode(task.batch)
-        self._queue.begin_forward(task)
-        if batch and task.num_cores == 1:
-            self._forward(batch)
-        elif batch:
-            self._shared.submit(self._forward_on, task.num_cores, batch).result()
-
-    def _forward_on(self, num_cores: int, batch: Batch) -> None:
+    def _run_on(self, num_cores: int, batch: Batch) -> None:
         take_cores(num_cores)
-        self._forward(batch)
-
-    def _forward(self, batch: Batch) -> None:
-        in_flight = submit(batch, self._on_batch, self._health)
-        if in_flight is not None:
-            complete(in_flight, self._health)
+        self._runner.run(batch)

@@ -1,115 +1,48 @@
-"""A version in memory: building it from its base and terms, warming it, checking it against its stored probe."""
+"""What the engine asks of a model: a base, and a runner for its image tower. `app.models` builds them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor
 
-from app.serving.runner import SHAPES, Runner, build_runner
-from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from pipeline.towers import mix_tower
-from registry.blobs import BlobStore
-from registry.versions import TermSpec
 
-MAX_BATCH_IMAGES = SHAPES[-1]
-_EXACT_MIN_COSINE = 0.999
-_ROUNDED_MIN_COSINE = 0.99  # bfloat16 keeps 8 bits: a runner must say the same picture, not the same digits
+MAX_BATCH_IMAGES = 64
+
+Result = Callable[[], NDArray[np.float32]]
+"""Waits for a batch and returns its unit features [B, D]. Call it once."""
 
 
-@dataclass(frozen=True)
-class VersionRecipe:
-    """What a version is made of, as the registry tells it.
+class Runner(Protocol):
+    """Runs one image tower: on a CPU for several threads at once, on a GPU for the thread that owns it."""
 
-    Attributes:
-        version_id: The version.
-        base_fingerprint: Its base.
-        terms: What is added to the base's image tower.
-        probe: Features [N, D] of the probe images when the version was registered.
-    """
+    depth: int
+    """Batches that may be in flight at once; get the result of the oldest before staging more."""
+    image_seconds: float
+    """Processor time per image, about; 0 if the tower does not run on the CPU."""
 
-    version_id: int
-    base_fingerprint: str
-    terms: tuple[TermSpec, ...]
-    probe: tuple[tuple[float, ...], ...]
+    def stage(self, num_images: int) -> Tensor:
+        """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and passed to `submit`."""
+
+    def submit(self, staged: Tensor) -> Result:
+        """Start the forward pass of the batch that was staged last."""
 
 
-@dataclass(frozen=True, eq=False)
-class ServedModel:
-    """A version that is ready to answer. Never changed: another version is another object.
+class Model(Protocol):
+    """A version that can answer. The engine compares models by identity."""
 
-    Attributes:
-        version_id: The version.
-        base: Its base; the text tower is shared by all versions of the base.
-        visual: Its image tower, on `device`.
-        device: Where the tower is.
-        scale: The model's own factor on cosines.
-        bias: The model's own summand on logits.
-    """
+    @property
+    def version_id(self) -> int:
+        """The version, for logs and errors."""
 
-    version_id: int
-    base: BaseModel
-    visual: nn.Module
-    device: torch.device
-    scale: float
-    bias: float
+    @property
+    def base(self) -> BaseModel:
+        """The base; its text tower is shared by all its versions."""
 
-    @cached_property
+    @property
     def runner(self) -> Runner:
-        """What runs the tower on its device, made when it is first asked for: before the model serves, if it must."""
-        return build_runner(self.visual, self.base.visual, self.base.preprocess, self.device)
-
-    def encode(self, images: Tensor) -> Tensor:
-        """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model is served."""
-        parts = []
-        for part in torch.split(images, MAX_BATCH_IMAGES):
-            staged = self.runner.stage(len(part))
-            staged.copy_(part)
-            parts.append(self.runner.submit(staged)())
-        return torch.from_numpy(np.concatenate(parts))
-
-
-def own_bytes(model: ServedModel) -> int:
-    """Return the memory that the version takes and shares with no other version of its base: tower and runner."""
-    shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors(model.base.model)}
-    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(model.visual)}
-    return model.runner.num_bytes + sum(size for address, size in storages.items() if address not in shared)
-
-
-def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
-
-
-def build_served_model(
-    recipe: VersionRecipe, base: BaseModel, blobs: BlobStore, yield_cpu: Callable[[], object] = int
-) -> ServedModel:
-    """Return the version, mixed, warm and proven to give the features that it gave when it was registered.
-
-    Args:
-        recipe: What to build.
-        base: The base of that fingerprint.
-        blobs: Holds the task vectors.
-        yield_cpu: Called every few milliseconds of work; may wait.
-
-    Returns:
-        A model that may be served at once.
-    """
-    assert base.fingerprint == recipe.base_fingerprint
-    visual = mix_tower(base, recipe.terms, blobs, yield_cpu)
-    yield_cpu()
-    model = ServedModel(recipe.version_id, base, visual, base.device, base.logit_scale, base.logit_bias)
-    expected = torch.tensor(recipe.probe)
-    if not model.runner.is_exact:
-        check_probe(probe_features(visual, base), expected)
-    yield_cpu()
-    # What runs is checked; it is traced or captured here, so that no request waits for that.
-    features = model.encode(probe_images(base.image_size))
-    check_probe(features, expected, _EXACT_MIN_COSINE if model.runner.is_exact else _ROUNDED_MIN_COSINE)
-    yield_cpu()
-    return model
+        """What runs the image tower."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,13 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.http.errors import ImageRefusedError
-from app.serving.model import ServedModel
+from app.serving.model import Model
 from paint_core.errors import ImageDecodeError
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(NamedTuple):
     """The result of one request.
 
     Attributes:
@@ -52,7 +50,7 @@ class InferenceRequest:
         answer: The result. Cancel it to abandon the request.
     """
 
-    model: ServedModel
+    model: Model
     pixels: NDArray[np.uint8]
     images: Sequence[bytes] = ()
     head: Future[Tensor] | None = None
@@ -77,7 +75,7 @@ class InferenceRequest:
         self._row_bytes = self.pixels.nbytes // max(1, len(self.pixels))
 
     @classmethod
-    def of_images(cls, model: ServedModel, images: Sequence[bytes], **options: Any) -> Self:
+    def of_images(cls, model: Model, images: Sequence[bytes], **options: Any) -> Self:
         """Return the request for encoded images; `options` are further fields."""
         side = model.base.image_size
         pixels = np.empty((len(images), side, side, 3), np.uint8)  # torch.empty would release the GIL
@@ -106,16 +104,10 @@ class InferenceRequest:
             self._num_decoding += num_images
 
     def decode(self, indices: Sequence[int]) -> list[int]:
-        """Decode images into their rows, unless they are decoded already.
+        """Decode images, in ascending order, into their rows; return their indices.
 
         The request fails with the error of its first image that cannot be decoded: once one has failed, images before
-        it are still tried and those after it are skipped.
-
-        Args:
-            indices: In ascending order.
-
-        Returns:
-            The indices of decoded images; none of a request that fails or is abandoned.
+        it are still tried and those after it are skipped. Nothing is returned of a request that fails or is abandoned.
         """
         num_decoded = 0
         for index in indices if self.images else ():
@@ -133,7 +125,8 @@ class InferenceRequest:
             self.decoded_at = time.perf_counter()
             has_failed = bool(self._errors) and not self._num_decoding
         if has_failed:
-            self._fail_decoding()
+            index = min(self._errors)
+            self.fail(_refusal_of(index, self._errors[index]))
         return [] if self._errors or self.is_abandoned() else list(indices)
 
     def decode_image(self, index: int) -> None:
@@ -174,48 +167,16 @@ class InferenceRequest:
         with suppress(InvalidStateError):
             self.answer.set_result(answer)
 
-    def _fail_decoding(self) -> None:
-        index = min(self._errors)
-        error = self._errors[index]
-        if isinstance(error, ImageDecodeError):
-            reason, _, advice = str(error).partition(": ")
-            error = ImageRefusedError(error.code, index, f"cannot be decoded ({reason})", f"{advice.capitalize()}.")
-        self.fail(error)
-
     def _row(self, index: int) -> slice:
         return slice(index * self._row_bytes, (index + 1) * self._row_bytes)
 
 
-def compare(requests: Iterable[InferenceRequest]) -> None:
-    """Compare the features of requests with their heads, those of one head together, and answer them.
-
-    Requests whose head is still being built are answered once it is.
-
-    Args:
-        requests: With all their features.
-    """
-    by_head: dict[Future[Tensor] | None, list[InferenceRequest]] = {}
-    for request in requests:
-        by_head.setdefault(request.head, []).append(request)
-    for head, group in by_head.items():
-        if head is None:
-            for request in group:
-                request.succeed(Answer(request.features, None))
-        elif head.done():
-            _compare_with(head, group)
-        else:
-            head.add_done_callback(partial(_compare_with, requests=group))
+Batch = list[tuple[InferenceRequest, list[int]]]
+"""Images of one model: requests, and the indices of their images."""
 
 
-def _compare_with(head: Future[Tensor], requests: Sequence[InferenceRequest]) -> None:
-    try:
-        features = [request.features for request in requests]
-        with torch.no_grad():
-            cosines = torch.cat(features) @ head.result().T
-        parts = torch.split(cosines, [len(rows) for rows in features])
-    except Exception as error:  # propagate to the waiting requests
-        for request in requests:
-            request.fail(RuntimeError("the engine is closed") if head.cancelled() else error)
-        return
-    for request, rows, part in zip(requests, features, parts, strict=True):
-        request.succeed(Answer(rows, part))
+def _refusal_of(index: int, error: Exception) -> Exception:
+    if not isinstance(error, ImageDecodeError):
+        return error
+    reason, _, advice = str(error).partition(": ")
+    return ImageRefusedError(error.code, index, f"cannot be decoded ({reason})", f"{advice.capitalize()}.")

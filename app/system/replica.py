@@ -18,8 +18,8 @@ from typing import Annotated
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.http.dependencies import provided
-from app.serving.engine import Engine
-from contract.versions import CANARY_ALIAS, SHADOW_ALIAS
+from app.models.pool import VersionPool
+from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.database import Database, utc_now
 from registry.replicas import Identity, Replicas, Serving
 
@@ -32,9 +32,9 @@ _ALIVE_INTERVALS = 3.0
 class ReplicaAnnouncer:
     """Announces this process in the database, at least every `interval_seconds` and whenever what it serves changes."""
 
-    def __init__(self, database: Database, engine: Engine, interval_seconds: float) -> None:
+    def __init__(self, database: Database, versions: VersionPool, interval_seconds: float) -> None:
         self._database = database
-        self._engine = engine
+        self._versions = versions
         self._interval_seconds = interval_seconds
         self._told: Serving | None = None
         self._told_at = 0.0
@@ -49,7 +49,7 @@ class ReplicaAnnouncer:
     @property
     def serving(self) -> Serving:
         """The versions that this process serves now."""
-        held = (self._engine.served, *map(self._engine.secondary, (CANARY_ALIAS, SHADOW_ALIAS)))
+        held = map(self._versions.serving, (ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS))
         return Serving(*(model.version_id if model else None for model in held))
 
     def announce(self) -> None:

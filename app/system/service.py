@@ -18,10 +18,10 @@ from app.http.errors import DrainingError, ModelFailingError
 from app.jobs.dispatcher import DispatcherDep
 from app.models.bases import BasesDep
 from app.models.dependencies import EngineDep, ShadowDep
-from app.models.followers import FollowersDep
+from app.models.pool import VersionPool, VersionPoolDep
+from app.models.served_model import ServedModel
+from app.models.shadow import Tally
 from app.serving.engine import Engine
-from app.serving.model import ServedModel
-from app.serving.shadow import Tally
 from app.storage.service import StorageDep
 from app.system.replica import ReplicaDep
 from app.system.schemas import Comparison, HealthCheck, Ready, Replica, SecondaryVersion, StorageRoom, System
@@ -40,13 +40,14 @@ class Readiness:
     """Tells whether the process is ready."""
 
     engine: EngineDep
+    versions: VersionPoolDep
     database: DatabaseDep
     dispatcher: DispatcherDep
     storage: StorageDep
 
     def check(self) -> Ready:
         """Return the checks by name."""
-        served = require_serving(self.engine)
+        served = require_serving(self.engine, self.versions)
         checks = {
             "model": HealthCheck(ok=True, required=True, detail=f"serving version {served.version_id}"),
             **self._check_database(served.version_id),
@@ -94,7 +95,7 @@ class Readiness:
         return HealthCheck(ok=True, required=False, detail=f"{depth} messages waiting")
 
 
-def require_serving(engine: Engine) -> ServedModel:
+def require_serving(engine: Engine, versions: VersionPool) -> ServedModel:
     """Return the served version of a process that is ready for requests.
 
     Raises:
@@ -103,8 +104,8 @@ def require_serving(engine: Engine) -> ServedModel:
     """
     if engine.is_draining:
         raise DrainingError()
-    served = engine.require_served()
-    last_error = engine.health.trouble(served)
+    served = versions.require_active()
+    last_error = engine.health.last_error(served)
     if last_error is not None:
         engine.probe(served)  # there may be no other requests, and one success makes it ready again
         raise ModelFailingError(last_error)
@@ -119,8 +120,8 @@ class Overview:
     database: DatabaseDep
     bases: BasesDep
     engine: EngineDep
+    versions: VersionPoolDep
     shadow: ShadowDep
-    followers: FollowersDep
     storage: StorageDep
     replica: ReplicaDep
 
@@ -128,7 +129,7 @@ class Overview:
         """Return the state; without the database, what it knows is left out."""
         active_version, named, others, fault = self._read_system()
         own = self._describe_own()
-        served = self.engine.served
+        served = self.versions.active
         device = next(iter(self.bases.values())).device
         return System(
             version=version("paintbox"),
@@ -140,7 +141,7 @@ class Overview:
             active_version=active_version,
             serving_version=served.version_id if served else None,
             queued_images=self.engine.admission.num_images,
-            queued_texts=self.engine.texts.num_texts,
+            queued_texts=self.engine.heads.admission.num_images,
             canary=self._describe_secondary(CANARY_ALIAS, named, self.settings.canary_share),
             shadow=self._describe_secondary(SHADOW_ALIAS, named, self.settings.shadow_share),
             comparison=_describe_comparison(self.shadow.tally),
@@ -192,12 +193,12 @@ class Overview:
         )
 
     def _describe_secondary(self, alias: str, named: Mapping[str, int], share: float) -> SecondaryVersion:
-        held = self.engine.secondary(alias)
+        held = self.versions.serving(alias)
         return SecondaryVersion(
             version=named.get(alias),
             serving_version=held.version_id if held else None,
             share=share,
-            trouble=self.followers.last_error(alias),
+            trouble=self.versions.last_error(alias),
         )
 
 

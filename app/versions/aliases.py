@@ -10,8 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.http.errors import NotEvaluatedError, SupportedDropError
-from app.models.activation import ActivatorDep
-from app.models.cache import VersionCacheDep
+from app.models.follower import AliasFollowerDep
+from app.models.pool import VersionPoolDep
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
 from contract.evaluation import Evaluation
 from contract.versions import ACTIVE_ALIAS
@@ -50,8 +50,8 @@ class AliasMover:
     """Moves aliases; `active` is guarded."""
 
     database: DatabaseDep
-    activator: ActivatorDep
-    versions: VersionCacheDep
+    follower: AliasFollowerDep
+    versions: VersionPoolDep
     settings: SettingsDep
 
     def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
@@ -101,7 +101,7 @@ class AliasMover:
             "restores": restores,
         }
         if name == ACTIVE_ALIAS:
-            self.activator.activate(move.version, **facts)
+            self.follower.activate(move.version, **facts)
         else:
             self.versions.require_loadable(move.version)
             try:

@@ -12,7 +12,7 @@ from torch import Tensor
 from app.http.dependencies import BlobsDep, DatabaseDep, built
 from app.models.bases import BasesDep
 from app.models.dependencies import EngineDep
-from app.serving.throttle import Throttle
+from app.models.throttle import Throttle
 from app.versions.exports import ExportsDep
 from app.versions.upkeep_schemas import Verification, VersionCheck
 from paint_core.errors import PaintCoreError

@@ -120,13 +120,12 @@ class _Pipeline:
     """Bytes to scores, by the code that serves."""
 
     def __init__(self, model: str, labels: Sequence[str]) -> None:
-        import torch
 
-        from app.serving.model import ServedModel
+        from app.models.served_model import ServedModel
         from paint_core.models import build_head, load_base
 
         base = load_base(model)
-        self._served = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+        self._served = ServedModel(1, base, base.visual)
         self._head = build_head(base, labels, base.default_templates)
         self._num_threads = len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self._num_threads)
@@ -140,12 +139,12 @@ class _Pipeline:
         """Forward and score."""
         import torch
 
-        from app.serving.scoring import scores
+        from app.inference.scoring import scores
         from paint_core.models.heads import logits
 
         pixels = torch.stack([torch.from_numpy(each.result()) for each in decoded])
         cosines = logits(self._served.encode(pixels), self._head, 1.0)
-        scores(cosines.numpy(), self._served.scale, self._served.bias, multi_label=False).tolist()
+        scores(cosines.numpy(), self._served.base.logit_scale, self._served.base.logit_bias, multi_label=False).tolist()
 
 
 def measure(pipeline: _Pipeline, photos: Sequence[bytes], job: Job) -> Bound:

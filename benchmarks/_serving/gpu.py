@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from _serving.bodies import group
+from app.models.served_model import ServedModel
+from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import MAX_BATCH_IMAGES, ServedModel
+from app.serving.model import MAX_BATCH_IMAGES
 from app.serving.request import Answer, InferenceRequest
 from app.settings import num_cores
 from paint_core.models import BaseModel
@@ -54,7 +55,7 @@ def measure(base: BaseModel, photos: Sequence[bytes], seconds: float, rounds: in
         rounds: How many of each.
     """
     started = time.perf_counter()
-    model = ServedModel(1, base, base.visual, base.device, base.logit_scale, base.logit_bias)
+    model = ServedModel(1, base, base.visual)
     _ = model.runner  # captures
     torch.cuda.synchronize()
     swap_seconds = time.perf_counter() - started

@@ -6,12 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
+from app.models.served_model import ServedModel
 from app.serving.batch_queue import BatchQueue, Task
-from app.serving.image_queue import Batch
-from app.serving.model import ServedModel
-from app.serving.request import InferenceRequest
+from app.serving.request import Batch, InferenceRequest
 from paint_core.models import BaseModel
 from tests.support.patterns import patterns
 
@@ -24,15 +22,14 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        for module in ("batch_queue", "image_queue"):
-            monkeypatch.setattr(f"app.serving.{module}.time", self)
+        monkeypatch.setattr("app.serving.batch_queue.time", self)
 
     def monotonic(self) -> float:
         return self.now
 
 
 def served(base: BaseModel, image_seconds: float = SHORT) -> ServedModel:
-    model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    model = ServedModel(1, base, base.visual)
     model.__dict__["runner"] = SimpleNamespace(image_seconds=image_seconds)  # nothing is forwarded here
     return model
 

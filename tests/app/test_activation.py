@@ -75,10 +75,10 @@ def test_an_activated_version_answers_with_the_mixed_weights(world: World) -> No
 def test_activating_the_active_version_changes_nothing(world: World) -> None:
     version, _ = add_version(world.services, world.base, seed=2)
     _activate(world.client, version)
-    served = world.services.engine.served
+    served = world.services.versions.active
     before = world.client.get("/v1/aliases/active/history").json()
     assert _activate(world.client, version).status_code == 200
-    assert world.services.engine.served is served
+    assert world.services.versions.active is served
     assert world.client.get("/v1/aliases/active/history").json() == before
 
 
@@ -99,10 +99,10 @@ def test_what_is_not_there_is_not_found(client: TestClient) -> None:
 
 def test_one_activation_at_a_time(world: World) -> None:
     version, _ = add_version(world.services, world.base, seed=5)
-    activator = world.services.activator
-    with activator.busy():
+    follower = world.services.follower
+    with follower.busy():
         check_problem(_activate(world.client, version), 409, "activation_in_progress")
-        activator.follow_alias()  # gives way instead of waiting
+        follower.follow()  # gives way instead of waiting
     assert _activate(world.client, version).status_code == 200
 
 
@@ -113,7 +113,7 @@ def test_a_replica_follows_an_alias_that_somebody_else_moved(world: World) -> No
     assert _serving(world) != version
     alias = world.client.get("/readyz").json()["checks"]["alias"]
     assert alias["ok"] is False
-    world.services.activator.follow_alias()
+    world.services.follower.follow()
     assert _serving(world) == version
     assert world.client.get("/readyz").json()["checks"]["alias"]["ok"] is True
 

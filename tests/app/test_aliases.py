@@ -32,8 +32,8 @@ def test_there_are_as_many_aliases_as_one_wants(world: World, versions: list[int
         assert history(world.client, name) == [(None, versions[0], f"to {versions[0]}")]
     listed = world.client.get("/v1/aliases").json()["items"]
     assert [alias["name"] for alias in listed] == ["active", "canary", "shadow", "v1.2_x-y"]
-    assert world.services.engine.served is not None
-    assert world.services.engine.served.version_id == listed[0]["version"]  # none of them changed what answers
+    assert world.services.versions.active is not None
+    assert world.services.versions.active.version_id == listed[0]["version"]  # none of them changed what answers
 
 
 @pytest.mark.parametrize("name", ["Active", "1st", "x" * 65, "a b", "-"])

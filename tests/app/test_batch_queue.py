@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.serving.batch_policy import BatchPolicy
 from app.serving.batch_queue import BatchQueue, Task
-from app.serving.image_queue import BatchPolicy
 from app.serving.request import InferenceRequest
 from paint_core.models import BaseModel, load_base
 from tests.app.batch_queues import LONG, SHORT, Clock, begin, encoded, forward, process, ready, served, sizes

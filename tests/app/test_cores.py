@@ -7,11 +7,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 import torch
 
-from app.serving.cores import take_cores
-from app.serving.heads import HeadCache
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import ServedModel
-from app.serving.texts import TextQueue
+from app.models.served_model import ServedModel
+from app.runtime.cores import take_cores
+from app.serving.batch_policy import BatchPolicy
+from app.serving.head_cache import HeadCache
 from paint_core.models import load_base
 from tests.app.workers import open_workers, submit
 from tests.support.patterns import patterns
@@ -73,13 +72,12 @@ def _taken(*numbers: int) -> list[int]:
 
 def test_an_engine_at_work_leaves_torch_as_it_was(num_threads: int) -> None:
     base = load_base("starter")
-    texts = TextQueue(100, num_cores=2)
-    heads = HeadCache(texts)
+    heads = HeadCache(100, num_cores=2)
     with open_workers(BatchPolicy(max_images=8, num_cores=2)) as workers:
         for image_seconds in (0.0, 60.0):  # on one core, and on both
-            model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+            model = ServedModel(1, base, base.visual)
             model.runner.image_seconds = image_seconds
             submit(workers, model, patterns(base.image_size, 3)).result(30)
         assert len(heads.get(base, ("a", "b"), ("{}",), Future()).result(30)) == 2
         assert (torch.get_num_threads(), of_a_new_thread()) == (num_threads, num_threads)
-    texts.close()
+    heads.close()

@@ -79,7 +79,7 @@ def test_a_canary_does_not_embed_unless_it_is_named(tmp_path: Any) -> None:
     with open_world(tmp_path, canary_share=1.0) as world:
         canary, _ = add_version(world.services, world.base, seed=5)
         assert world.client.put("/v1/aliases/canary", json={"version": canary}).status_code in (200, 201)
-        world.services.followers.follow()
+        world.services.follower.follow()
         assert post_json(world.client, "/v1/classify", IMAGES, candidate_labels=["a"]).json()["alias"] == "canary"
         assert post_json(world.client, PATH, IMAGES).json()["alias"] == "active"
         assert post_json(world.client, PATH, IMAGES, version="canary").json()["version"] == canary
@@ -117,7 +117,7 @@ def test_images_that_cannot_be_decoded_are_named(client: TestClient) -> None:
 
 
 def test_texts_wait_in_a_queue_of_their_own_that_can_be_full(world: World) -> None:
-    texts = world.services.engine.texts.admission
+    texts = world.services.engine.heads.admission
     while texts.num_images:  # of requests before whose time was over
         time.sleep(0.01)
     with texts.hold(39_999):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from app.http.admission import Admission
 from app.http.errors import DeadlineExceededError, ImageRefusedError, QueueFullError
-from app.serving.admission import Admission, Rate
+from app.inference.scoring import scores
+from app.models.served_model import ServedModel
+from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import ServedModel
-from app.serving.scoring import scores
 from paint_core.errors import HeadError
 from paint_core.models import BaseModel, build_head, encode_texts, load_base
 from tests.app.gate import Gate, TextGate
@@ -40,7 +40,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def served(base: BaseModel, visual: torch.nn.Module | None = None) -> ServedModel:
-    return ServedModel(1, base, visual or base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    return ServedModel(1, base, visual or base.visual)
 
 
 def run(coroutine: Coroutine[Any, Any, _Result]) -> _Result:
@@ -170,36 +170,47 @@ def test_labels_of_which_no_head_can_be_built_are_refused(engine: Engine, base: 
         run(engine.score(served(base), IMAGES, ("a", "a"), TEMPLATES))
 
 
-def test_a_full_engine_says_when_to_come_back_from_how_fast_it_is() -> None:
-    rate = Rate()
-    assert rate.per_second(100.0) is None
-    for second in range(5):
-        rate.count(20, 100.0 + second)
-    assert rate.per_second(105.0) == pytest.approx(20)
-    assert rate.per_second(200.0) is None
+class Clock:
+    """The time that an admission is told."""
 
-    admission = Admission(100)
-    admission._rate.count(1, time.monotonic() - 1)
-    with pytest.raises(QueueFullError) as unknown, admission.hold(101):
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def retry_after(admission: Admission, num_held: int, num_images: int) -> int:
+    with pytest.raises(QueueFullError) as full, admission.hold(num_held), admission.hold(num_images):
         pass
-    assert unknown.value.retry_after_seconds == 1
-    with admission.hold(1):
-        pass  # now two images in a second are known
-    with admission.hold(20), pytest.raises(QueueFullError) as slow, admission.hold(81):
+    return full.value.retry_after_seconds
+
+
+def test_a_full_engine_says_when_to_come_back_from_how_fast_it_is() -> None:
+    clock = Clock()
+    admission = Admission(100, clock=clock)
+    with admission.hold(20):
         pass
-    assert slow.value.retry_after_seconds in (10, 11)
-    with admission.hold(90), pytest.raises(QueueFullError) as slowest, admission.hold(11):
-        pass
-    assert slowest.value.retry_after_seconds <= 30
+    assert retry_after(admission, 90, 11) == 1  # one request tells nothing of the speed
+    for _ in range(4):
+        clock.now += 1
+        with admission.hold(20):
+            pass
+    clock.now += 1  # now 100 images in five seconds are known
+    assert retry_after(admission, 90, 11) == 5
+    assert retry_after(admission, 30, 71) == 2
+    clock.now += 100
+    assert retry_after(admission, 90, 11) == 1
 
 
 def test_whoever_comes_to_a_full_engine_is_never_sent_away_for_long() -> None:
-    admission = Admission(1000)
+    clock = Clock()
+    admission = Admission(1000, clock=clock)
     for _ in range(2):
-        admission._rate.count(1, time.monotonic() - 5)
-    with pytest.raises(QueueFullError) as full, admission.hold(1000), admission.hold(1):
-        pass
-    assert full.value.retry_after_seconds == 30
+        with admission.hold(1):
+            pass
+    clock.now += 5
+    assert retry_after(admission, 1000, 1) == 30
 
 
 def test_a_caller_who_fills_the_engine_leaves_others_their_share() -> None:
@@ -274,7 +285,7 @@ def test_labels_of_whoever_is_late_or_has_gone_are_not_encoded(base: BaseModel) 
         await asyncio.gather(*tasks, return_exceptions=True)
         gate.open()
         assert (await score("kept")).cosines.shape == (1, 100)
-        await until(lambda: engine.texts.num_texts == 0)
+        await until(lambda: engine.heads.admission.num_images == 0)
 
     run(ask())
     assert [texts[0] for texts in gate.slices] == ["gone0 0", *(f"kept {32 * index}" for index in range(4))]

@@ -11,12 +11,11 @@ import pytest
 import torch
 from starlette.testclient import TestClient
 
+from app.inference.choosing import is_in_share
+from app.models.served_model import ServedModel
+from app.models.shadow import MAX_UNDER_WAY, Answered, Shadow
+from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import ServedModel
-from app.serving.routing import is_in_share
-from app.serving.shadow import MAX_UNDER_WAY, Answered, Shadow
-from contract.versions import SHADOW_ALIAS
 from paint_core.models import BaseModel
 from tests.app.exposition import find_problems
 from tests.app.workers import open_workers, submit
@@ -37,7 +36,7 @@ def opened(tmp_path: Path) -> Iterator[World]:
 
 def name(world: World, alias: str, version: int) -> None:
     assert world.client.put(f"/v1/aliases/{alias}", json={"version": version}).status_code == 200
-    world.services.followers.follow()
+    world.services.follower.follow()
 
 
 def classify(client: TestClient, key: str | None = None, num_images: int = 1) -> dict[str, Any]:
@@ -89,10 +88,10 @@ def test_the_canary_answers_the_same_askers_every_time_and_the_answer_tells(open
     assert f'paintbox_canary_version_info{{version="{version}"}} 1.0' in text
 
     assert opened.client.put("/v1/aliases/active", json={"version": version}).status_code == 200
-    assert opened.services.engine.served is opened.services.engine.secondary("canary")  # it was loaded already
+    assert opened.services.versions.active is opened.services.versions.serving("canary")  # it was loaded already
     assert opened.client.delete("/v1/aliases/canary").status_code == 204
-    opened.services.followers.follow()
-    assert opened.services.engine.secondary("canary") is None
+    opened.services.follower.follow()
+    assert opened.services.versions.serving("canary") is None
     assert {classify(opened.client, key)["alias"] for key in KEYS} == {"active"}
 
 
@@ -100,7 +99,7 @@ def test_a_canary_that_cannot_be_loaded_is_told_and_active_answers_for_it(opened
     version, sha256 = add_version(opened.services, opened.base, seed=2)
     assert opened.client.put("/v1/aliases/canary", json={"version": version}).status_code == 200
     opened.services.blobs.delete(sha256)
-    opened.services.followers.follow()
+    opened.services.follower.follow()
     described = system(opened)["canary"]
     assert (described["version"], described["serving_version"]) == (version, None)
     assert sha256 in described["trouble"]
@@ -151,7 +150,7 @@ class _Gate(torch.nn.Module):
 
 
 def _served(base: BaseModel, visual: torch.nn.Module, version_id: int) -> ServedModel:
-    return ServedModel(version_id, base, visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    return ServedModel(version_id, base, visual)
 
 
 @pytest.mark.parametrize("policy", [BatchPolicy(num_cores=1), BatchPolicy()], ids=["one core", "a device"])
@@ -180,8 +179,8 @@ def test_a_busy_shadow_drops_what_comes_and_a_failing_one_is_no_bodys_trouble(wo
     images = patterns(base.image_size, 2).numpy()
     answered = Answered(_served(base, base.visual, 1), [b"", b""], images, ("a", "b"), ("{}",), torch.zeros(2))
 
-    async def offer(num_requests: int) -> Shadow:
-        shadow = Shadow(engine, 1.0)
+    async def offer(model: ServedModel, num_requests: int) -> Shadow:
+        shadow = Shadow(engine, lambda: model, 1.0)
         for _ in range(num_requests):
             await shadow.offer(answered)
         gate.opened.set()
@@ -191,12 +190,11 @@ def test_a_busy_shadow_drops_what_comes_and_a_failing_one_is_no_bodys_trouble(wo
             await asyncio.sleep(0.01)
         return shadow
 
-    engine.set_secondary(SHADOW_ALIAS, _served(base, gate, 2))
-    busy = asyncio.run(asyncio.wait_for(offer(MAX_UNDER_WAY + 3), 30)).tally
+    busy = asyncio.run(asyncio.wait_for(offer(_served(base, gate, 2), MAX_UNDER_WAY + 3), 30)).tally
     assert busy is not None
     assert (busy.dropped, busy.agreed + busy.differed) == (3 * len(images), MAX_UNDER_WAY * len(images))
-    engine.set_secondary(SHADOW_ALIAS, _served(base, torch.nn.Linear(3, 3), 3))
-    failing = asyncio.run(asyncio.wait_for(offer(1), 30)).tally
+    broken = _served(base, torch.nn.Linear(3, 3), 3)
+    failing = asyncio.run(asyncio.wait_for(offer(broken, 1), 30)).tally
     assert failing is not None
     assert (failing.dropped, failing.agreement) == (len(images), None)
     engine.close()

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from app.http.errors import OutOfMemoryError
+from app.models.served_model import ServedModel
 from app.serving.engine import Engine
 from app.serving.health import FAILURES_IN_A_ROW
-from app.serving.model import ServedModel
 from paint_core.models import BaseModel, load_base
 from tests.app.asking import post_files
 from tests.app.test_engine import run
@@ -46,7 +46,7 @@ def base() -> BaseModel:
 
 
 def served(base: BaseModel, tower: torch.nn.Module, version_id: int = 1) -> ServedModel:
-    return ServedModel(version_id, base, tower, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    return ServedModel(version_id, base, tower)
 
 
 def ask(world: World) -> Any:
@@ -55,9 +55,9 @@ def ask(world: World) -> Any:
 
 def test_a_process_whose_forwards_fail_is_not_ready_until_one_succeeds(tmp_path: Any) -> None:
     with open_world(tmp_path) as world:
-        engine = world.services.engine
+        versions = world.services.versions
         tower = Failing(world.base.visual)
-        engine.swap(served(world.base, tower))
+        versions.swap("active", served(world.base, tower))
         tower.error = RuntimeError("the device is ill")
         for asked in range(FAILURES_IN_A_ROW):
             assert world.client.get("/readyz").status_code == 200, asked
@@ -79,17 +79,17 @@ def test_a_version_that_fails_beside_the_active_one_leaves_the_process_ready(bas
         with pytest.raises(RuntimeError):
             run(engine.embed_images(models[0], [IMAGE]))
     run(engine.embed_images(models[1], [IMAGE]))
-    assert [engine.health.trouble(model) is None for model in models] == [False, True]
+    assert [engine.health.last_error(model) is None for model in models] == [False, True]
     ill.error = None
     run(engine.embed_images(models[0], [IMAGE]))
-    assert engine.health.trouble(models[0]) is None
+    assert engine.health.last_error(models[0]) is None
     engine.close()
 
 
 def test_a_request_for_which_there_is_no_memory_says_so_and_the_next_one_is_answered(tmp_path: Any) -> None:
     with open_world(tmp_path) as world:
         tower = Failing(world.base.visual)
-        world.services.engine.swap(served(world.base, tower))
+        world.services.versions.swap("active", served(world.base, tower))
         for error in (torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")):
             tower.error = error
             problem = check_problem(ask(world), 503, "out_of_memory")

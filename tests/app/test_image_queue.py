@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.serving.image_queue import BatchPolicy, DecodeQueue, ModelQueues
+from app.runtime.round_robin import RoundRobin
+from app.serving.batch_policy import BatchPolicy
+from app.serving.batch_queue import BatchQueue
+from app.serving.model_queues import ModelQueues
 from app.serving.request import InferenceRequest
-from app.serving.round_robin import RoundRobin
 from paint_core.models import BaseModel, load_base
-from tests.app.batch_queues import LONG, SHORT, Clock, encoded, ready, served, sizes
+from tests.app.batch_queues import LONG, SHORT, Clock, begin, encoded, process, ready, served, sizes
 
 POLICY = BatchPolicy(max_images=8, num_cores=1)
 
@@ -169,10 +171,10 @@ def test_dear_images_make_smaller_batches_and_take_turns_one_by_one(base: BaseMo
     model = served(base)
     dear = encoded(model, 8, caller="a", costs=[3.9] * 8)
     cheap = encoded(model, 8, caller="b", costs=[0.01] * 8)
-    queue = DecodeQueue(BatchPolicy(max_images=16, num_cores=1))
-    queue.add(dear)
-    queue.add(cheap)
-    assert [queue.take_small(16) for _ in range(3)] == [
+    queue = BatchQueue(BatchPolicy(max_images=16, num_cores=1))
+    queue.put(dear)
+    queue.put(cheap)
+    assert [process(queue) for _ in range(3)] == [
         [(dear, [0])],
         [(cheap, [*range(8)]), (dear, [1])],
         [(dear, [2])],
@@ -181,44 +183,40 @@ def test_dear_images_make_smaller_batches_and_take_turns_one_by_one(base: BaseMo
 
 @pytest.mark.parametrize("max_large", [1, 2])
 def test_large_images_leave_workers_to_small_ones_that_come(base: BaseModel, clock: Clock, max_large: int) -> None:
-    queue, model = DecodeQueue(BatchPolicy(max_images=8, num_cores=2 * max_large, max_large=max_large)), served(base)
+    queue, model = BatchQueue(BatchPolicy(max_images=8, num_cores=2 * max_large, max_large=max_large)), served(base)
     small, huge = encoded(model, 1), encoded(model, 9, costs=[25.0] * 9)
-    queue.add(small)
-    assert queue.take_small(8) == [(small, [0])]
-    queue.add(huge)
-    for index in range(max_large):
-        assert queue.is_large_next()
-        assert queue.take_large() == [(huge, [index])]
-    assert not queue.is_large_next()  # since small ones came a moment ago
-    assert queue.next_small() is None
+    queue.put(small)
+    assert process(queue) == [(small, [0])]
+    queue.put(huge)
+    decoding = [begin(queue) for _ in range(max_large)]
+    assert [task.batch for task in decoding] == [[(huge, [index])] for index in range(max_large)]
+    assert queue.next_task(wait=False) is None  # since small ones came a moment ago
     clock.now += 60
-    assert queue.is_large_next()
-    for _ in range(max_large):
-        queue.end_large()
+    assert begin(queue).batch == [(huge, [max_large])]
+    for task in decoding:
+        queue.end(task)
+    assert begin(queue).is_large
 
 
 def test_small_and_large_images_take_turns(base: BaseModel) -> None:
-    queue, model = DecodeQueue(POLICY), served(base)
-    queue.add(encoded(model, 3, costs=[25.0] * 3))
-    queue.add(encoded(model, 3))
+    queue, model = BatchQueue(BatchPolicy(max_images=1, num_cores=1)), served(base)
+    queue.put(encoded(model, 3, costs=[25.0] * 3))
+    queue.put(encoded(model, 3))
     order = []
-    while len(queue):
-        order.append(queue.is_large_next())
-        if order[-1]:
-            queue.take_large()
-            queue.end_large()
-        else:
-            queue.take_small(1)
+    while (task := queue.next_task(wait=False)) is not None:
+        order.append(task.is_large)
+        queue.end(task)
     assert order == [True, False, True, False, True, False]
 
 
 def test_a_request_of_small_and_large_images_is_given_out_whole_and_dropped_whole(base: BaseModel) -> None:
     for is_dropped in (False, True):
-        queue = DecodeQueue(POLICY)
+        queue = BatchQueue(POLICY)
         mixed = encoded(served(base), 4, costs=[0.1, 25.0, 0.1, 25.0])
-        queue.add(mixed)
+        queue.put(mixed)
         if is_dropped:
             mixed.answer.cancel()
-        taken = [*queue.take_small(8), *queue.take_large()]
-        assert taken == ([] if is_dropped else [(mixed, [0, 2]), (mixed, [1])])
-        assert len(queue) == (0 if is_dropped else 1)
+            assert queue.next_task(wait=False) is None
+        else:
+            assert [process(queue) for _ in range(3)] == [[(mixed, [1])], [(mixed, [0, 2])], [(mixed, [3])]]
+        assert not queue.is_busy()

@@ -4,9 +4,8 @@ import threading
 import time
 
 import numpy as np
-import torch
 
-from app.serving.model import ServedModel
+from app.models.served_model import ServedModel
 from app.serving.request import InferenceRequest
 from paint_core.models import load_base
 
@@ -23,7 +22,7 @@ class _Broken(InferenceRequest):
 
 def test_the_first_image_that_cannot_be_decoded_is_named_whichever_core_is_faster() -> None:
     base = load_base("starter")
-    model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    model = ServedModel(1, base, base.visual)
     request = _Broken.of_images(model, [b"no image"] * 8)
     request.tried = []
     for _ in range(3):
@@ -49,7 +48,7 @@ class _Slow(list[int]):
 
 def test_parts_that_are_forwarded_at_once_all_arrive_and_one_of_them_is_the_last() -> None:
     base = load_base("starter")
-    model = ServedModel(1, base, base.visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    model = ServedModel(1, base, base.visual)
     request = InferenceRequest(model, np.empty((8, 2, 2, 3), np.uint8))
     start, was_last = threading.Barrier(4), list[bool]()
 

@@ -89,8 +89,8 @@ def test_a_stored_set_is_answered_like_its_labels_in_every_form(client: TestClie
 
 
 def test_the_head_is_built_when_the_set_is_stored(world: World) -> None:
-    heads, texts = world.services.engine.heads, world.services.engine.texts
-    wait_for(lambda: texts.is_idle)
+    heads = world.services.engine.heads
+    wait_for(lambda: heads.is_idle)
     before = len(heads)
     identifier = store(world.client, ["a set that nobody asked for yet"])
     assert len(heads) == before + 1

@@ -79,8 +79,8 @@ def test_a_client_that_goes_frees_its_place_and_its_images_are_not_worked_on(
 def test_labels_of_500_clients_who_have_gone_are_not_encoded(tmp_path: Path) -> None:
     with open_world(tmp_path) as world, serve(world) as url:
         engine = world.services.engine
-        gate, model = TextGate(world.base.tokenizer), engine.require_served()
-        engine.swap(dataclasses.replace(model, base=gate.before(model.base)))
+        gate, model = TextGate(world.base.tokenizer), world.services.versions.require_active()
+        world.services.versions.swap("active", dataclasses.replace(model, base=gate.before(model.base)))
         address = ("127.0.0.1", urlsplit(url).port or 0)
         for number in range(10):
             with ExitStack() as stack:
@@ -91,11 +91,11 @@ def test_labels_of_500_clients_who_have_gone_are_not_encoded(tmp_path: Path) -> 
                     stack.enter_context(socket.create_connection(address)).sendall(head + data)
                 wait_for(lambda: engine.admission.num_images == 50)
             wait_for(lambda: engine.admission.num_images == 0)
-        assert engine.texts.num_texts == 500 * 10 * 3
+        assert engine.heads.admission.num_images == 500 * 10 * 3
         gate.open()
         data, headers = body(SMALL, 1, ["new", "labels"])
         assert world.client.post("/v1/classify", content=data, headers=headers).status_code == 200
-        wait_for(lambda: engine.texts.num_texts == 0)
+        wait_for(lambda: engine.heads.admission.num_images == 0)
         assert sum(map(len, gate.slices)) <= 32 + 2 * 3
         assert "paintbox_inference_queue_texts 0.0" in world.client.get("/metrics").text.splitlines()
         assert world.client.get("/v1/system").json()["queued_texts"] == 0

@@ -102,7 +102,7 @@ def test_a_scrape_counts_what_happened_since_the_last_one(busy: World) -> None:
 
 
 def test_images_and_batches_are_counted(busy: World) -> None:
-    version = str(busy.services.engine.require_served().version_id)
+    version = str(busy.services.versions.require_active().version_id)
     before = read(busy)
     classify(busy, 5)
     after = read(busy)
@@ -113,7 +113,7 @@ def test_images_and_batches_are_counted(busy: World) -> None:
 
 
 def test_the_version_that_answers_is_named(busy: World) -> None:
-    served = str(busy.services.engine.require_served().version_id)
+    served = str(busy.services.versions.require_active().version_id)
     assert value(busy, "paintbox_active_version_info", version=served) == 1
     assert len([name for name, _ in read(busy) if name == "paintbox_active_version_info"]) == 1
 

@@ -223,7 +223,7 @@ def test_the_same_request_key_is_answered_by_the_same_version(tmp_path: Path) ->
     with open_world(tmp_path, canary_share=0.5) as world:
         canary, _ = add_version(world.services, world.base, seed=1)
         assert world.client.put("/v1/aliases/canary", json={"version": canary}).status_code in (200, 201)
-        world.services.followers.follow()
+        world.services.follower.follow()
         with serve(world) as url, InferenceServerClient(url.removeprefix("http://")) as triton:
 
             def answered_by(key: str) -> str:
@@ -259,7 +259,7 @@ def test_a_server_that_is_about_to_stop_is_not_ready_and_still_answers(tmp_path:
         serve(world) as url,
         InferenceServerClient(url.removeprefix("http://")) as triton,
     ):
-        world.services.engine.drain()
+        world.services.engine.is_draining = True
         assert not triton.is_server_ready()
         assert triton.infer(MODEL_NAME, question()).as_numpy("scores") is not None
 

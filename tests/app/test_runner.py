@@ -7,11 +7,11 @@ import structlog
 import torch
 import torch.nn.functional as F
 
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import ServedModel
-from app.serving.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, shape_for
-from app.serving.traced import _program, trace_forward
-from paint_core.evaluation import encode
+from app.models.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, shape_for
+from app.models.served_model import ServedModel
+from app.models.traced import _program, trace_forward
+from app.serving.batch_policy import BatchPolicy
+from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
 from tests.app.workers import open_workers, submit
 from tests.app.world import mixed_tower, random_task_vector
@@ -31,7 +31,7 @@ def test_a_batch_is_padded_to_the_next_captured_shape_and_never_to_twice_its_siz
 
 
 def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
-    assert isinstance(build_runner(base.visual, base.visual, base.preprocess, base.device), CpuRunner)
+    assert isinstance(build_runner(base.visual, base), CpuRunner)
     sizes: list[int] = []
 
     def forward(images: torch.Tensor) -> torch.Tensor:
@@ -110,11 +110,8 @@ def test_captured_shapes_give_each_image_its_own_features(precision: str, least:
 def test_two_models_keep_their_own_weights_while_batches_overlap() -> None:
     base = load_base("starter", device="cuda")
     other = torch.nn.Sequential(base.visual, torch.nn.Linear(base.embed_dim, base.embed_dim).cuda())
-    models = [
-        ServedModel(number, base, visual.eval(), base.device, base.logit_scale, base.logit_bias)
-        for number, visual in enumerate((base.visual, other))
-    ]
-    images = patterns(base.image_size, 40)
+    models = [ServedModel(number, base, visual.eval()) for number, visual in enumerate((base.visual, other))]
+    images = probe_images(base.image_size, num_images=40)
     expected = [F.normalize(encode(model.visual, images, base.preprocess, device="cuda"), dim=-1) for model in models]
     with open_workers(BatchPolicy(max_images=16)) as workers:
         futures = [(which, submit(workers, models[which], images)) for _ in range(5) for which in (0, 1)]

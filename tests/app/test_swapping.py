@@ -15,7 +15,7 @@ import httpx2
 import pytest
 import torch
 
-from app.serving.model import ServedModel
+from app.models.served_model import ServedModel
 from contract.lineage import Lineage
 from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
@@ -144,13 +144,13 @@ def test_a_version_for_which_there_is_no_memory_is_refused_and_loads_once_there_
         version, _ = add_version(world.services, world.base, seed=24, coefficient=0.01)
         assert world.client.portal is not None
         world.client.portal.call(world.services.versions.get, add_small_version(world))
-        assert world.services.versions.num_bytes > 0
+        assert world.services.versions.cached_bytes > 0
         before = serving(world)
         with little_memory(24 << 20):
             problem = check_problem(activate(world, version), 409, "activation_failed")
             assert "not enough memory" in problem["detail"]
             assert serving(world) == before
-        assert world.services.versions.num_bytes == 0  # what was only kept for later went first
+        assert world.services.versions.cached_bytes == 0  # what was only kept for later went first
         assert world.client.get("/v1/aliases/active").json()["version"] == before
         assert activate(world, version).status_code == 200
         assert serving(world) == version
@@ -181,7 +181,7 @@ def test_requests_under_way_end_on_their_version_and_then_its_memory_returns(wor
         for version, seed in ((old, 25), (new, 26))
     }
     assert activate(world, old).status_code == 200
-    served = world.services.engine.served
+    served = world.services.versions.active
     assert served is not None
     alive, tower = weakref.ref(served), weakref.ref(served.visual)
     del served
@@ -232,8 +232,8 @@ def test_swapping_back_and_forth_leaves_no_model_behind(world: World) -> None:
         assert serving(world) == version
     before, towers_seen = count_models(), []
     for index in range(NUM_SWAPS):
-        world.services.activator.activate(pair[index % 2], actor="a test", reason="back and forth")
-        served = world.services.engine.served
+        world.services.follower.activate(pair[index % 2], actor="a test", reason="back and forth")
+        served = world.services.versions.active
         assert served is not None
         towers_seen.append(weakref.ref(served.visual))
         del served

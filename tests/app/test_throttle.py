@@ -2,9 +2,9 @@
 
 import pytest
 
+from app.models.throttle import Throttle
+from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
-from app.serving.image_queue import BatchPolicy
-from app.serving.throttle import Throttle
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("app.serving.throttle.time", clock)
+    monkeypatch.setattr("app.models.throttle.time", clock)
     return clock
 
 

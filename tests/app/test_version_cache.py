@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from app.http.errors import VersionNotLoadedError
-from app.models.cache import MODULE_BYTES
-from app.serving.model import ServedModel, own_bytes
+from app.models.pool import MODULE_BYTES
+from app.models.served_model import ServedModel
 from contract.lineage import Lineage
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.weights import save_task_vector, task_vector
@@ -44,24 +44,23 @@ def test_a_version_is_found_by_number_and_loaded_once(opened: World) -> None:
     check_probe(probe_features(model.visual, opened.base), expected)
     assert get(opened, str(version)) is model
     assert get(opened, version) is model
-    assert opened.services.engine.loaded(version) is None
 
 
-def test_what_aliases_name_comes_from_the_engine(opened: World) -> None:
-    engine, version = opened.services.engine, add_version(opened.services, opened.base, seed=2)[0]
-    assert get(opened, "active") is engine.served
-    assert get(opened, 1) is engine.served
+def test_what_aliases_name_is_what_serves(opened: World) -> None:
+    versions, version = opened.services.versions, add_version(opened.services, opened.base, seed=2)[0]
+    assert get(opened, "active") is versions.active
+    assert get(opened, 1) is versions.active
     with pytest.raises(NotFoundError, match="GET /v1/aliases") as caught:
         get(opened, "canary")
     assert "'canary'" in caught.value.detail
     opened.client.put("/v1/aliases/canary", json={"version": version})
-    opened.services.followers.follow()
-    assert get(opened, "canary") is engine.secondary("canary") is get(opened, version)
+    opened.services.follower.follow()
+    assert get(opened, "canary") is versions.serving("canary") is get(opened, version)
     opened.client.put("/v1/aliases/mine", json={"version": version})
-    assert get(opened, "mine") is engine.secondary("canary")
+    assert get(opened, "mine") is versions.serving("canary")
     opened.client.delete("/v1/aliases/canary")
-    opened.services.followers.follow()
-    assert opened.services.versions.held(version) is None
+    opened.services.follower.follow()
+    assert opened.services.versions.in_memory(version) is None
     assert get(opened, "mine").version_id == version
 
 
@@ -101,7 +100,7 @@ def test_a_version_in_the_trash_is_refused_though_it_was_in_memory(opened: World
     assert opened.client.delete(f"/v1/versions/{version}").is_success
     with pytest.raises(ConflictError, match="trash"):
         get(opened, version)
-    assert opened.services.versions.held(version) is None
+    assert opened.services.versions.in_memory(version) is None
     assert opened.client.post(f"/v1/versions/{version}/restore").is_success
     assert get(opened, version) is not model
 
@@ -123,7 +122,7 @@ def test_an_alias_that_moves_to_a_cached_version_finds_it_loaded(opened: World) 
     for sha256 in {term.task_vector_sha256 for term in _terms(opened, version)}:
         opened.services.blobs.delete(sha256)  # so it could not be loaded again
     assert opened.client.put("/v1/aliases/active", json={"version": version}).status_code == 200
-    assert opened.services.engine.served is model
+    assert opened.services.versions.active is model
     assert opened.client.put("/v1/aliases/active", json={"version": 1}).status_code == 200
 
 
@@ -131,12 +130,12 @@ def test_what_was_active_is_kept_so_that_going_back_needs_nothing(opened: World)
     version, sha256 = add_version(opened.services, opened.base, seed=8)
     put = opened.client.put
     assert put("/v1/aliases/active", json={"version": version}).status_code == 200
-    model = opened.services.engine.served
+    model = opened.services.versions.active
     assert put("/v1/aliases/active", json={"version": 1}).status_code == 200
     opened.services.blobs.delete(sha256)
-    assert opened.services.versions.held(version) is model
+    assert opened.services.versions.in_memory(version) is model
     assert put("/v1/aliases/active", json={"version": version}).status_code == 200
-    assert opened.services.engine.served is model
+    assert opened.services.versions.active is model
     assert put("/v1/aliases/active", json={"version": 1}).status_code == 200
 
 
@@ -148,12 +147,12 @@ def test_room_is_counted_in_bytes_and_the_least_recently_used_goes_first(tmp_pat
         first, second, third = (add_version(world.services, world.base, seed=seed)[0] for seed in (1, 2, 3))
         kept = get(world, first)
         gone = weakref.ref(get(world, second))
-        assert own_bytes(kept) == pytest.approx(size, rel=0.01)
+        assert kept.own_bytes == pytest.approx(size, rel=0.01)
         get(world, first)  # used last, so the second one goes
         get(world, third)
         versions = world.services.versions
-        assert [versions.held(each) is not None for each in (first, second, third)] == [True, False, True]
-        assert versions.num_bytes == pytest.approx(room * size, rel=0.01)
+        assert [versions.in_memory(each) is not None for each in (first, second, third)] == [True, False, True]
+        assert versions.cached_bytes == pytest.approx(room * size, rel=0.01)
         gc.collect()
         assert gone() is None
 
@@ -179,8 +178,8 @@ def test_a_version_takes_only_what_its_terms_change_and_lives_while_it_is_used(t
             )
             version = row.id
         model = get(world, version)
-        assert own_bytes(model) == tau[name].nbytes < MODULE_BYTES
-        assert services.versions.held(version) is None  # there is no room to keep it
+        assert model.own_bytes == tau[name].nbytes < MODULE_BYTES
+        assert services.versions.in_memory(version) is None  # there is no room to keep it
         assert get(world, version) is not model
 
 

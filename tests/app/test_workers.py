@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from app.models.served_model import ServedModel
+from app.serving.batch_policy import BatchPolicy
 from app.serving.cpu_workers import CpuWorkers
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import MAX_BATCH_IMAGES, ServedModel
+from app.serving.model import MAX_BATCH_IMAGES
 from app.serving.request import InferenceRequest
 from paint_core.evaluation import encode, probe_images
 from paint_core.models import BaseModel, load_base
@@ -45,7 +46,7 @@ def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
 def _served(
     base: BaseModel, visual: torch.nn.Module, version_id: int = 1, image_seconds: float | None = None
 ) -> ServedModel:
-    model = ServedModel(version_id, base, visual, torch.device("cpu"), base.logit_scale, base.logit_bias)
+    model = ServedModel(version_id, base, visual)
     if image_seconds is not None:
         model.runner.image_seconds = image_seconds
     return model

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
+from app.models.served_model import ServedModel
+from app.serving.batch import BatchRunner
+from app.serving.batch_policy import BatchPolicy
 from app.serving.cpu_workers import CpuWorkers
 from app.serving.gpu_workers import GpuWorkers
-from app.serving.image_queue import BatchPolicy
-from app.serving.model import ServedModel
 from app.serving.request import Answer, InferenceRequest
 
 Workers = CpuWorkers | GpuWorkers
@@ -27,7 +28,7 @@ def submit(workers: Workers, model: ServedModel, images: Tensor, *, low_priority
 @contextmanager
 def open_workers(policy: BatchPolicy) -> Iterator[Workers]:
     """One thread for each core that forwards, or two for a GPU: one decodes, one forwards."""
-    workers = CpuWorkers(policy) if policy.num_cores else GpuWorkers(policy, 1)
+    workers = CpuWorkers(policy, BatchRunner()) if policy.num_cores else GpuWorkers(policy, 1, BatchRunner())
     try:
         yield workers
     finally:

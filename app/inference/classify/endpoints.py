@@ -16,7 +16,7 @@ from app.http.problems import problem_responses
 from app.inference.classify.schemas import Classification, ClassifyBody
 from app.inference.classify.service import Classifier
 from app.inference.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
-from app.serving.shadow import Shadow
+from app.models.shadow import Shadow
 from contract.access import Scope
 
 router = APIRouter(tags=["classify"], route_class=DirectRoute)

@@ -15,13 +15,13 @@ from app.inference.classify.ranking import rank
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.image_requests import check_images
 from app.inference.label_sets.known import KnownLabels
+from app.inference.scoring import scores
 from app.labels.checks import check_given, check_size, warn_of
 from app.labels.stored import Labels, LabelSource, StoredLabels
 from app.metrics.metrics import Metrics
+from app.models.served_model import ServedModel
+from app.models.shadow import Answered
 from app.serving.engine import Engine, Scored
-from app.serving.model import ServedModel
-from app.serving.scoring import scores
-from app.serving.shadow import Answered
 from app.settings import AppSettings
 from contract.versions import ACTIVE_ALIAS, SHADOW_ALIAS
 from paint_core.errors import PaintCoreError
@@ -159,10 +159,10 @@ class Classifier:
             classified: What was answered.
 
         Returns:
-            For `app.serving.shadow.Shadow.offer`.
+            For `app.models.shadow.Shadow.offer`.
         """
         is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
-        if not is_traffic or self.engine.secondary(SHADOW_ALIAS) is None:
+        if not is_traffic or self.chooser.versions.serving(SHADOW_ALIAS) is None:
             return None
         labels, scored = classified.labels, classified.scored
         best = scored.cosines.argmax(dim=1)
@@ -190,7 +190,7 @@ def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:
 def _render(classified: Classified, options: ClassifyOptions) -> bytes:
     model, labels, scored = classified.model, classified.labels, classified.scored
     cosines = scored.cosines.numpy()
-    judged = scores(cosines, model.scale, model.bias, multi_label=options.multi_label)
+    judged = scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=options.multi_label)
     top_k, threshold = options.top_k, options.threshold
     content = {
         "version": model.version_id,

@@ -17,8 +17,8 @@ from torch import Tensor
 from app.inference.choosing import VersionChooser
 from app.inference.embed.schemas import EmbedBody
 from app.inference.image_requests import check_images
+from app.models.served_model import ServedModel
 from app.serving.engine import Engine
-from app.serving.model import ServedModel
 from app.settings import AppSettings
 from registry.errors import RequestRefusedError
 

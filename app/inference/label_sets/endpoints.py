@@ -15,6 +15,7 @@ from app.inference.label_sets import service
 from app.inference.label_sets.schemas import LabelSet, LabelSetList, LabelSetRequest
 from app.labels.stored import StoredLabelsDep
 from app.models.dependencies import EngineDep
+from app.models.pool import VersionPoolDep
 from contract.access import Scope
 from contract.bodies import Id
 from registry.owners import Owned
@@ -32,6 +33,7 @@ router = APIRouter(prefix="/v1/label-sets", tags=["label sets"])
 def create_label_set(
     database: DatabaseDep,
     engine: EngineDep,
+    versions: VersionPoolDep,
     settings: SettingsDep,
     caller: CallerDep,
     response: Response,
@@ -41,7 +43,7 @@ def create_label_set(
 
     The id is a hash of labels and templates. Returns 201, or 200 if the same label set already exists, of any owner.
     """
-    label_set, is_new = service.create_label_set(database, engine, settings, body, caller.owner)
+    label_set, is_new = service.create_label_set(database, engine, versions, settings, body, caller.owner)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/label-sets/{label_set.id}"
     return label_set

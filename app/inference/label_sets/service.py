@@ -5,6 +5,7 @@ from __future__ import annotations
 from app.inference.label_sets.schemas import LabelSet, LabelSetBrief, LabelSetList, LabelSetRequest
 from app.labels.checks import check_given, check_size
 from app.labels.stored import StoredLabels
+from app.models.pool import VersionPool
 from app.serving.engine import Engine
 from app.settings import AppSettings
 from registry.database import Database
@@ -12,13 +13,19 @@ from registry.label_sets import LabelSets
 
 
 def create_label_set(
-    database: Database, engine: Engine, settings: AppSettings, request: LabelSetRequest, owner: str | None
+    database: Database,
+    engine: Engine,
+    versions: VersionPool,
+    settings: AppSettings,
+    request: LabelSetRequest,
+    owner: str | None,
 ) -> tuple[LabelSet, bool]:
     """Return the label set and whether it is new; its head is built ahead if the text tower is idle.
 
     Args:
         database: Holds it.
-        engine: Serves the active version.
+        engine: Builds heads.
+        versions: Holds the active version, for whose base the head is built.
         settings: Hold the limits.
         request: What it is to hold.
         owner: Whose it is to be.
@@ -31,7 +38,7 @@ def create_label_set(
     with database.write() as session:
         row, is_new = LabelSets(session).add(request.labels, request.templates, request.name, owner)
         made = LabelSet.from_row(row)
-    _build_ahead(engine, settings, request)
+    _build_ahead(engine, versions, settings, request)
     return made, is_new
 
 
@@ -55,9 +62,9 @@ def remove_label_set(database: Database, labels: StoredLabels, identifier: str) 
     labels.evict(identifier)
 
 
-def _build_ahead(engine: Engine, settings: AppSettings, request: LabelSetRequest) -> None:
+def _build_ahead(engine: Engine, versions: VersionPool, settings: AppSettings, request: LabelSetRequest) -> None:
     """Let the head be built that the first request wants, if the text tower has nothing else to do."""
-    model = engine.served
+    model = versions.active
     if model is None:
         return
     templates = request.templates or model.base.default_templates

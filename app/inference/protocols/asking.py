@@ -15,7 +15,7 @@ from app.inference.classify.schemas import ClassifyOptions
 from app.inference.classify.service import Classified, Classifier
 from app.inference.image_requests import MAX_REQUEST_KEY, REQUEST_KEY, REQUEST_KEY_HEADER
 from app.models.dependencies import ShadowDep
-from app.serving.shadow import Shadow
+from app.models.shadow import Shadow
 
 
 @dataclass(frozen=True)

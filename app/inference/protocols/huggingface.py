@@ -19,7 +19,7 @@ from app.inference.classify.service import Classified
 from app.inference.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
 from app.inference.label_sets.schemas import Labels
 from app.inference.protocols.asking import AskerDep
-from app.serving.scoring import scores
+from app.inference.scoring import scores
 from contract.access import Scope
 
 router = APIRouter(prefix="/hf", tags=["protocols"])
@@ -89,6 +89,6 @@ async def classify_zero_shot(
 
 def _render(classified: Classified) -> bytes:
     model, cosines = classified.model, classified.scored.cosines.numpy()
-    judged = scores(cosines, model.scale, model.bias, multi_label=False)
+    judged = scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=False)
     (result,) = rank(classified.labels.classnames, judged, cosines)
     return to_json([{"label": each["label"], "score": each["score"]} for each in result["predictions"]])

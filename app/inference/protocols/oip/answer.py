@@ -14,7 +14,7 @@ from app.inference.image_requests import VERSION_HEADER
 from app.inference.protocols.oip.question import Output, Question, Wanted
 from app.inference.protocols.oip.schemas import MODEL_NAME
 from app.inference.protocols.oip.tensors import BINARY_SIZE, BYTES, join_elements
-from app.serving.scoring import scores
+from app.inference.scoring import scores
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -61,7 +61,7 @@ def _values(output: Output, classified: Classified, question: Question) -> NDArr
     cosines = scored.cosines.numpy()
     if output is Output.COSINES:
         return cosines
-    return scores(cosines, model.scale, model.bias, multi_label=question.options.multi_label)
+    return scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=question.options.multi_label)
 
 
 def _name_best(values: NDArray[np.float32], labels: tuple[str, ...], num_best: int) -> NDArray[Any]:

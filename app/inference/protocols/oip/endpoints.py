@@ -27,8 +27,8 @@ from app.inference.protocols.oip.schemas import (
     ServerReady,
 )
 from app.models.bases import BasesDep
-from app.models.cache import VersionCacheDep
 from app.models.dependencies import EngineDep
+from app.models.pool import VersionPoolDep
 from app.system.service import require_serving
 from contract.access import Scope
 from registry.errors import NotFoundError
@@ -81,12 +81,12 @@ async def server_live() -> ServerLive:
 
 @_health.head("/ready", include_in_schema=False)
 @_health.get("/ready", responses=problem_responses(503))
-async def server_ready(engine: EngineDep) -> ServerReady:
+async def server_ready(engine: EngineDep, versions: VersionPoolDep) -> ServerReady:
     """Check that infer requests are served; 503 with the cause if not, or if the process is shutting down.
 
     Like `/readyz`, this needs no key.
     """
-    require_serving(engine)
+    require_serving(engine, versions)
     return ServerReady()
 
 
@@ -103,9 +103,9 @@ def describe_model(database: DatabaseDep, bases: BasesDep) -> ModelMetadata:
 
 
 @_model.get("/ready", responses=_LOOKED_UP)
-async def model_ready(engine: EngineDep) -> ModelReady:
+async def model_ready(engine: EngineDep, versions: VersionPoolDep) -> ModelReady:
     """Check that infer requests without a version are served; 503 with the cause if not."""
-    require_serving(engine)
+    require_serving(engine, versions)
     return ModelReady()
 
 
@@ -126,7 +126,7 @@ def describe_version(database: DatabaseDep, bases: BasesDep, model_version: Mode
 
 @_model.get("/versions/{model_version}/ready", responses=_LOOKED_UP)
 def version_ready(
-    database: DatabaseDep, bases: BasesDep, versions: VersionCacheDep, model_version: ModelVersion
+    database: DatabaseDep, bases: BasesDep, versions: VersionPoolDep, model_version: ModelVersion
 ) -> ModelReady:
     """Check that infer requests to a version are served; the first one may wait until it is loaded.
 

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 def scores(cosines: NDArray[np.float32], scale: float, bias: float, *, multi_label: bool) -> NDArray[np.float32]:
     """Return how likely each label is.
 
-    By numpy, which keeps Python's lock for what is small: torch lets go of it at each operation, and the event loop,
-    which calls this, would have to stand in line for it behind the threads that decode.
+    This uses numpy, which keeps the GIL for small arrays: torch releases it at each operation, and the event loop,
+    which calls this, would wait for it behind the workers.
 
     Args:
         cosines: [B, C], of B images and C labels.
         scale: The model's factor on cosines.
-        bias: The model's summand on logits; it matters for `multi_label` only, because a softmax does not see it.
-        multi_label: Whether each label is judged by itself (a sigmoid, as SigLIP is trained), not against the others.
+        bias: The model's summand on logits; a softmax does not depend on it.
+        multi_label: Whether each label is judged on its own (a sigmoid, as SigLIP is trained), not against the others.
 
     Returns:
         [B, C] in [0, 1]; rows sum to 1 unless `multi_label`.

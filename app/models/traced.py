@@ -1,8 +1,8 @@
-"""An image tower as a program that runs without Python, for CPUs.
+"""An image tower as a traced program, for CPUs.
 
-A forward of a small tower is some hundred short operations. Between two of them Python wants its one lock back, for
-which the event loop and the threads that decode stand in line too. Traced, all from pixels to unit features takes it
-once. The weights are arguments: one program serves all versions of a base, and a swap traces nothing.
+A forward pass of a small tower is some hundred short operations. After each of them Python takes the GIL, for which the
+event loop and other workers wait too; the traced program takes it once. The weights are arguments, so one program
+serves all versions of a base, and a swap traces nothing.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ Forward = Callable[[Tensor], Tensor]
 
 
 def trace_forward(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess) -> Forward:
-    """Return what computes a tower's features: its program, or, where there is none, Python.
+    """Return what computes a tower's features, for any number of images: its traced program, or else plain Python.
 
     Args:
         visual: The tower, on the CPU.
-        pattern: The tower of its base, of which the program is made once.
+        pattern: The tower of its base, which is traced once.
         preprocess: Of the base.
 
     Returns:
-        A forward that gives the same features for any number of images.
+        A forward function.
     """
     names = tuple(_tensors(visual))
     plain = partial(_features, visual, preprocess)
@@ -65,14 +65,14 @@ def _features(visual: nn.Module, preprocess: Preprocess, images: Tensor) -> Tens
 
 @lru_cache(maxsize=_MOST_TOWERS)
 def _program(pattern: nn.Module, preprocess: Preprocess) -> Callable[..., Tensor] | None:
-    """Return the program, tried with other weights and other numbers of images than it was traced with."""
+    """Return the program, checked with other weights and batch sizes than it was traced with; None: it has none."""
     try:
         with torch.inference_mode(), _without_warnings():
             program = _trace(pattern, preprocess)
             if _is_right(program, pattern, preprocess):
                 return program
         cause = "its features differ"
-    except Exception as error:  # an edge: any tower may do what cannot be traced, and runs as it is
+    except Exception as error:  # a tower that cannot be traced runs as it is
         cause = f"{type(error).__name__}: {str(error)[:200]}"
     _log.info("tower runs without a traced program", tower=type(pattern).__name__, cause=cause)
     return None
@@ -118,7 +118,7 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _assign(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Put tensors in the place of parameters and buffers, without making parameters of them."""
+    """Replace parameters and buffers by tensors, without making parameters of them."""
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
         holder = module.get_submodule(owner)
@@ -128,7 +128,7 @@ def _assign(module: nn.Module, tensors: dict[str, Tensor]) -> None:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """TorchScript is no longer developed, and says so; a tower that it cannot trace runs as it is."""
+    """TorchScript warns that it is no longer developed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

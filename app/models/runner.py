@@ -1,11 +1,10 @@
-"""How a version's image tower is run: as one program on a CPU, as captured graphs of few shapes on a GPU."""
+"""How an image tower is run: traced on a CPU, as captured CUDA graphs of a few batch sizes on a GPU."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,35 +14,25 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.serving.traced import Forward, trace_forward
+from app.models.traced import Forward, trace_forward
+from app.serving.model import MAX_BATCH_IMAGES, Result, Runner
 from paint_core.config.precision import Precision, resolve_precision
 from paint_core.images.preprocess import Preprocess
+from paint_core.models import BaseModel
 
-SHAPES = (1, 2, 4, 8, 16, 32, 64)
+SHAPES = (1, 2, 4, 8, 16, 32, MAX_BATCH_IMAGES)
 """Batch sizes that are captured; a batch between two of them is padded to the larger one."""
 
 _WARM_UPS = 3
-Result = Callable[[], NDArray[np.float32]]
-"""Waits for a batch and returns its unit features [B, D]; to be called once."""
 
 
-class Runner(Protocol):
-    """Runs one image tower: on a CPU for any threads at once, on a GPU for the one that owns it."""
+class TowerRunner(Runner, Protocol):
+    """A runner, with what the loader and the cache need to know."""
 
-    depth: int
-    """Batches that a thread may have under way: more must not be staged before the first has landed."""
-    image_seconds: float
-    """What an image costs one core, about; 0: the cores do not forward."""
     is_exact: bool
     """Whether it computes in float32, as the tower itself does."""
     num_bytes: int
-    """Memory that it takes beside the tower's and what a forward takes."""
-
-    def stage(self, num_images: int) -> Tensor:
-        """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and given to `submit`."""
-
-    def submit(self, staged: Tensor) -> Result:
-        """Start the forward of what was staged last; what comes back waits for it."""
+    """Memory that it takes in addition to the tower and what a forward pass takes."""
 
 
 def shape_for(num_images: int) -> int:
@@ -51,25 +40,18 @@ def shape_for(num_images: int) -> int:
     return next(shape for shape in SHAPES if shape >= num_images)
 
 
-def build_runner(visual: nn.Module, pattern: nn.Module, preprocess: Preprocess, device: torch.device) -> Runner:
-    """Return what runs a tower on its device; on a GPU that captures all shapes, which takes seconds.
+def build_runner(visual: nn.Module, base: BaseModel) -> TowerRunner:
+    """Return a warm runner; on a GPU this captures all shapes, which takes seconds.
 
-    Args:
-        visual: The tower, on the device, in float32; it is not changed, and must not be while the runner lives.
-        pattern: The tower of its base, for what all versions of a base can share.
-        preprocess: Of its base.
-        device: Where it is.
-
-    Returns:
-        A runner that is warm.
+    `visual`, in float32 on the device of its base, is not changed, and must not be while the runner lives.
     """
-    if device.type == "cuda":
-        return CudaGraphRunner(visual, preprocess, device, resolve_precision("auto", device))
-    return CpuRunner(trace_forward(visual.eval(), pattern, preprocess), preprocess.size)
+    if base.device.type == "cuda":
+        return CudaGraphRunner(visual, base.preprocess, base.device, resolve_precision("auto", base.device))
+    return CpuRunner(trace_forward(visual.eval(), base.visual, base.preprocess), base.preprocess.size)
 
 
 class CpuRunner:
-    """Runs a tower in float32, without padding: on a CPU every row costs, and no submit does.
+    """Runs a tower in float32 without padding, since every row costs time on a CPU.
 
     Args:
         forward: Of the tower.
@@ -83,15 +65,15 @@ class CpuRunner:
     def __init__(self, forward: Forward, side: int) -> None:
         self._forward = forward
         self._side = side
-        self.image_seconds = math.inf  # until the first forward, which is the check of a version that is loaded
+        self.image_seconds = math.inf  # until the first forward, which checks a version that is being loaded
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch."""
         return torch.empty((num_images, self._side, self._side, 3), dtype=torch.uint8)
 
     def submit(self, staged: Tensor) -> Result:
-        """Do the forward; it has landed when this returns."""
-        start = time.thread_time()  # not what others take of the core meanwhile
+        """Run the forward pass; the result is there when this returns."""
+        start = time.thread_time()  # does not count what others take of the core meanwhile
         with torch.inference_mode():
             features = self._forward(staged).numpy()
         seconds = torch.get_num_threads() * (time.thread_time() - start) / len(staged)
@@ -101,7 +83,7 @@ class CpuRunner:
 
 @dataclass(frozen=True, eq=False)
 class _Slot:
-    """Memory and marks of one batch that is under way."""
+    """Memory and events of one batch in flight."""
 
     pixels: Tensor  # pinned
     on_device: Tensor
@@ -111,11 +93,10 @@ class _Slot:
 
 
 class CudaGraphRunner:
-    """Runs a tower as captured CUDA graphs, so that a forward is one submit instead of hundreds.
+    """Runs a tower as captured CUDA graphs, so that a forward pass is one launch instead of hundreds.
 
-    A graph reads and writes fixed addresses. So each runner has a tower of its own, which nobody assigns to, one input
-    and one output a shape; a swap builds another runner. Pixels travel on a stream of their own, while the device
-    computes the batch before.
+    A graph reads and writes fixed addresses, so each runner has a copy of the tower, one input, and one output per
+    shape. Pixels are copied on a stream of their own while the device computes the previous batch.
 
     Args:
         visual: The tower, on the device.
@@ -150,7 +131,7 @@ class CudaGraphRunner:
         return self._slots[self._turn].pixels[:num_images]
 
     def submit(self, staged: Tensor) -> Result:
-        """Send the pixels, replay the graph of the next larger shape, and have the features sent back."""
+        """Copy the pixels to the device, replay the graph of the next larger shape, and copy the features back."""
         slot, num_images = self._slots[self._turn], len(staged)
         self._turn = (self._turn + 1) % self.depth
         graph, output = self._graphs[shape_for(num_images)]
@@ -159,7 +140,7 @@ class CudaGraphRunner:
             slot.copied.record()
         with torch.cuda.stream(self._computing):
             slot.copied.wait()
-            self._input[:num_images].copy_(slot.on_device[:num_images])  # rows beyond keep old pixels: nobody reads on
+            self._input[:num_images].copy_(slot.on_device[:num_images])  # rows beyond hold old pixels
             graph.replay()
             slot.features[:num_images].copy_(output[:num_images], non_blocking=True)
             slot.done.record()
@@ -177,7 +158,7 @@ class CudaGraphRunner:
         return _Slot(pixels, torch.empty_like(self._input), features, copied, done)
 
     def _capture(self) -> None:
-        """Capture the largest shape first, whose memory the others reuse: their graphs never run at once."""
+        """Capture the largest shape first; the others share its memory, since graphs never run at the same time."""
         pool = torch.cuda.graph_pool_handle()
         torch.cuda.synchronize(self._device)  # the copy of the tower was made on another stream
         with torch.cuda.device(self._device), torch.inference_mode():

@@ -1,0 +1,58 @@
+"""A version in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.models.runner import TowerRunner, build_runner
+from app.serving.model import MAX_BATCH_IMAGES
+from paint_core.models import BaseModel
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """A version that can answer. It is never changed: another version is another object.
+
+    Attributes:
+        version_id: The version.
+        base: Its base.
+        visual: Its image tower, on the device of the base.
+    """
+
+    version_id: int
+    base: BaseModel
+    visual: nn.Module
+
+    @cached_property
+    def runner(self) -> TowerRunner:
+        """What runs the tower; built when first used, which must be before the model serves."""
+        return build_runner(self.visual, self.base)
+
+    @cached_property
+    def own_bytes(self) -> int:
+        """The memory of tower and runner that no other version of the base shares."""
+        shared = {tensor.untyped_storage().data_ptr() for tensor in _tensors(self.base.model)}
+        storages = {
+            each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(self.visual)
+        }
+        return self.runner.num_bytes + sum(size for address, size in storages.items() if address not in shared)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model serves."""
+        parts = []
+        for part in torch.split(images, MAX_BATCH_IMAGES):
+            staged = self.runner.stage(len(part))
+            staged.copy_(part)
+            parts.append(self.runner.submit(staged)())
+        return torch.from_numpy(np.concatenate(parts))
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
