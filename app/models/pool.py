@@ -69,7 +69,7 @@ class VersionPool:
         """Return the version that answers new requests; `ModelNotLoadedError` if there is none."""
         active = self._serving.get(ACTIVE_ALIAS)
         if active is None:
-            raise ModelNotLoadedError(self._errors[ACTIVE_ALIAS])
+            raise ModelNotLoadedError(self._errors.get(ACTIVE_ALIAS, "the process is stopping."))
         return active
 
     def serving(self, alias: str) -> ServedModel | None:

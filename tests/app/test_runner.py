@@ -11,7 +11,7 @@ from app.models.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, 
 from app.models.served_model import ServedModel
 from app.models.traced import _program, trace_forward
 from app.serving.batch_policy import BatchPolicy
-from paint_core.evaluation import encode, probe_images
+from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
 from tests.app.workers import open_workers, submit
 from tests.app.world import mixed_tower, random_task_vector
@@ -111,7 +111,7 @@ def test_two_models_keep_their_own_weights_while_batches_overlap() -> None:
     base = load_base("starter", device="cuda")
     other = torch.nn.Sequential(base.visual, torch.nn.Linear(base.embed_dim, base.embed_dim).cuda())
     models = [ServedModel(number, base, visual.eval()) for number, visual in enumerate((base.visual, other))]
-    images = probe_images(base.image_size, num_images=40)
+    images = patterns(base.image_size, 40)
     expected = [F.normalize(encode(model.visual, images, base.preprocess, device="cuda"), dim=-1) for model in models]
     with open_workers(BatchPolicy(max_images=16)) as workers:
         futures = [(which, submit(workers, models[which], images)) for _ in range(5) for which in (0, 1)]
