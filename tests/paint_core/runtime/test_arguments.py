@@ -162,7 +162,7 @@ def test_the_base_is_never_written_into(
 def test_a_bare_task_vector_is_a_path(tiny_base: BaseModel, task: Task, tau: dict[str, torch.Tensor]) -> None:
     tasks = {"colours": (task.head, task.validation)}
     found = search_alpha(tiny_base, tau, tasks, ["colours"], [], COARSE)
-    assert list(found.curve) == evaluate_curve(tiny_base, tau, tasks, COARSE.alphas("flat"))
+    assert list(found.curve) == evaluate_curve(tiny_base, tau, tasks, COARSE.alphas("flat"), paired=True)
     assert found.choice == search_alpha(tiny_base, WeightPath.of(tau), tasks, ["colours"], [], COARSE).choice
 
 
