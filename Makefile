@@ -46,7 +46,7 @@ check: $(STAMP) ## Lint with docstrings, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-quick: $(STAMP) ## Run the tests that start neither a process nor an application
+quick: $(STAMP) ## Run the tests that start no process, server or application, and fine-tune nothing
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m quick
 
 test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for one

@@ -34,9 +34,18 @@ _STARTS = frozenset(
         "served",
         "broker_url",
         "postgres",
+        "open_wire",
+        "create_app",
+        "EmbeddedValkey",
+        "ProcessSupervisor",
+        "S3Server",
+        "finetune",
+        "run_patch",
+        "run_part",
     }
 )
-"""What tests that start processes or an application import, or ask for as a fixture or a parameter."""
+"""What tests that start processes, a server or an application, or that fine-tune, import, or ask for as a fixture or a
+parameter."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,7 +67,7 @@ def _folder(item: pytest.Item) -> str:
 
 
 def _is_quick(item: pytest.Item) -> bool:
-    """Whether a test starts neither a process nor an application."""
+    """Whether a test starts neither a process nor an application, and fine-tunes nothing."""
     if not isinstance(item, pytest.Function) or _folder(item) in _LONG | _PROGRAMS:
         return False
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
