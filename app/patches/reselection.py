@@ -124,7 +124,7 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
             f"The report has no curve for profile {request.profile}, only for {', '.join(stage.curves)}.",
             "Specify alpha, or create a patch with this path.",
         )
-    return _best({profile: _by_rule(stage, profile, points, request) for profile, points in curves.items()})
+    return _best({name: _by_rule(stage, name, points, request, len(curves)) for name, points in curves.items()})
 
 
 def evaluate(
@@ -179,7 +179,7 @@ class _Candidate:
 
 
 def _by_rule(
-    stage: Stage, profile: str, points: Sequence[AlphaPoint], request: ReselectRequest
+    stage: Stage, profile: str, points: Sequence[AlphaPoint], request: ReselectRequest, num_paths: int
 ) -> _Candidate | NoAcceptableAlphaError:
     curve = [_curve_point(point) for point in points]
     assert request.rule is not None
@@ -189,7 +189,7 @@ def _by_rule(
         max_mean_drop=request.max_mean_drop,
         confidence=request.confidence or AlphaOptions.confidence,
     )
-    goal = Goal.of(options, stage.patching, stage.supported, stage.reference)
+    goal = Goal.of(options, stage.patching, stage.supported, stage.reference, num_paths)
     goal.require_usable()
     try:
         choice = goal.choose(curve)

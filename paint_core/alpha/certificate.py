@@ -1,6 +1,6 @@
 """What a choice of alpha guarantees about the supported tasks, with a stated confidence.
 
-The largest alphas of a curve are tested in a fixed order, from 0 upwards, and the tests stop at the first alpha that
+The alphas of a curve are tested in a fixed order, from 0 upwards, and the tests stop at the first alpha that
 fails. So every alpha before it holds its limits with the confidence of a single test, however many were tested, and
 whichever of them is chosen afterwards (fixed sequence testing; Angelopoulos et al., Learn then Test, 2021,
 arXiv 2110.01052, section 3.2). An alpha passes if each limit passes on its own, and then needs no correction for their

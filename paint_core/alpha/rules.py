@@ -127,9 +127,11 @@ class Goal:
         patching: Collection[str],
         supported: Collection[str],
         reference: Mapping[str, Score] | None = None,
+        num_paths: int = 1,
     ) -> Goal:
-        """The options' rule, applied to these tasks."""
-        limits = (options.max_supported_drop, reference, options.max_mean_drop, options.confidence)
+        """The options' rule, applied to these tasks; paths to choose from share the error of `certified`."""
+        confidence = 1 - (1 - options.confidence) / num_paths
+        limits = (options.max_supported_drop, reference, options.max_mean_drop, confidence)
         return cls(tuple(patching), tuple(supported), options.rule, *limits)
 
     def require_usable(self) -> None:

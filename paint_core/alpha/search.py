@@ -92,7 +92,7 @@ def search_alpha(
     require_names("patching", patching)
     require_names("supported", supported)
     _require_tasks(tasks, [*patching, *supported])
-    goal = Goal.of(options, patching, supported, reference)
+    goal = Goal.of(options, patching, supported, reference, len(options.profiles))
     goal.require_usable()
     known = list(known)
     tries = []

@@ -151,6 +151,12 @@ def test_limits_are_taken_as_they_are_written() -> None:
     assert AlphaOptions(rule="certified", max_supported_drop=2.0).max_mean_drop is None
 
 
+def test_several_paths_share_the_error_that_is_allowed() -> None:
+    options = AlphaOptions(rule="certified", path="best", confidence=0.9)
+    assert Goal.of(options, ["new"], ["a"], num_paths=2).confidence == pytest.approx(0.95)
+    assert Goal.of(options, ["new"], ["a"]).confidence == pytest.approx(0.9)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
