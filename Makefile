@@ -104,6 +104,7 @@ $(STAMP):
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --require-hashes --no-deps -r requirements-dev.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
+	@rm -rf *.egg-info  # entry points of an older set-up; Python would find them before the installed ones
 	$(PIP) check
 	@rm -f $(VENV)/installed-*
 	@touch $@

@@ -112,8 +112,8 @@ def _uncertified(report: PatchReport) -> Iterator[str]:
     certificate = report.certificate
     if certificate is not None and certificate.stance != "certified":
         yield (
-            "Nothing is certified: the validation images of the supported tasks are too few. About "
-            f"{certificate.images_needed} would do for a patch without any drop; or set larger limits with "
+            "Nothing is certified: the supported tasks have too few validation images. Add images (about "
+            f"{certificate.images_needed} are needed if the patch costs nothing), or allow larger drops with "
             "--max-mean-drop and --max-drop."
         )
 

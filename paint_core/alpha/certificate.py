@@ -1,10 +1,10 @@
 """What a choice of alpha guarantees about the supported tasks, with a stated confidence.
 
-The alphas of a curve are tested in a fixed order, from 0 upwards, and the tests stop at the first alpha that
-fails. So every alpha before it holds its limits with the confidence of a single test, however many were tested, and
-whichever of them is chosen afterwards (fixed sequence testing; Angelopoulos et al., Learn then Test, 2021,
-arXiv 2110.01052, section 3.2). An alpha passes if each limit passes on its own, and then needs no correction for their
-number either: the alternative "all limits hold" is an intersection (Berger, Technometrics 1982).
+Alphas are tested in increasing order, and testing stops at the first one that fails. Therefore every alpha before it
+holds its limits with the confidence of a single test, however many were tested and whichever is chosen (fixed sequence
+testing; Angelopoulos et al., Learn then Test, 2021, arXiv 2110.01052, section 3.2). An alpha passes only if each limit
+passes its own test; such an intersection-union test needs no correction for the number of limits (Berger,
+Technometrics 1982).
 
 The guarantee is about images like those of the validation splits, drawn independently of each other and of the
 training, and about the weights that were evaluated; where a point of the curve is interpolated, the walk relies on the
@@ -38,7 +38,7 @@ show that; they do not show the contrary either."""
 
 @dataclass(frozen=True)
 class DropBound:
-    """What is known of a drop.
+    """The estimate and the bounds of one drop.
 
     Attributes:
         task: name of the supported task; None: the mean over all of them.

@@ -279,7 +279,7 @@ def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str
         return f"the best patching accuracy that is certified: with {confidence}, {drops}"
     return (
         "the best mean accuracy over supported and patching tasks where no drop beyond a limit is shown; there are too "
-        f"few validation images to certify the limits with {confidence}, about {certificate.images_needed} would do"
+        f"few validation images to certify the limits with {confidence}; about {certificate.images_needed} are needed"
     )
 
 

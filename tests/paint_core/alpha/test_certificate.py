@@ -117,7 +117,7 @@ def test_too_few_images_certify_nothing_and_the_choice_says_how_many_would() -> 
     assert (choice.alpha, choice.certificate and choice.certificate.stance) == (0.5, "no_evidence_of_drop")
     assert choice.certificate is not None
     assert choice.certificate.images_needed == 3710
-    assert "about 3710 would do" in choice.reason
+    assert "about 3710 are needed" in choice.reason
 
 
 def test_where_every_alpha_is_shown_to_drop_too_far_nothing_is_chosen() -> None:
