@@ -27,7 +27,7 @@ _MIN_SHARED_SECONDS = 0.02
 
 @dataclass(eq=False)
 class Task:
-    """A batch for one worker, which calls `BatchQueue.begin_forward` once it is decoded, then `BatchQueue.end`.
+    """A batch for one worker, which calls `BatchQueue.extend` once it is decoded, `begin_forward`, and `end`.
 
     Attributes:
         batch: Images of one model.
@@ -38,6 +38,16 @@ class Task:
     batch: Batch
     is_large: bool = False
     num_cores: int = 1
+
+    @property
+    def model(self) -> Model:
+        """The model of the images."""
+        return self.batch[0][0].model
+
+    @property
+    def num_images(self) -> int:
+        """Images in the batch."""
+        return sum(len(indices) for _, indices in self.batch)
 
 
 class BatchQueue:
@@ -101,13 +111,27 @@ class BatchQueue:
                     return None
                 self._changed.wait(linger_seconds if linger_seconds > 0 and self._has_waiting() else None)
 
+    def extend(self, task: Task) -> Batch:
+        """Add images that arrived while those of a task were decoded; return them. Empty: the batch is complete.
+
+        Images are left to workers that are free, and to the turn of another model.
+        """
+        with self._lock:
+            waiting = None if task.is_large or self._num_free or not self._small.num_normal else self._small.next()
+            if waiting is None or waiting[0] is not task.model:
+                return []
+            room = self._policy.max_batch(task.model) - task.num_images
+            added = self._begin(self._small.take(room, task.batch)) if room > 0 else []
+            task.batch += added
+            return added
+
     def begin_forward(self, task: Task) -> None:
         """Note that a task is decoded; if its forward pass is long and nothing waits, the task gets all free cores."""
         with self._lock:
             self._end_decoding(task)
             if self._has_waiting():
                 self._changed.notify()  # another large image may be decoded now
-            elif self._num_free and not self._is_sharing and _forward_seconds(task.batch) >= _MIN_SHARED_SECONDS:
+            elif self._num_free and not self._is_sharing and _forward_seconds(task) >= _MIN_SHARED_SECONDS:
                 self._is_sharing = True
                 task.num_cores += self._num_free
                 self._num_free = 0
@@ -156,9 +180,12 @@ class BatchQueue:
             if batch:
                 self._was_large = is_large
                 self._num_large += is_large
-                for request, indices in batch:
-                    request.begin_decoding(len(indices))
-                return Task(batch, is_large)
+                return Task(self._begin(batch), is_large)
+
+    def _begin(self, batch: Batch) -> Batch:
+        for request, indices in batch:
+            request.begin_decoding(len(indices))
+        return batch
 
     def _num_part(self, model: Model, num_images: int) -> int:
         """Return how many of a model's images the next worker takes."""
@@ -185,6 +212,6 @@ class BatchQueue:
         task.is_large = False
 
 
-def _forward_seconds(batch: Batch) -> float:
+def _forward_seconds(task: Task) -> float:
     """Return how long one core takes for a batch, about."""
-    return batch[0][0].model.runner.image_seconds * sum(len(indices) for _, indices in batch)
+    return task.model.runner.image_seconds * task.num_images

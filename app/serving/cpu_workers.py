@@ -51,13 +51,15 @@ class CpuWorkers:
         take_cores(1)
         while (task := self._queue.next_task()) is not None:
             batch = decode(task.batch)
+            while added := self._queue.extend(task):
+                batch += decode(added)
             self._queue.begin_forward(task)
             if batch and task.num_cores == 1:
                 self._runner.run(batch)
             elif batch:
                 self._shared.submit(self._run_on, task.num_cores, batch).result()
             self._queue.end(task)
-            del task, batch  # or an idle thread would keep the last request and its model in memory
+            del task, batch, added  # or an idle thread would keep the last request and its model in memory
 
     def _run_on(self, num_cores: int, batch: Batch) -> None:
         take_cores(num_cores)

@@ -52,15 +52,16 @@ class ModelQueues:
         queues = self._normal or self._low
         return next(((model, len(queue)) for model, queue in queues.items()), None)
 
-    def take(self, max_images: int) -> Batch:
+    def take(self, max_images: int, held: Iterable[tuple[InferenceRequest, list[int]]] = ()) -> Batch:
         """Take images of one model, as many as cost no more to decode than a batch of ordinary photographs.
 
-        Abandoned requests are dropped, so the batch may be empty.
+        `held` are those that the batch holds already. Abandoned requests are dropped, so the result may be empty.
         """
         queues = self._normal or self._low
         model, queue = next(iter(queues.items()))
         batch: dict[InferenceRequest, list[int]] = {}
-        num_images = cost = 0
+        num_images = 0
+        cost = _cost_of_batch(held)
         while num_images < max_images and cost < self._policy.max_images:
             taken = queue.take(max_images - num_images)
             if taken is None:
@@ -71,7 +72,7 @@ class ModelQueues:
                 continue
             batch.setdefault(request, []).extend(indices)
             num_images += len(indices)
-            cost += sum(_cost_of(request, index) for index in indices)
+            cost += _cost_of_batch([(request, indices)])
         del queues[model]
         if len(queue):
             queues[model] = queue  # at the end: the other models come first
@@ -81,6 +82,10 @@ class ModelQueues:
 def caller_of(request: InferenceRequest) -> str:
     """Return in whose turns a request is."""
     return request.caller
+
+
+def _cost_of_batch(batch: Iterable[tuple[InferenceRequest, list[int]]]) -> int:
+    return sum(_cost_of(request, index) for request, indices in batch for index in indices)
 
 
 def _cost_of(request: InferenceRequest, index: int) -> int:

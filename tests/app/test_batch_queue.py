@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.serving.batch_policy import BatchPolicy
 from app.serving.batch_queue import BatchQueue, Task
-from app.serving.request import InferenceRequest
+from app.serving.request import Batch, InferenceRequest
 from paint_core.models import BaseModel, load_base
 from tests.app.batch_queues import LONG, SHORT, Clock, begin, encoded, forward, process, ready, served, sizes
 
@@ -150,6 +150,47 @@ def test_a_large_image_is_a_batch_of_its_own_and_leaves_a_core_to_small_ones(bas
     assert begin(queue).batch == [(huge, [1])]
 
 
+def test_images_that_come_while_a_batch_is_decoded_join_it_until_it_is_full(base: BaseModel) -> None:
+    queue, model = BatchQueue(CORE), served(base)
+    queue.put(encoded(model, 3))
+    task = begin(queue)
+    assert queue.extend(task) == []
+    second, third = encoded(model, 2), encoded(model, 9)
+    queue.put(second)
+    assert queue.extend(task) == [(second, [0, 1])]
+    queue.put(third)
+    assert sizes(queue.extend(task)) == [3]
+    assert sizes(task.batch) == [3, 2, 3]
+    assert queue.extend(task) == []
+    queue.end(task)
+    assert process(queue) == [(third, list(range(3, 9)))]
+
+
+def test_images_join_no_batch_that_another_core_another_model_or_their_cost_keeps_them_from(base: BaseModel) -> None:
+    model, other = served(base), served(base)
+    for late, joins in (
+        (encoded(model, 1), True),
+        (encoded(other, 1), False),
+        (encoded(model, 1, costs=[25.0]), False),
+        (encoded(model, 1, low_priority=True), False),
+    ):
+        queue = BatchQueue(CORE)
+        queue.put(encoded(model, 1))
+        task = begin(queue)
+        queue.put(late)
+        assert queue.extend(task) == ([(late, [0])] if joins else [])
+    queue = BatchQueue(BatchPolicy(max_images=8, num_cores=2))
+    queue.put(encoded(model, 1))
+    task = begin(queue)
+    queue.put(encoded(model, 1))
+    assert queue.extend(task) == []  # the other core is free
+    queue = BatchQueue(CORE)
+    queue.put(encoded(model, 2, costs=[3.0, 3.0]))  # together as much as eight photographs
+    task = begin(queue)
+    queue.put(encoded(model, 1))
+    assert queue.extend(task) == []
+
+
 def test_a_closed_queue_gives_out_what_is_decoded_and_cancels_what_is_not(base: BaseModel) -> None:
     queue, model = BatchQueue(BatchPolicy(max_images=1, num_cores=1)), served(base)
     decoded, waiting = ready(model, 2), encoded(model, 1)
@@ -208,17 +249,12 @@ class Yard:
         self.under_way.append(task)
         self.decoding.append(task)
         assert self.num_used_cores <= self.policy.num_cores
-        images = [image for request, indices in task.batch for image in self._images(request, indices)]
-        assert 1 <= len(images) <= self.policy.max_images
-        assert len({request.model for request, _ in task.batch}) == 1
-        assert not any(request.is_abandoned() for request, _ in task.batch)
-        assert self.begun.isdisjoint(images)
-        assert len(set(images)) == len(images)
-        assert not task.is_large or len(images) == 1
-        self.begun.update(images)
+        self._take(task, task.batch)
         return True
 
     def decode(self, task: Task) -> None:
+        while added := self.queue.extend(task):
+            self._take(task, added)
         self.decoding.remove(task)
         self.queue.begin_forward(task)
 
@@ -233,6 +269,16 @@ class Yard:
             if self.under_way:
                 self.end(self.under_way[0])
         assert self._wanted() <= self.begun
+
+    def _take(self, task: Task, taken: Batch) -> None:
+        images = [image for request, indices in taken for image in self._images(request, indices)]
+        assert 1 <= len(images) <= task.num_images <= self.policy.max_images
+        assert len({request.model for request, _ in task.batch}) == 1
+        assert not any(request.is_abandoned() for request, _ in taken)
+        assert self.begun.isdisjoint(images)
+        assert len(set(images)) == len(images)
+        assert not task.is_large or task.num_images == 1
+        self.begun.update(images)
 
     def _wanted(self) -> set[Image]:
         wanted = (request for request in self.requests if not request.is_abandoned())
