@@ -26,6 +26,7 @@ from app.http.resources import Resource
 from app.jobs.schemas import JobBrief, JobError
 from contract.bodies import Body, FilePath
 from contract.datasets import DatasetKind, DatasetState
+from contract.labels import Templates
 from contract.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
 from registry.datasets import DatasetOptions
 from registry.intake.choices import Choices
@@ -35,15 +36,8 @@ from registry.tables import DatasetRow, JobRow
 MAX_REJECTED = MAX_FILES + MAX_KINDS
 """Maximum number of rejected files in a response; older releases stored an entry for every file."""
 
-_MAX_TEMPLATE, _MAX_CLASSES, _MAX_FILE = 500, 30_000, 300
+_MAX_CLASSES, _MAX_FILE = 30_000, 300
 _MAX_SPLIT_NAMES = 50
-
-
-def _check_template(text: str) -> str:
-    if "{}" not in text and "{c}" not in text:
-        raise ValueError("must contain {} or {c} as the placeholder of the label")
-    check_text(text, _MAX_TEMPLATE)
-    return text
 
 
 def _stop_at_the_first(names: Any, validate: Callable[[Any], dict[str, str]]) -> dict[str, str]:
@@ -73,13 +67,6 @@ def _check_classes(names: dict[str, str]) -> dict[str, str]:
     return names
 
 
-Template = Annotated[
-    str,
-    StringConstraints(min_length=2, max_length=_MAX_TEMPLATE),
-    AfterValidator(_check_template),
-    WithJsonSchema({"type": "string", "minLength": 2, "maxLength": _MAX_TEMPLATE, "pattern": r"\{c?\}"}),
-]
-Templates = Annotated[tuple[Template, ...], Field(fail_fast=True, max_length=200)]
 DisplayNames = Annotated[
     dict[str, Name],
     WrapValidator(_stop_at_the_first),

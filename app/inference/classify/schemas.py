@@ -6,11 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, Field, WrapValidator, model_validator
 
-from app.datasets.schemas import Template, Templates
 from app.inference.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
 from app.inference.label_sets.known import keep_known
-from app.inference.label_sets.schemas import Labels
 from contract.bodies import Id
+from contract.labels import Labels, Template, Templates
 
 
 class ClassifyOptions(InferenceOptions):

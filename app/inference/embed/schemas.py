@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, Field, StringConstraints, model_validator
 
 from app.inference.image_requests import MOST_IMAGES, Base64Image, InferenceOptions
-from app.inference.label_sets.schemas import MOST_LABELS
+from contract.labels import MOST_LABELS
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 

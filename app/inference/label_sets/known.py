@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.datasets.schemas import parse_list
 from app.http.errors import LabelsRefusedError
-from app.inference.label_sets.schemas import Labels
 from app.labels.checks import check_given
+from contract.labels import Labels
 
 _MAX_TEXT, _MOST_TEXTS = 128 << 10, 32
 _LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(Labels)

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import Field
 
 from app.access.owner import Owner
-from app.datasets.schemas import Templates
 from app.http.paging import Listed
 from app.http.resources import Resource
 from contract.bodies import Body
-from contract.names import Name, check_texts
-
-MAX_LABEL, MOST_LABELS = 500, 1_000_000
-"""Most characters of a label; most labels that are looked at before the settings' own limit is."""
-
-Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_LABEL)]
-
-
-def _check(labels: tuple[str, ...]) -> tuple[str, ...]:
-    check_texts(labels, MAX_LABEL)
-    return labels
-
-
-Labels = Annotated[tuple[Label, ...], Field(fail_fast=True, max_length=MOST_LABELS), AfterValidator(_check)]
-"""What images may show: visible text, and the first that is none ends the check."""
+from contract.labels import Labels, Templates
+from contract.names import Name
 
 
 class LabelSetRequest(Body):

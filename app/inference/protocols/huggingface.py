@@ -11,16 +11,15 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.access.policies import needs
-from app.datasets.schemas import Template
 from app.http.problems import problem_responses
 from app.inference.classify.ranking import rank
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.classify.service import Classified
 from app.inference.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
-from app.inference.label_sets.schemas import Labels
 from app.inference.protocols.asking import AskerDep
 from app.inference.scoring import scores
 from contract.access import Scope
+from contract.labels import Labels, Template
 
 router = APIRouter(prefix="/hf", tags=["protocols"])
 
