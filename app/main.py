@@ -23,6 +23,7 @@ from app.access.policies import Policies
 from app.datasets.endpoints import router as datasets_router
 from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
+from app.evaluations.endpoints import router as evaluations_router
 from app.http.connections.limits import ConnectionLimits, choose_max_connections
 from app.http.connections.table import Connections
 from app.http.dependencies import provide
@@ -94,6 +95,7 @@ _ROUTERS = (
     datasets_router,
     uploads_router,
     patches_router,
+    evaluations_router,
     jobs_router,
     versions_router,
     label_sets_router,

@@ -26,11 +26,16 @@ class JobStatus(StrEnum):
 
 
 class JobKind(StrEnum):
-    """What a job does: `ingest` prepares a data set, `patch` creates a version, `finetune` one of its task vectors."""
+    """What a job does.
+
+    `ingest` prepares a data set, `patch` creates a version, `finetune` one of its task vectors, and `evaluate` measures
+    versions.
+    """
 
     INGEST = "ingest"
     PATCH = "patch"
     FINETUNE = "finetune"
+    EVALUATE = "evaluate"
 
 
 class AttemptCause(StrEnum):

@@ -83,7 +83,7 @@ class JobGroups(JobQueries, ABC):
         return self._session.scalar(waiting.limit(1)) is not None
 
     def retry(self, job_id: str) -> JobRow:
-        """Queue a failed or cancelled job of a patch again, with all attempts and its checkpoint, and return it.
+        """Queue a failed or cancelled job of a patch or an evaluation again, with all attempts and its checkpoint, and return it.
 
         Raises:
             ConflictError: It has not ended, has succeeded, is a child job, or belongs to a data set.
@@ -92,7 +92,7 @@ class JobGroups(JobQueries, ABC):
         if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
             raise ConflictError(f"Job {job_id} is {job.status}.", "Only failed or cancelled jobs can be retried.")
         self._require_no_parent(job, "Retry")
-        if job.kind != JobKind.PATCH:
+        if job.kind not in (JobKind.PATCH, JobKind.EVALUATE):
             raise ConflictError(f"Job {job_id} belongs to a data set.", "Upload the archive again to retry.")
         again = [child for child in self.children(job_id) if child.status in (JobStatus.FAILED, JobStatus.CANCELLED)]
         for each in (job, *again):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from sqlalchemy import select
 
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, LabelSetRow, PatchRow, VersionRow
+from registry.tables import DatasetRow, EvaluationRow, JobRow, LabelSetRow, PatchRow, VersionRow
 
 
 class Owned(StrEnum):
@@ -18,14 +18,16 @@ class Owned(StrEnum):
     JOB = "job"
     VERSION = "version"
     LABEL_SET = "label_set"
+    EVALUATION = "evaluation"
 
 
-_TABLES: dict[Owned, type[DatasetRow | PatchRow | JobRow | VersionRow | LabelSetRow]] = {
+_TABLES: dict[Owned, type[DatasetRow | PatchRow | JobRow | VersionRow | LabelSetRow | EvaluationRow]] = {
     Owned.DATASET: DatasetRow,
     Owned.PATCH: PatchRow,
     Owned.JOB: JobRow,
     Owned.VERSION: VersionRow,
     Owned.LABEL_SET: LabelSetRow,
+    Owned.EVALUATION: EvaluationRow,
 }
 
 

@@ -1,4 +1,4 @@
-"""Deleting data sets and patches: refused while something needs them; afterwards their blobs can be collected."""
+"""Deleting data sets, patches and evaluations, unless something needs them; then their blobs can be collected."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from registry.errors import ConflictError, DatasetInUseError, PatchInUseError, n
 from registry.repository import Repository
 from registry.tables import (
     DatasetRow,
+    EvaluationRow,
     IdempotencyKeyRow,
     JobAttemptRow,
     JobEventRow,
     JobRow,
+    MeasurementRow,
     PatchRow,
     VersionRow,
     WebhookDeliveryRow,
@@ -40,6 +42,7 @@ class Removal(Repository):
         self._require_ended(f"Data set {identifier}", jobs)
         patches = self._patches_with(identifier)  # making or retrying one holds the data set
         self._require_ended(f"Data set {identifier}", self._jobs_of_patches(patches))
+        self._require_ended(f"Data set {identifier}", self._jobs_of_evaluations(identifier))
         if patches and not force:
             raise DatasetInUseError(identifier, [each.id for each in patches])
         UnusedBlobs(self._session, self._now).add(blobs_of_dataset(row))
@@ -68,6 +71,30 @@ class Removal(Repository):
         self._session.flush()
         self._delete_jobs(jobs)
 
+    def delete_evaluation(self, identifier: str) -> None:
+        """Delete an evaluation with its job, and the measurements that no other evaluation refers to.
+
+        Raises:
+            NotFoundError: There is no such evaluation.
+        """
+        jobs = self._locked_jobs(identifier)  # before the evaluation, as above
+        row = self._get(EvaluationRow, identifier, "evaluation", locked=True)
+        self._require_ended(f"Evaluation {identifier}", jobs)
+        measured = [each["measurement_id"] for each in (row.report or {}).get("versions", ())]
+        self._session.delete(row)
+        self._session.flush()
+        self._delete_jobs(jobs)
+        for each in measured:
+            self._delete_measurement(each)
+
+    def _delete_measurement(self, identifier: str) -> None:
+        """Delete a measurement that no report names any more."""
+        row = self._session.get(MeasurementRow, identifier)
+        named = cast(EvaluationRow.report, Text).contains(f'"{identifier}"', autoescape=True)
+        if row is not None and not self._session.scalar(select(exists().where(named))):
+            UnusedBlobs(self._session, self._now).add([row.predictions_sha256])
+            self._session.delete(row)
+
     def _locked_jobs(self, subject_id: str) -> Sequence[JobRow]:
         """Return all jobs about something, locked, each after its parent."""
         query = select(JobRow).where(JobRow.subject_id == subject_id)
@@ -76,6 +103,11 @@ class Removal(Repository):
 
     def _jobs_of_patches(self, patches: Sequence[PatchRow]) -> Sequence[JobRow]:
         query = select(JobRow).where(JobRow.id.in_([each.job_id for each in patches])).order_by(JobRow.id)
+        return self._session.scalars(query, execution_options={"populate_existing": True}).all()
+
+    def _jobs_of_evaluations(self, dataset_id: str) -> Sequence[JobRow]:
+        evaluations = select(EvaluationRow.job_id).where(EvaluationRow.dataset_id == dataset_id)
+        query = select(JobRow).where(JobRow.id.in_(evaluations)).order_by(JobRow.id)
         return self._session.scalars(query, execution_options={"populate_existing": True}).all()
 
     def _require_ended(self, what: str, jobs: Sequence[JobRow]) -> None:

@@ -20,7 +20,7 @@ from contract.datasets import DatasetState
 from contract.jobs import JobKind, JobStatus
 from registry.blobs import BlobStore
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, PatchRow, TaskVectorRow, UnusedBlobRow
+from registry.tables import DatasetRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow, UnusedBlobRow
 
 _OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 _GIVEN_UP = (JobStatus.FAILED, JobStatus.CANCELLED)
@@ -83,8 +83,10 @@ class UnusedBlobs(Repository):
         return list(self._session.scalars(query.where(or_(of_patch, of_part), JobRow.checkpoint.is_not(None))))
 
     def _named(self, candidates: Collection[str], ignored_jobs: Collection[str] = ()) -> set[str]:
-        """Return the candidates that a data set, a task vector, a report or another job's checkpoint refers to."""
+        """Return the candidates that a data set, task vector, measurement, report or another job's checkpoint names."""
         named = set(self._session.scalars(select(TaskVectorRow.sha256).where(TaskVectorRow.sha256.in_(candidates))))
+        predictions = MeasurementRow.predictions_sha256
+        named.update(self._session.scalars(select(predictions).where(predictions.in_(candidates))))
         for found in (self._of_datasets(), self._of_reports(), self._of_jobs(ignored_jobs)):
             named.update(sha256 for sha256 in found if sha256 in candidates)
         return named

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, LabelSetRow, TaskVectorRow
+from registry.tables import DatasetRow, JobRow, LabelSetRow, MeasurementRow, TaskVectorRow
 
 
 class Usage(Repository):
     """Stored bytes within one transaction."""
 
     def stored_bytes(self, owner: str) -> int:
-        """Return the total size in bytes of an owner's data sets, label sets and task vectors.
+        """Return the total size in bytes of an owner's data sets, label sets, task vectors and predictions.
 
         Data sets that share blobs, such as a derived one and its source, are counted once.
         """
@@ -22,5 +22,6 @@ class Usage(Repository):
             blobs |= each or {}
         vectors = select(func.sum(TaskVectorRow.num_bytes)).join(JobRow, JobRow.id == TaskVectorRow.job_id)
         labels = select(func.sum(LabelSetRow.num_bytes)).where(LabelSetRow.owner == owner)
-        others = (vectors.where(JobRow.owner == owner), labels)
+        predictions = select(func.sum(MeasurementRow.num_bytes)).where(MeasurementRow.owner == owner)
+        others = (vectors.where(JobRow.owner == owner), labels, predictions)
         return sum(blobs.values()) + sum(int(self._session.scalar(query) or 0) for query in others)

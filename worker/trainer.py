@@ -41,6 +41,7 @@ STEPS: Mapping[JobKind, str] = {
     JobKind.INGEST: "worker.steps.ingest",
     JobKind.PATCH: "worker.steps.patch",
     JobKind.FINETUNE: "worker.steps.finetune",
+    JobKind.EVALUATE: "worker.steps.evaluate",
 }
 
 

@@ -20,6 +20,14 @@ MAX_DETAIL = 2000
 """Maximum length of an error."""
 
 
+_NOUNS = {
+    JobKind.INGEST: "datasets",
+    JobKind.PATCH: "patches",
+    JobKind.FINETUNE: "patches",
+    JobKind.EVALUATE: "evaluations",
+}
+
+
 class JobBrief(Resource):
     """A job as other resources name it."""
 
@@ -81,13 +89,12 @@ class Job(Resource):
     @staticmethod
     def _computed(row: JobRow) -> dict[str, Any]:
         path = link_to(f"/v1/jobs/{row.id}")
-        noun = "datasets" if row.kind == JobKind.INGEST else "patches"
         links = JobLinks(
             self=path,
             events=f"{path}/events",
             cancel=f"{path}/cancel",
             retry=f"{path}/retry",
-            subject=link_to(f"/v1/{noun}/{row.subject_id}"),
+            subject=link_to(f"/v1/{_NOUNS[JobKind(row.kind)]}/{row.subject_id}"),
         )
         return {"priority": Priority(row.priority).label, "error": JobError.of(row), "links": links}
 

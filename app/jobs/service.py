@@ -49,7 +49,10 @@ def retry_job(units: UnitsOfWork, max_unfinished: int, job_id: str) -> JobRow:
     with units.begin() as unit:
         check_quota(unit.session, unit.jobs.get(job_id).owner, max_unfinished)
         job = unit.jobs.retry(job_id)
-        unit.patches.require_datasets(job.subject_id)
+        if job.kind == JobKind.EVALUATE:
+            unit.evaluations.require_inputs(job.subject_id)
+        else:
+            unit.patches.require_datasets(job.subject_id)
         unit.dispatch(unit.jobs.to_dispatch(job_id))
     return job
 

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.http.dependencies import DatabaseDep, built
 from app.jobs.dispatcher import Dispatcher, DispatcherDep
 from registry.datasets import Datasets
+from registry.evaluations import Evaluations
 from registry.idempotency import IdempotencyKeys
 from registry.jobs import Jobs
 from registry.patches import Patches
@@ -40,6 +41,11 @@ class UnitOfWork:
     def patches(self) -> Patches:
         """The patches."""
         return Patches(self.session)
+
+    @cached_property
+    def evaluations(self) -> Evaluations:
+        """The evaluations."""
+        return Evaluations(self.session)
 
     @cached_property
     def keys(self) -> IdempotencyKeys:

@@ -152,7 +152,7 @@ def score_features(
     head, labels = head.to(features.device), labels.to(features.device)
     rows = [
         _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])
-        for start, end in _chunks(len(features))
+        for start, end in row_chunks(len(features))
     ]
     correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
     return Score(
@@ -175,7 +175,7 @@ def predictions(features: Tensor, head: Tensor) -> Tensor:
         head: [C, D], unit rows.
     """
     head = head.to(features.device)
-    chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in _chunks(len(features))]
+    chunks = [logits(features[start:end], head, 1.0).argmax(dim=1) for start, end in row_chunks(len(features))]
     return torch.cat(chunks) if chunks else torch.empty(0, dtype=torch.int64, device=features.device)
 
 
@@ -230,5 +230,6 @@ def _judge(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
     return correct, in_top, normaliser - own[:, 0], (rows.amax(dim=1) - normaliser).exp()
 
 
-def _chunks(num_rows: int) -> list[tuple[int, int]]:
+def row_chunks(num_rows: int) -> list[tuple[int, int]]:
+    """The starts and ends of slices of rows, few enough for their logits to fit into memory."""
     return [(start, min(start + _ROWS_A_CHUNK, num_rows)) for start in range(0, num_rows, _ROWS_A_CHUNK)]

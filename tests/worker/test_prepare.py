@@ -15,7 +15,7 @@ from registry.blobs import FileBlobStore
 from registry.shards import write_shard
 from registry.tables import DatasetRow
 from worker.settings import WorkerSettings
-from worker.steps.prepare import _decode
+from worker.steps.prepare import decode_split
 
 
 def _png(picture: Image.Image) -> bytes:
@@ -32,7 +32,7 @@ def _decoded(folder: Path, base: BaseModel, data: bytes, decoder: int, **setting
     shards = {"test": {"sha256": blobs.put_file(folder / "shard"), "num_images": 1}}
     row = DatasetRow(name="pets", shards=shards, classnames=["cat"], decoder=decoder)
     run: Any = SimpleNamespace(blobs=blobs, settings=loaded)
-    return _decode(run, row, "test", base, lambda _: None).images
+    return decode_split(run, row, "test", base, lambda _: None).images
 
 
 def test_a_data_set_keeps_the_pixels_that_it_was_ingested_with(tmp_path: Path, starter: BaseModel) -> None:

@@ -18,7 +18,7 @@ def finetune(context: JobContext) -> None:
     """Create the task vector of one task of a parallel patch, or raise why that is impossible."""
     assert context.part is not None  # whoever queued the job said which
     job = load_job(context)
-    base = load_checked_base(job, find_device(context.settings.device))
+    base = load_checked_base(job.base_ref, job.row.base_fingerprint, find_device(context.settings.device))
     plan = plan_patch(base, job.request)
     needed = tuple(job.datasets) if job.pools else (context.part,)  # anchors must be no evaluation image of any task
     meter = ProgressMeter(context.channel.send, part_units(job, plan, needed))

@@ -29,7 +29,7 @@ from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_st
 def patch(context: JobContext) -> None:
     """Create the patch's version and report, or raise why that is impossible."""
     job = load_job(context)
-    base = load_checked_base(job, find_device(context.settings.device))
+    base = load_checked_base(job.base_ref, job.row.base_fingerprint, find_device(context.settings.device))
     plan = plan_patch(base, job.request)
     meter = ProgressMeter(context.channel.send, total_units(job, plan))
     checkpoint = PatchCheckpoint(context, meter)

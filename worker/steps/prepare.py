@@ -84,18 +84,18 @@ def load_job(context: JobContext) -> PatchJob:
     return PatchJob(row, request, base_ref, datasets, pools)
 
 
-def load_checked_base(job: PatchJob, device: torch.device) -> BaseModel:
-    """Return the base model of the job.
+def load_checked_base(ref: str, fingerprint: str, device: torch.device) -> BaseModel:
+    """Return the base model of a job.
 
     Raises:
-        RequestRefusedError: Its weights differ from those that the patch was requested for.
+        RequestRefusedError: Its weights differ from those that the job was requested for.
     """
-    base = load_base(job.base_ref, device=device)
-    if base.fingerprint != job.row.base_fingerprint:
+    base = load_base(ref, device=device)
+    if base.fingerprint != fingerprint:
         raise RequestRefusedError(
             "base_changed",
-            f"The weights of base {job.base_ref!r} differ from those when the patch was requested.",
-            "Use the same model files for this worker and the API, or request the patch again.",
+            f"The weights of base {ref!r} differ from those when the job was requested.",
+            "Use the same model files for this worker and the API, or send the request again.",
         )
     return base
 
@@ -150,7 +150,7 @@ def load_anchors(
     """
     if not job.pools:
         return None
-    splits = [_decode(context, row, "train", base, on_images) for row in job.pools]
+    splits = [decode_split(context, row, "train", base, on_images) for row in job.pools]
     pool = torch.cat([split.images for split in splits])
     kept = drop_evaluation_images(pool, *(split for task in tasks.values() for split in (task.validation, task.test)))
     if len(kept) == 0:
@@ -179,7 +179,7 @@ def _load_task(
 ) -> Task:
     row = job.datasets[identifier]
     templates = tuple(row.templates or ()) or base.default_templates
-    splits = {split: _decode(context, row, split, base, on_images) for split in job.splits_of(identifier)}
+    splits = {split: decode_split(context, row, split, base, on_images) for split in job.splits_of(identifier)}
     return Task(
         name=identifier,
         head=build_head(base, tuple(row.classnames or ()), templates),
@@ -189,9 +189,10 @@ def _load_task(
     )
 
 
-def _decode(
+def decode_split(
     context: JobContext, row: DatasetRow, split: str, base: BaseModel, on_images: Callable[[int], None]
 ) -> LabelledImages:
+    """Return the images of a split, decoded; `on_images` is called with their number."""
     shard = context.blobs.fetch((row.shards or {})[split]["sha256"])
     scratch = Scratch(context.settings.scratch_dir, context.settings.decoded_memory_bytes)
     images = decode_all(

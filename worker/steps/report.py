@@ -152,7 +152,7 @@ def _point(stage: StageResult, point: CurvePoint) -> AlphaPoint:
         combined=combined(point, stage.patching, stage.supported),
         patching=_mean_accuracy(point, stage.patching),
         supported=_mean_accuracy(point, stage.supported),
-        tasks={name: _score(score) for name, score in point.scores.items()},
+        tasks={name: describe_score(score) for name, score in point.scores.items()},
     )
 
 
@@ -171,10 +171,10 @@ def _task(job: PatchJob, task: Task, result: PatchResult) -> ReportTask:
         images=_images(job, task.name),
         validation=_validation(task.name, result),
         test=HeldOutScores(
-            zero_shot=_score(result.zero_shot[task.name]),
-            fine_tuned=_score(result.finetuned[task.name]),
-            patched=_score(result.patched[task.name]),
-            specialised=_score(specialised) if specialised else None,
+            zero_shot=describe_score(result.zero_shot[task.name]),
+            fine_tuned=describe_score(result.finetuned[task.name]),
+            patched=describe_score(result.patched[task.name]),
+            specialised=describe_score(specialised) if specialised else None,
         ),
         change=_change(result.changes[task.name]),
     )
@@ -211,9 +211,9 @@ def _transfer(job: PatchJob, task: Task, result: PatchResult) -> ReportTransfer:
         decoder=job.datasets[task.name].decoder,
         images=_images(job, task.name),
         test=TransferScores(
-            zero_shot=_score(result.zero_shot[task.name]),
-            fine_tuned=_score(result.finetuned[task.name]),
-            patched=_score(result.patched[task.name]),
+            zero_shot=describe_score(result.zero_shot[task.name]),
+            fine_tuned=describe_score(result.finetuned[task.name]),
+            patched=describe_score(result.patched[task.name]),
         ),
         change=_change(result.changes[task.name]),
     )
@@ -233,10 +233,11 @@ def _validation(name: str, result: PatchResult) -> ValidationScores:
 
 def _score_at(curve: Collection[CurvePoint], alpha: float, name: str) -> SplitScore | None:
     scores = next((point.scores for point in curve if point.alpha == alpha), {})
-    return _score(scores[name]) if name in scores else None
+    return describe_score(scores[name]) if name in scores else None
 
 
-def _score(score: Score) -> SplitScore:
+def describe_score(score: Score) -> SplitScore:
+    """Return a score as it is recorded, with its interval."""
     low, high = score.interval()
     return SplitScore(
         correct=_number(score.correct),
@@ -258,7 +259,7 @@ def _number(count: int | Fraction) -> int | float:
 
 def _change(change: TaskChange) -> TaskAccuracyChange:
     return TaskAccuracyChange(
-        **_difference(change.difference),
+        **describe_difference(change.difference),
         classes=tuple(
             ClassAccuracyChange(
                 classname=row.classname,
@@ -267,7 +268,7 @@ def _change(change: TaskChange) -> TaskAccuracyChange:
                 after=row.after,
                 before_interval=row.before_interval,
                 after_interval=row.after_interval,
-                **_difference(row.difference),
+                **describe_difference(row.difference),
                 adjusted_p_value=row.adjusted_p_value,
             )
             for row in change.classes
@@ -275,7 +276,8 @@ def _change(change: TaskChange) -> TaskAccuracyChange:
     )
 
 
-def _difference(difference: Difference) -> dict[str, float]:
+def describe_difference(difference: Difference) -> dict[str, float]:
+    """Return the fields of a change."""
     return {
         "change_points": difference.points,
         "low_points": difference.low,

@@ -1,0 +1,1 @@
+"""Evaluations of versions on data sets."""

@@ -1,0 +1,73 @@
+"""What weights answered to the images of a split. It belongs to the weights, not to the version that was evaluated."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from contract.evaluations import Measurement
+from registry.repository import Repository
+from registry.tables import MeasurementRow
+
+
+def measurement_id(weights_fingerprint: str, dataset_id: str, split: str, head_id: str) -> str:
+    """Return the id of what these weights answer to these images under this head."""
+    identity = json.dumps([weights_fingerprint, dataset_id, split, head_id])
+    return "ms_" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+class Measurements(Repository):
+    """Measurements within one transaction."""
+
+    def find(self, identifiers: Collection[str]) -> dict[str, MeasurementRow]:
+        """Return those of these measurements that exist, by id."""
+        rows = self._session.scalars(select(MeasurementRow).where(MeasurementRow.id.in_(identifiers)))
+        return {row.id: row for row in rows}
+
+    def add(
+        self,
+        *,
+        weights_fingerprint: str,
+        dataset_id: str,
+        split: str,
+        head_id: str,
+        num_images: int,
+        result: Measurement | None,
+        predictions_sha256: str,
+        num_bytes: int,
+        owner: str | None,
+    ) -> str:
+        """Record what some weights answered, once, and return its id; a later one of the same id changes nothing."""
+        identifier = measurement_id(weights_fingerprint, dataset_id, split, head_id)
+        if self._session.get(MeasurementRow, identifier) is None:
+            row = MeasurementRow(
+                id=identifier,
+                weights_fingerprint=weights_fingerprint,
+                dataset_id=dataset_id,
+                split=split,
+                head_id=head_id,
+                num_images=num_images,
+                result=None if result is None else result.to_json(),
+                predictions_sha256=predictions_sha256,
+                num_bytes=num_bytes,
+                owner=owner,
+                created_at=self._now(),
+            )
+            with suppress(IntegrityError), self._session.begin_nested():  # two jobs may measure the same
+                self._session.add(row)
+                self._session.flush()
+        return identifier
+
+    def of_weights(self, weights_fingerprint: str, split: str = "test") -> Mapping[tuple[str, str], MeasurementRow]:
+        """Return what these weights were measured on, by data set and head."""
+        query = select(MeasurementRow).where(
+            MeasurementRow.weights_fingerprint == weights_fingerprint,
+            MeasurementRow.split == split,
+            MeasurementRow.result.is_not(None),
+        )
+        return {(row.dataset_id, row.head_id): row for row in self._session.scalars(query)}
