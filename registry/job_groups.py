@@ -83,7 +83,7 @@ class JobGroups(JobQueries, ABC):
         return self._session.scalar(waiting.limit(1)) is not None
 
     def retry(self, job_id: str) -> JobRow:
-        """Queue a failed or cancelled job of a patch or an evaluation again, with all attempts and its checkpoint, and return it.
+        """Queue a failed or cancelled job again, with all attempts and its checkpoint, and return it.
 
         Raises:
             ConflictError: It has not ended, has succeeded, is a child job, or belongs to a data set.

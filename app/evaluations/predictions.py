@@ -62,7 +62,7 @@ def list_predictions(
     return PredictionList(
         version_id=version.version_id,
         total=len(indices),
-        items=_items(chosen, before, shown.to_pylist()),
+        items=_items(chosen, before, shown),
         next_cursor=None if is_last else str(start + limit),
     )
 
@@ -146,8 +146,9 @@ def _start(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _items(chosen: Predictions, before: Predictions | None, indices: list[int]) -> list[ImagePrediction]:
+def _items(chosen: Predictions, before: Predictions | None, indices: pa.Array) -> list[ImagePrediction]:
     labels = chosen.labels
+    rows = zip(indices.to_pylist(), chosen.table.take(indices).to_pylist(), strict=True)
     earlier = None if before is None else before.table["predicted"].take(indices).to_pylist()
     return [
         ImagePrediction(
@@ -159,5 +160,5 @@ def _items(chosen: Predictions, before: Predictions | None, indices: list[int]) 
             margin=row["margin"],
             predicted_before=None if earlier is None else labels[earlier[place]],
         )
-        for place, (index, row) in enumerate(zip(indices, chosen.table.take(indices).to_pylist(), strict=True))
+        for place, (index, row) in enumerate(rows)
     ]
