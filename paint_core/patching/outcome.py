@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from paint_core.alpha import AlphaSearch
 from paint_core.evaluation import Score
+from paint_core.evaluation.answers import Answers
 from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.terms import NamedTerm
@@ -83,6 +85,7 @@ class PatchResult:
             plain average (or sum, or merge); for `sequential` every term in full, which was never fine-tuned: the
             later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
             is not among the scores.
+        answers: to each test image, by `zero_shot` or `patched` and task.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
         changes: per task, compared with zero-shot.
         update: how far the fully fine-tuned end is from theta_0.
@@ -97,6 +100,7 @@ class PatchResult:
     zero_shot: Mapping[str, Score]
     finetuned: Mapping[str, Score]
     patched: Mapping[str, Score]
+    answers: Mapping[Literal["zero_shot", "patched"], Mapping[str, Answers]]
     specialised: Mapping[str, Score]
     changes: Mapping[str, TaskChange]
     update: Update

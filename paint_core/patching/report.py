@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from paint_core.data import Task
-from paint_core.evaluation import Score, encode, predictions, score_features
+from paint_core.evaluation import Score, encode, score_features
+from paint_core.evaluation.answers import Answers, answer
 from paint_core.patching.analysis import distance_to_optimal, distance_to_specialised, measure_update, task_change
 from paint_core.patching.context import PatchContext, TestPoint
 from paint_core.patching.outcome import Outcome, PatchResult
@@ -19,11 +20,11 @@ class Verdict:
     """The results of some weights on a test split.
 
     Attributes:
-        predicted: int64 [N], the class of each image.
+        answers: to each image.
     """
 
     score: Score
-    predicted: Tensor
+    answers: Answers
 
 
 def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = ()) -> PatchResult:
@@ -54,12 +55,15 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
         zero_shot=scores["zero_shot"],
         finetuned=scores["finetuned"],
         patched=scores["patched"],
+        answers={
+            name: {task: verdict.answers for task, verdict in judged[name].items()} for name in ("zero_shot", "patched")
+        },
         specialised=specialised,
         changes={
             task.name: task_change(
                 task.test.labels,
-                judged["zero_shot"][task.name].predicted,
-                judged["patched"][task.name].predicted,
+                judged["zero_shot"][task.name].answers.predicted,
+                judged["patched"][task.name].answers.predicted,
                 task.test.classnames,
             )
             for task in everything
@@ -99,7 +103,7 @@ def _judge(
 def _verdict(context: PatchContext, features: Tensor, task: Task) -> Verdict:
     base = context.base
     score = score_features(features, task.head, task.test.labels, scale=base.logit_scale, bias=base.logit_bias)
-    return Verdict(score, predictions(features, task.head).cpu())
+    return Verdict(score, answer(features, task.head, scale=base.logit_scale, bias=base.logit_bias))
 
 
 def _specialised(

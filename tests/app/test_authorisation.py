@@ -17,8 +17,10 @@ from app.access.policies import Policies, needs
 from app.inference.protocols.oip.schemas import MODEL_NAME
 from app.inference.protocols.plain_errors import has_plain_errors
 from contract.access import Scope
+from contract.evaluations import EvaluationRequest
 from registry.aliases import Aliases
 from registry.datasets import Datasets
+from registry.evaluations import Evaluations
 from registry.jobs import Jobs
 from registry.keys import ApiKeys
 from registry.label_sets import LabelSets, label_set_id
@@ -100,10 +102,13 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
         dataset.owner = row.owner = version.owner = job.owner = OWNER
         Aliases(session).move("canary", version.id, actor="a test", reason="")
         LabelSets(session).add(["a"], [], owner=OWNER)
+        asked = EvaluationRequest(versions=(version.id,), dataset=dataset_id)
+        evaluation = Evaluations(session).submit(asked, OWNER)  # never done, so nobody can delete it
         spare, _ = ApiKeys(session).create(name="spare", scopes=[Scope.READ], expires_at=None, created_by="a test")
         return {
             "dataset_id": dataset_id,
             "patch_id": row.id,
+            "evaluation_id": evaluation.id,
             "job_id": job.id,
             "version_id": str(version.id),
             "alias": "canary",
@@ -152,6 +157,7 @@ def test_the_document_names_the_policy_of_every_protected_route() -> None:
         "DELETE /v1/datasets/{dataset_id}": "dataset",
         "POST /v1/patches/{patch_id}/reselect": "patch",
         "DELETE /v1/patches/{patch_id}": "patch",
+        "DELETE /v1/evaluations/{evaluation_id}": "evaluation",
         "POST /v1/jobs/{job_id}/cancel": "job",
         "POST /v1/jobs/{job_id}/retry": "job",
         "PATCH /v1/versions/{version_id}": "version",

@@ -87,7 +87,17 @@ DIFFERENT: dict[str, Callable[[str], str]] = {
     "wildcard": "{}%25".format,
     "one character wildcard": lambda text: text[:-1] + "_",
 }
-NAMES = {"dataset_id", "patch_id", "job_id", "version_id", "label_set_id", "alias", "key_id", "upload_id"}
+NAMES = {
+    "dataset_id",
+    "patch_id",
+    "evaluation_id",
+    "job_id",
+    "version_id",
+    "label_set_id",
+    "alias",
+    "key_id",
+    "upload_id",
+}
 NAMING = [route for route in ROUTES if any(f"{{{name}}}" in route.path for name in NAMES)]
 OWNED = [route for route in NAMING if route.owned]
 

@@ -102,6 +102,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "versions",
         "datasets",
         "patches",
+        "evaluations",
         "metrics",
         "system",
         "inference",

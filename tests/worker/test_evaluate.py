@@ -26,9 +26,10 @@ from registry.versions import TermSpec, Versions
 from tests.app.world import random_task_vector
 from tests.builders import digit_members, digit_pngs, write_zip
 from tests.worker.conftest import Installation
-from tests.worker.runs import Recorder, begin_job
+from tests.worker.runs import FINETUNE, Recorder, begin, begin_job
 from worker.messages import Progress
 from worker.steps import evaluate as step
+from worker.steps.patch import patch
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +203,30 @@ def test_images_without_labels_get_predictions_and_no_scores(
     table = read_predictions(installation.blobs.fetch(next(iter(stored.values())).predictions_sha256)).table
     assert table["label"].null_count == len(table) == 5
     assert set(table["predicted"].to_pylist()) <= {0, 1}
+
+
+@pytest.mark.usefixtures("versions")
+def test_what_a_patch_measured_need_not_be_measured_again(
+    installation: Installation, digits: DatasetRow, others: DatasetRow
+) -> None:
+    request = {"tasks": [digits.id], "supported": [others.id], "alpha": {"grid_step": 0.5}}
+    row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
+    patch(begin(installation, row, Recorder(), {}))
+    done = installation.patch(row.id)
+    assert done.version_id is not None
+    with installation.database.write() as session:
+        bare = Versions(session).base_version(done.base_fingerprint)
+    assert bare is not None
+    for dataset in (digits, others):
+        report = _run(installation, _submit(installation, versions=[bare.id, done.version_id], dataset=dataset.id))
+        assert all(each.was_known for each in report.versions)
+        (task,) = (each for each in (done.report or {})["tasks"] if each["dataset_id"] == dataset.id)
+        for each, state in zip(report.versions, ("zero_shot", "patched"), strict=True):
+            assert each.measurement is not None
+            assert each.measurement.score.to_json() == task["test"][state]
+        (comparison,) = report.comparisons
+        assert comparison.change is not None
+        assert comparison.change.change_points == task["change"]["change_points"]
 
 
 def test_what_cannot_be_evaluated_is_refused(

@@ -21,7 +21,7 @@ from contract.evaluations import Comparison, EvaluatedVersion, EvaluationOptions
 from contract.lineage import Lineage
 from contract.scores import AccuracyChange
 from paint_core.data import LabelledImages
-from paint_core.evaluation import encode, score_features
+from paint_core.evaluation import Score, encode, score_features
 from paint_core.evaluation.answers import Answers, answer
 from paint_core.evaluation.statistics import paired_difference
 from paint_core.models import BaseModel, build_head
@@ -32,14 +32,13 @@ from registry.evaluations import Evaluations
 from registry.jobs import Jobs
 from registry.label_sets import label_set_id
 from registry.measurements import Measurements, measurement_id
-from registry.predictions import read_predictions, write_predictions
-from registry.shards import read_names
+from registry.predictions import read_predictions
 from registry.tables import DatasetRow, EvaluationRow
 from registry.versions import TermSpec, Versions
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
-from worker.steps.measurement import describe
-from worker.steps.prepare import decode_split, find_device, load_checked_base
+from worker.steps.measurement import Judged, store_answers
+from worker.steps.prepare import decode_split, find_device, load_checked_base, templates_of
 from worker.steps.report import describe_difference
 from worker.steps.workload import DECODE_UNITS
 
@@ -134,9 +133,8 @@ class Judge:
         self._context, self._job, self._base = context, job, base
         dataset = job.dataset
         self.labels = tuple(job.request.labels or dataset.classnames or ())
-        self.templates = tuple(job.request.templates or dataset.templates or base.default_templates)
+        self.templates = tuple(job.request.templates or templates_of(dataset, base))
         self.num_images = int((dataset.shards or {})[job.row.split]["num_images"])
-        self._head_id = label_set_id(self.labels, self.templates)
         units = self.num_images * (DECODE_UNITS + len(job.subjects))
         self._meter = ProgressMeter(context.channel.send, units)
 
@@ -148,14 +146,16 @@ class Judge:
             return self._evaluated(subject, *known, was_known=True)
         tower = mix_tower(self._base, subject.terms, self._context.blobs)
         weights = fingerprint(tower.state_dict())
-        images = self._images
+        images, judged = self._images, self._judged
         self._meter.enter("evaluate")
         with self._job.timed("evaluate"):
-            features = self._encode(tower, images.images)
-            answers = self._answer(features)
-            result = self._describe(features, answers) if self._job.is_labelled else None
-        self._record(subject, weights, answers, result)
-        return self._evaluated(subject, weights, result, was_known=False)
+            answers, score = self._ask(tower, images.images, judged.targets)
+        stored = store_answers(self._context, judged, weights, answers, score)
+        with self._context.database.write() as session:
+            Measurements(session).add(**stored, owner=self._job.row.owner)
+            if subject.weights_fingerprint is None:  # an older release left it out
+                Versions(session).get(subject.version_id).weights_fingerprint = weights
+        return self._evaluated(subject, weights, stored["result"], was_known=False)
 
     def compare(self, evaluated: EvaluatedVersion, reference: EvaluatedVersion) -> Comparison:
         """Return how a version's answers differ from those of the reference."""
@@ -181,66 +181,26 @@ class Judge:
             return decode_split(self._context, self._job.dataset, self._job.row.split, self._base, decoded)
 
     @cached_property
-    def _targets(self) -> Tensor:
-        """The index in `labels` of each image's class; -1 if the images have no labels."""
-        images = self._images
-        if not self._job.is_labelled:
-            return torch.full((len(images),), -1)
-        places = {label: place for place, label in enumerate(self.labels)}
-        return torch.tensor([places[name] for name in images.classnames])[images.labels]
+    def _judged(self) -> Judged:
+        job, targets = self._job, None
+        if job.is_labelled:
+            places = {label: place for place, label in enumerate(self.labels)}
+            targets = torch.tensor([places[name] for name in self._images.classnames])[self._images.labels]
+        return Judged(job.dataset, job.row.split, self.labels, self.templates, targets)
 
     @cached_property
     def _head(self) -> Tensor:
         return build_head(self._base, self.labels, self.templates)
 
-    def _encode(self, tower: nn.Module, images: Tensor) -> Tensor:
-        slices = []
+    def _ask(self, tower: nn.Module, images: Tensor, targets: Tensor | None) -> tuple[Answers, Score | None]:
+        base, slices = self._base, []
         for start in range(0, len(images), _SLICE_IMAGES):
             part = images[start : start + _SLICE_IMAGES]
-            slices.append(encode(tower, part, self._base.preprocess, device=self._base.device))
+            slices.append(encode(tower, part, base.preprocess, device=base.device))
             self._meter.advance(len(part))
-        return torch.cat(slices)
-
-    def _answer(self, features: Tensor) -> Answers:
-        return answer(features, self._head, scale=self._base.logit_scale, bias=self._base.logit_bias)
-
-    def _describe(self, features: Tensor, answers: Answers) -> Measurement:
-        base = self._base
-        score = score_features(features, self._head, self._targets, scale=base.logit_scale, bias=base.logit_bias)
-        return describe(score, self._targets, answers.predicted, self.labels)
-
-    def _record(self, subject: Subject, weights: str, answers: Answers, result: Measurement | None) -> None:
-        """Commit a measurement, and the fingerprint of the weights where an older release left it out."""
-        context, row = self._context, self._job.row
-        with context.scratch() as scratch:
-            path = scratch / "predictions.parquet"
-            num_bytes = write_predictions(path, self.labels, self._columns(answers))
-            sha256 = context.blobs.put_file(path)
-        with context.database.write() as session:
-            Measurements(session).add(
-                weights_fingerprint=weights,
-                dataset_id=row.dataset_id,
-                split=row.split,
-                head_id=self._head_id,
-                num_images=self.num_images,
-                result=result,
-                predictions_sha256=sha256,
-                num_bytes=num_bytes,
-                owner=row.owner,
-            )
-            if subject.weights_fingerprint is None:
-                Versions(session).get(subject.version_id).weights_fingerprint = weights
-
-    def _columns(self, answers: Answers) -> dict[str, Sequence[object]]:
-        shard = (self._job.dataset.shards or {})[self._job.row.split]["sha256"]
-        labels = self._targets.tolist()
-        return {
-            "image": read_names(self._context.blobs.fetch(shard)),
-            "label": [label if self._job.is_labelled else None for label in labels],
-            "predicted": answers.predicted.tolist(),
-            "probability": answers.probability.tolist(),
-            "margin": answers.margin.tolist(),
-        }
+        features, head, scale, bias = torch.cat(slices), self._head, base.logit_scale, base.logit_bias
+        score = None if targets is None else score_features(features, head, targets, scale=scale, bias=bias)
+        return answer(features, head, scale=scale, bias=bias), score
 
     def _find(self, weights: str) -> tuple[str, Measurement | None] | None:
         identifier = self._measurement_id(weights)
@@ -263,7 +223,8 @@ class Judge:
         )
 
     def _measurement_id(self, weights: str) -> str:
-        return measurement_id(weights, self._job.row.dataset_id, self._job.row.split, self._head_id)
+        head_id = label_set_id(self.labels, self.templates)
+        return measurement_id(weights, self._job.row.dataset_id, self._job.row.split, head_id)
 
     def _predictions(self, identifier: str) -> Mapping[str, np.ndarray[tuple[int], np.dtype[np.int32]]]:
         with self._context.database.read() as session:

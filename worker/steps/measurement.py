@@ -3,14 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from contract.evaluations import MAX_CELLS, ClassScore, ConfusionCell, Measurement
 from paint_core.evaluation import Score
-from paint_core.evaluation.answers import ClassCounts, confusion, count_classes, macro_f1
+from paint_core.evaluation.answers import Answers, ClassCounts, confusion, count_classes, macro_f1
 from paint_core.evaluation.statistics import wilson_interval
+from registry.label_sets import label_set_id
+from registry.predictions import write_predictions
+from registry.shards import read_names
+from registry.tables import DatasetRow
+from worker.job_context import JobContext
 from worker.steps.report import describe_score
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The images that models are judged on, and the labels that they choose from.
+
+    Attributes:
+        dataset: The images' data set.
+        split: Which of its images.
+        labels: C names.
+        templates: Prompts with a place for a label.
+        targets: int64 [N], indices of `labels`; None: the images have no labels.
+    """
+
+    dataset: DatasetRow
+    split: str
+    labels: Sequence[str]
+    templates: Sequence[str]
+    targets: Tensor | None
+
+    @property
+    def head_id(self) -> str:
+        """Id of the head of these labels and templates."""
+        return label_set_id(self.labels, self.templates)
+
+    @property
+    def shard(self) -> dict[str, Any]:
+        """The hash and number of the images."""
+        return dict((self.dataset.shards or {})[self.split])
+
+
+def store_answers(
+    context: JobContext, judged: Judged, weights_fingerprint: str, answers: Answers, score: Score | None
+) -> dict[str, Any]:
+    """Store the answers of some weights as a blob, and return the arguments of `Measurements.add` but the owner.
+
+    Args:
+        score: Of the answers; None if the images have no labels.
+    """
+    targets, predicted = judged.targets, answers.predicted
+    columns: dict[str, Sequence[object]] = {
+        "image": read_names(context.blobs.fetch(judged.shard["sha256"])),
+        "label": [None] * len(predicted) if targets is None else targets.tolist(),
+        "predicted": predicted.tolist(),
+        "probability": answers.probability.tolist(),
+        "margin": answers.margin.tolist(),
+    }
+    with context.scratch() as scratch:
+        path = scratch / "predictions.parquet"
+        num_bytes = write_predictions(path, judged.labels, columns)
+        sha256 = context.blobs.put_file(path)
+    return {
+        "weights_fingerprint": weights_fingerprint,
+        "dataset_id": judged.dataset.id,
+        "split": judged.split,
+        "head_id": judged.head_id,
+        "num_images": len(predicted),
+        "result": None if score is None or targets is None else describe(score, targets, predicted, judged.labels),
+        "predictions_sha256": sha256,
+        "num_bytes": num_bytes,
+    }
 
 
 def describe(score: Score, labels: Tensor, predicted: Tensor, names: Sequence[str]) -> Measurement:

@@ -178,15 +178,19 @@ def _load_task(
     context: JobContext, job: PatchJob, identifier: str, base: BaseModel, on_images: Callable[[int], None]
 ) -> Task:
     row = job.datasets[identifier]
-    templates = tuple(row.templates or ()) or base.default_templates
     splits = {split: decode_split(context, row, split, base, on_images) for split in job.splits_of(identifier)}
     return Task(
         name=identifier,
-        head=build_head(base, tuple(row.classnames or ()), templates),
+        head=build_head(base, tuple(row.classnames or ()), templates_of(row, base)),
         train=splits.get("train"),
         validation=splits.get("validation", splits["test"]),  # of a transfer task, nothing reads it
         test=splits["test"],
     )
+
+
+def templates_of(row: DatasetRow, base: BaseModel) -> tuple[str, ...]:
+    """Return the prompt templates of a data set, or else the base's own."""
+    return tuple(row.templates or ()) or base.default_templates
 
 
 def decode_split(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -21,13 +21,15 @@ from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from registry.aliases import Aliases
 from registry.jobs import Jobs
+from registry.measurements import Measurements
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
 from worker.job_context import JobContext
 from worker.steps.acceptance import judge
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
-from worker.steps.prepare import PatchJob
+from worker.steps.measurement import Judged, store_answers
+from worker.steps.prepare import PatchJob, templates_of
 from worker.steps.report import build_evaluation, build_report
 
 
@@ -64,6 +66,7 @@ def register(
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
+    measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)
@@ -81,6 +84,8 @@ def register(
             weights_fingerprint=weights_fingerprint,
             evaluation=evaluation,
         )
+        for each in measured:
+            Measurements(session).add(**each, owner=job.row.owner)
         Patches(session).complete(job.row.id, version_id=version.id, report=report)
         if decision is not None and decision.accepted:
             reason = f"accepted: {decision.reason}"[:1000]
@@ -91,6 +96,24 @@ def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:
     visual = copy.deepcopy(base.visual)
     mix_into(visual, base.visual.state_dict(), result.mix_terms())
     return visual
+
+
+def _store_answers(
+    context: JobContext,
+    job: PatchJob,
+    base: BaseModel,
+    tasks: Mapping[str, Task],
+    result: PatchResult,
+    weights_fingerprint: str,
+) -> Iterator[dict[str, Any]]:
+    """Store the answers to all test images, and yield what is recorded of them, as an evaluation on request would."""
+    weights = {"zero_shot": fingerprint(base.visual.state_dict()), "patched": weights_fingerprint}
+    scores = {"zero_shot": result.zero_shot, "patched": result.patched}
+    for name, task in tasks.items():
+        row = job.datasets[name]
+        judged = Judged(row, "test", task.test.classnames, templates_of(row, base), task.test.labels)
+        for state, answers in result.answers.items():
+            yield store_answers(context, judged, weights[state], answers[name], scores[state][name])
 
 
 def _describe_task_vectors(
