@@ -113,7 +113,7 @@ class EvaluatedVersion(Recorded):
     )
 
 
-class Comparison(Recorded):
+class VersionComparison(Recorded):
     """A version against the first one of the evaluation, image by image."""
 
     version_id: int = Field(description="Id of the version")
@@ -134,7 +134,7 @@ class EvaluationReport(Recorded):
     labels: tuple[str, ...] = Field(description="The labels that the images were compared with")
     templates: tuple[str, ...] = Field(description="The prompt templates")
     versions: tuple[EvaluatedVersion, ...] = Field(description="One entry per version, in the order of the request")
-    comparisons: tuple[Comparison, ...] = Field(
+    comparisons: tuple[VersionComparison, ...] = Field(
         default=(), description="Each version but the first against the first one"
     )
     warnings: tuple[str, ...] = Field(default=(), description="What limits the results, each with its remedy")

@@ -12,6 +12,7 @@ from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.evaluation_calls import EvaluationCalls
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
 from paintbox_client.records import AnyRecord, JsonObject
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 _ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
-_LARGEST_PAGE = 1000
 _PAGE_SECONDS = 5.0  # poll interval without an event stream
 
 
@@ -45,7 +45,7 @@ def _find_again() -> str | None:
         return None
 
 
-class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
+class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, VersionCalls, References):
     """A client of one Paintbox service.
 
     Responses are objects of `paintbox_client.resources`, with a typed attribute for each field that the service's
@@ -339,12 +339,4 @@ class Client(ClassifyCalls, DatasetCalls, KeyMethods, VersionCalls, References):
         return answer
 
     def _items(self, kind: type[AnyRecord], path: str, limit: int, /, **query: Any) -> list[AnyRecord]:
-        items: list[AnyRecord] = []
-        cursor: JsonObject = {}
-        while len(items) < limit:
-            page = self._get(path, limit=min(limit - len(items), _LARGEST_PAGE), **query, **cursor)
-            items += [kind(each) for each in page["items"]]
-            if page.get("next_cursor") is None:  # an older service has no pages
-                break
-            cursor = {"cursor": page["next_cursor"]}
-        return items
+        return [kind(each) for each in self._transport.items(path, limit, **query)]

@@ -14,6 +14,7 @@ from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, c
 from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
+from paintbox_client.evaluation_commands import compare, evaluate, evaluation, evaluations
 from paintbox_client.following import describe_event, names_of_tasks
 from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
@@ -259,6 +260,10 @@ COMMANDS = (
     report,
     reselect,
     compose,
+    evaluate,
+    compare,
+    evaluation,
+    evaluations,
     job,
     jobs,
     cancel,

@@ -23,7 +23,8 @@ AlphaPath = Literal["flat", "lines", "lines_paper", "best"]
 Activate = Literal["never", "if_accepted"]
 Priority = Literal["low", "normal", "high"]
 Profile = Literal["flat", "lines", "lines_paper"]
-JobKind = Literal["ingest", "patch", "finetune"]
+JobKind = Literal["ingest", "patch", "finetune", "evaluate"]
+SplitName = Literal["train", "validation", "test"]
 
 
 class JobStatus(StrEnum):

@@ -32,6 +32,7 @@ class Kind:
 KINDS = {
     "dataset": Kind("data set", "/v1/datasets", "ds_", "paintbox datasets"),
     "patch": Kind("patch", "/v1/patches", "pt_", "paintbox patches"),
+    "evaluation": Kind("evaluation", "/v1/evaluations", "ev_", "paintbox evaluations"),
     "job": Kind("job", "/v1/jobs", "job_", "paintbox jobs"),
     "label_set": Kind("label set", "/v1/label-sets", "ls_", "paintbox label-sets list"),
 }
@@ -47,7 +48,7 @@ class References:
         """Return the id of the thing that a reference means.
 
         Args:
-            kind: `dataset`, `patch`, `job` or `label_set`.
+            kind: `dataset`, `patch`, `evaluation`, `job` or `label_set`.
             reference: An id, the beginning of one with or without `ds_` and the like, or a name or its beginning, if it
                 is unique. A patch may also be named by the number of one of its versions, a job by its subject.
             is_used: Whether the thing must be usable: a failed data set is skipped if there is another one.

@@ -13,10 +13,12 @@ import httpx2
 
 from paintbox_client.errors import ApiError, InputError, ServiceUnreachableError
 from paintbox_client.outages import NOT_OURS, Outage, Patience, parse_retry_after
+from paintbox_client.records import JsonObject
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 _CONNECT_SECONDS = 10.0
 _NO_CONTENT = 204
+_LARGEST_PAGE = 1000
 _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 
 _T = TypeVar("_T")
@@ -73,6 +75,18 @@ class Transport:
     def get(self, path: str, **query: Any) -> Any:
         """Return the JSON response of a GET."""
         return self.send("GET", path, may_repeat=True, params=query)
+
+    def items(self, path: str, limit: int, /, **query: Any) -> list[Any]:
+        """Return at most `limit` items of a list, page by page."""
+        items: list[Any] = []
+        cursor: JsonObject = {}
+        while len(items) < limit:
+            page = self.get(path, limit=min(limit - len(items), _LARGEST_PAGE), **query, **cursor)
+            items += page["items"]
+            if page.get("next_cursor") is None:  # an older service has no pages
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        return items
 
     def outage(self, *, is_wait: bool, may_repeat: bool = True, limit_seconds: float | None = None) -> Outage:
         """Return the retry policy of one operation; arguments as for `Outage`."""

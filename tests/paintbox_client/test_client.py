@@ -264,7 +264,7 @@ def test_following_a_job_that_is_not_there_is_refused(served: Served) -> None:
 def test_a_list_longer_than_a_page_is_put_together(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = served.client.jobs(limit=1000)
     assert len(everything) > 3
-    monkeypatch.setattr("paintbox_client.client._LARGEST_PAGE", 2)
+    monkeypatch.setattr("paintbox_client.transport._LARGEST_PAGE", 2)
     assert served.client.jobs(limit=1000) == everything
     assert served.client.jobs(limit=3) == everything[:3]
     assert {job["status"] for job in served.client.jobs(status=["failed", "cancelled"])} == {"failed", "cancelled"}

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from contract.datasets import DatasetKind
-from contract.evaluations import Comparison, EvaluatedVersion, EvaluationOptions, EvaluationReport, Measurement
+from contract.evaluations import EvaluatedVersion, EvaluationOptions, EvaluationReport, Measurement, VersionComparison
 from contract.lineage import Lineage
 from contract.scores import AccuracyChange
 from paint_core.data import LabelledImages
@@ -157,11 +157,11 @@ class Judge:
                 Versions(session).get(subject.version_id).weights_fingerprint = weights
         return self._evaluated(subject, weights, stored["result"], was_known=False)
 
-    def compare(self, evaluated: EvaluatedVersion, reference: EvaluatedVersion) -> Comparison:
+    def compare(self, evaluated: EvaluatedVersion, reference: EvaluatedVersion) -> VersionComparison:
         """Return how a version's answers differ from those of the reference."""
         before, after = (self._predictions(each.measurement_id) for each in (reference, evaluated))
         changed = int(np.count_nonzero(before["predicted"] != after["predicted"]))
-        plain = Comparison(version_id=evaluated.version_id, against=reference.version_id, changed=changed)
+        plain = VersionComparison(version_id=evaluated.version_id, against=reference.version_id, changed=changed)
         if not self._job.is_labelled:
             return plain
         was_right, is_right = (each["predicted"] == each["label"] for each in (before, after))
