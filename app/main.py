@@ -61,6 +61,7 @@ from app.models.loader import VersionLoader
 from app.models.pool import VersionPool
 from app.models.shadow import Shadow
 from app.patches.endpoints import router as patches_router
+from app.patches.interpolants import Interpolants
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.runtime.temporary_files import temporary_files_in
@@ -191,6 +192,7 @@ class Services:
     versions: VersionPool
     follower: AliasFollower
     composer: Composer
+    interpolants: Interpolants
     exports: Exports
     streams: EventStreams
     keyring: Keyring
@@ -259,6 +261,7 @@ def open_services(
             versions,
             follower,
             Composer(database, blobs, bases),
+            Interpolants(blobs),
             Exports(settings.max_exports),
             streams,
             keyring,

@@ -241,8 +241,8 @@ class PatchReport(Recorded):
     notes: tuple[str, ...] = Field(default=(), description="Sentences to know before you quote the figures")
     interpolants: dict[str, str] = Field(
         default={},
-        description="SHA-256 of the stored features along alpha, by profile, with `strategy: interpolated`; `reselect` "
-        "predicts other alphas from them",
+        description="SHA-256 of the stored features along alpha, by profile; `GET /v1/patches/{id}/curve` and "
+        "`reselect` predict other alphas from them. Empty with folds",
     )
     final_losses: dict[str, float | None] = Field(
         default={}, description="Loss of the last step of each fine-tuning run, in nats, by key"

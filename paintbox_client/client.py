@@ -15,6 +15,7 @@ from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTime
 from paintbox_client.evaluation_calls import EvaluationCalls
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
+from paintbox_client.patch_calls import PatchCalls
 from paintbox_client.records import AnyRecord, JsonObject
 from paintbox_client.references import References
 from paintbox_client.resources.datasets import DatasetBrief
@@ -45,7 +46,7 @@ def _find_again() -> str | None:
         return None
 
 
-class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, VersionCalls, References):
+class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, PatchCalls, VersionCalls, References):
     """A client of one Paintbox service.
 
     Responses are objects of `paintbox_client.resources`, with a typed attribute for each field that the service's

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -51,12 +51,13 @@ def read_page(
     """
     table = keys[0].class_.__tablename__
     if cursor is not None:
-        query = query.where(_after(keys, _decode(cursor, table, keys)))
+        kinds = [key.type.python_type for key in keys]
+        query = query.where(_after(keys, decode_cursor(cursor, table, kinds)))
     rows = session.scalars(query.order_by(*(key.desc() for key in keys)).limit(limit + 1)).all()
     if len(rows) <= limit:
         return Page(rows)
     last = rows[limit - 1]
-    return Page(rows[:limit], _encode(table, [getattr(last, key.key) for key in keys]))
+    return Page(rows[:limit], encode_cursor(table, [getattr(last, key.key) for key in keys]))
 
 
 def _after(keys: tuple[InstrumentedAttribute[Any], ...], values: list[Any]) -> ColumnElement[bool]:
@@ -65,20 +66,30 @@ def _after(keys: tuple[InstrumentedAttribute[Any], ...], values: list[Any]) -> C
     return or_(*(and_(*ties[:place], key < values[place]) for place, key in enumerate(keys)))
 
 
-def _encode(table: str, values: list[Any]) -> str:
+def encode_cursor(name: str, values: list[Any]) -> str:
+    """Return the cursor of a list after the item with these values; `name` is that of the list."""
     plain = [value.isoformat() if isinstance(value, datetime) else value for value in values]
-    return base64.urlsafe_b64encode(json.dumps([table, *plain]).encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(json.dumps([name, *plain]).encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str, table: str, keys: tuple[InstrumentedAttribute[Any], ...]) -> list[Any]:
+def decode_cursor(cursor: str, name: str, kinds: Sequence[type]) -> list[Any]:
+    """Return the values in a cursor of the list `name`.
+
+    Args:
+        cursor: From a request.
+        name: Of the list.
+        kinds: Types of the values.
+
+    Raises:
+        RequestRefusedError: It is not such a cursor.
+    """
     try:
         named, *plain = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        kinds = [key.type.python_type for key in keys]
         values = [
             datetime.fromisoformat(value) if issubclass(kind, datetime) else value
             for kind, value in zip(kinds, plain, strict=True)
         ]
-        if named != table or not all(type(value) is kind for value, kind in zip(values, kinds, strict=True)):
+        if named != name or not all(type(value) is kind for value, kind in zip(values, kinds, strict=True)):
             raise ValueError
         return [_storable(value) for value in values]
     except (ValueError, TypeError, OverflowError, RecursionError) as error:

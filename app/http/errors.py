@@ -312,6 +312,7 @@ class VerificationInProgressError(EdgeError):
 
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "dataset_not_ready": HTTPStatus.CONFLICT,
+    "no_interpolant": HTTPStatus.CONFLICT,
     "unauthorised": HTTPStatus.UNAUTHORIZED,
     "key_expired": HTTPStatus.UNAUTHORIZED,
     "key_revoked": HTTPStatus.UNAUTHORIZED,

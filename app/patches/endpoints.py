@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
-from app.http.dependencies import BlobsDep, DatabaseDep
+from app.http.dependencies import DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
 from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from app.patches import service
-from app.patches.schemas import Patch, PatchList, PatchStarted, Reselected
+from app.patches.curves import CurvesDep, Kind
+from app.patches.interpolants import InterpolantsDep
+from app.patches.schemas import ChangedImages, Patch, PatchCurve, PatchList, PatchStarted, Reselected
 from app.versions.composer import ComposerDep
 from contract.access import Scope
 from contract.bodies import Id
 from contract.patch_request import PatchRequest
-from contract.versions import ReselectRequest
+from contract.versions import Profile, ReselectRequest
 from registry.owners import Owned
 
 PatchId = Annotated[Id, Path(description="Id of the patch, such as `pt_…`")]
+Alpha = Annotated[float | None, Query(ge=0, le=3, description="The alpha. Default: the chosen one")]
+FromAlpha = Annotated[float, Query(alias="from", ge=0, le=3, description="The alpha before. Default: 0, the base")]
+ToAlpha = Annotated[float | None, Query(alias="to", ge=0, le=3, description="The alpha after. Default: the chosen one")]
+PathProfile = Annotated[
+    Profile | None, Query(description="How alpha varies with depth, if several were tried. Default: the chosen one")
+]
+Task = Annotated[Id, Query(description="Id of a data set that is a task of the patch, to improve or supported")]
+ChangeKind = Annotated[
+    Kind | None,
+    Query(description="`lost` or `won`: only images that lose or win the correct answer. Default: every other answer"),
+]
+MaxImages = Annotated[int, Query(ge=1, le=1000, description="Maximum number of images")]
 router = APIRouter(prefix="/v1/patches", tags=["patches"])
 
 
@@ -73,6 +87,39 @@ def get_patch(database: DatabaseDep, patch_id: PatchId) -> Patch:
     return service.get_patch(database, patch_id)
 
 
+@router.get(
+    "/{patch_id}/curve",
+    responses=problem_responses(404, 409),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.READ)],
+)
+def get_curve(curves: CurvesDep, patch_id: PatchId, alpha: Alpha = None, profile: PathProfile = None) -> PatchCurve:
+    """Return the validation scores of every task at any alpha of a finished patch, without running the model.
+
+    409 `no_interpolant`: the patch has no stored features, because it was made with folds or by an earlier release.
+    """
+    return curves.point(patch_id, alpha, profile)
+
+
+@router.get("/{patch_id}/changes", responses=problem_responses(404, 409), dependencies=[needs(Scope.READ)])
+def list_changes(
+    curves: CurvesDep,
+    patch_id: PatchId,
+    task: Task,
+    before: FromAlpha = 0.0,
+    after: ToAlpha = None,
+    kind: ChangeKind = None,
+    profile: PathProfile = None,
+    limit: MaxImages = 100,
+    cursor: Cursor = None,
+) -> ChangedImages:
+    """List the validation images of a task whose answer differs between two alphas, without running the model.
+
+    409 `no_interpolant`: the patch has no stored features, because it was made with folds or by an earlier release.
+    """
+    return curves.changes(patch_id, task, (before, after), profile, kind, limit, cursor)
+
+
 @router.post(
     "/{patch_id}/reselect",
     status_code=201,
@@ -82,7 +129,7 @@ def get_patch(database: DatabaseDep, patch_id: PatchId) -> Patch:
 )
 def reselect(
     database: DatabaseDep,
-    blobs: BlobsDep,
+    interpolants: InterpolantsDep,
     composer: ComposerDep,
     caller: CallerDep,
     response: Response,
@@ -90,7 +137,7 @@ def reselect(
     body: ReselectRequest,
 ) -> Reselected:
     """Create a version with another alpha from a finished patch, by rule or by value, without training."""
-    reselected = service.reselect(database, blobs, composer, patch_id, body, caller.owner)
+    reselected = service.reselect(database, interpolants, composer, patch_id, body, caller.owner)
     response.headers["Location"] = f"/v1/versions/{reselected.version.id}"
     if not reselected.is_new:
         response.status_code = 200

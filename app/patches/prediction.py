@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
 
-from app.patches.reselection import Stage
+from app.patches.interpolants import StoredCurve
 from contract.scores import AlphaPoint, SplitScore
-from paint_core.alpha import CurvePoint, FeatureCurve, combined
+from paint_core.alpha import CurvePoint, combined
 from paint_core.evaluation import Score
-from registry.blobs import BlobStore
 
 
-def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> AlphaPoint | None:
-    """Return the curve's point at an alpha, marked as not measured; None where the interpolant does not reach.
+def predict_point(
+    stored: StoredCurve, alpha: float, patching: Collection[str], supported: Collection[str], *, starts_at_base: bool
+) -> AlphaPoint | None:
+    """Return the point at an alpha; None where the interpolant does not reach.
 
     Args:
-        blobs: Holds the interpolant.
-        sha256: The interpolant that the report names for the profile.
-        stage: Distinguishes patching tasks from supported ones.
+        stored: The interpolant.
         alpha: Any.
+        patching: Ids of the data sets to improve on.
+        supported: Ids of the data sets that must not get worse.
+        starts_at_base: Whether alpha 0 of the path is the base, so that lost and gained images can be counted.
     """
-    curve = FeatureCurve.from_bytes(blobs.read(sha256))
+    curve = stored.features
     if not curve.nodes[0] <= alpha <= curve.nodes[-1]:
         return None
-    point = CurvePoint(alpha, curve.scores(alpha), measured=alpha in curve.nodes)
+    scores = curve.scores(alpha, reference=stored.correct_at_0 if starts_at_base else None)
+    point = CurvePoint(alpha, scores, measured=alpha in curve.nodes)
     return AlphaPoint(
         alpha=alpha,
-        combined=combined(point, stage.patching, stage.supported),
-        patching=combined(point, stage.patching, ()),
-        supported=combined(point, stage.supported, ()) if stage.supported else None,
+        combined=combined(point, patching, supported),
+        patching=combined(point, patching, ()),
+        supported=combined(point, supported, ()) if supported else None,
         measured=point.measured,
         tasks={name: _record(score) for name, score in point.scores.items()},
     )
@@ -36,6 +40,7 @@ def predict_point(blobs: BlobStore, sha256: str, stage: Stage, alpha: float) -> 
 
 def _record(score: Score) -> SplitScore:
     low, high = score.interval()
+    counts = {} if score.lost is None else {"lost": score.lost, "gained": score.gained}
     return SplitScore(
         correct=float(score.correct) if isinstance(score.correct, Fraction) else score.correct,
         total=score.total,
@@ -44,4 +49,5 @@ def _record(score: Score) -> SplitScore:
         high=high,
         loss=score.loss,
         ece=score.ece,
+        **counts,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
@@ -77,3 +77,53 @@ class PatchList(Listed):
     """List patches, newest first."""
 
     items: list[PatchBrief] = Field(description="The patches")
+
+
+class PatchCurve(BaseModel):
+    """The validation scores at one alpha of a patch's path."""
+
+    patch_id: str = Field(description="Id of the patch")
+    profile: str = Field(description="How alpha varies with depth: `flat`, `lines` or `lines_paper`")
+    nodes: tuple[float, ...] = Field(
+        description="Alphas whose features are stored, rising from 0; the last one is the end of the path"
+    )
+    point: AlphaPoint = Field(
+        description="The scores of every task. `measured` tells whether the weights at this alpha were evaluated; "
+        "otherwise the features of each image are interpolated between the nodes. `lost` and `gained` compare with the "
+        "base; null in later stages of a sequential patch, whose alpha 0 is not the base"
+    )
+
+
+class ChangedImage(BaseModel):
+    """A validation image whose answer is not the same at two alphas."""
+
+    index: int = Field(description="Row of the image in the validation split, from 0; the order never changes")
+    name: str | None = Field(description="Name of the image in the data set; null: the data set has been deleted")
+    kind: Literal["lost", "won", "other"] = Field(
+        description="`lost`: only the first answer is correct; `won`: only the second one; `other`: neither is"
+    )
+    label: str = Field(description="The class that is correct")
+    before: str = Field(description="The answer at the first alpha")
+    after: str = Field(description="The answer at the second alpha")
+    margin_before: float = Field(
+        description="Cosine of the correct class minus the largest cosine of another class, at the first alpha; "
+        "negative if the answer is wrong"
+    )
+    margin_after: float = Field(description="The same at the second alpha")
+
+
+class ChangedImages(Listed):
+    """A page of the validation images of a task whose answers differ between two alphas, in the order of the split."""
+
+    patch_id: str = Field(description="Id of the patch")
+    task: str = Field(description="Id of the data set")
+    profile: str = Field(description="How alpha varies with depth: `flat`, `lines` or `lines_paper`")
+    from_alpha: float = Field(description="The first alpha")
+    to_alpha: float = Field(description="The second alpha")
+    from_measured: bool = Field(description="Whether features at the first alpha are stored; false: interpolated")
+    to_measured: bool = Field(description="Whether features at the second alpha are stored; false: interpolated")
+    num_images: int = Field(description="Number of images in the validation split")
+    num_lost: int = Field(description="Number of images that only the first alpha classifies correctly")
+    num_won: int = Field(description="Number of images that only the second alpha classifies correctly")
+    num_changed: int = Field(description="Number of images whose answer differs, including those that stay wrong")
+    items: list[ChangedImage] = Field(description="The images, by increasing index")

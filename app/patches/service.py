@@ -18,6 +18,7 @@ from app.jobs.schemas import Job
 from app.jobs.unit_of_work import UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
 from app.models.bases import BasesDep
+from app.patches.interpolants import Interpolants
 from app.patches.prediction import predict_point
 from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
@@ -28,7 +29,6 @@ from contract.lineage import Lineage, LineageBase
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.versions import ReselectRequest
 from pipeline.plans import plan_patch
-from registry.blobs import BlobStore
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.patches import Patches
@@ -135,7 +135,7 @@ PatchIntakeDep = Annotated[PatchIntake, built(PatchIntake)]
 
 def reselect(
     database: Database,
-    blobs: BlobStore,
+    interpolants: Interpolants,
     composer: Composer,
     patch_id: str,
     request: ReselectRequest,
@@ -151,7 +151,11 @@ def reselect(
     interpolant = report.interpolants.get(selection.profile)
     point = selection.validation
     if interpolant is not None and (point is None or point.alpha != selection.alpha):
-        point = predict_point(blobs, interpolant, stage, selection.alpha) or point
+        stored = interpolants.curve(interpolant)
+        predicted = predict_point(
+            stored, selection.alpha, stage.patching, stage.supported, starts_at_base=not stage.fixed
+        )
+        point = predicted or point
     draft = _draft(patch, base, stage, selection, request)
     if point is not None and point.alpha == selection.alpha:
         limit = request.max_supported_drop

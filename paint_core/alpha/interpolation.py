@@ -40,8 +40,8 @@ class FeatureCurve:
 
     Attributes:
         nodes: K >= 2 increasing alphas.
-        features: task name to float32 [K, N, D], not of unit length.
-        labels: task name to int64 [N].
+        features: task name to float32 [K, N, D], not of unit length; rows in the order of the task's images.
+        labels: task name to int64 [N], in the same order.
         heads: task name to [C, D], unit rows.
         classnames: task name to C names.
         profile: of the path's moving terms.

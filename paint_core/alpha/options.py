@@ -143,14 +143,17 @@ class AlphaOptions:
         return (*grid(self.spacing), *(round(1 + alpha, 9) for alpha in beyond[:-1]), float(end))
 
     def node_alphas(self, profile: str) -> tuple[float, ...]:
-        """The alphas to evaluate for the interpolation along a profile, rising from 0.
+        """The alphas whose features the interpolation along a profile needs, rising from 0.
 
-        They are rounded to the grid, so that a measured value is also a candidate, unless two would then coincide.
+        They are rounded to the grid, so that a measured value is also a candidate. Where two would then coincide,
+        `grid` has fewer of them, and `interpolated` does not round.
         """
         shares = self.nodes or (NODES if self.max_flat_alpha == 1 else MERGED_NODES)
         exact = tuple(share * self.max_alpha_of(profile) for share in shares)
         candidates = self.alphas(profile)
         moved = tuple(min(candidates, key=lambda alpha: abs(alpha - node)) for node in exact)
+        if self.strategy == "grid":
+            return tuple(dict.fromkeys(moved))
         return moved if len(set(moved)) == len(moved) else exact
 
 

@@ -13,7 +13,7 @@ from paint_core.alpha.interpolation import FeatureCurve
 from paint_core.alpha.options import AlphaOptions
 from paint_core.alpha.paths import Path
 from paint_core.alpha.rules import AlphaChoice, Goal
-from paint_core.alpha.strategies import interpolate, measure, measure_nodes
+from paint_core.alpha.strategies import interpolate, measure_grid, measure_nodes
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.models import BaseModel
@@ -30,7 +30,8 @@ class AlphaSearch:
         curve: the points along this profile, rising in alpha.
         curves: the same for every profile that was tried, those without an acceptable alpha included.
         num_forwards: number of evaluations of all tasks, except at alpha 0, over all profiles.
-        interpolants: per profile, the features along the path; empty for the strategy `grid`.
+        interpolants: per profile, the features along the path, rows in the order of the splits' images; empty with
+            folds.
     """
 
     choice: AlphaChoice
@@ -72,8 +73,8 @@ def search_alpha(
         patching: names of the tasks to improve.
         supported: names of the tasks that must not get worse.
         on_point: called after each evaluated point; may raise to stop.
-        known: measured points of an interrupted search; evaluated again only at an interpolation's nodes, whose
-            features are needed.
+        known: measured points of an interrupted search; encoded again only at the interpolant's nodes, whose features
+            are needed.
         reference: for the rule `floor`, the scores to measure drops from; None means those at alpha 0.
         reference_correct: task name to bool [N], the images that the model to measure drops from classifies correctly;
             a task that is missing is not compared. None means the model at alpha 0.
@@ -125,15 +126,15 @@ class _Try:
     choice: AlphaChoice | None
     refusal: str
     num_forwards: int
-    interpolant: FeatureCurve | None
+    interpolant: FeatureCurve
 
 
 def _search(evaluator: PathEvaluator, goal: Goal, options: AlphaOptions, profile: str) -> _Try:
-    alphas, interpolant = options.alphas(profile), None
+    alphas, nodes = options.alphas(profile), options.node_alphas(profile)
     if options.strategy == "grid":
-        curve = measure(evaluator, alphas)
+        curve, interpolant = measure_grid(evaluator, alphas, nodes)
     else:
-        interpolant = measure_nodes(evaluator, options.node_alphas(profile))
+        interpolant = measure_nodes(evaluator, nodes)
         curve, interpolant = interpolate(evaluator, interpolant, alphas, goal, options.tolerance_points)
     choice, refusal = None, ""
     try:
@@ -157,7 +158,7 @@ def _better(tries: Sequence[_Try], goal: Goal) -> AlphaSearch:
         curve=best.curve,
         curves={each.profile: each.curve for each in tries},
         num_forwards=sum(each.num_forwards for each in tries),
-        interpolants={each.profile: each.interpolant for each in tries if each.interpolant is not None},
+        interpolants={each.profile: each.interpolant for each in tries},
     )
 
 

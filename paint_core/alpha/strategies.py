@@ -23,6 +23,22 @@ def measure(evaluator: PathEvaluator, alphas: Sequence[float]) -> list[CurvePoin
     return [evaluator.point(alpha) for alpha in alphas]
 
 
+def measure_grid(
+    evaluator: PathEvaluator, alphas: Sequence[float], nodes: Sequence[float]
+) -> tuple[list[CurvePoint], FeatureCurve]:
+    """The points at these alphas, each by a true evaluation, and the interpolant through some of them.
+
+    Args:
+        nodes: at least two of the alphas; they are encoded even where their points are known.
+    """
+    points, at_nodes = [], {}
+    for alpha in alphas:
+        if alpha in nodes:
+            at_nodes[alpha] = evaluator.features(alpha)
+        points.append(evaluator.point(alpha))
+    return points, FeatureCurve.build(evaluator.base, at_nodes, evaluator.tasks, evaluator.profile)
+
+
 def measure_nodes(evaluator: PathEvaluator, nodes: Sequence[float]) -> FeatureCurve:
     """The interpolant through evaluations at these alphas, at least two.
 

@@ -110,3 +110,25 @@ class Reselected(Record):
     rule: str | None
     reason: str
     validation: AlphaPoint | None
+
+
+class PatchCurve(Record):
+    """The validation scores at one alpha of a patch's path."""
+
+    patch_id: str
+    profile: str
+    nodes: list[float]
+    point: AlphaPoint
+
+
+class ChangedImage(Record):
+    """A validation image whose answer is not the same at two alphas."""
+
+    index: int
+    name: str | None
+    kind: str
+    label: str
+    before: str
+    after: str
+    margin_before: float
+    margin_after: float

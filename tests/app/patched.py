@@ -1,18 +1,24 @@
 """Finished patches for tests, with the report that a worker would write: real task vectors, made-up accuracies."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import torch
 from sqlalchemy.orm import Session
-from torch import nn
+from torch import Tensor, nn
 
 from contract.lineage import Lineage
 from contract.report import PatchReport
+from paint_core.alpha import FeatureCurve
 from paint_core.evaluation import probe_features
 from paint_core.weights import save_task_vector
+from registry.datasets import Datasets
 from registry.jobs import Jobs
 from registry.patches import Patches
+from registry.shards import write_shard
 from registry.versions import TermSpec, Versions
 from tests.app.world import World, add_ready_dataset, mixed_tower, random_task_vector
 
@@ -155,6 +161,44 @@ def add_task_vector(world: World, seed: int) -> str:
             job_id=f"job_{seed}",
         )
     return sha256
+
+
+def add_interpolant(world: World, patched: Patched, num_images: int = 40) -> FeatureCurve:
+    """An interpolant for a patch's flat path, stored with its report: random features under a head of three classes.
+
+    The validation splits of its tasks then have as many images, named `0.png`, `1.png`, ...
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    names = (patched.task, patched.supported)
+    curve = FeatureCurve(
+        nodes=(0.0, 0.5, 1.0),
+        features={name: draw(3, num_images, 8) for name in names},
+        labels={name: torch.arange(num_images) % 3 for name in names},
+        heads={name: torch.nn.functional.normalize(draw(3, 8), dim=1) for name in names},
+        classnames={name: ("a", "b", "c") for name in names},
+        logit_scale=100.0,
+    )
+    sha256 = world.services.blobs.put_bytes(curve.to_bytes())
+    with world.services.database.write() as session:
+        row = Patches(session).get(patched.id)
+        assert row.report is not None
+        row.report = row.report | {"interpolants": {"flat": sha256}}
+        for name in names:
+            dataset = Datasets(session).get(name)
+            shard = {"sha256": _store_split(world, curve.labels[name].tolist()), "num_images": num_images}
+            dataset.shards = (dataset.shards or {}) | {"validation": shard}
+    return curve
+
+
+def _store_split(world: World, labels: Sequence[int]) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shard"
+        write_shard(path, [(b"", f"{index}.png", label) for index, label in enumerate(labels)], ("a", "b", "c"))
+        return world.services.blobs.put_file(path)
 
 
 def end_parts(session: Session, job_id: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from tests.app.patched import add_interpolant, add_patch
 from tests.app.world import World, add_ready_dataset, add_version, open_world, serve
 
 CHECKS = (
@@ -40,10 +41,11 @@ def _phases(num_examples: int) -> str:
 
 
 def fill(world: World) -> None:
-    """Things to find: ready data sets, versions, an alias, a job that waits, a key."""
+    """Things to find: ready data sets, versions, a finished patch with an interpolant, an alias."""
     for index in range(2):
         add_ready_dataset(world.services, ("cat", "dog"), ("a {}",), ("train", "test"))
         add_version(world.services, world.base, seed=index)
+    add_interpolant(world, add_patch(world))
     client: TestClient = world.client
     assert client.put("/v1/aliases/staging", json={"version": 2}).status_code in (200, 201)
 

@@ -9,9 +9,8 @@ from httpx2 import Response
 
 from app.patches.reselection import finished_report, last_stage, select
 from contract.versions import ReselectRequest
-from paint_core.alpha import FeatureCurve
 from registry.patches import Patches
-from tests.app.patched import Patched, add_patch
+from tests.app.patched import Patched, add_interpolant, add_patch
 from tests.app.world import World, check_problem, expected_cosines, mixed_tower, random_task_vector
 from tests.builders import digit_pngs
 
@@ -190,32 +189,10 @@ def test_the_alphas_between_and_beyond_the_points_are_allowed_with_what_is_known
     check_problem(reselect(world, patched, alpha=1.2), 422, "alpha_out_of_range")
 
 
-def store_interpolant(world: World, names: Sequence[str], num_images: int = 40) -> tuple[FeatureCurve, str]:
-    """Random features that turn into others between alpha 0 and 1, under a head of three classes."""
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    curve = FeatureCurve(
-        nodes=(0.0, 0.5, 1.0),
-        features={name: draw(3, num_images, 8) for name in names},
-        labels={name: torch.arange(num_images) % 3 for name in names},
-        heads={name: torch.nn.functional.normalize(draw(3, 8), dim=1) for name in names},
-        classnames={name: ("a", "b", "c") for name in names},
-        logit_scale=100.0,
-    )
-    return curve, world.services.blobs.put_bytes(curve.to_bytes())
-
-
 def test_an_interpolant_tells_what_to_expect_between_the_points(world: World) -> None:
     patched = add_patch(world)
     names = (patched.task, patched.supported)
-    curve, sha256 = store_interpolant(world, names)
-    with world.services.database.write() as session:
-        row = Patches(session).get(patched.id)
-        assert row.report is not None
-        row.report = row.report | {"interpolants": {"flat": sha256}}
+    curve = add_interpolant(world, patched)
     point = reselect(world, patched, alpha=0.3).json()["validation"]
     expected = curve.scores(0.3)
     assert (point["alpha"], point["measured"]) == (0.3, False)

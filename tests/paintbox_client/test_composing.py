@@ -3,7 +3,7 @@
 import pytest
 
 from paintbox_client import ApiError
-from tests.app.patched import add_patch
+from tests.app.patched import add_interpolant, add_patch
 from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
@@ -25,6 +25,18 @@ def test_another_alpha_is_chosen_by_name_and_by_rule(served: Served) -> None:
     with pytest.raises(ApiError, match="exactly one") as refused:
         served.client.reselect(patched.id)
     assert refused.value.status == 422
+
+
+def test_a_patch_is_asked_about_other_alphas_and_the_images_that_change(served: Served) -> None:
+    patched = add_patch(served.world)
+    add_interpolant(served.world, patched)
+    curve = served.client.patch_curve(patched.id, 0.3)
+    assert (curve.point.alpha, curve.point.measured, curve.nodes[-1]) == (0.3, False, 1.0)
+    assert served.client.patch_curve(patched.id).point.alpha == 0.5
+    won = served.client.patch_changes(patched.id, patched.task, to_alpha=0.3, kind="won")
+    assert len(won) == curve.point.tasks[patched.task].gained
+    assert {(each.kind, each.after == each.label) for each in won} == {("won", True)}
+    assert served.client.patch_changes(patched.id, patched.task, to_alpha=0.3, kind="won", limit=2) == won[:2]
 
 
 def test_versions_are_composed_and_taken_apart(served: Served) -> None:

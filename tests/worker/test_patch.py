@@ -14,11 +14,12 @@ from contract.report import PatchReport
 from paint_core.alpha import FeatureCurve
 from paint_core.data import LabelledImages, decode_all
 from paint_core.errors import NoAcceptableAlphaError
-from paint_core.evaluation import check_probe, probe_features
+from paint_core.evaluation import check_probe, encode, probe_features
 from paint_core.images.decoding import DECODER
 from paint_core.models import BaseModel
 from paint_core.weights import Term, load_task_vector, mix_into
 from registry.datasets import DatasetOptions
+from registry.shards import read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import digit_members, digit_pngs, write_zip
@@ -67,6 +68,24 @@ def _require_what_is_registered_is_what_is_reported(installation: Installation, 
     check_probe(probe_features(visual, base), torch.tensor(probe), minimum_cosine=0.999999)
 
 
+def _require_rows_are_the_images_of_the_splits(
+    installation: Installation, base: BaseModel, report: dict[str, Any]
+) -> None:
+    """Rows of the interpolant are the images of the validation split in its order, to which names and labels belong."""
+    curve = FeatureCurve.from_bytes(installation.blobs.read(report["interpolants"]["flat"]))
+    assert curve.features.keys() == {task["dataset_id"] for task in report["tasks"]}
+    for name, stack in curve.features.items():
+        row = installation.dataset(name)
+        shard = installation.blobs.fetch((row.shards or {})["validation"]["sha256"])
+        images = decode_all(read_shard(shard), base.preprocess, tuple(row.classnames or ()), decoder=row.decoder)
+        assert curve.labels[name].tolist() == images.labels.tolist()
+        assert len(read_names(shard)) == len(images)
+        features = encode(base.visual, images.images, base.preprocess)
+        torch.testing.assert_close(stack[0], features, atol=1e-3, rtol=1e-3)  # stored as float16
+        nearest = torch.cdist(stack[0], features).argmin(dim=1)
+        torch.testing.assert_close(features[nearest], features, atol=1e-3, rtol=1e-3)  # equal pictures are in it
+
+
 def _require_transfer_is_reported_apart(report: dict[str, Any], dataset: DatasetRow) -> None:
     (transfer,) = report["transfer"]
     assert (transfer["dataset_id"], transfer["num_classes"]) == (dataset.id, 5)
@@ -113,7 +132,7 @@ def test_joint_with_folds_and_anchors(
     assert report["finetune"]["anchor_weight"] == 5
     assert len(report["final_losses"]) == 3  # two folds and all the data
     assert [term["key"] for term in report["terms"]] == ["all"]
-    assert all(note.data and note.data["anchor_loss"] >= 0 for note in recorder.notes("fine-tuning"))
+    assert all(note.data and note.data["anchor_loss"] > -1e-6 for note in recorder.notes("fine-tuning"))
     accuracies = [note.data or {} for note in recorder.notes("alpha evaluated")]
     assert {each["alpha"] for each in accuracies} == {0.0, 0.5, 1.0}
     assert all(each["accuracies"].keys() == {digits.id, more_digits.id, kept.id} for each in accuracies)
@@ -170,6 +189,7 @@ def test_parallel_with_an_interpolated_curve_that_can_be_asked_later(
     for task in report["tasks"]:
         corrected = [row["adjusted_p_value"] for row in task["change"]["classes"]]
         assert corrected == sorted(corrected)
+    _require_rows_are_the_images_of_the_splits(installation, base, report)
     at_zero = {name: score.correct for name, score in curve.scores(0.0).items()}
     assert at_zero == {task["dataset_id"]: task["validation"]["zero_shot"]["correct"] for task in report["tasks"]}
     assert all(task["test"]["specialised"] for task in report["tasks"] if task["role"] == "patching")
@@ -202,9 +222,10 @@ def test_parallel_with_one_coefficient_per_task(
 
 
 def test_a_second_patch_reads_the_features_of_the_unpatched_base_and_large_splits_lie_in_files(
-    installation: Installation, digits: DatasetRow, kept: DatasetRow
+    installation: Installation, base: BaseModel, digits: DatasetRow, kept: DatasetRow
 ) -> None:
-    request: dict[str, Any] = {"tasks": [digits.id], "supported": [kept.id], "alpha": {"grid_step": 0.5}}
+    alpha = {"strategy": "grid", "grid_step": 0.5, "rule": "combined"}
+    request: dict[str, Any] = {"tasks": [digits.id], "supported": [kept.id], "alpha": alpha}
     first, _ = _patch(installation, **request)
     cached = {path: path.read_bytes() for path in installation.settings.feature_cache_dir.iterdir()}
     assert len(cached) >= 4  # validation and test splits of both
@@ -215,6 +236,7 @@ def test_a_second_patch_reads_the_features_of_the_unpatched_base_and_large_split
     reports = [row.report or {} for row in (first, second)]
     assert reports[0]["curve"] == reports[1]["curve"]
     assert reports[0]["tasks"] == reports[1]["tasks"]
+    _require_rows_are_the_images_of_the_splits(installation, base, reports[1])
 
 
 def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
@@ -285,5 +307,6 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         assert reports[0]["terms"] == reports[1]["terms"]
         curves = [[stage["curves"] for stage in report["stages"]] for report in reports]
         assert curves[0] == curves[1]
+        assert reports[0]["interpolants"] == reports[1]["interpolants"]
         trained = [len(each.notes("fine-tuning")) for each in (first, second)]
         assert sum(trained) == 2 * request["finetune"]["iterations"]  # no run was done twice

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paint_core.alpha import (
+    NODES,
     AlphaOptions,
     AlphaSearch,
     CurvePoint,
@@ -79,7 +80,24 @@ def test_the_grid_search_is_the_measured_curve_and_the_rule_on_it(
     assert list(found.curve) == evaluate_curve(tiny_base, tau, validation, grid(), paired=True)
     assert found.choice == choose_alpha(found.curve, ["colours"], ["mastered"])
     assert 0 < found.choice.alpha < 1, "the fixture should have a best alpha inside"
-    assert (found.profile, found.num_forwards, found.interpolants) == ("flat", 20, {})
+    assert (found.profile, found.num_forwards) == ("flat", 20)
+
+
+def test_a_grid_leaves_the_interpolant_of_its_own_points(search: Callable[..., AlphaSearch]) -> None:
+    whole, quick = search(GRID), search(INTERPOLATED)
+    ours, theirs = whole.interpolants["flat"], quick.interpolants["flat"]
+    assert ours.nodes == NODES
+    assert set(ours.nodes) <= set(theirs.nodes)
+    for name in ours.labels:
+        torch.testing.assert_close(ours.at(0.55, name), theirs.at(0.55, name), atol=0, rtol=0)
+    measured = {point.alpha: {name: score.correct for name, score in point.scores.items()} for point in whole.curve}
+    predicted = {
+        point.alpha: {name: score.correct for name, score in point.scores.items()} for point in ours.curve(grid())
+    }
+    assert all(predicted[node] == measured[node] for node in ours.nodes)
+    misses = [abs(measured[alpha][name] - predicted[alpha][name]) for alpha in measured for name in ours.labels]
+    assert sum(misses) <= 0.01 * 60 * len(misses)
+    assert search(replace(GRID, step=0.5)).interpolants["flat"].nodes == (0.0, 0.5, 1.0)
 
 
 def test_interpolation_chooses_what_the_grid_chooses_from_six_forwards_at_most(
@@ -131,7 +149,7 @@ def test_known_points_and_the_baseline_save_forwards(
     tiny_base: BaseModel, validation: dict[str, EvaluationTask], search: Callable[..., AlphaSearch]
 ) -> None:
     first = search(GRID)
-    assert search(GRID, known=first.curve).num_forwards == 0
+    assert search(GRID, known=first.curve).num_forwards == len(NODES) - 1  # whose features the interpolant needs
     baseline = {
         name: encode(tiny_base.visual, images.images, tiny_base.preprocess) for name, (_, images) in validation.items()
     }
@@ -148,7 +166,7 @@ def test_the_best_path_is_the_better_of_both_and_shares_the_start(search: Callab
     assert best.num_forwards == flat.num_forwards + lines.num_forwards == 20 + 30
     assert [point.profile for point in seen if point.alpha == 0] == ["flat"]
     assert {point.profile for point in seen} == {"flat", "lines_paper"}
-    assert search(AlphaOptions(path="best"), known=seen).num_forwards == 0
+    assert search(AlphaOptions(path="best"), known=seen).num_forwards == 2 * (len(NODES) - 1)
 
 
 def test_between_equal_paths_the_flat_one_is_kept(tiny_base: BaseModel, task: Task) -> None:

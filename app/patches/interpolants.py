@@ -1,0 +1,105 @@
+"""A cache of stored interpolants and of the names of their images, so that a slider along alpha is answered quickly."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from torch import Tensor
+
+from app.http.dependencies import provided
+from paint_core.alpha import FeatureCurve
+from registry.blobs import BlobStore
+from registry.shards import read_names
+
+MAX_BYTES = 256 << 20
+_NAME_BYTES = 60
+"""What a string of Python takes in addition to its characters, about."""
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCurve:
+    """An interpolant.
+
+    Attributes:
+        features: The interpolant.
+        correct_at_0: Task name to bool [N], the images that alpha 0 classifies correctly.
+    """
+
+    features: FeatureCurve
+    correct_at_0: Mapping[str, Tensor]
+
+
+class Interpolants:
+    """Interpolants and names of images by the hashes of their blobs, least recently used out first.
+
+    One thread loads at a time, so that requests for the same interpolant load it once and memory stays bounded. What
+    alone is larger than the cache is loaded for each request.
+
+    Args:
+        blobs: Where they are stored.
+        max_bytes: Size of the cache.
+    """
+
+    def __init__(self, blobs: BlobStore, max_bytes: int = MAX_BYTES) -> None:
+        self._blobs = blobs
+        self._max_bytes = max_bytes
+        self._cached: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
+        self._num_bytes = 0
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+
+    def curve(self, sha256: str) -> StoredCurve:
+        """Return the interpolant in a blob.
+
+        Raises:
+            WeightsMismatchError: The blob is not an interpolant.
+        """
+        found: StoredCurve = self._get(("curve", sha256), lambda: self._load_curve(sha256))
+        return found
+
+    def names(self, sha256: str) -> tuple[str, ...]:
+        """Return the names of a split's images, in their order; the blob is that of the split."""
+        found: tuple[str, ...] = self._get(("names", sha256), lambda: self._load_names(sha256))
+        return found
+
+    def _load_curve(self, sha256: str) -> tuple[StoredCurve, int]:
+        features = FeatureCurve.from_bytes(self._blobs.read(sha256))
+        num_bytes = sum(stack.nbytes for stack in features.features.values())
+        return StoredCurve(features, features.correct_answers(features.nodes[0])), num_bytes
+
+    def _load_names(self, sha256: str) -> tuple[tuple[str, ...], int]:
+        names = tuple(read_names(self._blobs.fetch(sha256)))
+        return names, sum(_NAME_BYTES + len(name) for name in names)
+
+    def _get(self, key: tuple[str, str], load: Callable[[], tuple[Any, int]]) -> Any:
+        value = self._find(key)
+        if value is None:
+            with self._loading:
+                value = self._find(key)  # the request before may have loaded it
+                if value is None:
+                    value, num_bytes = load()
+                    self._keep(key, value, num_bytes)
+        return value
+
+    def _find(self, key: tuple[str, str]) -> Any:
+        with self._lock:
+            if key not in self._cached:
+                return None
+            self._cached.move_to_end(key)
+            return self._cached[key][0]
+
+    def _keep(self, key: tuple[str, str], value: Any, num_bytes: int) -> None:
+        if num_bytes > self._max_bytes:
+            return
+        with self._lock:
+            self._cached[key] = value, num_bytes
+            self._num_bytes += num_bytes
+            while self._num_bytes > self._max_bytes:
+                _, (_, freed) = self._cached.popitem(last=False)
+                self._num_bytes -= freed
+
+
+InterpolantsDep = Annotated[Interpolants, provided(Interpolants)]

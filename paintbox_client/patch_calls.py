@@ -1,0 +1,55 @@
+"""Methods of the client that ask finished patches about other alphas; no model runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paintbox_client.resources.patches import ChangedImage, PatchCurve
+from paintbox_client.transport import Transport
+
+
+class PatchCalls:
+    """Methods of `Client` that ask finished patches about other alphas."""
+
+    _transport: Transport
+
+    def patch_curve(self, patch_id: str, alpha: float | None = None, profile: str | None = None) -> PatchCurve:
+        """Return the validation scores of every task at an alpha, within milliseconds.
+
+        Args:
+            patch_id: The patch.
+            alpha: Default: the chosen one.
+            profile: How alpha varies with depth, if several were tried; default: the chosen one.
+        """
+        query = _given({"alpha": alpha, "profile": profile})
+        return PatchCurve(self._transport.get(f"/v1/patches/{patch_id}/curve", **query))
+
+    def patch_changes(
+        self,
+        patch_id: str,
+        task: str,
+        from_alpha: float = 0.0,
+        to_alpha: float | None = None,
+        *,
+        kind: str | None = None,
+        profile: str | None = None,
+        limit: int = 100,
+    ) -> list[ChangedImage]:
+        """Return validation images of a task whose answer differs between two alphas, in the order of the split.
+
+        Args:
+            patch_id: The patch.
+            task: Id of the data set.
+            from_alpha: The alpha before; 0 is the base.
+            to_alpha: The alpha after; default: the chosen one.
+            kind: `lost` or `won`: only images that lose or win the correct answer; default: every other answer.
+            profile: As for `patch_curve`.
+            limit: Maximum number of images.
+        """
+        query = _given({"task": task, "from": from_alpha, "to": to_alpha, "kind": kind, "profile": profile})
+        items = self._transport.items(f"/v1/patches/{patch_id}/changes", limit, **query)
+        return [ChangedImage(each) for each in items]
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
