@@ -41,6 +41,7 @@ class Measurements(Repository):
         predictions_sha256: str,
         num_bytes: int,
         owner: str | None,
+        patch_id: str | None = None,
     ) -> str:
         """Record what some weights answered, once, and return its id; a later one of the same id changes nothing."""
         identifier = measurement_id(weights_fingerprint, dataset_id, split, head_id)
@@ -55,6 +56,7 @@ class Measurements(Repository):
                 result=None if result is None else result.to_json(),
                 predictions_sha256=predictions_sha256,
                 num_bytes=num_bytes,
+                patch_id=patch_id,
                 owner=owner,
                 created_at=self._now(),
             )

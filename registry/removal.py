@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Text, cast, delete, exists, select
+from sqlalchemy import Select, Text, cast, delete, exists, select
 
 from contract.jobs import JobStatus
 from registry.errors import ConflictError, DatasetInUseError, PatchInUseError, name_some
@@ -66,13 +66,14 @@ class Removal(Repository):
         if version_ids:
             raise PatchInUseError(patch_id, version_ids)
         UnusedBlobs(self._session, self._now).add(blobs_of_patch(row, jobs))
+        self._delete_measurements(select(MeasurementRow).where(MeasurementRow.patch_id == patch_id))
         self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.subject_id == patch_id))
         self._session.delete(row)
         self._session.flush()
         self._delete_jobs(jobs)
 
     def delete_evaluation(self, identifier: str) -> None:
-        """Delete an evaluation with its job, and the measurements that no other evaluation refers to.
+        """Delete an evaluation with its job, and the measurements that no patch made and no other evaluation names.
 
         Raises:
             NotFoundError: There is no such evaluation.
@@ -84,16 +85,16 @@ class Removal(Repository):
         self._session.delete(row)
         self._session.flush()
         self._delete_jobs(jobs)
-        for each in measured:
-            self._delete_measurement(each)
+        of_evaluations = MeasurementRow.id.in_(measured) & MeasurementRow.patch_id.is_(None)
+        self._delete_measurements(select(MeasurementRow).where(of_evaluations))
 
-    def _delete_measurement(self, identifier: str) -> None:
-        """Delete a measurement that no report names any more."""
-        row = self._session.get(MeasurementRow, identifier)
-        named = cast(EvaluationRow.report, Text).contains(f'"{identifier}"', autoescape=True)
-        if row is not None and not self._session.scalar(select(exists().where(named))):
-            UnusedBlobs(self._session, self._now).add([row.predictions_sha256])
-            self._session.delete(row)
+    def _delete_measurements(self, query: Select[MeasurementRow]) -> None:
+        """Delete those of these measurements that no evaluation's report names."""
+        for row in self._session.scalars(query).all():
+            named = cast(EvaluationRow.report, Text).contains(f'"{row.id}"', autoescape=True)
+            if not self._session.scalar(select(exists().where(named))):
+                UnusedBlobs(self._session, self._now).add([row.predictions_sha256])
+                self._session.delete(row)
 
     def _locked_jobs(self, subject_id: str) -> Sequence[JobRow]:
         """Return all jobs about something, locked, each after its parent."""

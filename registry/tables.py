@@ -252,6 +252,7 @@ class MeasurementRow(Base):
     __table_args__ = (
         Index("ix_measurements_dataset", "dataset_id", "split"),
         Index("ix_measurements_weights", "weights_fingerprint"),
+        Index("ix_measurements_patch", "patch_id"),
         Index("ix_measurements_owner", "owner", "num_bytes"),
     )
 
@@ -264,6 +265,7 @@ class MeasurementRow(Base):
     result: Mapped[dict[str, Any] | None]  # a `Measurement`; null: the images have no labels
     predictions_sha256: Mapped[str] = mapped_column(String(64))  # one row per image: `registry.predictions`
     num_bytes: Mapped[int]  # of the predictions
+    patch_id: Mapped[str | None] = mapped_column(String(40))  # the patch that measured; null: an evaluation did
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 

@@ -193,6 +193,27 @@ def test_upload_patch_activate_classify(service: Service, digits: dict[str, Any]
     assert hits_after >= hits_before + 6
     (patching,) = [task for task in report["tasks"] if task["role"] == "patching"]
     assert patching["test"]["patched"]["accuracy"] > patching["test"]["zero_shot"]["accuracy"] + 0.3
+    _require_a_worker_evaluates(service, others["id"], [version_before, version_after], tmp_path)
+
+
+def _require_a_worker_evaluates(service: Service, dataset: str, versions: list[int], folder: Path) -> None:
+    command = [PAINTBOX, "evaluate", *map(str, versions), "--dataset", dataset, "--split", "validation"]
+    done = subprocess.run(
+        [*command, "--save", str(folder / "predictions.csv"), "--json"],
+        env={**os.environ, "PAINTBOX_URL": service.client.url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    report = json.loads(done.stdout)["report"]
+    accuracies = [each["measurement"]["score"]["accuracy"] for each in report["versions"]]
+    (comparison,) = report["comparisons"]
+    assert comparison["change"]["change_points"] == pytest.approx(100 * (accuracies[1] - accuracies[0]))
+    rows = (folder / "predictions.csv").read_text().splitlines()[1:]
+    assert len(rows) == report["versions"][0]["num_images"] == 30
+    right = sum(row.split(",")[1] == row.split(",")[2] for row in rows)
+    assert right == report["versions"][0]["measurement"]["score"]["correct"]
 
 
 def test_a_waiting_job_runs_although_the_broker_was_killed_and_its_data_deleted(

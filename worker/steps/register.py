@@ -85,7 +85,7 @@ def register(
             evaluation=evaluation,
         )
         for each in measured:
-            Measurements(session).add(**each, owner=job.row.owner)
+            Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)
         Patches(session).complete(job.row.id, version_id=version.id, report=report)
         if decision is not None and decision.accepted:
             reason = f"accepted: {decision.reason}"[:1000]

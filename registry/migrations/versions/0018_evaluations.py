@@ -35,9 +35,11 @@ def upgrade() -> None:
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("predictions_sha256", sa.String(64), nullable=False),
         sa.Column("num_bytes", sa.Integer(), nullable=False),
+        sa.Column("patch_id", sa.String(40), nullable=True),
         sa.Column("owner", sa.String(64), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
+    op.create_index("ix_measurements_patch", "measurements", ["patch_id"])
     op.create_index("ix_measurements_dataset", "measurements", ["dataset_id", "split"])
     op.create_index("ix_measurements_weights", "measurements", ["weights_fingerprint"])
     op.create_index("ix_measurements_owner", "measurements", ["owner", "num_bytes"])
