@@ -77,6 +77,7 @@ from app.system.schemas import Live
 from app.versions.composer import Composer
 from app.versions.endpoints import router as versions_router
 from app.versions.exports import Exports
+from app.versions.refusals import AliasRefusals
 from app.web.docs_page import add_docs_page
 from app.web.landing_page import add_landing_page
 from app.web.openapi import document
@@ -205,6 +206,7 @@ class Services:
     labels: StoredLabels
     classifier: Classifier
     embedder: Embedder
+    refusals: AliasRefusals
 
 
 @contextmanager
@@ -273,6 +275,7 @@ def open_services(
             storage,
             labels,
             *_build_inference(settings, engine, versions, labels, metrics),
+            AliasRefusals(database, settings.webhook_url, metrics.count_refusal),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
             thread.start()

@@ -8,12 +8,14 @@ import ipaddress
 import os
 import re
 from pathlib import Path
+from typing import Self
 
 import httpx2
 from limits import parse_many
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from registry.errors import ConfigurationError
 from registry.settings import StorageSettings
 
 _MIN_KEY_LENGTH = 16
@@ -76,12 +78,24 @@ class AppSettings(StorageSettings):
     replica_interval_seconds: float = Field(default=5.0, gt=0)
     canary_share: float = Field(default=0.1, ge=0, le=1)
     shadow_share: float = Field(default=0.1, ge=0, le=1)
-    max_supported_drop: float | None = Field(default=None, ge=0, le=100)
     trash_retention_seconds: float = Field(default=30 * 86_400.0, ge=0)
     trash_interval_seconds: float = Field(default=3600.0, gt=0)
     webhook_hosts: tuple[str, ...] = ()
     webhook_secret: SecretStr | None = Field(default=None, validate_default=True)
     webhook_interval_seconds: float = Field(default=1.0, gt=0)
+
+    @classmethod
+    def load(cls, **values: object) -> Self:
+        """Return the settings as `StorageSettings.load` does; the webhook's URL must be allowed, too."""
+        settings = super().load(**values)
+        if settings.webhook_url is not None:
+            url = parse_url(settings.webhook_url)
+            if url is None or origin_of(url) not in map(parse_origin, settings.webhook_hosts):
+                raise ConfigurationError(
+                    "PAINTBOX_WEBHOOK_URL: it must be a URL at one of PAINTBOX_WEBHOOK_HOSTS.",
+                    "Correct it and restart.",
+                )
+        return settings
 
     @field_validator("upload_dir")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from contract.recorded import Recorded
-from contract.scores import SplitScore, TaskRole
+from contract.scores import AccuracyChange, SplitScore, TaskRole
 
 
 class EvaluatedTask(Recorded):
@@ -18,6 +18,11 @@ class EvaluatedTask(Recorded):
     role: TaskRole = Field(description="`patching`: to be improved; `supported`: must not get worse")
     zero_shot: SplitScore = Field(description="Score of the base, without any patch")
     patched: SplitScore = Field(description="Score of the version")
+    change: AccuracyChange | None = Field(
+        default=None,
+        description="The accuracy of the version minus that of the base, on the same images; null: not known, an older "
+        "release recorded it",
+    )
 
 
 class Evaluation(Recorded):
@@ -32,4 +37,19 @@ class Evaluation(Recorded):
         description="Percentage points of accuracy, 0 to 100, that a supported task may lose: one limit, or one "
         "per data set id; null: no limit was set",
     )
+    max_mean_drop: float | None = Field(
+        default=None,
+        description="Percentage points, 0 to 100, that the mean accuracy of the supported tasks may lose; null: no "
+        "limit was set",
+    )
     tasks: tuple[EvaluatedTask, ...] = Field(description="The tasks that were measured")
+
+    @property
+    def supported(self) -> tuple[EvaluatedTask, ...]:
+        """The tasks that must not get worse."""
+        return tuple(task for task in self.tasks if task.role == "supported")
+
+    def limit_of(self, dataset_id: str) -> float | None:
+        """Return how many points a supported task may lose; None: no limit was set for it."""
+        limits = self.max_supported_drop
+        return limits.get(dataset_id) if isinstance(limits, dict) else limits

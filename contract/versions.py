@@ -13,6 +13,11 @@ from contract.patch_request import Drops, Points
 ACTIVE_ALIAS = "active"
 CANARY_ALIAS = "canary"
 SHADOW_ALIAS = "shadow"
+GUARDED_ALIASES = (ACTIVE_ALIAS, CANARY_ALIAS)
+"""Aliases whose versions answer requests that name no version: their moves are checked against limits."""
+
+LOADED_ALIASES = (*GUARDED_ALIASES, SHADOW_ALIAS)
+"""Aliases whose versions every API process keeps in memory."""
 
 Tag = Annotated[
     str,

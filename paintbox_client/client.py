@@ -23,7 +23,7 @@ from paintbox_client.resources.inference import LabelSetBrief
 from paintbox_client.resources.jobs import Job, JobDetail, JobEvent
 from paintbox_client.resources.patches import Patch, PatchBrief, PatchStarted, Reselected
 from paintbox_client.resources.system import Ready, System
-from paintbox_client.resources.versions import Alias, AliasChange, Version
+from paintbox_client.resources.versions import Alias, AliasChange, RolledBackAlias, Version
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
 
@@ -300,10 +300,10 @@ class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, PatchCall
         body = {"version": version, "reason": reason} | ({"force": True} if force else {})
         return Alias(self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS))
 
-    def roll_back(self, reason: str = "", alias: str = "active") -> Alias:
+    def roll_back(self, reason: str = "", alias: str = "active") -> RolledBackAlias:
         """Return the alias, moved to the version that it named before; a second call moves it one further back."""
         path = f"/v1/aliases/{alias}/rollback"
-        return Alias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
+        return RolledBackAlias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
 
     def alias(self, name: str) -> Alias:
         """Return an alias and the version that it points at."""

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from paintbox_client.alias_commands import activate, check, rollback
 from paintbox_client.client import Client
 from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, complete_alias, open_client, take
 from paintbox_client.dataset_commands import dataset, derive, upload
@@ -30,13 +31,11 @@ from paintbox_client.tables import (
     print_moves,
     print_versions,
 )
-from paintbox_client.version_commands import VersionRef, delete, export, gc, restore, tag, unalias, verify
+from paintbox_client.version_commands import delete, export, gc, restore, tag, unalias, verify
 
 _IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
-Alias = Annotated[str, typer.Option(autocompletion=complete_alias, help="The alias to move.")]
 JobRef = Annotated[
     str,
     typer.Argument(
@@ -130,29 +129,6 @@ def versions(
         items = take(client.versions(limit + 1, tag=tags or [], trashed=trash), limit)
         aliases = [] if as_json else client.aliases()
     print_json(items) if as_json else print_versions(items, aliases)
-
-
-def activate(
-    ctx: typer.Context,
-    version_ref: VersionRef,
-    reason: Reason = "",
-    alias: Alias = "active",
-    force: Annotated[
-        bool, typer.Option("--force", help="Ignore the limit on the drop of supported tasks; requires --reason.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Serve a version, or move another alias to it."""
-    if force and not reason.strip():
-        raise InputError("--force needs a reason.", "Give one with --reason; it is recorded in the history.")
-    with open_client(ctx) as client:
-        _print_alias(client.activate(client.find_version(version_ref), reason, alias, force), as_json)
-
-
-def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False) -> None:
-    """Undo the last move of an alias; repeat to undo the moves before it."""
-    with open_client(ctx) as client:
-        _print_alias(client.roll_back(reason, alias), as_json)
 
 
 def aliases(ctx: typer.Context, as_json: AsJson = False) -> None:
@@ -269,6 +245,7 @@ COMMANDS = (
     cancel,
     retry,
     versions,
+    check,
     activate,
     rollback,
     aliases,
@@ -284,10 +261,3 @@ COMMANDS = (
     system,
 )
 """In the order of the help text."""
-
-
-def _print_alias(alias: JsonObject, as_json: bool) -> None:
-    if as_json:
-        return print_json(alias)
-    is_active = alias["name"] == "active"
-    print_text(f"Version {alias['version']} is {'active' if is_active else alias['name']}.")

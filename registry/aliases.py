@@ -8,6 +8,7 @@ from typing import NotRequired, TypedDict
 from sqlalchemy import exists, func, select
 
 from contract.versions import ACTIVE_ALIAS
+from registry.deliveries import Deliveries
 from registry.errors import AliasMovedError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
 from registry.repository import Repository
@@ -26,6 +27,7 @@ class MoveFacts(TypedDict):
     expected: NotRequired[Collection[int] | None]
     forced: NotRequired[bool]
     restores: NotRequired[int | None]
+    webhook_url: NotRequired[str | None]
 
 
 class Aliases(Repository):
@@ -64,7 +66,8 @@ class Aliases(Repository):
         """Return the move whose state a rollback restores.
 
         Moves are a stack: a rollback pops the last one, and a second rollback the one below it. So two people who
-        both roll back a bad version do not bring it back. The history keeps all of it.
+        both roll back a bad version do not bring it back, not even where the alias named it earlier, too, until
+        somebody moves the alias to it by its number. The history keeps all of it.
 
         Returns:
             The move; its `to_version_id` is the version to restore and differs from the current one.
@@ -72,16 +75,28 @@ class Aliases(Repository):
         Raises:
             ConflictError: The alias has no earlier version.
         """
-        current, moves = self.get(name).version_id, self.history(name, limit=1)
+        moves = self.history(name, limit=1)
+        skipped = {self.get(name).version_id, None, *self._rolled_back_from(name)}
         state = self._restored(moves[0]) if moves else None
         while state is not None:
             below = self._below(state)
             state = self._restored(below) if below is not None else None
-            if state is not None and state.to_version_id not in (current, None):
+            if state is not None and state.to_version_id not in skipped:
                 return state
             if state is not None and state.to_version_id is None:  # the alias was deleted, and began anew
                 break
         raise ConflictError(f"Alias {name!r} has no earlier version.", "Move it to a version instead.")
+
+    def _rolled_back_from(self, name: str) -> set[int]:
+        """Return the versions that a rollback of the alias left, and to which nobody moved it by number since."""
+        is_rollback = AliasHistoryRow.restores_id.is_not(None)
+        left = select(AliasHistoryRow.from_version_id, func.max(AliasHistoryRow.id))
+        left = left.where(AliasHistoryRow.alias == name, is_rollback).group_by(AliasHistoryRow.from_version_id)
+        named = select(AliasHistoryRow.to_version_id, func.max(AliasHistoryRow.id))
+        named = named.where(AliasHistoryRow.alias == name, ~is_rollback).group_by(AliasHistoryRow.to_version_id)
+        last_named = {version: move for version, move in self._session.execute(named)}
+        found = self._session.execute(left)
+        return {version for version, move in found if version is not None and move > last_named.get(version, 0)}
 
     def _restored(self, move: AliasHistoryRow) -> AliasHistoryRow:
         return move if move.restores_id is None else self._session.get_one(AliasHistoryRow, move.restores_id)
@@ -112,6 +127,7 @@ class Aliases(Repository):
         expected: Collection[int] | None = None,
         forced: bool = False,
         restores: int | None = None,
+        webhook_url: str | None = None,
     ) -> AliasRow:
         """Point the alias at this version and return it; the move is added to the history.
 
@@ -119,6 +135,7 @@ class Aliases(Repository):
             expected: As for `require_revision`.
             forced: Whether the caller overrode the guard.
             restores: For a rollback: the id of the move from `earlier`.
+            webhook_url: Where a message about the move is sent; None: nowhere.
         """
         Versions(self._session, self._now).get_not_trashed(version_id, lock=True)
         row = self._locked(name, expected)
@@ -128,11 +145,19 @@ class Aliases(Repository):
             self._session.add(row)
         row.version_id, row.updated_at = version_id, self._now()
         move = AliasHistoryRow(from_version_id=previous, to_version_id=version_id, forced=forced, restores_id=restores)
-        self._remember(name, move, actor, reason)
+        self._remember(name, move, actor, reason, webhook_url)
         return row
 
-    def delete(self, name: str, *, actor: str, reason: str, expected: Collection[int] | None = None) -> None:
-        """Remove the alias; its history stays.
+    def delete(
+        self,
+        name: str,
+        *,
+        actor: str,
+        reason: str,
+        expected: Collection[int] | None = None,
+        webhook_url: str | None = None,
+    ) -> None:
+        """Remove the alias; its history stays. The arguments are those of `move`.
 
         Raises:
             NotFoundError: There is no such alias.
@@ -145,17 +170,28 @@ class Aliases(Repository):
             raise NotFoundError("alias", name)
         self._session.delete(row)
         move = AliasHistoryRow(from_version_id=row.version_id, to_version_id=None, forced=False)
-        self._remember(name, move, actor, reason)
+        self._remember(name, move, actor, reason, webhook_url)
 
     def _locked(self, name: str, expected: Collection[int] | None) -> AliasRow | None:
         row = self._session.get(AliasRow, name, with_for_update=True, populate_existing=True)
         self.require_revision(name, expected)
         return row
 
-    def _remember(self, name: str, move: AliasHistoryRow, actor: str, reason: str) -> None:
+    def _remember(self, name: str, move: AliasHistoryRow, actor: str, reason: str, webhook_url: str | None) -> None:
         move.alias, move.actor, move.reason, move.at = name, actor, reason, self._now()
         self._session.add(move)
         self._session.flush()
+        if webhook_url is not None:
+            data = {
+                "alias": name,
+                "from_version": move.from_version_id,
+                "to_version": move.to_version_id,
+                "actor": actor,
+                "reason": reason,
+                "forced": move.forced,
+                "rollback": move.restores_id is not None,
+            }
+            Deliveries(self._session, self._now).tell(webhook_url, "alias.moved", data)
 
     def has_been(self, name: str) -> bool:
         """Return whether there is or was an alias of this name."""

@@ -1,4 +1,4 @@
-"""Messages about finished jobs, from the moment that the job ends until they are delivered or given up."""
+"""Messages about finished jobs and moved aliases, from the event's transaction until they are delivered or given up."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ class Delivery:
 
     Attributes:
         id: The message's, the same at each try.
+        job_id: The job that it is about; None: an alias.
         num_tries: Number of this try, from 1 on.
     """
 
     id: str
-    job_id: str
+    job_id: str | None
     url: str
     payload: dict[str, Any]
     num_tries: int
@@ -51,18 +52,29 @@ class Deliveries(Repository):
 
     def add(self, job: JobRow) -> None:
         """Create a message about a job that ends in this transaction, if its owner requested one."""
-        if job.webhook_url is None:
-            return
+        if job.webhook_url is not None:
+            self.tell(job.webhook_url, f"job.{job.status}", _data(job), job.id)
+
+    def tell(self, url: str, event: str, data: dict[str, Any], job_id: str | None = None) -> None:
+        """Create a message about an event of this transaction.
+
+        Args:
+            url: The receiver.
+            event: Such as `alias.moved`.
+            data: What happened.
+            job_id: The job that it is about, if any.
+        """
+        now = self._now()
         self._session.add(
             WebhookDeliveryRow(
                 id=f"msg_{secrets.token_hex(12)}",
-                job_id=job.id,
-                url=job.webhook_url,
-                payload=self._payload(job),
+                job_id=job_id,
+                url=url,
+                payload={"type": event, "timestamp": now.isoformat(), "data": data},
                 state=DeliveryState.WAITING,
                 num_tries=0,
-                due_at=self._now(),
-                created_at=self._now(),
+                due_at=now,
+                created_at=now,
             )
         )
 
@@ -75,7 +87,7 @@ class Deliveries(Repository):
                 spelling.
         """
         query = select(WebhookDeliveryRow.id, WebhookDeliveryRow.url, JobRow.owner)
-        query = query.join(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
+        query = query.outerjoin(JobRow, JobRow.id == WebhookDeliveryRow.job_id)
         query = query.where(WebhookDeliveryRow.due_at <= self._now(), WebhookDeliveryRow.url.not_in(without_urls))
         for origin in without_origins:
             query = query.where(~WebhookDeliveryRow.url.startswith(f"{origin}/", autoescape=True))
@@ -142,19 +154,16 @@ class Deliveries(Repository):
         newest_first = (WebhookDeliveryRow.created_at.desc(), WebhookDeliveryRow.id.desc())
         return self._session.scalars(query.order_by(*newest_first).limit(1)).first()
 
-    def _payload(self, job: JobRow) -> dict[str, Any]:
-        error = {"code": job.error_code, "detail": job.error_detail} if job.error_code else None
-        return {
-            "type": f"job.{job.status}",
-            "timestamp": self._now().isoformat(),
-            "data": {
-                "job_id": job.id,
-                "kind": job.kind,
-                "subject_id": job.subject_id,
-                "status": str(job.status),
-                "error": error,
-            },
-        }
+
+def _data(job: JobRow) -> dict[str, Any]:
+    error = {"code": job.error_code, "detail": job.error_detail} if job.error_code else None
+    return {
+        "job_id": job.id,
+        "kind": job.kind,
+        "subject_id": job.subject_id,
+        "status": str(job.status),
+        "error": error,
+    }
 
 
 def _claimed(delivery: Delivery) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

@@ -39,6 +39,9 @@ class StorageSettings(BaseSettings):
         bases: Base models that patches may start from; the first is the default.
         device: `auto` uses CUDA if there is a device, else the CPU; `cuda:1` is the second device.
         log_level: Lowest level that is logged.
+        max_supported_drop: Percentage points that a supported task may lose in a version that serves requests, where
+            its patch sets no limit. None: any.
+        webhook_url: Where messages about moves of aliases are sent. None: nowhere.
     """
 
     model_config = SettingsConfigDict(env_prefix="PAINTBOX_", frozen=True, extra="ignore")
@@ -55,6 +58,8 @@ class StorageSettings(BaseSettings):
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
     device: str = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    max_supported_drop: float | None = Field(default=None, ge=0, le=100)
+    webhook_url: str | None = Field(default=None, max_length=2000)
 
     @field_validator("data_dir")
     @classmethod
@@ -63,6 +68,11 @@ class StorageSettings(BaseSettings):
             return value.expanduser()
         except RuntimeError as error:
             raise ValueError("this user has no home directory; set a folder") from error
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _is_given(cls, url: str | None) -> str | None:
+        return url or None
 
     @field_validator("device")
     @classmethod

@@ -343,12 +343,12 @@ class JobEventRow(Base):
 
 
 class WebhookDeliveryRow(Base):
-    """A message about a finished job: pending, delivered or abandoned."""
+    """A message about a finished job or a moved alias: pending, delivered or abandoned."""
 
     __tablename__ = "webhook_deliveries"
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)  # null: about an alias
     url: Mapped[str] = mapped_column(String(2000))
     payload: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String(16))

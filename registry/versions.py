@@ -285,20 +285,6 @@ class Versions(Repository):
         query = select(VersionRow).where(VersionRow.patch_id == patch_id, VersionRow.deleted_at.is_(None))
         return self._session.scalars(query.order_by(VersionRow.id)).all()
 
-    def evaluations_of(self, version_id: int) -> list[dict[str, Any]]:
-        """Return the version's own evaluation or, if it has none, those of every version with the same weights."""
-        row = self.get(version_id)
-        if row.evaluation is not None:
-            return [row.evaluation]
-        if row.weights_fingerprint is None:  # registered by an older release
-            return []
-        query = select(VersionRow.evaluation).where(
-            VersionRow.base_fingerprint == row.base_fingerprint,
-            VersionRow.weights_fingerprint == row.weights_fingerprint,
-            VersionRow.evaluation.is_not(None),
-        )
-        return [evaluation for evaluation in self._session.scalars(query) if evaluation is not None]
-
     def equals_base(self, version_id: int) -> bool:
         """Return whether the version's weights are those of its base."""
         row = self.get(version_id)

@@ -14,7 +14,7 @@ from registry.plain_text import MAX_LOG_TAIL_BYTES, clean_tail
 MAX_LINES = 100
 MAX_BYTES = MAX_LOG_TAIL_BYTES
 _HIDDEN = "***"
-_SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL", re.IGNORECASE)
+_SECRET_NAMES = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|WEBHOOK_URL", re.IGNORECASE)
 _LEAST_SECRET = 6  # shorter values are in every log by chance
 # Logs hold untrusted text: the pattern is unambiguous, so matching takes linear time.
 _USER_INFO = re.compile(r"(?<!\w)(\w++://)[^/\s@:]*+:[^/\s]*@")
@@ -42,7 +42,7 @@ def find_secrets(environment: Mapping[str, str], *urls: str) -> frozenset[str]:
     """Return the values that a log must not contain.
 
     Args:
-        environment: Variables; those named key, secret, token, password or credential hold secrets.
+        environment: Variables; those named key, secret, token, password, credential or webhook URL hold secrets.
         *urls: Their passwords are secrets, too.
     """
     values = {value for name, value in environment.items() if _SECRET_NAMES.search(name)}

@@ -13,7 +13,7 @@ from paint_core.errors import (
     PaintCoreError,
     WeightsError,
 )
-from registry.acceptance import SupportedDrop
+from registry.acceptance import MeanDrop, MissingTask, SupportedDrop
 from registry.errors import (
     AliasMovedError,
     ArchiveRefusedError,
@@ -258,11 +258,11 @@ class ActivationFailedError(EdgeError):
 
 
 class SupportedDropError(EdgeError):
-    """A version exceeds the limit on the drop of a supported task, so it is not activated."""
+    """A version exceeds the limit on the drop of supported tasks, so it may not answer requests."""
 
     code = "supported_drop"
 
-    def __init__(self, version_id: int, drops: Sequence[SupportedDrop]) -> None:
+    def __init__(self, version_id: int, drops: Sequence[SupportedDrop | MeanDrop]) -> None:
         super().__init__(
             f"Version {version_id} exceeds the allowed drop: {'; '.join(map(str, drops))}.",
             "Choose another alpha (reselect), or send force: true with a reason.",
@@ -272,16 +272,18 @@ class SupportedDropError(EdgeError):
 
 
 class NotEvaluatedError(EdgeError):
-    """Supported tasks have limits, but the version's weights were never evaluated on them."""
+    """Supported tasks have limits, but were not measured on the version's weights."""
 
     code = "not_evaluated"
 
-    def __init__(self, version_id: int) -> None:
+    def __init__(self, version_id: int, missing: Sequence[MissingTask]) -> None:
+        what = f" on {', '.join(map(str, missing))}" if missing else " on any supported task"
         super().__init__(
-            f"Version {version_id} has not been evaluated, so it may exceed the limits of supported tasks.",
+            f"Version {version_id} has not been evaluated{what}, so it may exceed the limit of supported tasks.",
             "Use a version of a patch or a reselection, which are evaluated, or send force: true with a reason.",
         )
         self.version_id = version_id
+        self.missing = tuple(missing)
 
 
 class BaseNotLoadedError(EdgeError):

@@ -68,6 +68,12 @@ class Metrics:
         self._webhooks = Counter(
             "paintbox_webhook_tries", "Attempts to deliver a webhook, by outcome.", ("outcome",), registry=self.registry
         )
+        self._refusals = Counter(
+            "paintbox_alias_refusals",
+            "Moves of aliases that were refused, by alias and error code.",
+            ("alias", "code"),
+            registry=self.registry,
+        )
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() is slow
         self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()
 
@@ -84,6 +90,10 @@ class Metrics:
     def count_webhook(self, outcome: str) -> None:
         """Count a try to deliver a message: `delivered`, `failed` or `refused`."""
         self._webhooks.labels(outcome).inc()
+
+    def count_refusal(self, alias: str, code: str) -> None:
+        """Count a refused move of an alias: `active`, `canary`, `shadow` or `other`."""
+        self._refusals.labels(alias, code).inc()
 
     def observe_batch(self, num_images: int) -> None:
         """Count a forward pass."""

@@ -120,7 +120,7 @@ class VersionPool:
         model = self.in_memory(version_id)
         if model is not None:
             return model
-        return await asyncio.shield(asyncio.wrap_future(self._load_once(version_id)))  # others wait for it, too
+        return await asyncio.shield(asyncio.wrap_future(self.start_loading(version_id)))  # others wait for it, too
 
     def in_memory(self, version_id: int) -> ServedModel | None:
         """Return the version if it is in memory, serving or cached."""
@@ -151,6 +151,17 @@ class VersionPool:
                 if not error.no_room or not self.evict_all():
                     raise
             return self._loader.load(version_id)
+
+    def start_loading(self, version_id: int) -> Future[ServedModel]:
+        """Return the version once it is in memory, verified and cached: what all who ask for it now wait for.
+
+        The errors are those of `get_or_load`.
+        """
+        with self._lock:
+            future = self._loads.get(version_id)
+            if future is None:
+                future = self._loads[version_id] = self._thread.submit(self._load, version_id)
+            return future
 
     def require_loadable(self, version_id: int) -> None:
         """Raise `VersionNotLoadedError` if a version is not in memory and its parts are missing or damaged.
@@ -207,14 +218,6 @@ class VersionPool:
                     self._cached.pop(version_id, None)
                 raise
             return version_id
-
-    def _load_once(self, version_id: int) -> Future[ServedModel]:
-        """Return what all who ask for the version at this moment wait for."""
-        with self._lock:
-            future = self._loads.get(version_id)
-            if future is None:
-                future = self._loads[version_id] = self._thread.submit(self._load, version_id)
-            return future
 
     def _load(self, version_id: int) -> ServedModel:
         try:

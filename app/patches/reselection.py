@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from contract.evaluation import EvaluatedTask, Evaluation
+from contract.patch_request import PatchOptions
 from contract.report import PatchReport
 from contract.scores import AlphaPoint, SplitScore
 from contract.versions import ReselectRequest
@@ -127,16 +128,24 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
     return _best({name: _by_rule(stage, name, points, request, len(curves)) for name, points in curves.items()})
 
 
-def evaluate(
-    report: PatchReport, stage: Stage, point: AlphaPoint, max_supported_drop: float | Mapping[str, float] | None
-) -> Evaluation:
+def limits_of(request: ReselectRequest, patch: PatchOptions) -> AlphaOptions:
+    """Return options with the limits of the request's rule or, if it has no limits, with those of the patch."""
+    limited = patch.alpha if request.rule in (None, "combined") else request
+    return AlphaOptions(
+        rule=limited.rule or "combined",
+        max_supported_drop=limited.max_supported_drop,
+        max_mean_drop=limited.max_mean_drop,
+    )
+
+
+def evaluate(report: PatchReport, stage: Stage, point: AlphaPoint, limits: AlphaOptions) -> Evaluation:
     """Return the evaluation of a mix on validation splits, for the tasks whose zero-shot scores the report holds.
 
     Args:
         report: Of the mix's patch.
         stage: The search that was chosen from again.
         point: Of a curve, at the mix's alpha.
-        max_supported_drop: Percentage points that supported tasks may lose.
+        limits: Of the supported tasks, from `limits_of`.
     """
     tasks = [
         EvaluatedTask(
@@ -149,8 +158,13 @@ def evaluate(
         for each in report.tasks
         if each.validation.zero_shot is not None and each.dataset_id in point.tasks
     ]
-    limit = dict(max_supported_drop) if isinstance(max_supported_drop, Mapping) else max_supported_drop
-    return Evaluation(split="validation", max_supported_drop=limit, tasks=tuple(tasks))
+    limit = limits.max_supported_drop
+    return Evaluation(
+        split="validation",
+        max_supported_drop=dict(limit) if isinstance(limit, Mapping) else limit,
+        max_mean_drop=limits.max_mean_drop,
+        tasks=tuple(tasks),
+    )
 
 
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:

@@ -20,7 +20,7 @@ from app.jobs.webhooks.targets import check_target
 from app.models.bases import BasesDep
 from app.patches.interpolants import Interpolants
 from app.patches.prediction import predict_point
-from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, select
+from app.patches.reselection import Selection, Stage, evaluate, finished_report, last_stage, limits_of, select
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
 from app.versions.composer import Composer, Draft
 from app.versions.service import get_version
@@ -158,10 +158,8 @@ def reselect(
         point = predicted or point
     draft = _draft(patch, base, stage, selection, request)
     if point is not None and point.alpha == selection.alpha:
-        limit = request.max_supported_drop
-        if limit is None:
-            limit = PatchOptions.of_stored(patch.request).alpha.max_supported_drop
-        draft = replace(draft, evaluation=evaluate(report, stage, point, limit))
+        limits = limits_of(request, PatchOptions.of_stored(patch.request))
+        draft = replace(draft, evaluation=evaluate(report, stage, point, limits))
     made = composer.make(draft, owner)
     return Reselected(
         version=get_version(database, made.version_id),

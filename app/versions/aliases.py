@@ -1,4 +1,4 @@
-"""Asking for aliases, and moving them; `active` is guarded."""
+"""Asking for aliases, and moving them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
+from anyio import from_thread
 from sqlalchemy.exc import IntegrityError
 
 from app.http.dependencies import DatabaseDep, SettingsDep, built
-from app.http.errors import NotEvaluatedError, SupportedDropError
 from app.models.follower import AliasFollowerDep
-from app.models.pool import VersionPoolDep
-from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove
-from contract.evaluation import Evaluation
+from app.versions.guard import AliasGuardDep
+from app.versions.refusals import AliasRefusalsDep
+from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove, RolledBackAlias
 from contract.versions import ACTIVE_ALIAS
-from registry.acceptance import supported_drops, too_much
 from registry.aliases import Aliases, MoveFacts
 from registry.database import Database
 from registry.errors import ConflictError, NotFoundError
-from registry.versions import Versions
 
 
 def list_aliases(database: Database) -> AliasList:
@@ -47,11 +45,12 @@ def list_history(database: Database, name: str, limit: int, cursor: str | None) 
 
 @dataclass(frozen=True)
 class AliasMover:
-    """Moves aliases; `active` is guarded."""
+    """Moves aliases, if the guard lets them."""
 
     database: DatabaseDep
     follower: AliasFollowerDep
-    versions: VersionPoolDep
+    guard: AliasGuardDep
+    refusals: AliasRefusalsDep
     settings: SettingsDep
 
     def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
@@ -66,11 +65,15 @@ class AliasMover:
         Returns:
             The alias, and its revision: the number of its last move.
         """
-        if name == ACTIVE_ALIAS and not move.force:
-            self._refuse_large_drop(move.version)
-        return self._move(name, move, expected, actor)
+        with self.refusals.reported(name, move.version, actor):
+            if not move.force:
+                self.guard.require_within_limits(name, move.version)
+            self._move(name, move, expected, actor)
+        return get_alias(self.database, name)
 
-    def roll_back(self, name: str, reason: str, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
+    def roll_back(
+        self, name: str, reason: str, expected: Collection[int] | None, actor: str
+    ) -> tuple[RolledBackAlias, int]:
         """Return the alias and its revision, moved to the version that it named before; see `Aliases.earlier`.
 
         A rollback skips the check of supported tasks: the version was served before. The other arguments are those of
@@ -80,10 +83,14 @@ class AliasMover:
             aliases = Aliases(session)
             earlier, revision = aliases.earlier(name), aliases.revision(name)
             aliases.require_revision(name, expected)
+            current = aliases.get(name).version_id
         assert earlier.to_version_id is not None
         move = AliasMove(version=earlier.to_version_id, reason=reason or "rollback")
-        # The stack of moves must not change while the version is loaded.
-        return self._move(name, move, [revision], actor, restores=earlier.id)
+        with self.refusals.reported(name, move.version, actor):
+            # The stack of moves must not change while the version is loaded.
+            self._move(name, move, [revision], actor, restores=earlier.id)
+        alias, revision = get_alias(self.database, name)
+        return RolledBackAlias(**vars(alias), from_version=current, to_version=move.version), revision
 
     def _move(
         self,
@@ -92,50 +99,38 @@ class AliasMover:
         expected: Collection[int] | None,
         actor: str,
         restores: int | None = None,
-    ) -> tuple[Alias, int]:
+    ) -> None:
         facts: MoveFacts = {
             "actor": actor,
             "reason": move.reason,
             "expected": expected,
             "forced": move.force,
             "restores": restores,
+            "webhook_url": self.settings.webhook_url,
         }
         if name == ACTIVE_ALIAS:
-            self.follower.activate(move.version, **facts)
-        else:
-            self.versions.require_loadable(move.version)
-            try:
-                with self.database.write() as session:
-                    Aliases(session).move(name, move.version, **facts)
-            except IntegrityError as error:  # the same alias was created concurrently
-                raise ConflictError(
-                    f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
-                ) from error
-        return get_alias(self.database, name)
-
-    def _refuse_large_drop(self, version_id: int) -> None:
-        """Refuse a version beyond a limit, or of unknown weights where the installation or a parent sets a limit."""
-        with self.database.read() as session:
-            versions = Versions(session)
-            evaluations = [Evaluation.of_stored(each) for each in versions.evaluations_of(version_id)]
-            parents = versions.parents_of([version_id]).get(version_id, [])
-            limited = [each for parent in parents for each in versions.evaluations_of(parent)]
-            is_unknown = not evaluations and not versions.equals_base(version_id)
-        if is_unknown and (
-            self.settings.max_supported_drop is not None
-            or any(Evaluation.of_stored(each).max_supported_drop is not None for each in limited)
-        ):
-            raise NotEvaluatedError(version_id)
-        for evaluation in evaluations:
-            refused = too_much(supported_drops(evaluation, self.settings.max_supported_drop))
-            if refused:
-                raise SupportedDropError(version_id, refused)
+            return self.follower.activate(move.version, **facts)
+        from_thread.run(self.guard.require_loadable, name, move.version)
+        try:
+            with self.database.write() as session:
+                Aliases(session).move(name, move.version, **facts)
+        except IntegrityError as error:  # the same alias was created concurrently
+            raise ConflictError(
+                f"Alias {name!r} is being created by another request.", "Get the alias, then retry."
+            ) from error
 
 
-def delete_alias(database: Database, name: str, reason: str, expected: Collection[int] | None, actor: str) -> None:
+def delete_alias(
+    database: Database,
+    name: str,
+    reason: str,
+    expected: Collection[int] | None,
+    actor: str,
+    webhook_url: str | None = None,
+) -> None:
     """Remove an alias; its history stays. Errors as for `Aliases.delete`."""
     with database.write() as session:
-        Aliases(session).delete(name, actor=actor, reason=reason, expected=expected)
+        Aliases(session).delete(name, actor=actor, reason=reason, expected=expected, webhook_url=webhook_url)
 
 
 AliasMoverDep = Annotated[AliasMover, built(AliasMover)]

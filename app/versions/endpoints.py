@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
@@ -16,14 +16,17 @@ from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
 from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
 from app.versions import aliases, service
+from app.versions.check_schemas import AliasCheck, AliasCheckRequest
 from app.versions.composer import ComposerDep
 from app.versions.exporting import TAR_MEDIA_TYPE, ExporterDep, ExportResponse
+from app.versions.guard import AliasGuardDep
 from app.versions.schemas import (
     Alias,
     AliasHistory,
     AliasList,
     AliasMove,
     Rollback,
+    RolledBackAlias,
     Version,
     VersionLabels,
     VersionList,
@@ -38,6 +41,7 @@ from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
+_AliasT = TypeVar("_AliasT", bound=Alias)
 IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias when it was read")]
 _TAG = re.compile(r'(?:^|,)\s*"([1-9][0-9]{0,17})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
 
@@ -192,21 +196,38 @@ def move_alias(
 ) -> Alias:
     """Move an alias to a version. Creates the alias if it does not exist.
 
-    For `active`, returns when the version is loaded, verified and serving. If that fails, or a supported task dropped
-    by more than its limit, the previous version keeps serving. `force` with a reason overrides the limit. With
-    `If-Match`, rejected if the alias was moved since the tag was read, or does not exist.
+    For `active`, returns when the version is loaded, verified and serving; if that fails, the previous version keeps
+    serving. `active` and `canary` do not move to a version of which a supported task drops by more than its limit, or
+    has a limit and was not measured; `force` with a reason overrides that. `canary` and `shadow` do not move to a
+    version that cannot be loaded. With `If-Match`, rejected if the alias was moved since the tag was read, or does not
+    exist.
     """
     return _tagged(response, mover.move(alias, body, _revisions(if_match), caller.actor))
+
+
+@router.post("/aliases/{alias}/check", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+async def check_alias_move(guard: AliasGuardDep, alias: AliasName, body: AliasCheckRequest) -> AliasCheck:
+    """Check whether an alias could be moved to a version, without moving it.
+
+    Loads and verifies the version, and compares the drop of each supported task with its limit. A move that would be
+    rejected is a result, not an error: see `accepted` and `reasons`.
+    """
+    return await guard.check(alias, body.version)
 
 
 @router.delete(
     "/aliases/{alias}", status_code=204, responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)]
 )
 def delete_alias(
-    database: DatabaseDep, caller: CallerDep, alias: AliasName, reason: Reason = "", if_match: IfMatch = None
+    database: DatabaseDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    alias: AliasName,
+    reason: Reason = "",
+    if_match: IfMatch = None,
 ) -> None:
     """Delete an alias; its history is kept. `active` cannot be deleted."""
-    aliases.delete_alias(database, alias, reason, _revisions(if_match), caller.actor)
+    aliases.delete_alias(database, alias, reason, _revisions(if_match), caller.actor, settings.webhook_url)
 
 
 @router.post("/aliases/{alias}/rollback", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
@@ -217,16 +238,17 @@ def roll_back_alias(
     alias: AliasName,
     body: Rollback | None = None,
     if_match: IfMatch = None,
-) -> Alias:
+) -> RolledBackAlias:
     """Undo the last move of an alias. Another rollback undoes the move before it.
 
+    A version that was rolled back from is not restored again until the alias has been moved to it by its number.
     With `If-Match`, rejected if the alias was moved since the tag was read, for example by another rollback.
     """
     reason = body.reason if body else ""
     return _tagged(response, mover.roll_back(alias, reason, _revisions(if_match), caller.actor))
 
 
-def _tagged(response: Response, found: tuple[Alias, int]) -> Alias:
+def _tagged(response: Response, found: tuple[_AliasT, int]) -> _AliasT:
     alias, revision = found
     response.headers["ETag"] = f'"{revision}"'
     return alias

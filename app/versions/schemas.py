@@ -95,6 +95,13 @@ class Alias(Resource):
         return cls.from_row(row, version=row.version_id)
 
 
+class RolledBackAlias(Alias):
+    """An alias after a rollback."""
+
+    from_version: int = Field(description="Id of the version that it named before the rollback")
+    to_version: int = Field(description="Id of the version that the rollback restored")
+
+
 class AliasList(BaseModel):
     """Every alias, by name."""
 

@@ -36,6 +36,15 @@ class ClassAccuracyChange(Record):
     adjusted_p_value: float | None
 
 
+class AccuracyChange(Record):
+    """The accuracy of a patched model minus that of the base, on the same images."""
+
+    change_points: float
+    low_points: float
+    high_points: float
+    p_value: float
+
+
 class TaskAccuracyChange(Record):
     """The change on all images of a test split, and class by class."""
 
@@ -65,6 +74,7 @@ class EvaluatedTask(Record):
     role: str
     zero_shot: SplitScore
     patched: SplitScore
+    change: AccuracyChange | None
 
 
 class Evaluation(Record):
@@ -72,6 +82,7 @@ class Evaluation(Record):
 
     split: str
     max_supported_drop: float | dict[str, float] | None
+    max_mean_drop: float | None
     tasks: list[EvaluatedTask]
 
 

@@ -73,6 +73,61 @@ class Alias(Record):
     updated_at: str
 
 
+class RolledBackAlias(Alias):
+    """An alias after a rollback."""
+
+    from_version: int
+    to_version: int
+
+
+class CheckReason(Record):
+    """Why a move would be rejected."""
+
+    code: str
+    detail: str
+
+
+class CheckedTask(Record):
+    """A task that was measured on a version's weights."""
+
+    dataset_id: str
+    name: str
+    role: str
+    split: str
+    num_images: int
+    measured_version: int | None
+    before: float
+    after: float
+    change_points: float
+    low_points: float | None
+    high_points: float | None
+    limit_points: float | None
+    within_limit: bool
+
+
+class MissingEvaluation(Record):
+    """A supported task with a limit that was not measured on a version's weights."""
+
+    dataset_id: str
+    name: str
+    limit_points: float | None
+
+
+class AliasCheck(Record):
+    """Whether an alias may move to a version, and what is known about the version's weights."""
+
+    alias: str
+    version: int
+    current_version: int | None
+    accepted: bool
+    reasons: list[CheckReason]
+    loads: bool
+    tasks: list[CheckedTask]
+    missing: list[MissingEvaluation]
+    mean_supported_change_points: float | None
+    mean_patching_change_points: float | None
+
+
 class AliasChange(Record):
     """One move of an alias."""
 

@@ -78,7 +78,7 @@ def test_a_rollback_undoes_the_last_move_and_the_next_one_the_move_before(
         move(world.client, alias, version)
     back = world.client.post(f"/v1/aliases/{alias}/rollback", json={"reason": "it was worse"})
     assert back.status_code == 200, back.text
-    assert back.json()["version"] == second
+    assert (back.json()["from_version"], back.json()["to_version"], back.json()["version"]) == (third, second, second)
     assert history(world.client, alias)[0] == (third, second, "it was worse")
     stale = world.client.post(f"/v1/aliases/{alias}/rollback", headers={"If-Match": '"1"'})
     check_problem(stale, 412, "alias_moved")

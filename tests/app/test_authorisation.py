@@ -34,6 +34,7 @@ OWNER, OTHER = "owner", "other"
 DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))  # `tests.project` compares it
 BODIES: dict[str, Any] = {
     "PUT /v1/aliases/{alias}": {"version": 1},
+    "POST /v1/aliases/{alias}/check": {"version": 1},
     "POST /v1/datasets/{dataset_id}/derive": {"name": "derived"},
 }
 

@@ -17,9 +17,18 @@ from app.models.shadow import MAX_UNDER_WAY, Answered, Shadow
 from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
 from paint_core.models import BaseModel
+from registry.aliases import Aliases
 from tests.app.exposition import find_problems
 from tests.app.workers import open_workers, submit
-from tests.app.world import World, add_version, expected_cosines, mixed_tower, open_world, random_task_vector
+from tests.app.world import (
+    World,
+    add_version,
+    check_problem,
+    expected_cosines,
+    mixed_tower,
+    open_world,
+    random_task_vector,
+)
 from tests.builders import digit_pngs
 from tests.support.patterns import patterns
 
@@ -97,8 +106,10 @@ def test_the_canary_answers_the_same_askers_every_time_and_the_answer_tells(open
 
 def test_a_canary_that_cannot_be_loaded_is_told_and_active_answers_for_it(opened: World) -> None:
     version, sha256 = add_version(opened.services, opened.base, seed=2)
-    assert opened.client.put("/v1/aliases/canary", json={"version": version}).status_code == 200
     opened.services.blobs.delete(sha256)
+    check_problem(opened.client.put("/v1/aliases/canary", json={"version": version}), 409, "version_not_loaded")
+    with opened.services.database.write() as session:
+        Aliases(session).move("canary", version, actor="another replica", reason="")
     opened.services.follower.follow()
     described = system(opened)["canary"]
     assert (described["version"], described["serving_version"]) == (version, None)

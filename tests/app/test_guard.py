@@ -1,9 +1,10 @@
-"""`active` is guarded: a version that costs a supported task too much answers only if somebody insists and says why."""
+"""What answers requests is guarded: a version that costs a supported task too much serves only if somebody insists."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from httpx2 import Response
 
 from registry.tables import VersionRow
@@ -21,6 +22,13 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _activate(world: World, version: int, **body: Any) -> Response:
     return world.client.put("/v1/aliases/active", json={"version": version, **body})
+
+
+def _check(world: World, version: int, alias: str = "active") -> dict[str, Any]:
+    answer = world.client.post(f"/v1/aliases/{alias}/check", json={"version": version})
+    assert answer.status_code == 200, answer.text
+    checked: dict[str, Any] = answer.json()
+    return checked
 
 
 def _active(world: World) -> int:
@@ -77,9 +85,37 @@ def test_a_drop_within_the_floor_and_one_that_nobody_limits_pass(world: World) -
     assert _activate(world, add_version(world.services, world.base, seed=3)[0]).status_code == 200  # never measured
 
 
-def test_other_aliases_are_not_guarded(world: World) -> None:
+def test_the_canary_is_guarded_alike_and_aliases_without_traffic_are_not(world: World) -> None:
     version = _measured(world, 2, 1.5)
-    assert world.client.put("/v1/aliases/tried", json={"version": version}).status_code == 200
+    body = {"version": version}
+    problem = check_problem(world.client.put("/v1/aliases/canary", json=body), 409, "supported_drop")
+    assert "the limit is 1.5" in problem["detail"]
+    check_problem(world.client.get("/v1/aliases/canary"), 404, "not_found")
+    for alias in ("tried", "shadow"):
+        assert world.client.put(f"/v1/aliases/{alias}", json=body).status_code == 200
+    forced = body | {"force": True, "reason": "a tenth of the traffic"}
+    assert world.client.put("/v1/aliases/canary", json=forced).status_code == 200
+    for alias in ("tried", "shadow", "canary"):
+        assert world.client.delete(f"/v1/aliases/{alias}").status_code == 204
+
+
+@pytest.mark.parametrize("alias", ["canary", "shadow"])
+def test_the_canary_and_the_shadow_move_only_to_what_loads_and_gives_its_recorded_features(
+    world: World, alias: str
+) -> None:
+    version, _ = add_version(world.services, world.base, seed=40)
+    with world.services.database.write() as session:
+        row = Versions(session).get(version)
+        row.probe = [features[::-1] for features in row.probe]
+    body = {"version": version, "force": True, "reason": "please"}
+    problem = check_problem(world.client.put(f"/v1/aliases/{alias}", json=body), 409, "version_not_loaded")
+    assert "probe cosine" in problem["detail"]
+    checked = _check(world, version, alias)
+    assert (checked["accepted"], checked["loads"], checked["reasons"][0]["code"]) == (
+        False,
+        False,
+        "version_not_loaded",
+    )
 
 
 def test_a_rollback_is_not_asked_again(world: World) -> None:
@@ -140,6 +176,92 @@ def test_where_the_installation_sets_a_limit_nothing_unmeasured_is_activated(str
     assert _activate(strict, 1).status_code == 200  # the base
 
 
+def test_a_limit_is_not_lost_on_the_way_through_other_versions(world: World) -> None:
+    """Compose, negate, remove, compose again: whatever the way, the limit of the first ancestor holds."""
+    patch, other = add_patch(world, seeds=(21,), alpha=0.5), add_patch(world, seeds=(22,), alpha=0.5)
+    _limit(world, patch.version, 1, 1.5)
+    both = _compose(world, {"version": patch.version}, {"version": other.version})
+    negated = _compose(world, {"version": both, "coefficient": -0.5})
+    rest = world.client.post("/v1/versions", json={"name": "rest", "from_version": negated, "remove": [other.id]})
+    again = _compose(world, {"version": rest.json()["id"], "coefficient": -1.2})
+    for version in (both, negated, rest.json()["id"], again):
+        for alias in ("active", "canary"):
+            refused = world.client.put(f"/v1/aliases/{alias}", json={"version": version})
+            assert "'food' (ds_food)" in check_problem(refused, 409, "not_evaluated")["detail"]
+        assert [task["dataset_id"] for task in _check(world, version)["missing"]] == ["ds_food"]
+    with world.services.database.write() as session:  # as if `again` came out as the weights that were measured
+        versions = Versions(session)
+        versions.get(patch.version).weights_fingerprint = versions.get(again).weights_fingerprint
+    checked = _check(world, again)
+    assert (checked["accepted"], checked["tasks"][0]["measured_version"]) == (True, patch.version)
+    assert _activate(world, again).status_code == 200
+
+
+def test_what_was_measured_on_other_tasks_does_not_answer_for_those_of_its_ancestors(world: World) -> None:
+    patch = add_patch(world, seeds=(23,), alpha=0.5)
+    _limit(world, patch.version, 1, 1.5)
+    reselected = _reselect(world, patch, alpha=0.25)  # measured on the patch's own supported task alone
+    problem = check_problem(_activate(world, reselected), 409, "not_evaluated")
+    assert "ds_food" in problem["detail"]
+    assert patch.supported not in problem["detail"]
+
+
+def test_a_version_without_ancestors_is_measured_or_forced_where_the_installation_sets_a_limit(strict: World) -> None:
+    imported, _ = add_version(strict.services, strict.base, seed=24)
+    with strict.services.database.write() as session:
+        row = Versions(session).get(imported)
+        row.job_id, row.evaluation = None, {"split": "test", "max_supported_drop": None, "tasks": []}
+    problem = check_problem(_activate(strict, imported), 409, "not_evaluated")
+    assert "on any supported task" in problem["detail"]
+    assert _activate(strict, imported, force=True, reason="evaluated by hand").status_code == 200
+    assert _activate(strict, 1).status_code == 200
+
+
+def test_a_check_tells_what_a_move_would_do_and_moves_nothing(world: World) -> None:
+    before = _active(world)
+    version = _measured(world, 2, 1.5, seed=25)
+    with world.services.database.write() as session:
+        row = Versions(session).get(version)
+        food, digits = (row.evaluation or {})["tasks"]
+        change = {"change_points": -2.0, "low_points": -5.5, "high_points": 1.5, "p_value": 0.4}
+        counted = digits | {"patched": digits["patched"] | {"lost": 90, "gained": 0}}
+        row.evaluation = (row.evaluation or {}) | {"tasks": [food | {"change": change}, counted]}
+    checked = _check(world, version)
+    assert (checked["alias"], checked["version"], checked["current_version"]) == ("active", version, before)
+    assert (checked["accepted"], checked["loads"], checked["missing"]) == (False, True, [])
+    assert [reason["code"] for reason in checked["reasons"]] == ["supported_drop"]
+    supported, patching = checked["tasks"]
+    assert supported == {
+        "dataset_id": "ds_food", "name": "food", "role": "supported", "split": "test", "num_images": 100,
+        "measured_version": version, "before": 0.9, "after": 0.88, "change_points": -2.0, "low_points": -5.5,
+        "high_points": 1.5, "limit_points": 1.5, "within_limit": False,
+    }  # fmt: skip
+    assert patching["low_points"] < patching["change_points"] == -90.0 < patching["high_points"]
+    assert (patching["limit_points"], patching["within_limit"]) == (None, True)
+    assert checked["mean_supported_change_points"] == -2.0
+    assert checked["mean_patching_change_points"] == -90.0
+    assert _active(world) == before
+    assert _check(world, version, "elsewhere")["accepted"] is True  # nobody is served by that name
+    assert _check(world, 1)["accepted"] is True
+
+
+def test_a_check_of_what_is_not_there_is_an_error(world: World) -> None:
+    check_problem(world.client.post("/v1/aliases/active/check", json={"version": 99_999}), 404, "not_found")
+    trashed, _ = add_version(world.services, world.base, seed=26)
+    world.client.delete(f"/v1/versions/{trashed}")
+    check_problem(world.client.post("/v1/aliases/active/check", json={"version": trashed}), 409, "conflict")
+    check_problem(world.client.post("/v1/aliases/active/check", json={}), 422, "invalid_request")
+
+
+def test_a_refusal_is_logged_and_counted(world: World) -> None:
+    version = _measured(world, 2, 1.5, seed=27)
+    with structlog.testing.capture_logs() as logs:
+        _activate(world, version)
+    (line,) = [each for each in logs if each["event"] == "alias move refused"]
+    assert (line["alias"], line["version"], line["code"]) == ("active", version, "supported_drop")
+    assert 'paintbox_alias_refusals_total{alias="active",code="supported_drop"}' in world.client.get("/metrics").text
+
+
 def _reselect(world: World, patch: Patched, **body: Any) -> int:
     answer = world.client.post(f"/v1/patches/{patch.id}/reselect", json=body)
     assert answer.status_code in (200, 201), answer.text
@@ -147,7 +269,7 @@ def _reselect(world: World, patch: Patched, **body: Any) -> int:
 
 
 def test_another_alpha_is_judged_by_its_validation_images(strict: World) -> None:
-    patch = add_patch(strict)
+    patch = add_patch(strict, seeds=(4,))  # a task vector of its own: no limits of others come with it
     far = _reselect(strict, patch, alpha=1.0)
     evaluation = strict.client.get(f"/v1/versions/{far}").json()["evaluation"]
     assert evaluation["split"] == "validation"

@@ -102,7 +102,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /v1/versions/{version_id}/verify", "GET /v1/versions/{version_id}/export", "POST /v1/gc",
         "DELETE /v1/aliases/{alias}",
         "GET /v1/aliases", "GET /v1/aliases/{alias}", "GET /v1/aliases/{alias}/history", "PUT /v1/aliases/{alias}",
-        "POST /v1/aliases/{alias}/rollback",
+        "POST /v1/aliases/{alias}/rollback", "POST /v1/aliases/{alias}/check",
         "POST /v1/classify", "POST /v1/embed",
         "POST /v1/label-sets", "GET /v1/label-sets", "GET /v1/label-sets/{label_set_id}",
         "DELETE /v1/label-sets/{label_set_id}", "DELETE /v1/datasets/{dataset_id}", "DELETE /v1/patches/{patch_id}",

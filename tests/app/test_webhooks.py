@@ -20,8 +20,8 @@ from app.settings import AppSettings
 from registry.database import Database
 from registry.errors import ConfigurationError, RequestRefusedError
 from registry.tables import WebhookDeliveryRow
-from tests.app.receivers import KEY, SECRET, Receiver, end_job, state_of
-from tests.app.world import World, add_ready_dataset, check_problem, open_world
+from tests.app.receivers import KEY, SECRET, Receiver, end_job, state_of, wait_until
+from tests.app.world import World, add_ready_dataset, add_version, check_problem, open_world
 from tests.builders import digit_members, write_zip
 
 
@@ -216,3 +216,43 @@ def test_an_upload_that_names_a_webhook_has_it_told(tmp_path: Path, receiver: Re
             time.sleep(0.02)
         told = json.loads(receiver.requests[0][2])
         assert (told["type"], told["data"]["job_id"], told["data"]["kind"]) == ("job.cancelled", job["id"], "ingest")
+
+
+def test_moves_of_aliases_and_refusals_are_told_to_the_installations_webhook(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    settings = {"webhook_hosts": (receiver.origin,), "webhook_secret": SECRET, "webhook_interval_seconds": 0.05}
+    with open_world(tmp_path, **settings, webhook_url=f"{receiver.origin}/told", max_supported_drop=1) as world:
+        version, _ = add_version(world.services, world.base, seed=1)
+        body = {"version": version, "reason": "try"}
+        check_problem(world.client.put("/v1/aliases/canary", json=body), 409, "not_evaluated")
+        world.client.put("/v1/aliases/canary", json=body | {"force": True})
+        world.client.put("/v1/aliases/canary", json={"version": 1})
+        world.client.post("/v1/aliases/canary/rollback")
+        world.client.delete("/v1/aliases/canary", params={"reason": "done"})
+        wait_until(lambda: len(receiver.requests) == 5)
+    told = [json.loads(body) for path, _, body in receiver.requests if path == "/told"]
+    told.sort(key=lambda message: str(message["timestamp"]))
+    refused, *moves = [message["data"] for message in told]
+    assert [message["type"] for message in told] == ["alias.refused", *["alias.moved"] * 4]
+    detail = refused.pop("detail")
+    assert "has not been evaluated" in detail
+    assert refused == {
+        "alias": "canary", "version": version, "current_version": None, "actor": "api", "code": "not_evaluated",
+    }  # fmt: skip
+    assert [(each["from_version"], each["to_version"], each["forced"], each["rollback"]) for each in moves] == [
+        (None, version, True, False),
+        (version, 1, False, False),
+        (1, version, False, True),
+        (version, None, False, False),
+    ]
+    assert (moves[0]["alias"], moves[0]["actor"], moves[0]["reason"]) == ("canary", "api", "try")
+
+
+@pytest.mark.parametrize("url", ["https://elsewhere.example.com/", "https://hooks.example.com:8443/", "x"])
+def test_a_webhook_of_the_installation_at_another_host_is_refused_at_the_start(url: str) -> None:
+    hosts = ("hooks.example.com",)
+    assert AppSettings.load(webhook_url="", webhook_hosts=()).webhook_url is None
+    assert AppSettings.load(webhook_url="https://hooks.example.com/a", webhook_hosts=hosts, webhook_secret=SECRET)
+    with pytest.raises(ConfigurationError, match="PAINTBOX_WEBHOOK_URL"):
+        AppSettings.load(webhook_url=url, webhook_hosts=hosts, webhook_secret=SECRET)

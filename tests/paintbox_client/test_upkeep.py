@@ -9,6 +9,8 @@ import pytest
 from paint_core.models import load_base
 from paintbox_client.errors import ApiError, InputError
 from paintbox_client.version_calls import _unpack
+from registry.versions import Versions
+from tests.app.patched import score
 from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
@@ -145,3 +147,41 @@ def test_verify_all_lists_what_is_damaged_and_tells_it_by_its_exit_status(served
     assert f"DAMAGED  version {version}" in damaged.out
     for wrong in ((), ("--all", version)):
         assert run(*url, "verify", *wrong).status == 2
+
+
+def _evaluate(served: Served, version: int, after: int) -> None:
+    """Give a version an evaluation: food drops from 90 of 100 images, digits gain."""
+    tasks = [
+        {"dataset_id": "ds_food", "name": "food", "role": "supported", "zero_shot": score(90), "patched": score(after)},
+        {"dataset_id": "ds_digits", "name": "digits", "role": "patching", "zero_shot": score(10), "patched": score(95)},
+    ]
+    with served.world.services.database.write() as session:
+        Versions(session).get(version).evaluation = {"split": "test", "max_supported_drop": 1.5, "tasks": tasks}
+
+
+def test_a_move_is_checked_and_the_activation_tells_the_change(served: Served) -> None:
+    version = served.add_version()
+    url = ("--url", served.url)
+    _evaluate(served, version, 87)
+    refused = run(*url, "check", version)
+    assert refused.status == 1
+    assert "-3.0" in refused.out
+    assert "-1.5" in refused.out
+    assert f"Alias active may not move to version {version}; it names version" in refused.out
+    assert "the limit is 1.5" in refused.err
+    assert run(*url, "check", version, "--json").json["reasons"][0]["code"] == "supported_drop"
+    assert served.client.check(version, "staging").accepted
+    _evaluate(served, version, 89)
+    assert run(*url, "check", version).status == 0
+    told = "supported tasks -1.0 points on average (worst: food -1.0), patched tasks +85.0 points"
+    assert run(*url, "activate", version).out == f"Version {version} is active: {told}.\n"
+    assert run(*url, "activate", 1).out == "Version 1 is active.\n"
+    back = run(*url, "rollback")
+    assert back.out == f"Version {version} is active: rolled back from version 1.\n"
+    missing = served.client.compose("more", [{"version": version, "coefficient": 2.0}])
+    shown = run(*url, "check", missing.id)
+    assert (shown.status, "not measured" in shown.out, "has not been evaluated on 'food'" in shown.err) == (
+        1,
+        True,
+        True,
+    )

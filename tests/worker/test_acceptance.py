@@ -12,8 +12,10 @@ from contract.versions import ACTIVE_ALIAS
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
 from paint_core.weights import save_task_vector
+from registry.acceptance import Assessment, assess
 from registry.aliases import Aliases
 from registry.database import Database
+from registry.evidence import Evidence, Measurement
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import write_zip
@@ -25,10 +27,13 @@ from worker.steps.patch import patch
 SCORE = {"correct": 80, "total": 100}
 
 
-def _evaluation(patched: float, limit: float) -> Evaluation:
+def _assessment(patched: float, limit: float) -> Assessment:
     task = {"dataset_id": "ds_1", "name": "food", "role": "supported", "zero_shot": SCORE}
-    tasks = [task | {"patched": SCORE | {"correct": patched}}]
-    return Evaluation.of_stored({"split": "test", "max_supported_drop": limit, "tasks": tasks})
+    scores = [task | {"patched": SCORE | {"correct": patched}}]
+    own = Evaluation.of_stored({"split": "test", "max_supported_drop": limit, "tasks": scores})
+    (measured,) = own.tasks
+    measurement = Measurement("ds_1", "food", "supported", "test", None, measured.zero_shot, measured.patched)
+    return assess(Evidence((measurement,), own))
 
 
 def _run(
@@ -102,18 +107,18 @@ def test_a_drop_of_just_the_limit_is_within_it(
     installation: Installation, base: BaseModel, patched: int, accepted: bool
 ) -> None:
     probe, terms = _stored(installation, base)
-    assert judge(_evaluation(patched, 2.0), base, terms, probe, installation.blobs).accepted is accepted
+    assert judge(_assessment(patched, 2.0), base, terms, probe, installation.blobs).accepted is accepted
 
 
 def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Installation, base: BaseModel) -> None:
     probe, terms = _stored(installation, base)
-    evaluation = _evaluation(80, 0.0)
-    nothing = judge(evaluation, base, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
+    within = _assessment(80, 0.0)
+    nothing = judge(within, base, [TermSpec(terms[0].task_vector_sha256, 0.0)], probe, installation.blobs)
     unsure = Certificate(stance="no_evidence_of_drop", confidence=0.95, bounds=())
-    refused = judge(evaluation, base, terms, probe, installation.blobs, unsure)
+    refused = judge(within, base, terms, probe, installation.blobs, unsure)
     assert (refused.accepted, "too few to certify" in refused.reason) == (False, True)
-    lost = judge(evaluation, base, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
-    other = judge(evaluation, base, terms, [row[::-1] for row in probe], installation.blobs)
+    lost = judge(within, base, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
+    other = judge(within, base, terms, [row[::-1] for row in probe], installation.blobs)
     assert [each.accepted for each in (nothing, lost, other)] == [False, False, False]
     assert "adds nothing" in nothing.reason
     assert "missing" in lost.reason

@@ -1,4 +1,4 @@
-"""Whether a new version may be served at once: it can be built, and the test splits satisfy its floor."""
+"""Whether a new version may be served at once: it can be built, and the supported tasks keep their limits."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from contract.evaluation import Evaluation
 from contract.report import Certificate
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
 from pipeline.towers import mix_tower
-from registry.acceptance import supported_drops, too_much
+from registry.acceptance import Assessment
 from registry.blobs import BlobStore
 from registry.errors import RegistryError
 from registry.versions import TermSpec
@@ -28,7 +27,7 @@ class Decision:
 
 
 def judge(
-    evaluation: Evaluation,
+    assessment: Assessment,
     base: BaseModel,
     terms: Sequence[TermSpec],
     probe: list[list[float]],
@@ -38,7 +37,7 @@ def judge(
     """Return whether a version may be served; one that adds nothing to its base or cannot be built is not accepted.
 
     Args:
-        evaluation: Of its test splits, with the limits of rule `floor` or `certified`.
+        assessment: Of its test splits, against its limits.
         base: Its base.
         terms: Its stored terms.
         probe: Its features of the probe images.
@@ -49,12 +48,10 @@ def judge(
         return Decision(False, "it adds nothing to its base")
     if certificate is not None and certificate.stance != "certified":
         return Decision(False, "its validation images are too few to certify that supported tasks keep their limits")
-    drops = supported_drops(evaluation)
-    refused = too_much(drops)
-    if refused:
-        return Decision(False, "; ".join(map(str, refused)))
+    if assessment.reason is not None:
+        return Decision(False, assessment.reason)
     try:
         check_probe(probe_features(mix_tower(base, terms, blobs), base), torch.tensor(probe))
     except (PaintCoreError, RegistryError) as error:
         return Decision(False, f"it cannot be built from what is stored: {error}")
-    return Decision(True, f"the worst: {drops[0]}")
+    return Decision(True, f"the worst: {assessment.drops[0]}")

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
+from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
 from contract.report import ReportActivation
 from contract.versions import ACTIVE_ALIAS
@@ -19,7 +20,9 @@ from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
+from registry.acceptance import Assessment, assess
 from registry.aliases import Aliases
+from registry.evidence import EvidenceReader
 from registry.jobs import Jobs
 from registry.measurements import Measurements
 from registry.patches import Patches
@@ -55,7 +58,10 @@ def register(
     report = build_report(job, plan, tasks, result, journal.task_vectors)
     terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
     evaluation, asked = build_evaluation(plan, report), job.request.activate == "if_accepted"
-    decision = judge(evaluation, base, terms, probe, context.blobs, report.certificate) if asked else None
+    decision = None
+    if asked:
+        assessment = _assess(context, base.fingerprint, weights_fingerprint, evaluation)
+        decision = judge(assessment, base, terms, probe, context.blobs, report.certificate)
     report = report.model_copy(
         update={
             "interpolants": interpolants,
@@ -88,8 +94,20 @@ def register(
             Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)
         Patches(session).complete(job.row.id, version_id=version.id, report=report)
         if decision is not None and decision.accepted:
-            reason = f"accepted: {decision.reason}"[:1000]
-            Aliases(session).move(ACTIVE_ALIAS, version.id, actor=f"patch {job.row.id}", reason=reason)
+            Aliases(session).move(
+                ACTIVE_ALIAS,
+                version.id,
+                actor=f"patch {job.row.id}",
+                reason=f"accepted: {decision.reason}"[:1000],
+                webhook_url=context.settings.webhook_url,
+            )
+
+
+def _assess(context: JobContext, base: str, weights_fingerprint: str, evaluation: Evaluation) -> Assessment:
+    """Return how the new weights stand against every limit that was set for them, as the API judges them, too."""
+    with context.database.read() as session:
+        evidence = EvidenceReader(session).of_new(base, weights_fingerprint, evaluation)
+    return assess(evidence, context.settings.max_supported_drop)
 
 
 def _mixed(base: BaseModel, result: PatchResult) -> nn.Module:

@@ -25,7 +25,7 @@ from contract.report import (
     TransferScores,
     ValidationScores,
 )
-from contract.scores import AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
+from contract.scores import AccuracyChange, AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
 from paint_core.alpha import CurvePoint, combined
 from paint_core.alpha import certificate as alpha_certificate
 from paint_core.data import Task
@@ -73,6 +73,7 @@ def build_evaluation(plan: PatchPlan, report: PatchReport) -> Evaluation:
     return Evaluation(
         split="test",
         max_supported_drop=_limit(plan),
+        max_mean_drop=plan.alpha.max_mean_drop,
         tasks=tuple(
             EvaluatedTask(
                 dataset_id=task.dataset_id,
@@ -80,10 +81,15 @@ def build_evaluation(plan: PatchPlan, report: PatchReport) -> Evaluation:
                 role=task.role,
                 zero_shot=task.test.zero_shot,
                 patched=task.test.patched,
+                change=_without_classes(task.change),
             )
             for task in report.tasks
         ),
     )
+
+
+def _without_classes(change: TaskAccuracyChange | None) -> AccuracyChange | None:
+    return change and AccuracyChange(**change.model_dump(include=set(AccuracyChange.model_fields)))
 
 
 def _limit(plan: PatchPlan) -> float | dict[str, float] | None:

@@ -1,0 +1,131 @@
+"""What is known about the weights of a version: measurements of these weights, and limits that were set for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import or_, select, tuple_
+
+from contract.evaluation import Evaluation
+from contract.scores import AccuracyChange, SplitScore, TaskRole
+from registry.repository import Repository
+from registry.tables import VersionParentRow, VersionRow
+from registry.versions import Versions
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The accuracies of one task with the base and with certain weights.
+
+    Attributes:
+        split: The images, `test` or `validation`.
+        version_id: The version that was evaluated; None: it is not registered yet.
+        change: With its confidence interval, where that was recorded.
+    """
+
+    dataset_id: str
+    name: str
+    role: TaskRole
+    split: str
+    version_id: int | None
+    zero_shot: SplitScore
+    patched: SplitScore
+    change: AccuracyChange | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the guard judges a version by.
+
+    Attributes:
+        measurements: Of the version's weights, the ones to believe first.
+        own: The version's own evaluation, with the limits of its patch or reselection.
+        others: Evaluations of versions with the same weights; and those of all its ancestors and of versions with the
+            weights of these, unless a patch's job made the version: then the patch's request names all limits.
+        is_base: Whether the weights are those of the base.
+    """
+
+    measurements: tuple[Measurement, ...] = ()
+    own: Evaluation | None = None
+    others: tuple[Evaluation, ...] = ()
+    is_base: bool = False
+
+
+class EvidenceReader(Repository):
+    """Looks up evidence within one transaction."""
+
+    def of_version(self, version_id: int) -> Evidence:
+        """Return what is known about the weights of a version; errors as for `Versions.get`."""
+        row = Versions(self._session).get(version_id)
+        own = None if row.evaluation is None else Evaluation.of_stored(row.evaluation)
+        alike = self._evaluated(row.base_fingerprint, row.weights_fingerprint, without=row.id)
+        evaluated = alike if own is None else {row.id: own} | alike
+        ancestors = [] if row.job_id is not None else self._evaluations_of_ancestors(row.id)
+        return Evidence(
+            measurements=_measurements(evaluated.items()),
+            own=own,
+            others=(*alike.values(), *ancestors),
+            is_base=Versions(self._session).equals_base(version_id),
+        )
+
+    def of_new(self, base_fingerprint: str, weights_fingerprint: str, evaluation: Evaluation) -> Evidence:
+        """Return what is known about weights that a patch's job has made and not registered yet.
+
+        Args:
+            evaluation: Of these weights, by that job.
+        """
+        alike = self._evaluated(base_fingerprint, weights_fingerprint)
+        measurements = _measurements([(None, evaluation), *alike.items()])
+        return Evidence(measurements, evaluation, tuple(alike.values()))
+
+    def _evaluated(
+        self, base_fingerprint: str, weights_fingerprint: str | None, without: int | None = None
+    ) -> dict[int, Evaluation]:
+        """Return the evaluations of all versions with these weights, by version, newest first."""
+        if weights_fingerprint is None:  # registered by an older release
+            return {}
+        query = select(VersionRow.id, VersionRow.evaluation).where(
+            VersionRow.base_fingerprint == base_fingerprint,
+            VersionRow.weights_fingerprint == weights_fingerprint,
+            VersionRow.evaluation.is_not(None),
+            VersionRow.id != (without or 0),
+        )
+        rows = self._session.execute(query.order_by(VersionRow.id.desc())).all()
+        return {row.id: Evaluation.of_stored(row.evaluation) for row in rows}
+
+    def _evaluations_of_ancestors(self, version_id: int) -> list[Evaluation]:
+        """Return the evaluations of the versions that this one was made from, directly or not, and of their weights."""
+        line = select(VersionParentRow.parent_id).where(VersionParentRow.version_id == version_id).cte(recursive=True)
+        older = select(VersionParentRow.parent_id).join(line, VersionParentRow.version_id == line.c.parent_id)
+        ids = select(line.union(older).c.parent_id)
+        weights = select(VersionRow.base_fingerprint, VersionRow.weights_fingerprint).where(VersionRow.id.in_(ids))
+        query = select(VersionRow.evaluation).where(
+            VersionRow.evaluation.is_not(None),
+            VersionRow.id != version_id,
+            or_(
+                VersionRow.id.in_(ids),
+                tuple_(VersionRow.base_fingerprint, VersionRow.weights_fingerprint).in_(weights),
+            ),
+        )
+        return [Evaluation.of_stored(each) for each in self._session.scalars(query) if each is not None]
+
+
+def _measurements(evaluated: Iterable[tuple[int | None, Evaluation]]) -> tuple[Measurement, ...]:
+    """Return the measurements of evaluations of the same weights, those on test images first: they chose nothing."""
+    return tuple(sorted(_read(evaluated), key=lambda each: each.split != "test"))
+
+
+def _read(evaluated: Iterable[tuple[int | None, Evaluation]]) -> Iterator[Measurement]:
+    for version_id, evaluation in evaluated:
+        for task in evaluation.tasks:
+            yield Measurement(
+                dataset_id=task.dataset_id,
+                name=task.name,
+                role=task.role,
+                split=evaluation.split,
+                version_id=version_id,
+                zero_shot=task.zero_shot,
+                patched=task.patched,
+                change=task.change,
+            )
