@@ -2,6 +2,8 @@
 
 import gc
 import os
+import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,8 @@ settings.load_profile("paintbox")
 
 _LONG = frozenset({"attack", "chaos", "system", "worker"})
 """Folders whose files take longest: begun first, so that no process works on one of them when all others have ended."""
+
+_MAX_MEMORY_BYTES = 3_500_000_000
 
 _PROGRAMS = frozenset({"benchmarks", "cluster", "mutants", "mutations", "recipes"})
 """Folders whose tests run a whole program."""
@@ -102,3 +106,14 @@ def forks() -> Iterator[Forks]:
     """Processes that need not import PyTorch, open_clip and the application again."""
     with Forks("torch", "open_clip", "worker.steps.patch", "worker.steps.finetune", "app.main") as opened:
         yield opened
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if this process has taken too much memory: machines that run the tests may have 8 GB for two of them."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    if peak > _MAX_MEMORY_BYTES:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        sys.stderr.write(
+            f"\nA test process took {peak / 1e9:.1f} GB of memory; the limit is {_MAX_MEMORY_BYTES / 1e9:.1f} GB.\n"
+        )

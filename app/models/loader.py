@@ -12,7 +12,7 @@ from torch import Tensor
 from app.http.errors import VersionNotLoadedError
 from app.models.served_model import ServedModel
 from app.models.throttle import Throttle
-from app.serving.health import is_out_of_memory
+from app.runtime.memory import is_out_of_memory
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel

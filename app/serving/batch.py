@@ -36,8 +36,7 @@ class BatchRunner:
 
     def run(self, batch: Batch) -> None:
         """Forward decoded images and answer the requests that are complete."""
-        in_flight = self.submit(batch)
-        if in_flight is not None:
+        if (in_flight := self.submit(batch)) is not None:
             self.complete(in_flight)
 
     def submit(self, batch: Batch) -> InFlightBatch | None:

@@ -49,6 +49,11 @@ class Task:
         """Images in the batch."""
         return sum(len(indices) for _, indices in self.batch)
 
+    @property
+    def forward_seconds(self) -> float:
+        """How long one core takes for the forward pass, about."""
+        return self.model.runner.image_seconds * self.num_images
+
 
 class BatchQueue:
     """A thread-safe queue: requests go in, and workers take batches out.
@@ -131,10 +136,9 @@ class BatchQueue:
             self._end_decoding(task)
             if self._has_waiting():
                 self._changed.notify()  # another large image may be decoded now
-            elif self._num_free and not self._is_sharing and _forward_seconds(task) >= _MIN_SHARED_SECONDS:
-                self._is_sharing = True
+            elif self._num_free and not self._is_sharing and task.forward_seconds >= _MIN_SHARED_SECONDS:
                 task.num_cores += self._num_free
-                self._num_free = 0
+                self._is_sharing, self._num_free = True, 0
 
     def end(self, task: Task) -> None:
         """Note that a task is done and its cores are free."""
@@ -210,8 +214,3 @@ class BatchQueue:
     def _end_decoding(self, task: Task) -> None:
         self._num_large -= task.is_large
         task.is_large = False
-
-
-def _forward_seconds(task: Task) -> float:
-    """Return how long one core takes for a batch, about."""
-    return task.model.runner.image_seconds * task.num_images

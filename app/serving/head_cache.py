@@ -50,11 +50,8 @@ class _Build:
     """Texts that are encoded slice by slice.
 
     Attributes:
-        base: Whose text tower.
-        num_texts: How many they are.
-        texts: Returns them; called by the thread that encodes.
+        texts: Returns the texts; called by the thread that encodes.
         finish: Makes the result of their embeddings [N, D].
-        caller: In whose turns.
         key: Of the head in the cache; None: texts that are only embedded.
         num_bytes: What the head takes in the cache.
         counted_for: The caller for whom the texts count as waiting.
@@ -140,17 +137,9 @@ class HeadCache:
     def get(
         self, base: BaseModel, classnames: tuple[str, ...], templates: tuple[str, ...], waiter: Waiter, caller: str = ""
     ) -> Future[Tensor]:
-        """Return the head [C, D] on the CPU, once it is built.
+        """Return the head [C, D] of C labels on the CPU, once it is built. The future is shared: do not cancel it.
 
-        Args:
-            base: Whose text tower.
-            classnames: C labels.
-            templates: Prompt templates.
-            waiter: The answer that needs it. A head is not built if all its waiters are done before.
-            caller: In whose turns it is built.
-
-        Returns:
-            A future that is shared: do not cancel it.
+        `waiter` is the answer that needs it: a head is not built if all its waiters are done before.
         """
         key = _Key((base.fingerprint, classnames, templates))
         with self._lock:

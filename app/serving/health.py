@@ -9,12 +9,10 @@ import structlog
 import torch
 
 from app.http.errors import OutOfMemoryError
+from app.runtime.memory import is_out_of_memory
 from app.serving.model import Model
 
 FAILURES_IN_A_ROW = 3
-_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
-"""How torch says it on a CPU, in a plain RuntimeError; the system, where a file cannot be mapped; and CUDA."""
-
 _log = structlog.get_logger(__name__)
 
 
@@ -54,9 +52,3 @@ class Health:
         if num_failures < FAILURES_IN_A_ROW:
             return None
         return f"version {model.version_id} failed {num_failures} times in a row ({cause})"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether there was not enough memory, of the device or of the machine."""
-    is_told = any(words in str(error) for words in _OUT_OF_MEMORY)
-    return is_told or isinstance(error, MemoryError | torch.OutOfMemoryError)

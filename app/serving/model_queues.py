@@ -60,8 +60,7 @@ class ModelQueues:
         queues = self._normal or self._low
         model, queue = next(iter(queues.items()))
         batch: dict[InferenceRequest, list[int]] = {}
-        num_images = 0
-        cost = _cost_of_batch(held)
+        num_images, cost = 0, _cost_of_batch(held)
         while num_images < max_images and cost < self._policy.max_images:
             taken = queue.take(max_images - num_images)
             if taken is None:
