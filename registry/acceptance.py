@@ -140,6 +140,8 @@ def assess(evidence: Evidence, default_limit_points: float | None = None) -> Ass
     for each in evidence.measurements:
         measured.setdefault(each.dataset_id, each)
     names = {task.dataset_id: task.name for each in _evaluations(evidence) for task in each.supported}
+    if not names:  # such as an imported version: what was measured on request counts
+        names = {each.dataset_id: each.name for each in evidence.measurements if each.role == "supported"}
     limits = {identifier: _limit(evidence, identifier, default_limit_points) for identifier in names}
     in_means = _with_mean_limits(evidence)
     needed = {identifier for identifier, limit in limits.items() if limit is not None}

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import or_, select, tuple_
 
 from contract.evaluation import Evaluation
+from contract.evaluations import Measurement as Result
 from contract.scores import AccuracyChange, SplitScore, TaskRole
+from registry.measurements import Measurements
 from registry.repository import Repository
-from registry.tables import VersionParentRow, VersionRow
+from registry.tables import DatasetRow, VersionParentRow, VersionRow
 from registry.versions import Versions
 
 
@@ -39,7 +41,7 @@ class Evidence:
     """What the guard judges a version by.
 
     Attributes:
-        measurements: Of the version's weights, the ones to believe first.
+        measurements: Of the version's weights, the ones to believe first; evaluations on request are the last ones.
         own: The version's own evaluation, with the limits of its patch or reselection.
         others: Evaluations of versions with the same weights; and those of all its ancestors and of versions with the
             weights of these, unless a patch's job made the version: then the patch's request names all limits.
@@ -63,7 +65,7 @@ class EvidenceReader(Repository):
         evaluated = alike if own is None else {row.id: own} | alike
         ancestors = [] if row.job_id is not None else self._evaluations_of_ancestors(row.id)
         return Evidence(
-            measurements=_measurements(evaluated.items()),
+            measurements=self._measurements(row.base_fingerprint, row.weights_fingerprint, evaluated.items()),
             own=own,
             others=(*alike.values(), *ancestors),
             is_base=Versions(self._session).equals_base(version_id),
@@ -76,8 +78,37 @@ class EvidenceReader(Repository):
             evaluation: Of these weights, by that job.
         """
         alike = self._evaluated(base_fingerprint, weights_fingerprint)
-        measurements = _measurements([(None, evaluation), *alike.items()])
+        evaluated = [(None, evaluation), *alike.items()]
+        measurements = self._measurements(base_fingerprint, weights_fingerprint, evaluated)
         return Evidence(measurements, evaluation, tuple(alike.values()))
+
+    def _measurements(
+        self,
+        base_fingerprint: str,
+        weights_fingerprint: str | None,
+        evaluated: Iterable[tuple[int | None, Evaluation]],
+    ) -> tuple[Measurement, ...]:
+        """Return the measurements of weights, those on test images first: they chose nothing."""
+        found = [*_read(evaluated), *self._measured_on_request(base_fingerprint, weights_fingerprint)]
+        return tuple(sorted(found, key=lambda each: each.split != "test"))
+
+    def _measured_on_request(self, base_fingerprint: str, weights_fingerprint: str | None) -> Iterator[Measurement]:
+        """Yield what evaluations measured, of data sets on which the base was measured, too; see `Measurements`."""
+        base = Versions(self._session).base_version(base_fingerprint)
+        if base is None or base.weights_fingerprint is None or weights_fingerprint is None:
+            return
+        for before, after in Measurements(self._session).pairs(base.weights_fingerprint, weights_fingerprint):
+            dataset = self._session.get(DatasetRow, after.dataset_id)
+            if after.split != "train" and before.result is not None and after.result is not None:
+                yield Measurement(
+                    dataset_id=after.dataset_id,
+                    name=after.dataset_id if dataset is None else dataset.name,
+                    role="supported",
+                    split=after.split,
+                    version_id=None,
+                    zero_shot=Result.of_stored(before.result).score,
+                    patched=Result.of_stored(after.result).score,
+                )
 
     def _evaluated(
         self, base_fingerprint: str, weights_fingerprint: str | None, without: int | None = None
@@ -109,11 +140,6 @@ class EvidenceReader(Repository):
             ),
         )
         return [Evaluation.of_stored(each) for each in self._session.scalars(query) if each is not None]
-
-
-def _measurements(evaluated: Iterable[tuple[int | None, Evaluation]]) -> tuple[Measurement, ...]:
-    """Return the measurements of evaluations of the same weights, those on test images first: they chose nothing."""
-    return tuple(sorted(_read(evaluated), key=lambda each: each.split != "test"))
 
 
 def _read(evaluated: Iterable[tuple[int | None, Evaluation]]) -> Iterator[Measurement]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import aliased
 
 from contract.evaluations import Measurement
 from registry.repository import Repository
@@ -36,6 +37,7 @@ class Measurements(Repository):
         dataset_id: str,
         split: str,
         head_id: str,
+        is_own_head: bool,
         num_images: int,
         result: Measurement | None,
         predictions_sha256: str,
@@ -52,6 +54,7 @@ class Measurements(Repository):
                 dataset_id=dataset_id,
                 split=split,
                 head_id=head_id,
+                is_own_head=is_own_head,
                 num_images=num_images,
                 result=None if result is None else result.to_json(),
                 predictions_sha256=predictions_sha256,
@@ -65,11 +68,17 @@ class Measurements(Repository):
                 self._session.flush()
         return identifier
 
-    def of_weights(self, weights_fingerprint: str, split: str = "test") -> Mapping[tuple[str, str], MeasurementRow]:
-        """Return what these weights were measured on, by data set and head."""
-        query = select(MeasurementRow).where(
-            MeasurementRow.weights_fingerprint == weights_fingerprint,
-            MeasurementRow.split == split,
-            MeasurementRow.result.is_not(None),
+    def pairs(self, before: str, after: str) -> list[tuple[MeasurementRow, MeasurementRow]]:
+        """Return what two weights were both measured on, under the data sets' own labels; newest first.
+
+        Args:
+            before: Fingerprint of weights.
+            after: Fingerprint of others, of the same base.
+        """
+        one, other = aliased(MeasurementRow), aliased(MeasurementRow)
+        same = and_(
+            one.dataset_id == other.dataset_id, one.split == other.split, one.head_id == other.head_id, one.is_own_head
         )
-        return {(row.dataset_id, row.head_id): row for row in self._session.scalars(query)}
+        query = select(one, other).join(other, same).where(one.result.is_not(None), other.result.is_not(None))
+        query = query.where(one.weights_fingerprint == before, other.weights_fingerprint == after)
+        return [(row[0], row[1]) for row in self._session.execute(query.order_by(other.created_at.desc(), other.id))]

@@ -261,6 +261,7 @@ class MeasurementRow(Base):
     dataset_id: Mapped[str] = mapped_column(String(40))
     split: Mapped[str] = mapped_column(String(16))
     head_id: Mapped[str] = mapped_column(String(40))  # the label set with the same labels and templates
+    is_own_head: Mapped[bool]  # whether labels and templates are the data set's own, as for tasks of a patch
     num_images: Mapped[int]
     result: Mapped[dict[str, Any] | None]  # a `Measurement`; null: the images have no labels
     predictions_sha256: Mapped[str] = mapped_column(String(64))  # one row per image: `registry.predictions`

@@ -66,6 +66,7 @@ def _measure(
         dataset_id=dataset,
         split="test",
         head_id="ls_1",
+        is_own_head=True,
         num_images=len(ROWS),
         result=None,
         predictions_sha256=world.services.blobs.put_file(path),

@@ -7,6 +7,8 @@ import pytest
 import structlog
 from httpx2 import Response
 
+from contract.evaluations import Measurement
+from registry.measurements import Measurements
 from registry.tables import VersionRow
 from registry.versions import Versions
 from tests.app.patched import Patched, add_patch, score
@@ -166,6 +168,54 @@ def test_no_composition_gets_past_the_limit_of_the_patch_that_it_is_made_of(worl
     problem = check_problem(_activate(world, composed), 409, "not_evaluated")
     assert "force" in problem["next"]
     assert _activate(world, composed, force=True, reason="measured elsewhere").status_code == 200
+
+
+def _measure_on_request(world: World, version: int, correct: int, *, is_own_head: bool = True) -> None:
+    """Record what an evaluation on request of the base and of a version would, on the test images of food."""
+    with world.services.database.write() as session:
+        for each, right in ((1, 90), (version, correct)):
+            weights = Versions(session).get(each).weights_fingerprint
+            assert weights is not None
+            result = {"score": score(right), "macro_f1": 0.5, "classes": [], "confusion": []}
+            Measurements(session).add(
+                weights_fingerprint=weights,
+                dataset_id="ds_food",
+                split="test",
+                head_id="ls_own" if is_own_head else "ls_other",
+                is_own_head=is_own_head,
+                num_images=100,
+                result=Measurement.of_stored(result),
+                predictions_sha256="0" * 64,
+                num_bytes=1,
+                owner=None,
+            )
+
+
+@pytest.mark.parametrize(("correct", "code"), [(89, None), (88, "supported_drop")])
+def test_an_evaluation_on_request_is_evidence_for_or_against_a_composition(
+    world: World, correct: int, code: str | None
+) -> None:
+    patch = add_patch(world, seeds=(correct,), alpha=0.5)
+    _limit(world, patch.version, 1, 1.5)
+    composed = _compose(world, {"version": patch.version, "coefficient": 0.8})
+    _measure_on_request(world, composed, 90, is_own_head=False)  # among labels of the caller's choice: no evidence
+    check_problem(_activate(world, composed), 409, "not_evaluated")
+    _measure_on_request(world, composed, correct)
+    answer = _activate(world, composed)
+    assert answer.status_code == 200 if code is None else check_problem(answer, 409, code)
+
+
+def test_what_was_measured_of_a_version_without_ancestors_is_held_against_the_installations_limit(
+    strict: World,
+) -> None:
+    for seed, correct in ((35, 86), (36, 87)):
+        imported, _ = add_version(strict.services, strict.base, seed=seed)
+        with strict.services.database.write() as session:
+            Versions(session).get(imported).weights_fingerprint = f"{seed}" * 32
+        _measure_on_request(strict, imported, correct)
+        answer = _activate(strict, imported)
+        assert answer.status_code == (200 if correct == 87 else 409), answer.text
+    assert _activate(strict, 1).status_code == 200
 
 
 def test_where_the_installation_sets_a_limit_nothing_unmeasured_is_activated(strict: World) -> None:

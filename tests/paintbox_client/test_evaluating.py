@@ -61,6 +61,7 @@ def _finish(served: Served, folder: Path) -> None:
                 dataset_id=row.dataset_id,
                 split="test",
                 head_id="ls_1",
+                is_own_head=True,
                 num_images=4,
                 result=_measurement(correct),
                 predictions_sha256=services.blobs.put_file(path),

@@ -186,7 +186,9 @@ class Judge:
         if job.is_labelled:
             places = {label: place for place, label in enumerate(self.labels)}
             targets = torch.tensor([places[name] for name in self._images.classnames])[self._images.labels]
-        return Judged(job.dataset, job.row.split, self.labels, self.templates, targets)
+        own = label_set_id(job.dataset.classnames or (), templates_of(job.dataset, self._base))
+        is_own = own == label_set_id(self.labels, self.templates)
+        return Judged(job.dataset, job.row.split, self.labels, self.templates, targets, is_own)
 
     @cached_property
     def _head(self) -> Tensor:

@@ -30,6 +30,7 @@ class Judged:
         labels: C names.
         templates: Prompts with a place for a label.
         targets: int64 [N], indices of `labels`; None: the images have no labels.
+        is_own_head: Whether labels and templates are the data set's own.
     """
 
     dataset: DatasetRow
@@ -37,6 +38,7 @@ class Judged:
     labels: Sequence[str]
     templates: Sequence[str]
     targets: Tensor | None
+    is_own_head: bool = True
 
     @property
     def head_id(self) -> str:
@@ -74,6 +76,7 @@ def store_answers(
         "dataset_id": judged.dataset.id,
         "split": judged.split,
         "head_id": judged.head_id,
+        "is_own_head": judged.is_own_head,
         "num_images": len(predicted),
         "result": None if score is None or targets is None else describe(score, targets, predicted, judged.labels),
         "predictions_sha256": sha256,

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("result", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("predictions_sha256", sa.String(64), nullable=False),
         sa.Column("num_bytes", sa.Integer(), nullable=False),
+        sa.Column("is_own_head", sa.Boolean(), nullable=False),
         sa.Column("patch_id", sa.String(40), nullable=True),
         sa.Column("owner", sa.String(64), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
