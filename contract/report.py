@@ -146,6 +146,14 @@ class HeldOutScores(TransferScores):
     )
 
 
+class UnionScores(Recorded):
+    """Scores on a list of labels that holds the classes of a supported task and those of the patching tasks."""
+
+    num_classes: int = Field(description="Number of labels in the list")
+    zero_shot: SplitScore = Field(description="With the base")
+    patched: SplitScore = Field(description="With the patch")
+
+
 class ReportTransfer(Recorded):
     """The effect of the patch on a task that took no part in it."""
 
@@ -177,6 +185,11 @@ class ReportTask(Recorded):
     test: HeldOutScores = Field(description="Scores on the test split, which chose nothing: the ones to quote")
     change: TaskAccuracyChange | None = Field(
         default=None, description="The accuracy on the test split with the patch, minus that of the base"
+    )
+    test_on_union: UnionScores | None = Field(
+        default=None,
+        description="Of a supported task: scores on the test split when the labels of the patching tasks are "
+        "candidates, too, as in the lists of users who need both",
     )
 
 

@@ -11,8 +11,9 @@ from sqlalchemy import and_, func, select
 from contract.jobs import JobStatus
 from registry.job_groups import has_open_children, is_queued
 from registry.leases import has_lapsed
+from registry.orm import UtcDateTime
 from registry.repository import Repository
-from registry.tables import JobRow, PatchRow, UtcDateTime
+from registry.tables import JobRow, PatchRow
 
 
 @dataclass(frozen=True)

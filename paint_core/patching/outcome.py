@@ -86,6 +86,8 @@ class PatchResult:
             later terms were measured on top of partly patched weights. The paper's baseline of a chain of fine-tunings
             is not among the scores.
         answers: to each test image, by `zero_shot` or `patched` and task.
+        on_union: per supported task the score among its own classes and those of the patching tasks, by `zero_shot` or
+            `patched`: users send lists that hold both.
         specialised: per patching task the score of the model fine-tuned on it alone, where the method trains one.
         changes: per task, compared with zero-shot.
         update: how far the fully fine-tuned end is from theta_0.
@@ -101,6 +103,7 @@ class PatchResult:
     finetuned: Mapping[str, Score]
     patched: Mapping[str, Score]
     answers: Mapping[Literal["zero_shot", "patched"], Mapping[str, Answers]]
+    on_union: Mapping[Literal["zero_shot", "patched"], Mapping[str, Score]]
     specialised: Mapping[str, Score]
     changes: Mapping[str, TaskChange]
     update: Update

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from paint_core.data import Task
@@ -21,10 +22,13 @@ class Verdict:
 
     Attributes:
         answers: to each image.
+        on_union: of a supported task, the score among its own classes and those of the patching tasks; None: another
+            task.
     """
 
     score: Score
     answers: Answers
+    on_union: Score | None
 
 
 def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = ()) -> PatchResult:
@@ -57,6 +61,10 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
         patched=scores["patched"],
         answers={
             name: {task: verdict.answers for task, verdict in judged[name].items()} for name in ("zero_shot", "patched")
+        },
+        on_union={
+            name: {task.name: score for task in context.supported if (score := judged[name][task.name].on_union)}
+            for name in ("zero_shot", "patched")
         },
         specialised=specialised,
         changes={
@@ -103,7 +111,26 @@ def _judge(
 def _verdict(context: PatchContext, features: Tensor, task: Task) -> Verdict:
     base = context.base
     score = score_features(features, task.head, task.test.labels, scale=base.logit_scale, bias=base.logit_bias)
-    return Verdict(score, answer(features, task.head, scale=base.logit_scale, bias=base.logit_bias))
+    answers = answer(features, task.head, scale=base.logit_scale, bias=base.logit_bias)
+    on_union = None
+    if task.name in {each.name for each in context.supported}:
+        head = union_head(task, context.tasks)
+        on_union = score_features(features, head, task.test.labels, scale=base.logit_scale, bias=base.logit_bias)
+    return Verdict(score, answers, on_union)
+
+
+def union_head(task: Task, others: Sequence[Task]) -> Tensor:
+    """The head of a task with the classes of other tasks behind its own, each name once: a list as users send it.
+
+    Returns:
+        [C, D] with C at least the task's own number of classes.
+    """
+    names, rows = set(task.test.classnames), [task.head]
+    for other in others:
+        new = [index for index, name in enumerate(other.test.classnames) if name not in names]
+        names.update(other.test.classnames)
+        rows.append(other.head[new].to(task.head))
+    return torch.cat(rows)
 
 
 def _specialised(

@@ -118,6 +118,14 @@ class ReportTransfer(Record):
     change: TaskAccuracyChange | None
 
 
+class UnionScores(Record):
+    """Scores on a list of labels that holds the classes of a supported task and those of the patching tasks."""
+
+    num_classes: int
+    zero_shot: SplitScore
+    patched: SplitScore
+
+
 class ReportTask(Record):
     """How good the patch is on one of its tasks."""
 
@@ -130,6 +138,7 @@ class ReportTask(Record):
     validation: ValidationScores
     test: HeldOutScores
     change: TaskAccuracyChange | None
+    test_on_union: UnionScores | None
 
 
 class BlockUpdate(Record):

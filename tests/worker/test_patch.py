@@ -66,6 +66,7 @@ def _require_what_is_registered_is_what_is_reported(installation: Installation, 
         [Term(vector, term.coefficient, term.profile) for vector, term in zip(vectors, terms, strict=True)],
     )
     check_probe(probe_features(visual, base), torch.tensor(probe), minimum_cosine=0.999999)
+    assert all((task["test_on_union"] is not None) == (task["role"] == "supported") for task in report["tasks"])
 
 
 def _require_rows_are_the_images_of_the_splits(

@@ -23,6 +23,7 @@ from contract.report import (
     ReportUpdate,
     SplitImages,
     TransferScores,
+    UnionScores,
     ValidationScores,
 )
 from contract.scores import AccuracyChange, AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
@@ -58,7 +59,7 @@ def build_report(
         terms=tuple(_term(term, task_vectors) for term in result.terms),
         stages=tuple(_stage(plan, stage, task_vectors) for stage in result.stages),
         curve=tuple(_point(last, point) for point in last.search.curve),
-        tasks=tuple(_task(job, task, result) for name, task in tasks.items() if name not in job.request.transfer),
+        tasks=tuple(_task(job, tasks, name, result) for name in tasks if name not in job.request.transfer),
         transfer=tuple(_transfer(job, tasks[name], result) for name in job.request.transfer),
         update=_update(result.update),
         distance_to_optimal_points=result.distance_to_optimal,
@@ -166,8 +167,8 @@ def _mean_accuracy(point: CurvePoint, names: Collection[str]) -> float | None:
     return sum(point.scores[name].accuracy for name in names) / len(names) if names else None
 
 
-def _task(job: PatchJob, task: Task, result: PatchResult) -> ReportTask:
-    specialised = result.specialised.get(task.name)
+def _task(job: PatchJob, tasks: Mapping[str, Task], name: str, result: PatchResult) -> ReportTask:
+    task, specialised = tasks[name], result.specialised.get(name)
     return ReportTask(
         dataset_id=task.name,
         name=job.datasets[task.name].name,
@@ -183,6 +184,18 @@ def _task(job: PatchJob, task: Task, result: PatchResult) -> ReportTask:
             specialised=describe_score(specialised) if specialised else None,
         ),
         change=_change(result.changes[task.name]),
+        test_on_union=_union(job, task, tasks, result),
+    )
+
+
+def _union(job: PatchJob, task: Task, tasks: Mapping[str, Task], result: PatchResult) -> UnionScores | None:
+    if task.name not in job.request.supported:
+        return None
+    names = {name for each in (task.name, *job.request.tasks) for name in tasks[each].test.classnames}
+    return UnionScores(
+        num_classes=len(names),
+        zero_shot=describe_score(result.on_union["zero_shot"][task.name]),
+        patched=describe_score(result.on_union["patched"][task.name]),
     )
 
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions, CurvePoint, choose_alpha
+from paint_core.data import LabelledImages
 from paint_core.errors import ConfigError, EmptySplitError, NoAcceptableAlphaError
 from paint_core.evaluation import evaluate
 from paint_core.models import BaseModel
 from paint_core.patching import Event, NamedTerm, PatchPlan, PatchResult, TestPoint, run_patch
+from paint_core.patching.report import union_head
 from paint_core.training.finetuning import StepReport
 from paint_core.weights import fingerprint, mix
 from tests.paint_core import tiny
@@ -62,6 +64,18 @@ def test_reported_scores_are_those_of_the_mixed_weights_on_test_splits(
     theta_1 = {key: tensor + tau[key] for key, tensor in tiny_base.visual.state_dict().items()}
     assert patch.finetuned["old"] == evaluate(tower_with(tiny_base, theta_1), tiny_base, old.head, old.test)
     assert patch.patched["colours"].accuracy > patch.zero_shot["colours"].accuracy
+
+
+def test_supported_tasks_are_judged_among_the_patched_names_too(patch: PatchResult, tiny_base: BaseModel) -> None:
+    task, old = two_tasks(tiny_base)[0], old_task(tiny_base)
+    theta = mix(tiny_base.visual.state_dict(), patch.mix_terms())
+    head = union_head(old, [task, task])
+    names = [*old.test.classnames, *(name for name in task.test.classnames if name not in old.test.classnames)]
+    assert len(head) == len(names) == len(set(names))
+    images = LabelledImages(old.test.images, old.test.labels, tuple(names))
+    for state, visual in (("zero_shot", tiny_base.visual), ("patched", tower_with(tiny_base, theta))):
+        assert list(patch.on_union[state]) == ["old"]
+        assert patch.on_union[state]["old"] == evaluate(visual, tiny_base, head, images)
 
 
 def test_the_report_measures_what_changed(patch: PatchResult, tiny_base: BaseModel) -> None:
