@@ -1,7 +1,7 @@
 """One patch of one task, step by step: trained once and kept, alpha chosen on validation splits, judged on test splits.
 
 tau = trained("anchoring/plain-digits-0", base, task, config)
-chosen = choose(base, tau, task, held, AlphaOptions(strategy="interpolated"))
+chosen = choose(base, tau, task, held, AlphaOptions(rule="combined", strategy="interpolated"))
 (outcome,) = judge(base, tau, task, held, [chosen.alpha])
 """
 
@@ -90,9 +90,9 @@ def choose(base: BaseModel, tau: TaskVector, task: Task, held: Mapping[str, Task
     try:
         search = search_alpha(base, Path.of(tau), splits, [task.name], [*held], options)
     except NoAcceptableAlphaError as error:
-        return _outcome(task, held, error.curve[0], error.curve[0])
+        return outcome(task, held, error.curve[0], error.curve[0])
     points = {point.alpha: point for point in search.curve}
-    return _outcome(task, held, points[0.0], points[search.choice.alpha])
+    return outcome(task, held, points[0.0], points[search.choice.alpha])
 
 
 def judge(
@@ -116,9 +116,17 @@ def judge(
     splits = {name: (each.head, each.test) for name, each in {task.name: task, **held}.items()}
     path = Path((Term(tau, 1.0, profile),))
     points = {point.alpha: point for point in evaluate_curve(base, path, splits, sorted({0.0, *alphas}))}
-    return [_outcome(task, held, points[0.0], points[alpha]) for alpha in alphas]
+    return [outcome(task, held, points[0.0], points[alpha]) for alpha in alphas]
 
 
-def _outcome(task: Task, held: Mapping[str, Task], before: CurvePoint, after: CurvePoint) -> Outcome:
+def outcome(task: Task, held: Mapping[str, Task], before: CurvePoint, after: CurvePoint) -> Outcome:
+    """Return what a point of a curve is worth.
+
+    Args:
+        task: The patched task.
+        held: The supported tasks.
+        before: At alpha 0.
+        after: The point.
+    """
     first, last = (statistics.mean(point.scores[name].accuracy for name in held) for point in (before, after))
     return Outcome(after.alpha, 100 * after.scores[task.name].accuracy, 100 * (last - first), after.profile)

@@ -257,7 +257,8 @@ def speed_figures(quick: bool, precision: RunPrecision) -> list[Figure]:
     """Return the speed-ups on the starter and on ViT-B/32."""
     rounds = 1 if quick else 3
     options: dict[Strategy, AlphaOptions] = {
-        strategy: AlphaOptions(strategy=strategy, precision=precision) for strategy in get_args(Strategy)
+        strategy: AlphaOptions(rule="combined", strategy=strategy, precision=precision)
+        for strategy in get_args(Strategy)
     }
     promised: dict[Strategy, float | None] = {"grid": 5.0, "interpolated": 10.0}
     with problem_of("starter", 40 if quick else 120) as problem:
@@ -299,10 +300,18 @@ def examine(tower: str, task: str, seed: int, precision: RunPrecision) -> Exactn
 
     true = {point.alpha: value(point) for point in true_points(base, splits, tower, task, seed)}
     best = max(ALPHAS, key=lambda alpha: true[alpha])
-    found = search_alpha(base, path, splits, [task], names, AlphaOptions(strategy="interpolated", precision=precision))
+    found = search_alpha(
+        base, path, splits, [task], names, AlphaOptions(rule="combined", strategy="interpolated", precision=precision)
+    )
     predicted = {point.alpha: value(point) for point in found.curve}
     (chosen,) = evaluate_curve(base, path, splits, [found.choice.alpha])
-    whole = search_alpha(base, path, splits, [task], names, AlphaOptions(precision=precision)) if seed == 0 else None
+    whole = (
+        search_alpha(
+            base, path, splits, [task], names, AlphaOptions(rule="combined", strategy="grid", precision=precision)
+        )
+        if seed == 0
+        else None
+    )
     return Exactness(
         error=max(abs(predicted[alpha] - true[alpha]) for alpha in ALPHAS),
         regret=true[best] - value(chosen),

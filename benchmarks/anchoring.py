@@ -4,33 +4,42 @@
    of ZSCL (Zheng et al., ICCV 2023: KL divergence of theta_0's softmax over a list of texts, temperature 2), each at a
    few weights, judged on validation splits. The texts are the classnames of the supported tasks, which favours ZSCL.
 2. The kept form at the recommended weight: patching and supported accuracy on test splits, alpha chosen on validation
-   splits, along both paths and by both rules, with and without anchors.
+   splits, along both paths and by all rules, with and without anchors.
 
-    python benchmarks/anchoring.py [--quick] [--json FILE] [--only forms|paths]
+    python benchmarks/anchoring.py [--quick] [--json FILE] [--only PART,...] [--rows ROW,...] [--tasks TASK,...]
+        [--seeds N] [--precision fp32|bf16]
 
-Trained updates are kept in `.benchmarks/anchoring/`; the first run takes an hour on two cores.
+PART is `forms` or a rule; ROW is `flat`, `lines`, `anchored` or `anchored_lines`. Trained updates and the curves along
+their paths are kept in `.benchmarks/anchoring/`, one file a seed, so a run that was stopped goes on where it was, and
+another rule is chosen from kept curves within seconds. The first run takes an hour on two cores.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _patch import Outcome, choose, judge, trained
+from _cache import CACHE, write_whole
+from _patch import Outcome, choose, outcome, trained
 from _report import Figure, parser, report
 from _tasks import anchors, patching, supported
 from _towers import identity
 from torch import Tensor
 
-from paint_core.alpha import AlphaOptions
+from paint_core.alpha import AlphaOptions, CurvePoint, Goal, Path, evaluate_curve
+from paint_core.config.precision import Precision
 from paint_core.data import Task
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.evaluation import Score
 from paint_core.models import BaseModel, build_head, load_base, prompts
 from paint_core.training.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
-from paint_core.weights import TaskVector
+from paint_core.weights import TaskVector, Term
 
 WEIGHTS = {"plain": (0.0,), "feature": (7.0, 20.0, 60.0), "logit": (0.3, 1.0, 3.0)}
 RECOMMENDED_WEIGHT = 20.0
@@ -73,6 +82,7 @@ class Bench:
     tasks: dict[str, Task]
     held: dict[str, Task]
     iterations: int
+    precision: Precision = "fp32"
 
     @cache  # noqa: B019 - lives as long as the program
     def pool(self) -> Tensor:
@@ -91,49 +101,96 @@ class Bench:
 
     def update(self, run: Run) -> TaskVector:
         """Return the update of a run, from the cache or trained now."""
-        name = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}-{self.iterations}-{identity('starter')}"
         config = replace(
             self.base.finetune_defaults,
-            precision="bf16",
+            precision=self.precision,
             iterations=self.iterations,
             warmup_steps=self.iterations // 10,
             seed=run.seed,
             anchor_weight=run.weight,
         )
         pool, loss = self.pool() if run.weight else None, self.anchor(run.form)
-        return trained(f"anchoring/{name}", self.base, self.tasks[run.task], config, pool=pool, anchor_loss=loss)
+        return trained(self._name(run), self.base, self.tasks[run.task], config, pool=pool, anchor_loss=loss)
 
     def choose(self, run: Run, options: AlphaOptions) -> Outcome:
         """Return what the rule chooses on validation splits."""
         return choose(self.base, self.update(run), self.tasks[run.task], self.held, options)
 
     def tested(self, run: Run, options: AlphaOptions) -> Outcome:
-        """Return what the choice gives on test splits."""
-        chosen, task = self.choose(run, options), self.tasks[run.task]
-        return judge(self.base, self.update(run), task, self.held, [chosen.alpha], chosen.profile)[0]
+        """Return what the rule's choice on the validation curve gives on test splits; alpha 0 if none is accepted."""
+        curves = {split: self.curve(run, options, split) for split in ("validation", "test")}
+        goal = Goal.of(options, [run.task], [*self.held])
+        try:
+            alpha = goal.choose(curves["validation"]).alpha
+        except NoAcceptableAlphaError:
+            alpha = 0.0
+        points = {point.alpha: point for point in curves["test"]}
+        return outcome(self.tasks[run.task], self.held, points[0.0], points[alpha])
+
+    def curve(self, run: Run, options: AlphaOptions, split: str) -> list[CurvePoint]:
+        """Return the curve along a path on `validation` or `test` splits, from the cache or evaluated now."""
+        (profile,) = options.profiles
+        size = sum(len(getattr(task, split)) for task in self.held.values())
+        path = CACHE / f"{self._name(run)}-{profile}-{options.spacing:g}-{split}-{size}.json"
+        if not path.exists():
+            splits = {name: (each.head, getattr(each, split)) for name, each in self._everyone(run).items()}
+            direction = Path((Term(self.update(run), 1.0, profile),))
+            points = evaluate_curve(self.base, direction, splits, options.alphas(profile), paired=True)
+            write_whole(path, json.dumps([asdict(point) for point in points]).encode())
+        return [_point(each) for each in json.loads(path.read_bytes())]
+
+    def _everyone(self, run: Run) -> dict[str, Task]:
+        return {run.task: self.tasks[run.task], **self.held}
+
+    def _name(self, run: Run) -> str:
+        form = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}"
+        return f"anchoring/{form}-{self.iterations}-{self.precision}-{identity('starter')}"
 
 
-COMBINED = AlphaOptions(strategy="interpolated")
-FLOOR = AlphaOptions(rule="floor", max_supported_drop=MAX_DROP_POINTS, strategy="interpolated")
-CERTIFIED = AlphaOptions(rule="certified", strategy="interpolated")  # at most 1 point in the mean, 3 each, 95 %
+def _point(stored: dict[str, Any]) -> CurvePoint:
+    return CurvePoint(**stored | {"scores": {name: Score(**score) for name, score in stored["scores"].items()}})
+
+
+SEARCH = AlphaOptions(rule="combined", strategy="interpolated")
+RULES = {
+    "combined": AlphaOptions(rule="combined", strategy="grid", step=0.05),
+    "floor": AlphaOptions(rule="floor", max_supported_drop=MAX_DROP_POINTS, strategy="grid", step=0.05),
+    "certified": AlphaOptions(rule="certified", strategy="grid", step=0.05),  # 1 point in the mean, 3 each, 95 %
+}
+ROWS = {
+    "flat": ("plain", "flat"),
+    "lines": ("plain", "lines"),
+    "anchored": ("feature", "flat"),
+    "anchored_lines": ("feature", "lines"),
+}
 
 
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
-    arguments.add_argument("--only", choices=("forms", "paths"), help="one of the two parts")
+    arguments.add_argument("--only", type=_names, default=["forms", *RULES], help="forms, combined, floor, certified")
+    arguments.add_argument("--rows", type=_names, default=[*ROWS], help=", ".join(ROWS))
+    arguments.add_argument("--tasks", type=_names, default=["digits", "fashion"], help="digits, fashion")
+    arguments.add_argument("--seeds", type=int, default=3, help="how many")
+    arguments.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of fine-tuning")
     options = arguments.parse_args()
-    base = load_base("starter")
-    tasks = patching(base, ("digits",) if options.quick else ("digits", "fashion"))
-    bench = Bench(base, tasks, supported(base, 60 if options.quick else None), 40 if options.quick else 200)
-    seeds = (0,) if options.quick else (0, 1, 2)
+    base, seeds = load_base("starter"), (0,) if options.quick else tuple(range(options.seeds))
+    tasks = patching(base, ("digits",) if options.quick else tuple(options.tasks))
+    held, iterations = supported(base, 60 if options.quick else None), 40 if options.quick else 200
+    bench = Bench(base, tasks, held, iterations, options.precision)
     figures: list[Figure] = []
-    if options.only != "paths":
+    if "forms" in options.only:
         best = compare_forms(bench, seeds)
         figures += [Figure(f"anchor_{form}_combined_percent", value, "%") for form, value in best.items()]
-    if options.only != "forms":
-        figures += compare_paths(bench, RECOMMENDED_WEIGHT, seeds)
+    rules = [rule for rule in RULES if rule in options.only]
+    for seed in seeds if rules else ():
+        evaluate_paths(bench, options.rows, seed)
+    figures += compare_paths(bench, rules, options.rows, seeds)
     report(figures, options.json)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def compare_forms(bench: Bench, seeds: Sequence[int]) -> dict[str, float]:
@@ -150,32 +207,43 @@ def compare_forms(bench: Bench, seeds: Sequence[int]) -> dict[str, float]:
 
 def combined_of(bench: Bench, form: str, weight: float, seed: int) -> float:
     """Return the mean over tasks of (patching % + supported change) / 2 at the chosen alpha."""
-    found = {task: bench.choose(Run(form, weight, task, seed), COMBINED) for task in bench.tasks}
+    found = {task: bench.choose(Run(form, weight, task, seed), SEARCH) for task in bench.tasks}
     row = ", ".join(f"{t} {o.alpha:g} {o.patching:.1f} / {o.supported_change:+.1f}" for t, o in found.items())
     value = statistics.mean(outcome.worth for outcome in found.values())
     print(f"{form} {weight:g} {seed}: {row}: {value:.2f}", flush=True)
     return value
 
 
-def compare_paths(bench: Bench, weight: float, seeds: Sequence[int]) -> list[Figure]:
+def run_of(row: str, task: str, seed: int) -> tuple[Run, str]:
+    """Return the fine-tuning of a row, and the path along its update."""
+    form, path = ROWS[row]
+    return Run(form, RECOMMENDED_WEIGHT if form == "feature" else 0.0, task, seed), path
+
+
+def evaluate_paths(bench: Bench, rows: Sequence[str], seed: int) -> None:
+    """Train and evaluate all rows of a seed; what is kept already takes no time."""
+    for task in bench.tasks:
+        for row in rows:
+            run, path = run_of(row, task, seed)
+            for split in ("validation", "test"):
+                bench.curve(run, replace(RULES["combined"], path=path), split)
+
+
+def compare_paths(bench: Bench, rules: Sequence[str], rows: Sequence[str], seeds: Sequence[int]) -> list[Figure]:
     """Return the means over seeds on test splits of every task, rule, path, without and with anchors."""
-    print("\ntest: task, rule, row: patching % / supported change (alpha of each seed)")
+    if rules:
+        print("\ntest: task, rule, row: patching % / supported change (alpha of each seed)")
     figures = []
     for task in bench.tasks:
-        for rule, options in (("combined", COMBINED), ("floor", FLOOR), ("certified", CERTIFIED)):
-            for name, form, path in (
-                ("flat", "plain", "flat"),
-                ("lines", "plain", "lines"),
-                ("anchored", "feature", "flat"),
-                ("anchored_lines", "feature", "lines"),
-            ):
-                runs = [Run(form, weight if form == "feature" else 0.0, task, seed) for seed in seeds]
-                found = [bench.tested(run, replace(options, path=path)) for run in runs]
-                patched = statistics.mean(outcome.patching for outcome in found)
-                change = statistics.mean(outcome.supported_change for outcome in found)
-                alphas = ", ".join(f"{outcome.alpha:g}" for outcome in found)
-                print(f"{task} {rule} {name}: {patched:.1f} / {change:+.1f} ({alphas})", flush=True)
-                figures += figures_of(f"{task}_{rule}_{name}", patched, -change)
+        for rule in rules:
+            for row in rows:
+                runs = [run_of(row, task, seed) for seed in seeds]
+                found = [bench.tested(run, replace(RULES[rule], path=path)) for run, path in runs]
+                patched = statistics.mean(each.patching for each in found)
+                change = statistics.mean(each.supported_change for each in found)
+                alphas = ", ".join(f"{each.alpha:g}" for each in found)
+                print(f"{task} {rule} {row}: {patched:.1f} / {change:+.1f} ({alphas})", flush=True)
+                figures += figures_of(f"{task}_{rule}_{row}", patched, -change)
     return figures
 
 

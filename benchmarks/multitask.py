@@ -45,7 +45,7 @@ from paint_core.weights import TaskVector, Term, load_task_vector, mix, mix_into
 TOWER = "starter"
 NUM_ORDERS = 3
 QUICK_TASKS = ("counting", "looks")
-ALPHA = AlphaOptions(strategy="interpolated")
+ALPHA = AlphaOptions(rule="combined", strategy="interpolated")
 
 
 @dataclass(frozen=True)

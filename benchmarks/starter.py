@@ -53,7 +53,9 @@ class Bench:
         config = replace(self.base.finetune_defaults, anchor_weight=weight, seed=seed)
         key = f"starter/{name}-{pool}-{weight:g}-{seed}-{identity('starter')}"
         tau = trained(key, self.base, self.tasks[name], config, pool=self.pools[pool])
-        chosen = choose(self.base, tau, self.tasks[name], self.held, AlphaOptions(strategy="interpolated"))
+        chosen = choose(
+            self.base, tau, self.tasks[name], self.held, AlphaOptions(rule="combined", strategy="interpolated")
+        )
         at_chosen, at_1 = judge(self.base, tau, self.tasks[name], self.held, [chosen.alpha, 1.0])
         return at_chosen, at_1
 

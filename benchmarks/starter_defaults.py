@@ -61,7 +61,7 @@ class Bench:
         """Return what a setting is worth, in percentage points, and print how it comes about."""
         started, found = time.monotonic(), {}
         for name, task in self.tasks.items():
-            options = AlphaOptions(strategy="interpolated")
+            options = AlphaOptions(rule="combined", strategy="interpolated")
             found[name] = choose(self.base, self._update(setting, task), task, self.held, options)
         value = statistics.mean(outcome.worth for outcome in found.values())
         row = ", ".join(f"{n} {o.patching:.1f} / {o.supported_change:+.1f} at {o.alpha:g}" for n, o in found.items())

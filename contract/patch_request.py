@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
+from contract.alpha_options import MAX_SUPPORTED, AlphaOptions
 from contract.bodies import BaseRef, Body, Id, WebhookUrl
 from contract.jobs import PriorityName
 from contract.names import MAX_NAME, Name, shorten
 
-Points = Annotated[float, Field(ge=0, le=100)]
-"""Percentage points of accuracy."""
-
-MAX_TASKS, MAX_SUPPORTED, MAX_TRANSFER = 16, 64, 64
-
-
-def _has_few_members(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) > MAX_SUPPORTED:
-        raise ValueError(f"must have at most {MAX_SUPPORTED} members")
-    return value
-
-
-Drops = Annotated[
-    Annotated[Points, Tag("number")]
-    | Annotated[dict[Id, Points], Field(max_length=MAX_SUPPORTED), BeforeValidator(_has_few_members), Tag("object")],
-    Discriminator(lambda value: "object" if isinstance(value, dict) else "number"),
-]
-"""Points that supported tasks may lose: one limit for all, or one each by data set id."""
+MAX_TASKS, MAX_TRANSFER = 16, 64
 
 
 class FinetuneOptions(Body):
@@ -120,84 +104,6 @@ class FinetuneOptions(Body):
         return self
 
 
-class AlphaOptions(Body):
-    """How alpha is chosen, on validation splits."""
-
-    rule: Literal["combined", "floor", "certified"] = Field(
-        default="combined",
-        description="`combined` maximises ½ (mean supported accuracy + mean patching accuracy); `floor` maximises the "
-        "patching accuracy among the alphas at which no supported task loses more than `max_supported_drop` on its "
-        "validation split; `certified` does so where the true drops are within the limits with the `confidence`",
-    )
-    max_supported_drop: Drops | None = Field(
-        default=None,
-        description="Percentage points of accuracy, 0 to 100, that a supported task may lose against zero-shot: one "
-        "limit for all tasks, or one per data set id. Required with `rule: floor`, optional with `certified`",
-    )
-    max_mean_drop: Points | None = Field(
-        default=None,
-        description="With `rule: certified`: percentage points that the mean accuracy of the supported tasks may lose. "
-        "Default, if `max_supported_drop` is absent too: 1 for the mean and 3 for each task",
-    )
-    confidence: float | None = Field(
-        default=None,
-        ge=0.6,
-        le=0.995,
-        description="With `rule: certified`: the probability, at least, with which a choice holds its limits. "
-        "Default: 0.95",
-    )
-    strategy: Literal["grid", "interpolated"] = Field(
-        default="grid",
-        description="`grid` evaluates every alpha; `interpolated` evaluates a few, interpolates the image features "
-        "between them and verifies the chosen alpha",
-    )
-    path: Literal["flat", "lines", "lines_paper", "best"] = Field(
-        default="flat",
-        description="`flat` scales all weights alike (PAINT); `lines_paper` scales by depth as LiNeS does; `lines` "
-        "scales by depth in an earlier variant; `best` tries `flat` and `lines_paper`",
-    )
-    grid_step: float | None = Field(
-        default=None,
-        ge=0.001,
-        le=0.5,  # a thousand evaluations are enough
-        description="Distance between two alphas; 1 must be a multiple of it. Default: 0.05 with `grid`, 0.01 with "
-        "`interpolated`",
-    )
-    max_alpha: float | None = Field(
-        default=None,
-        ge=1,
-        le=3,
-        description="Last alpha of the curve, with a path by depth, `best`, or `merge` ties, tsv or iso. Default: 1.5 "
-        "by depth, 3 with these merges. Every other flat path ends at 1, the fine-tuned weights",
-    )
-    tolerance_points: float | None = Field(
-        default=None,
-        gt=0,
-        le=100,
-        description="With `interpolated`: percentage points by which the measured value of what the rule maximises may "
-        "differ from its prediction at the chosen alpha",
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="fp32",
-        description="Arithmetic of the validation splits' evaluations. `bf16` is faster where the hardware supports it "
-        "and moves accuracies by up to a point; `auto` uses it only there. Test splits are always evaluated in fp32",
-    )
-
-    @model_validator(mode="after")
-    def _agrees(self) -> Self:
-        if self.grid_step is not None and abs(round(1 / self.grid_step) * self.grid_step - 1) > 1e-9:
-            raise ValueError("grid_step must divide 1, such as 0.05, 0.1 or 0.25")
-        if self.rule == "floor" and self.max_supported_drop in (None, {}):
-            raise ValueError("rule floor needs max_supported_drop, the maximum drop of a supported task in points")
-        if self.rule == "combined" and self.max_supported_drop is not None:
-            raise ValueError("max_supported_drop requires rule floor or certified; rule combined has no limit")
-        if self.rule != "certified" and (self.max_mean_drop, self.confidence) != (None, None):
-            raise ValueError("max_mean_drop and confidence require rule certified")
-        if self.strategy == "grid" and self.tolerance_points is not None:
-            raise ValueError("tolerance_points requires strategy interpolated; a grid evaluates every alpha")
-        return self
-
-
 class AnchorOptions(Body):
     """An unlabelled pool of images whose features are held in place during fine-tuning."""
 
@@ -284,8 +190,21 @@ class PatchOptions(Body):
 
     @classmethod
     def of_stored(cls, fields: dict[str, Any]) -> Self:
-        """Return an accepted request, perhaps of a release that allowed any character in names."""
-        return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME)})
+        """Return an accepted request, perhaps of a release with other defaults or any character in names."""
+        alpha = {"rule": "combined", "strategy": "grid"} | (fields.get("alpha") or {})
+        return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha})
+
+    @model_validator(mode="after")
+    def _has_a_rule(self) -> Self:
+        is_certifiable = self.supported and self.folds is None and self.coefficients == "scalar"
+        limits = (self.alpha.max_supported_drop, self.alpha.max_mean_drop, self.alpha.confidence)
+        if self.alpha.rule is None and not is_certifiable and limits != (None, None, None):
+            raise ValueError(
+                "limits on drops need supported tasks, and with folds or coefficients per_task rule floor: add "
+                "supported tasks, or name the rule"
+            )
+        object.__setattr__(self, "alpha", self.alpha.resolved("certified" if is_certifiable else "combined"))
+        return self
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:

@@ -15,6 +15,7 @@ _KEY = "Name of the task vector within the report"
 _PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`"
 _REASON = "Why this alpha was chosen, in one sentence"
 _CERTIFICATE = "With rule `certified`: what is guaranteed about the supported tasks"
+_GUARANTEE = "What the rule guarantees about the supported tasks at the chosen alpha, in one sentence"
 _IS_LAST = "Whether the chosen alpha is the last one that was evaluated, so that a larger one might be better still"
 
 
@@ -58,7 +59,8 @@ class Certificate(Recorded):
     images_needed: int | None = Field(
         default=None,
         description="With `no_evidence_of_drop`: validation images that would certify a patch without any drop, with a "
-        "probability of 80 %; of the task, or of all supported tasks together for their mean",
+        "probability of 80 %; of the task, or of all supported tasks together for their mean. Null with a limit of 0, "
+        "which only a gain certifies",
     )
 
 
@@ -82,10 +84,11 @@ class ReportStage(Recorded):
     strategy: Literal["grid", "interpolated"] | None = Field(
         default=None, description="Whether every alpha was evaluated, or some were predicted"
     )
-    alpha: float = Field(description="The chosen alpha, at least 0")
+    alpha: float = Field(description="The chosen alpha, at least 0; 0: no acceptable patch was found")
     profile: str = Field(description=f"The chosen profile: {_PROFILE}")
     reason: str = Field(description=_REASON)
     alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    guarantee: str | None = Field(default=None, description=_GUARANTEE)
     certificate: Certificate | None = Field(default=None, description=_CERTIFICATE)
     patching: tuple[str, ...] = Field(description="Ids of the data sets to improve on")
     supported: tuple[str, ...] = Field(description="Ids of the data sets that must not get worse")
@@ -225,10 +228,13 @@ class PatchReport(Recorded):
     rule: Literal["combined", "floor", "certified"] | None = Field(
         default=None, description="The rule that chose alpha"
     )
-    alpha: float = Field(description="The chosen alpha of the last search, at least 0; 0 is the base")
+    alpha: float = Field(
+        description="The chosen alpha of the last search, at least 0; 0: no acceptable patch was found"
+    )
     profile: str | None = Field(default=None, description=f"The chosen profile: {_PROFILE}")
     reason: str = Field(description=_REASON)
     alpha_is_last: bool | None = Field(default=None, description=_IS_LAST)
+    guarantee: str | None = Field(default=None, description=_GUARANTEE)
     certificate: Certificate | None = Field(default=None, description=_CERTIFICATE)
     terms: tuple[ReportTerm, ...] = Field(default=(), description="The patch: what is added to the base")
     stages: tuple[ReportStage, ...] = Field(default=(), description="The searches for alpha, in their order")

@@ -6,9 +6,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from contract.alpha_options import Drops, Points, RuleName
 from contract.bodies import BaseRef, Body, Id, Matches, VersionNumber
 from contract.names import Name
-from contract.patch_request import Drops, Points
 
 ACTIVE_ALIAS = "active"
 CANARY_ALIAS = "canary"
@@ -92,7 +92,7 @@ class ReselectRequest(Body):
     """Body of `POST /v1/patches/{id}/reselect`: a rule to choose alpha by, or the alpha itself."""
 
     name: Name | None = Field(default=None, description="Name of the version. Default: the patch's name and the alpha")
-    rule: Literal["combined", "floor", "certified"] | None = Field(
+    rule: RuleName | None = Field(
         default=None, description="Rule to choose alpha by, on the stored validation curves; give this or `alpha`"
     )
     max_supported_drop: Drops | None = Field(

@@ -1,7 +1,7 @@
 """The `paintbox` command.
 
 Exit status: 0 success, 1 the service rejected the request or a job failed, 2 wrong usage or configuration, even if only
-the service detects it, 3 no service responds, 130 interrupted.
+the service detects it, 3 no service responds, 4 a patch ended without an acceptable alpha, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 from paintbox_client.errors import ApiError, ClientError, InputError, ServiceUnreachableError
 
-EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE = 1, 2, 3
+EXIT_REFUSED, EXIT_USAGE, EXIT_UNREACHABLE, EXIT_UNCHANGED = 1, 2, 3, 4
 
 _OPTIONS = {
     "tasks": "--task",
@@ -54,6 +54,8 @@ _WORDS = (
     (re.compile(r"\bmax_mean_drop\b"), "--max-mean-drop"),
     (re.compile(r"\bset anchors\.supported to true\b|\banchors\.supported\b"), "--anchor-supported"),
     (re.compile(r"\bneeds at least one supported task$"), "needs at least one --supported"),
+    (re.compile(r"\bwith folds or coefficients per_task\b"), "with --folds or --coefficients per_task"),
+    (re.compile(r"\badd supported tasks, or name the rule$"), "add --supported, or name the rule with --rule"),
 )
 _GIVE_A_KEY = "Pass a key with --api-key before the command, or in PAINTBOX_API_KEY."
 _ADVICE = {

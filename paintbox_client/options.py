@@ -49,14 +49,15 @@ MaxDrop = Annotated[
     list[str] | None,
     typer.Option(
         metavar="POINTS",
-        help="With --rule floor or certified: maximum drop of a supported task in points; NAME=POINTS for one task.",
+        help="With --rule certified or floor: maximum drop of a supported task in points; NAME=POINTS for one task.",
     ),
 ]
 Rule = Annotated[
     RuleName | None,
     typer.Option(
-        help="combined (default): best mean accuracy; floor: best patching accuracy within --max-drop; certified: the "
-        "same, with a stated confidence."
+        help="certified (default of patches with --supported): best patching accuracy whose drops are within "
+        "--max-mean-drop and --max-drop, with a stated confidence; combined (default otherwise): best mean accuracy; "
+        "floor: best patching accuracy within --max-drop on the validation images."
     ),
 ]
 MaxMeanDrop = Annotated[
@@ -76,10 +77,11 @@ def check_rule(rule: str | None, max_drop: Sequence[str] | None, supported: Sequ
     """
     if rule == "floor" and not max_drop:
         raise InputError("--rule floor needs --max-drop POINTS.", "For example: --rule floor --max-drop 1.")
-    if max_drop and rule not in ("floor", "certified"):
-        raise InputError("--max-drop requires --rule floor.", f"Use --rule floor --max-drop {max_drop[0]}.")
-    if rule in ("floor", "certified") and supported is not None and not supported:
-        raise InputError(f"--rule {rule} needs supported tasks.", "Add at least one with --supported.")
+    if max_drop and rule == "combined":
+        raise InputError("--max-drop requires --rule certified or floor.", "Leave out --rule combined, or --max-drop.")
+    if (max_drop or rule in ("floor", "certified")) and supported is not None and not supported:
+        needs = "--max-drop" if max_drop else f"--rule {rule}"
+        raise InputError(f"{needs} needs supported tasks.", "Add at least one with --supported.")
 
 
 def parse_drops(values: Sequence[str] | None) -> float | dict[str, float] | None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from paintbox_client.cli_errors import EXIT_UNCHANGED
 from paintbox_client.client import Client
 from paintbox_client.connection import AsJson, NoWait, complete, open_client
 from paintbox_client.display import print_json, print_note, watch_job
@@ -31,7 +32,8 @@ from paintbox_client.options import (
     parse_settings,
 )
 from paintbox_client.records import JsonObject
-from paintbox_client.reports import print_report
+from paintbox_client.reports import is_unchanged, print_report
+from paintbox_client.resources.reports import PatchReport
 from paintbox_client.tables import print_job, print_new_version, print_selection
 
 _SHA256 = re.compile("[0-9a-f]{64}", re.ASCII)
@@ -62,7 +64,7 @@ Folds = Annotated[
     ),
 ]
 StrategyOption = Annotated[
-    Strategy | None, typer.Option(help="grid evaluates every alpha, interpolated only a few. Default: grid.")
+    Strategy | None, typer.Option(help="grid evaluates every alpha, interpolated only a few. Default: interpolated.")
 ]
 PathOption = Annotated[
     AlphaPath | None, typer.Option(help="flat, lines_paper (LiNeS: scaled by depth), lines or best. Default: flat.")
@@ -78,7 +80,7 @@ AnchorSupported = Annotated[
 ]
 ActivateOption = Annotated[
     Activate | None,
-    typer.Option(help="if_accepted: activate the version if the floor also holds on the test splits. Default: never."),
+    typer.Option(help="if_accepted: activate the version if the limits also hold on the test splits. Default: never."),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -124,7 +126,10 @@ def patch(
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Improve the model on one or several tasks without degrading the supported tasks."""
+    """Improve the model on one or several tasks without degrading the supported tasks.
+
+    Exit status 4: the job succeeded, but no alpha was acceptable, so the version equals the base.
+    """
     if not setting:
         check_rule(rule, max_drop, supported or [])
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
@@ -160,12 +165,17 @@ def patch(
         created = client.create_patch(**_with_ids(client, request))
         if no_wait:
             return print_json(created) if as_json else _print_started(created)
-        if not as_json:
-            print_note(f"Patch {created['patch']['id']}")
-        watch_job(client, created["job"]["id"], "Patching")
-        done = client.patch(created["patch"]["id"])
-        active = client.active()["version"]
-    print_json(done) if as_json else print_report(done, active)
+        _wait_and_show(client, created, as_json)
+
+
+def _wait_and_show(client: Client, created: JsonObject, as_json: bool) -> None:
+    if not as_json:
+        print_note(f"Patch {created['patch']['id']}")
+    watch_job(client, created["job"]["id"], "Patching")
+    done = client.patch(created["patch"]["id"])
+    print_json(done) if as_json else print_report(done, client.active()["version"])
+    if is_unchanged(PatchReport(done["report"])):
+        raise typer.Exit(EXIT_UNCHANGED)
 
 
 def _print_started(created: JsonObject) -> None:

@@ -34,6 +34,7 @@ def draw_frontier(done: JsonObject) -> str:
     horizontal, vertical = _scale(xs, _MARGIN, _WIDTH - 20), _scale(ys, _HEIGHT - _MARGIN, 40)
     name = "Supported tasks, mean accuracy on validation images (%)" if has_supported else "Alpha"
     at = [(_place(x, horizontal), _place(y, vertical)) for x, y in zip(xs, ys, strict=True)]
+    marked = [place for place, each in zip(at, points, strict=True) if each.get("measured") is not False]
     chosen = min(range(len(points)), key=lambda index: abs(points[index]["alpha"] - report["alpha"]))
     return "\n".join(
         (
@@ -41,7 +42,7 @@ def draw_frontier(done: JsonObject) -> str:
             'font-size="12"><rect width="100%" height="100%" fill="white"/>',
             *_axes(horizontal, vertical, name, "Patching tasks, mean accuracy on validation images (%)"),
             f'<polyline fill="none" stroke="{_LINE}" points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in at)}"/>',
-            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_LINE}"/>' for x, y in at),
+            *(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{_LINE}"/>' for x, y in marked),
             f'<circle cx="{at[chosen][0]:.1f}" cy="{at[chosen][1]:.1f}" r="7" fill="{_CHOSEN}"/>',
             f'<text x="{_MARGIN}" y="24">{_text(done.get("name", "patch"))}: chosen alpha {report["alpha"]:g} (red), '
             f"from {points[0]['alpha']:g} to {points[-1]['alpha']:g}</text></svg>",

@@ -23,10 +23,11 @@ _FEW_IMAGES = 100
 _MOST_WARNINGS = 12
 _WORTH_TELLING_POINTS = 5.0
 _SMALL_SHARE = 0.1
+_MEAN = "mean of supported"
 
 
 def print_report(done: JsonObject, active: int | None = None, *, curve: bool = False) -> None:
-    """Print a finished patch: a row for each task, how alpha was chosen, warnings, and what to do next.
+    """Print a finished patch: a row for each task, how alpha was chosen and what that guarantees, warnings, next steps.
 
     Args:
         done: The patch, with its report.
@@ -34,12 +35,7 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         curve: Whether to print the accuracies at every alpha.
     """
     report = PatchReport(done["report"])
-    columns = ("TASK", "ROLE", "ZERO-SHOT", "FINE-TUNED", "PATCHED", "CHANGE", "95 %", "IMAGES")
-    rows = [*(_row(task, task.role) for task in report.tasks), *(_row(task, "transfer") for task in report.transfer)]
-    means = [_mean_row(role, report.tasks) for role in ("patching", "supported")]
-    print_table(
-        columns, [*rows, *filter(None, means)], whole=("CHANGE", "95 %"), spare=("ROLE", "IMAGES", "FINE-TUNED")
-    )
+    _print_tasks(report)
     if curve:
         print_text("")
         print_curve(report)
@@ -48,6 +44,8 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     for stage in earlier:
         print_text(f"Earlier stage {stage['key']}, {_describe_choice(stage)}")
     print_text(f"Version {report.version_id}, {_describe_choice(last)}")
+    if report.guarantee:
+        print_text(f"Guaranteed by rule {report.rule}: {report.guarantee}")
     if report.certificate is not None:
         print_certificate(report)
     if "id" in done:
@@ -59,6 +57,13 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     _print_next(report, active)
 
 
+def is_unchanged(report: PatchReport) -> bool:
+    """Return whether the patch adds nothing to the base, because no alpha above 0 was acceptable."""
+    if "terms" in report:
+        return not any(term.coefficient for term in report.terms)
+    return report.alpha == 0
+
+
 def print_certificate(report: PatchReport) -> None:
     """Print how far the supported tasks may have dropped, limit by limit."""
     certificate = report.certificate
@@ -67,7 +72,7 @@ def print_certificate(report: PatchReport) -> None:
     confidence = f"{100 * certificate.confidence:g} %"
     rows = [
         (
-            "mean of supported" if bound.dataset_id is None else names.get(bound.dataset_id, bound.dataset_id),
+            _MEAN if bound.dataset_id is None else names.get(bound.dataset_id, bound.dataset_id),
             f"{bound.drop_points:+.1f}",
             f"{bound.high_points:+.1f}",
             f"{bound.limit_points:g}",
@@ -111,10 +116,12 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
 def _uncertified(report: PatchReport) -> Iterator[str]:
     certificate = report.certificate
     if certificate is not None and certificate.stance != "certified":
+        images, needed = certificate.images_needed, ""
+        if images is not None:
+            needed = f" (about {images} are needed if the patch costs nothing)"
         yield (
-            "Nothing is certified: the supported tasks have too few validation images. Add images (about "
-            f"{certificate.images_needed} are needed if the patch costs nothing), or allow larger drops with "
-            "--max-mean-drop and --max-drop."
+            f"Nothing is certified: the supported tasks have too few validation images. Add images{needed}, or allow "
+            "larger drops with --max-mean-drop and --max-drop."
         )
 
 
@@ -128,10 +135,10 @@ def _losses(tasks: Sequence[ReportTask], asked: PatchOptions) -> Iterator[str]:
 
 
 def _weights(report: PatchReport) -> Iterator[str]:
-    if not any(term.coefficient for term in report.terms) if "terms" in report else report.alpha == 0:
+    if is_unchanged(report):
         yield (
-            "The version equals the base: alpha is 0, no other was better. Try more images, more --iterations or "
-            "--anchors."
+            "The version equals the base: alpha is 0, because no other was acceptable. Try --anchors, more images, or "
+            "larger limits with --max-mean-drop and --max-drop."
         )
         return
     for task in report.tasks:
@@ -151,6 +158,7 @@ def _of_task(task: ReportTask, asked: PatchOptions) -> Iterator[str]:
     if task.num_classes == 1:
         yield f"{name} has only one class, so its accuracy is meaningless. Upload several classes."
         return
+    yield from _few_validation_images(task, asked)
     if patched is not None and patched.total < _FEW_IMAGES:
         step = f"one image is {100 / patched.total:.1f} points" if patched.total else "there is none"
         more = "" if asked.folds or task.role == "supported" else ", and choose alpha with --folds 5"
@@ -159,8 +167,24 @@ def _of_task(task: ReportTask, asked: PatchOptions) -> Iterator[str]:
         yield f"{name}: the change of {change.change_points:+.1f} points is not significant (95 %: {_span(change)})."
 
 
+def _few_validation_images(task: ReportTask, asked: PatchOptions) -> Iterator[str]:
+    split = task.images.get("validation")
+    if split is None or not 0 < split.num_images < _FEW_IMAGES or asked.folds:
+        return
+    remedy = "Add images." if task.role == "supported" else "Add images, or choose alpha with --folds 5."
+    yield (
+        f"{task.name} has {split.num_images} validation images to choose alpha by, where one image is "
+        f"{100 / split.num_images:.1f} points. {remedy}"
+    )
+
+
 def _print_next(report: PatchReport, active: int | None) -> None:
     version, activation = report["version_id"], report.activation
+    more = f"`paintbox report {version} --curve` shows every alpha; `paintbox reselect {version} --alpha A` changes it."
+    if is_unchanged(report):
+        print_note(more)
+        print_warning(f"No acceptable patch: version {version} equals the base.")
+        return
     if active == version:
         print_note(f"Version {version} is active.")
     elif activation and activation.accepted:
@@ -169,9 +193,7 @@ def _print_next(report: PatchReport, active: int | None) -> None:
         if activation:
             print_warning(f"Version {version} was not activated: {activation.reason}.")
         print_how_to_activate(version)
-    print_note(
-        f"`paintbox report {version} --curve` shows every alpha; `paintbox reselect {version} --alpha A` changes it."
-    )
+    print_note(more)
 
 
 def _describe_choice(stage: ReportStage | PatchReport) -> str:
@@ -179,6 +201,31 @@ def _describe_choice(stage: ReportStage | PatchReport) -> str:
     if isinstance(stage, ReportStage) and stage.coefficients:
         return "coefficients " + ", ".join(f"{each:g}" for each in stage.coefficients.coefficients)
     return f"alpha {stage.alpha:g}: {stage.reason}"
+
+
+def _print_tasks(report: PatchReport) -> None:
+    """Print a row for each task, and the means of the roles that have several."""
+    rows = [*(_row(task, task.role) for task in report.tasks), *(_row(task, "transfer") for task in report.transfer)]
+    rows += filter(None, (_mean_row(role, report.tasks) for role in ("patching", "supported")))
+    columns = ["TASK", "ROLE", "BEFORE", "FINE-TUNED", "AFTER", "CHANGE", "95 %", "IMAGES"]
+    if report.certificate is not None:
+        columns.append("CERTIFIED")
+        rows = [(*row, _certified(report, *row[:2])) for row in rows]
+    print_table(columns, rows, whole=("CHANGE", "95 %", "CERTIFIED"), spare=("ROLE", "IMAGES", "FINE-TUNED"))
+
+
+def _certified(report: PatchReport, name: object, role: object) -> str | None:
+    """Return whether the limits of a row's task, or of the mean, are certified; None: it has none."""
+    certificate = report.certificate
+    if certificate is None or role != "supported":
+        return None
+    supported = {task.dataset_id: task.name for task in report.tasks if task.role == "supported"}
+    bounds = [
+        bound.certified
+        for bound in certificate.bounds
+        if (supported.get(bound.dataset_id or "", _MEAN) == name) or (bound.dataset_id is None and len(supported) == 1)
+    ]
+    return None if not bounds else "yes" if all(bounds) else "no"
 
 
 def _row(task: ReportTask | ReportTransfer, role: str) -> tuple[object, ...]:

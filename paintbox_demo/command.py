@@ -27,6 +27,7 @@ from paintbox_demo.service import connect
 from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
 _SHOWN_DIGITS = (2, 5, 7)
+_AS_IN_THE_PAPER = {"rule": "combined", "strategy": "grid"}
 
 
 def demo(
@@ -62,7 +63,7 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     _start_from_base(client, console)
     scans = held_out(_SHOWN_DIGITS)
     before = _classify(client, data.digits, scans)
-    plain = _patch(client, console, "Patching", data, iterations)
+    plain = _patch(client, console, "Patching", data, iterations, alpha=_AS_IN_THE_PAPER)
     anchored = _patch(client, console, "Patching with anchors", data, iterations, anchors={"dataset": data.anchors})
     assert plain.report is not None
     assert anchored.report is not None
@@ -130,7 +131,7 @@ def _classify(client: Client, dataset: str, scans: list[Scan]) -> Classification
 def _print_choice(console: Console, kind: str, report: PatchReport) -> None:
     seconds = sum(report.timings_seconds.values())
     console.print(
-        f"{kind.capitalize()}: alpha = {report.alpha:g}, {escape(clean(report.reason))}. "
+        f"{kind.capitalize()}: alpha = {report.alpha:g} by rule {report.rule}, {escape(clean(report.reason))}. "
         f"Version {report.version_id}, created in {seconds:.0f} s."
     )
     digits = tasks_of(report, "patching")

@@ -37,9 +37,9 @@ def _draw(axes: Axes, kind: str, report: PatchReport) -> None:
     curve, color = report.curve, _COLORS[kind]
     supported = [100 * (point.supported or 0.0) for point in curve]
     patching = [100 * (point.patching or 0.0) for point in curve]
-    axes.plot(
-        supported, patching, "-o", color=color, markersize=3, linewidth=1.2, label=f"{kind} fine-tuning", zorder=2
-    )
+    measured = [index for index, point in enumerate(curve) if point.measured is not False]
+    (line,) = axes.plot(supported, patching, "-o", color=color, markersize=3, linewidth=1.2, zorder=2)
+    line.set(label=f"{kind} fine-tuning", markevery=measured)
     chosen = next(index for index, point in enumerate(curve) if point.alpha == report.alpha)
     for index, marker, size in ((0, "s", 45), (len(curve) - 1, "D", 45)):
         axes.scatter(supported[index], patching[index], s=size, marker=marker, color=color, zorder=3)

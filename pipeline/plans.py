@@ -37,6 +37,7 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
 
 def _alpha_options(request: PatchOptions) -> AlphaOptions:
     alpha = request.alpha
+    assert alpha.rule is not None  # a request without one has been given its default
     tolerance = AlphaOptions.tolerance_points if alpha.tolerance_points is None else alpha.tolerance_points
     return AlphaOptions(
         rule=alpha.rule,

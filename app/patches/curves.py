@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from app.http.dependencies import DatabaseDep, built
 from app.patches.interpolants import InterpolantsDep, StoredCurve
 from app.patches.prediction import predict_point
-from app.patches.reselection import finished_report
+from app.patches.reselection import stored_report
 from app.patches.schemas import ChangedImage, ChangedImages, PatchCurve
-from contract.report import PatchReport, ReportStage
+from contract.report import ReportStage
 from contract.scores import AlphaPoint
 from contract.versions import Profile
 from paint_core.alpha.changes import AnswerChanges, answer_changes
@@ -136,10 +137,11 @@ class Curves:
 
     def _search(self, patch_id: str, profile: Profile | None) -> _Search:
         with self.database.read() as session:
-            report = finished_report(Patches(session).get(patch_id))
-        stage = _last_search(patch_id, report)
+            report = stored_report(Patches(session).get(patch_id))
+        # Only what is needed is parsed: a whole report takes longer than the answer.
+        stage, interpolants = _last_search(patch_id, report), report.get("interpolants") or {}
         asked = profile or stage.profile
-        return _Search(patch_id, stage, asked, self.interpolants.curve(_blob(patch_id, report, asked)))
+        return _Search(patch_id, stage, asked, self.interpolants.curve(_blob(patch_id, interpolants, asked)))
 
     def _names(self, task: str, num_images: int) -> tuple[str, ...] | None:
         """Return the names of the images of a validation split; None if the data set has been deleted."""
@@ -155,16 +157,16 @@ class Curves:
 CurvesDep = Annotated[Curves, built(Curves)]
 
 
-def _last_search(patch_id: str, report: PatchReport) -> ReportStage:
-    if not report.stages:
+def _last_search(patch_id: str, report: Mapping[str, Any]) -> ReportStage:
+    if not report.get("stages"):
         raise _no_interpolant(patch_id, "It was made by an earlier release.")
-    return report.stages[-1]
+    return ReportStage.of_stored(report["stages"][-1])
 
 
-def _blob(patch_id: str, report: PatchReport, profile: str) -> str:
-    sha256 = report.interpolants.get(profile)
-    if sha256 is None and report.interpolants:
-        raise _no_interpolant(patch_id, f"It has them for profile {', '.join(report.interpolants)}.", profile)
+def _blob(patch_id: str, interpolants: Mapping[str, str], profile: str) -> str:
+    sha256 = interpolants.get(profile)
+    if sha256 is None and interpolants:
+        raise _no_interpolant(patch_id, f"It has them for profile {', '.join(interpolants)}.", profile)
     if sha256 is None:
         raise _no_interpolant(patch_id, "It was made with folds, or by a release that stored none for this strategy.")
     return sha256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from contract.evaluation import EvaluatedTask, Evaluation
 from contract.patch_request import PatchOptions
@@ -81,9 +82,14 @@ def finished_report(patch: PatchRow) -> PatchReport:
     Raises:
         ConflictError: The patch is not finished.
     """
+    return PatchReport.of_stored(stored_report(patch))
+
+
+def stored_report(patch: PatchRow) -> dict[str, Any]:
+    """Return the report of a patch as it is stored; errors as for `finished_report`."""
     if patch.report is None:
         raise ConflictError(f"Patch {patch.id} has no report yet.", f"Wait until job {patch.job_id} has succeeded.")
-    return PatchReport.of_stored(patch.report)
+    return patch.report
 
 
 def last_stage(patch_id: str, report: PatchReport) -> Stage:

@@ -67,7 +67,7 @@ class Certificate:
         bounds: one for each limit.
         images_needed: for `no_evidence_of_drop`: validation images with which the limit that is furthest from it would
             be certified, with a probability of 80 %, if the true drop is 0 and as many images differ; of the task, or
-            of all supported tasks together.
+            of all supported tasks together. None where that is a limit of 0, which only a gain can certify.
     """
 
     stance: Stance
@@ -129,18 +129,22 @@ class Limits:
     def certificate(self, point: CurvePoint, stance: Stance) -> Certificate:
         """What is known of every drop at a point."""
         bounds = tuple(self._bound(*drop) for drop in self._drops(point))
-        needed = None
-        if stance != "certified":
-            needed = max(
-                images_to_certify(counts.flip_rate, float(limit), self.confidence)
-                for bound, (_, counts, limit) in zip(bounds, self._drops(point), strict=True)
-                if not bound.is_certified
-            )
+        needed = None if stance == "certified" else self._images_needed(point)
         return Certificate(stance, self.confidence, bounds, needed)
 
     @property
     def _error(self) -> float:
         return 1 - self.confidence
+
+    def _images_needed(self, point: CurvePoint) -> int | None:
+        open_limits = [
+            (counts.flip_rate, float(limit))
+            for _, counts, limit in self._drops(point)
+            if not self._is_certified(counts, limit)
+        ]
+        if any(limit == 0 for _, limit in open_limits):
+            return None
+        return max(images_to_certify(flip_rate, limit, self.confidence) for flip_rate, limit in open_limits)
 
     def _is_certified(self, counts: PairedCounts, limit: Fraction) -> bool:
         return counts.drop < limit and drop_p_value(counts, float(limit)) <= self._error

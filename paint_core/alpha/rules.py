@@ -17,6 +17,9 @@ from paint_core.runtime.arguments import require_names
 
 __all__ = ["AlphaChoice", "Floor", "Goal", "choose_alpha", "combined", "exact_combined", "exact_mean"]
 
+NO_PATCH = "no acceptable patch"
+"""How the reason begins where alpha is 0."""
+
 
 @dataclass(frozen=True)
 class AlphaChoice:
@@ -160,7 +163,7 @@ class Goal:
         certificate = None
         if self.rule == "combined":
             point, ties = _best(candidates, {point.alpha: self.value(point) for point in candidates})
-            reason = _combined_reason(combined(point, self.patching, self.supported), self.supported)
+            reason = _combined_reason(point, combined(point, self.patching, self.supported), self.supported)
         elif self.rule == "floor":
             floor = self._floor(candidates)
             accepted = floor.accepted(candidates)
@@ -169,6 +172,8 @@ class Goal:
         else:
             point, ties, certificate = self._most_certain(curve, candidates)
             reason = f"{_certified_reason(point, certificate)}; {self._patching_mean(point)}"
+        if point.alpha == 0 and any(each.alpha > 0 for each in curve):
+            reason = f"{NO_PATCH}: {reason}"
         if ties > 1:
             reason += f"; the smallest of {ties} equal alphas"
         is_last = point.alpha > 0 and point.alpha == max(each.alpha for each in candidates)
@@ -176,6 +181,11 @@ class Goal:
             reason += f"; it is the last alpha evaluated, so a better one may lie beyond {point.alpha:g}"
         value = combined(point, self.patching, self.supported)
         return AlphaChoice(point.alpha, value, reason, is_last, certificate)
+
+    def nothing(self, curve: Sequence[CurvePoint], why: str) -> AlphaChoice:
+        """The choice of alpha 0, because no other alpha of the curve is acceptable."""
+        start = next(point for point in curve if point.alpha == 0)
+        return AlphaChoice(0.0, combined(start, self.patching, self.supported), f"{NO_PATCH}: {why}")
 
     def value(self, point: CurvePoint) -> Fraction:
         """What the rule maximises, as a fraction."""
@@ -277,14 +287,19 @@ def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str
             for bound in certificate.bounds
         )
         return f"the best patching accuracy that is certified: with {confidence}, {drops}"
+    needed = "only a gain certifies a limit of 0 points"
+    if certificate.images_needed is not None:
+        needed = f"about {certificate.images_needed} are needed"
     return (
         "the best mean accuracy over supported and patching tasks where no drop beyond a limit is shown; there are too "
-        f"few validation images to certify the limits with {confidence}; about {certificate.images_needed} are needed"
+        f"few validation images to certify the limits with {confidence}; {needed}"
     )
 
 
-def _combined_reason(value: float, supported: Collection[str]) -> str:
+def _combined_reason(point: CurvePoint, value: float, supported: Collection[str]) -> str:
     groups = "supported and patching tasks" if supported else "the patching tasks"
+    if point.alpha == 0:
+        return f"no larger alpha has a better mean accuracy over {groups} on validation data ({100 * value:.2f} %)"
     return f"the best mean accuracy over {groups} on validation data ({100 * value:.2f} %)"
 
 

@@ -83,7 +83,8 @@ def search_alpha(
     Raises:
         ArgumentError: an argument has the wrong type.
         ConfigError: a name has no task, or the rule cannot be applied to these.
-        NoAcceptableAlphaError: no alpha above 0 holds the limits on any path; carries all curves.
+        NoAcceptableAlphaError: no alpha above 0 holds the limits of `floor` on any path; carries all curves. With
+            `certified`, alpha 0 is chosen then, and the reason says why.
         WeightsMismatchError: a term does not belong to the base.
         ProfileError: the tower has no depth that a profile other than `flat` knows.
     """
@@ -145,11 +146,16 @@ def _search(evaluator: PathEvaluator, goal: Goal, options: AlphaOptions, profile
 
 
 def _better(tries: Sequence[_Try], goal: Goal) -> AlphaSearch:
-    """The search whose choice has the larger value; among equals the earlier profile."""
+    """The search whose choice has the larger value; among equals the earlier profile.
+
+    Where every path breaks the limits of `certified`, alpha 0 of the first: the curves are worth keeping.
+    """
     chosen = [(each, each.choice) for each in tries if each.choice is not None]
     if not chosen:
         refusal = "; ".join(f"{each.profile}: {each.refusal}" for each in tries) if len(tries) > 1 else tries[0].refusal
-        raise NoAcceptableAlphaError(refusal, [point for each in tries for point in each.curve])
+        if goal.rule != "certified":
+            raise NoAcceptableAlphaError(refusal, [point for each in tries for point in each.curve])
+        chosen = [(tries[0], goal.nothing(tries[0].curve, refusal))]
 
     best, choice = max(chosen, key=lambda pair: goal.preference(pair[1], pair[0].curve))  # the first of several
     return AlphaSearch(

@@ -32,7 +32,7 @@ class FinetuneOptions(Record):
 class AlphaOptions(Record):
     """How alpha is chosen, on validation splits."""
 
-    rule: str
+    rule: str | None
     max_supported_drop: float | dict[str, float] | None
     max_mean_drop: float | None
     confidence: float | None

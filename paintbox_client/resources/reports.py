@@ -64,6 +64,7 @@ class ReportStage(Record):
     profile: str
     reason: str
     alpha_is_last: bool | None
+    guarantee: str | None
     certificate: Certificate | None
     patching: list[str]
     supported: list[str]
@@ -173,6 +174,7 @@ class PatchReport(Record):
     profile: str | None
     reason: str
     alpha_is_last: bool | None
+    guarantee: str | None
     certificate: Certificate | None
     terms: list[ReportTerm]
     stages: list[ReportStage]

@@ -340,6 +340,7 @@ def test_a_rule_of_the_reselection_sets_its_own_limit(strict: World) -> None:
 def test_a_patch_that_is_to_answer_needs_a_floor_and_a_base_that_is_loaded(world: World) -> None:
     patch = add_patch(world)
     body = {"name": "x", "tasks": [patch.task], "supported": [patch.supported], "activate": "if_accepted"}
+    body["alpha"] = {"rule": "combined"}
     problem = check_problem(world.client.post("/v1/patches", json=body), 422, "invalid_request")
     assert "needs rule certified or floor" in problem["errors"][0]["message"]
     body["alpha"] = {"rule": "floor", "max_supported_drop": 1}

@@ -109,7 +109,7 @@ def walk(cluster: Cluster, folder: Path) -> None:
         others = upload(a, folder, "others", range(6, 9), val=4, test=4)
         assert {each["state"] for each in (b.dataset(digits), b.dataset(others))} == {"ready"}
     with step("a patch asked of A, watched from B"):
-        alpha = {"grid_step": 0.5}
+        alpha = {"rule": "combined", "strategy": "grid", "grid_step": 0.5}
         started = a.create_patch(name="one", tasks=[digits], supported=[others], finetune=FINETUNE, alpha=alpha)
         finished(b, started["job"]["id"])
         version = b.patch(started["patch"]["id"])["version_id"]
@@ -140,7 +140,7 @@ def fan_out(a: Client, b: Client, folder: Path, others: str) -> None:
     with step("three more data sets"):
         tasks = [upload(a, folder, f"task {n}", range(n, n + 2), train=16, val=4, test=4) for n in (0, 2, 4)]
     with step("a parallel patch of three tasks, fine-tuned by three workers at once, joined once"):
-        alpha = {"grid_step": 0.5}
+        alpha = {"rule": "combined", "strategy": "grid", "grid_step": 0.5}
         patch = {"method": "parallel", "tasks": tasks, "supported": [others], "finetune": FINETUNE, "alpha": alpha}
         started = a.create_patch(name="three", **patch)
         job_id = started["job"]["id"]

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from contract.patch_request import AlphaOptions, FinetuneOptions, PatchRequest
+from contract.alpha_options import AlphaOptions
+from contract.patch_request import FinetuneOptions, PatchOptions, PatchRequest
 
 SUPPORTED = ["ds_s"]
 SEVERAL = ["ds_1", "ds_2"]
@@ -20,6 +21,31 @@ def test_only_names_and_tasks_must_be_given() -> None:
     request = PatchRequest(name="  digits ", tasks=("ds_1",))
     assert (request.name, request.method, request.base, request.supported) == ("digits", "single", None, ())
     assert request.alpha == AlphaOptions(rule="combined", grid_step=None, precision="fp32")
+
+
+def test_supported_tasks_are_certified_unless_that_is_impossible_and_the_request_says_what_was_used() -> None:
+    alpha = ask(supported=SUPPORTED).alpha
+    assert (alpha.rule, alpha.max_mean_drop, alpha.max_supported_drop, alpha.confidence) == ("certified", 1, 3, 0.95)
+    for change in ({"folds": 3}, {"method": "parallel", "tasks": SEVERAL, "coefficients": "per_task"}):
+        alpha = ask(supported=SUPPORTED, **change).alpha
+        assert (alpha.rule, alpha.max_mean_drop, alpha.max_supported_drop) == ("combined", None, None)
+    alpha = ask(supported=SUPPORTED, alpha={"rule": "certified", "max_supported_drop": 2}).alpha
+    assert (alpha.max_mean_drop, alpha.max_supported_drop, alpha.confidence) == (None, 2, 0.95)
+    alpha = ask(supported=SUPPORTED, alpha={"max_mean_drop": 0.5, "confidence": 0.9}).alpha
+    assert (alpha.rule, alpha.max_mean_drop, alpha.max_supported_drop, alpha.confidence) == (
+        "certified",
+        0.5,
+        None,
+        0.9,
+    )
+    assert ask(supported=SUPPORTED, alpha=FLOOR).alpha.confidence is None
+
+
+def test_a_stored_request_without_a_rule_keeps_the_meaning_that_it_had() -> None:
+    stored = PatchOptions.of_stored({"name": "p", "tasks": ["ds_1"], "supported": SUPPORTED, "alpha": {}})
+    assert (stored.alpha.rule, stored.alpha.strategy) == ("combined", "grid")
+    asked = ask(supported=SUPPORTED)
+    assert PatchOptions.of_stored(asked.model_dump(include=set(PatchOptions.model_fields))).alpha == asked.alpha
 
 
 def test_a_request_survives_being_stored() -> None:
@@ -71,7 +97,7 @@ def test_what_is_left_out_asks_for_the_plain_patch() -> None:
     request = ask()
     assert (request.sampling, request.merge, request.coefficients) == ("proportional", "average", "scalar")
     assert (request.folds, request.anchors) == (None, None)
-    assert (request.alpha.strategy, request.alpha.path, request.alpha.max_alpha) == ("grid", "flat", None)
+    assert (request.alpha.strategy, request.alpha.path, request.alpha.max_alpha) == ("interpolated", "flat", None)
     assert set(request.finetune.model_dump().values()) == {None}
 
 
@@ -88,6 +114,7 @@ def test_what_is_left_out_asks_for_the_plain_patch() -> None:
         {"supported": SUPPORTED, "alpha": {"rule": "certified"}, "activate": "if_accepted"},
         {"supported": SUPPORTED, "alpha": {"rule": "certified", "max_mean_drop": 0.5, "confidence": 0.99}},
         {"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {"ds_s": 1.5}}},
+        {"supported": SUPPORTED, "alpha": {"max_supported_drop": {"ds_s": 1.5}}, "activate": "if_accepted"},
         {"supported": SUPPORTED, "anchors": {"supported": True}},
         {"anchors": {"dataset": "ds_pool", "weight": 5, "batch_size": 32}},
         {"finetune": {"trainable": "last_k", "last_k": 2, "precision": "auto", "deterministic": True}},
@@ -127,8 +154,14 @@ WRONG_COMBINATIONS = [
     ({"supported": SUPPORTED, "alpha": {"rule": "floor"}}, "floor needs max_supported_drop"),
     ({"supported": SUPPORTED, "alpha": {"rule": "floor", "max_supported_drop": {}}}, "floor needs max_supported_drop"),
     ({"alpha": FLOOR}, "needs at least one supported task"),
-    ({"supported": SUPPORTED, "alpha": {"max_supported_drop": 1}}, "requires rule floor or certified"),
-    ({"supported": SUPPORTED, "alpha": {"max_mean_drop": 1}}, "require rule certified"),
+    (
+        {"supported": SUPPORTED, "alpha": {"rule": "combined", "max_supported_drop": 1}},
+        "requires rule floor or certified",
+    ),
+    ({"supported": SUPPORTED, "alpha": {"rule": "combined", "max_mean_drop": 1}}, "require rule certified"),
+    ({"alpha": {"max_supported_drop": 1}}, "add supported tasks"),
+    ({"supported": SUPPORTED, "folds": 3, "alpha": {"max_mean_drop": 1}}, "or name the rule"),
+    ({"activate": "if_accepted"}, "needs rule certified or floor"),
     ({"supported": SUPPORTED, "alpha": {"rule": "certified", "confidence": 1}}, "less than or equal to 0.995"),
     ({"alpha": {"rule": "certified"}}, "rule certified needs at least one supported task"),
     ({"supported": SUPPORTED, "alpha": {"rule": "certified"}, "folds": 3}, "folds judge other models"),
@@ -146,7 +179,7 @@ WRONG_COMBINATIONS = [
     ({"method": "parallel", "tasks": SEVERAL, "alpha": {"max_alpha": 2}}, "max_alpha requires path lines"),
     ({"alpha": {"path": "lines", "max_alpha": 0.5}}, "greater than or equal to 1"),
     ({"alpha": {"path": "lines", "max_alpha": 3.5}}, "less than or equal to 3"),
-    ({"alpha": {"tolerance_points": 1}}, "tolerance_points requires strategy interpolated"),
+    ({"alpha": {"strategy": "grid", "tolerance_points": 1}}, "tolerance_points requires strategy interpolated"),
     ({"anchors": {}}, "anchors need images"),
     ({"anchors": {"dataset": "ds_1"}}, "is a task to improve on"),
     ({"supported": SUPPORTED, "anchors": {"dataset": "ds_s"}}, "set anchors.supported to true"),

@@ -6,7 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,6 +28,27 @@ REPORT = {
     "reason": "best mean",
     "tasks": [{"dataset_id": "ds_1", "name": "digits", "role": "patching", "validation": SCORES, "test": SCORES}],
 }
+
+
+@contextmanager
+def finishing(served: Served, report: dict[str, Any]) -> Iterator[None]:
+    """While the context lasts, the next patch that is asked for ends with this report."""
+    known = {each.id for each in served.client.patches()}
+    deadline = time.monotonic() + 20
+
+    def finish() -> None:
+        while time.monotonic() < deadline:
+            for each in served.client.patches():
+                if each.id not in known:
+                    return served.complete_patch(each, report)
+            time.sleep(0.05)
+
+    worker = threading.Thread(target=finish)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.join()
 
 
 def paintbox(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -148,17 +172,8 @@ def test_a_failed_job_ends_the_wait_with_status_1_and_its_cause(served: Served, 
 def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
     task = add_ready_dataset(served.world.services, ["zero", "one"], splits=("train", "validation", "test"))
 
-    deadline = time.monotonic() + 20
-
-    def finish() -> None:
-        while not served.client.patches() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        served.complete_patch(served.client.patches()[0], REPORT)
-
-    worker = threading.Thread(target=finish)
-    worker.start()
-    done = run("--url", served.url, "patch", "--task", task, "--name", "[red]digits", "--iterations", 5)
-    worker.join()
+    with finishing(served, REPORT):
+        done = run("--url", served.url, "patch", "--task", task, "--name", "[red]digits", "--iterations", 5)
     assert done.status == 0, done.err
     row = next(line for line in done.out.splitlines() if line.startswith("digits"))
     assert row.split() == ["digits", "patching", "10.0%", "90.0%", "80.0%", "-", "-", "40"]
@@ -168,6 +183,15 @@ def test_a_patch_is_asked_for_watched_and_shown(served: Served) -> None:
     assert patch["id"] in done.out
     assert patch["name"] == "[red]digits"
     assert served.client.patch(patch["id"])["request"]["finetune"]["iterations"] == 5
+
+
+def test_a_patch_without_an_acceptable_alpha_ends_with_a_status_and_a_line_of_its_own(served: Served) -> None:
+    task = add_ready_dataset(served.world.services, ["zero", "one"], splits=("train", "validation", "test"))
+    with finishing(served, REPORT | {"alpha": 0.0, "terms": []}):
+        done = run("--url", served.url, "patch", "--task", task, "--name", "in vain")
+    assert done.status == 4
+    version = served.client.patch(served.client.find("patch", "in vain")).version_id
+    assert done.err.splitlines()[-1] == f"Warning: No acceptable patch: version {version} equals the base."
 
 
 def test_versions_are_listed_and_activated(served: Served) -> None:

@@ -224,7 +224,8 @@ def test_references_complete_in_a_shell(served: Served) -> None:
     ("arguments", "said"),
     [
         (("--rule", "floor"), "--rule floor needs --max-drop POINTS."),
-        (("--max-drop", "1"), "--max-drop requires --rule floor."),
+        (("--max-drop", "1"), "--max-drop needs supported tasks."),
+        (("--rule", "combined", "--max-drop", "1"), "--max-drop requires --rule certified or floor."),
         (("--rule", "floor", "--max-drop", "1"), "--supported"),
         (("--method", "joint"), "--method joint needs two tasks or more"),
         (("--folds", "3", "--method", "parallel", "--task", "wheels"), "--method"),
@@ -251,7 +252,7 @@ def test_what_an_option_may_be_is_known_before_anything_is_sent(served: Served) 
         assert done.status == 2
         assert arguments[0] in done.err
     shown = run("patch", "--help", columns=120).out
-    for choice in ("combined|floor", "never|if_accepted", "combined (default)", "Default: 60"):
+    for choice in ("combined|floor", "never|if_accepted", "combined (default otherwise)", "Default: 60"):
         assert choice in shown
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from typer.main import get_command
 
-from contract import datasets, jobs, patch_request
+from contract import alpha_options, datasets, jobs, patch_request
 from paintbox_client import options
 from paintbox_client.cli import app
 from paintbox_client.display import describe_job
@@ -97,6 +97,29 @@ def test_the_table_has_changes_intervals_and_the_next_step(capsys: pytest.Captur
     assert "Warning" not in shown.err
 
 
+def bound(dataset_id: str | None, certified: bool) -> dict[str, Any]:
+    points = {"drop_points": 0.4, "low_points": -0.5, "high_points": 1.3, "limit_points": 1.0}
+    return {"dataset_id": dataset_id, "certified": certified, **points}
+
+
+def test_the_table_tells_which_limits_are_certified_and_the_rule_what_that_means(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tasks = [*GOOD["report"]["tasks"], task("nature", "supported", (0.65, 0.5, 0.66), (1.0, 0.1, 1.9))]
+    bounds = [bound(None, certified=True), bound("ds_food", certified=False), bound("ds_nature", certified=True)]
+    certificate = {"stance": "certified", "confidence": 0.95, "bounds": bounds}
+    told = {"rule": "certified", "guarantee": "With 95 % confidence, little."}
+    print_report(changed(tasks=tasks, certificate=certificate, **told))
+    shown = capsys.readouterr().out
+    rows = {line.split("  ")[0]: line.split()[-1] for line in shown.splitlines()[:5]}
+    assert [rows[name] for name in ("digits", "food", "nature", "mean of supported")] == ["-", "no", "yes", "yes"]
+    assert "Guaranteed by rule certified: With 95 % confidence, little." in shown
+    alone = certificate | {"bounds": [bound(None, certified=False), bound("ds_food", certified=True)]}
+    print_report(changed(certificate=alone))
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("food"))
+    assert row.split()[-1] == "no"
+
+
 def test_means_are_told_where_a_role_has_several_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     done = copy.deepcopy(GOOD)
     done["report"]["tasks"].append(task("nature", "supported", (0.65, 0.5, 0.66), (1.0, 0.1, 1.9)))
@@ -116,6 +139,8 @@ def test_means_are_told_where_a_role_has_several_tasks(capsys: pytest.CaptureFix
             "on 20 images, where one image is 5.0 points: add images, and choose alpha with --folds 5",
         ),
         (few(1, 20), "food was measured on 20 images"),
+        (with_task(1, images={"validation": {"num_images": 40}}), "food has 40 validation images"),
+        (with_task(0, images={"validation": {"num_images": 99}}), "or choose alpha with --folds 5"),
         (with_task(0, num_classes=1), "digits has only one class"),
         (with_task(0, test={"zero_shot": score(0.9), "fine_tuned": score(1.0), "patched": score(0.9)}), "almost none"),
         (with_task(0, change={"change_points": 0.5, "low_points": -1.0, "high_points": 2.0}), "not significant"),
@@ -213,9 +238,9 @@ def test_a_job_that_was_cancelled_says_so_once() -> None:
         (options.Coefficients, patch_request.PatchRequest.model_fields["coefficients"].annotation),
         (options.Activate, patch_request.PatchRequest.model_fields["activate"].annotation),
         (options.Priority, jobs.PriorityName),
-        (options.RuleName, patch_request.AlphaOptions.model_fields["rule"].annotation),
-        (options.Strategy, patch_request.AlphaOptions.model_fields["strategy"].annotation),
-        (options.AlphaPath, patch_request.AlphaOptions.model_fields["path"].annotation),
+        (options.RuleName, alpha_options.RuleName),
+        (options.Strategy, alpha_options.AlphaOptions.model_fields["strategy"].annotation),
+        (options.AlphaPath, alpha_options.AlphaOptions.model_fields["path"].annotation),
     ],
 )
 def test_the_choices_of_options_are_those_of_the_service(ours: Any, theirs: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from contract.patch_request import PatchOptions
+from paint_core.alpha import AlphaOptions
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import ConfigError, ProfileError
 from paint_core.models import BaseModel
@@ -26,6 +27,11 @@ def test_what_a_request_leaves_out_comes_from_the_base(vit: BaseModel) -> None:
     plan = plan_patch(vit, request())
     assert plan.finetune == vit.finetune_defaults
     assert (plan.method, plan.alpha.rule, plan.alpha.path) == ("single", "combined", "flat")
+    assert plan.alpha.strategy == "interpolated"
+
+
+def test_the_default_limits_of_a_request_are_those_of_the_library(vit: BaseModel) -> None:
+    assert plan_patch(vit, request(supported=["ds_2"])).alpha == AlphaOptions("certified", strategy="interpolated")
 
 
 @pytest.mark.parametrize(("iterations", "warmup_steps"), [(1, 0), (50, 5), (4000, 400)])

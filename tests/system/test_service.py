@@ -175,7 +175,7 @@ def test_upload_patch_activate_classify(service: Service, digits: dict[str, Any]
         tasks=[digits["id"]],
         supported=[others["id"]],
         finetune=FINETUNE,
-        alpha={"rule": "combined", "grid_step": 0.25},
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.25},
     )
     stages: list[str] = []
     job = client.wait_for_job(created["job"]["id"], on_update=lambda job: stages.append(job["stage"]), timeout=180)

@@ -44,7 +44,7 @@ def _run(
         tasks=[task.id],
         supported=[supported.id],
         finetune=FINETUNE | finetune,
-        alpha={"rule": "floor", "max_supported_drop": limit, "grid_step": 0.5},
+        alpha={"rule": "floor", "max_supported_drop": limit, "strategy": "grid", "grid_step": 0.5},
         activate="if_accepted",
     )
     patch(begin(installation, row, Recorder(), {}))

@@ -32,7 +32,7 @@ def request_(digits: DatasetRow, more_digits: DatasetRow, kept: DatasetRow) -> d
         "tasks": [digits.id, more_digits.id],
         "supported": [kept.id],
         "anchors": {"supported": True, "weight": 5, "batch_size": 4},
-        "alpha": {"grid_step": 0.5},
+        "alpha": {"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     }
 
 

@@ -127,7 +127,7 @@ def test_joint_with_folds_and_anchors(
         sampling="balanced",
         folds=2,
         anchors={"supported": True, "weight": 5, "batch_size": 4},
-        alpha={"grid_step": 0.5},
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     )
     report = row.report or {}
     assert report["finetune"]["anchor_weight"] == 5
@@ -151,7 +151,7 @@ def test_sequential_along_the_better_path_with_a_certificate(
         method="sequential",
         tasks=[digits.id, more_digits.id],
         supported=[kept.id],
-        alpha={"path": "best", "grid_step": 0.5, "rule": "certified", "max_mean_drop": 60},
+        alpha={"path": "best", "strategy": "grid", "grid_step": 0.5, "rule": "certified", "max_mean_drop": 60},
     )
     report = row.report or {}
     first, second = report["stages"]
@@ -212,7 +212,7 @@ def test_parallel_with_one_coefficient_per_task(
         transfer=[others.id],
         tasks=[digits.id, more_digits.id],
         supported=[kept.id],
-        alpha={"grid_step": 0.5},
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     )
     report = row.report or {}
     searched = report["stages"][-1]["coefficients"]
@@ -256,7 +256,7 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
         tasks=[digits.id],
         supported=[kept.id],
         anchors={"dataset": pool.id},
-        alpha={"grid_step": 0.5},
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     )
     (note,) = recorder.notes("anchor images that are evaluation images were left out")
     assert note.data == {"left_out": len(evaluated), "kept": 8}
@@ -274,11 +274,28 @@ def test_a_floor_that_no_alpha_meets_registers_nothing(
         tasks=[digits.id],
         supported=[mastered.id],
         finetune=FINETUNE | {"learning_rate": 0.05, "iterations": 8},
-        alpha={"rule": "floor", "max_supported_drop": 0, "grid_step": 0.5},
+        alpha={"rule": "floor", "max_supported_drop": 0, "strategy": "grid", "grid_step": 0.5},
     )
     with pytest.raises(NoAcceptableAlphaError):
         patch(begin(installation, row, Recorder(), {}))
     assert installation.patch(row.id).version_id is None
+
+
+def test_where_every_alpha_breaks_the_default_limits_the_job_ends_with_the_curve_and_the_base(
+    installation: Installation, base: BaseModel, digits: DatasetRow, tmp_path: Path
+) -> None:
+    mastered = installation.ingest_here(write_zip(tmp_path / "mastered.zip", mastered_members(base)))
+    finetune = FINETUNE | {"learning_rate": 0.05, "iterations": 8}
+    alpha = {"max_mean_drop": 0, "grid_step": 0.5}
+    row, _ = _patch(installation, finetune, tasks=[digits.id], supported=[mastered.id], alpha=alpha)
+    report = row.report or {}
+    assert (report["rule"], report["alpha"], report["stages"][0]["strategy"]) == ("certified", 0.0, "interpolated")
+    assert report["reason"].startswith("no acceptable patch: every alpha drops by more than a limit")
+    assert report["guarantee"] == "Nothing was added, so nothing was lost."
+    assert [term["coefficient"] for term in report["terms"]] == [0.0]
+    assert [point["alpha"] for point in report["curve"]] == [0.0, 0.5, 1.0]
+    assert report["interpolants"].keys() == {"flat"}
+    _require_what_is_registered_is_what_is_reported(installation, row, base)
 
 
 def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
@@ -289,7 +306,7 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         "tasks": [digits.id, more_digits.id],
         "supported": [kept.id],
         "finetune": FINETUNE | {"iterations": 2},
-        "alpha": {"grid_step": 0.5, "path": "best"},
+        "alpha": {"rule": "combined", "strategy": "grid", "grid_step": 0.5, "path": "best"},
     }
     # After every step, not by the clock: every attempt then has the same checkpoints.
     settings = installation.settings.model_copy(update={"checkpoint_seconds": 0.0})

@@ -31,7 +31,11 @@ def base(starter: BaseModel) -> BaseModel:
 
 def _submit(installation: Installation, digits: DatasetRow, others: DatasetRow) -> PatchRow:
     return installation.submit_patch(
-        name="digits", tasks=[digits.id], supported=[others.id], finetune=FINETUNE, alpha={"grid_step": 0.25}
+        name="digits",
+        tasks=[digits.id],
+        supported=[others.id],
+        finetune=FINETUNE,
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.25},
     )
 
 

@@ -29,6 +29,7 @@ from contract.report import (
 from contract.scores import AccuracyChange, AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
 from paint_core.alpha import CurvePoint, combined
 from paint_core.alpha import certificate as alpha_certificate
+from paint_core.alpha.guarantees import guarantee
 from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.evaluation.statistics import Difference
@@ -55,6 +56,7 @@ def build_report(
         profile=last.search.profile,
         reason=last.search.choice.reason,
         alpha_is_last=last.search.choice.is_last,
+        guarantee=_guarantee(plan, last),
         certificate=_certificate(last.search.choice.certificate),
         terms=tuple(_term(term, task_vectors) for term in result.terms),
         stages=tuple(_stage(plan, stage, task_vectors) for stage in result.stages),
@@ -117,6 +119,7 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         profile=search.profile,
         reason=search.choice.reason,
         alpha_is_last=search.choice.is_last,
+        guarantee=_guarantee(plan, stage),
         certificate=_certificate(search.choice.certificate),
         patching=stage.patching,
         supported=stage.supported,
@@ -129,6 +132,10 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         curves={profile: tuple(_point(stage, point) for point in curve) for profile, curve in search.curves.items()},
         num_forwards=search.num_forwards,
     )
+
+
+def _guarantee(plan: PatchPlan, stage: StageResult) -> str:
+    return guarantee(plan.alpha, stage.search.choice, stage.supported, has_folds=plan.folds is not None)
 
 
 def _certificate(certificate: alpha_certificate.Certificate | None) -> Certificate | None:

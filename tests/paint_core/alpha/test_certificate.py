@@ -120,6 +120,15 @@ def test_too_few_images_certify_nothing_and_the_choice_says_how_many_would() -> 
     assert "about 3710 are needed" in choice.reason
 
 
+def test_no_number_of_images_certifies_a_limit_of_0_without_a_gain() -> None:
+    curve = [point(0.0, 10, a=(0, 0, 100)), point(0.5, 60, a=(3, 3, 100))]
+    choice = choose_alpha(curve, ["new"], ["a"], "certified", None, None, 0.0)
+    assert (choice.alpha, choice.certificate and choice.certificate.images_needed) == (0.5, None)
+    assert "only a gain certifies" in choice.reason
+    gained = [curve[0], point(0.5, 60, a=(3, 30, 100))]
+    assert "certified: with 95 %" in choose_alpha(gained, ["new"], ["a"], "certified", None, None, 0.0).reason
+
+
 def test_where_every_alpha_is_shown_to_drop_too_far_nothing_is_chosen() -> None:
     curve = [point(0.0, 10, a=(0, 0, 100)), point(0.5, 60, a=(30, 1, 100))]
     with pytest.raises(NoAcceptableAlphaError, match=r"every alpha .* alpha 0.5.*drops by 29.00 points"):

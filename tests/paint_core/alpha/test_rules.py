@@ -146,7 +146,10 @@ def test_alpha_zero_is_no_patch_unless_a_real_one_was_possible_and_worse() -> No
     curve = [point(0.0, new=10, old=80), point(0.5, new=9, old=81)]
     choice = choose_alpha(curve, ["new"], ["old"], "floor", 2)
     assert choice.alpha == 0.0
-    assert "no alpha" in choice.reason
+    assert choice.reason.startswith("no acceptable patch: no alpha within")
+    combined_choice = choose_alpha([point(0.0, new=10, old=80), point(0.5, new=11, old=70)], ["new"], ["old"])
+    assert combined_choice.alpha == 0.0
+    assert combined_choice.reason.startswith("no acceptable patch: no larger alpha has a better mean accuracy")
 
 
 def test_the_refusal_carries_the_curve_and_says_how_near_the_nearest_was() -> None:

@@ -201,6 +201,16 @@ def test_no_acceptable_alpha_on_any_path_carries_the_curves_of_all(
     ]
 
 
+def test_where_every_alpha_breaks_the_certified_limits_the_curves_are_kept_and_nothing_is_added(
+    search: Callable[..., AlphaSearch],
+) -> None:
+    options = AlphaOptions(rule="certified", max_mean_drop=0.0, path="best", step=0.5)
+    found = search(options)
+    assert (found.choice.alpha, found.choice.certificate, found.profile) == (0.0, None, "flat")
+    assert found.choice.reason.startswith("no acceptable patch: flat: every alpha drops by more than a limit")
+    assert set(found.curves) == set(found.interpolants) == {"flat", "lines_paper"}
+
+
 def test_a_path_without_an_acceptable_alpha_leaves_the_choice_to_the_other(search: Callable[..., AlphaSearch]) -> None:
     flat, lines = (
         [point.scores["mastered"] for point in search(AlphaOptions(path=path, step=0.1)).curve]
