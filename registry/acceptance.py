@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from contract.evaluation import Evaluation
 from contract.scores import SplitScore
-from registry.evidence import Evidence, Measurement
+from registry.evidence import Evidence, MeasuredTask
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SupportedDrop:
         limit_points: Percentage points that it may drop; None: any.
     """
 
-    measurement: Measurement
+    measurement: MeasuredTask
     limit_points: float | None
 
     @property
@@ -128,7 +128,8 @@ def assess(evidence: Evidence, default_limit_points: float | None = None) -> Ass
 
     The limit of a task is that of the version's own evaluation; else the strictest one of versions with the same
     weights and of ancestors; else the installation's. Every task with a limit must have been measured on the version's
-    weights.
+    weights. If no evaluation names a supported task, every data set that the weights were measured on counts as one,
+    but those that they were to improve.
 
     Args:
         evidence: What is known about the weights.
@@ -136,12 +137,12 @@ def assess(evidence: Evidence, default_limit_points: float | None = None) -> Ass
     """
     if evidence.is_base:
         return Assessment()
-    measured: dict[str, Measurement] = {}
+    measured: dict[str, MeasuredTask] = {}
     for each in evidence.measurements:
         measured.setdefault(each.dataset_id, each)
-    names = {task.dataset_id: task.name for each in _evaluations(evidence) for task in each.supported}
+    names = {task.dataset_id: task.name for each in evidence.evaluations for task in each.supported}
     if not names:  # such as an imported version: what was measured on request counts
-        names = {each.dataset_id: each.name for each in evidence.measurements if each.role == "supported"}
+        names = {each.dataset_id: each.name for each in measured.values() if each.role == "supported"}
     limits = {identifier: _limit(evidence, identifier, default_limit_points) for identifier in names}
     in_means = _with_mean_limits(evidence)
     needed = {identifier for identifier, limit in limits.items() if limit is not None}
@@ -157,13 +158,9 @@ def assess(evidence: Evidence, default_limit_points: float | None = None) -> Ass
     )
 
 
-def drop_of(measurement: Measurement) -> Fraction:
+def drop_of(measurement: MeasuredTask) -> Fraction:
     """Return the exact share of accuracy that was lost, so that a drop of just the limit is within it."""
     return _share(measurement.zero_shot) - _share(measurement.patched)
-
-
-def _evaluations(evidence: Evidence) -> tuple[Evaluation, ...]:
-    return evidence.others if evidence.own is None else (evidence.own, *evidence.others)
 
 
 def _limit(evidence: Evidence, dataset_id: str, default: float | None) -> float | None:
@@ -184,7 +181,7 @@ def _with_mean_limits(evidence: Evidence) -> tuple[Evaluation, ...]:
     return tuple(each for each in evidence.others if each.max_mean_drop is not None)
 
 
-def _means(evaluations: Collection[Evaluation], measured: Mapping[str, Measurement]) -> Iterator[MeanDrop]:
+def _means(evaluations: Collection[Evaluation], measured: Mapping[str, MeasuredTask]) -> Iterator[MeanDrop]:
     """Yield the mean drops of evaluations whose supported tasks were all measured."""
     for each in evaluations:
         identifiers = [task.dataset_id for task in each.supported]

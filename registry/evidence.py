@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
 
 from sqlalchemy import or_, select, tuple_
 
 from contract.evaluation import Evaluation
-from contract.evaluations import Measurement as Result
+from contract.evaluations import Measurement
 from contract.scores import AccuracyChange, SplitScore, TaskRole
 from registry.measurements import Measurements
 from registry.repository import Repository
@@ -17,13 +18,14 @@ from registry.versions import Versions
 
 
 @dataclass(frozen=True)
-class Measurement:
+class MeasuredTask:
     """The accuracies of one task with the base and with certain weights.
 
     Attributes:
         split: The images, `test` or `validation`.
-        version_id: The version that was evaluated; None: it is not registered yet.
+        version_id: The version that was evaluated; None: the weights were measured on request, or are not registered.
         change: With its confidence interval, where that was recorded.
+        predictions: SHA-256 of the answers of the base and of the weights, where they are stored.
     """
 
     dataset_id: str
@@ -34,6 +36,7 @@ class Measurement:
     zero_shot: SplitScore
     patched: SplitScore
     change: AccuracyChange | None = None
+    predictions: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,15 @@ class Evidence:
         is_base: Whether the weights are those of the base.
     """
 
-    measurements: tuple[Measurement, ...] = ()
+    measurements: tuple[MeasuredTask, ...] = ()
     own: Evaluation | None = None
     others: tuple[Evaluation, ...] = ()
     is_base: bool = False
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """All evaluations, the version's own first."""
+        return self.others if self.own is None else (self.own, *self.others)
 
 
 class EvidenceReader(Repository):
@@ -62,14 +70,15 @@ class EvidenceReader(Repository):
         row = Versions(self._session).get(version_id)
         own = None if row.evaluation is None else Evaluation.of_stored(row.evaluation)
         alike = self._evaluated(row.base_fingerprint, row.weights_fingerprint, without=row.id)
-        evaluated = alike if own is None else {row.id: own} | alike
         ancestors = [] if row.job_id is not None else self._evaluations_of_ancestors(row.id)
-        return Evidence(
-            measurements=self._measurements(row.base_fingerprint, row.weights_fingerprint, evaluated.items()),
+        found = [*_read(row.id, own), *chain.from_iterable(_read(*each) for each in alike.items())]
+        evidence = Evidence(
+            measurements=tuple(found),
             own=own,
             others=(*alike.values(), *ancestors),
             is_base=Versions(self._session).equals_base(version_id),
         )
+        return self._with_requested(evidence, row.base_fingerprint, row.weights_fingerprint)
 
     def of_new(self, base_fingerprint: str, weights_fingerprint: str, evaluation: Evaluation) -> Evidence:
         """Return what is known about weights that a patch's job has made and not registered yet.
@@ -78,36 +87,40 @@ class EvidenceReader(Repository):
             evaluation: Of these weights, by that job.
         """
         alike = self._evaluated(base_fingerprint, weights_fingerprint)
-        evaluated = [(None, evaluation), *alike.items()]
-        measurements = self._measurements(base_fingerprint, weights_fingerprint, evaluated)
-        return Evidence(measurements, evaluation, tuple(alike.values()))
+        found = [*_read(None, evaluation), *chain.from_iterable(_read(*each) for each in alike.items())]
+        evidence = Evidence(tuple(found), evaluation, tuple(alike.values()))
+        return self._with_requested(evidence, base_fingerprint, weights_fingerprint)
 
-    def _measurements(
-        self,
-        base_fingerprint: str,
-        weights_fingerprint: str | None,
-        evaluated: Iterable[tuple[int | None, Evaluation]],
-    ) -> tuple[Measurement, ...]:
-        """Return the measurements of weights, those on test images first: they chose nothing."""
-        found = [*_read(evaluated), *self._measured_on_request(base_fingerprint, weights_fingerprint)]
-        return tuple(sorted(found, key=lambda each: each.split != "test"))
+    def _with_requested(self, evidence: Evidence, base_fingerprint: str, weights_fingerprint: str | None) -> Evidence:
+        """Return the evidence with what was measured on request; measurements on test images come first."""
+        improved = {task.dataset_id for each in evidence.evaluations for task in each.tasks}
+        improved -= {task.dataset_id for each in evidence.evaluations for task in each.supported}
+        found = [*evidence.measurements, *self._requested(base_fingerprint, weights_fingerprint, improved)]
+        return replace(evidence, measurements=tuple(sorted(found, key=lambda each: each.split != "test")))
 
-    def _measured_on_request(self, base_fingerprint: str, weights_fingerprint: str | None) -> Iterator[Measurement]:
-        """Yield what evaluations measured, of data sets on which the base was measured, too; see `Measurements`."""
+    def _requested(
+        self, base_fingerprint: str, weights_fingerprint: str | None, improved: Collection[str]
+    ) -> Iterator[MeasuredTask]:
+        """Yield what evaluations measured, of data sets on which the base was measured, too; see `Measurements`.
+
+        Args:
+            improved: Data sets that the weights were to improve on; all others are supported tasks.
+        """
         base = Versions(self._session).base_version(base_fingerprint)
         if base is None or base.weights_fingerprint is None or weights_fingerprint is None:
             return
         for before, after in Measurements(self._session).pairs(base.weights_fingerprint, weights_fingerprint):
             dataset = self._session.get(DatasetRow, after.dataset_id)
             if after.split != "train" and before.result is not None and after.result is not None:
-                yield Measurement(
+                yield MeasuredTask(
                     dataset_id=after.dataset_id,
                     name=after.dataset_id if dataset is None else dataset.name,
-                    role="supported",
+                    role="patching" if after.dataset_id in improved else "supported",
                     split=after.split,
                     version_id=None,
-                    zero_shot=Result.of_stored(before.result).score,
-                    patched=Result.of_stored(after.result).score,
+                    zero_shot=Measurement.of_stored(before.result).score,
+                    patched=Measurement.of_stored(after.result).score,
+                    predictions=(before.predictions_sha256, after.predictions_sha256),
                 )
 
     def _evaluated(
@@ -142,16 +155,17 @@ class EvidenceReader(Repository):
         return [Evaluation.of_stored(each) for each in self._session.scalars(query) if each is not None]
 
 
-def _read(evaluated: Iterable[tuple[int | None, Evaluation]]) -> Iterator[Measurement]:
-    for version_id, evaluation in evaluated:
-        for task in evaluation.tasks:
-            yield Measurement(
-                dataset_id=task.dataset_id,
-                name=task.name,
-                role=task.role,
-                split=evaluation.split,
-                version_id=version_id,
-                zero_shot=task.zero_shot,
-                patched=task.patched,
-                change=task.change,
-            )
+def _read(version_id: int | None, evaluation: Evaluation | None) -> Iterator[MeasuredTask]:
+    if evaluation is None:
+        return
+    for task in evaluation.tasks:
+        yield MeasuredTask(
+            dataset_id=task.dataset_id,
+            name=task.name,
+            role=task.role,
+            split=evaluation.split,
+            version_id=version_id,
+            zero_shot=task.zero_shot,
+            patched=task.patched,
+            change=task.change,
+        )

@@ -280,7 +280,7 @@ class NotEvaluatedError(EdgeError):
         what = f" on {', '.join(map(str, missing))}" if missing else " on any supported task"
         super().__init__(
             f"Version {version_id} has not been evaluated{what}, so it may exceed the limit of supported tasks.",
-            "Use a version of a patch or a reselection, which are evaluated, or send force: true with a reason.",
+            "Evaluate it and its base on these data sets (POST /v1/evaluations), or send force: true with a reason.",
         )
         self.version_id = version_id
         self.missing = tuple(missing)

@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from contract.bodies import Body, VersionNumber
 from contract.scores import TaskRole
-from paint_core.evaluation.statistics import paired_difference
 from registry.acceptance import MissingTask, SupportedDrop, drop_of
-from registry.evidence import Measurement
+from registry.evidence import MeasuredTask
 
+Interval = tuple[float, float] | None
 _POINTS = "percentage points of top-1 accuracy"
 
 
@@ -38,22 +38,21 @@ class CheckedTask(BaseModel):
     split: str = Field(description="Images that it was measured on: `test` or `validation`")
     num_images: int = Field(description="Number of these images")
     measured_version: int | None = Field(
-        description="Id of the version that was evaluated: this one, or another one with the same weights"
+        description="Id of the version that was evaluated: this one, or another one with the same weights; null: these "
+        "weights were measured by an evaluation"
     )
     before: float = Field(description="Accuracy of the base, 0 to 1")
     after: float = Field(description="Accuracy of the version, 0 to 1")
     change_points: float = Field(description=f"The change, in {_POINTS}; negative if it got worse")
-    low_points: float | None = Field(
-        description="Lower end of the change's 95 % confidence interval; null: not known, an older release evaluated it"
-    )
+    low_points: float | None = Field(description="Lower end of the change's 95 % confidence interval; null: not known")
     high_points: float | None = Field(description="Upper end of the interval; null: not known")
     limit_points: float | None = Field(description="Percentage points that it may drop; null: no limit")
     within_limit: bool = Field(description="Whether it keeps its limit; true without a limit")
 
     @classmethod
-    def of(cls, task: Measurement, role: TaskRole, drop: SupportedDrop | None) -> Self:
-        """Return the task of a measurement and, for a supported task, its drop."""
-        low, high = _interval(task)
+    def of(cls, task: MeasuredTask, role: TaskRole, drop: SupportedDrop | None, interval: Interval) -> Self:
+        """Return the task of a measurement, its drop if it is supported, and the interval of its change."""
+        low, high = interval or (None, None)
         return cls(
             dataset_id=task.dataset_id,
             name=task.name,
@@ -118,13 +117,3 @@ def mean_change(tasks: Sequence[CheckedTask], role: TaskRole) -> float | None:
     """Return the mean change of the tasks of a role, in points; None if there are none."""
     changes = [task.change_points for task in tasks if task.role == role]
     return sum(changes) / len(changes) if changes else None
-
-
-def _interval(task: Measurement) -> tuple[float, float] | tuple[None, None]:
-    """Return the ends of the change's interval, from what was recorded, or else from how many images changed."""
-    if task.change is not None:
-        return task.change.low_points, task.change.high_points
-    if task.patched.lost is None or task.patched.gained is None:
-        return None, None
-    difference = paired_difference(task.patched.gained, task.patched.lost, task.patched.total)
-    return difference.low, difference.high

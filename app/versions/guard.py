@@ -9,9 +9,10 @@ from typing import Annotated
 
 from starlette.concurrency import run_in_threadpool
 
-from app.http.dependencies import DatabaseDep, SettingsDep, built
+from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep, built
 from app.http.errors import NotEvaluatedError, SupportedDropError, VersionNotLoadedError
 from app.models.pool import VersionPoolDep
+from app.versions.check_intervals import find_interval
 from app.versions.check_schemas import AliasCheck, CheckedTask, CheckReason, MissingEvaluation, mean_change
 from contract.versions import ACTIVE_ALIAS, GUARDED_ALIASES, LOADED_ALIASES
 from registry.acceptance import Assessment, assess
@@ -25,6 +26,7 @@ class AliasGuard:
     """Decides whether aliases may move."""
 
     database: DatabaseDep
+    blobs: BlobsDep
     versions: VersionPoolDep
     settings: SettingsDep
 
@@ -77,7 +79,7 @@ class AliasGuard:
         assessment = assess(evidence, self.settings.max_supported_drop)
         refusals = list(_refusals(version_id, assessment)) if alias in GUARDED_ALIASES else []
         reasons = [*refusals, *([trouble] if trouble else [])]
-        tasks = list(_tasks(evidence, assessment))
+        tasks = list(self._tasks(evidence, assessment))
         return AliasCheck(
             alias=alias,
             version=version_id,
@@ -91,6 +93,17 @@ class AliasGuard:
             mean_patching_change_points=mean_change(tasks, "patching"),
         )
 
+    def _tasks(self, evidence: Evidence, assessment: Assessment) -> Iterator[CheckedTask]:
+        """Yield the measured tasks, each once: the supported ones as they were judged, then the others."""
+        for drop in assessment.drops:
+            task = drop.measurement
+            yield CheckedTask.of(task, "supported", drop, find_interval(task, self.blobs))
+        seen = {drop.measurement.dataset_id for drop in assessment.drops}
+        for each in evidence.measurements:
+            if each.dataset_id not in seen:
+                seen.add(each.dataset_id)
+                yield CheckedTask.of(each, each.role, None, find_interval(each, self.blobs))
+
 
 def _refusals(version_id: int, assessment: Assessment) -> Iterator[SupportedDropError | NotEvaluatedError]:
     """Yield why a version may not answer requests, the measured drops first."""
@@ -98,17 +111,6 @@ def _refusals(version_id: int, assessment: Assessment) -> Iterator[SupportedDrop
         yield SupportedDropError(version_id, assessment.too_large)
     if assessment.is_unmeasured:
         yield NotEvaluatedError(version_id, assessment.missing)
-
-
-def _tasks(evidence: Evidence, assessment: Assessment) -> Iterator[CheckedTask]:
-    """Yield the measured tasks, each once: the supported ones as they were judged, then the others."""
-    for drop in assessment.drops:
-        yield CheckedTask.of(drop.measurement, "supported", drop)
-    seen = {drop.measurement.dataset_id for drop in assessment.drops}
-    for each in evidence.measurements:
-        if each.dataset_id not in seen:
-            seen.add(each.dataset_id)
-            yield CheckedTask.of(each, each.role, None)
 
 
 AliasGuardDep = Annotated[AliasGuard, built(AliasGuard)]

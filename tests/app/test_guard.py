@@ -7,8 +7,13 @@ import pytest
 import structlog
 from httpx2 import Response
 
+from app.versions.check_intervals import find_interval
 from contract.evaluations import Measurement
+from contract.scores import SplitScore
+from paint_core.evaluation.statistics import paired_difference
+from registry.evidence import MeasuredTask
 from registry.measurements import Measurements
+from registry.predictions import write_predictions
 from registry.tables import VersionRow
 from registry.versions import Versions
 from tests.app.patched import Patched, add_patch, score
@@ -170,6 +175,23 @@ def test_no_composition_gets_past_the_limit_of_the_patch_that_it_is_made_of(worl
     assert _activate(world, composed, force=True, reason="measured elsewhere").status_code == 200
 
 
+def test_the_interval_of_a_change_comes_from_stored_answers_if_nothing_else_tells_it(world: World) -> None:
+    answers = []
+    for right in (90, 88):
+        path = world.services.settings.scratch_dir / "predictions.parquet"
+        columns: dict[str, Any] = {"image": [f"{each}.png" for each in range(100)], "label": [0] * 100}
+        columns["predicted"] = [0] * right + [1] * (100 - right)
+        write_predictions(path, ("pizza", "taco"), columns | dict.fromkeys(("probability", "margin"), [0.9] * 100))
+        answers.append(world.services.blobs.put_file(path))
+    before, after = (SplitScore.of_stored(score(right)) for right in (90, 88))
+    task = MeasuredTask("ds_food", "food", "supported", "test", None, before, after, None, (answers[0], answers[1]))
+    low, high = find_interval(task, world.services.blobs) or (0, 0)
+    difference = paired_difference(0, 2, 100)
+    assert (low, high) == (difference.low, difference.high)
+    world.services.blobs.delete(answers[0])
+    assert find_interval(task, world.services.blobs) is None
+
+
 def _measure_on_request(world: World, version: int, correct: int, *, is_own_head: bool = True) -> None:
     """Record what an evaluation on request of the base and of a version would, on the test images of food."""
     with world.services.database.write() as session:
@@ -215,7 +237,24 @@ def test_what_was_measured_of_a_version_without_ancestors_is_held_against_the_in
         _measure_on_request(strict, imported, correct)
         answer = _activate(strict, imported)
         assert answer.status_code == (200 if correct == 87 else 409), answer.text
+        (task,) = _check(strict, imported)["tasks"]
+        assert (task["dataset_id"], task["measured_version"], task["change_points"]) == ("ds_food", None, correct - 90)
+        assert task["low_points"] is None  # nobody stored the answers
     assert _activate(strict, 1).status_code == 200
+
+
+def test_what_a_version_was_to_improve_is_no_supported_task(strict: World) -> None:
+    version, _ = add_version(strict.services, strict.base, seed=37)
+    task = {"dataset_id": "ds_food", "name": "food", "role": "patching", "zero_shot": score(10), "patched": score(90)}
+    with strict.services.database.write() as session:
+        row = Versions(session).get(version)
+        row.weights_fingerprint = "37" * 32
+        row.evaluation = {"split": "test", "max_supported_drop": None, "tasks": [task]}
+    _measure_on_request(strict, version, 95)  # as its patch does for every task
+    problem = check_problem(_activate(strict, version), 409, "not_evaluated")
+    assert "on any supported task" in problem["detail"]
+    assert "POST /v1/evaluations" in problem["next"]
+    assert _check(strict, version)["tasks"][0]["role"] == "patching"
 
 
 def test_where_the_installation_sets_a_limit_nothing_unmeasured_is_activated(strict: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from contract.evaluation import Evaluation
 from registry.acceptance import assess
-from registry.evidence import Evidence, Measurement
+from registry.evidence import Evidence, MeasuredTask
 
 
 def _evaluation(patched: float, limit: Any, name: str = "food", **fields: Any) -> Evaluation:
@@ -17,9 +17,9 @@ def _evaluation(patched: float, limit: Any, name: str = "food", **fields: Any) -
     )
 
 
-def _measured(*evaluations: Evaluation) -> tuple[Measurement, ...]:
+def _measured(*evaluations: Evaluation) -> tuple[MeasuredTask, ...]:
     return tuple(
-        Measurement(task.dataset_id, task.name, task.role, each.split, 1, task.zero_shot, task.patched)
+        MeasuredTask(task.dataset_id, task.name, task.role, each.split, 1, task.zero_shot, task.patched)
         for each in evaluations
         for task in each.tasks
     )

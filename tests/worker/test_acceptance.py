@@ -15,7 +15,7 @@ from paint_core.weights import save_task_vector
 from registry.acceptance import Assessment, assess
 from registry.aliases import Aliases
 from registry.database import Database
-from registry.evidence import Evidence, Measurement
+from registry.evidence import Evidence, MeasuredTask
 from registry.tables import DatasetRow, PatchRow
 from registry.versions import TermSpec, Versions
 from tests.builders import write_zip
@@ -32,7 +32,7 @@ def _assessment(patched: float, limit: float) -> Assessment:
     scores = [task | {"patched": SCORE | {"correct": patched}}]
     own = Evaluation.of_stored({"split": "test", "max_supported_drop": limit, "tasks": scores})
     (measured,) = own.tasks
-    measurement = Measurement("ds_1", "food", "supported", "test", None, measured.zero_shot, measured.patched)
+    measurement = MeasuredTask("ds_1", "food", "supported", "test", None, measured.zero_shot, measured.patched)
     return assess(Evidence((measurement,), own))
 
 
