@@ -10,6 +10,7 @@ from contract.alpha_options import MAX_SUPPORTED, AlphaOptions
 from contract.bodies import BaseRef, Body, Id, WebhookUrl
 from contract.jobs import PriorityName
 from contract.names import MAX_NAME, Name, shorten
+from contract.routing import RoutingMode
 
 MAX_TASKS, MAX_TRANSFER = 16, 64
 
@@ -134,6 +135,11 @@ class PatchOptions(Body):
     """The request of a patch, without priority and webhook."""
 
     name: Name = Field(description="Display name: 1 to 200 characters on one line; not unique")
+    routing: RoutingMode = Field(
+        default="none",
+        description="Which weights answer a list of labels: with `none` the patched ones, whatever the list; with "
+        "`by_labels` the base answers lists without names of `tasks`, and both answer mixed lists",
+    )
     base: BaseRef | None = Field(
         default=None, description="Reference of the base model to start from. Default: the installation's"
     )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from contract.alpha_options import Drops, Points, RuleName
 from contract.bodies import BaseRef, Body, Id, Matches, VersionNumber
 from contract.names import Name
+from contract.routing import RoutingMode
 
 ACTIVE_ALIAS = "active"
 CANARY_ALIAS = "canary"
@@ -77,6 +78,11 @@ class VersionRequest(Body):
         min_length=1,
         max_length=64,
         description="What to remove: ids of patches, or SHA-256 of task vectors",
+    )
+    routing: RoutingMode = Field(
+        default="none",
+        description="`by_labels`: lists of labels without patched names are answered by the base, and mixed lists by "
+        "both",
     )
 
     @model_validator(mode="after")

@@ -111,6 +111,8 @@ class VersionRow(Base):
     owner: Mapped[str | None] = mapped_column(String(64))
     weights_fingerprint: Mapped[str | None] = mapped_column(String(64))  # of the mixed image tower
     evaluation: Mapped[dict[str, Any] | None]
+    routing: Mapped[str] = mapped_column(String(16), default="none", server_default="none")  # a `RoutingMode`
+    patched_names: Mapped[dict[str, Any] | None]  # `NameAccuracy` by name
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # when it went to the trash
 

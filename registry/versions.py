@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +14,7 @@ from sqlalchemy.orm import defer
 
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
+from contract.routing import NameAccuracy, RoutingMode
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
 from registry.paging import Page, read_page
 from registry.repository import Repository
@@ -105,6 +106,8 @@ class Versions(Repository):
         parents: Collection[int] = (),
         weights_fingerprint: str | None = None,
         evaluation: Evaluation | None = None,
+        routing: RoutingMode = "none",
+        patched_names: Mapping[str, NameAccuracy] | None = None,
     ) -> VersionRow:
         """Return a new version. A second one for the same job violates a unique constraint.
 
@@ -114,7 +117,10 @@ class Versions(Repository):
             patch_id: The patch of which it is a mix, if any.
             parents: Versions that it was made from; those of the jobs that trained its task vectors are added.
             evaluation: Its accuracies; None if it has not been evaluated.
+            routing: Which weights answer which labels.
+            patched_names: The names that its terms were trained on; None: those of the versions that trained them.
         """
+        names = self.names_of(terms) if patched_names is None else patched_names
         row = VersionRow(
             name=name,
             base_fingerprint=base_fingerprint,
@@ -125,6 +131,8 @@ class Versions(Repository):
             owner=owner,
             weights_fingerprint=weights_fingerprint,
             evaluation=None if evaluation is None else evaluation.to_json(),
+            routing=routing,
+            patched_names={name: each.to_json() for name, each in names.items()} or None,
             created_at=self._now(),
         )
         self._session.add(row)
@@ -135,6 +143,12 @@ class Versions(Repository):
             self._session.add(VersionParentRow(version_id=row.id, parent_id=parent_id))
         self._session.flush()
         return row
+
+    def names_of(self, terms: Sequence[TermSpec]) -> dict[str, NameAccuracy]:
+        """Return the names that task vectors were trained on, as the versions of these jobs recorded them."""
+        trained = self._trained({term.task_vector_sha256 for term in terms})
+        rows = self._session.scalars(select(VersionRow.patched_names).where(VersionRow.id.in_(trained)))
+        return {name: NameAccuracy.of_stored(each) for row in rows for name, each in (row or {}).items()}
 
     def _trained(self, sha256s: Collection[str]) -> Sequence[int]:
         """Return the versions of the jobs that made these task vectors."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from app.http.errors import VersionNotLoadedError
-from app.models.served_model import ServedModel
+from app.models.served_model import Routing, ServedModel
 from app.models.throttle import Throttle
 from app.runtime.memory import is_out_of_memory
+from contract.routing import NameAccuracy
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
@@ -28,11 +29,16 @@ _log = structlog.get_logger(__name__)
 
 
 class _Recipe(NamedTuple):
-    """What a version is made of; `probe`, [N, D]: features of the probe images when it was registered."""
+    """What a version is made of.
+
+    `probe` is the features of the probe images when it was registered, [N, D], and `names` the patched names, if the
+    version routes by labels.
+    """
 
     base_fingerprint: str
     terms: tuple[TermSpec, ...]
     probe: Tensor
+    names: Mapping[str, NameAccuracy] | None
 
 
 class VersionLoader:
@@ -90,13 +96,16 @@ class VersionLoader:
             versions = Versions(session)
             row = versions.get_not_trashed(version_id)
             probe = torch.tensor(row.probe, dtype=torch.float32)
-            return _Recipe(row.base_fingerprint, tuple(versions.terms(version_id)), probe)
+            names = {name: NameAccuracy.of_stored(each) for name, each in (row.patched_names or {}).items()}
+            chosen = names if row.routing == "by_labels" else None
+            return _Recipe(row.base_fingerprint, tuple(versions.terms(version_id)), probe, chosen)
 
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
         yield_cpu = Throttle(self._has_pending)
         visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
         yield_cpu()
-        model = ServedModel(version_id, base, visual)
+        routing = None if recipe.names is None else Routing(recipe.names, _unpatched(version_id, base))
+        model = ServedModel(version_id, base, visual, routing)
         is_exact = model.runner.is_exact
         if not is_exact:
             check_probe(probe_features(visual, base), recipe.probe)
@@ -106,6 +115,13 @@ class VersionLoader:
         check_probe(features, recipe.probe, _EXACT_MIN_COSINE if is_exact else _ROUNDED_MIN_COSINE)
         yield_cpu()
         return model
+
+
+def _unpatched(version_id: int, base: BaseModel) -> ServedModel:
+    """Return the base as a model that answers for a version, warm."""
+    model = ServedModel(version_id, base, base.visual)
+    model.encode(probe_images(base.image_size))
+    return model
 
 
 def _no_base(fingerprint: str) -> str:

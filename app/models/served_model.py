@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +12,21 @@ from torch import Tensor, nn
 
 from app.models.runner import TowerRunner, build_runner
 from app.serving.model import MAX_BATCH_IMAGES
+from contract.routing import NameAccuracy
 from paint_core.models import BaseModel
+
+
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """Which names a version was patched on, and what answers for others.
+
+    Attributes:
+        names: Accuracies by name.
+        base: The unpatched base.
+    """
+
+    names: Mapping[str, NameAccuracy]
+    base: ServedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,11 +37,13 @@ class ServedModel:
         version_id: The version.
         base: Its base.
         visual: Its image tower, on the device of the base.
+        routing: If it routes by labels; None: it answers every list itself.
     """
 
     version_id: int
     base: BaseModel
     visual: nn.Module
+    routing: Routing | None = None
 
     @cached_property
     def runner(self) -> TowerRunner:
@@ -41,7 +57,8 @@ class ServedModel:
         storages = {
             each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(self.visual)
         }
-        return self.runner.num_bytes + sum(size for address, size in storages.items() if address not in shared)
+        routed = self.routing.base.own_bytes if self.routing else 0
+        return self.runner.num_bytes + routed + sum(size for address, size in storages.items() if address not in shared)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model serves."""

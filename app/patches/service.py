@@ -189,6 +189,7 @@ def _draft(patch: PatchRow, base: BaseModelRow, stage: Stage, selection: Selecti
         lineage=lineage,
         patch_id=patch.id,
         parents=frozenset() if patch.version_id is None else frozenset({patch.version_id}),
+        routing=PatchOptions.of_stored(patch.request).routing,
     )
 
 

@@ -16,6 +16,7 @@ from app.versions.fair_lock import Turns
 from contract.environment import Environment
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
+from contract.routing import RoutingMode
 from paint_core.errors import NonFiniteWeightsError
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -45,6 +46,7 @@ class Draft:
         parents: Versions whose terms it takes.
         tags: Search tags.
         evaluation: Known scores.
+        routing: Which weights answer which labels.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Draft:
     parents: frozenset[int] = frozenset()
     tags: frozenset[str] = frozenset()
     evaluation: Evaluation | None = None
+    routing: RoutingMode = "none"
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,12 @@ class Composer:
         with self._database.write() as session:
             versions = Versions(session)
             versions.hold_for_mix(draft.terms, draft.parents, draft.patch_id)
+            if draft.routing != "none" and not versions.names_of(draft.terms):
+                raise RequestRefusedError(
+                    "no_patched_names",
+                    "It is not known which names these terms were trained on.",
+                    "Leave `routing` out, or patch again with this release.",
+                )
             row = versions.register(
                 name=draft.name,
                 base_fingerprint=draft.base_fingerprint,
@@ -112,6 +121,7 @@ class Composer:
                 parents=draft.parents,
                 weights_fingerprint=mixed.weights_fingerprint,
                 evaluation=draft.evaluation,
+                routing=draft.routing,
             )
             versions.relabel(row.id, tags=draft.tags)
             return row.id
@@ -135,7 +145,7 @@ class Composer:
         if draft.patch_id is None:
             return None
         with self._database.read() as session:
-            return _version_of_mix(session, draft.patch_id, draft.terms)
+            return _version_of_mix(session, draft.patch_id, draft.terms, draft.routing)
 
     def _mix(self, draft: Draft) -> _Mixed:
         base = self._bases.get(draft.base_fingerprint)
@@ -149,9 +159,10 @@ class Composer:
         return _Mixed(features.tolist(), fingerprint(visual.state_dict()), environment)
 
 
-def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...]) -> int | None:
+def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...], routing: RoutingMode) -> int | None:
     versions = Versions(session)
-    same = (row.id for row in versions.of_patch(patch_id) if same_mix(versions.terms(row.id), terms))
+    routed = [row.id for row in versions.of_patch(patch_id) if row.routing == routing]
+    same = (version_id for version_id in routed if same_mix(versions.terms(version_id), terms))
     return next(same, None)
 
 

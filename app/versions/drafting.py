@@ -48,6 +48,7 @@ def draft_version(session: Session, request: VersionRequest) -> Draft:
         lineage=lineage,
         parents=frozenset(part.version_id for part in parts if part.version_id is not None),
         tags=request.tags,
+        routing=request.routing,
     )
 
 

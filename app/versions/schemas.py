@@ -14,6 +14,7 @@ from contract.bodies import Body, Reason, VersionNumber
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.names import Name
+from contract.routing import NameAccuracy, RoutingMode
 from contract.versions import Tags
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 
@@ -48,6 +49,14 @@ class Version(Resource):
     )
     evaluation: Evaluation | None = Field(
         description="What was measured of it and on which split; null: it has not been evaluated"
+    )
+    routing: RoutingMode = Field(
+        description="`none`: its weights answer every list of labels; `by_labels`: lists without patched names are "
+        "answered by the base, and mixed lists by both"
+    )
+    patched_names: dict[str, NameAccuracy] | None = Field(
+        description="The names that it was patched on, with accuracies on validation images; null: none, or created by "
+        "an older release"
     )
     patch_id: str | None = Field(description="Id of its patch; null: the unpatched base or a composed version")
     is_active: bool = Field(description="Whether the alias `active` names it")

@@ -26,6 +26,7 @@ class Classification(Record):
     version: int
     alias: str | None
     templates: list[str]
+    route: str | None
     results: list[ImageResult]
     timing_ms: dict[str, float]
     warnings: list[str]

@@ -57,6 +57,7 @@ class PatchOptions(Record):
     """The request of a patch, without priority and webhook."""
 
     name: str
+    routing: str
     base: str | None
     method: str
     tasks: list[str]

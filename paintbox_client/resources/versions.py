@@ -46,6 +46,13 @@ class Lineage(Record):
     environment: Environment | None
 
 
+class NameAccuracy(Record):
+    """How well a name that was patched is recognised, on validation images."""
+
+    base: float
+    patched: float
+
+
 class Version(Record):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
@@ -58,6 +65,8 @@ class Version(Record):
     lineage: Lineage
     weights_fingerprint: str | None
     evaluation: Evaluation | None
+    routing: str
+    patched_names: dict[str, NameAccuracy] | None
     patch_id: str | None
     is_active: bool
     owner: str | None

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from contract.datasets import DatasetKind
 from contract.evaluations import EvaluationReport, EvaluationRequest
 from contract.lineage import Lineage
+from contract.routing import NameAccuracy
 from paint_core.data import decode_all
 from paint_core.evaluation import correct_answers, encode, evaluate, probe_features
 from paint_core.models import BaseModel, build_head
@@ -209,14 +210,21 @@ def test_images_without_labels_get_predictions_and_no_scores(
 def test_what_a_patch_measured_need_not_be_measured_again(
     installation: Installation, digits: DatasetRow, others: DatasetRow
 ) -> None:
-    request = {"tasks": [digits.id], "supported": [others.id], "alpha": {"grid_step": 0.5}}
+    request = {"tasks": [digits.id], "supported": [others.id], "alpha": {"rule": "combined"}, "routing": "by_labels"}
     row = installation.submit_patch(name="a patch", finetune=FINETUNE, **request)
     patch(begin(installation, row, Recorder(), {}))
     done = installation.patch(row.id)
     assert done.version_id is not None
     with installation.database.write() as session:
         bare = Versions(session).base_version(done.base_fingerprint)
+        version = Versions(session).get(done.version_id)
+        names = {name: NameAccuracy.of_stored(each) for name, each in (version.patched_names or {}).items()}
     assert bare is not None
+    assert (version.routing, list(names)) == ("by_labels", list(digits.classnames or ()))
+    (task,) = (each for each in (done.report or {})["tasks"] if each["role"] == "patching")
+    for state, field in (("zero_shot", "base"), ("patched", "patched")):
+        mean = sum(getattr(each, field) for each in names.values()) / len(names)  # all classes have as many images
+        assert mean == pytest.approx(task["validation"][state]["accuracy"])
     for dataset in (digits, others):
         report = _run(installation, _submit(installation, versions=[bare.id, done.version_id], dataset=dataset.id))
         assert all(each.was_known for each in report.versions)

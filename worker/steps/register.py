@@ -32,6 +32,7 @@ from worker.steps.acceptance import judge
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.measurement import Judged, store_answers
+from worker.steps.names import measure_names
 from worker.steps.prepare import PatchJob, templates_of
 from worker.steps.report import build_evaluation, build_report
 
@@ -73,6 +74,7 @@ def register(
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
+    patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks])
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)
@@ -89,6 +91,8 @@ def register(
             owner=job.row.owner,
             weights_fingerprint=weights_fingerprint,
             evaluation=evaluation,
+            routing=job.request.routing,
+            patched_names=patched_names,
         )
         for each in measured:
             Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)

@@ -10,6 +10,7 @@ from app.inference.image_requests import MOST_IMAGES, Base64Image, InferenceOpti
 from app.inference.label_sets.known import keep_known
 from contract.bodies import Id
 from contract.labels import Labels, Template, Templates
+from contract.routing import RouteName
 
 
 class ClassifyOptions(InferenceOptions):
@@ -75,6 +76,10 @@ class Classification(BaseModel):
     version: int = Field(description="Id of the version that served all images")
     alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
     templates: list[str] = Field(description="Prompt templates that were used")
+    route: RouteName | None = Field(
+        default=None,
+        description="With a version that routes by labels: which weights answered; absent: the version does not route",
+    )
     results: list[ImageResult] = Field(description="One entry for each image, in the order of the request")
     timing_ms: dict[str, float] = Field(description="Duration of each stage, in milliseconds, by name")
     warnings: list[str] = Field(

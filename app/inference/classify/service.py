@@ -15,13 +15,13 @@ from app.inference.classify.ranking import rank
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.image_requests import check_images
 from app.inference.label_sets.known import KnownLabels
-from app.inference.scoring import scores
+from app.inference.routing import Judged, judge
 from app.labels.checks import check_given, check_size, warn_of
 from app.labels.stored import Labels, LabelSource, StoredLabels
 from app.metrics.metrics import Metrics
 from app.models.served_model import ServedModel
 from app.models.shadow import Answered
-from app.serving.engine import Engine, Scored
+from app.serving.engine import Engine
 from app.settings import AppSettings
 from contract.versions import ACTIVE_ALIAS, SHADOW_ALIAS
 from paint_core.errors import PaintCoreError
@@ -37,13 +37,13 @@ class Classified:
         model: The version.
         alias: By which name it was found; None: by its id.
         labels: What the images may show, and the prompts.
-        scored: What it says.
+        judged: What it says.
     """
 
     model: ServedModel
     alias: str | None
     labels: Labels
-    scored: Scored
+    judged: Judged
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,8 +137,8 @@ class Classifier:
         check_size(len(labels.classnames), len(labels.templates), self.settings)
         started = time.perf_counter()
         try:
-            scored = await self.engine.score(
-                model, images, labels.classnames, labels.templates, caller=caller, deadline=deadline
+            judged = await judge(
+                self.engine, model, images, labels.classnames, labels.templates, caller=caller, deadline=deadline
             )
         except Exception as error:
             if isinstance(error, EdgeError | PaintCoreError) and not isinstance(error, OutOfMemoryError):
@@ -146,7 +146,7 @@ class Classifier:
             self.metrics.count_failure(model.version_id)
             raise
         self.metrics.count_images(model.version_id, len(images), time.perf_counter() - started)
-        return Classified(model, alias, labels, scored)
+        return Classified(model, alias, labels, judged)
 
     def offer_to_shadow(
         self, images: Sequence[bytes], options: ClassifyOptions, classified: Classified
@@ -161,10 +161,11 @@ class Classifier:
         Returns:
             For `app.models.shadow.Shadow.offer`.
         """
-        is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS
+        is_own = classified.judged.route in (None, "patched")  # not what the base said for it
+        is_traffic = options.version is None and classified.alias == ACTIVE_ALIAS and is_own
         if not is_traffic or self.chooser.versions.serving(SHADOW_ALIAS) is None:
             return None
-        labels, scored = classified.labels, classified.scored
+        labels, scored = classified.labels, classified.judged.scored
         best = scored.cosines.argmax(dim=1)
         return Answered(classified.model, images, scored.pixels, labels.classnames, labels.templates, best)
 
@@ -182,22 +183,23 @@ class Classifier:
 
 def _is_quick(classified: Classified, options: ClassifyOptions) -> bool:
     """Return whether rendering takes less time than handing it to a thread, some tens of microseconds."""
-    num_images, num_labels = classified.scored.cosines.shape
+    num_images, num_labels = classified.judged.scored.cosines.shape
     num_predictions = num_images * min(options.top_k or num_labels, num_labels)
     return num_images * num_labels <= _QUICK_COSINES and num_predictions <= _QUICK_PREDICTIONS
 
 
 def _render(classified: Classified, options: ClassifyOptions) -> bytes:
-    model, labels, scored = classified.model, classified.labels, classified.scored
-    cosines = scored.cosines.numpy()
-    judged = scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=options.multi_label)
+    model, labels, judged = classified.model, classified.labels, classified.judged
+    scores, cosines = judged.scores(multi_label=options.multi_label), judged.cosines()
     top_k, threshold = options.top_k, options.threshold
     content = {
         "version": model.version_id,
         "alias": classified.alias,
         "templates": labels.templates,
-        "results": rank(labels.classnames, judged, cosines, top_k=top_k, threshold=threshold),
-        "timing_ms": scored.timing_ms,
+        "results": rank(labels.classnames, scores, cosines, top_k=top_k, threshold=threshold),
+        "timing_ms": judged.scored.timing_ms,
     }
+    if judged.route is not None:
+        content["route"] = judged.route
     warnings = warn_of(labels.classnames, multi_label=options.multi_label)
     return to_json(content | {"warnings": warnings} if warnings else content)

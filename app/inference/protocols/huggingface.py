@@ -17,7 +17,6 @@ from app.inference.classify.schemas import ClassifyOptions
 from app.inference.classify.service import Classified
 from app.inference.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
 from app.inference.protocols.asking import AskerDep
-from app.inference.scoring import scores
 from contract.access import Scope
 from contract.labels import Labels, Template
 
@@ -87,7 +86,6 @@ async def classify_zero_shot(
 
 
 def _render(classified: Classified) -> bytes:
-    model, cosines = classified.model, classified.scored.cosines.numpy()
-    judged = scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=False)
-    (result,) = rank(classified.labels.classnames, judged, cosines)
+    judged = classified.judged
+    (result,) = rank(classified.labels.classnames, judged.scores(multi_label=False), judged.cosines())
     return to_json([{"label": each["label"], "score": each["score"]} for each in result["predictions"]])

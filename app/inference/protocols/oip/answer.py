@@ -14,7 +14,6 @@ from app.inference.image_requests import VERSION_HEADER
 from app.inference.protocols.oip.question import Output, Question, Wanted
 from app.inference.protocols.oip.schemas import MODEL_NAME
 from app.inference.protocols.oip.tensors import BINARY_SIZE, BYTES, join_elements
-from app.inference.scoring import scores
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -55,13 +54,13 @@ def _elements(wanted: Wanted, classified: Classified, question: Question) -> NDA
 
 
 def _values(output: Output, classified: Classified, question: Question) -> NDArray[np.float32]:
-    scored, model = classified.scored, classified.model
+    judged = classified.judged
     if output is Output.EMBEDDING:
-        return scored.features.numpy()
-    cosines = scored.cosines.numpy()
+        features: NDArray[np.float32] = judged.scored.features.numpy()
+        return features
     if output is Output.COSINES:
-        return cosines
-    return scores(cosines, model.base.logit_scale, model.base.logit_bias, multi_label=question.options.multi_label)
+        return judged.cosines()
+    return judged.scores(multi_label=question.options.multi_label)
 
 
 def _name_best(values: NDArray[np.float32], labels: tuple[str, ...], num_best: int) -> NDArray[Any]:
