@@ -60,7 +60,7 @@ def test_what_aliases_name_is_what_serves(opened: World) -> None:
     assert get(opened, "mine") is versions.serving("canary")
     opened.client.delete("/v1/aliases/canary")
     opened.services.follower.follow()
-    assert opened.services.versions.in_memory(version) is None
+    assert versions.serving("canary") is None
     assert get(opened, "mine").version_id == version
 
 
@@ -100,7 +100,7 @@ def test_a_version_in_the_trash_is_refused_though_it_was_in_memory(opened: World
     assert opened.client.delete(f"/v1/versions/{version}").is_success
     with pytest.raises(ConflictError, match="trash"):
         get(opened, version)
-    assert opened.services.versions.in_memory(version) is None
+    assert versions.serving("canary") is None
     assert opened.client.post(f"/v1/versions/{version}/restore").is_success
     assert get(opened, version) is not model
 
