@@ -100,7 +100,7 @@ def test_a_version_in_the_trash_is_refused_though_it_was_in_memory(opened: World
     assert opened.client.delete(f"/v1/versions/{version}").is_success
     with pytest.raises(ConflictError, match="trash"):
         get(opened, version)
-    assert versions.serving("canary") is None
+    assert opened.services.versions.in_memory(version) is None
     assert opened.client.post(f"/v1/versions/{version}/restore").is_success
     assert get(opened, version) is not model
 
