@@ -108,7 +108,12 @@ def patching(base: BaseModel, names: Sequence[str] = PATCHING) -> dict[str, Task
 
 
 def supported(
-    base: BaseModel, limit: int | None = None, *, names: Sequence[str] = SUPPORTED, seed: int = 0
+    base: BaseModel,
+    limit: int | None = None,
+    *,
+    names: Sequence[str] = SUPPORTED,
+    seed: int = 0,
+    mixed: bool = False,
 ) -> dict[str, Task]:
     """Return the bundled supported tasks by name.
 
@@ -117,14 +122,28 @@ def supported(
         limit: Most images of the validation and of the test split; a seeded draw, the same for every base.
         names: Which of `SUPPORTED`.
         seed: Of the draw.
+        mixed: Whether to divide the images of both splits anew, by chance. As they are bundled, each split shows another
+            vendor's pictures, so nothing that holds for one need hold for the other.
     """
     tasks = {name: load_task(base, name) for name in names}
+    if mixed:
+        tasks = {name: _mixed(task, seed) for name, task in tasks.items()}
     if limit is None:
         return tasks
     return {
         name: Task(name, task.head, None, draw(task.validation, limit, seed), draw(task.test, limit, seed))
         for name, task in tasks.items()
     }
+
+
+def _mixed(task: Task, seed: int) -> Task:
+    """Return the task with its validation and test images shuffled and divided into halves."""
+    splits = (task.validation, task.test)
+    images, labels = (torch.cat([getattr(split, each) for split in splits]) for each in ("images", "labels"))
+    both = LabelledImages(images, labels, task.test.classnames)
+    order = torch.randperm(len(both), generator=torch.Generator().manual_seed(seed))
+    first, second = (both.subset(part.sort().values) for part in order.chunk(2))
+    return Task(task.name, task.head, None, first, second)
 
 
 def draw(images: LabelledImages, limit: int, seed: int = 0) -> LabelledImages:
