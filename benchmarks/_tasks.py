@@ -122,8 +122,8 @@ def supported(
         limit: Most images of the validation and of the test split; a seeded draw, the same for every base.
         names: Which of `SUPPORTED`.
         seed: Of the draw.
-        mixed: Whether to divide the images of both splits anew, by chance. As they are bundled, each split shows another
-            vendor's pictures, so nothing that holds for one need hold for the other.
+        mixed: Whether to divide the images of both splits anew, by chance. As they are bundled, each split shows
+            another vendor's pictures, so nothing that holds for one need hold for the other.
     """
     tasks = {name: load_task(base, name) for name in names}
     if mixed:

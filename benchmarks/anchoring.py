@@ -9,10 +9,12 @@
     python benchmarks/anchoring.py [--quick] [--json FILE] [--only PART,...] [--rows ROW,...] [--tasks TASK,...]
         [--seeds N] [--precision fp32|bf16] [--splits vendors|mixed]
 
-With `--splits mixed` the supported tasks' validation and test images are divided by chance. As they are bundled, each
-split shows another vendor's pictures, and a limit that is certified for one says nothing of the other. PART is `forms` or a rule; ROW is `flat`, `lines`, `anchored` or `anchored_lines`. Trained updates and the curves along
+PART is `forms` or a rule; ROW is `flat`, `lines`, `anchored` or `anchored_lines`. Trained updates and the curves along
 their paths are kept in `.benchmarks/anchoring/`, one file a seed, so a run that was stopped goes on where it was, and
 another rule is chosen from kept curves within seconds. The first run takes an hour on two cores.
+
+With `--splits mixed` the supported tasks' validation and test images are divided by chance. As they are bundled, each
+split shows another vendor's pictures, and a limit that is certified for one says nothing of the other.
 """
 
 from __future__ import annotations
