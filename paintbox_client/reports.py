@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from paintbox_client.display import print_note, print_table, print_text, print_warning
@@ -24,6 +25,8 @@ _MOST_WARNINGS = 12
 _WORTH_TELLING_POINTS = 5.0
 _SMALL_SHARE = 0.1
 _MEAN = "mean of supported"
+_SURELY = 3.29
+"""Standard errors of a difference that chance exceeds once in a thousand cases."""
 
 
 def print_report(done: JsonObject, active: int | None = None, *, curve: bool = False) -> None:
@@ -105,6 +108,7 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
     report, asked = PatchReport(done["report"]), PatchOptions(done.get("request") or {})
     tasks = report.tasks
     yield from _uncertified(report)
+    yield from _unlike_splits(report)
     yield from _losses(tasks, asked)
     yield from _weights(report)
     if not any(task.role == "supported" for task in tasks):
@@ -123,6 +127,29 @@ def _uncertified(report: PatchReport) -> Iterator[str]:
             f"Nothing is certified: the supported tasks have too few validation images. Add images{needed}, or allow "
             "larger drops with --max-mean-drop and --max-drop."
         )
+
+
+def _unlike_splits(report: PatchReport) -> Iterator[str]:
+    """Yield a warning for each supported task of which the base knows one split far better than the other.
+
+    A limit that is certified on validation images holds for images that are drawn alike. The test is that of two
+    proportions, at p = 0.001.
+    """
+    for task in report.tasks if report.certificate is not None else ():
+        scores = [split.zero_shot for split in (task.validation, task.test) if split is not None]
+        counts = [(each.correct, each.total) for each in scores if each is not None and each.total]
+        if task.role != "supported" or len(counts) < 2:
+            continue
+        (first, total), (second, other_total) = counts
+        share = (first + second) / (total + other_total)
+        error = math.sqrt(share * (1 - share) * (1 / total + 1 / other_total))
+        if abs(first / total - second / other_total) > _SURELY * error:
+            yield (
+                f"{task.name}: the base gets {first / total:.1%} of the validation images right and "
+                f"{second / other_total:.1%} of the test images, so they differ in kind, and limits hold for images "
+                "like the validation images only. Upload the images without named splits, so that they are divided by "
+                "chance."
+            )
 
 
 def _losses(tasks: Sequence[ReportTask], asked: PatchOptions) -> Iterator[str]:

@@ -78,6 +78,18 @@ def with_task(at: int, **fields: Any) -> dict[str, Any]:
     return done
 
 
+def bound(dataset_id: str | None, certified: bool) -> dict[str, Any]:
+    points = {"drop_points": 0.4, "low_points": -0.5, "high_points": 1.3, "limit_points": 1.0}
+    return {"dataset_id": dataset_id, "certified": certified, **points}
+
+
+def unlike() -> dict[str, Any]:
+    """A certified report of a base that knows the validation images of food less than its test images."""
+    report: dict[str, Any] = with_task(1, validation={"zero_shot": score(0.5)})["report"]
+    certificate = {"stance": "certified", "confidence": 0.95, "bounds": [bound(None, certified=True)]}
+    return report | {"certificate": certificate}
+
+
 def few(at: int, total: int) -> dict[str, Any]:
     done = copy.deepcopy(GOOD)
     for each in done["report"]["tasks"][at]["test"].values():
@@ -95,11 +107,6 @@ def test_the_table_has_changes_intervals_and_the_next_step(capsys: pytest.Captur
     assert "Run `paintbox activate 3` to serve it." in shown.err
     assert "Test images chose nothing." in shown.err
     assert "Warning" not in shown.err
-
-
-def bound(dataset_id: str | None, certified: bool) -> dict[str, Any]:
-    points = {"drop_points": 0.4, "low_points": -0.5, "high_points": 1.3, "limit_points": 1.0}
-    return {"dataset_id": dataset_id, "certified": certified, **points}
 
 
 def test_the_table_tells_which_limits_are_certified_and_the_rule_what_that_means(
@@ -144,6 +151,10 @@ def test_means_are_told_where_a_role_has_several_tasks(capsys: pytest.CaptureFix
         (with_task(0, num_classes=1), "digits has only one class"),
         (with_task(0, test={"zero_shot": score(0.9), "fine_tuned": score(1.0), "patched": score(0.9)}), "almost none"),
         (with_task(0, change={"change_points": 0.5, "low_points": -1.0, "high_points": 2.0}), "not significant"),
+        (
+            GOOD | {"report": unlike()},
+            "50.0% of the validation images right and 75.0% of the test images, so they differ in kind",
+        ),
     ],
 )
 def test_what_spoils_a_patch_is_a_warning(done: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +163,12 @@ def test_what_spoils_a_patch_is_a_warning(done: dict[str, Any], said: str, capsy
     assert [said in each for each in warnings].count(True) == 1, warnings
     print_report(done)
     assert f"Warning: {warnings[0]}"[:60] in capsys.readouterr().err
+
+
+def test_splits_of_which_the_base_knows_as_much_are_no_reason_to_warn() -> None:
+    report = with_task(1, validation={"zero_shot": score(0.7)})["report"]
+    certificate = {"stance": "certified", "confidence": 0.95, "bounds": [bound(None, certified=True)]}
+    assert list(warnings_of(GOOD | {"report": report | {"certificate": certificate}})) == []
 
 
 def test_a_limit_that_was_set_changes_the_remedy() -> None:
