@@ -119,9 +119,25 @@ def walk(cluster: Cluster, folder: Path) -> None:
     with step("both give the same answer"):
         assert classify(a) == classify(b)
         assert classify(b)[0] == version
+    evaluate(a, b, others, version)
     fan_out(a, b, folder, others)
     replace_replica(cluster, first, second, version)
     try_another(a, b, version)
+
+
+def evaluate(a: Client, b: Client, dataset: str, version: int) -> None:
+    with step("an evaluation asked of B, its predictions and the check of a move read from A"):
+        started = b.create_evaluation(versions=[1, version], dataset=dataset, split="validation")
+        finished(a, started["job"]["id"])
+        done = a.evaluation(started["evaluation"]["id"])
+        assert done.report is not None
+        predictions = list(a.predictions(done.id, version))
+        assert len(predictions) == done.report.versions[1].num_images
+        right = sum(each.label == each.predicted for each in predictions)
+        measurement = done.report.versions[1].measurement
+        assert measurement is not None
+        assert measurement.score.correct == right
+        assert a.check(version).loads is True
 
 
 def try_another(a: Client, b: Client, version: int) -> None:
