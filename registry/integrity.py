@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from contract.datasets import DatasetState
 from contract.jobs import JobStatus
 from registry.database import Database
-from registry.tables import Base, DatasetRow, JobRow, TaskVectorRow
+from registry.tables import Base, DatasetRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow
 
 _MAX_PROBLEMS = 20
 _ROWS = 500  # read at once
@@ -60,7 +60,8 @@ def find_named_blobs(session: Session) -> dict[str, str]:
     """Return all blobs that rows refer to, with what refers to them, by hash.
 
     Returns:
-        Those of data sets, task vectors and unfinished jobs; those of ended jobs may have been deleted.
+        Those of data sets, task vectors, reports, measurements and unfinished jobs; those of ended jobs may have been
+        deleted.
     """
     named = {}
     for dataset in session.scalars(select(DatasetRow).execution_options(yield_per=_ROWS)):
@@ -75,4 +76,9 @@ def find_named_blobs(session: Session) -> dict[str, str]:
         named |= {sha256: f"checkpoint of job {job.id}" for sha256 in kept if sha256}
     for sha256, job_id in session.execute(select(TaskVectorRow.sha256, TaskVectorRow.job_id)):
         named[sha256] = f"task vector of job {job_id}"
+    interpolants = PatchRow.report["interpolants"]
+    for patch_id, stored in session.execute(select(PatchRow.id, interpolants).where(PatchRow.report.is_not(None))):
+        named |= {sha256: f"curve of patch {patch_id}" for sha256 in (stored or {}).values()}
+    for sha256, measurement in session.execute(select(MeasurementRow.predictions_sha256, MeasurementRow.id)):
+        named[sha256] = f"predictions of measurement {measurement}"
     return named

@@ -10,6 +10,7 @@ import pytest
 
 from contract.evaluations import EvaluatedVersion, EvaluationReport
 from registry.evaluations import Evaluations
+from registry.integrity import find_named_blobs
 from registry.jobs import Jobs
 from registry.measurements import Measurements
 from registry.predictions import write_predictions
@@ -201,6 +202,14 @@ def test_all_predictions_are_one_file(world: World, evaluation: str, versions: l
     lines = csv.text.splitlines()
     assert lines[0] == '"image","label","predicted","probability","margin"'
     assert lines[2] == '"1.png","pizza","taco",0.75,0.5'
+
+
+def test_predictions_are_verified_with_everything_else(world: World, evaluation: str, versions: list[int]) -> None:
+    with world.services.database.read() as session:
+        named = find_named_blobs(session)
+        rows = session.query(MeasurementRow).all()
+    assert {named[row.predictions_sha256] for row in rows} == {f"predictions of measurement {row.id}" for row in rows}
+    assert len(rows) == len(versions)
 
 
 def test_predictions_are_deleted_with_the_last_evaluation_that_refers_to_them(world: World, evaluation: str) -> None:
