@@ -141,7 +141,10 @@ class Curves:
         # Only what is needed is parsed: a whole report takes longer than the answer.
         stage, interpolants = _last_search(patch_id, report), report.get("interpolants") or {}
         asked = profile or stage.profile
-        return _Search(patch_id, stage, asked, self.interpolants.curve(_blob(patch_id, interpolants, asked)))
+        stored = self.interpolants.curve(_blob(patch_id, interpolants, asked))
+        if stored is None:
+            raise _no_interpolant(patch_id, "They are too large to be loaded by a request.")
+        return _Search(patch_id, stage, asked, stored)
 
     def _names(self, task: str, num_images: int) -> tuple[str, ...] | None:
         """Return the names of the images of a validation split; None if the data set has been deleted."""
@@ -176,7 +179,7 @@ def _no_interpolant(patch_id: str, why: str, profile: str = "") -> RequestRefuse
     along = f" for profile {profile}" if profile else ""
     return RequestRefusedError(
         "no_interpolant",
-        f"Patch {patch_id} has no stored features along alpha{along}. {why}",
+        f"Patch {patch_id} has no features along alpha{along} that can be used. {why}",
         "Use the points in the report's `curve`, or create the patch again without folds and with this path.",
     )
 

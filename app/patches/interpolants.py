@@ -15,7 +15,10 @@ from paint_core.alpha import FeatureCurve
 from registry.blobs import BlobStore
 from registry.shards import read_names
 
-MAX_BYTES = 256 << 20
+MAX_BYTES = 512 << 20
+MAX_STORED_BYTES = MAX_BYTES // 2
+"""Of a blob that a request may load: stored as float16, it takes twice as much in memory, which the cache can hold."""
+
 _NAME_BYTES = 60
 """What a string of Python takes in addition to its characters, about."""
 
@@ -36,34 +39,43 @@ class StoredCurve:
 class Interpolants:
     """Interpolants and names of images by the hashes of their blobs, least recently used out first.
 
-    One thread loads at a time, so that requests for the same interpolant load it once and memory stays bounded. What
-    alone is larger than the cache is loaded for each request.
+    One thread loads an interpolant at a time, so that requests for the same one load it once and memory stays bounded.
 
     Args:
         blobs: Where they are stored.
         max_bytes: Size of the cache.
+        max_stored_bytes: Of an interpolant; larger ones are not loaded.
     """
 
-    def __init__(self, blobs: BlobStore, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(self, blobs: BlobStore, max_bytes: int = MAX_BYTES, max_stored_bytes: int = MAX_STORED_BYTES) -> None:
         self._blobs = blobs
         self._max_bytes = max_bytes
+        self._max_stored_bytes = max_stored_bytes
         self._cached: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
         self._num_bytes = 0
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._loading = {kind: threading.Lock() for kind in ("curve", "names")}
 
-    def curve(self, sha256: str) -> StoredCurve:
-        """Return the interpolant in a blob.
+    def curve(self, sha256: str) -> StoredCurve | None:
+        """Return the interpolant in a blob; None if it is too large to be loaded.
 
         Raises:
             WeightsMismatchError: The blob is not an interpolant.
         """
-        found: StoredCurve = self._get(("curve", sha256), lambda: self._load_curve(sha256))
+        key = ("curve", sha256)
+        if self._find(key) is None and self._is_too_large(sha256):
+            return None
+        found: StoredCurve = self._get(key, lambda: self._load_curve(sha256))
         return found
 
     def names(self, sha256: str) -> tuple[str, ...]:
         """Return the names of a split's images, in their order; the blob is that of the split."""
         found: tuple[str, ...] = self._get(("names", sha256), lambda: self._load_names(sha256))
         return found
+
+    def _is_too_large(self, sha256: str) -> bool:
+        info = self._blobs.stat(sha256)
+        return info is not None and info.num_bytes > self._max_stored_bytes
 
     def _load_curve(self, sha256: str) -> tuple[StoredCurve, int]:
         features = FeatureCurve.from_bytes(self._blobs.read(sha256))
@@ -77,7 +89,7 @@ class Interpolants:
     def _get(self, key: tuple[str, str], load: Callable[[], tuple[Any, int]]) -> Any:
         value = self._find(key)
         if value is None:
-            with self._loading:
+            with self._loading[key[0]]:
                 value = self._find(key)  # the request before may have loaded it
                 if value is None:
                     value, num_bytes = load()

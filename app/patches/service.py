@@ -152,10 +152,9 @@ def reselect(
     point = selection.validation
     if interpolant is not None and (point is None or point.alpha != selection.alpha):
         stored = interpolants.curve(interpolant)
-        predicted = predict_point(
-            stored, selection.alpha, stage.patching, stage.supported, starts_at_base=not stage.fixed
-        )
-        point = predicted or point
+        if stored is not None:
+            tasks = stage.patching, stage.supported
+            point = predict_point(stored, selection.alpha, *tasks, starts_at_base=not stage.fixed) or point
     draft = _draft(patch, base, stage, selection, request)
     if point is not None and point.alpha == selection.alpha:
         limits = limits_of(request, PatchOptions.of_stored(patch.request))

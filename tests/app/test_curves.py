@@ -152,6 +152,7 @@ def test_an_interpolant_is_loaded_once_and_the_cache_stays_within_its_size(world
     sizes = [sum(stack.nbytes for stack in each.features.values()) for each in made]
     cache = Interpolants(world.services.blobs, max_bytes=sizes[1] + sizes[2])
     first = cache.curve(hashes[0])
+    assert first is not None
     assert cache.curve(hashes[0]) is first
     torch.testing.assert_close(first.correct_at_0, made[0].correct_answers(0.0), atol=0, rtol=0)
     kept = [cache.curve(each) for each in hashes[1:]]
@@ -159,5 +160,6 @@ def test_an_interpolant_is_loaded_once_and_the_cache_stays_within_its_size(world
     assert cache.curve(hashes[0]) is not first  # the least recently used one had to go
     tiny = Interpolants(world.services.blobs, max_bytes=sizes[0] - 1)
     assert tiny.curve(hashes[0]) is not tiny.curve(hashes[0])
+    assert Interpolants(world.services.blobs, max_stored_bytes=1000).curve(hashes[0]) is None
     with pytest.raises(WeightsMismatchError):
         cache.curve(world.services.blobs.put_bytes(b"no interpolant"))
