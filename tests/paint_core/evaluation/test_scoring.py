@@ -105,6 +105,13 @@ def test_features_without_their_labels_are_refused(num_features: int, num_labels
         score_features(torch.ones(num_features, 4), torch.eye(4), torch.zeros(num_labels, dtype=torch.int64), scale=1)
 
 
+def test_finite_features_are_no_error_however_large_their_sum() -> None:
+    features = torch.tensor([3e36, 0.0]).repeat(128, 1)
+    head, labels = torch.eye(2), torch.zeros(128, dtype=torch.int64)
+    assert not torch.isfinite(features.sum())
+    assert score_features(features, head, labels, scale=1.0).total == 128
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_features_that_are_no_numbers_are_refused_not_counted_as_the_first_class(value: float) -> None:
     features = torch.eye(4)
