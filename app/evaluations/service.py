@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.evaluations.schemas import EvaluationBrief, EvaluationList, EvaluationResource, EvaluationStarted
-from app.http.dependencies import SettingsDep, built
-from app.jobs.quota import check_quota
+from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.jobs.schemas import Job
-from app.jobs.unit_of_work import UnitsOfWorkDep
-from app.jobs.webhooks.targets import check_target
+from app.jobs.starting import JobStarterDep, Submitted
+from app.jobs.unit_of_work import UnitOfWork
 from app.labels.checks import check_given, check_size
 from contract.evaluations import EvaluationRequest
 from contract.jobs import JobStatus
@@ -33,7 +30,8 @@ _log = structlog.get_logger(__name__)
 class EvaluationIntake:
     """Accepts requests to evaluate."""
 
-    units: UnitsOfWorkDep
+    starter: JobStarterDep
+    database: DatabaseDep
     settings: SettingsDep
 
     def start(
@@ -41,45 +39,28 @@ class EvaluationIntake:
     ) -> tuple[EvaluationStarted, bool]:
         """Return the evaluation with its job, and whether it is new; what cannot succeed is rejected at once.
 
-        Args:
-            request: The request.
-            key: The client's `Idempotency-Key`; the same request with the same key returns the same evaluation.
-            owner: By the name on the key.
+        The arguments and further errors are those of `JobStarter.start`.
 
         Raises:
             NotFoundError: A version, an alias or the data set is unknown.
-            RequestRefusedError: It cannot be started, or the key belongs to another request.
-            JobQuotaError: The owner has too many unfinished jobs.
+            RequestRefusedError: It cannot be started.
         """
         if request.labels is not None:
             check_given(request.labels)
             check_size(len(request.labels), len(request.templates or ("",)), self.settings)
-        if request.webhook_url is not None:
-            check_target(request.webhook_url, self.settings.webhook_hosts)
-        try:
-            return self._try_to_start(request, key, owner)
-        except IntegrityError:
-            if key is None:
-                raise
-            # The same request was sent twice concurrently; the other one has been committed.
-            return self._try_to_start(request, key, owner)
 
-    def _try_to_start(
-        self, request: EvaluationRequest, key: str | None, owner: str | None
-    ) -> tuple[EvaluationStarted, bool]:
-        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-        with self.units.begin() as unit:
-            known = unit.keys.find(owner, key, digest) if key else None
-            if known is not None:
-                return _started(unit.session, unit.evaluations.get(known)), False
-            check_quota(unit.session, owner, self.settings.max_unfinished_jobs)
+        def submit(unit: UnitOfWork) -> Submitted:
             row = unit.evaluations.submit(request, owner)
-            if key:
-                unit.keys.keep(owner, key, digest, row.id)
-            unit.dispatch(unit.jobs.to_dispatch(row.job_id))
-            started = _started(unit.session, row)
-        _log.info("evaluation queued", evaluation=started.evaluation.id, job_id=started.job.id)
-        return started, True
+            return Submitted(row.id, row.job_id)
+
+        identifier, is_new = self.starter.start(request, key, owner, submit)
+        with self.database.read() as session:
+            row = Evaluations(session).get(identifier)
+            job = Job.of(Jobs(session).get(row.job_id))
+            started = EvaluationStarted(evaluation=_resource(session, row), job=job)
+        if is_new:
+            _log.info("evaluation queued", evaluation=identifier, job_id=job.id)
+        return started, is_new
 
 
 EvaluationIntakeDep = Annotated[EvaluationIntake, built(EvaluationIntake)]
@@ -112,10 +93,6 @@ def delete_evaluation(database: Database, identifier: str) -> None:
     with database.write() as session:
         Removal(session).delete_evaluation(identifier)
     _log.info("evaluation deleted", evaluation=identifier)
-
-
-def _started(session: Session, row: EvaluationRow) -> EvaluationStarted:
-    return EvaluationStarted(evaluation=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id)))
 
 
 def _resource(session: Session, row: EvaluationRow) -> EvaluationResource:

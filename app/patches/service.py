@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import structlog
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.http.dependencies import SettingsDep, built
+from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.http.errors import BaseNotLoadedError
-from app.jobs.quota import check_quota
 from app.jobs.schemas import Job
-from app.jobs.unit_of_work import UnitsOfWorkDep
-from app.jobs.webhooks.targets import check_target
+from app.jobs.starting import JobStarterDep, Submitted
+from app.jobs.unit_of_work import UnitOfWork
 from app.models.bases import BasesDep
 from app.patches.interpolants import Interpolants
 from app.patches.prediction import predict_point
@@ -72,7 +69,8 @@ def delete_patch(database: Database, patch_id: str) -> None:
 class PatchIntake:
     """Accepts patch requests."""
 
-    units: UnitsOfWorkDep
+    starter: JobStarterDep
+    database: DatabaseDep
     bases: BasesDep
     settings: SettingsDep
 
@@ -81,46 +79,26 @@ class PatchIntake:
     ) -> tuple[PatchStarted, bool]:
         """Return the patch with its job, and whether it is new; a request that cannot succeed is rejected at once.
 
-        Args:
-            request: The request.
-            key: The client's `Idempotency-Key`; the same request with the same key returns the same patch.
-            owner: By the name on the key.
-
-        Returns:
-            The patch, and False if an earlier request with this key created it.
+        The arguments and further errors are those of `JobStarter.start`.
 
         Raises:
             NotFoundError: A data set or the base is unknown.
-            RequestRefusedError: It cannot be started, or the key belongs to another request.
+            RequestRefusedError: It cannot be started.
             BaseNotLoadedError: It is to be served if it is accepted, but its base is not loaded here.
-            JobQuotaError: The owner has too many unfinished jobs.
         """
-        try:
-            return self._try_to_start(request, key, owner)
-        except IntegrityError:
-            if key is None:
-                raise
-            # The same request was sent twice concurrently; the other one has been committed.
-            return self._try_to_start(request, key, owner)
 
-    def _try_to_start(self, request: PatchRequest, key: str | None, owner: str | None) -> tuple[PatchStarted, bool]:
-        if request.webhook_url is not None:
-            check_target(request.webhook_url, self.settings.webhook_hosts)
-        digest = hashlib.sha256(request.model_dump_json().encode()).hexdigest()
-        with self.units.begin() as unit:
-            known = unit.keys.find(owner, key, digest) if key else None
-            if known is not None:
-                row = unit.patches.get(known)
-                return PatchStarted(patch=_resource(unit.session, row), job=Job.of(unit.jobs.get(row.job_id))), False
-            check_quota(unit.session, owner, self.settings.max_unfinished_jobs)
+        def submit(unit: UnitOfWork) -> Submitted:
             row = unit.patches.submit(request, default_base=self.settings.bases[0], owner=owner)
-            if key:
-                unit.keys.keep(owner, key, digest, row.id)
             self._check_base(row.base_fingerprint, request)
-            unit.dispatch(unit.jobs.to_dispatch(row.job_id))
-            started = PatchStarted(patch=_resource(unit.session, row), job=Job.of(unit.jobs.get(row.job_id)))
-        _log.info("patch queued", patch=started.patch.id, job_id=started.job.id)
-        return started, True
+            return Submitted(row.id, row.job_id)
+
+        patch_id, is_new = self.starter.start(request, key, owner, submit)
+        with self.database.read() as session:
+            row = Patches(session).get(patch_id)
+            started = PatchStarted(patch=_resource(session, row), job=Job.of(Jobs(session).get(row.job_id)))
+        if is_new:
+            _log.info("patch queued", patch=patch_id, job_id=started.job.id)
+        return started, is_new
 
     def _check_base(self, fingerprint: str, request: PatchRequest) -> None:
         base = self.bases.get(fingerprint)
