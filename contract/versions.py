@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -19,6 +20,16 @@ GUARDED_ALIASES = (ACTIVE_ALIAS, CANARY_ALIAS)
 
 LOADED_ALIASES = (*GUARDED_ALIASES, SHADOW_ALIAS)
 """Aliases whose versions every API process keeps in memory."""
+
+
+class ApprovalState(StrEnum):
+    """The state of a requested move of an alias."""
+
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+
 
 Tag = Annotated[
     str,

@@ -8,14 +8,15 @@ from typing import Annotated
 import typer
 
 from paintbox_client.client import Client
-from paintbox_client.connection import AsJson, complete_alias, open_client
-from paintbox_client.display import print_json, print_table, print_text, print_warning
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete_alias, open_client, take
+from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning
 from paintbox_client.errors import ClientError, InputError
 from paintbox_client.records import JsonObject
-from paintbox_client.resources.versions import AliasCheck, CheckedTask
+from paintbox_client.resources.versions import AliasApproval, AliasCheck, CheckedTask
 from paintbox_client.version_commands import VersionRef
 
 Reason = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
+ApprovalRef = Annotated[str, typer.Argument(metavar="APPROVAL", help="Id of the request, from `paintbox approvals`.")]
 Alias = Annotated[str, typer.Option(autocompletion=complete_alias, help="The alias to move.")]
 
 
@@ -34,6 +35,8 @@ def activate(
         raise InputError("--force needs a reason.", "Give one with --reason; it is recorded in the history.")
     with open_client(ctx) as client:
         moved = client.activate(client.find_version(version_ref), reason, alias, force)
+        if isinstance(moved, AliasApproval):
+            return _print_approval(moved, as_json)
         change = None if as_json else _find_change(client, moved)
     _print_alias(moved, as_json, change)
 
@@ -59,6 +62,44 @@ def rollback(ctx: typer.Context, reason: Reason = "", alias: Alias = "active", a
     if moved.get("from_version") is None:  # an older service does not tell
         return _print_alias(moved, as_json)
     _print_alias(moved, as_json, f"rolled back from version {moved.from_version}")
+
+
+def approvals(
+    ctx: typer.Context, alias: Alias = "active", limit: Limit = DEFAULT_LIMIT, as_json: AsJson = False
+) -> None:
+    """List requested moves of an alias, newest first, with the decisions on them."""
+    with open_client(ctx) as client:
+        items = take(client.approvals(alias, limit + 1), limit)
+    if as_json:
+        return print_json(items)
+    rows = [(each.id, each.version, each.state, each.requested_by, each.decided_by, each.reason) for each in items]
+    print_table(("APPROVAL", "VERSION", "STATE", "REQUESTED BY", "DECIDED BY", "REASON"), rows, whole=("APPROVAL",))
+
+
+def approve(
+    ctx: typer.Context, approval: ApprovalRef, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False
+) -> None:
+    """Approve the move of an alias that another admin requested; it moves at once."""
+    with open_client(ctx) as client:
+        moved = client.approve(approval, reason, alias)
+    _print_alias(moved, as_json)
+
+
+def reject(
+    ctx: typer.Context, approval: ApprovalRef, reason: Reason = "", alias: Alias = "active", as_json: AsJson = False
+) -> None:
+    """Reject the requested move of an alias, or withdraw an own request."""
+    with open_client(ctx) as client:
+        found = client.reject(approval, reason, alias)
+    print_json(found) if as_json else print_text(f"Approval {found.id} is {found.state}.")
+
+
+def _print_approval(approval: AliasApproval, as_json: bool) -> None:
+    if as_json:
+        return print_json(approval)
+    print_text(f"Approval {approval.id}: version {approval.version} waits for another admin.")
+    option = "" if approval.alias == "active" else f" --alias {approval.alias}"
+    print_note(f"They run `paintbox approve {approval.id}{option}` by {approval.expires_at[:16]}.")
 
 
 def _print_alias(alias: JsonObject, as_json: bool, addition: str | None = None) -> None:

@@ -23,7 +23,7 @@ from paintbox_client.resources.inference import LabelSetBrief
 from paintbox_client.resources.jobs import Job, JobDetail, JobEvent
 from paintbox_client.resources.patches import Patch, PatchBrief, PatchStarted, Reselected
 from paintbox_client.resources.system import Ready, System
-from paintbox_client.resources.versions import Alias, AliasChange, RolledBackAlias, Version
+from paintbox_client.resources.versions import Alias, AliasApproval, AliasChange, RolledBackAlias, Version
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
 
@@ -288,8 +288,12 @@ class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, PatchCall
         """Return the alias `active`, whose `version` is served."""
         return Alias(self._get("/v1/aliases/active"))
 
-    def activate(self, version: int, reason: str = "", alias: str = "active", force: bool = False) -> Alias:
+    def activate(
+        self, version: int, reason: str = "", alias: str = "active", force: bool = False
+    ) -> Alias | AliasApproval:
         """Return the alias; `active` once this version is loaded, verified and served.
+
+        If the service wants another admin to approve the move, return the request of the move instead.
 
         Args:
             version: The version.
@@ -298,12 +302,27 @@ class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, PatchCall
             force: Skip the check of supported tasks; needs a reason.
         """
         body = {"version": version, "reason": reason} | ({"force": True} if force else {})
-        return Alias(self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS))
+        answer = self._send("PUT", f"/v1/aliases/{alias}", json=body, timeout=_ACTIVATE_SECONDS)
+        return AliasApproval(answer) if "requested_by" in answer else Alias(answer)
 
     def roll_back(self, reason: str = "", alias: str = "active") -> RolledBackAlias:
         """Return the alias, moved to the version that it named before; a second call moves it one further back."""
         path = f"/v1/aliases/{alias}/rollback"
         return RolledBackAlias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
+
+    def approvals(self, alias: str = "active", limit: int = 100) -> list[AliasApproval]:
+        """Return the newest requested moves of an alias, with the decisions on them."""
+        return self._items(AliasApproval, f"/v1/aliases/{alias}/approvals", limit)
+
+    def approve(self, approval_id: str, reason: str = "", alias: str = "active") -> Alias:
+        """Return the alias, moved as another admin requested; needs a key other than theirs."""
+        path = f"/v1/aliases/{alias}/approvals/{approval_id}/approve"
+        return Alias(self._send("POST", path, json={"reason": reason}, timeout=_ACTIVATE_SECONDS))
+
+    def reject(self, approval_id: str, reason: str = "", alias: str = "active") -> AliasApproval:
+        """Return the request of a move, rejected; an own request is withdrawn in this way."""
+        path = f"/v1/aliases/{alias}/approvals/{approval_id}/reject"
+        return AliasApproval(self._send("POST", path, json={"reason": reason}))
 
     def alias(self, name: str) -> Alias:
         """Return an alias and the version that it points at."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.alias_commands import activate, check, rollback
+from paintbox_client.alias_commands import activate, approvals, approve, check, reject, rollback
 from paintbox_client.client import Client
 from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, complete_alias, open_client, take
 from paintbox_client.dataset_commands import dataset, derive, upload
@@ -248,6 +248,9 @@ COMMANDS = (
     check,
     activate,
     rollback,
+    approvals,
+    approve,
+    reject,
     aliases,
     history,
     unalias,

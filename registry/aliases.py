@@ -7,7 +7,8 @@ from typing import NotRequired, TypedDict
 
 from sqlalchemy import exists, func, select
 
-from contract.versions import ACTIVE_ALIAS
+from contract.versions import ACTIVE_ALIAS, ApprovalState
+from registry.approvals import Approvals, Decision
 from registry.deliveries import Deliveries
 from registry.errors import AliasMovedError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
@@ -28,6 +29,7 @@ class MoveFacts(TypedDict):
     forced: NotRequired[bool]
     restores: NotRequired[int | None]
     webhook_url: NotRequired[str | None]
+    decision: NotRequired[Decision | None]
 
 
 class Aliases(Repository):
@@ -128,6 +130,7 @@ class Aliases(Repository):
         forced: bool = False,
         restores: int | None = None,
         webhook_url: str | None = None,
+        decision: Decision | None = None,
     ) -> AliasRow:
         """Point the alias at this version and return it; the move is added to the history.
 
@@ -136,9 +139,12 @@ class Aliases(Repository):
             forced: Whether the caller overrode the guard.
             restores: For a rollback: the id of the move from `earlier`.
             webhook_url: Where a message about the move is sent; None: nowhere.
+            decision: The approval of the move, which is recorded with it.
         """
         Versions(self._session, self._now).get_not_trashed(version_id, lock=True)
         row = self._locked(name, expected)
+        if decision is not None:
+            Approvals(self._session, self._now).decide(name, decision, ApprovalState.APPROVED)
         previous = row.version_id if row else None
         if row is None:
             row = AliasRow(name=name)

@@ -42,6 +42,7 @@ class StorageSettings(BaseSettings):
         max_supported_drop: Percentage points that a supported task may lose in a version that serves requests, where
             its patch sets no limit. None: any.
         webhook_url: Where messages about moves of aliases are sent. None: nowhere.
+        approvals: Whether `active` and `canary` move only after another admin has approved it.
     """
 
     model_config = SettingsConfigDict(env_prefix="PAINTBOX_", frozen=True, extra="ignore")
@@ -60,6 +61,7 @@ class StorageSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     max_supported_drop: float | None = Field(default=None, ge=0, le=100)
     webhook_url: str | None = Field(default=None, max_length=2000)
+    approvals: bool = False
 
     @field_validator("data_dir")
     @classmethod

@@ -175,6 +175,28 @@ class AliasHistoryRow(Base):
     at: Mapped[datetime]
 
 
+class AliasApprovalRow(Base):
+    """A move of an alias that was requested and that somebody else approves or rejects: an `ApprovalState`."""
+
+    __tablename__ = "alias_approvals"
+    __table_args__ = (Index("ix_alias_approvals_alias", "alias", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(64))
+    version_id: Mapped[int]  # no foreign key: a purge must not wait for it
+    revision: Mapped[int]  # of the alias when the move was requested; 0: there was none
+    reason: Mapped[str] = mapped_column(String(1000))
+    forced: Mapped[bool]
+    state: Mapped[str] = mapped_column(String(16))
+    requested_by: Mapped[str] = mapped_column(String(200))
+    requester_key: Mapped[str | None] = mapped_column(String(40))  # id of the key; null: a patch, or no key
+    decided_by: Mapped[str | None] = mapped_column(String(200))
+    decision_reason: Mapped[str | None] = mapped_column(String(1000))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+
+
 class PatchRow(Base):
     """A request to patch, the job that does it, and its report once there is one."""
 

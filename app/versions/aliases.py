@@ -9,13 +9,17 @@ from typing import Annotated
 from anyio import from_thread
 from sqlalchemy.exc import IntegrityError
 
+from app.access.callers import Caller
 from app.http.dependencies import DatabaseDep, SettingsDep, built
 from app.models.follower import AliasFollowerDep
+from app.versions.approval_schemas import AliasApproval
+from app.versions.approvals import ApprovalDeskDep
 from app.versions.guard import AliasGuardDep
 from app.versions.refusals import AliasRefusalsDep
 from app.versions.schemas import Alias, AliasChange, AliasHistory, AliasList, AliasMove, RolledBackAlias
 from contract.versions import ACTIVE_ALIAS
 from registry.aliases import Aliases, MoveFacts
+from registry.approvals import Decision
 from registry.database import Database
 from registry.errors import ConflictError, NotFoundError
 
@@ -51,24 +55,44 @@ class AliasMover:
     follower: AliasFollowerDep
     guard: AliasGuardDep
     refusals: AliasRefusalsDep
+    approvals: ApprovalDeskDep
     settings: SettingsDep
 
-    def move(self, name: str, move: AliasMove, expected: Collection[int] | None, actor: str) -> tuple[Alias, int]:
+    def move(
+        self, name: str, move: AliasMove, expected: Collection[int] | None, caller: Caller
+    ) -> tuple[Alias, int] | AliasApproval:
         """Return the alias and its revision; `active` once the version that it names is served.
 
         Args:
             name: Of an alias, which is created if needed.
             move: Where to, and why.
             expected: Revisions of which the alias must have one; None: any, or no alias.
-            actor: Who requests it, for the history.
+            caller: Who requests it, for the history.
 
         Returns:
-            The alias, and its revision: the number of its last move.
+            The alias, and its revision: the number of its last move; or the request, if the move has to be approved.
         """
+        with self.refusals.reported(name, move.version, caller.actor):
+            if not move.force:
+                self.guard.require_within_limits(name, move.version)
+            if self.approvals.is_needed(name, move.version):
+                from_thread.run(self.guard.require_loadable, name, move.version)
+                return self.approvals.request(name, move, expected, caller)
+            self._move(name, move, expected, caller.actor)
+        return get_alias(self.database, name)
+
+    def approve(self, name: str, approval_id: str, reason: str, caller: Caller) -> tuple[Alias, int]:
+        """Return the alias and its revision, moved as somebody else requested; see `ApprovalDesk.require_decidable`.
+
+        The alias must not have moved since the request, and the guard is asked again.
+        """
+        row = self.approvals.require_decidable(name, approval_id, caller)
+        move = AliasMove(version=row.version_id, reason=row.reason, force=row.forced)
+        actor = f"{row.requested_by}, approved by {caller.actor}"
         with self.refusals.reported(name, move.version, actor):
             if not move.force:
                 self.guard.require_within_limits(name, move.version)
-            self._move(name, move, expected, actor)
+            self._move(name, move, [row.revision], actor, decision=Decision(approval_id, caller.actor, reason))
         return get_alias(self.database, name)
 
     def roll_back(
@@ -99,6 +123,7 @@ class AliasMover:
         expected: Collection[int] | None,
         actor: str,
         restores: int | None = None,
+        decision: Decision | None = None,
     ) -> None:
         facts: MoveFacts = {
             "actor": actor,
@@ -107,6 +132,7 @@ class AliasMover:
             "forced": move.force,
             "restores": restores,
             "webhook_url": self.settings.webhook_url,
+            "decision": decision,
         }
         if name == ACTIVE_ALIAS:
             return self.follower.activate(move.version, **facts)

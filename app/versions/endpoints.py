@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
@@ -16,6 +16,8 @@ from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
 from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
 from app.versions import aliases, service
+from app.versions.approval_schemas import AliasApproval, AliasApprovalList, ApprovalDecision
+from app.versions.approvals import ApprovalDeskDep
 from app.versions.check_schemas import AliasCheck, AliasCheckRequest
 from app.versions.composer import ComposerDep
 from app.versions.exporting import TAR_MEDIA_TYPE, ExporterDep, ExportResponse
@@ -34,13 +36,14 @@ from app.versions.schemas import (
 from app.versions.upkeep_schemas import Collected, Verification
 from app.versions.verification import VerifierDep
 from contract.access import Scope
-from contract.bodies import AliasName, Reason, VersionId
+from contract.bodies import AliasName, Id, Reason, VersionId
 from contract.versions import Tag, VersionRequest
 from registry.aliases import ANY_REVISION
 from registry.owners import Owned
 
 router = APIRouter(prefix="/v1", tags=["versions"])
 
+ApprovalId = Annotated[Id, Path(description="Id of the request")]
 _AliasT = TypeVar("_AliasT", bound=Alias)
 IfMatch = Annotated[str | None, Header(max_length=1000, description="`ETag` of the alias when it was read")]
 _TAG = re.compile(r'(?:^|,)\s*"([1-9][0-9]{0,17})"\s*(?=,|$)', re.ASCII)  # a weak tag matches nothing
@@ -185,7 +188,12 @@ def list_alias_history(
     return aliases.list_history(database, alias, limit, cursor)
 
 
-@router.put("/aliases/{alias}", responses=problem_responses(404, 409, 412), dependencies=[needs(Scope.ADMIN)])
+@router.put(
+    "/aliases/{alias}",
+    response_model=Alias,
+    responses={202: {"model": AliasApproval, "description": "Waits for approval"}, **problem_responses(404, 409, 412)},
+    dependencies=[needs(Scope.ADMIN)],
+)
 def move_alias(
     mover: aliases.AliasMoverDep,
     caller: CallerDep,
@@ -193,16 +201,64 @@ def move_alias(
     alias: AliasName,
     body: AliasMove,
     if_match: IfMatch = None,
-) -> Alias:
+) -> Alias | Response:
     """Move an alias to a version. Creates the alias if it does not exist.
 
     For `active`, returns when the version is loaded, verified and serving; if that fails, the previous version keeps
     serving. `active` and `canary` do not move to a version of which a supported task drops by more than its limit, or
     has a limit and was not measured; `force` with a reason overrides that. `canary` and `shadow` do not move to a
     version that cannot be loaded. With `If-Match`, rejected if the alias was moved since the tag was read, or does not
-    exist.
+    exist. With `PAINTBOX_APPROVALS`, `active` and `canary` move when another admin approves it: the answer is 202.
     """
-    return _tagged(response, mover.move(alias, body, _revisions(if_match), caller.actor))
+    moved = mover.move(alias, body, _revisions(if_match), caller)
+    if isinstance(moved, AliasApproval):
+        return Response(moved.model_dump_json(), 202, media_type="application/json")
+    return _tagged(response, moved)
+
+
+@router.get("/aliases/{alias}/approvals", responses=problem_responses(), dependencies=[needs(Scope.READ)])
+def list_alias_approvals(
+    desk: ApprovalDeskDep, alias: AliasName, limit: Limit = 100, cursor: Cursor = None
+) -> AliasApprovalList:
+    """List requested moves of an alias, newest first, with the decisions on them."""
+    return desk.list(alias, limit, cursor)
+
+
+@router.post(
+    "/aliases/{alias}/approvals/{approval_id}/approve",
+    responses=problem_responses(404, 409, 412),
+    dependencies=[needs(Scope.ADMIN)],
+)
+def approve_alias_move(
+    mover: aliases.AliasMoverDep,
+    caller: CallerDep,
+    response: Response,
+    alias: AliasName,
+    approval_id: ApprovalId,
+    body: ApprovalDecision | None = None,
+) -> Alias:
+    """Move an alias as another admin requested. The key must not be the one of the request.
+
+    The move is checked again. Rejected if the alias was moved since the request, or the request is older than a day.
+    """
+    reason = body.reason if body else ""
+    return _tagged(response, mover.approve(alias, approval_id, reason, caller))
+
+
+@router.post(
+    "/aliases/{alias}/approvals/{approval_id}/reject",
+    responses=problem_responses(404, 409),
+    dependencies=[needs(Scope.ADMIN)],
+)
+def reject_alias_move(
+    desk: ApprovalDeskDep,
+    caller: CallerDep,
+    alias: AliasName,
+    approval_id: ApprovalId,
+    body: ApprovalDecision | None = None,
+) -> AliasApproval:
+    """Reject a requested move of an alias, or withdraw an own one."""
+    return desk.reject(alias, approval_id, body.reason if body else "", caller)
 
 
 @router.post("/aliases/{alias}/check", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])

@@ -89,6 +89,23 @@ class RolledBackAlias(Alias):
     to_version: int
 
 
+class AliasApproval(Record):
+    """A requested move of an alias, and the decision on it."""
+
+    id: str
+    alias: str
+    version: int
+    state: str
+    reason: str
+    forced: bool
+    requested_by: str
+    decided_by: str | None
+    decision_reason: str | None
+    created_at: str
+    expires_at: str
+    decided_at: str | None
+
+
 class CheckReason(Record):
     """Why a move would be rejected."""
 

@@ -19,6 +19,7 @@ from app.inference.protocols.plain_errors import has_plain_errors
 from contract.access import Scope
 from contract.evaluations import EvaluationRequest
 from registry.aliases import Aliases
+from registry.approvals import Approvals, MoveRequest
 from registry.datasets import Datasets
 from registry.evaluations import Evaluations
 from registry.jobs import Jobs
@@ -105,6 +106,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
         LabelSets(session).add(["a"], [], owner=OWNER)
         asked = EvaluationRequest(versions=(version.id,), dataset=dataset_id)
         evaluation = Evaluations(session).submit(asked, OWNER)  # never done, so nobody can delete it
+        approval = Approvals(session).request(MoveRequest("canary", version.id, 0, "", "a test"))  # and it moves then
         spare, _ = ApiKeys(session).create(name="spare", scopes=[Scope.READ], expires_at=None, created_by="a test")
         return {
             "dataset_id": dataset_id,
@@ -113,6 +115,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
             "job_id": job.id,
             "version_id": str(version.id),
             "alias": "canary",
+            "approval_id": approval.id,
             "key_id": spare.id,
             "upload_id": "0" * 32,
             "model_name": MODEL_NAME,

@@ -103,6 +103,8 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "DELETE /v1/aliases/{alias}",
         "GET /v1/aliases", "GET /v1/aliases/{alias}", "GET /v1/aliases/{alias}/history", "PUT /v1/aliases/{alias}",
         "POST /v1/aliases/{alias}/rollback", "POST /v1/aliases/{alias}/check",
+        "GET /v1/aliases/{alias}/approvals", "POST /v1/aliases/{alias}/approvals/{approval_id}/approve",
+        "POST /v1/aliases/{alias}/approvals/{approval_id}/reject",
         "POST /v1/classify", "POST /v1/embed",
         "POST /v1/label-sets", "GET /v1/label-sets", "GET /v1/label-sets/{label_set_id}",
         "DELETE /v1/label-sets/{label_set_id}", "DELETE /v1/datasets/{dataset_id}", "DELETE /v1/patches/{patch_id}",

@@ -11,7 +11,7 @@ from paintbox_client.errors import ApiError, InputError
 from paintbox_client.version_calls import _unpack
 from registry.versions import Versions
 from tests.app.patched import score
-from tests.app.world import add_ready_dataset
+from tests.app.world import add_ready_dataset, add_version, open_world, serve
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
 
@@ -185,3 +185,22 @@ def test_a_move_is_checked_and_the_activation_tells_the_change(served: Served) -
         True,
         True,
     )
+
+
+def test_an_activation_that_waits_for_another_admin_is_listed_and_withdrawn(tmp_path: Path) -> None:
+    with open_world(tmp_path, approvals=True) as world, serve(world) as address:
+        version, _ = add_version(world.services, world.base, seed=1)
+        url = ("--url", address)
+        asked = run(*url, "activate", version, "--reason", "better")
+        assert f"version {version} waits for another admin" in asked.out
+        assert "paintbox approve ap_" in asked.err
+        (pending,) = run(*url, "approvals", "--json").json
+        assert (pending["version"], pending["state"], pending["reason"]) == (version, "pending", "better")
+        assert run(*url, "activate", version, "--reason", "better", "--json").json == pending
+        assert pending["id"] in run(*url, "approvals").out
+        refused = run(*url, "approve", pending["id"])
+        assert (refused.status, "other than the one that requested it" in refused.err) == (1, True)
+        assert (
+            run(*url, "reject", pending["id"], "--reason", "not yet").out == f"Approval {pending['id']} is rejected.\n"
+        )
+        assert run(*url, "aliases", "--json").json[0]["version"] == 1

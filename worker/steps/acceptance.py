@@ -1,4 +1,4 @@
-"""Whether a new version may be served at once: it can be built, and the supported tasks keep their limits."""
+"""Whether a new version may be served at once, and its activation: it can be built, and supported tasks keep limits."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from sqlalchemy.orm import Session
 
-from contract.report import Certificate
+from contract.report import Certificate, ReportActivation
+from contract.versions import ACTIVE_ALIAS
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel
 from pipeline.towers import mix_tower
 from registry.acceptance import Assessment
+from registry.aliases import Aliases
+from registry.approvals import Approvals, MoveRequest
 from registry.blobs import BlobStore
+from registry.deliveries import Deliveries
 from registry.errors import RegistryError
 from registry.versions import TermSpec
+from worker.settings import WorkerSettings
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,40 @@ def judge(
     except (PaintCoreError, RegistryError) as error:
         return Decision(False, f"it cannot be built from what is stored: {error}")
     return Decision(True, f"the worst: {assessment.drops[0]}")
+
+
+def describe_activation(decision: Decision, settings: WorkerSettings) -> ReportActivation:
+    """Return what the report says of a decision; a version that waits for approval is not active."""
+    if decision.accepted and settings.approvals:
+        reason = f"it is accepted and waits for the approval of an admin; {decision.reason}"
+        return ReportActivation(asked="if_accepted", accepted=False, reason=reason)
+    return ReportActivation(asked="if_accepted", accepted=decision.accepted, reason=decision.reason)
+
+
+def carry_out(decision: Decision, session: Session, settings: WorkerSettings, version_id: int, actor: str) -> None:
+    """Move `active` to an accepted version, or request that of an admin if the installation wants approvals.
+
+    Args:
+        decision: On the version; a refusal is told to the webhook of the installation.
+        session: The transaction that registers the version.
+        settings: The worker's settings.
+        version_id: The version.
+        actor: Who activates it, for the history.
+    """
+    aliases, url = Aliases(session), settings.webhook_url
+    reason = f"accepted: {decision.reason}"[:1000]
+    if decision.accepted and settings.approvals:
+        asked = MoveRequest(ACTIVE_ALIAS, version_id, aliases.revision(ACTIVE_ALIAS), reason, actor)
+        Approvals(session).request(asked, url)
+    elif decision.accepted:
+        aliases.move(ACTIVE_ALIAS, version_id, actor=actor, reason=reason, webhook_url=url)
+    elif url is not None:
+        data = {
+            "alias": ACTIVE_ALIAS,
+            "version": version_id,
+            "current_version": aliases.active_version_id(),
+            "actor": actor,
+            "code": "not_accepted",
+            "detail": decision.reason,
+        }
+        Deliveries(session).tell(url, "alias.refused", data)

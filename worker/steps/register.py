@@ -12,8 +12,6 @@ from torch import nn
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
-from contract.report import ReportActivation
-from contract.versions import ACTIVE_ALIAS
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -21,14 +19,13 @@ from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from registry.acceptance import Assessment, assess
-from registry.aliases import Aliases
 from registry.evidence import EvidenceReader
 from registry.jobs import Jobs
 from registry.measurements import Measurements
 from registry.patches import Patches
 from registry.versions import TermSpec, Versions
 from worker.job_context import JobContext
-from worker.steps.acceptance import judge
+from worker.steps.acceptance import carry_out, describe_activation, judge
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.measurement import Judged, store_answers
@@ -69,7 +66,7 @@ def register(
             "final_losses": journal.final_losses,
             "timings_seconds": checkpoint.timings_seconds,
             "environment": lineage.environment,
-            "activation": None if decision is None else ReportActivation(asked="if_accepted", **asdict(decision)),
+            "activation": decision and describe_activation(decision, context.settings),
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
@@ -97,14 +94,8 @@ def register(
         for each in measured:
             Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)
         Patches(session).complete(job.row.id, version_id=version.id, report=report)
-        if decision is not None and decision.accepted:
-            Aliases(session).move(
-                ACTIVE_ALIAS,
-                version.id,
-                actor=f"patch {job.row.id}",
-                reason=f"accepted: {decision.reason}"[:1000],
-                webhook_url=context.settings.webhook_url,
-            )
+        if decision is not None:
+            carry_out(decision, session, context.settings, version.id, f"patch {job.row.id}")
 
 
 def _assess(context: JobContext, base: str, weights_fingerprint: str, evaluation: Evaluation) -> Assessment:
