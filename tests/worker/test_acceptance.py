@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from sqlalchemy import select
 
 from contract.evaluation import Evaluation
+from contract.lineage import Lineage
 from contract.report import Certificate
 from contract.versions import ACTIVE_ALIAS
 from paint_core.evaluation import probe_features
@@ -14,14 +16,15 @@ from paint_core.models import BaseModel
 from paint_core.weights import save_task_vector
 from registry.acceptance import Assessment, assess
 from registry.aliases import Aliases
+from registry.approvals import Approvals
 from registry.database import Database
 from registry.evidence import Evidence, MeasuredTask
-from registry.tables import DatasetRow, PatchRow
+from registry.tables import DatasetRow, PatchRow, WebhookDeliveryRow
 from registry.versions import TermSpec, Versions
 from tests.builders import write_zip
 from tests.worker.conftest import Installation
 from tests.worker.runs import FINETUNE, Recorder, begin, mastered_members
-from worker.steps.acceptance import judge
+from worker.steps.acceptance import Decision, carry_out, describe_activation, judge
 from worker.steps.patch import patch
 
 SCORE = {"correct": 80, "total": 100}
@@ -129,3 +132,29 @@ def _stored(installation: Installation, base: BaseModel) -> tuple[list[list[floa
     tau = {name: torch.zeros_like(each) for name, each in base.visual.state_dict().items() if each.is_floating_point()}
     sha256 = installation.blobs.put_bytes(save_task_vector(tau, {}))
     return probe_features(base.visual, base).tolist(), [TermSpec(sha256, 1.0)]
+
+
+def test_where_approvals_are_wanted_an_accepted_version_waits_for_an_admin_and_a_refusal_is_told(
+    installation: Installation, base: BaseModel
+) -> None:
+    settings = installation.settings.model_copy(update={"approvals": True, "webhook_url": "https://hooks.example.com/"})
+    accepted, refused = Decision(True, "the worst: food"), Decision(False, "food drops")
+    with installation.database.read() as session:  # drops what it writes
+        version = Versions(session).register(
+            name="v", base_fingerprint=base.fingerprint, terms=[], probe=[], lineage=Lineage()
+        )
+        before = Aliases(session).active_version_id()
+        carry_out(accepted, session, settings, version.id, "patch pt_1")
+        (asked,) = Approvals(session).newest(ACTIVE_ALIAS)
+        assert (asked.version_id, asked.requested_by, asked.state) == (version.id, "patch pt_1", "pending")
+        assert Aliases(session).active_version_id() == before
+        carry_out(refused, session, settings, version.id, "patch pt_1")
+        carry_out(accepted, session, settings.model_copy(update={"approvals": False}), version.id, "patch pt_1")
+        assert Aliases(session).active_version_id() == version.id
+        told = [
+            row.payload for row in session.scalars(select(WebhookDeliveryRow).order_by(WebhookDeliveryRow.created_at))
+        ]
+    assert [each["type"] for each in told] == ["alias.approval_requested", "alias.refused", "alias.moved"]
+    assert told[1]["data"]["detail"] == "food drops"
+    described = describe_activation(accepted, settings)
+    assert (described.accepted, "waits for the approval" in described.reason) == (False, True)
