@@ -48,7 +48,7 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         print_text(f"Earlier stage {stage['key']}, {_describe_choice(stage)}")
     print_text(f"Version {report.version_id}, {_describe_choice(last)}")
     if report.guarantee:
-        print_text(f"Guaranteed by rule {report.rule}: {report.guarantee}")
+        print_text(f"Guarantee: {report.guarantee}")
     if report.certificate is not None:
         print_certificate(report)
     if "id" in done:

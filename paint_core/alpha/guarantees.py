@@ -4,30 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from paint_core.alpha.certificate import Certificate
 from paint_core.alpha.options import AlphaOptions
-from paint_core.alpha.rules import AlphaChoice
 
 
 def guarantee(
-    options: AlphaOptions, choice: AlphaChoice, supported: Collection[str], *, has_folds: bool = False
+    options: AlphaOptions,
+    certificate: Certificate | None,
+    supported: Collection[str],
+    *,
+    adds_something: bool = True,
+    has_folds: bool = False,
 ) -> str:
     """What is guaranteed about the supported tasks at a choice.
 
     Args:
         options: whose rule chose.
+        certificate: of the choice; None for other rules than `certified`.
         supported: names of the supported tasks; may be empty.
+        adds_something: whether a coefficient of the chosen terms is not 0.
         has_folds: whether the rule judged the models of a cross-validation in place of the patch.
     """
     if not supported:
-        return "Nothing: no task is supported, so what the patch costs on other tasks is unknown."
-    if choice.alpha == 0:
+        return "Nothing is guaranteed: no task is supported, so what the patch costs on other tasks is unknown."
+    if not adds_something:
         return "Nothing was added, so nothing was lost."
     if options.rule == "combined":
-        return "Nothing: the rule maximises a mean and sets no limit on what supported tasks lose."
+        return "Rule combined guarantees nothing about the supported tasks: it sets no limit on what they lose."
     if options.rule == "floor":
         judged = "the mean over the models of the folds" if has_folds else "these validation images"
-        return f"On {judged}, every supported task keeps its limit; on other images it may drop by more."
-    certificate = choice.certificate
+        return f"Rule floor keeps the limits of the supported tasks on {judged}; on other images they may lose more."
     if certificate is None or certificate.stance != "certified":
         images = None if certificate is None else certificate.images_needed
         needed = "" if images is None else f"; about {images} would certify the limits"

@@ -120,7 +120,7 @@ def test_the_table_tells_which_limits_are_certified_and_the_rule_what_that_means
     shown = capsys.readouterr().out
     rows = {line.split("  ")[0]: line.split()[-1] for line in shown.splitlines()[:5]}
     assert [rows[name] for name in ("digits", "food", "nature", "mean of supported")] == ["-", "no", "yes", "yes"]
-    assert "Guaranteed by rule certified: With 95 % confidence, little." in shown
+    assert "Guarantee: With 95 % confidence, little." in shown
     alone = certificate | {"bounds": [bound(None, certified=False), bound("ds_food", certified=True)]}
     print_report(changed(certificate=alone))
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("food"))

@@ -30,6 +30,7 @@ from contract.scores import AccuracyChange, AlphaPoint, ClassAccuracyChange, Spl
 from paint_core.alpha import CurvePoint, combined
 from paint_core.alpha import certificate as alpha_certificate
 from paint_core.alpha.guarantees import guarantee
+from paint_core.alpha.rules import NO_PATCH
 from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.evaluation.statistics import Difference
@@ -54,7 +55,7 @@ def build_report(
         rule=plan.alpha.rule,
         alpha=last.search.choice.alpha,
         profile=last.search.profile,
-        reason=last.search.choice.reason,
+        reason=_reason(last),
         alpha_is_last=last.search.choice.is_last,
         guarantee=_guarantee(plan, last),
         certificate=_certificate(last.search.choice.certificate),
@@ -117,7 +118,7 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
         strategy=plan.alpha.strategy,
         alpha=search.choice.alpha,
         profile=search.profile,
-        reason=search.choice.reason,
+        reason=_reason(stage),
         alpha_is_last=search.choice.is_last,
         guarantee=_guarantee(plan, stage),
         certificate=_certificate(search.choice.certificate),
@@ -134,8 +135,24 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
     )
 
 
+def _reason(stage: StageResult) -> str:
+    """Return why this alpha; where coefficients per task add something, alpha 0 does not mean that nothing is added."""
+    reason = stage.search.choice.reason
+    return reason.removeprefix(f"{NO_PATCH}: ") if _adds_something(stage) else reason
+
+
 def _guarantee(plan: PatchPlan, stage: StageResult) -> str:
-    return guarantee(plan.alpha, stage.search.choice, stage.supported, has_folds=plan.folds is not None)
+    return guarantee(
+        plan.alpha,
+        stage.search.choice.certificate,
+        stage.supported,
+        adds_something=_adds_something(stage),
+        has_folds=plan.folds is not None,
+    )
+
+
+def _adds_something(stage: StageResult) -> bool:
+    return any(term.coefficient for term in stage.chosen)
 
 
 def _certificate(certificate: alpha_certificate.Certificate | None) -> Certificate | None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from paint_core.alpha import AlphaChoice, AlphaOptions
+from paint_core.alpha import AlphaOptions
 from paint_core.alpha.certificate import Certificate
 from paint_core.alpha.guarantees import guarantee
 
@@ -12,50 +12,50 @@ COMBINED, FLOOR = AlphaOptions(), AlphaOptions(rule="floor", max_supported_drop=
 CERTIFIED = AlphaOptions(rule="certified", path="best")
 
 
-def choice(alpha: float = 0.5, certificate: Certificate | None = None) -> AlphaChoice:
-    return AlphaChoice(alpha, 0.8, "because", certificate=certificate)
-
-
 def limited(mean: float | None, each: float | Mapping[str, float] | None) -> AlphaOptions:
     return AlphaOptions(rule="certified", max_mean_drop=mean, max_supported_drop=each, confidence=0.9)
 
 
 @pytest.mark.parametrize(
-    ("options", "chosen", "supported", "said"),
+    ("options", "certificate", "supported", "said"),
     [
-        (COMBINED, choice(), [], "Nothing: no task is supported"),
-        (COMBINED, choice(), ["food"], "Nothing: the rule maximises a mean"),
-        (COMBINED, choice(0.0), ["food"], "Nothing was added, so nothing was lost."),
-        (FLOOR, choice(), ["food"], "On these validation images, every supported task keeps its limit"),
-        (CERTIFIED, choice(0.0), ["food"], "Nothing was added"),
+        (COMBINED, None, [], "Nothing is guaranteed: no task is supported"),
+        (COMBINED, None, ["food"], "Rule combined guarantees nothing"),
+        (FLOOR, None, ["food"], "Rule floor keeps the limits of the supported tasks on these validation images"),
         (
             CERTIFIED,
-            choice(certificate=Certificate("no_evidence_of_drop", 0.975, (), 870)),
+            Certificate("no_evidence_of_drop", 0.975, (), 870),
             ["food"],
             "Nothing is certified: the validation images show no drop beyond a limit, but are too few to exclude one; "
             "about 870 would certify the limits.",
         ),
         (
             CERTIFIED,
-            choice(certificate=Certificate("certified", 0.975, ())),
+            Certificate("certified", 0.975, ()),
             ["food"],
             "With 95 % confidence, on images like the validation images, the supported tasks lose at most 1 point on "
             "average and at most 3 points each.",
         ),
-        (limited(0.5, None), choice(certificate=Certificate("certified", 0.9, ())), ["food"], "With 90 % confidence"),
+        (limited(0.5, None), Certificate("certified", 0.9, ()), ["food"], "With 90 % confidence"),
         (
             limited(None, {"food": 2.0}),
-            choice(certificate=Certificate("certified", 0.9, ())),
+            Certificate("certified", 0.9, ()),
             ["food"],
             "its own limit",
         ),
     ],
 )
 def test_a_choice_says_what_its_rule_guarantees(
-    options: AlphaOptions, chosen: AlphaChoice, supported: list[str], said: str
+    options: AlphaOptions, certificate: Certificate | None, supported: list[str], said: str
 ) -> None:
-    assert said in guarantee(options, chosen, supported)
+    assert said in guarantee(options, certificate, supported)
+
+
+@pytest.mark.parametrize("options", [COMBINED, CERTIFIED])
+def test_what_adds_nothing_loses_nothing(options: AlphaOptions) -> None:
+    told = guarantee(options, None, ["food"], adds_something=False)
+    assert told == "Nothing was added, so nothing was lost."
 
 
 def test_a_floor_over_folds_is_about_their_models() -> None:
-    assert "the models of the folds" in guarantee(FLOOR, choice(), ["food"], has_folds=True)
+    assert "the models of the folds" in guarantee(FLOOR, None, ["food"], has_folds=True)
