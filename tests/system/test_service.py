@@ -55,6 +55,13 @@ def belonging_to(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def _command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
+
+
 def wait_for(is_done: Callable[[], object], seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not is_done():
@@ -89,7 +96,7 @@ def test_no_password_is_on_a_command_line_and_no_file_is_for_others(service: Ser
     (url,) = {children(service)[name].environ()["PAINTBOX_BROKER_URL"] for name in ("api", "worker")}
     password = url.split("@")[0].rpartition(":")[2]
     assert len(password) >= 32
-    assert not any(password in " ".join(process.cmdline()) for process in psutil.process_iter() if process.pid > 2)
+    assert not any(password in _command_of(process) for process in psutil.process_iter())
     readable = [path for path in service.data_dir.parent.rglob("*") if path.is_dir() and path.stat().st_mode & 0o077]
     assert [path for path in readable if path.parent == service.data_dir] == []
 

@@ -37,7 +37,7 @@ def test_kinds_of_jobs_are_named_as_a_list_or_by_commas(kinds: str, monkeypatch:
     settings = WorkerSettings.load()
     assert settings.worker_kinds == (JobKind.INGEST, JobKind.PATCH)
     assert not settings.takes_all_kinds
-    assert WorkerSettings.load(worker_kinds=("patch", "finetune", "ingest")).takes_all_kinds
+    assert WorkerSettings.load(worker_kinds=("evaluate", "patch", "finetune", "ingest")).takes_all_kinds
 
 
 @pytest.mark.parametrize("kinds", ["gpu", "[ingest", "", "ingest;patch"])
