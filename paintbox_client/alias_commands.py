@@ -137,6 +137,8 @@ def _print_check(found: AliasCheck) -> None:
         print_table(columns, rows, whole=("CHANGE",), spare=("95 %", "BEFORE"))
     for reason in found.reasons:
         print_warning(reason.detail)
+    if found.missing:
+        print_note(f"Measure what is missing with `paintbox evaluate BASE {found.version} --dataset NAME`.")
     now = f"; it names version {found.current_version} now" if found.current_version is not None else ""
     verb = "may" if found.accepted else "may not"
     print_text(f"Alias {found.alias} {verb} move to version {found.version}{now}.")

@@ -60,7 +60,8 @@ _WORDS = (
 _GIVE_A_KEY = "Pass a key with --api-key before the command, or in PAINTBOX_API_KEY."
 _ADVICE = {
     **dict.fromkeys(("unauthorised", "key_expired", "key_revoked"), _GIVE_A_KEY),
-    "not_evaluated": "Use a version of a patch or of `paintbox reselect`, or activate it with --force --reason TEXT.",
+    "not_evaluated": "Measure it and the base with `paintbox evaluate BASE VERSION --dataset NAME`, or activate it "
+    "with --force --reason TEXT.",
     "supported_drop": "Choose another alpha with `paintbox reselect`, or activate it with --force --reason TEXT.",
     "job_quota": "Wait, or cancel one: list jobs with `paintbox jobs --status queued --status running`.",
     "dataset_in_use": "Delete those patches first, or add --force.",

@@ -185,6 +185,8 @@ def test_a_move_is_checked_and_the_activation_tells_the_change(served: Served) -
         True,
         True,
     )
+    assert f"paintbox evaluate BASE {missing.id} --dataset NAME" in shown.err
+    assert "paintbox evaluate BASE" in run(*url, "activate", missing.id).err
 
 
 def test_an_activation_that_waits_for_another_admin_is_listed_and_withdrawn(tmp_path: Path) -> None:
