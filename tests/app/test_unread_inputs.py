@@ -13,7 +13,9 @@ from tests.app.world import World, add_version, check_plain_error, check_problem
 from tests.builders import digit_pngs
 
 IDS = {
-    **dict.fromkeys(("dataset_id", "patch_id", "evaluation_id", "job_id", "label_set_id", "key_id"), "none"),
+    **dict.fromkeys(
+        ("dataset_id", "patch_id", "evaluation_id", "approval_id", "job_id", "label_set_id", "key_id"), "none"
+    ),
     **{"version_id": "1", "alias": "active", "upload_id": "0" * 32, "model_name": "paintbox", "model_version": "1"},
 }
 PROTECTED = [route for route in ROUTES if route.scope is not None]

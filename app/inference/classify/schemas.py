@@ -78,7 +78,8 @@ class Classification(BaseModel):
     templates: list[str] = Field(description="Prompt templates that were used")
     route: RouteName | None = Field(
         default=None,
-        description="With a version that routes by labels: which weights answered; absent: the version does not route",
+        exclude_if=lambda value: value is None,
+        description="Of a version that routes by labels: which weights answered; left out: it does not route",
     )
     results: list[ImageResult] = Field(description="One entry for each image, in the order of the request")
     timing_ms: dict[str, float] = Field(description="Duration of each stage, in milliseconds, by name")
