@@ -184,7 +184,10 @@ class JobMachine(RuleBasedStateMachine):
     def retry(self, number: int) -> None:
         job_id = self.pick(number)
         model = self.models[job_id]
-        allowed = model.status in (JobStatus.FAILED, JobStatus.CANCELLED) and model.kind is JobKind.PATCH
+        allowed = model.status in (JobStatus.FAILED, JobStatus.CANCELLED) and model.kind in (
+            JobKind.PATCH,
+            JobKind.EVALUATE,
+        )
         try:
             with self.database.write() as session:
                 Jobs(session, self.clock).retry(job_id)

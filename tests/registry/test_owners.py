@@ -2,10 +2,12 @@
 
 import pytest
 
+from contract.evaluations import EvaluationRequest
 from contract.jobs import JobKind
 from contract.lineage import Lineage
 from registry.database import Database
 from registry.datasets import DatasetOptions, Datasets
+from registry.evaluations import Evaluations
 from registry.jobs import Jobs
 from registry.label_sets import LabelSets
 from registry.owners import Owned, Owners
@@ -26,12 +28,15 @@ def owned(database: Database) -> dict[Owned, str | int]:
             name="v", base_fingerprint=FINGERPRINT, terms=(), probe=[], lineage=Lineage(), owner="me"
         )
         label_set, _ = LabelSets(session).add(["a"], [], owner="me")
+        asked = EvaluationRequest(versions=(version.id,), dataset=task.id)
+        evaluation = Evaluations(session).submit(asked, "me")
         return {
             Owned.DATASET: dataset.id,
             Owned.PATCH: patch.id,
             Owned.JOB: patch.job_id,
             Owned.VERSION: version.id,
             Owned.LABEL_SET: label_set.id,
+            Owned.EVALUATION: evaluation.id,
         }
 
 
