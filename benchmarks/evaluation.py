@@ -2,9 +2,9 @@
 
 The worker's step measures one version on 10,000 images of 64 px, with everything that it stores: scores, confusion
 matrix, and the predictions of each image as Parquet. The reference runs the image tower over the same decoded images
-and does nothing else. Both take turns. Then one job evaluates 20 versions, which decodes the images once.
+and does nothing else. Both take turns. Then one job evaluates 20 versions (or N), which decodes the images once.
 
-    python benchmarks/evaluation.py [--quick] [--rounds N] [--json FILE]
+    python benchmarks/evaluation.py [--quick] [--rounds N] [--versions N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
     arguments.add_argument("--rounds", type=int)
+    arguments.add_argument("--versions", type=int, default=NUM_VERSIONS, help="evaluated by one job")
     options = arguments.parse_args()
     num_images, rounds = (1_000, 1) if options.quick else (10_000, options.rounds or 3)
     samples: dict[str, list[float]] = {name: [] for name in ("forward", "evaluate", "decode", "whole")}
@@ -145,7 +146,7 @@ def main() -> None:
             samples["whole"].append(time.perf_counter() - start)
             for stage in ("decode", "evaluate"):
                 samples[stage].append(timings[stage])
-        many = [bench.add_version(100 + number) for number in range(2 if options.quick else NUM_VERSIONS)]
+        many = [bench.add_version(100 + number) for number in range(2 if options.quick else options.versions)]
         together = bench.evaluate(many).timings_seconds
     seconds = medians(samples)
     print(f"starter: {num_images:,} images of 64 px, {len(many)} versions in one job")

@@ -17,6 +17,7 @@ from tests.builders import digit_pngs
 from tests.registry.postgres import PostgresServer
 
 UNSAFE = ["\x00", "\x1b", "\x7f", "\x9b", "\u200b", "\u202e", "\u2028", "\ufeff", "\U000e0041", "\ue000"]
+_FEW = {"\x00", "\x9b", "\u2028"}
 TUS = {"tus-resumable": "1.0.0"}
 PNG = digit_pngs(0)[0]
 
@@ -62,6 +63,13 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     yield "POST", "/v1/versions", {"name": "v", "from_version": 1, "remove": [text]}
     yield "POST", "/v1/versions", {"name": "v", "base": text, "terms": [{"patch": "x"}]}
     yield "POST", "/v1/versions", {"name": "v", "terms": [{"patch": text}]}
+    evaluation = {"versions": [1], "dataset": dataset}
+    yield "POST", "/v1/evaluations", evaluation | {"name": text}
+    yield "POST", "/v1/evaluations", evaluation | {"versions": [text]}
+    yield "POST", "/v1/evaluations", evaluation | {"dataset": text}
+    yield "POST", "/v1/evaluations", evaluation | {"labels": ["cat", "dog", text]}
+    yield "POST", "/v1/evaluations", evaluation | {"templates": [f"a {{}} {text}"]}
+    yield "POST", "/v1/evaluations", evaluation | {"webhook_url": f"https://a.example/{text}"}
     yield "PATCH", "/v1/versions/1", {"name": text}
     yield "PATCH", "/v1/versions/1", {"tags": [text]}
     yield "PUT", "/v1/aliases/canary", {"version": 1, "reason": text}
@@ -140,7 +148,7 @@ def check_form(named: World, char: str) -> None:
 @pytest.mark.parametrize("route", [each for each in ROUTES if each.scope is not None], ids=str)
 def test_unseen_characters_are_refused_in_every_path_and_query(named: World, route: Route) -> None:
     placed = [name for name in IDS if f"{{{name}}}" in route.path]
-    for char in {"\x00", "\x9b", "\u2028"} & {*unsafe(named)}:
+    for char in _FEW & {*unsafe(named)}:
         text = quote(f"a{char}1", safe="")
         for name in placed:
             check_refused(named.client.request(route.method, route.url(IDS | {name: text}), headers=TUS), char)
