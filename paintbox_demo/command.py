@@ -28,6 +28,8 @@ from paintbox_demo.summary import build_table, mean_accuracy, supported_change, 
 
 _SHOWN_DIGITS = (2, 5, 7)
 _AS_IN_THE_PAPER = {"rule": "combined", "strategy": "grid"}
+"""Not the default, rule `certified`: the supported tasks' validation and test images are of different vendors, so a limit
+that is certified for one does not hold for the other."""
 
 
 def demo(
@@ -64,7 +66,10 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     scans = held_out(_SHOWN_DIGITS)
     before = _classify(client, data.digits, scans)
     plain = _patch(client, console, "Patching", data, iterations, alpha=_AS_IN_THE_PAPER)
-    anchored = _patch(client, console, "Patching with anchors", data, iterations, anchors={"dataset": data.anchors})
+    anchors = {"dataset": data.anchors}
+    anchored = _patch(
+        client, console, "Patching with anchors", data, iterations, alpha=_AS_IN_THE_PAPER, anchors=anchors
+    )
     assert plain.report is not None
     assert anchored.report is not None
     reports = {"plain": plain.report, "anchored": anchored.report}
