@@ -28,8 +28,8 @@ from paintbox_demo.summary import build_table, mean_accuracy, supported_change, 
 
 _SHOWN_DIGITS = (2, 5, 7)
 _AS_IN_THE_PAPER = {"rule": "combined", "strategy": "grid"}
-"""Not the default, rule `certified`: the supported tasks' validation and test images are of different vendors, so a limit
-that is certified for one does not hold for the other."""
+"""Not the default, rule `certified`: validation and test images of the supported tasks come from different vendors, so
+a limit that is certified for one does not hold for the other."""
 
 
 def demo(
