@@ -14,7 +14,7 @@ import pytest
 from httpx2 import Response
 from starlette.testclient import TestClient
 
-from app.datasets.uploads.service import EXPIRES_SECONDS, Upload, Uploads
+from app.datasets.uploads.service import EXPIRES_SECONDS, SILENT_SECONDS, Upload, Uploads
 from app.http.errors import UploadRefusedError
 from app.system.cleaning import clean_up
 from registry.disk import Disks
@@ -130,8 +130,8 @@ def stalled(world: World, path: str, sent: bytes, num_bytes: int) -> Iterator[so
             yield connection
 
 
-def until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+def until(happens: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not happens():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -150,7 +150,7 @@ def test_a_sender_who_comes_back_takes_over_from_the_request_that_hangs(world: W
 def test_asking_for_the_offset_ends_a_request_whose_sender_has_fallen_silent(world: World) -> None:
     path = begin(world.client, 1000)
     with stalled(world, path, b"x" * 600, 1000):
-        until(lambda: offset(world.client, path) == (600, 1000))
+        until(lambda: offset(world.client, path) == (600, 1000), SILENT_SECONDS / 2)
         assert world.services.uploads._turns == {}
         assert append(world.client, path, 600, b"y" * 400).status_code == 204
     world.client.delete(path, headers=TUS)

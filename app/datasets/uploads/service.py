@@ -14,7 +14,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -141,7 +141,7 @@ class Uploads:
         turn = self._turns.get(identifier)
         if turn is not None and turn.silence_seconds > _STALLED_SECONDS:
             upload = await run_in_threadpool(self.get, identifier)
-            with suppress(UploadRefusedError):
+            with suppress(UploadRefusedError), self._counted(identifier):
                 file = await self._open(upload)
                 await run_in_threadpool(file.close)
         return await run_in_threadpool(self.get, identifier)
@@ -156,13 +156,19 @@ class Uploads:
                 sender paused for too long, or a newer request has taken over.
         """
         upload = await run_in_threadpool(self.get, identifier)
+        with self._counted(identifier):
+            await self._append(upload, offset, parts)
+        return await run_in_threadpool(self.get, identifier)
+
+    @contextmanager
+    def _counted(self, identifier: str) -> Iterator[None]:
+        """Count a request that opens the upload: if it is the only one, whoever holds the file is another process."""
         self._num_senders[identifier] += 1
         try:
-            await self._append(upload, offset, parts)
+            yield
         finally:
             self._num_senders[identifier] -= 1
             self._num_senders += Counter()  # removes zero counts
-        return await run_in_threadpool(self.get, identifier)
 
     async def _append(self, upload: Upload, offset: int, parts: AsyncIterator[bytes]) -> None:
         file = await self._open(upload)
