@@ -14,6 +14,7 @@ from sqlalchemy.orm import defer, undefer
 
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, Priority
+from registry.errors import RequestRefusedError
 from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -235,3 +236,21 @@ class Datasets(Repository):
         row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
         row.decoder, row.taken_from = content.decoder, content.taken_from
         row.reading, row.content_sha256 = content.reading, content.sha256()
+
+
+def require_ready(row: DatasetRow) -> None:
+    """Refuse a data set that cannot be used yet, or never will be.
+
+    Raises:
+        RequestRefusedError: It is still being read, or could not be.
+    """
+    if row.state == DatasetState.READY:
+        return
+    has_failed = row.state == DatasetState.FAILED
+    wait = f"Wait until job {row.job_id} has succeeded, then retry."
+    repair = f"See job {row.job_id} for the error. Upload it again."
+    raise RequestRefusedError(
+        "dataset_not_ready",
+        f"Data set {row.id} ({row.name!r}) {'could not be read' if has_failed else 'is still being read'}.",
+        repair if has_failed else wait,
+    )

@@ -8,11 +8,11 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from contract.datasets import DatasetKind, DatasetState
+from contract.datasets import DatasetKind
 from contract.evaluations import EvaluationOptions, EvaluationReport, EvaluationRequest
 from contract.jobs import JobKind, JobStatus, Priority
 from registry.aliases import Aliases
-from registry.datasets import Datasets
+from registry.datasets import Datasets, require_ready
 from registry.errors import RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -113,12 +113,7 @@ class Evaluations(Repository):
 
 def _require_split(dataset: DatasetRow, request: EvaluationOptions) -> str:
     """Return the split to evaluate on; refuse a data set that has no images in it, or labels that do not fit."""
-    if dataset.state != DatasetState.READY:
-        raise RequestRefusedError(
-            "dataset_not_ready",
-            f"Data set {dataset.id} ({dataset.name!r}) is not ready.",
-            f"See its job {dataset.job_id}, then retry.",
-        )
+    require_ready(dataset)
     is_pool = dataset.kind == DatasetKind.POOL
     split = request.split or ("train" if is_pool else "test")
     there = [each for each, shard in (dataset.shards or {}).items() if shard["num_images"]]

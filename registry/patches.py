@@ -8,11 +8,11 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.orm import defer
 
-from contract.datasets import DatasetKind, DatasetState
+from contract.datasets import DatasetKind
 from contract.jobs import JobKind, JobStatus, Priority
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.report import PatchReport
-from registry.datasets import Datasets
+from registry.datasets import Datasets, require_ready
 from registry.errors import RequestRefusedError
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -20,8 +20,6 @@ from registry.references import names
 from registry.repository import Repository
 from registry.tables import DatasetRow, JobRow, PatchRow
 from registry.versions import Versions
-
-_STATES = {True: "could not be read", False: "is still being read"}
 
 
 class Patches(Repository):
@@ -115,14 +113,7 @@ def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
 
 
 def _require_splits(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:
-    if row.state != DatasetState.READY:
-        wait = f"Wait until job {row.job_id} has succeeded, then retry."
-        repair = f"See job {row.job_id} for the error. Upload it again."
-        raise RequestRefusedError(
-            "dataset_not_ready",
-            f"Data set {row.id} ({row.name!r}) {_STATES[row.state == DatasetState.FAILED]}.",
-            repair if row.state == DatasetState.FAILED else wait,
-        )
+    require_ready(row)
     missing = [split for split in splits if not (row.shards or {}).get(split)]
     if missing:
         raise RequestRefusedError(

@@ -245,5 +245,5 @@ def test_what_cannot_be_evaluated_is_refused(
     waiting = installation.submit_dataset(
         write_zip(installation.settings.data_dir / "later.zip", digit_members(range(2), test=2))
     )
-    with pytest.raises(RequestRefusedError, match="not ready"):
+    with pytest.raises(RequestRefusedError, match="is still being read"):
         _submit(installation, versions=versions, dataset=waiting.id)
