@@ -94,7 +94,7 @@ def _finish(served: Served, folder: Path) -> None:
             templates=("{}",),
             versions=tuple(evaluated),
             comparisons=tuple(compared),
-            warnings=("4 images judge coarsely: see the intervals.",),
+            warnings=("With 4 images the accuracies are uncertain.",),
         )
         Jobs(session).succeed(lease)
         Evaluations(session).complete(row.id, report)
@@ -120,7 +120,7 @@ def test_versions_are_evaluated_and_people_read_accuracies_changes_and_errors(
     assert "50.0%" in done.out
     assert f"Version {other} against 1: 2 answers changed, 1 lost, 2 gained: +25.0 points [-12.5, +50.0]" in done.out
     assert "pizza" in done.out
-    assert "4 images judge coarsely" in done.err
+    assert "With 4 images the accuracies are uncertain" in done.err
     assert pq.read_table(saved)["predicted"].to_pylist() == list(PREDICTED[0])
     listed = run("evaluations", "--dataset", dataset, "--json", PAINTBOX_URL=served.url).json
     shown = run("evaluation", listed[0]["id"], PAINTBOX_URL=served.url)

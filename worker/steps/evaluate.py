@@ -241,7 +241,7 @@ def _trained_on(lineage: dict[str, object]) -> frozenset[str]:
 
 def _warn_of(job: EvaluationJob, num_images: int) -> Iterator[str]:
     if num_images < _FEW_IMAGES and job.is_labelled:
-        yield f"{num_images} images judge coarsely: see the intervals, or evaluate on {_FEW_IMAGES} images or more."
+        yield f"With {num_images} images the accuracies are uncertain: evaluate on at least {_FEW_IMAGES} images."
     seen = [str(each.version_id) for each in job.subjects if job.row.dataset_id in each.trained_on]
     if seen and job.row.split != "test":
         versions = f"version {seen[0]}" if len(seen) == 1 else f"versions {', '.join(seen)}"
