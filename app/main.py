@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 
@@ -14,12 +15,14 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.access.browser_sessions import Sessions
 from app.access.control import AccessControl
 from app.access.keyring import RELOAD_SECONDS, Keyring
 from app.access.keys.endpoints import router as keys_router
 from app.access.limits import RateLimits
 from app.access.origins import allow_origins
 from app.access.policies import Policies
+from app.access.session.endpoints import router as session_router
 from app.datasets.endpoints import router as datasets_router
 from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
@@ -102,6 +105,7 @@ _ROUTERS = (
     versions_router,
     label_sets_router,
     keys_router,
+    session_router,
     system_router,
     metrics_router,
     oip_router,
@@ -197,6 +201,7 @@ class Services:
     exports: Exports
     streams: EventStreams
     keyring: Keyring
+    sessions: Sessions
     rate_limits: RateLimits
     metrics: Metrics
     replica: ReplicaAnnouncer
@@ -267,6 +272,7 @@ def open_services(
             Exports(settings.max_exports),
             streams,
             keyring,
+            Sessions(database, keyring, timedelta(hours=settings.session_hours)),
             RateLimits(settings.rate_limit, broker_url),
             metrics,
             replica,

@@ -61,6 +61,7 @@ class AppSettings(StorageSettings):
     max_unfinished_jobs: int = Field(default=100, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
     max_event_streams_per_owner: int = Field(default=20, gt=0)
+    session_hours: float = Field(default=12.0, gt=0, le=24 * 365)
     max_exports: int = Field(default=8, gt=0)
     version_cache_bytes: int = Field(default=2 << 30, ge=0)
     decode_threads: int = Field(default_factory=num_cores, gt=0)

@@ -17,6 +17,7 @@ from paintbox_client.display import print_json, print_note, print_table, print_t
 from paintbox_client.errors import InputError
 from paintbox_client.evaluation_commands import compare, evaluate, evaluation, evaluations
 from paintbox_client.following import describe_event, names_of_tasks
+from paintbox_client.key_commands import whoami
 from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
 from paintbox_client.patch_list_commands import report
@@ -262,5 +263,6 @@ COMMANDS = (
     gc,
     classify,
     system,
+    whoami,
 )
 """In the order of the help text."""

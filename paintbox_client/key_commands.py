@@ -46,6 +46,16 @@ def create_key(
     print_text(made["token"])
 
 
+def whoami(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Show whose API key is sent, and what it allows."""
+    with open_client(ctx) as client:
+        session = client.session()
+    if as_json:
+        return print_json(session)
+    who = "no key is required" if session.key_id is None else f"{session.owner} ({session.key_id})"
+    print_text(f"{who}: {', '.join(session.scopes)}")
+
+
 @keys.command("list")
 def list_keys(ctx: typer.Context, as_json: AsJson = False) -> None:
     """List keys, newest first."""

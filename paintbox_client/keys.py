@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from paintbox_client.resources.system import Key, NewKey
+from paintbox_client.resources.system import Key, NewKey, Session
 from paintbox_client.transport import Transport
 
 _LARGEST_PAGE = 1000
@@ -32,6 +32,10 @@ class KeyMethods:
     def keys(self) -> list[Key]:
         """Return the newest thousand keys, newest first, without tokens, including revoked and expired ones."""
         return [Key(each) for each in self._transport.get("/v1/keys", limit=_LARGEST_PAGE)["items"]]
+
+    def session(self) -> Session:
+        """Return whose key this client sends, and its scopes."""
+        return Session(self._transport.get("/v1/session"))
 
     def revoke_key(self, key_id: str) -> Key:
         """Return the key, which opens nothing from now on."""

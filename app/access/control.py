@@ -6,17 +6,21 @@ import re
 
 import structlog
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.access.callers import Caller, logged_of
+from app.access.browser_sessions import Sessions
+from app.access.callers import logged_of
+from app.access.identity import check_forgery, identify
 from app.access.keyring import Keyring
 from app.access.limits import RateLimits
-from app.access.policies import Policies, Policy, is_protected
+from app.access.policies import Policies, is_protected
 from app.http.dependencies import instance_of
 from app.http.errors import AccessRefusedError, RateLimitedError
 from app.http.problems import invalid_problem, known_problem
 from app.settings import AppSettings
+from registry.faults import classify_fault
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9.-]+)(:[0-9]{1,5})?", re.ASCII)
@@ -45,36 +49,45 @@ class AccessControl:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         state = scope["state"]
-        keyring = instance_of(scope["app"], Keyring)
-        headers = Headers(scope=scope)
         try:
-            if keyring.is_open:
-                self._check_local(headers, scope["path"])
-            if is_protected(scope["path"]):
-                state["caller"] = caller = keyring.identify(_only_authorization(headers))
-                state["logged"] = logged_of(caller)
-                state["policy"] = policy = await self._admit(caller, scope, instance_of(scope["app"], RateLimits))
-                if policy is not None:  # the router responds with 404
-                    if scope["query_string"]:
-                        policy.inputs.check_query(scope["query_string"])
-                    receive = await policy.inputs.check_body(headers, receive)
+            receive = await self._admit(scope, receive)
         except (AccessRefusedError, RateLimitedError) as error:
             return await known_problem(state["request_id"], error)(scope, receive, send)
         except RequestValidationError as error:
             return await invalid_problem(state["request_id"], error)(scope, receive, send)
+        except SQLAlchemyError as error:  # while a session was read
+            fault = classify_fault(error)
+            if fault is None:
+                raise
+            return await known_problem(state["request_id"], fault)(scope, receive, send)
         logged = state.get("logged")
         if not logged:
             return await self._app(scope, receive, send)
         with structlog.contextvars.bound_contextvars(**logged):
             await self._app(scope, receive, send)
 
-    async def _admit(self, caller: Caller, scope: Scope, limits: RateLimits) -> Policy | None:
+    async def _admit(self, scope: Scope, receive: Receive) -> Receive:
+        """Return the channel to read the body from, once the caller is known and may send the request."""
+        app, state, headers = scope["app"], scope["state"], Headers(scope=scope)
+        keyring = instance_of(app, Keyring)
+        if keyring.is_open:
+            self._check_local(headers, scope["path"])
+        if not is_protected(scope["path"]):
+            return receive
+        identity = await identify(headers, keyring, instance_of(app, Sessions))
+        caller = identity.caller
+        state["caller"], state["session"], state["logged"] = caller, identity.session, logged_of(caller)
         if caller.key_id is not None:
-            await limits.count(caller.key_id)
-        policy = self._policies.find(scope["method"], scope["path"])
-        if policy is not None:
+            await instance_of(app, RateLimits).count(caller.key_id)
+        state["policy"] = policy = self._policies.find(scope["method"], scope["path"])
+        if policy is None:  # the router responds with 404
+            return receive
+        if policy.guard.scope is not None:
             caller.require(policy.guard.scope)
-        return policy
+        check_forgery(identity, scope["method"], headers)
+        if scope["query_string"]:
+            policy.inputs.check_query(scope["query_string"])
+        return await policy.inputs.check_body(headers, receive)
 
     def _check_local(self, headers: Headers, path: str) -> None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
@@ -98,11 +111,3 @@ class AccessControl:
 
     def _may_ask(self, origin: str, host: str) -> bool:
         return origin in self._origins or origin in (f"http://{host}", f"https://{host}")
-
-
-def _only_authorization(headers: Headers) -> str:
-    """Return the header `Authorization`, or an empty string; repeated headers are rejected, as proxies may disagree."""
-    given = headers.getlist("authorization")
-    if len(given) > 1:
-        raise AccessRefusedError("unauthorised", "The request has several Authorization headers.", "Send one.")
-    return given[0] if given else ""

@@ -21,6 +21,7 @@ RELOAD_SECONDS = 1.0
 """Maximum age of the cache: how long other API processes accept a key that was revoked here."""
 
 BOOTSTRAP = "bootstrap"
+_BOOTSTRAP_CALLER = Caller(BOOTSTRAP, BOOTSTRAP, frozenset({Scope.ADMIN}))
 _SEND = "Send the header `Authorization: Bearer KEY`."
 _ASK = "Ask an admin for a new key."
 
@@ -88,10 +89,26 @@ class Keyring:
         if scheme.lower() != "bearer":
             raise AccessRefusedError("unauthorised", "The API key is missing.", _SEND)
         if self._bootstrap is not None and hmac.compare_digest(token.encode(), self._bootstrap):
-            return Caller(BOOTSTRAP, BOOTSTRAP, frozenset({Scope.ADMIN}))
+            return _BOOTSTRAP_CALLER
         known = self._known.get(key_id_of(token) or "")
         if known is None or not hmac.compare_digest(hash_token(token), known.sha256):
             raise AccessRefusedError("unauthorised", "The API key is invalid.", _SEND)
+        return self._require_valid(known)
+
+    def find(self, key_id: str) -> tuple[Caller, bytes]:
+        """Return the caller of a key by its public id, and a secret that is the same as long as the key is.
+
+        Raises:
+            AccessRefusedError: There is no such key, or it is no longer valid.
+        """
+        if key_id == BOOTSTRAP and self._bootstrap is not None:
+            return _BOOTSTRAP_CALLER, self._bootstrap
+        known = self._known.get(key_id)
+        if known is None:
+            raise AccessRefusedError("unauthorised", "The API key is invalid.", _SEND)
+        return self._require_valid(known), known.sha256.encode()
+
+    def _require_valid(self, known: _Known) -> Caller:
         if known.is_revoked:
             raise AccessRefusedError("key_revoked", f"Key {known.caller.key_id} was revoked.", _ASK)
         if known.expires_at is not None and known.expires_at <= self._now():

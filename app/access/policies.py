@@ -59,12 +59,12 @@ class Guard(SecurityBase):
     """The requirements of a route.
 
     Args:
-        scope: Scope that the caller's key needs.
+        scope: Scope that the caller's key needs; None: any key will do.
         own: Path parameter whose resource the caller must own, unless they are an admin; None: none.
         stores: What the route stores; `app.storage.guard` checks that there is room for it.
     """
 
-    def __init__(self, scope: Scope, own: Owned | None, stores: Stores = Stores.NOTHING) -> None:
+    def __init__(self, scope: Scope | None, own: Owned | None, stores: Stores = Stores.NOTHING) -> None:
         self.model = HTTPBearer()
         self.scheme_name = SCHEME_NAME
         self.scope = scope
@@ -74,15 +74,16 @@ class Guard(SecurityBase):
     async def __call__(self, request: Request) -> None:
         """Reject callers who may not use the route; the request's path has been parsed."""
         caller = caller_of(request)
-        caller.require(self.scope)
+        if self.scope is not None:
+            caller.require(self.scope)
         if self.own is not None and not caller.is_admin:
             identifier = _read_id(self.own, request.path_params[f"{self.own}_id"])
             await run_in_threadpool(_require_own, instance_of(request.app, Database), caller, self.own, identifier)
 
 
-def needs(scope: Scope, own: Owned | None = None, stores: Stores = Stores.NOTHING) -> DependsMarker:
+def needs(scope: Scope | None, own: Owned | None = None, stores: Stores = Stores.NOTHING) -> DependsMarker:
     """Return the dependency that declares a route's requirements; the arguments are those of `Guard`."""
-    marker = Security(Guard(scope, own, stores), scopes=[scope.value])
+    marker = Security(Guard(scope, own, stores), scopes=[] if scope is None else [scope.value])
     assert isinstance(marker, DependsMarker)
     return marker
 

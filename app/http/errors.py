@@ -318,6 +318,7 @@ _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "unauthorised": HTTPStatus.UNAUTHORIZED,
     "key_expired": HTTPStatus.UNAUTHORIZED,
     "key_revoked": HTTPStatus.UNAUTHORIZED,
+    "session_ended": HTTPStatus.UNAUTHORIZED,
     "image_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "upload_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "upload_stalled": HTTPStatus.REQUEST_TIMEOUT,

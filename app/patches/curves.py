@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -28,12 +28,21 @@ Kind = Literal["lost", "won"]
 
 @dataclass(frozen=True)
 class _Search:
-    """The last search of a patch along one profile."""
+    """The last search of a patch along one profile.
+
+    Attributes:
+        patch_id: The patch.
+        stage: The search, without its curves.
+        profile: Of the path.
+        stored: The interpolant along it.
+        points: The evaluated and predicted points of the report, as they are stored.
+    """
 
     patch_id: str
     stage: ReportStage
     profile: str
     stored: StoredCurve
+    points: Sequence[dict[str, Any]]
 
     def alpha(self, given: float | None) -> float:
         """Return the alpha of a request, by default the chosen one.
@@ -52,10 +61,9 @@ class _Search:
 
     def point(self, alpha: float) -> AlphaPoint:
         """Return the point at an alpha: the evaluated one if the report has it, otherwise a predicted one."""
-        curve = self.stage.curves.get(self.profile, ())
-        known = next((point for point in curve if point.alpha == alpha and point.measured), None)
+        known = next((point for point in self.points if point["alpha"] == alpha and point.get("measured", True)), None)
         if known is not None:
-            return known
+            return AlphaPoint.of_stored(known)
         patching, supported = self.stage.patching, self.stage.supported
         point = predict_point(self.stored, alpha, patching, supported, starts_at_base=not self.stage.fixed)
         assert point is not None
@@ -138,13 +146,16 @@ class Curves:
     def _search(self, patch_id: str, profile: Profile | None) -> _Search:
         with self.database.read() as session:
             report = stored_report(Patches(session).get(patch_id))
-        # Only what is needed is parsed: a whole report takes longer than the answer.
-        stage, interpolants = _last_search(patch_id, report), report.get("interpolants") or {}
+        if not report.get("stages"):
+            raise _no_interpolant(patch_id, "It was made by an earlier release.")
+        # Only what is needed is parsed: the points of all curves take longer than the answer.
+        search, interpolants = report["stages"][-1], report.get("interpolants") or {}
+        stage = ReportStage.of_stored({**search, "curves": {}})
         asked = profile or stage.profile
         stored = self.interpolants.curve(_blob(patch_id, interpolants, asked))
         if stored is None:
             raise _no_interpolant(patch_id, "They are too large to be loaded by a request.")
-        return _Search(patch_id, stage, asked, stored)
+        return _Search(patch_id, stage, asked, stored, search["curves"].get(asked, ()))
 
     def _names(self, task: str, num_images: int) -> tuple[str, ...] | None:
         """Return the names of the images of a validation split; None if the data set has been deleted."""
@@ -158,12 +169,6 @@ class Curves:
 
 
 CurvesDep = Annotated[Curves, built(Curves)]
-
-
-def _last_search(patch_id: str, report: Mapping[str, Any]) -> ReportStage:
-    if not report.get("stages"):
-        raise _no_interpolant(patch_id, "It was made by an earlier release.")
-    return ReportStage.of_stored(report["stages"][-1])
 
 
 def _blob(patch_id: str, interpolants: Mapping[str, str], profile: str) -> str:

@@ -61,7 +61,8 @@ def _build(app: FastAPI) -> dict[str, Any]:
     for policy in Policies.of(app):
         for method in policy.methods:
             operation = schema["paths"][policy.path][method.lower()]
-            operation["security"] = [{}, {SCHEME_NAME: [policy.guard.scope.value]}]  # {}: while there is no key
+            scopes = [policy.guard.scope.value] if policy.guard.scope is not None else []  # none: any key will do
+            operation["security"] = [{}, {SCHEME_NAME: scopes}]  # {}: while there is no key
             _add_responses(operation, 401, 403, 429)
             if policy.guard.stores is not Stores.NOTHING:
                 _add_responses(operation, 413, 507)  # the owner's quota; the disk

@@ -105,6 +105,16 @@ class Key(Record):
     revoked_at: str | None
 
 
+class Session(Record):
+    """The sender of a request; the last two fields are those of a browser's session."""
+
+    key_id: str | None
+    owner: str | None
+    scopes: list[str]
+    expires_at: str | None
+    csrf_token: str | None
+
+
 class NewKey(Key):
     """A newly created key."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.orm import Base
-from registry.tables.access import ApiKeyRow, IdempotencyKeyRow, ReplicaRow
+from registry.tables.access import ApiKeyRow, BrowserSessionRow, IdempotencyKeyRow, ReplicaRow
 from registry.tables.datasets import DatasetRow, LabelSetRow, UnusedBlobRow
 from registry.tables.jobs import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
 from registry.tables.versions import (
@@ -26,6 +26,7 @@ __all__ = [
     "ApiKeyRow",
     "Base",
     "BaseModelRow",
+    "BrowserSessionRow",
     "DatasetRow",
     "EvaluationRow",
     "IdempotencyKeyRow",

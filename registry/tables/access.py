@@ -39,6 +39,19 @@ class ApiKeyRow(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class BrowserSessionRow(Base):
+    """A browser that sent an API key once, by the hash of its token. It ends with the key, or before."""
+
+    __tablename__ = "browser_sessions"
+    __table_args__ = (Index("ix_browser_sessions_key", "key_id", "created_at"),)
+
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(40))  # no foreign key: `bootstrap` is no row
+    proof: Mapped[str] = mapped_column(String(64))  # that the key is still the same: see `registry.sessions`
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
 class ReplicaRow(Base):
     """An API process that registers itself. It is removed when it has not been seen for long."""
 

@@ -27,6 +27,7 @@ def test_the_client_knows_the_scopes_that_there_are() -> None:
 def test_a_key_is_made_used_listed_and_revoked(locked: str) -> None:
     with Client(locked, BOOTSTRAP) as admin:
         made = admin.create_key("ci", ["read", "classify"], expires_in_days=7)
+        assert admin.session().scopes == ["admin"]
         with Client(locked, made["token"]) as user:
             assert user.jobs() == []
             with pytest.raises(ApiError, match="scope write") as refused:
@@ -47,6 +48,7 @@ def test_the_command_line_prints_the_token_alone_so_that_a_program_can_take_it(l
     assert made.status == 0, made.err
     token = made.out.strip()
     assert run("--url", locked, "jobs", PAINTBOX_API_KEY=token).status == 0
+    assert run("--url", locked, "whoami", PAINTBOX_API_KEY=token).out.endswith(": read, write\n")
     key_id = made.err.split()[0]
     row = next(line for line in run(*url, "keys", "list").out.splitlines() if line.startswith(key_id))
     assert "read, write" in row
