@@ -13,6 +13,7 @@ from contract.names import MAX_NAME, Name, shorten
 from contract.routing import RoutingMode
 
 MAX_TASKS, MAX_TRANSFER = 16, 64
+Activation = Literal["never", "if_accepted", "if_certified"]
 
 
 class FinetuneOptions(Body):
@@ -187,11 +188,12 @@ class PatchOptions(Body):
         default=None, description="Images whose features are held in place. Default: no anchors"
     )
     alpha: AlphaOptions = Field(default=AlphaOptions(), description="How alpha is chosen")
-    activate: Literal["never", "if_accepted"] = Field(
+    activate: Activation = Field(
         default="never",
         description="`if_accepted` moves the alias `active` to the new version if no supported task drops by more than "
-        "the rule's limits allow on the test splits either, and, with rule `certified`, the patch is certified; the "
-        "report's `activation` tells. `never` leaves that to you",
+        "the rule's limits allow on the test splits either, and, with rule `certified`, the patch is certified; "
+        "`if_certified` does the same and is refused without rule `certified`. The report's `activation` tells the "
+        "decision. `never` leaves that to you",
     )
 
     @classmethod
@@ -281,6 +283,13 @@ class PatchOptions(Body):
             raise ValueError(
                 "activate if_accepted needs rule certified or floor, whose limits are checked before the version is "
                 "activated"
+            )
+        if self.activate == "if_certified" and self.alpha.rule != "certified":
+            raise ValueError("activate if_certified needs rule certified: name supported tasks, and no other rule")
+        if self.activate == "if_certified" and self.method == "sequential":
+            raise ValueError(
+                "activate if_certified needs method single, joint or parallel: the certificate of a sequential patch "
+                "compares its last task with the patch before it, not with the base"
             )
         return self
 

@@ -214,7 +214,7 @@ class ReportUpdate(Recorded):
 class ReportActivation(Recorded):
     """Whether the new version became active by itself."""
 
-    asked: Literal["if_accepted"] = Field(description="What the request asked for")
+    asked: Literal["if_accepted", "if_certified"] = Field(description="What the request asked for")
     accepted: bool = Field(description="Whether the alias `active` was moved to the version")
     reason: str = Field(description="Why, or why not")
 
@@ -270,9 +270,7 @@ class PatchReport(Recorded):
         default={}, description="Seconds that each stage of the job took, by stage"
     )
     environment: Environment | None = Field(default=None, description="Code, libraries and hardware of the worker")
-    activation: ReportActivation | None = Field(
-        default=None, description="The decision on `activate: if_accepted`; null: it was not asked for"
-    )
+    activation: ReportActivation | None = Field(default=None, description="The decision on `activate`; null: `never`")
     version_id: int | None = Field(default=None, description="Id of the version that the patch made")
     task_vector_sha256: str | None = Field(
         default=None, description=f"{_SHA256}, in reports of the first release; see `terms`"

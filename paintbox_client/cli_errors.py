@@ -49,7 +49,7 @@ _WORDS = (
     (re.compile(r"; see the schema at /docs\.?$"), ""),
     (re.compile(r"\brule (combined|floor|certified)\b"), r"--rule \1"),
     (re.compile(r"\bmethod (single|joint|sequential|parallel)\b"), r"--method \1"),
-    (re.compile(r"\bactivate if_accepted\b"), "--activate if_accepted"),
+    (re.compile(r"\bactivate (if_accepted|if_certified)\b"), r"--activate \1"),
     (re.compile(r"\bmax_supported_drop\b"), "--max-drop"),
     (re.compile(r"\bmax_mean_drop\b"), "--max-mean-drop"),
     (re.compile(r"\bset anchors\.supported to true\b|\banchors\.supported\b"), "--anchor-supported"),

@@ -20,7 +20,7 @@ Coefficients = Literal["scalar", "per_task"]
 RuleName = Literal["combined", "floor", "certified"]
 Strategy = Literal["grid", "interpolated"]
 AlphaPath = Literal["flat", "lines", "lines_paper", "best"]
-Activate = Literal["never", "if_accepted"]
+Activate = Literal["never", "if_accepted", "if_certified"]
 Priority = Literal["low", "normal", "high"]
 Profile = Literal["flat", "lines", "lines_paper"]
 JobKind = Literal["ingest", "patch", "finetune", "evaluate"]
@@ -44,6 +44,17 @@ class DatasetState(StrEnum):
     READY = "ready"
     FAILED = "failed"
 
+
+class FeedbackState(StrEnum):
+    """State of feedback."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    DISMISSED = "dismissed"
+    USED = "used"
+
+
+FeedbackSource = Literal["sent", "sampled", "shadow"]
 
 MaxDrop = Annotated[
     list[str] | None,

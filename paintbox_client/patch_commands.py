@@ -80,7 +80,10 @@ AnchorSupported = Annotated[
 ]
 ActivateOption = Annotated[
     Activate | None,
-    typer.Option(help="if_accepted: activate the version if the limits also hold on the test splits. Default: never."),
+    typer.Option(
+        help="if_accepted: activate the version if the limits also hold on the test splits; if_certified: the same, "
+        "with rule certified only. Default: never."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

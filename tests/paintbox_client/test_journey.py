@@ -231,6 +231,7 @@ def test_references_complete_in_a_shell(served: Served) -> None:
         (("--folds", "3", "--method", "parallel", "--task", "wheels"), "--method"),
         (("--learning-rate", "7"), "--learning-rate: "),
         (("--activate", "if_accepted"), "needs --rule certified or floor"),
+        (("--activate", "if_certified"), "--activate if_certified needs --rule certified"),
         (("--set", "finetune.typo=1"), "--set finetune.typo: is not a known field"),
     ],
 )

@@ -120,6 +120,10 @@ def test_what_cannot_be_built_or_adds_nothing_is_not_accepted(installation: Inst
     unsure = Certificate(stance="no_evidence_of_drop", confidence=0.95, bounds=())
     refused = judge(within, base, terms, probe, installation.blobs, unsure)
     assert (refused.accepted, "too few to certify" in refused.reason) == (False, True)
+    without = judge(within, base, terms, probe, installation.blobs, needs_certificate=True)
+    assert (without.accepted, "has no certificate" in without.reason) == (False, True)
+    sure = unsure.model_copy(update={"stance": "certified"})
+    assert judge(within, base, terms, probe, installation.blobs, sure, needs_certificate=True).accepted
     lost = judge(within, base, [TermSpec("e" * 64, 1.0)], probe, installation.blobs)
     other = judge(within, base, terms, [row[::-1] for row in probe], installation.blobs)
     assert [each.accepted for each in (nothing, lost, other)] == [False, False, False]
@@ -156,5 +160,6 @@ def test_where_approvals_are_wanted_an_accepted_version_waits_for_an_admin_and_a
         ]
     assert [each["type"] for each in told] == ["alias.approval_requested", "alias.refused", "alias.moved"]
     assert told[1]["data"]["detail"] == "food drops"
-    described = describe_activation(accepted, settings)
-    assert (described.accepted, "waits for the approval" in described.reason) == (False, True)
+    described = describe_activation(accepted, settings, "if_certified")
+    assert (described.asked, described.accepted) == ("if_certified", False)
+    assert "waits for the approval" in described.reason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from sqlalchemy.orm import Session
@@ -39,6 +40,8 @@ def judge(
     probe: list[list[float]],
     blobs: BlobStore,
     certificate: Certificate | None = None,
+    *,
+    needs_certificate: bool = False,
 ) -> Decision:
     """Return whether a version may be served; one that adds nothing to its base or cannot be built is not accepted.
 
@@ -49,9 +52,12 @@ def judge(
         probe: Its features of the probe images.
         blobs: Holds the task vectors.
         certificate: Of rule `certified`; one that certifies nothing is not enough.
+        needs_certificate: Whether it must have one.
     """
     if not any(term.coefficient for term in terms):
         return Decision(False, "it adds nothing to its base")
+    if certificate is None and needs_certificate:
+        return Decision(False, "it has no certificate, which `if_certified` needs")
     if certificate is not None and certificate.stance != "certified":
         return Decision(False, "its validation images are too few to certify that supported tasks keep their limits")
     if assessment.reason is not None:
@@ -63,12 +69,20 @@ def judge(
     return Decision(True, f"the worst: {assessment.drops[0]}")
 
 
-def describe_activation(decision: Decision, settings: WorkerSettings) -> ReportActivation:
-    """Return what the report says of a decision; a version that waits for approval is not active."""
+def describe_activation(
+    decision: Decision, settings: WorkerSettings, asked: Literal["if_accepted", "if_certified"] = "if_accepted"
+) -> ReportActivation:
+    """Return what the report says of a decision; a version that waits for approval is not active.
+
+    Args:
+        decision: On the version.
+        settings: The worker's settings.
+        asked: `activate` of the request.
+    """
     if decision.accepted and settings.approvals:
         reason = f"it is accepted and waits for the approval of an admin; {decision.reason}"
-        return ReportActivation(asked="if_accepted", accepted=False, reason=reason)
-    return ReportActivation(asked="if_accepted", accepted=decision.accepted, reason=decision.reason)
+        return ReportActivation(asked=asked, accepted=False, reason=reason)
+    return ReportActivation(asked=asked, accepted=decision.accepted, reason=decision.reason)
 
 
 def carry_out(decision: Decision, session: Session, settings: WorkerSettings, version_id: int, actor: str) -> None:

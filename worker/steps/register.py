@@ -55,18 +55,22 @@ def register(
     lineage = _lineage(job, base, plan, result, journal.task_vectors)
     report = build_report(job, plan, tasks, result, journal.task_vectors)
     terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
-    evaluation, asked = build_evaluation(plan, report), job.request.activate == "if_accepted"
-    decision = None
-    if asked:
+    evaluation, asked = build_evaluation(plan, report), job.request.activate
+    decision = activation = None
+    if asked != "never":
         assessment = _assess(context, base.fingerprint, weights_fingerprint, evaluation)
-        decision = judge(assessment, base, terms, probe, context.blobs, report.certificate)
+        needs_certificate = asked == "if_certified"
+        decision = judge(
+            assessment, base, terms, probe, context.blobs, report.certificate, needs_certificate=needs_certificate
+        )
+        activation = describe_activation(decision, context.settings, asked)
     report = report.model_copy(
         update={
             "interpolants": interpolants,
             "final_losses": journal.final_losses,
             "timings_seconds": checkpoint.timings_seconds,
             "environment": lineage.environment,
-            "activation": decision and describe_activation(decision, context.settings),
+            "activation": activation,
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
