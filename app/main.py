@@ -27,6 +27,8 @@ from app.datasets.endpoints import router as datasets_router
 from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
 from app.evaluations.endpoints import router as evaluations_router
+from app.events.endpoints import router as events_router
+from app.events.streaming import InstallationStreams
 from app.http.connections.limits import ConnectionLimits, choose_max_connections
 from app.http.connections.table import Connections
 from app.http.dependencies import provide
@@ -102,6 +104,7 @@ _ROUTERS = (
     patches_router,
     evaluations_router,
     jobs_router,
+    events_router,
     versions_router,
     label_sets_router,
     keys_router,
@@ -200,6 +203,7 @@ class Services:
     interpolants: Interpolants
     exports: Exports
     streams: EventStreams
+    installation_streams: InstallationStreams
     keyring: Keyring
     sessions: Sessions
     rate_limits: RateLimits
@@ -251,6 +255,8 @@ def open_services(
         stack.callback(replica.withdraw)
         uploads, storage = _open_storage(settings, database, replica)
         streams = EventStreams(database, settings.max_event_streams, settings.max_event_streams_per_owner)
+        installation_streams = InstallationStreams(database, streams)
+        stack.callback(installation_streams.stop)
         stack.callback(streams.stop)
         keyring = _open_keyring(settings, database)
         job_metrics = JobCollector(database)
@@ -271,6 +277,7 @@ def open_services(
             Interpolants(blobs),
             Exports(settings.max_exports),
             streams,
+            installation_streams,
             keyring,
             Sessions(database, keyring, timedelta(hours=settings.session_hours)),
             RateLimits(settings.rate_limit, broker_url),

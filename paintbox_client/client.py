@@ -13,6 +13,7 @@ from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.evaluation_calls import EvaluationCalls
+from paintbox_client.event_calls import EventMethods
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
 from paintbox_client.patch_calls import PatchCalls
@@ -46,7 +47,9 @@ def _find_again() -> str | None:
         return None
 
 
-class Client(ClassifyCalls, DatasetCalls, EvaluationCalls, KeyMethods, PatchCalls, VersionCalls, References):
+class Client(
+    ClassifyCalls, DatasetCalls, EvaluationCalls, EventMethods, KeyMethods, PatchCalls, VersionCalls, References
+):
     """A client of one Paintbox service.
 
     Responses are objects of `paintbox_client.resources`, with a typed attribute for each field that the service's

@@ -16,6 +16,7 @@ from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.evaluation_commands import compare, evaluate, evaluation, evaluations
+from paintbox_client.event_commands import events
 from paintbox_client.following import describe_event, names_of_tasks
 from paintbox_client.key_commands import whoami
 from paintbox_client.options import JobKind, JobStatus
@@ -245,6 +246,7 @@ COMMANDS = (
     jobs,
     cancel,
     retry,
+    events,
     versions,
     check,
     activate,

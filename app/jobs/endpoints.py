@@ -15,7 +15,7 @@ from app.http.problems import problem_responses
 from app.jobs import service
 from app.jobs.events import JobEventList, describe_event
 from app.jobs.schemas import Job, JobDetail, JobList
-from app.jobs.streaming import EventStreamResponse, EventStreamsDep
+from app.jobs.streaming import EventStreamResponse, EventStreamsDep, wants_stream
 from app.jobs.unit_of_work import UnitsOfWorkDep
 from contract.access import Scope
 from contract.bodies import Id
@@ -82,7 +82,7 @@ async def list_job_events(
     With `Accept: text/event-stream`, events are streamed as they happen: each event with its id, and the job in an
     event `job` whenever it changes, until it ends. To resume after a lost connection, send `Last-Event-ID`.
     """
-    if _wants_stream(request):
+    if wants_stream(request):
         after = max(after, last_event_id or 0)
         if await run_in_threadpool(streams.has_ended, job_id, after) and last_event_id is not None:
             return Response(status_code=204)
@@ -110,8 +110,3 @@ def cancel_job(database: DatabaseDep, job_id: JobId) -> Job:
 def retry_job(units: UnitsOfWorkDep, settings: SettingsDep, job_id: JobId) -> Job:
     """Retry the job of a patch that failed or was cancelled. It resumes from its last checkpoint, if there is one."""
     return Job.of(service.retry_job(units, settings.max_unfinished_jobs, job_id))
-
-
-def _wants_stream(request: Request) -> bool:
-    accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
-    return "text/event-stream" in accepted

@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, Self
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from app.http.dependencies import provided
@@ -25,11 +27,11 @@ from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
 
-_KEEP_ALIVE_SECONDS = 15.0
+KEEP_ALIVE_SECONDS = 15.0
 _MAX_SECONDS = 600.0
 """Maximum duration of a stream, after which its client reconnects: bounds streams that a proxy left open."""
 
-_RETRY_MILLISECONDS = 1000
+RETRY_MILLISECONDS = 1000
 _UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the second is nginx's
 
 
@@ -59,12 +61,17 @@ class EventStreams:
     def open(self, job_id: str, after: int, owner: str | None = None) -> EventStream:
         """Return a stream: events by their ids, and the job in an event `job` whenever it changed.
 
-        It ends once the job has ended and everything was sent. It counts as open until it is closed.
+        It ends once the job has ended and everything was sent; errors as for `admit`.
 
         Args:
             job_id: A job that exists.
             after: The last event that the client has seen.
             owner: By the name on the key; None: not counted.
+        """
+        return self.admit(self.chunks(job_id, after), owner)
+
+    def admit(self, chunks: AsyncIterator[bytes], owner: str | None = None) -> EventStream:
+        """Return a stream of these bytes, which counts as open until it is closed.
 
         Raises:
             TooManyStreamsError: The maximum number of streams is open, in all or of this owner.
@@ -74,10 +81,13 @@ class EventStreams:
             if num_open >= self._max_streams or (owner is not None and self._open[owner] >= self._max_streams_of_one):
                 raise TooManyStreamsError(num_open if owner is None else self._open[owner])
             self._open[owner] += 1
-        return EventStream(self, job_id, after, owner)
+        return EventStream(chunks, partial(self._leave, owner))
 
-    def leave(self, owner: str | None) -> None:
-        """Free a place."""
+    def continues(self, opened: float) -> bool:
+        """Return whether a stream that was opened at this time of the monotonic clock should go on."""
+        return not self._stopping.is_set() and time.monotonic() - opened < _MAX_SECONDS
+
+    def _leave(self, owner: str | None) -> None:
         with self._lock:
             self._open[owner] -= 1
             if not self._open[owner]:
@@ -85,11 +95,11 @@ class EventStreams:
 
     async def chunks(self, job_id: str, after: int) -> AsyncIterator[bytes]:
         """Yield the bytes of a stream."""
-        yield format_sse_event(retry=_RETRY_MILLISECONDS)
+        yield format_sse_event(retry=RETRY_MILLISECONDS)
         shown, opened = b"", time.monotonic()
         last_sent = opened
         with self._feeds.follow(job_id) as feed:
-            while not self._stopping.is_set() and time.monotonic() - opened < _MAX_SECONDS:
+            while self.continues(opened):
                 view = feed.view(after)
                 events = view.events
                 if events is None:
@@ -106,8 +116,8 @@ class EventStreams:
                 if view.has_ended:
                     return
                 if view.events is not None:
-                    await feed.changed(view.number, max(0.0, last_sent + _KEEP_ALIVE_SECONDS - time.monotonic()))
-                if time.monotonic() - last_sent >= _KEEP_ALIVE_SECONDS:
+                    await feed.changed(view.number, max(0.0, last_sent + KEEP_ALIVE_SECONDS - time.monotonic()))
+                if time.monotonic() - last_sent >= KEEP_ALIVE_SECONDS:
                     yield KEEPALIVE_COMMENT
                     last_sent = time.monotonic()
 
@@ -117,12 +127,11 @@ class EventStreams:
 
 
 class EventStream:
-    """An open stream of a job's events after `after`."""
+    """An open stream of server-sent events."""
 
-    def __init__(self, streams: EventStreams, job_id: str, after: int, owner: str | None) -> None:
-        self._streams = streams
-        self._owner = owner
-        self._chunks = streams.chunks(job_id, after)
+    def __init__(self, chunks: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self._leave = leave
         self._is_open = True
 
     def __aiter__(self) -> Self:
@@ -135,15 +144,21 @@ class EventStream:
         """Send no more, and free the place."""
         if self._is_open:
             self._is_open = False
-            self._streams.leave(self._owner)
+            self._leave()
             await self._chunks.aclose()  # type: ignore[attr-defined]
+
+
+def wants_stream(request: Request) -> bool:
+    """Return whether a request asks for a stream of events."""
+    accepted = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
+    return "text/event-stream" in accepted
 
 
 class EventStreamResponse(TimedResponse):
     """The response that sends a stream, and closes it however the response ends."""
 
     def __init__(self, stream: EventStream) -> None:
-        super().__init__(stream, _MAX_SECONDS + _KEEP_ALIVE_SECONDS, "text/event-stream", _UNBUFFERED)
+        super().__init__(stream, _MAX_SECONDS + KEEP_ALIVE_SECONDS, "text/event-stream", _UNBUFFERED)
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

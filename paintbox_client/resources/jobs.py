@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paintbox_client.records import Record
+from paintbox_client.resources.versions import AliasChange
 
 
 class JobError(Record):
@@ -118,3 +119,31 @@ class JobEvent(Record):
     level: str
     message: str
     data: EventData | None
+
+
+class EventJob(Record):
+    """The job that an event of the installation is about."""
+
+    id: str
+    kind: str
+    subject_id: str
+    name: str | None
+    owner: str | None
+    parent_id: str | None
+
+
+class EventMove(AliasChange):
+    """The move of an alias that an event of the installation is about."""
+
+    alias: str
+
+
+class InstallationEvent(Record):
+    """Something that happened, to a job or to an alias; `type` says which."""
+
+    id: str
+    at: str
+    type: str
+    message: str
+    job: EventJob | None
+    move: EventMove | None

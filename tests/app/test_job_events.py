@@ -180,7 +180,7 @@ def test_streams_end_soon_once_the_server_stops(world: World, work: Work) -> Non
 
 
 def test_an_idle_stream_says_that_it_is_alive(world: World, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.jobs.streaming._KEEP_ALIVE_SECONDS", 0.3)
+    monkeypatch.setattr("app.jobs.streaming.KEEP_ALIVE_SECONDS", 0.3)
     sent, _ = collect(EventStreams(world.services.database, max_streams=2), work.lease.job_id, 2)
     assert sent.count(b": ping\n\n") >= 2
 

@@ -103,6 +103,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "datasets",
         "patches",
         "evaluations",
+        "events",
         "metrics",
         "system",
         "inference",
