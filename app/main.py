@@ -24,6 +24,8 @@ from app.access.origins import allow_origins
 from app.access.policies import Policies
 from app.access.session.endpoints import router as session_router
 from app.datasets.endpoints import router as datasets_router
+from app.datasets.gallery_endpoints import router as galleries_router
+from app.datasets.stored_shards import StoredShards
 from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
 from app.evaluations.endpoints import router as evaluations_router
@@ -67,6 +69,8 @@ from app.models.pool import VersionPool
 from app.models.shadow import Shadow
 from app.patches.endpoints import router as patches_router
 from app.patches.interpolants import Interpolants
+from app.pictures.thumbnails import Thumbnails
+from app.pictures.workers import PictureWorkers
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.runtime.temporary_files import temporary_files_in
@@ -87,6 +91,7 @@ from app.web.docs_page import add_docs_page
 from app.web.landing_page import add_landing_page
 from app.web.openapi import document
 from contract.versions import SHADOW_ALIAS
+from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from pipeline.devices import choose_device
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
@@ -100,6 +105,7 @@ _log = structlog.get_logger(__name__)
 _DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
     datasets_router,
+    galleries_router,
     uploads_router,
     patches_router,
     evaluations_router,
@@ -216,6 +222,9 @@ class Services:
     classifier: Classifier
     embedder: Embedder
     refusals: AliasRefusals
+    shards: StoredShards
+    picture_workers: PictureWorkers
+    thumbnails: Thumbnails
 
 
 @contextmanager
@@ -264,6 +273,8 @@ def open_services(
         metrics.registry.register(WebhookCollector(database))
         metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
         labels = StoredLabels(database)
+        picture_workers = PictureWorkers()
+        stack.callback(picture_workers.close)
         services = Services(
             settings,
             database,
@@ -289,6 +300,9 @@ def open_services(
             labels,
             *_build_inference(settings, engine, versions, labels, metrics),
             AliasRefusals(database, settings.webhook_url, metrics.count_refusal),
+            StoredShards(blobs),
+            picture_workers,
+            Thumbnails(picture_workers, DEFAULT_MAX_PIXELS),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
             thread.start()

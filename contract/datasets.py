@@ -1,6 +1,10 @@
 """Data sets: their states and kinds."""
 
 from enum import StrEnum
+from typing import Literal
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
 class DatasetState(StrEnum):

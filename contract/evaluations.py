@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from contract.bodies import AliasName, Body, Id, VersionNumber, WebhookUrl
+from contract.datasets import Split
 from contract.jobs import PriorityName
 from contract.labels import Labels, Templates
 from contract.names import Name
@@ -17,8 +18,6 @@ MAX_VERSIONS = 32
 MAX_LABELS = 30_000
 MAX_CELLS = 10_000
 """Cells of a confusion matrix that are recorded, the largest ones."""
-
-Split = Literal["train", "validation", "test"]
 
 
 class EvaluationOptions(Body):

@@ -14,6 +14,7 @@ from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.evaluation_calls import EvaluationCalls
 from paintbox_client.event_calls import EventMethods
+from paintbox_client.gallery_calls import GalleryCalls
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
 from paintbox_client.patch_calls import PatchCalls
@@ -48,7 +49,15 @@ def _find_again() -> str | None:
 
 
 class Client(
-    ClassifyCalls, DatasetCalls, EvaluationCalls, EventMethods, KeyMethods, PatchCalls, VersionCalls, References
+    ClassifyCalls,
+    DatasetCalls,
+    EvaluationCalls,
+    EventMethods,
+    GalleryCalls,
+    KeyMethods,
+    PatchCalls,
+    VersionCalls,
+    References,
 ):
     """A client of one Paintbox service.
 

@@ -11,8 +11,9 @@ from paintbox_client.archives import title_of
 from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_text, watch_job
 from paintbox_client.errors import InputError
-from paintbox_client.options import DatasetState
-from paintbox_client.tables import print_dataset, print_datasets
+from paintbox_client.galleries import save_thumbnails
+from paintbox_client.options import DatasetState, SplitName, ThumbnailSize
+from paintbox_client.tables import print_dataset, print_datasets, print_images
 
 _SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder is a split."
 
@@ -95,7 +96,7 @@ def list_datasets(
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List data sets, newest first, or delete one."""
+    """List data sets, newest first, delete one, or look at its images."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
@@ -115,6 +116,28 @@ def delete_dataset(
         identifier = client.find("dataset", dataset_ref)
         client.delete_dataset(identifier, force)
     print_json({"deleted": identifier}) if as_json else print_text(f"Deleted {identifier}.")
+
+
+@datasets.command("images")
+def list_images(
+    ctx: typer.Context,
+    dataset_ref: DatasetRef,
+    split: Annotated[SplitName | None, typer.Option(help="Only the images of this split.")] = None,
+    label: Annotated[str | None, typer.Option(help="Only the images of this class.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of images, in the order of their rows.")] = 50,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write thumbnails to FOLDER, as SPLIT-ROW.webp.")
+    ] = None,
+    size: Annotated[ThumbnailSize, typer.Option(help="Longer side of the thumbnails in pixels.")] = "256",
+    as_json: AsJson = False,
+) -> None:
+    """List the images of a data set, and save thumbnails of them."""
+    with open_client(ctx) as client:
+        identifier = client.find("dataset", dataset_ref)
+        items = client.dataset_images(identifier, split, label, limit)
+        if save is not None:
+            save_thumbnails(client, identifier, items, save, int(size))
+    print_json(items) if as_json else print_images(items)
 
 
 def dataset(ctx: typer.Context, dataset_ref: DatasetRef, as_json: AsJson = False) -> None:

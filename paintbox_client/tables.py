@@ -42,6 +42,12 @@ def print_dataset(item: JsonObject) -> None:
         print_warning(f"The upload failed: {item['error']['detail']} ({item['error']['code']})")
 
 
+def print_images(items: Iterable[JsonObject]) -> None:
+    """Write a row for each image of a data set."""
+    rows = [(each["split"], each["row"], each["label"] or "-", each["file"]) for each in items]
+    print_table(("SPLIT", "ROW", "CLASS", "FILE"), rows, whole=("SPLIT", "ROW"))
+
+
 def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
     """Yield a line for each kind of reason: how many files were left out, and some of them."""
     kinds: dict[str, list[JsonObject]] = defaultdict(list)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import defer, undefer
+from sqlalchemy.orm import defer, load_only, undefer
 
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, Priority
@@ -87,6 +87,30 @@ class DatasetContent:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class StoredImages:
+    """Where the images of a ready data set are.
+
+    Attributes:
+        classnames: Display names in label order; of a pool empty.
+        shards: From split to `{"sha256", "num_images"}`.
+        counts: From split to classname to number of images.
+    """
+
+    id: str
+    kind: DatasetKind
+    classnames: tuple[str, ...]
+    shards: dict[str, Any]
+    counts: dict[str, Any]
+    decoder: int
+
+    def count(self, split: str, classname: str | None = None) -> int:
+        """Return the number of images of a split, or of one of its classes."""
+        if classname is None:
+            return int(self.shards[split]["num_images"])
+        return int(self.counts.get(split, {}).get(classname, 0))
+
+
 def dataset_id(archive_sha256: str, options: DatasetOptions) -> str:
     """Return the id of the data set of this archive and these options; the same input gives the same id.
 
@@ -107,6 +131,11 @@ _BULK = (
 )
 """Columns that lists do not read."""
 
+_OF_IMAGES = (
+    *(DatasetRow.id, DatasetRow.name, DatasetRow.kind, DatasetRow.state, DatasetRow.job_id),
+    *(DatasetRow.classnames, DatasetRow.shards, DatasetRow.counts, DatasetRow.decoder),
+)
+
 
 class Datasets(Repository):
     """Data sets within one transaction."""
@@ -120,6 +149,14 @@ class Datasets(Repository):
         query = select(DatasetRow).where(DatasetRow.id == identifier)
         row = self._session.scalar(query.with_for_update(read=True, key_share=True))
         return self.get(identifier) if row is None else row
+
+    def stored_images(self, identifier: str) -> StoredImages:
+        """Return where the images of a data set are; errors as for `get` and `require_ready`."""
+        query = select(DatasetRow).where(DatasetRow.id == identifier).options(load_only(*_OF_IMAGES))
+        row = self._session.scalar(query) or self.get(identifier)
+        require_ready(row)
+        kind, names = DatasetKind(row.kind), tuple(row.classnames or ())
+        return StoredImages(row.id, kind, names, row.shards or {}, row.counts or {}, row.decoder)
 
     def newest(
         self,

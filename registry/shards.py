@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 UNLABELLED = "unlabelled"
@@ -49,6 +50,30 @@ def read_names(path: Path) -> list[str]:
     """Return the names of a shard's images in the order they were written."""
     with pq.ParquetFile(path) as file:
         return [row["image"]["path"] for row in file.read(columns=["image.path"]).to_pylist()]
+
+
+def read_index(path: Path) -> pa.Table:
+    """Return the names and labels of a shard's images, in the columns `name` and `label`, without reading the images."""
+    with pq.ParquetFile(path) as file:
+        table = file.read(columns=["image.path", "label"])
+    return pa.table({"name": pc.struct_field(table["image"], "path"), "label": table["label"]})
+
+
+def read_image(path: Path, row: int) -> bytes:
+    """Return the image file's bytes in a row, from 0; reads at most the row's group, and holds one image at a time.
+
+    Raises:
+        IndexError: The shard has no such row.
+    """
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            num_rows = file.metadata.row_group(group).num_rows
+            if row < num_rows:
+                batches = file.iter_batches(batch_size=1, row_groups=[group], columns=["image.bytes"])
+                image: bytes = next(islice(batches, row, None)).column(0)[0]["bytes"].as_py()
+                return image
+            row -= num_rows
+    raise IndexError(row)
 
 
 def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:

@@ -111,3 +111,13 @@ class Dataset(DatasetBrief):
     num_rejected: int
     duplicates: Duplicates | None
     reading: Reading | None
+
+
+class DatasetImage(Record):
+    """An image of a data set."""
+
+    split: str
+    row: int
+    file: str
+    label: str | None
+    thumbnail: str

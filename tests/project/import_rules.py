@@ -98,6 +98,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "models",
         "labels",
         "storage",
+        "pictures",
         "jobs",
         "versions",
         "datasets",

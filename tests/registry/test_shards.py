@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.shards import read_shard, write_shard
+from registry.shards import read_image, read_index, read_shard, write_shard
 
 CLASSNAMES = ("cat", "dog", "réd panda")
 ROWS = st.lists(st.tuples(st.binary(max_size=20), st.text(max_size=8), st.integers(0, 2)), max_size=30)
@@ -58,3 +58,26 @@ def test_the_schema_tells_the_features_as_hugging_face_writes_them(tmp_path: Pat
 def test_a_shard_of_nothing_is_a_shard(tmp_path: Path) -> None:
     assert write_shard(tmp_path / "shard", [], CLASSNAMES) == 0
     assert list(read_shard(tmp_path / "shard")) == []
+
+
+def test_an_image_is_read_without_the_other_groups_and_names_without_images(tmp_path: Path) -> None:
+    path = tmp_path / "shard"
+    rows = [(b"%05d" % number * 20, f"{number}.jpg", number % 3) for number in range(700)]
+    write_shard(path, iter(rows), CLASSNAMES)
+    for row in (0, 255, 256, 511, 512, 699):
+        assert read_image(path, row) == rows[row][0]
+    with pytest.raises(IndexError):
+        read_image(path, 700)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"00300" * 20, bytes(100)))  # of the second group
+    assert read_image(path, 0) == rows[0][0]
+    assert read_image(path, 300) == bytes(100)
+    begin, end = data.index(b"00000" * 20), data.rindex(b"00255" * 20)
+    path.write_bytes(data[:begin] + bytes(end - begin) + data[end:])
+    assert read_image(path, 699) == rows[699][0]
+    assert read_index(path).to_pylist() == [{"name": name, "label": label} for _, name, label in rows]
+
+
+def test_a_shard_of_nothing_has_an_index(tmp_path: Path) -> None:
+    write_shard(tmp_path / "shard", [], CLASSNAMES)
+    assert len(read_index(tmp_path / "shard")) == 0

@@ -1,0 +1,134 @@
+"""The images of a data set, page by page and one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from app.datasets.gallery_schemas import DatasetImage, DatasetImageList
+from app.datasets.stored_shards import StoredShardsDep
+from app.http.dependencies import DatabaseDep, built
+from app.http.invalid import invalid
+from app.http.links import link_to
+from app.pictures.thumbnails import Picture
+from contract.datasets import SPLITS, DatasetKind, Split
+from contract.names import MAX_NAME, shorten
+from registry.datasets import Datasets, StoredImages
+from registry.errors import NotFoundError
+from registry.paging import decode_cursor, encode_cursor
+
+_CURSOR = "images"
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which images a page shows; None: all."""
+
+    split: Split | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Shows the images of ready data sets."""
+
+    database: DatabaseDep
+    shards: StoredShardsDep
+
+    def find(self, dataset_id: str) -> StoredImages:
+        """Return where the images of a data set are.
+
+        Raises:
+            NotFoundError: There is no such data set.
+            RequestRefusedError: It is not ready.
+        """
+        with self.database.read() as session:
+            return Datasets(session).stored_images(dataset_id)
+
+    def page(self, stored: StoredImages, filters: Filters, limit: int, cursor: str | None) -> DatasetImageList:
+        """Return a page of images; reads the index of no more splits than it shows.
+
+        Args:
+            stored: The data set.
+            filters: Which images.
+            limit: Maximum number of images.
+            cursor: The previous page's `next_cursor`; None: the first page.
+        """
+        label = None if filters.label is None else _place(stored, filters.label)
+        splits = _splits(stored, filters.split)
+        start, row = (0, -1) if cursor is None else decode_cursor(cursor, _CURSOR, [int, int])
+        items: list[DatasetImage] = []
+        for position in range(max(0, start), len(SPLITS)):
+            split = SPLITS[position]
+            after = row if position == start else -1
+            if split in splits:
+                items += self._rows(stored, split, label, after, limit + 1 - len(items))
+            if len(items) > limit:
+                break
+        last = items[limit - 1] if len(items) > limit else None
+        return DatasetImageList(
+            total=sum(stored.count(split, filters.label) for split in splits),
+            items=items[:limit],
+            next_cursor=None if last is None else encode_cursor(_CURSOR, [SPLITS.index(last.split), last.row]),
+        )
+
+    def picture(self, dataset_id: str, split: Split, row: int) -> Picture:
+        """Return an image.
+
+        Raises:
+            NotFoundError: There is no such image.
+        """
+        stored = self.find(dataset_id)
+        shard = stored.shards.get(split)
+        if shard is None or row >= shard["num_images"]:
+            raise NotFoundError("image", f"{split}/{row}", f"List them: GET /v1/datasets/{dataset_id}/images.")
+        sha256 = shard["sha256"]
+        return Picture(f"{sha256} {row}", lambda: self.shards.image(sha256, row), stored.decoder)
+
+    def _rows(
+        self, stored: StoredImages, split: Split, label: int | None, after: int, limit: int
+    ) -> Iterator[DatasetImage]:
+        """Yield the next images of a split after a row."""
+        index = self.shards.index(stored.shards[split]["sha256"])
+        rows = _matching(index, label, after, limit)
+        for row, image in zip(rows.to_pylist(), index.take(rows).to_pylist(), strict=True):
+            yield DatasetImage(
+                split=split,
+                row=row,
+                file=shorten(image["name"] or "", MAX_NAME),
+                label=None if stored.kind is DatasetKind.POOL else stored.classnames[image["label"]],
+                thumbnail=link_to(f"/v1/datasets/{stored.id}/images/{split}/{row}"),
+            )
+
+
+GalleryDep = Annotated[Gallery, built(Gallery)]
+
+
+def _matching(index: pa.Table, label: int | None, after: int, limit: int) -> pa.Array:
+    """Return at most `limit` rows above `after`, ascending."""
+    if label is None:
+        return pa.array(range(after + 1, min(after + 1 + limit, len(index))), pa.int64())
+    places = pc.indices_nonzero(pc.equal(index["label"].slice(after + 1), label))
+    return pc.add(places.slice(0, limit).cast(pa.int64()), after + 1)
+
+
+def _splits(stored: StoredImages, split: Split | None) -> Sequence[Split]:
+    present = [each for each in SPLITS if each in stored.shards]
+    if split is None:
+        return present
+    if split not in present:
+        raise invalid(f"is not a split of this data set: it has {', '.join(present)}", "query", "split")
+    return [split]
+
+
+def _place(stored: StoredImages, label: str) -> int:
+    if stored.kind is DatasetKind.POOL:
+        raise invalid("cannot be used, because the images of a pool have no labels", "query", "label")
+    try:
+        return stored.classnames.index(label)
+    except ValueError:
+        raise invalid("is not a class of this data set", "query", "label") from None

@@ -1,0 +1,1 @@
+"""Stored pictures as people see them: thumbnails, encoded anew."""
