@@ -7,7 +7,7 @@ stand in the schema's metadata as the Hugging Face features describe them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def read_index(path: Path) -> pa.Table:
-    """Return the names and labels of a shard's images, in the columns `name` and `label`, without reading the images."""
+    """Return the names and labels of a shard's images, in the columns `name` and `label`; images are not read."""
     with pq.ParquetFile(path) as file:
         table = file.read(columns=["image.path", "label"])
     return pa.table({"name": pc.struct_field(table["image"], "path"), "label": table["label"]})
@@ -65,15 +65,36 @@ def read_image(path: Path, row: int) -> bytes:
     Raises:
         IndexError: The shard has no such row.
     """
+    ((image, _, _),) = read_rows(path, [row])
+    return image
+
+
+def read_rows(path: Path, rows: Sequence[int]) -> Iterator[_Row]:
+    """Yield `(image file's bytes, name, label)` of some rows; reads the groups that hold them, one image at a time.
+
+    Args:
+        rows: Ascending, each at least 0.
+
+    Raises:
+        IndexError: The shard has no such row.
+    """
+    wanted, start = iter(rows), 0
+    row = next(wanted, None)
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            num_rows = file.metadata.row_group(group).num_rows
-            if row < num_rows:
-                batches = file.iter_batches(batch_size=1, row_groups=[group], columns=["image.bytes"])
-                image: bytes = next(islice(batches, row, None)).column(0)[0]["bytes"].as_py()
-                return image
-            row -= num_rows
-    raise IndexError(row)
+            end = start + file.metadata.row_group(group).num_rows
+            if row is not None and row < end:
+                batches = file.iter_batches(batch_size=1, row_groups=[group], columns=["image", "label"])
+                for number, batch in enumerate(batches, start):
+                    if number == row:
+                        (each,) = batch.to_pylist()
+                        yield each["image"]["bytes"], each["image"]["path"], each["label"]
+                        row = next(wanted, None)
+                        if row is None or row >= end:
+                            break
+            start = end
+    if row is not None:
+        raise IndexError(row)
 
 
 def _groups(rows: Iterable[_Row]) -> Iterator[list[_Row]]:

@@ -27,6 +27,7 @@ from registry.keys import ApiKeys
 from registry.label_sets import LabelSets, label_set_id
 from registry.patches import Patches
 from registry.versions import Versions
+from tests.app.galleries import give_images
 from tests.app.patched import add_patch
 from tests.app.world import World, check_plain_error, check_problem, open_world
 from tests.project.paths import ROOT
@@ -99,6 +100,7 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
     keyed.client.headers["authorization"] = f"Bearer {tokens[Scope.ADMIN, OWNER]}"
     patch = add_patch(keyed)
     del keyed.client.headers["authorization"]
+    give_images(keyed.services, patch.task)
     dataset_id = patch.task  # in use, as the patch is by its version: neither goes, whoever asks
     with keyed.services.database.write() as session:
         dataset, row = Datasets(session).get(dataset_id), Patches(session).get(patch.id)
@@ -124,6 +126,8 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
             "model_name": MODEL_NAME,
             "model_version": "1",
             "label_set_id": label_set_id(["a"], []),
+            "split": "train",
+            "row": "0",
         }
 
 

@@ -87,6 +87,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
     assert names == {
         "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{dataset_id}",
         "POST /v1/datasets/{dataset_id}/derive",
+        "GET /v1/datasets/{dataset_id}/images", "GET /v1/datasets/{dataset_id}/images/{split}/{row}",
         "POST /v1/uploads", "HEAD /v1/uploads/{upload_id}", "PATCH /v1/uploads/{upload_id}",
         "DELETE /v1/uploads/{upload_id}",
         "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from tests.app.galleries import give_images
 from tests.app.patched import add_interpolant, add_patch
 from tests.app.world import World, add_ready_dataset, add_version, open_world, serve
 
@@ -47,6 +48,8 @@ def fill(world: World) -> None:
         add_version(world.services, world.base, seed=index)
     add_interpolant(world, add_patch(world))
     client: TestClient = world.client
+    for dataset in client.get("/v1/datasets").json()["items"]:
+        give_images(world.services, dataset["id"])
     assert client.put("/v1/aliases/staging", json={"version": 2}).status_code in (200, 201)
 
 
