@@ -1,17 +1,21 @@
-"""Methods of the client that ask finished patches about other alphas; no model runs."""
+"""Methods of the client that check requests for patches, and ask finished patches about other alphas."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from paintbox_client.resources.patches import ChangedImage, PatchCurve
+from paintbox_client.resources.patches import ChangedImage, PatchCheck, PatchCurve
 from paintbox_client.transport import Transport
 
 
 class PatchCalls:
-    """Methods of `Client` that ask finished patches about other alphas."""
+    """Methods of `Client` that check requests for patches, and ask finished patches about other alphas."""
 
     _transport: Transport
+
+    def check_patch(self, **request: Any) -> PatchCheck:
+        """Return what a request for a patch would do, without starting it; arguments as for `create_patch`."""
+        return PatchCheck(self._transport.send("POST", "/v1/patches/check", json=request, may_repeat=True))
 
     def patch_curve(self, patch_id: str, alpha: float | None = None, profile: str | None = None) -> PatchCurve:
         """Return the validation scores of every task at an alpha, within milliseconds.

@@ -31,6 +31,7 @@ from paintbox_client.options import (
     parse_factor,
     parse_settings,
 )
+from paintbox_client.patch_checks import print_check
 from paintbox_client.records import JsonObject
 from paintbox_client.reports import is_unchanged, print_report
 from paintbox_client.resources.reports import PatchReport
@@ -126,6 +127,10 @@ def patch(
     ] = None,
     webhook: Annotated[str | None, typer.Option(help="URL to call when the job ends.")] = None,
     setting: Settings = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only show what would be done, how long it takes, and warnings."),
+    ] = False,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -165,6 +170,9 @@ def patch(
     }
     request = parse_settings(_given(request), setting)
     with open_client(ctx) as client:
+        if dry_run:
+            checked = client.check_patch(**_with_ids(client, request))
+            return print_json(checked) if as_json else print_check(checked)
         created = client.create_patch(**_with_ids(client, request))
         if no_wait:
             return print_json(created) if as_json else _print_started(created)

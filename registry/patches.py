@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
@@ -45,6 +45,12 @@ class Patches(Repository):
         if reference is not None:
             query = query.where(names(reference, PatchRow.id, PatchRow.name, "pt_"))
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
+
+    def newest_finished(self, base_fingerprint: str, limit: int) -> Sequence[PatchRow]:
+        """Return the newest patches of a base that have a report, newest first."""
+        of_base = (PatchRow.base_fingerprint == base_fingerprint) & PatchRow.version_id.is_not(None)
+        query = select(PatchRow).where(of_base).order_by(PatchRow.created_at.desc(), PatchRow.id.desc()).limit(limit)
+        return self._session.scalars(query).all()
 
     def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
         """Return a new patch with its queued job, which, or whose child jobs, still have to be dispatched."""

@@ -13,9 +13,10 @@ from app.http.idempotency import REPLAYED, IdempotencyKey
 from app.http.paging import Cursor, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from app.patches import service
+from app.patches.checking import PatchCheckerDep
 from app.patches.curves import CurvesDep, Kind
 from app.patches.interpolants import InterpolantsDep
-from app.patches.schemas import ChangedImages, Patch, PatchCurve, PatchList, PatchStarted, Reselected
+from app.patches.schemas import ChangedImages, Patch, PatchCheck, PatchCurve, PatchList, PatchStarted, Reselected
 from app.versions.composer import ComposerDep
 from contract.access import Scope
 from contract.bodies import Id
@@ -65,6 +66,15 @@ def start_patch(
     if not is_new:
         response.headers.update(REPLAYED)
     return started
+
+
+@router.post("/check", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
+def check_patch(checker: PatchCheckerDep, body: PatchRequest) -> PatchCheck:
+    """Check a request for a patch without starting it: what it resolves to, how long it takes, what it can certify.
+
+    A request that could not be started is rejected as by `POST /v1/patches`, except for the owner's quota of jobs.
+    """
+    return checker.check(body)
 
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])

@@ -127,3 +127,58 @@ class ChangedImages(Listed):
     num_won: int = Field(description="Number of images that only the second alpha classifies correctly")
     num_changed: int = Field(description="Number of images whose answer differs, including those that stay wrong")
     items: list[ChangedImage] = Field(description="The images, by increasing index")
+
+
+class CheckedDataset(BaseModel):
+    """A data set that a patch would use."""
+
+    id: str = Field(description="Id of the data set")
+    name: str = Field(description="Its name")
+    role: Literal["task", "supported", "transfer", "anchors"] = Field(description="What it is used for")
+    num_classes: int | None = Field(description="Number of classes; null: a pool without labels")
+    images: dict[str, int] = Field(description="Number of images that are used, by split")
+
+
+class ImagesNeeded(BaseModel):
+    """How many validation images it takes to certify that accuracy drops by less than a limit."""
+
+    dataset: str | None = Field(description="Id of the supported task; null: the mean of all supported tasks")
+    max_drop: float = Field(description="The limit, in percentage points")
+    num_images: int = Field(description="Validation images that there are, of all supported tasks for the mean")
+    images_needed: int = Field(
+        description="Images with which a patch that costs nothing is certified in four of five cases"
+    )
+    is_enough: bool = Field(description="Whether there are as many")
+
+
+class PatchEstimate(BaseModel):
+    """How long a patch takes, judged by patches of the same base that succeeded here."""
+
+    seconds: float = Field(description="Median estimate, without waiting for a worker")
+    low: float = Field(description="By the fastest of these patches")
+    high: float = Field(description="By the slowest of these patches")
+    num_patches: int = Field(description="Number of patches that the estimate is based on, the newest ones")
+
+
+class PatchCheck(BaseModel):
+    """What a request for a patch would do, without doing it."""
+
+    request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(
+        description="The request with every default filled in; those of fine-tuning are the base's, where it is loaded"
+    )
+    base: BaseBrief = Field(description="The base model")
+    datasets: list[CheckedDataset] = Field(description="The data sets that it uses")
+    num_steps: int | None = Field(description="Number of optimizer steps; null: the base is not loaded in this process")
+    estimate: PatchEstimate | None = Field(
+        description="How long it takes; null: no patch of this base has succeeded yet, or the base is not loaded here"
+    )
+    memory_bytes: int | None = Field(
+        description="Memory for weights, gradients, optimizer state and decoded images, without activations, which "
+        "depend on the batch size; null: the base is not loaded in this process"
+    )
+    flip_rate: float | None = Field(
+        description="Share of supported images whose answer is expected to change, 0 to 1: the mean over earlier "
+        "patches of this base, else 0.04; null: no limit is to be certified"
+    )
+    certification: list[ImagesNeeded] = Field(description="Images needed for each limit that is to be certified")
+    warnings: list[str] = Field(description="What is likely to disappoint, the most serious first")

@@ -133,3 +133,46 @@ class ChangedImage(Record):
     after: str
     margin_before: float
     margin_after: float
+
+
+class CheckedDataset(Record):
+    """A data set that a patch would use; `images` by split."""
+
+    id: str
+    name: str
+    role: str
+    num_classes: int | None
+    images: dict[str, int]
+
+
+class ImagesNeeded(Record):
+    """How many validation images certify a limit; without a data set, that of the mean of all supported tasks."""
+
+    dataset: str | None
+    max_drop: float
+    num_images: int
+    images_needed: int
+    is_enough: bool
+
+
+class PatchEstimate(Record):
+    """How long a patch takes, judged by earlier ones."""
+
+    seconds: float
+    low: float
+    high: float
+    num_patches: int
+
+
+class PatchCheck(Record):
+    """What a request for a patch would do."""
+
+    request: PatchOptions
+    base: BaseBrief
+    datasets: list[CheckedDataset]
+    num_steps: int | None
+    estimate: PatchEstimate | None
+    memory_bytes: int | None
+    flip_rate: float | None
+    certification: list[ImagesNeeded]
+    warnings: list[str]

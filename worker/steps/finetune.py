@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paint_core.patching import run_part
 from pipeline.plans import plan_patch
+from pipeline.workload import DECODE_UNITS
 from registry.jobs import Jobs
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
@@ -11,7 +12,7 @@ from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import find_device, load_anchors, load_checked_base, load_job, load_tasks
 from worker.steps.reporter import Reporter
-from worker.steps.workload import DECODE_UNITS, Workload, part_units
+from worker.steps.workload import Workload, part_units
 
 
 def finetune(context: JobContext) -> None:

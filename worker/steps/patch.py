@@ -9,6 +9,7 @@ from __future__ import annotations
 from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.patching import run_patch
 from pipeline.plans import plan_patch
+from pipeline.workload import DECODE_UNITS, count_points, count_steps, total_units
 from registry.jobs import Jobs
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
@@ -23,7 +24,7 @@ from worker.steps.prepare import (
 )
 from worker.steps.register import register
 from worker.steps.reporter import Reporter
-from worker.steps.workload import DECODE_UNITS, Workload, count_points, count_steps, total_units
+from worker.steps.workload import Workload
 
 
 def patch(context: JobContext) -> None:
@@ -31,7 +32,8 @@ def patch(context: JobContext) -> None:
     job = load_job(context)
     base = load_checked_base(job.base_ref, job.row.base_fingerprint, find_device(context.settings.device))
     plan = plan_patch(base, job.request)
-    meter = ProgressMeter(context.channel.send, total_units(job, plan))
+    units = total_units(job.num_images, job.num_anchors, len(job.request.tasks), plan)
+    meter = ProgressMeter(context.channel.send, units)
     checkpoint = PatchCheckpoint(context, meter)
     adopt_children(context, checkpoint)
     with checkpoint.stage("prepare"):

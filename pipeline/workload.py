@@ -1,0 +1,52 @@
+"""How much work a patch is, in forwards of one image through the image tower: for estimates, progress and the ETA."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from paint_core.alpha import AlphaOptions
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.patching import PatchPlan
+
+DECODE_UNITS = 0.3
+_TRAIN_UNITS = 3.0  # a forward and a backward pass
+_INTERPOLATED_FORWARDS = 7
+_TEST_FORWARDS = 3  # zero-shot, fine-tuned, patched
+
+
+def total_units(images: Mapping[str, int], num_anchors: int, num_tasks: int, plan: PatchPlan) -> float:
+    """Return the work of a whole patch; an estimate, because a search may need a few more evaluations.
+
+    Args:
+        images: Number of images by split: train of the patching tasks, validation and test of all.
+        num_anchors: Number of images in the anchor pools.
+        num_tasks: Number of patching tasks.
+        plan: What is done with them.
+    """
+    decode = DECODE_UNITS * (sum(images.values()) + num_anchors)
+    train = count_steps(num_tasks, plan) * step_units(plan.finetune)
+    select = count_points(num_tasks, plan) * images["validation"]
+    return decode + train + select + _TEST_FORWARDS * images["test"]
+
+
+def count_steps(num_tasks: int, plan: PatchPlan) -> int:
+    """Return the optimizer steps of all fine-tuning runs together."""
+    num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + (plan.folds or 0)
+    return num_runs * plan.finetune.iterations
+
+
+def count_points(num_tasks: int, plan: PatchPlan) -> float:
+    """Return the number of alphas of all searches; an estimate, because a search may need a few more."""
+    num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
+    return num_searches * _num_forwards(plan.alpha)
+
+
+def step_units(config: FinetuneConfig) -> float:
+    """Return the work of an optimizer step."""
+    return _TRAIN_UNITS * (config.batch_size + (config.anchor_batch_size if config.anchor_weight else 0))
+
+
+def _num_forwards(options: AlphaOptions) -> float:
+    if options.strategy == "interpolated":
+        return len(options.profiles) * _INTERPOLATED_FORWARDS
+    return sum(len(options.alphas(profile)) for profile in options.profiles)
