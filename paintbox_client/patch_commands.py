@@ -56,6 +56,13 @@ TransferRefs = Annotated[
     ),
 ]
 SamplingOption = Annotated[Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")]
+MergeOption = Annotated[Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")]
+CoefficientsOption = Annotated[
+    Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Only show what would be done, how long it takes, and warnings.")
+]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate. Default: preset of the base.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed for data order and augmentation. Default: 0.")]
 Folds = Annotated[
@@ -101,12 +108,8 @@ def patch(
     base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
     method: Annotated[Method | None, typer.Option(help="Method for several tasks. Default: single.")] = None,
     sampling: SamplingOption = None,
-    merge: Annotated[
-        Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")
-    ] = None,
-    coefficients: Annotated[
-        Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
-    ] = None,
+    merge: MergeOption = None,
+    coefficients: CoefficientsOption = None,
     folds: Folds = None,
     rule: Rule = None,
     max_drop: MaxDrop = None,
@@ -127,10 +130,7 @@ def patch(
     ] = None,
     webhook: Annotated[str | None, typer.Option(help="URL to call when the job ends.")] = None,
     setting: Settings = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only show what would be done, how long it takes, and warnings."),
-    ] = False,
+    dry_run: DryRun = False,
     no_wait: NoWait = False,
     as_json: AsJson = False,
 ) -> None:
