@@ -31,6 +31,7 @@ from app.datasets.uploads.service import Uploads
 from app.evaluations.endpoints import router as evaluations_router
 from app.events.endpoints import router as events_router
 from app.events.streaming import InstallationStreams
+from app.feedback.endpoints import router as feedback_router
 from app.http.connections.limits import ConnectionLimits, choose_max_connections
 from app.http.connections.table import Connections
 from app.http.dependencies import provide
@@ -109,6 +110,7 @@ _ROUTERS = (
     uploads_router,
     patches_router,
     evaluations_router,
+    feedback_router,
     jobs_router,
     events_router,
     versions_router,

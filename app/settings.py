@@ -59,6 +59,7 @@ class AppSettings(StorageSettings):
     max_queue_megapixels: int = Field(default=2_000, gt=0)
     rate_limit: str = "6000/minute"
     max_unfinished_jobs: int = Field(default=100, gt=0)
+    max_open_feedback: int = Field(default=100_000, gt=0)
     max_event_streams: int = Field(default=100, gt=0)
     max_event_streams_per_owner: int = Field(default=20, gt=0)
     session_hours: float = Field(default=12.0, gt=0, le=24 * 365)

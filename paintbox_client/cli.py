@@ -20,6 +20,7 @@ from paintbox_client.dataset_commands import datasets
 from paintbox_client.display import escape_unencodable, print_error, print_json, print_note, print_text
 from paintbox_client.errors import ClientError
 from paintbox_client.extensions import ExtensibleGroup
+from paintbox_client.feedback_commands import feedback
 from paintbox_client.key_commands import keys
 from paintbox_client.label_set_commands import label_sets
 from paintbox_client.outages import WAIT_SECONDS
@@ -41,6 +42,7 @@ for _command in COMMANDS:
     app.command()(_command)
 app.add_typer(datasets, name="datasets")
 app.add_typer(patches, name="patches")
+app.add_typer(feedback, name="feedback")
 app.add_typer(keys, name="keys")
 app.add_typer(label_sets, name="label-sets")
 app.add_typer(version_commands, name="version")

@@ -14,6 +14,7 @@ from paintbox_client.discovery import find_running, resolve_url
 from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
 from paintbox_client.evaluation_calls import EvaluationCalls
 from paintbox_client.event_calls import EventMethods
+from paintbox_client.feedback_calls import FeedbackCalls
 from paintbox_client.gallery_calls import GalleryCalls
 from paintbox_client.keys import KeyMethods
 from paintbox_client.outages import CALL_SECONDS, WAIT_SECONDS, Patience
@@ -53,6 +54,7 @@ class Client(
     DatasetCalls,
     EvaluationCalls,
     EventMethods,
+    FeedbackCalls,
     GalleryCalls,
     KeyMethods,
     PatchCalls,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from contract.datasets import DatasetState
 from contract.jobs import JobStatus
 from registry.database import Database
-from registry.tables import Base, DatasetRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow
+from registry.tables import Base, DatasetRow, FeedbackRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow
 
 _MAX_PROBLEMS = 20
 _ROWS = 500  # read at once
@@ -60,8 +60,8 @@ def find_named_blobs(session: Session) -> dict[str, str]:
     """Return all blobs that rows refer to, with what refers to them, by hash.
 
     Returns:
-        Those of data sets, task vectors, reports, measurements and unfinished jobs; those of ended jobs may have been
-        deleted.
+        Those of data sets, feedback, task vectors, reports, measurements and unfinished jobs; those of ended jobs may
+        have been deleted.
     """
     named = {}
     for dataset in session.scalars(select(DatasetRow).execution_options(yield_per=_ROWS)):
@@ -69,6 +69,8 @@ def find_named_blobs(session: Session) -> dict[str, str]:
             named[dataset.archive_sha256] = f"archive of data set {dataset.id}"
         for split, shard in (dataset.shards or {}).items():
             named[shard["sha256"]] = f"split {split} of data set {dataset.id}"
+        if dataset.test_digests is not None:
+            named[dataset.test_digests] = f"digests of the test images of data set {dataset.id}"
     unfinished = select(JobRow).where(JobRow.status.in_((JobStatus.QUEUED, JobStatus.RUNNING)))
     for job in session.scalars(unfinished.execution_options(yield_per=_ROWS)):
         checkpoint = job.checkpoint or {}
@@ -81,4 +83,6 @@ def find_named_blobs(session: Session) -> dict[str, str]:
         named |= {sha256: f"curve of patch {patch_id}" for sha256 in (stored or {}).values()}
     for sha256, measurement in session.execute(select(MeasurementRow.predictions_sha256, MeasurementRow.id)):
         named[sha256] = f"predictions of measurement {measurement}"
+    for sha256, feedback in session.execute(select(FeedbackRow.image_sha256, FeedbackRow.id)):
+        named[sha256] = f"image of feedback {feedback}"
     return named

@@ -20,7 +20,7 @@ from contract.datasets import DatasetState
 from contract.jobs import JobKind, JobStatus
 from registry.blobs import BlobStore
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow, UnusedBlobRow
+from registry.tables import DatasetRow, FeedbackRow, JobRow, MeasurementRow, PatchRow, TaskVectorRow, UnusedBlobRow
 
 _OPEN = (JobStatus.QUEUED, JobStatus.RUNNING)
 _GIVEN_UP = (JobStatus.FAILED, JobStatus.CANCELLED)
@@ -71,6 +71,10 @@ class UnusedBlobs(Repository):
         if candidates:
             self.drop(self._named(candidates))
 
+    def unnamed(self, sha256s: Collection[str]) -> set[str]:
+        """Return those of these blobs that nothing refers to."""
+        return set(sha256s) - self._named(sha256s)
+
     def _failed_uploads(self) -> Sequence[DatasetRow]:
         failed = select(DatasetRow).where(DatasetRow.state == DatasetState.FAILED, DatasetRow.blob_bytes.is_not(None))
         return self._session.scalars(failed).all()
@@ -83,10 +87,12 @@ class UnusedBlobs(Repository):
         return list(self._session.scalars(query.where(or_(of_patch, of_part), JobRow.checkpoint.is_not(None))))
 
     def _named(self, candidates: Collection[str], ignored_jobs: Collection[str] = ()) -> set[str]:
-        """Return the candidates that a data set, task vector, measurement, report or another job's checkpoint names."""
+        """Return the candidates that any row names, but for the checkpoints of some jobs."""
         named = set(self._session.scalars(select(TaskVectorRow.sha256).where(TaskVectorRow.sha256.in_(candidates))))
         predictions = MeasurementRow.predictions_sha256
         named.update(self._session.scalars(select(predictions).where(predictions.in_(candidates))))
+        images = FeedbackRow.image_sha256
+        named.update(self._session.scalars(select(images).where(images.in_(candidates))))
         for found in (self._of_datasets(), self._of_reports(), self._of_jobs(ignored_jobs)):
             named.update(sha256 for sha256 in found if sha256 in candidates)
         return named
@@ -96,6 +102,8 @@ class UnusedBlobs(Repository):
         yield from self._session.scalars(query)
         for shards in self._session.scalars(select(DatasetRow.shards).where(DatasetRow.shards.is_not(None))):
             yield from (shard["sha256"] for shard in (shards or {}).values())
+        digests = select(DatasetRow.test_digests).where(DatasetRow.test_digests.is_not(None))
+        yield from (sha256 for sha256 in self._session.scalars(digests) if sha256 is not None)
 
     def _of_reports(self) -> Iterator[str]:
         for interpolants in self._session.scalars(select(PatchRow.report["interpolants"])):
@@ -114,7 +122,8 @@ class UnusedBlobs(Repository):
 def blobs_of_dataset(row: DatasetRow) -> set[str]:
     """Return the blobs that a data set refers to."""
     shards = {shard["sha256"] for shard in (row.shards or {}).values()}
-    return shards | set(row.blob_bytes or ()) | {row.archive_sha256}
+    digests = set() if row.test_digests is None else {row.test_digests}
+    return shards | digests | set(row.blob_bytes or ()) | {row.archive_sha256}
 
 
 def blobs_of_patch(row: PatchRow, jobs: Iterable[JobRow]) -> set[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from sqlalchemy import func, select
 
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, LabelSetRow, MeasurementRow, TaskVectorRow
+from registry.tables import DatasetRow, FeedbackRow, JobRow, LabelSetRow, MeasurementRow, TaskVectorRow
 
 
 class Usage(Repository):
     """Stored bytes within one transaction."""
 
     def stored_bytes(self, owner: str) -> int:
-        """Return the total size in bytes of an owner's data sets, label sets, task vectors and predictions.
+        """Return the size in bytes of an owner's data sets, label sets, task vectors, predictions and feedback.
 
         Data sets that share blobs, such as a derived one and its source, are counted once.
         """
@@ -23,5 +23,6 @@ class Usage(Repository):
         vectors = select(func.sum(TaskVectorRow.num_bytes)).join(JobRow, JobRow.id == TaskVectorRow.job_id)
         labels = select(func.sum(LabelSetRow.num_bytes)).where(LabelSetRow.owner == owner)
         predictions = select(func.sum(MeasurementRow.num_bytes)).where(MeasurementRow.owner == owner)
-        others = (vectors.where(JobRow.owner == owner), labels, predictions)
+        feedback = select(func.sum(FeedbackRow.num_bytes)).where(FeedbackRow.owner == owner)
+        others = (vectors.where(JobRow.owner == owner), labels, predictions, feedback)
         return sum(blobs.values()) + sum(int(self._session.scalar(query) or 0) for query in others)

@@ -315,6 +315,7 @@ class VerificationInProgressError(EdgeError):
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "dataset_not_ready": HTTPStatus.CONFLICT,
     "no_interpolant": HTTPStatus.CONFLICT,
+    "too_much_feedback": HTTPStatus.CONFLICT,
     "unauthorised": HTTPStatus.UNAUTHORIZED,
     "key_expired": HTTPStatus.UNAUTHORIZED,
     "key_revoked": HTTPStatus.UNAUTHORIZED,

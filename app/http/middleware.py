@@ -27,7 +27,7 @@ UPLOAD_PATH = "/v1/datasets"
 PARTS_PATH = "/v1/uploads"
 PART_PREFIX = f"{PARTS_PATH}/"
 TUS_VERSION = "1.0.0"
-IMAGE_PREFIXES = ("/v1/classify", "/v1/embed", "/v2/", "/hf/")
+IMAGE_PREFIXES = ("/v1/classify", "/v1/embed", "/v1/feedback", "/v2/", "/hf/")
 """Path prefixes of requests that may carry images."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

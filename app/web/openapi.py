@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from app.access.policies import SCHEME_NAME, Policies, Stores
+from app.feedback.schemas import FeedbackBody
 from app.http.invalid import InvalidField
 from app.http.problems import Problem, problem_responses
 from app.inference.classify.schemas import ClassifyBody
@@ -19,7 +20,7 @@ from app.inference.protocols.plain_errors import PlainError, rewrite_documented
 
 _NAMED = (
     *(Problem, InvalidField, PlainError),
-    *(ClassifyBody, EmbedBody),
+    *(ClassifyBody, EmbedBody, FeedbackBody),
     *(InferRequest, InputTensor, RequestedOutput),
     *(ZeroShotRequest, ZeroShotParameters),
 )

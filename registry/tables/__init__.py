@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry.orm import Base
 from registry.tables.access import ApiKeyRow, BrowserSessionRow, IdempotencyKeyRow, ReplicaRow
 from registry.tables.datasets import DatasetRow, LabelSetRow, UnusedBlobRow
+from registry.tables.feedback import FeedbackRow
 from registry.tables.jobs import JobAttemptRow, JobEventRow, JobRow, WebhookDeliveryRow
 from registry.tables.versions import (
     AliasApprovalRow,
@@ -29,6 +30,7 @@ __all__ = [
     "BrowserSessionRow",
     "DatasetRow",
     "EvaluationRow",
+    "FeedbackRow",
     "IdempotencyKeyRow",
     "JobAttemptRow",
     "JobEventRow",

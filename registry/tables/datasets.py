@@ -37,6 +37,7 @@ class DatasetRow(Base):
     derived_from: Mapped[str | None] = mapped_column(String(40))
     kind: Mapped[str] = mapped_column(String(16), default="labelled", server_default="labelled")  # a `DatasetKind`
     decoder: Mapped[int] = mapped_column(default=1, server_default="1")  # what its files' pixels are: `DECODER`
+    test_digests: Mapped[str | None] = mapped_column(String(64))  # blob: what its test images show, `registry.digests`
     taken_from: Mapped[dict[str, Any] | None]  # the upload's split by our split, where they differ
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]

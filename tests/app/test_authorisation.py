@@ -20,19 +20,24 @@ from contract.access import Scope
 from contract.evaluations import EvaluationRequest
 from registry.aliases import Aliases
 from registry.approvals import Approvals, MoveRequest
+from registry.database import utc_now
 from registry.datasets import Datasets
 from registry.evaluations import Evaluations
+from registry.feedback import NewFeedback
 from registry.jobs import Jobs
 from registry.keys import ApiKeys
 from registry.label_sets import LabelSets, label_set_id
 from registry.patches import Patches
+from registry.tables import FeedbackRow
 from registry.versions import Versions
 from tests.app.galleries import give_images
 from tests.app.patched import add_patch
 from tests.app.world import World, check_plain_error, check_problem, open_world
+from tests.builders import digit_pngs
 from tests.project.paths import ROOT
 
 OWNER, OTHER = "owner", "other"
+FEEDBACK = "fb_1"
 DOCUMENT = json.loads((ROOT / "docs" / "openapi.json").read_text(encoding="utf-8"))  # `tests.project` compares it
 BODIES: dict[str, Any] = {
     "PUT /v1/aliases/{alias}": {"version": 1},
@@ -128,7 +133,17 @@ def ids(keyed: World, tokens: dict[tuple[Scope, str], str]) -> dict[str, str]:
             "label_set_id": label_set_id(["a"], []),
             "split": "train",
             "row": "0",
+            "feedback_id": FEEDBACK,
         }
+
+
+def keep_feedback(keyed: World) -> None:
+    """Store feedback again if somebody has deleted it."""
+    sha256 = keyed.services.blobs.put_bytes(digit_pngs(0)[0])
+    with keyed.services.database.write() as session:
+        if session.get(FeedbackRow, FEEDBACK) is None:
+            now, given = utc_now(), NewFeedback(sha256, "0" * 64, 1, owner=OWNER)
+            session.add(FeedbackRow(id=FEEDBACK, state="open", created_at=now, updated_at=now, **vars(given)))
 
 
 def ask(client: TestClient, route: Route, ids: dict[str, str], token: str | None) -> Any:
@@ -152,6 +167,7 @@ ANY_KEY = {"POST /v1/session", "GET /v1/session", "DELETE /v1/session"}
 CLASSIFY = {
     "POST /v1/classify",
     "POST /v1/embed",
+    "POST /v1/feedback",
     "GET /v2",
     "GET /v2/models/{model_name}",
     "GET /v2/models/{model_name}/ready",
@@ -183,6 +199,7 @@ def test_the_document_names_the_policy_of_every_protected_route() -> None:
     assert all(name.startswith("GET ") for name in only_reads)
     writes = {str(route) for route in ROUTES if route.method != "GET"} - ANY_KEY
     looks = {name for name in CLASSIFY if name.startswith("GET ")} | {"GET /v1/keys"}
+    looks |= {f"GET /v1/feedback{rest}" for rest in ("", "/{feedback_id}", "/{feedback_id}/image")}
     assert (
         writes == {str(route) for route in ROUTES if route.scope in (Scope.WRITE, Scope.ADMIN, Scope.CLASSIFY)} - looks
     )
@@ -208,6 +225,7 @@ def test_a_route_answers_whom_the_document_allows_and_nobody_else(
         with keyed.services.database.write() as session:  # the one before may have removed it
             Aliases(session).move(ids["alias"], int(ids["version_id"]), actor="a test", reason="")
             LabelSets(session).add(["a"], [], owner=OWNER)
+        keep_feedback(keyed)
         response = ask(keyed.client, route, ids, tokens[scope, owner])
         assert response.status_code not in (401, 403, 404, 405), f"{route} refuses {scope} of {owner}: {response.text}"
         assert response.status_code < 500

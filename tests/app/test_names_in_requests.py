@@ -82,7 +82,11 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "classnames": {"cat": text}}
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "classnames": {text: "cat"}}
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "templates": [f"a {{}} {text}"]}
+    yield "PATCH", "/v1/feedback/none", {"label": text}
+    yield "PATCH", "/v1/feedback/none", {"note": text}
     image = {"images": [""]}
+    for name in ("label", "predicted", "note", "version", "dataset", "sample"):
+        yield "POST", "/v1/feedback", image | {name: text}
     yield "POST", "/v1/classify", image | {"candidate_labels": ["a", text]}
     yield "POST", "/v1/classify", image | {"label_set": text}
     yield "POST", "/v1/classify", image | {"dataset": text}

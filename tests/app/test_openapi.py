@@ -70,7 +70,9 @@ def test_every_route_is_described_and_named_once(document: dict[str, Any]) -> No
     assert len(set(identifiers)) == len(identifiers)
 
 
-@pytest.mark.parametrize(("path", "model"), [("/v1/classify", "ClassifyBody"), ("/v1/embed", "EmbedBody")])
+@pytest.mark.parametrize(
+    ("path", "model"), [("/v1/classify", "ClassifyBody"), ("/v1/embed", "EmbedBody"), ("/v1/feedback", "FeedbackBody")]
+)
 def test_every_form_of_a_request_with_images_documents_the_same_options(
     document: dict[str, Any], path: str, model: str
 ) -> None:
@@ -107,6 +109,9 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "GET /v1/aliases/{alias}/approvals", "POST /v1/aliases/{alias}/approvals/{approval_id}/approve",
         "POST /v1/aliases/{alias}/approvals/{approval_id}/reject",
         "POST /v1/classify", "POST /v1/embed",
+        "POST /v1/feedback", "GET /v1/feedback", "DELETE /v1/feedback", "GET /v1/feedback/{feedback_id}",
+        "PATCH /v1/feedback/{feedback_id}", "DELETE /v1/feedback/{feedback_id}",
+        "GET /v1/feedback/{feedback_id}/image",
         "POST /v1/label-sets", "GET /v1/label-sets", "GET /v1/label-sets/{label_set_id}",
         "DELETE /v1/label-sets/{label_set_id}", "DELETE /v1/datasets/{dataset_id}", "DELETE /v1/patches/{patch_id}",
         "GET /v1/system", "GET /livez", "GET /readyz", "GET /metrics",

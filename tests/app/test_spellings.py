@@ -89,6 +89,7 @@ DIFFERENT: dict[str, Callable[[str], str]] = {
 }
 NAMES = {
     "dataset_id",
+    "feedback_id",
     "patch_id",
     "evaluation_id",
     "job_id",

@@ -14,13 +14,14 @@ from tests.builders import digit_pngs
 
 IDS = {
     **dict.fromkeys(
-        ("dataset_id", "patch_id", "evaluation_id", "approval_id", "job_id", "label_set_id", "key_id"), "none"
+        ("dataset_id", "patch_id", "evaluation_id", "approval_id", "job_id", "label_set_id", "key_id", "feedback_id"),
+        "none",
     ),
     **{"version_id": "1", "alias": "active", "upload_id": "0" * 32, "model_name": "paintbox", "model_version": "1"},
     **{"split": "train", "row": "0"},
 }
 PROTECTED = [route for route in ROUTES if route.scope is not None]
-READ_THEIR_QUERY_BESIDE_A_RAW_IMAGE = {"POST /v1/classify", "POST /v1/embed"}
+READ_THEIR_QUERY_BESIDE_A_RAW_IMAGE = {"POST /v1/classify", "POST /v1/embed", "POST /v1/feedback"}
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "metrics",
         "system",
         "inference",
+        "feedback",
         "web",
         "main",
         "__main__",

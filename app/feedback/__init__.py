@@ -1,0 +1,1 @@
+"""Feedback on answers, and its way into data sets."""
