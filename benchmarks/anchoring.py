@@ -114,7 +114,7 @@ class Bench:
             anchor_weight=run.weight,
         )
         pool, loss = self.pool() if run.weight else None, self.anchor(run.form)
-        return trained(self._name(run), self.base, self.tasks[run.task], config, pool=pool, anchor_loss=loss)
+        return trained(self.name(run), self.base, self.tasks[run.task], config, pool=pool, anchor_loss=loss)
 
     def choose(self, run: Run, options: AlphaOptions) -> Outcome:
         """Return what the rule chooses on validation splits."""
@@ -135,7 +135,7 @@ class Bench:
         """Return the curve along a path on `validation` or `test` splits, from the cache or evaluated now."""
         (profile,) = options.profiles
         size = sum(len(getattr(task, split)) for task in self.held.values())
-        path = CACHE / f"{self._name(run)}-{profile}-{options.spacing:g}-{self.splits}-{split}-{size}.json"
+        path = CACHE / f"{self.name(run)}-{profile}-{options.spacing:g}-{self.splits}-{split}-{size}.json"
         if not path.exists():
             splits = {name: (each.head, getattr(each, split)) for name, each in self._everyone(run).items()}
             direction = Path((Term(self.update(run), 1.0, profile),))
@@ -146,7 +146,8 @@ class Bench:
     def _everyone(self, run: Run) -> dict[str, Task]:
         return {run.task: self.tasks[run.task], **self.held}
 
-    def _name(self, run: Run) -> str:
+    def name(self, run: Run) -> str:
+        """Return what the files of a run are called in the cache."""
         form = f"{run.form}-{run.weight:g}-{run.task}-{run.seed}"
         return f"anchoring/{form}-{self.iterations}-{self.precision}-{identity('starter')}"
 

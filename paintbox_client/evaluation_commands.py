@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from paintbox_client.client import Client
+from paintbox_client.comparisons import print_comparison
 from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
@@ -68,15 +69,26 @@ def compare(
     ctx: typer.Context,
     before: Annotated[str, typer.Argument(metavar="BEFORE", autocompletion=complete("version"), help="Version.")],
     after: Annotated[str, typer.Argument(metavar="AFTER", autocompletion=complete("version"), help="Version.")],
-    dataset: DatasetRef,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            autocompletion=complete("dataset"),
+            help="Evaluate both on this data set. Default: compare what is known about them.",
+        ),
+    ] = None,
     split: SplitOption = None,
     labels: LabelsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two versions image by image: what AFTER loses and gains against BEFORE."""
     request = {"split": split, "labels": _read_labels(labels)}
+    if dataset is None and (split is not None or labels is not None):
+        raise InputError("--split and --labels need --dataset.", "Add --dataset, or leave them out.")
     with open_client(ctx) as client:
-        _evaluate(client, [before, after], dataset, request, None, False, as_json)
+        if dataset is not None:
+            return _evaluate(client, [before, after], dataset, request, None, False, as_json)
+        found = client.compare_versions(*(client.find_version(each) for each in (before, after)))
+    print_json(found) if as_json else print_comparison(found)
 
 
 def evaluation(ctx: typer.Context, evaluation_ref: EvaluationRef, as_json: AsJson = False) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 from paintbox_client.errors import InputError
 from paintbox_client.records import JsonObject
 from paintbox_client.resources.system import Finding
-from paintbox_client.resources.versions import AliasCheck, Collected, Verification, Version
+from paintbox_client.resources.versions import AliasCheck, Collected, ComparedVersions, Verification, Version
 from paintbox_client.transport import Transport
 
 _MIX_SECONDS = 600.0  # the service answers once the version is mixed
@@ -53,6 +53,10 @@ class VersionCalls:
     def collect_garbage(self, dry_run: bool = False) -> Collected:
         """Return what was purged from the trash, or with `dry_run` what would be."""
         return Collected(self._transport.send("POST", "/v1/gc", params={"dry_run": dry_run}))
+
+    def compare_versions(self, before: int, after: int) -> ComparedVersions:
+        """Return what distinguishes two versions: terms, and answers to the images that both were evaluated on."""
+        return ComparedVersions(self._transport.get(f"/v1/versions/{before}/compare", **{"with": after}))
 
     def check(self, version: int, alias: str = "active") -> AliasCheck:
         """Return whether the alias may move to the version, and why or why not: its tasks, limits, what is missing."""

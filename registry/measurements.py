@@ -68,6 +68,15 @@ class Measurements(Repository):
                 self._session.flush()
         return identifier
 
+    def of_weights(self, fingerprint: str | None) -> list[MeasurementRow]:
+        """Return what some weights were measured on, with labels and under the data sets' own ones; newest first."""
+        query = select(MeasurementRow).where(
+            MeasurementRow.weights_fingerprint == fingerprint,
+            MeasurementRow.is_own_head,
+            MeasurementRow.result.is_not(None),
+        )
+        return list(self._session.scalars(query.order_by(MeasurementRow.created_at.desc(), MeasurementRow.id)))
+
     def pairs(self, before: str, after: str) -> list[tuple[MeasurementRow, MeasurementRow]]:
         """Return what two weights were both measured on, under the data sets' own labels; newest first.
 

@@ -19,6 +19,8 @@ from app.versions import aliases, service
 from app.versions.approval_schemas import AliasApproval, AliasApprovalList, ApprovalDecision
 from app.versions.approvals import ApprovalDeskDep
 from app.versions.check_schemas import AliasCheck, AliasCheckRequest
+from app.versions.compare_schemas import VersionComparison
+from app.versions.comparing import VersionComparerDep
 from app.versions.composer import ComposerDep
 from app.versions.exporting import TAR_MEDIA_TYPE, ExporterDep, ExportResponse
 from app.versions.guard import AliasGuardDep
@@ -97,6 +99,24 @@ def make_version(
 def get_version(database: DatabaseDep, version_id: VersionId) -> Version:
     """Return a version: its base, its terms and their origin."""
     return service.get_version(database, version_id)
+
+
+@router.get(
+    "/versions/{version_id}/compare",
+    responses=problem_responses(404),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.READ)],
+)
+def compare_versions(
+    comparer: VersionComparerDep,
+    version_id: VersionId,
+    other: Annotated[VersionId, Query(alias="with", description="Number of the other version, the one after")],
+) -> VersionComparison:
+    """Compare two versions: their terms, and their answers to the images that both were evaluated on.
+
+    Nothing is evaluated: `uncompared` lists what only one of them was evaluated on.
+    """
+    return comparer.compare(version_id, other)
 
 
 @router.patch(

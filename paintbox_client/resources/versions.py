@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from paintbox_client.records import Record
-from paintbox_client.resources.scores import AlphaSettings, Environment, Evaluation, FinetuneSettings
+from paintbox_client.resources.scores import (
+    AccuracyChange,
+    AlphaSettings,
+    Environment,
+    Evaluation,
+    FinetuneSettings,
+    SplitScore,
+)
 
 
 class BaseBrief(Record):
@@ -208,3 +215,48 @@ class Collected(Record):
     task_vectors: list[FreedBlob]
     blobs: list[FreedBlob]
     num_bytes: int
+
+
+class ComparedVersion(Record):
+    """One of two versions; `terms` are those that the other one does not have."""
+
+    id: int
+    name: str
+    base: str
+    weights_fingerprint: str | None
+    routing: str
+    aliases: list[str]
+    terms: list[VersionTerm]
+
+
+class ComparedTask(Record):
+    """What two versions answered to the same images."""
+
+    dataset: str
+    name: str | None
+    split: str
+    before: SplitScore
+    after: SplitScore
+    changed: int | None
+    lost: int | None
+    gained: int | None
+    change: AccuracyChange | None
+
+
+class UncomparedTask(Record):
+    """A data set that only one of two versions was evaluated on."""
+
+    dataset: str
+    name: str | None
+    split: str
+    missing: int
+
+
+class ComparedVersions(Record):
+    """What distinguishes two versions."""
+
+    before: ComparedVersion
+    after: ComparedVersion
+    same_weights: bool | None
+    tasks: list[ComparedTask]
+    uncompared: list[UncomparedTask]

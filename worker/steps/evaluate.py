@@ -26,6 +26,7 @@ from paint_core.evaluation.answers import Answers, answer
 from paint_core.evaluation.statistics import paired_difference
 from paint_core.models import BaseModel, build_head
 from paint_core.weights import fingerprint
+from pipeline.differences import describe_difference
 from pipeline.towers import mix_tower
 from pipeline.workload import DECODE_UNITS
 from registry.datasets import Datasets
@@ -40,7 +41,6 @@ from worker.job_context import JobContext
 from worker.progress import ProgressMeter
 from worker.steps.measurement import Judged, store_answers
 from worker.steps.prepare import decode_split, find_device, load_checked_base, templates_of
-from worker.steps.report import describe_difference
 
 _SLICE_IMAGES = 1024
 """Images between two reports of progress."""

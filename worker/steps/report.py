@@ -33,9 +33,9 @@ from paint_core.alpha.guarantees import guarantee
 from paint_core.alpha.rules import NO_PATCH
 from paint_core.data import Task
 from paint_core.evaluation import Score
-from paint_core.evaluation.statistics import Difference
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
 from paint_core.patching.analysis import TaskChange, Update
+from pipeline.differences import describe_difference
 from worker.steps.prepare import PatchJob
 
 _SPLITS = ("train", "validation", "test")
@@ -317,16 +317,6 @@ def _change(change: TaskChange) -> TaskAccuracyChange:
             for row in change.classes
         ),
     )
-
-
-def describe_difference(difference: Difference) -> dict[str, float]:
-    """Return the fields of a change."""
-    return {
-        "change_points": difference.points,
-        "low_points": difference.low,
-        "high_points": difference.high,
-        "p_value": difference.p_value,
-    }
 
 
 def _update(update: Update) -> ReportUpdate:
