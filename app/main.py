@@ -23,6 +23,7 @@ from app.access.limits import RateLimits
 from app.access.origins import allow_origins
 from app.access.policies import Policies
 from app.access.session.endpoints import router as session_router
+from app.collecting.endpoints import router as collecting_router
 from app.datasets.endpoints import router as datasets_router
 from app.datasets.gallery_endpoints import router as galleries_router
 from app.datasets.stored_shards import StoredShards
@@ -107,6 +108,7 @@ _DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
     datasets_router,
     galleries_router,
+    collecting_router,
     uploads_router,
     patches_router,
     evaluations_router,
@@ -275,8 +277,6 @@ def open_services(
         metrics.registry.register(WebhookCollector(database))
         metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
         labels = StoredLabels(database)
-        picture_workers = PictureWorkers()
-        stack.callback(picture_workers.close)
         services = Services(
             settings,
             database,
@@ -303,8 +303,7 @@ def open_services(
             *_build_inference(settings, engine, versions, labels, metrics),
             AliasRefusals(database, settings.webhook_url, metrics.count_refusal),
             StoredShards(blobs),
-            picture_workers,
-            Thumbnails(picture_workers, DEFAULT_MAX_PIXELS),
+            *_open_pictures(stack),
         )
         for thread in (*_threads(services, job_metrics), *_webhook_threads(services)):
             thread.start()
@@ -345,6 +344,12 @@ def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) 
         head_cache_bytes=settings.head_cache_bytes,
         on_fatal=end_process,
     )
+
+
+def _open_pictures(stack: ExitStack) -> tuple[PictureWorkers, Thumbnails]:
+    workers = PictureWorkers()
+    stack.callback(workers.close)
+    return workers, Thumbnails(workers, DEFAULT_MAX_PIXELS)
 
 
 def _open_storage(settings: AppSettings, database: Database, replica: ReplicaAnnouncer) -> tuple[Uploads, Storage]:

@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from contract.names import check_text
+from contract.names import Name, check_text
 
 MAX_VERSION_ID = 2**31 - 1
 MAX_REASON = 1000
@@ -43,6 +43,12 @@ class Body(BaseModel):
         if isinstance(data, dict) and len(data) > len(cls.model_fields) + _MOST_UNKNOWN:
             raise ValueError(f"has {len(data)} fields; only {len(cls.model_fields)} are allowed")
         return data
+
+
+class Renaming(Body):
+    """A new name."""
+
+    name: Name = Field(description="Display name; not unique")
 
 
 @dataclass(frozen=True)

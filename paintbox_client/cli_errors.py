@@ -64,7 +64,7 @@ _ADVICE = {
     "with --force --reason TEXT.",
     "supported_drop": "Choose another alpha with `paintbox reselect`, or activate it with --force --reason TEXT.",
     "job_quota": "Wait, or cancel one: list jobs with `paintbox jobs --status queued --status running`.",
-    "dataset_in_use": "Delete those patches first, or add --force.",
+    "dataset_in_use": "Delete those patches and evaluations first, or add --force.",
     "dataset_not_ready": "Check its state with `paintbox datasets`; show the error with `paintbox dataset NAME`.",
     "model_not_loaded": "See `paintbox system` for details, or serve another version with `paintbox activate VERSION`.",
 }

@@ -18,6 +18,7 @@ from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting for the job.")]
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items, newest first.")]
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name.")]
 DEFAULT_LIMIT = 50
 COMPLETION_SECONDS = 2.0
 

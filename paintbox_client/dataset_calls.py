@@ -104,9 +104,52 @@ class DatasetCalls:
             stream.seek(0)
             return self._submit(form, files={"archive": (file_name, stream, "application/octet-stream")})
 
+    def collect_dataset(
+        self,
+        name: str,
+        sources: Sequence[Mapping[str, Any]],
+        templates: Sequence[str] | None = None,
+        webhook_url: str | None = None,
+        *,
+        splits: str = "keep",
+        allow_test_images: bool = False,
+        unlabelled: bool = False,
+    ) -> Dataset:
+        """Return a data set of images of others, with the job that copies them; nothing is uploaded.
+
+        Args:
+            name: Display name; need not be unique.
+            sources: Each names a `dataset` and optionally `split`, `rows` or `label`, or an `evaluation` and optionally
+                `version`, `wrong`, `label`, `predicted` or `changed`; and optionally `as_split` and `as_label`.
+            templates: Prompts with `{}`; default: those of the first source; empty: the base model's own.
+            webhook_url: Notified when the job has ended, at a host that the operator allows.
+            splits: Split of images without `as_split`: `keep`, as in the source, or `by_content`.
+            allow_test_images: Whether images of a test split of the sources may be in `train` or `validation`.
+            unlabelled: Whether it is a pool of images for `anchors`.
+
+        Returns:
+            The data set, `ingesting` or, if it existed already, in its current state.
+        """
+        body: JsonObject = {"name": name, "from": [dict(source) for source in sources], "splits": splits}
+        optional: JsonObject = {
+            "templates": None if templates is None else list(templates),
+            "webhook_url": webhook_url,
+            "allow_test_images": allow_test_images or None,
+            "kind": "pool" if unlabelled else None,
+        }
+        body |= {field: value for field, value in optional.items() if value is not None}
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        answer = self._transport.send("POST", "/v1/datasets/collect", may_repeat=True, json=body, headers=headers)
+        return Dataset(answer)
+
     def dataset(self, dataset_id: str) -> Dataset:
         """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
         return Dataset(self._transport.get(f"/v1/datasets/{dataset_id}"))
+
+    def rename_dataset(self, dataset_id: str, name: str) -> Dataset:
+        """Return the data set under another name; its id stays."""
+        path = f"/v1/datasets/{dataset_id}"
+        return Dataset(self._transport.send("PATCH", path, may_repeat=True, json={"name": name}))
 
     def delete_dataset(self, dataset_id: str, force: bool = False) -> None:
         """Delete a data set permanently.

@@ -8,13 +8,18 @@ from typing import Annotated
 import typer
 
 from paintbox_client.archives import title_of
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, complete, open_client, take
+from paintbox_client.collecting import parse_sources
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NewName, NoWait, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.galleries import save_thumbnails
-from paintbox_client.options import DatasetState, SplitName, ThumbnailSize
+from paintbox_client.options import DatasetState, SplitAssignment, SplitName, ThumbnailSize
 from paintbox_client.tables import print_dataset, print_datasets, print_images
 
+_FROM = (
+    "Data set to collect from: all of it, a split, rows such as `digits:train:0-9,12`, or a class, as in "
+    "`digits:train:label=zero`; repeatable."
+)
 _SPLIT_OF = "FOLDER=train, validation, test or ignore; repeatable. `none`: no folder is a split."
 
 
@@ -96,7 +101,7 @@ def list_datasets(
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List data sets, newest first, delete one, or look at its images."""
+    """List data sets, newest first, look at images, collect them into a new data set, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
@@ -108,7 +113,9 @@ def list_datasets(
 def delete_dataset(
     ctx: typer.Context,
     dataset_ref: DatasetRef,
-    force: Annotated[bool, typer.Option("--force", help="Delete it even if finished patches refer to it.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Delete it even if finished patches or evaluations refer to it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete a data set permanently; `paintbox gc` frees the space."""
@@ -138,6 +145,70 @@ def list_images(
         if save is not None:
             save_thumbnails(client, identifier, items, save, int(size))
     print_json(items) if as_json else print_images(items)
+
+
+@datasets.command("collect")
+def collect(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new data set.")],
+    sources: Annotated[list[str] | None, typer.Option("--from", metavar="DATASET[:SPLIT[:ROWS]]", help=_FROM)] = None,
+    from_evaluation: Annotated[
+        str | None,
+        typer.Option(autocompletion=complete("evaluation"), help="Evaluation whose images to collect: name or id."),
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="Version of the evaluation. Default: the first one.")] = None,
+    wrong: Annotated[
+        bool | None, typer.Option("--wrong/--correct", help="Only images with wrong, or correct, answers.")
+    ] = None,
+    true: Annotated[str | None, typer.Option(help="Only images of this class in the evaluation.")] = None,
+    predicted: Annotated[str | None, typer.Option(help="Only images with this answer in the evaluation.")] = None,
+    changed: Annotated[
+        bool | None, typer.Option("--changed", help="Only images with another answer than the first version's.")
+    ] = None,
+    as_split: Annotated[SplitName | None, typer.Option(help="Split of the images. Default: as --splits says.")] = None,
+    as_label: Annotated[str | None, typer.Option(help="Class of the images. Default: unchanged.")] = None,
+    splits: Annotated[
+        SplitAssignment,
+        typer.Option(help="keep: as in the source; by_content: 80, 10, 10 % by a hash of the image."),
+    ] = "keep",
+    allow_test_images: Annotated[
+        bool, typer.Option("--allow-test-images", help="Images of test splits may be trained on.")
+    ] = False,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Collect a pool, for the anchors of a patch.")
+    ] = False,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt template with {}; repeatable.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Create a data set from images of other data sets or of an evaluation, without an upload."""
+    goal = {"as_split": as_split, "as_label": as_label}
+    goal = {field: value for field, value in goal.items() if value is not None}
+    filters = {"version": version, "wrong": wrong, "label": true, "predicted": predicted, "changed": changed}
+    filters = {field: value for field, value in filters.items() if value is not None}
+    if filters and from_evaluation is None:
+        raise InputError(f"--{next(iter(filters))} needs --from-evaluation.", "Name an evaluation.")
+    with open_client(ctx) as client:
+        chosen = parse_sources(client, sources or (), goal)
+        if from_evaluation is not None:
+            chosen.append({"evaluation": client.find("evaluation", from_evaluation)} | filters | goal)
+        if not chosen:
+            raise InputError("No images are chosen.", "Use --from or --from-evaluation.")
+        made = client.collect_dataset(
+            name, chosen, template, splits=splits, allow_test_images=allow_test_images, unlabelled=unlabelled
+        )
+        if not no_wait and made["state"] != "ready":
+            watch_job(client, made["job"]["id"], f"Collecting {made['name']}")
+            made = client.dataset(made["id"])
+        print_json(made) if as_json else print_dataset(made)
+
+
+@datasets.command("rename")
+def rename_dataset(ctx: typer.Context, dataset_ref: DatasetRef, name: NewName, as_json: AsJson = False) -> None:
+    """Change the name of a data set; its id stays."""
+    with open_client(ctx) as client:
+        renamed = client.rename_dataset(client.find("dataset", dataset_ref), name)
+    print_json(renamed) if as_json else print_datasets([renamed])
 
 
 def dataset(ctx: typer.Context, dataset_ref: DatasetRef, as_json: AsJson = False) -> None:

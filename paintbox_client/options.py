@@ -25,6 +25,7 @@ Priority = Literal["low", "normal", "high"]
 Profile = Literal["flat", "lines", "lines_paper"]
 JobKind = Literal["ingest", "patch", "finetune", "evaluate"]
 SplitName = Literal["train", "validation", "test"]
+SplitAssignment = Literal["keep", "by_content"]
 ThumbnailSize = Literal["64", "128", "256", "512"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from paintbox_client.resources.patches import ChangedImage, PatchCheck, PatchCurve
+from paintbox_client.resources.patches import ChangedImage, Patch, PatchCheck, PatchCurve
 from paintbox_client.transport import Transport
 
 
@@ -53,6 +53,10 @@ class PatchCalls:
         query = _given({"task": task, "from": from_alpha, "to": to_alpha, "kind": kind, "profile": profile})
         items = self._transport.items(f"/v1/patches/{patch_id}/changes", limit, **query)
         return [ChangedImage(each) for each in items]
+
+    def rename_patch(self, patch_id: str, name: str) -> Patch:
+        """Return the patch under another name; its id stays, and so do the names of its versions."""
+        return Patch(self._transport.send("PATCH", f"/v1/patches/{patch_id}", may_repeat=True, json={"name": name}))
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

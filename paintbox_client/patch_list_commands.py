@@ -1,4 +1,4 @@
-"""`paintbox patches` lists and deletes patches; `paintbox report` shows the report of one."""
+"""`paintbox patches` lists, renames and deletes patches; `paintbox report` shows the report of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, open_client, take
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NewName, complete, open_client, take
 from paintbox_client.display import print_json, print_note, print_text
 from paintbox_client.errors import ApiError, InputError
 from paintbox_client.options import JobStatus
@@ -31,7 +31,7 @@ def list_patches(
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
-    """List patches, newest first, or delete one."""
+    """List patches, newest first, rename one, or delete one."""
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
@@ -46,6 +46,14 @@ def delete_patch(ctx: typer.Context, patch_ref: PatchRef, as_json: AsJson = Fals
         identifier = client.find("patch", patch_ref)
         client.delete_patch(identifier)
     print_json({"deleted": identifier}) if as_json else print_text(f"Deleted {identifier}.")
+
+
+@patches.command("rename")
+def rename_patch(ctx: typer.Context, patch_ref: PatchRef, name: NewName, as_json: AsJson = False) -> None:
+    """Change the name of a patch; its id stays, and so do the names of its versions."""
+    with open_client(ctx) as client:
+        renamed = client.rename_patch(client.find("patch", patch_ref), name)
+    print_json(renamed) if as_json else print_patches([renamed])
 
 
 def report(

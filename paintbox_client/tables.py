@@ -36,6 +36,7 @@ def print_dataset(item: JsonObject) -> None:
             print_note("  " + " = ".join(f"{each['split']}: {each['file']}" for each in example["files"]))
     if found and found["with_different_labels"]:
         print_note(f"{found['with_different_labels']:,} images have more than one class.")
+    _print_collected(item.get("collected"))
     _print_reading(item.get("reading"))
     print_datasets([item])
     if item.get("error"):
@@ -58,6 +59,19 @@ def _sum_up(rejected: Iterable[JsonObject]) -> Iterator[str]:
         shown = ", ".join(each["file"] for each in found[:_SHOWN_EXAMPLES])
         reason = found[0]["reason"] if len(found) == 1 else kind
         yield f"Rejected: {count:,} file(s): {reason}: {shown}{' …' if count > len(found[:_SHOWN_EXAMPLES]) else ''}"
+
+
+def _print_collected(collected: JsonObject | None) -> None:
+    """Print where the images of a collected data set come from."""
+    if collected is None:
+        return
+    for source in collected["sources"]:
+        print_note(f"Collected: {source['num_images']:,} images of {source['split']} of {source['dataset_id']}.")
+    if collected["num_left_out"]:
+        print_note(f"Left out: {collected['num_left_out']:,} images that a test split of the sources has, too.")
+    if collected["num_test_images_in_training"]:
+        num_images = collected["num_test_images_in_training"]
+        print_warning(f"{num_images:,} images of train or validation are in a test split of the sources.")
 
 
 def _print_reading(reading: JsonObject | None) -> None:

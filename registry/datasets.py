@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Text, cast, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import defer, load_only, undefer
 
+from contract.collections import CollectionReport
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, Priority
 from registry.errors import RequestRefusedError
@@ -32,25 +33,28 @@ class DatasetOptions:
         templates: Prompt templates with `{}`; empty means those of the upload, else the base's own.
         choices: How the upload is to be read.
         kind: `pool` for images without labels.
+        is_collected: Whether the upload is a manifest of rows of other data sets.
     """
 
     display_names: tuple[tuple[str, str], ...] = ()
     templates: tuple[str, ...] = ()
     choices: Choices = field(default_factory=Choices)
     kind: DatasetKind = DatasetKind.LABELLED
+    is_collected: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back; what was not said is left out, so that ids stay the same."""
         plain = {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
         plain |= self.choices.as_json()
-        return plain | ({} if self.kind is DatasetKind.LABELLED else {"kind": self.kind.value})
+        plain |= {} if self.kind is DatasetKind.LABELLED else {"kind": self.kind.value}
+        return plain | ({"collected": True} if self.is_collected else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DatasetOptions:
         """Return the options that `as_json` wrote."""
         pairs = tuple((folder, name) for folder, name in data["display_names"])
         kind = DatasetKind(data.get("kind", DatasetKind.LABELLED))
-        return cls(pairs, tuple(data["templates"]), Choices.from_json(data), kind)
+        return cls(pairs, tuple(data["templates"]), Choices.from_json(data), kind, data.get("collected", False))
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class DatasetContent:
         decoder: Version of the decoding rules, see `paint_core.images.decoding.DECODER`.
         taken_from: For each split, the upload's split that its images come from, where the names differ.
         reading: How the upload was read, from `registry.intake.summary`; None: unknown.
+        collected: Where the images come from, as a `CollectionReport`; None: from an upload.
     """
 
     classnames: tuple[str, ...]
@@ -80,6 +85,7 @@ class DatasetContent:
     decoder: int = 1
     taken_from: dict[str, str] | None = None
     reading: dict[str, Any] | None = None
+    collected: dict[str, Any] | None = None
 
     def sha256(self) -> str:
         """Return a hash over classnames, templates and shards: equal content, equal hash."""
@@ -103,6 +109,7 @@ class StoredImages:
     shards: dict[str, Any]
     counts: dict[str, Any]
     decoder: int
+    templates: tuple[str, ...] = ()
 
     def count(self, split: str, classname: str | None = None) -> int:
         """Return the number of images of a split, or of one of its classes."""
@@ -127,13 +134,14 @@ def _derived_id(source_id: str, name: str, content: DatasetContent) -> str:
 
 _BULK = (
     *(DatasetRow.classnames, DatasetRow.counts, DatasetRow.rejected),
-    *(DatasetRow.duplicates, DatasetRow.templates, DatasetRow.options, DatasetRow.reading),
+    *(DatasetRow.duplicates, DatasetRow.templates, DatasetRow.options, DatasetRow.reading, DatasetRow.collected),
 )
 """Columns that lists do not read."""
 
 _OF_IMAGES = (
     *(DatasetRow.id, DatasetRow.name, DatasetRow.kind, DatasetRow.state, DatasetRow.job_id),
     *(DatasetRow.classnames, DatasetRow.shards, DatasetRow.counts, DatasetRow.decoder),
+    DatasetRow.templates,
 )
 
 
@@ -150,13 +158,20 @@ class Datasets(Repository):
         row = self._session.scalar(query.with_for_update(read=True, key_share=True))
         return self.get(identifier) if row is None else row
 
+    def rename(self, identifier: str, name: str) -> DatasetRow:
+        """Return the data set under another name; its content never changes. Errors as for `get`."""
+        row = self._get(DatasetRow, identifier, "dataset", locked=True)
+        row.name = name
+        return row
+
     def stored_images(self, identifier: str) -> StoredImages:
         """Return where the images of a data set are; errors as for `get` and `require_ready`."""
         query = select(DatasetRow).where(DatasetRow.id == identifier).options(load_only(*_OF_IMAGES))
         row = self._session.scalar(query) or self.get(identifier)
         require_ready(row)
         kind, names = DatasetKind(row.kind), tuple(row.classnames or ())
-        return StoredImages(row.id, kind, names, row.shards or {}, row.counts or {}, row.decoder)
+        counts, templates = row.counts or {}, tuple(row.templates or ())
+        return StoredImages(row.id, kind, names, row.shards or {}, counts, row.decoder, templates)
 
     def newest(
         self,
@@ -186,6 +201,7 @@ class Datasets(Repository):
         owner: str | None = None,
         webhook_url: str | None = None,
         archive_bytes: int | None = None,
+        collected: CollectionReport | None = None,
     ) -> tuple[DatasetRow, bool]:
         """Return the data set of this archive and whether a new ingest job was made for it.
 
@@ -194,7 +210,10 @@ class Datasets(Repository):
 
         Args:
             archive_bytes: Size of the upload, which counts as stored until the job has ended.
+            collected: Where the images come from; the sources cannot be deleted while the job is unfinished.
         """
+        for source in collected.sources if collected is not None else ():
+            require_ready(self.hold(source.dataset_id))
         identifier = dataset_id(archive_sha256, options)
         row = self._session.get(DatasetRow, identifier, with_for_update=True, populate_existing=True)
         if row is not None and row.state != DatasetState.FAILED:
@@ -204,6 +223,7 @@ class Datasets(Repository):
                 id=identifier, archive_sha256=archive_sha256, options=options.as_json(), created_at=self._now()
             )
         row.blob_bytes = None if archive_bytes is None else {archive_sha256: archive_bytes}
+        row.collected = None if collected is None else collected.to_json()
         try:
             with self._session.begin_nested():
                 self._start(row, name, owner, webhook_url)
@@ -252,6 +272,12 @@ class Datasets(Repository):
             return self.get(identifier), False
         return row, True
 
+    def collecting_from(self, identifier: str) -> Sequence[DatasetRow]:
+        """Return the data sets that are being collected from a data set, oldest first."""
+        named = cast(DatasetRow.collected, Text).contains(f'"{identifier}"', autoescape=True)
+        query = select(DatasetRow).where(DatasetRow.state == DatasetState.INGESTING, named)
+        return self._session.scalars(query.order_by(DatasetRow.created_at, DatasetRow.id)).all()
+
     def archive_in_use(self, archive_sha256: str) -> bool:
         """Return whether a data set that is still being ingested needs this archive."""
         query = select(func.count()).where(
@@ -273,6 +299,7 @@ class Datasets(Repository):
         row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
         row.decoder, row.taken_from = content.decoder, content.taken_from
         row.reading, row.content_sha256 = content.reading, content.sha256()
+        row.collected = content.collected
 
 
 def require_ready(row: DatasetRow) -> None:

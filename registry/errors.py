@@ -4,7 +4,7 @@ RegistryError
 ├── NotFoundError            no such data set, job, patch, version or alias
 ├── ConflictError            the thing is in a state that forbids this
 │   ├── VersionInUseError    … a version that is needed cannot go
-│   ├── DatasetInUseError    … nor a data set that patches name
+│   ├── DatasetInUseError    … nor a data set that is named
 │   └── PatchInUseError      … nor a patch that has versions
 ├── AliasMovedError          the alias has moved since the caller looked at it
 ├── ArchiveRefusedError      an uploaded archive is hostile, damaged or not in a layout we read
@@ -75,16 +75,18 @@ def name_some(users: Sequence[object]) -> str:
 
 
 class DatasetInUseError(ConflictError):
-    """A data set that patches name cannot be deleted, unless that is forced."""
+    """A data set that patches or evaluations name cannot be deleted, unless that is forced."""
 
     code = "dataset_in_use"
 
-    def __init__(self, identifier: str, patch_ids: Sequence[str]) -> None:
+    def __init__(self, identifier: str, patch_ids: Sequence[str], evaluation_ids: Sequence[str] = ()) -> None:
+        users = {"patches": patch_ids, "evaluations": evaluation_ids}
+        named = " and ".join(f"these {kind}: {name_some(ids)}" for kind, ids in users.items() if ids)
         super().__init__(
-            f"Data set {identifier} is used by these patches: {name_some(patch_ids)}.",
+            f"Data set {identifier} is used by {named}.",
             "Delete them first, or send force=true: they keep their reports and versions, but cannot be retried.",
         )
-        self.patch_ids = tuple(patch_ids)
+        self.patch_ids, self.evaluation_ids = tuple(patch_ids), tuple(evaluation_ids)
 
 
 class PatchInUseError(ConflictError):

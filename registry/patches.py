@@ -29,6 +29,12 @@ class Patches(Repository):
         """Return the patch, or raise `NotFoundError`."""
         return self._get(PatchRow, patch_id, "patch")
 
+    def rename(self, patch_id: str, name: str) -> PatchRow:
+        """Return the patch under another name; its versions keep theirs. Errors as for `get`."""
+        row = self._get(PatchRow, patch_id, "patch", locked=True)
+        row.name = name
+        return row
+
     def newest(
         self,
         limit: int = 100,

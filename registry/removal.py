@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Select, Text, cast, delete, exists, select
 
 from contract.jobs import JobStatus
+from registry.datasets import Datasets
 from registry.errors import ConflictError, DatasetInUseError, PatchInUseError, name_some
 from registry.repository import Repository
 from registry.tables import (
@@ -31,11 +32,11 @@ class Removal(Repository):
         """Delete a data set. Uploading the same archive creates it again.
 
         Args:
-            force: Whether to delete it although patches that have ended refer to it.
+            force: Whether to delete it although patches or evaluations that have ended refer to it.
 
         Raises:
             NotFoundError: There is no such data set.
-            DatasetInUseError: Patches refer to it, and `force` is not set.
+            DatasetInUseError: Patches or evaluations refer to it, and `force` is not set.
         """
         jobs = self._locked_jobs(identifier)  # before the data set: ending a job locks in this order
         row = self._get(DatasetRow, identifier, "dataset", locked=True)
@@ -43,8 +44,10 @@ class Removal(Repository):
         patches = self._patches_with(identifier)  # making or retrying one holds the data set
         self._require_ended(f"Data set {identifier}", self._jobs_of_patches(patches))
         self._require_ended(f"Data set {identifier}", self._jobs_of_evaluations(identifier))
-        if patches and not force:
-            raise DatasetInUseError(identifier, [each.id for each in patches])
+        self._require_ended(f"Data set {identifier}", self._jobs_of_collections(identifier))
+        evaluations = self._evaluations_on(identifier)
+        if (patches or evaluations) and not force:
+            raise DatasetInUseError(identifier, [each.id for each in patches], evaluations)
         UnusedBlobs(self._session, self._now).add(blobs_of_dataset(row))
         self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.subject_id == identifier))
         self._session.delete(row)
@@ -110,6 +113,16 @@ class Removal(Repository):
         evaluations = select(EvaluationRow.job_id).where(EvaluationRow.dataset_id == dataset_id)
         query = select(JobRow).where(JobRow.id.in_(evaluations)).order_by(JobRow.id)
         return self._session.scalars(query, execution_options={"populate_existing": True}).all()
+
+    def _jobs_of_collections(self, dataset_id: str) -> Sequence[JobRow]:
+        collecting = [each.job_id for each in Datasets(self._session).collecting_from(dataset_id)]
+        query = select(JobRow).where(JobRow.id.in_(collecting)).order_by(JobRow.id)
+        return self._session.scalars(query, execution_options={"populate_existing": True}).all()
+
+    def _evaluations_on(self, dataset_id: str) -> Sequence[str]:
+        """Return the ids of the evaluations on a data set, oldest first."""
+        query = select(EvaluationRow.id).where(EvaluationRow.dataset_id == dataset_id)
+        return self._session.scalars(query.order_by(EvaluationRow.created_at, EvaluationRow.id)).all()
 
     def _require_ended(self, what: str, jobs: Sequence[JobRow]) -> None:
         running = [job.id for job in jobs if not JobStatus(job.status).ended and job.parent_id is None]

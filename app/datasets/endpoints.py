@@ -28,7 +28,7 @@ from app.http.paging import Cursor, Limit, Reference
 from app.http.problems import problem_responses
 from app.labels.stored import StoredLabelsDep
 from contract.access import Scope
-from contract.bodies import FilePath, Id, UploadId, WebhookUrl
+from contract.bodies import FilePath, Id, Renaming, UploadId, WebhookUrl
 from contract.datasets import DatasetKind, DatasetState
 from contract.names import Name
 from registry.errors import RequestRefusedError
@@ -36,7 +36,8 @@ from registry.intake.choices import Choices
 from registry.owners import Owned
 
 Force = Annotated[
-    bool, Query(description="Delete it even if finished patches refer to it; they can then not be retried")
+    bool,
+    Query(description="Delete it even if finished patches and evaluations refer to it; they can then not be retried"),
 ]
 
 _SPLIT_OF = (
@@ -123,12 +124,16 @@ def upload_dataset(
     if (archive is None) == (upload is None):
         raise RequestRefusedError("no_upload", "Exactly one file is required.", "Send either `archive` or `upload`.")
     found = intake.submit(archive.file, asked) if archive is not None else intake.submit_upload(str(upload), asked)
-    dataset = found.dataset
+    return present(response, found)
+
+
+def present(response: Response, found: service.Submitted) -> Dataset:
+    """Return the data set of a request that may have created it, with the status and headers that tell so."""
     response.status_code = 202 if found.is_new else 200
     if found.is_repeated:
         response.headers.update(REPLAYED)
-    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
-    return dataset
+    response.headers["Location"] = f"/v1/datasets/{found.dataset.id}"
+    return found.dataset
 
 
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
@@ -171,6 +176,12 @@ def derive_dataset(
     return dataset
 
 
+@router.patch("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE, own=Owned.DATASET)])
+def rename_dataset(database: DatabaseDep, dataset_id: DatasetId, body: Renaming) -> Dataset:
+    """Change the name of a data set. Everything else is immutable, and its id stays."""
+    return service.rename_dataset(database, dataset_id, body.name)
+
+
 @router.delete(
     "/{dataset_id}",
     status_code=204,
@@ -180,8 +191,8 @@ def derive_dataset(
 def delete_dataset(database: DatabaseDep, labels: StoredLabelsDep, dataset_id: DatasetId, force: Force = False) -> None:
     """Delete a data set immediately and permanently. The same upload creates it again.
 
-    Rejected while an unfinished job needs it, and with `dataset_in_use` while patches refer to it; `force` overrides
-    the latter. Versions are kept. Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the service within
-    an hour.
+    Rejected while an unfinished job needs it, and with `dataset_in_use` while patches or evaluations refer to it;
+    `force` overrides the latter. Versions are kept. Unreferenced blobs are deleted by the next `POST /v1/gc`, or by the
+    service within an hour.
     """
     service.delete_dataset(database, labels, dataset_id, force=force)

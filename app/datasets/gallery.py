@@ -58,15 +58,15 @@ class Gallery:
             limit: Maximum number of images.
             cursor: The previous page's `next_cursor`; None: the first page.
         """
-        label = None if filters.label is None else _place(stored, filters.label)
-        splits = _splits(stored, filters.split)
+        label = None if filters.label is None else _place(stored, filters.label, "query")
+        splits = self.splits(stored, filters.split, "query")
         start, row = (0, -1) if cursor is None else decode_cursor(cursor, _CURSOR, [int, int])
         items: list[DatasetImage] = []
         for position in range(max(0, start), len(SPLITS)):
             split = SPLITS[position]
-            after = row if position == start else -1
+            after = max(-1, row) if position == start else -1
             if split in splits:
-                items += self._rows(stored, split, label, after, limit + 1 - len(items))
+                items += self._images(stored, split, label, after, limit + 1 - len(items))
             if len(items) > limit:
                 break
         last = items[limit - 1] if len(items) > limit else None
@@ -75,6 +75,25 @@ class Gallery:
             items=items[:limit],
             next_cursor=None if last is None else encode_cursor(_CURSOR, [SPLITS.index(last.split), last.row]),
         )
+
+    def rows(self, stored: StoredImages, split: Split, classname: str | None, *place: str) -> Sequence[int]:
+        """Return the rows of a split, or those of one of its classes, ascending; `place` is that in the request."""
+        num_images = stored.count(split)
+        if classname is None:
+            return range(num_images)
+        label = _place(stored, classname, *place)
+        index = self.shards.index(stored.shards[split]["sha256"])
+        rows: list[int] = _matching(index, label, -1, num_images).to_pylist()
+        return rows
+
+    def splits(self, stored: StoredImages, split: Split | None, *place: str) -> Sequence[Split]:
+        """Return the splits of a data set, or only the given one, which it must have; `place` as for `rows`."""
+        present = [each for each in SPLITS if each in stored.shards]
+        if split is None:
+            return present
+        if split not in present:
+            raise invalid(f"is not a split of this data set: it has {', '.join(present)}", *place, "split")
+        return [split]
 
     def picture(self, dataset_id: str, split: Split, row: int) -> Picture:
         """Return an image.
@@ -89,7 +108,7 @@ class Gallery:
         sha256 = shard["sha256"]
         return Picture(f"{sha256} {row}", lambda: self.shards.image(sha256, row), stored.decoder)
 
-    def _rows(
+    def _images(
         self, stored: StoredImages, split: Split, label: int | None, after: int, limit: int
     ) -> Iterator[DatasetImage]:
         """Yield the next images of a split after a row."""
@@ -116,19 +135,10 @@ def _matching(index: pa.Table, label: int | None, after: int, limit: int) -> pa.
     return pc.add(places.slice(0, limit).cast(pa.int64()), after + 1)
 
 
-def _splits(stored: StoredImages, split: Split | None) -> Sequence[Split]:
-    present = [each for each in SPLITS if each in stored.shards]
-    if split is None:
-        return present
-    if split not in present:
-        raise invalid(f"is not a split of this data set: it has {', '.join(present)}", "query", "split")
-    return [split]
-
-
-def _place(stored: StoredImages, label: str) -> int:
+def _place(stored: StoredImages, label: str, *place: str) -> int:
     if stored.kind is DatasetKind.POOL:
-        raise invalid("cannot be used, because the images of a pool have no labels", "query", "label")
+        raise invalid("cannot be used, because the images of a pool have no labels", *place, "label")
     try:
         return stored.classnames.index(label)
     except ValueError:
-        raise invalid("is not a class of this data set", "query", "label") from None
+        raise invalid("is not a class of this data set", *place, "label") from None

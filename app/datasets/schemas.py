@@ -25,6 +25,7 @@ from app.http.paging import Listed
 from app.http.resources import Resource
 from app.jobs.schemas import JobBrief, JobError
 from contract.bodies import Body, FilePath
+from contract.collections import CollectionReport
 from contract.datasets import DatasetKind, DatasetState
 from contract.labels import Templates
 from contract.names import MAX_NAME, Name, NameRefusedError, check_text, clean_name, shorten
@@ -238,6 +239,9 @@ class Dataset(DatasetBrief):
     reading: Reading | None = Field(
         description="How the upload was read; null: not known yet, or ingested by an older release"
     )
+    collected: CollectionReport | None = Field(
+        description="Where the images come from, if they were collected from other data sets; null: uploaded"
+    )
 
     @classmethod
     def _computed(cls, row: DatasetRow) -> dict[str, Any]:
@@ -248,6 +252,7 @@ class Dataset(DatasetBrief):
             "templates": row.options["templates"] if row.templates is None else row.templates,
             "splits": _splits(row.shards or {}, row.counts or {}, row.taken_from or {}),
             "rejected": [RejectedFile.of(each) for each in rejected[:MAX_REJECTED]],
+            "collected": None if row.collected is None else CollectionReport.model_validate(row.collected),
             "num_rejected": sum(each.get("count", 1) for each in rejected),
         }
 

@@ -25,6 +25,7 @@ from app.jobs.unit_of_work import UnitsOfWorkDep
 from app.jobs.webhooks.targets import check_target
 from app.labels.stored import StoredLabels
 from app.storage.service import StorageDep
+from contract.collections import CollectionReport
 from contract.datasets import DatasetKind, DatasetState
 from registry.database import Database
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
@@ -51,6 +52,7 @@ class Submission:
         owner: Owner, by the name on their key.
         webhook_url: Notified when the job has ended; not if the data set exists already, because there is no job then.
         idempotency_key: The same request with the same key returns the same data set.
+        collected: Where the images of a collected data set come from; None: from an upload.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Submission:
     owner: str | None = None
     webhook_url: str | None = None
     idempotency_key: str | None = None
+    collected: CollectionReport | None = None
 
     def digest(self, source: str) -> str:
         """Return a hash of the request: the same one again, or another one with the same key?"""
@@ -97,6 +100,13 @@ def get_dataset(database: Database, identifier: str) -> Dataset:
     """Return the data set."""
     with database.read() as session:
         row = Datasets(session).get(identifier)
+        return Dataset.of(row, Jobs(session).get(row.job_id))
+
+
+def rename_dataset(database: Database, identifier: str, name: str) -> Dataset:
+    """Return the data set under another name."""
+    with database.write() as session:
+        row = Datasets(session).rename(identifier, name)
         return Dataset.of(row, Jobs(session).get(row.job_id))
 
 
@@ -144,10 +154,17 @@ class DatasetIntake:
             self.uploads.remove(upload_id)
         return found
 
+    def submit_manifest(self, manifest: bytes, asked: Submission) -> Submitted:
+        """Return the data set that is collected as a manifest says."""
+        self._check_webhook(asked)
+        with tempfile.NamedTemporaryFile(dir=self.settings.scratch_dir, prefix="manifest-") as file:
+            file.write(manifest)
+            file.flush()
+            return self._submit_checked(Path(file.name), asked)
+
     def _submit_file(self, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
-        """Return the data set of a file; the key is stored before an upload is removed, so that a retry succeeds."""
-        if asked.webhook_url is not None:
-            check_target(asked.webhook_url, self.settings.webhook_hosts)
+        """Return the data set of an archive, if its names allow one."""
+        self._check_webhook(asked)
         options = asked.options
         with _looking:
             if options.kind is DatasetKind.POOL:
@@ -157,8 +174,16 @@ class DatasetIntake:
                 classes = look(path, options.choices)
         if classes is not None:
             name_classes(classes, {}, dict(options.display_names))
+        return self._submit_checked(path, asked, upload_id)
+
+    def _check_webhook(self, asked: Submission) -> None:
+        if asked.webhook_url is not None:
+            check_target(asked.webhook_url, self.settings.webhook_hosts)
+
+    def _submit_checked(self, path: Path, asked: Submission, upload_id: str | None = None) -> Submitted:
+        """Return the data set of a file; the key is stored before an upload is removed, so that a retry succeeds."""
         with path.open("rb") as file:
-            identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), options)
+            identifier = dataset_id(hashlib.file_digest(file, "sha256").hexdigest(), asked.options)
         repeated = self._find_repeated(asked, identifier) if upload_id is None else None
         if repeated is not None:
             return repeated
@@ -194,6 +219,7 @@ class DatasetIntake:
                 asked.owner,
                 asked.webhook_url,
                 archive_bytes=path.stat().st_size,
+                collected=asked.collected,
             )
             if created:
                 # Another ingest of the same bytes may delete the archive before it sees that this one needs it.
@@ -254,4 +280,5 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         decoder=source.decoder,
         taken_from=source.taken_from,
         reading=source.reading,
+        collected=source.collected,
     )

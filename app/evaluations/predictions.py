@@ -18,6 +18,7 @@ from registry.errors import ConflictError
 from registry.evaluations import Evaluations
 from registry.measurements import Measurements
 from registry.predictions import Predictions, read_predictions
+from registry.tables import EvaluationRow
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,26 @@ class Filters:
         label: Class of the images; None: any.
         predicted: The answer; None: any.
         changed: Whether the first version's answer is another one; None: all.
+        place: Where in the request they are, for messages.
     """
 
     wrong: bool | None = None
     label: str | None = None
     predicted: str | None = None
     changed: bool | None = None
+    place: tuple[str, ...] = ("query",)
+
+
+def find_rows(
+    database: Database, blobs: BlobStore, identifier: str, version_id: int | None, filters: Filters
+) -> tuple[EvaluationRow, list[int]]:
+    """Return an evaluation, and the rows of its split whose predictions pass the filters, ascending."""
+    version, first = _versions(database, identifier, version_id, filters.place)
+    chosen = _read(database, blobs, version)
+    before = None if version.version_id == first.version_id else _read(database, blobs, first)
+    with database.read() as session:
+        row = Evaluations(session).get(identifier)
+    return row, _matching(chosen, before, filters).to_pylist()
 
 
 def list_predictions(
@@ -87,7 +102,9 @@ def csv_of(database: Database, blobs: BlobStore, identifier: str, version_id: in
     return bytes(sink.getvalue())
 
 
-def _versions(database: Database, identifier: str, version_id: int | None) -> tuple[EvaluatedVersion, EvaluatedVersion]:
+def _versions(
+    database: Database, identifier: str, version_id: int | None, place: tuple[str, ...] = ("query",)
+) -> tuple[EvaluatedVersion, EvaluatedVersion]:
     """Return the result of a version of the evaluation, and that of its first version."""
     with database.read() as session:
         row = Evaluations(session).get(identifier)
@@ -97,7 +114,7 @@ def _versions(database: Database, identifier: str, version_id: int | None) -> tu
     found = [each for each in versions if version_id in (None, each.version_id)]
     if not found:
         ids = ", ".join(str(each.version_id) for each in versions)
-        raise invalid(f"is not a version of this evaluation: it has {ids}", "query", "version")
+        raise invalid(f"is not a version of this evaluation: it has {ids}", *place, "version")
     return found[0], versions[0]
 
 
@@ -119,7 +136,9 @@ def _matching(chosen: Predictions, before: Predictions | None, filters: Filters)
         tests.append(is_wrong if filters.wrong else pc.invert(is_wrong))
     for column, name in (("label", filters.label), ("predicted", filters.predicted)):
         if name is not None:
-            tests.append(pc.fill_null(pc.equal(table[column], _place(chosen.labels, name, column)), False))
+            tests.append(
+                pc.fill_null(pc.equal(table[column], _place(chosen.labels, name, (*filters.place, column))), False)
+            )
     if filters.changed is not None:
         same = table["predicted"] if before is None else before.table["predicted"]
         has_changed = pc.not_equal(table["predicted"], same)
@@ -131,11 +150,11 @@ def _matching(chosen: Predictions, before: Predictions | None, filters: Filters)
     return indices
 
 
-def _place(labels: Sequence[str], name: str, parameter: str) -> int:
+def _place(labels: Sequence[str], name: str, place: tuple[str, ...]) -> int:
     try:
         return labels.index(name)
     except ValueError:
-        raise invalid("is not one of the labels of this evaluation", "query", parameter) from None
+        raise invalid("is not one of the labels of this evaluation", *place) from None
 
 
 def _start(cursor: str | None) -> int:

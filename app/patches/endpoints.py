@@ -19,7 +19,7 @@ from app.patches.interpolants import InterpolantsDep
 from app.patches.schemas import ChangedImages, Patch, PatchCheck, PatchCurve, PatchList, PatchStarted, Reselected
 from app.versions.composer import ComposerDep
 from contract.access import Scope
-from contract.bodies import Id
+from contract.bodies import Id, Renaming
 from contract.patch_request import PatchRequest
 from contract.versions import Profile, ReselectRequest
 from registry.owners import Owned
@@ -152,6 +152,17 @@ def reselect(
     if not reselected.is_new:
         response.status_code = 200
     return reselected
+
+
+@router.patch(
+    "/{patch_id}",
+    responses=problem_responses(404),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.WRITE, own=Owned.PATCH)],
+)
+def rename_patch(database: DatabaseDep, patch_id: PatchId, body: Renaming) -> Patch:
+    """Change the name of a patch. The names of its versions stay."""
+    return service.rename_patch(database, patch_id, body.name)
 
 
 @router.delete(

@@ -58,6 +58,12 @@ def get_patch(database: Database, patch_id: str) -> Patch:
         return _resource(session, Patches(session).get(patch_id))
 
 
+def rename_patch(database: Database, patch_id: str, name: str) -> Patch:
+    """Return the patch under another name."""
+    with database.write() as session:
+        return _resource(session, Patches(session).rename(patch_id, name))
+
+
 def delete_patch(database: Database, patch_id: str) -> None:
     """Delete the patch."""
     with database.write() as session:

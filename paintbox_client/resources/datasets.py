@@ -81,6 +81,26 @@ class Reading(Record):
     warnings: list[ReadingWarning]
 
 
+class CollectedSource(Record):
+    """Images that were collected from one split of a data set."""
+
+    dataset_id: str
+    split: str
+    num_images: int
+    as_split: str | None
+    as_label: str | None
+
+
+class CollectionReport(Record):
+    """Where the images of a collected data set come from."""
+
+    sources: list[CollectedSource]
+    splits: str
+    allow_test_images: bool
+    num_left_out: int | None
+    num_test_images_in_training: int | None
+
+
 class DatasetBrief(Record):
     """A data set in a list, without class names and file names; see `Client.dataset`."""
 
@@ -111,6 +131,7 @@ class Dataset(DatasetBrief):
     num_rejected: int
     duplicates: Duplicates | None
     reading: Reading | None
+    collected: CollectionReport | None
 
 
 class DatasetImage(Record):

@@ -35,6 +35,7 @@ class DatasetRow(Base):
     reading: Mapped[dict[str, Any] | None]  # how the upload was read
     blob_bytes: Mapped[dict[str, Any] | None]  # size of each blob that it needs, by SHA-256; null: not known
     derived_from: Mapped[str | None] = mapped_column(String(40))
+    collected: Mapped[dict[str, Any] | None]  # a `CollectionReport`: where its images come from
     kind: Mapped[str] = mapped_column(String(16), default="labelled", server_default="labelled")  # a `DatasetKind`
     decoder: Mapped[int] = mapped_column(default=1, server_default="1")  # what its files' pixels are: `DECODER`
     test_digests: Mapped[str | None] = mapped_column(String(64))  # blob: what its test images show, `registry.digests`

@@ -43,6 +43,8 @@ BODIES: dict[str, Any] = {
     "PUT /v1/aliases/{alias}": {"version": 1},
     "POST /v1/aliases/{alias}/check": {"version": 1},
     "POST /v1/datasets/{dataset_id}/derive": {"name": "derived"},
+    "PATCH /v1/datasets/{dataset_id}": {"name": "renamed"},
+    "PATCH /v1/patches/{patch_id}": {"name": "renamed"},
 }
 
 
@@ -184,7 +186,9 @@ def test_the_document_names_the_policy_of_every_protected_route() -> None:
     assert {str(route) for route in ROUTES if route.needs_key and route.scope is None} == ANY_KEY
     assert {str(route) for route in ROUTES if route.scope is Scope.CLASSIFY} == CLASSIFY
     assert {str(route): route.owned for route in ROUTES if route.owned} == {
+        "PATCH /v1/datasets/{dataset_id}": "dataset",
         "DELETE /v1/datasets/{dataset_id}": "dataset",
+        "PATCH /v1/patches/{patch_id}": "patch",
         "POST /v1/patches/{patch_id}/reselect": "patch",
         "DELETE /v1/patches/{patch_id}": "patch",
         "DELETE /v1/evaluations/{evaluation_id}": "evaluation",

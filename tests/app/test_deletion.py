@@ -84,6 +84,17 @@ def test_patches_that_use_a_data_set_are_named_and_force_overrules_them(world: W
     check_problem(world.client.post("/v1/patches", json=body), 404, "not_found")
 
 
+def test_evaluations_on_a_data_set_are_named_and_force_overrules_them(world: World) -> None:
+    dataset = add_ready_dataset(world.services, ["a"], splits=("test",))
+    asked = world.client.post("/v1/evaluations", json={"versions": [1], "dataset": dataset}).json()["evaluation"]
+    problem = check_problem(world.client.delete(f"/v1/datasets/{dataset}?force=1"), 409, "conflict")
+    assert asked["job_id"] in problem["detail"]
+    world.client.post(f"/v1/jobs/{asked['job_id']}/cancel")
+    problem = check_problem(world.client.delete(f"/v1/datasets/{dataset}"), 409, "dataset_in_use")
+    assert f"used by these evaluations: {asked['id']}" in problem["detail"]
+    assert world.client.delete(f"/v1/datasets/{dataset}?force=1").status_code == 204
+
+
 def test_a_patch_that_cannot_be_retried_for_its_data_set_is_gone_says_so(world: World) -> None:
     task = add_ready_dataset(world.services, ["a"], splits=("train", "validation", "test"))
     patch = world.client.post("/v1/patches", json={"name": "p", "tasks": [task]}).json()["patch"]

@@ -34,7 +34,13 @@ def versions(world: World) -> list[int]:
 
 @pytest.fixture
 def evaluation(world: World, dataset: str, versions: list[int], tmp_path: Path) -> Iterator[str]:
-    """A finished evaluation, as a worker would write it."""
+    identifier = measure_and_finish(world, dataset, versions, tmp_path)
+    yield identifier
+    world.client.delete(f"/v1/evaluations/{identifier}")
+
+
+def measure_and_finish(world: World, dataset: str, versions: list[int], folder: Path) -> str:
+    """A finished evaluation of one or two versions, as a worker would write it."""
     body = {"versions": versions, "dataset": dataset}
     started = world.client.post("/v1/evaluations", json=body)
     assert started.status_code == 202
@@ -43,11 +49,11 @@ def evaluation(world: World, dataset: str, versions: list[int], tmp_path: Path) 
         lease = Jobs(session).lease(row["job_id"], "a test")
         assert lease is not None
         Jobs(session).succeed(lease)
-        evaluated = [_measure(world, Measurements(session), dataset, place, tmp_path, versions) for place in (1, 2)]
+        measurements, places = Measurements(session), range(1, len(versions) + 1)
+        evaluated = [_measure(world, measurements, dataset, place, folder, versions) for place in places]
         report = EvaluationReport(labels=LABELS, templates=("{}",), versions=tuple(evaluated))
         Evaluations(session).complete(row["id"], report)
-    yield row["id"]
-    world.client.delete(f"/v1/evaluations/{row['id']}")
+    return str(row["id"])
 
 
 def _measure(

@@ -14,6 +14,7 @@ from app.http.errors import QueueFullError
 from app.pictures.workers import PictureWorkers
 from contract.datasets import DatasetKind
 from registry.datasets import Datasets
+from registry.paging import encode_cursor
 from tests.app.galleries import Row, add_stored_dataset
 from tests.app.world import World, add_ready_dataset, check_problem
 from tests.builders import digit_pngs
@@ -104,6 +105,10 @@ def test_what_is_not_there_is_told(world: World, dataset: str) -> None:
     ):  # fmt: skip
         check_problem(ask(world, dataset, path, params=query), 422, "invalid_request")
     check_problem(ask(world, dataset, params={"cursor": "x"}), 422, "bad_cursor")
+    for split, row in ((-1, -1), (0, -(10**9)), (0, 10**9), (3, 0)):  # of a client that makes its own
+        cursor = encode_cursor("images", [split, row])
+        for label in ({}, {"label": "zero"}):
+            assert ask(world, dataset, params={"cursor": cursor, "split": "train", **label}).status_code == 200
     for path in ("", "/train/0"):
         check_problem(ask(world, "ds_none", path), 404, "not_found")
 
@@ -119,6 +124,18 @@ def test_a_pool_has_images_without_labels(world: World) -> None:
     assert [(each["file"], each["label"]) for each in page["items"]] == [("a/b.png", None)]
     check_problem(ask(world, pool, params={"label": "zero"}), 422, "invalid_request")
     assert ask(world, pool, "/train/0").status_code == 200
+
+
+def test_a_data_set_and_a_patch_get_other_names_and_stay_what_they_are(world: World) -> None:
+    task = add_ready_dataset(world.services, ["a", "b"], splits=("train", "validation", "test"))
+    patch = world.client.post("/v1/patches", json={"name": "p", "tasks": [task]}).json()["patch"]
+    for path in (f"/v1/datasets/{task}", f"/v1/patches/{patch['id']}"):
+        before = world.client.get(path).json()
+        renamed = world.client.patch(path, json={"name": "another name"})
+        assert (renamed.status_code, renamed.json()) == (200, before | {"name": "another name"})
+        assert world.client.get(path).json() == renamed.json()
+        check_problem(world.client.patch(path, json={"name": "another", "owner": "me"}), 422, "invalid_request")
+        check_problem(world.client.patch(f"{path}x", json={"name": "another name"}), 404, "not_found")
 
 
 def test_a_data_set_that_is_not_ready_has_none(world: World) -> None:

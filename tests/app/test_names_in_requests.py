@@ -71,6 +71,8 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     yield "POST", "/v1/evaluations", evaluation | {"templates": [f"a {{}} {text}"]}
     yield "POST", "/v1/evaluations", evaluation | {"webhook_url": f"https://a.example/{text}"}
     yield "PATCH", "/v1/versions/1", {"name": text}
+    yield "PATCH", f"/v1/datasets/{dataset}", {"name": text}
+    yield "PATCH", "/v1/patches/none", {"name": text}
     yield "PATCH", "/v1/versions/1", {"tags": [text]}
     yield "PUT", "/v1/aliases/canary", {"version": 1, "reason": text}
     yield "POST", "/v1/aliases/active/rollback", {"reason": text}
@@ -84,6 +86,14 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "templates": [f"a {{}} {text}"]}
     yield "PATCH", "/v1/feedback/none", {"label": text}
     yield "PATCH", "/v1/feedback/none", {"note": text}
+    collected = {"name": "d", "from": [{"dataset": dataset, "split": "train"}]}
+    yield "POST", "/v1/datasets/collect", collected | {"name": text}
+    yield "POST", "/v1/datasets/collect", collected | {"templates": [f"a {{}} {text}"]}
+    yield "POST", "/v1/datasets/collect", collected | {"webhook_url": f"https://a.example/{text}"}
+    for field in ("dataset", "label", "as_label"):
+        yield "POST", "/v1/datasets/collect", collected | {"from": [{"dataset": dataset, field: text}]}
+    for field in ("evaluation", "label", "predicted"):
+        yield "POST", "/v1/datasets/collect", collected | {"from": [{"evaluation": "none", field: text}]}
     image = {"images": [""]}
     for name in ("label", "predicted", "note", "version", "dataset", "sample"):
         yield "POST", "/v1/feedback", image | {name: text}

@@ -88,7 +88,8 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
     names = {name for name, _ in _operations(document)}
     assert names == {
         "POST /v1/datasets", "GET /v1/datasets", "GET /v1/datasets/{dataset_id}",
-        "POST /v1/datasets/{dataset_id}/derive",
+        "POST /v1/datasets/{dataset_id}/derive", "POST /v1/datasets/collect",
+        "PATCH /v1/datasets/{dataset_id}", "PATCH /v1/patches/{patch_id}",
         "GET /v1/datasets/{dataset_id}/images", "GET /v1/datasets/{dataset_id}/images/{split}/{row}",
         "POST /v1/uploads", "HEAD /v1/uploads/{upload_id}", "PATCH /v1/uploads/{upload_id}",
         "DELETE /v1/uploads/{upload_id}",

@@ -130,7 +130,10 @@ def spell(route: Route, ids: dict[str, str], how: Callable[[str], str]) -> str:
 def look(keyed: World, ids: dict[str, str], token: str) -> list[object]:
     """What an admin sees of everything that is owned."""
     headers = {"authorization": f"Bearer {token}"}
-    paths = ("versions/{version_id}", "jobs/{job_id}", "label-sets/{label_set_id}", "patches/{patch_id}")
+    paths = (
+        *("versions/{version_id}", "jobs/{job_id}", "label-sets/{label_set_id}", "patches/{patch_id}"),
+        "datasets/{dataset_id}",
+    )
     return [keyed.client.get(f"/v1/{path}".format(**ids), headers=headers).json() for path in paths]
 
 

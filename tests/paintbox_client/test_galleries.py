@@ -2,11 +2,13 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from tests.app.galleries import add_stored_dataset
+from tests.app.world import add_ready_dataset
 from tests.builders import digit_pngs
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
@@ -41,3 +43,30 @@ def test_thumbnails_are_written_by_split_and_row(served: Served, dataset: str, t
     (tmp_path / "file").write_text("")
     refused = run("datasets", "images", dataset, "--save", tmp_path / "file", PAINTBOX_URL=served.url)
     assert (refused.status, "cannot be written" in refused.err) == (2, True)
+
+
+def test_a_data_set_is_renamed_and_found_by_its_new_name(served: Served, dataset: str) -> None:
+    assert "digits of mine" in run("datasets", "rename", dataset, "digits of mine", PAINTBOX_URL=served.url).out
+    assert run("dataset", "digits of m", "--json", PAINTBOX_URL=served.url).json["id"] == dataset
+    task = add_ready_dataset(served.world.services, ["a"], splits=("train", "validation", "test"))
+    started = served.client.create_patch(name="p", tasks=[task])
+    assert served.client.rename_patch(started.patch.id, "q").name == "q"
+    done = run("patches", "rename", started.patch.id, "r", "--json", PAINTBOX_URL=served.url)
+    assert done.json["name"] == "r"
+
+
+def test_images_are_collected_from_rows_classes_and_splits(served: Served, dataset: str) -> None:
+    def collect(*arguments: object) -> Any:
+        return run("datasets", "collect", "mix", *arguments, "--no-wait", "--json", PAINTBOX_URL=served.url)
+
+    chosen = ("--from", f"{dataset}:train:0-1,3", "--from", f"{dataset}::label=zero")
+    made = collect(*chosen, "--splits", "by_content").json
+    sources = [(each["split"], each["num_images"]) for each in made["collected"]["sources"]]
+    assert (made["state"], made["collected"]["splits"]) == ("ingesting", "by_content")
+    assert sources == [("train", 4), ("test", 1)]
+    pool = collect("--from", f"{dataset}:train", "--unlabelled").json
+    assert pool["kind"] == "pool"
+    for wrong in (f"{dataset}:trian", f"{dataset}:train:x", f"{dataset}:train:3-1", f"{dataset}:train:0-999999999"):
+        assert collect("--from", wrong).status == 2, wrong
+    assert "--wrong needs --from-evaluation" in collect("--from", dataset, "--wrong").err
+    assert collect().status == 2

@@ -105,6 +105,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "patches",
         "evaluations",
         "events",
+        "collecting",
         "metrics",
         "system",
         "inference",

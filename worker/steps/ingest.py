@@ -24,6 +24,7 @@ from registry.intake.summary import summarise
 from registry.jobs import Jobs
 from registry.shards import write_shard
 from worker.allowance import Allowance
+from worker.collecting import digests_of_tests, read_collection
 from worker.duplicates import find_duplicates
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
@@ -47,15 +48,21 @@ def ingest(context: JobContext) -> None:
 def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOptions) -> DatasetContent:
     ProgressMeter(context.channel.send, total=1).enter("unpack")
     is_pool = options.kind is DatasetKind.POOL
-    plan = read_pool_upload(archive, scratch) if is_pool else read_upload(archive, scratch, options.choices)
+    collection = read_collection(context, archive, scratch, options.kind) if options.is_collected else None
+    plan = _read_plan(archive, scratch, options) if collection is None else collection.plan
     names = name_classes(plan.classes, dict(plan.display_names), dict(options.display_names))
     display = dict(zip(plan.classes, names, strict=True))
-    meter = ProgressMeter(context.channel.send, total=2 * len(plan.images))
+    num_tests = 0 if collection is None else sum(collection.test_shards().values())
+    meter = ProgressMeter(context.channel.send, total=2 * len(plan.images) + num_tests)
     meter.enter("decode")
     accepted = _decode(plan, meter, context.settings.max_image_pixels)
     plan = _leave_out_emptied(plan, accepted)
     classnames = tuple(display[label] for label in plan.classes)
-    division = Division({"train": list(accepted)}) if is_pool else assign_splits(accepted)
+    if collection is None:
+        division = Division({"train": list(accepted)}) if is_pool else assign_splits(accepted)
+        collected = None
+    else:
+        division, collected = collection.divide(accepted, digests_of_tests(context, collection, meter.advance))
     splits = division.splits
     meter.enter("store")
     shards, blob_bytes = _store(context, scratch, plan, splits, classnames, meter)
@@ -72,7 +79,14 @@ def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOpt
         decoder=DECODER,
         taken_from=division.taken_from,
         reading=None if is_pool else summarise(plan, splits, display, duplicates),
+        collected=None if collected is None else collected.to_json(),
     )
+
+
+def _read_plan(archive: Path, scratch: Path, options: DatasetOptions) -> Plan:
+    if options.kind is DatasetKind.POOL:
+        return read_pool_upload(archive, scratch)
+    return read_upload(archive, scratch, options.choices)
 
 
 def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, bytes]:

@@ -1,0 +1,1 @@
+"""Data sets that are collected from rows of others, without an upload."""
