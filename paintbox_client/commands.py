@@ -18,6 +18,7 @@ from paintbox_client.errors import InputError
 from paintbox_client.evaluation_commands import compare, evaluate, evaluation, evaluations
 from paintbox_client.event_commands import events
 from paintbox_client.following import describe_event, names_of_tasks
+from paintbox_client.improve_command import improve
 from paintbox_client.key_commands import whoami
 from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
@@ -235,6 +236,7 @@ COMMANDS = (
     dataset,
     derive,
     patch,
+    improve,
     report,
     reselect,
     compose,

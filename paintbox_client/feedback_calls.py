@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from paintbox_client.images import Image, read_image
 from paintbox_client.records import JsonObject
-from paintbox_client.resources.feedback import FeedbackErased, FeedbackResource
+from paintbox_client.resources.feedback import CorrectionsDataset, FeedbackErased, FeedbackResource
 from paintbox_client.transport import Transport
 
 _IMAGE_SECONDS = 60.0
@@ -89,3 +90,30 @@ class FeedbackCalls:
                 "has_more": part["has_more"] and part["deleted"] > 0,
             }
         return FeedbackErased(erased)
+
+    def create_dataset_from_feedback(
+        self,
+        name: str,
+        ids: Sequence[str] | None = None,
+        templates: Sequence[str] = (),
+        classnames: Mapping[str, str] | None = None,
+        webhook_url: str | None = None,
+        **filters: Any,
+    ) -> CorrectionsDataset:
+        """Return the data set that is being made from feedback with a label, and the patch to ask for next.
+
+        Args:
+            name: Display name; need not be unique.
+            ids: Ids of the feedback; default: all that the filters let pass.
+            templates: Prompts with `{}`; default: the base model's own.
+            classnames: From class to the name that prompts use.
+            webhook_url: Notified when the job has ended, at a host that the operator allows.
+            **filters: `state` (a list of `open` and `accepted`), `label`, `predicted`, `version`, `source`, `owner`.
+
+        Returns:
+            `dataset`, whose job is to be waited for, `num_images` by split, and `patch`: the fields of `create_patch`.
+        """
+        body: JsonObject = {"name": name, "ids": None if ids is None else list(ids), "filter": filters or None}
+        body |= {"templates": list(templates), "classnames": dict(classnames or {}), "webhook_url": webhook_url}
+        answer = self._transport.send("POST", "/v1/datasets/from-feedback", may_repeat=True, json=body)
+        return CorrectionsDataset(answer)

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, open_client, take
-from paintbox_client.display import print_json, print_note, print_table, print_text
+from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, open_client, take
+from paintbox_client.display import print_json, print_note, print_table, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.options import FeedbackSource, FeedbackState, SplitName
 from paintbox_client.records import JsonObject
+from paintbox_client.tables import print_dataset
 
 FeedbackIds = Annotated[list[str], typer.Argument(metavar="FEEDBACK...", help="Id of the feedback, such as fb_….")]
 States = Annotated[list[FeedbackState] | None, typer.Option("--state", help="Filter by state; repeatable.")]
@@ -105,6 +106,43 @@ def accept(
 def dismiss(ctx: typer.Context, feedback_ids: FeedbackIds, as_json: AsJson = False) -> None:
     """Dismiss feedback: it is kept, but used for nothing."""
     _decide(ctx, feedback_ids, {"state": "dismissed"}, as_json)
+
+
+@feedback.command("collect")
+def collect(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name of the data set.")],
+    feedback_ids: Annotated[
+        list[str] | None, typer.Option("--id", help="Feedback to use; repeatable. Default: all open and accepted.")
+    ] = None,
+    state: States = None,
+    label: LabelFilter = None,
+    predicted: PredictedFilter = None,
+    version: VersionFilter = None,
+    source: SourceFilter = None,
+    owner: OwnerFilter = None,
+    template: Annotated[list[str] | None, typer.Option(help="Prompt template with {}; repeatable.")] = None,
+    no_wait: NoWait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from corrections, and show the command that patches the model on it."""
+    with open_client(ctx) as client:
+        number = None if version is None else client.find_version(version)
+        filters = _filters(state, label, predicted, number, source, owner)
+        made = client.create_dataset_from_feedback(name, feedback_ids or None, template or (), **filters)
+        found: JsonObject = made.dataset
+        if not no_wait and found["state"] != "ready":
+            watch_job(client, found["job_id"], f"Reading {name}")
+            found = client.dataset(found["id"])
+    if as_json:
+        return print_json(made | {"dataset": found})
+    print_dataset(found)
+    asked = made["patch"]
+    options = [*(f"--task {each}" for each in asked["tasks"]), *(f"--supported {each}" for each in asked["supported"])]
+    method = "" if asked["method"] == "single" else f" --method {asked['method']}"
+    anchors = asked.get("anchors") or {}
+    pool = f" --anchors {anchors['dataset']}" if anchors.get("dataset") else ""
+    print_note(f"Patch the model on it with `paintbox patch{method} {' '.join(options)}{pool}`.")
 
 
 @feedback.command("delete")

@@ -176,10 +176,11 @@ def patch(
         created = client.create_patch(**_with_ids(client, request))
         if no_wait:
             return print_json(created) if as_json else _print_started(created)
-        _wait_and_show(client, created, as_json)
+        wait_and_show(client, created, as_json)
 
 
-def _wait_and_show(client: Client, created: JsonObject, as_json: bool) -> None:
+def wait_and_show(client: Client, created: JsonObject, as_json: bool) -> None:
+    """Wait for the job of a new patch, and show its report; exit with status 4 if its version equals the base."""
     if not as_json:
         print_note(f"Patch {created['patch']['id']}")
     watch_job(client, created["job"]["id"], "Patching")

@@ -34,6 +34,7 @@ class DatasetOptions:
         choices: How the upload is to be read.
         kind: `pool` for images without labels.
         is_collected: Whether the upload is a manifest of rows of other data sets.
+        is_feedback: Whether the upload is a manifest of feedback, see `registry.corrections`.
     """
 
     display_names: tuple[tuple[str, str], ...] = ()
@@ -41,20 +42,23 @@ class DatasetOptions:
     choices: Choices = field(default_factory=Choices)
     kind: DatasetKind = DatasetKind.LABELLED
     is_collected: bool = False
+    is_feedback: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data that `from_json` reads back; what was not said is left out, so that ids stay the same."""
         plain = {"display_names": [list(pair) for pair in self.display_names], "templates": list(self.templates)}
         plain |= self.choices.as_json()
         plain |= {} if self.kind is DatasetKind.LABELLED else {"kind": self.kind.value}
-        return plain | ({"collected": True} if self.is_collected else {})
+        plain |= {"collected": True} if self.is_collected else {}
+        return plain | ({"feedback": True} if self.is_feedback else {})
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> DatasetOptions:
         """Return the options that `as_json` wrote."""
         pairs = tuple((folder, name) for folder, name in data["display_names"])
         kind = DatasetKind(data.get("kind", DatasetKind.LABELLED))
-        return cls(pairs, tuple(data["templates"]), Choices.from_json(data), kind, data.get("collected", False))
+        manifests = data.get("collected", False), data.get("feedback", False)
+        return cls(pairs, tuple(data["templates"]), Choices.from_json(data), kind, *manifests)
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class DatasetContent:
         duplicates: Images that occur more than once.
         blob_bytes: Size of each shard by SHA-256; None: unknown.
         decoder: Version of the decoding rules, see `paint_core.images.decoding.DECODER`.
+        test_digests: Blob of what the test images show, see `registry.digests`; None: unknown, or there are none.
         taken_from: For each split, the upload's split that its images come from, where the names differ.
         reading: How the upload was read, from `registry.intake.summary`; None: unknown.
         collected: Where the images come from, as a `CollectionReport`; None: from an upload.
@@ -83,6 +88,7 @@ class DatasetContent:
     duplicates: dict[str, Any] | None = None
     blob_bytes: dict[str, int] | None = None
     decoder: int = 1
+    test_digests: str | None = None
     taken_from: dict[str, str] | None = None
     reading: dict[str, Any] | None = None
     collected: dict[str, Any] | None = None
@@ -298,6 +304,7 @@ class Datasets(Repository):
         row.shards, row.counts, row.rejected = content.shards, content.counts, content.rejected
         row.layout, row.duplicates, row.blob_bytes = content.layout, content.duplicates, content.blob_bytes
         row.decoder, row.taken_from = content.decoder, content.taken_from
+        row.test_digests = content.test_digests
         row.reading, row.content_sha256 = content.reading, content.sha256()
         row.collected = content.collected
 

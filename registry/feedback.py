@@ -134,6 +134,13 @@ class Feedback(Repository):
         query = select(FeedbackRow.id).where(*wanted.conditions())
         return self._session.scalars(query.order_by(FeedbackRow.created_at, FeedbackRow.id).limit(limit)).all()
 
+    def rows(self, identifiers: Sequence[str]) -> list[FeedbackRow]:
+        """Return the feedback with these ids, as far as it exists."""
+        found: list[FeedbackRow] = []
+        for chunk in _chunks(identifiers, _CHUNK):
+            found += self._session.scalars(select(FeedbackRow).where(FeedbackRow.id.in_(chunk)))
+        return found
+
     def expired(self, limit: int) -> Sequence[str]:
         """Return the ids of feedback that the service is to delete by now, at most `limit`."""
         query = select(FeedbackRow.id).where(FeedbackRow.expires_at <= self._now())

@@ -278,6 +278,7 @@ def _reword(source: DatasetRow, body: Derivation) -> DatasetContent:
         duplicates=source.duplicates,
         blob_bytes=source.blob_bytes,
         decoder=source.decoder,
+        test_digests=source.test_digests,
         taken_from=source.taken_from,
         reading=source.reading,
         collected=source.collected,

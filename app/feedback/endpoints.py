@@ -12,6 +12,7 @@ from starlette.concurrency import run_in_threadpool
 from app.access.callers import CallerDep, turn_of
 from app.access.policies import Stores, needs
 from app.feedback import service
+from app.feedback.datasets import CorrectionsDataset, CorrectionsIntakeDep, CorrectionsRequest
 from app.feedback.schemas import (
     Answered,
     FeedbackBody,
@@ -34,7 +35,7 @@ from contract.names import Name
 from registry.feedback import FeedbackFilter
 
 FeedbackId = Annotated[Id, Path(description="Id of the feedback, such as `fb_…`")]
-router = APIRouter(prefix="/v1/feedback", tags=["feedback"])
+router = APIRouter(prefix="/v1", tags=["feedback"])
 
 
 async def _read_filter(
@@ -56,7 +57,7 @@ Filter = Annotated[FeedbackFilter, Depends(_read_filter)]
 
 
 @router.post(
-    "",
+    "/feedback",
     status_code=201,
     response_model=FeedbackResource,
     responses={200: {"model": FeedbackResource}, **problem_responses(400, 404, 409, 413, 415, 429)},
@@ -83,13 +84,13 @@ async def send_feedback(
     return stored
 
 
-@router.get("", responses=problem_responses(), dependencies=[needs(Scope.WRITE)])
+@router.get("/feedback", responses=problem_responses(), dependencies=[needs(Scope.WRITE)])
 def list_feedback(database: DatabaseDep, wanted: Filter, limit: Limit = 100, cursor: Cursor = None) -> FeedbackList:
     """List feedback, newest first."""
     return service.list_feedback(database, wanted, limit, cursor)
 
 
-@router.delete("", responses=problem_responses(), dependencies=[needs(Scope.WRITE)])
+@router.delete("/feedback", responses=problem_responses(), dependencies=[needs(Scope.WRITE)])
 def delete_matching_feedback(database: DatabaseDep, blobs: BlobsDep, wanted: Filter) -> FeedbackErased:
     """Delete the feedback that passes the filters, oldest first, at most 1,000, and its images.
 
@@ -100,14 +101,14 @@ def delete_matching_feedback(database: DatabaseDep, blobs: BlobsDep, wanted: Fil
     return service.erase_matching(database, blobs, wanted)
 
 
-@router.get("/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
+@router.get("/feedback/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
 def get_feedback(database: DatabaseDep, feedback_id: FeedbackId) -> FeedbackResource:
     """Return feedback."""
     return service.get_feedback(database, feedback_id)
 
 
 @router.get(
-    "/{feedback_id}/image",
+    "/feedback/{feedback_id}/image",
     response_class=Response,
     responses={**RESPONSES, **problem_responses(404, 429)},
     dependencies=[needs(Scope.WRITE)],
@@ -126,13 +127,38 @@ async def get_feedback_image(
     return await thumbnails.respond(request, picture, size, if_none_match)
 
 
-@router.patch("/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
+@router.patch("/feedback/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
 def change_feedback(database: DatabaseDep, feedback_id: FeedbackId, body: FeedbackChange) -> FeedbackResource:
     """Set the right label, decide, or add a remark."""
     return service.change_feedback(database, feedback_id, body)
 
 
-@router.delete("/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
+@router.delete("/feedback/{feedback_id}", responses=problem_responses(404), dependencies=[needs(Scope.WRITE)])
 def delete_feedback(database: DatabaseDep, blobs: BlobsDep, feedback_id: FeedbackId) -> FeedbackErased:
     """Delete feedback and its image permanently, unless other feedback refers to the image."""
     return service.erase_one(database, blobs, feedback_id)
+
+
+@router.post(
+    "/datasets/from-feedback",
+    status_code=202,
+    responses={200: {"model": CorrectionsDataset}, **problem_responses(404, 409, 429)},
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
+def create_dataset_from_feedback(
+    intake: CorrectionsIntakeDep, caller: CallerDep, response: Response, body: CorrectionsRequest
+) -> CorrectionsDataset:
+    """Make a data set from open and accepted feedback with a label, at most 10,000 images.
+
+    Its classes are the right labels, and the labels that were answered instead. The split of an image depends on what
+    it shows, so it is the same in every data set: about 70 % train, 15 % validation, 15 % test. Each class needs an
+    image in train. Images for train and validation that show the same as a test image of any data set are left out;
+    the data set lists them as `rejected`. When the job has succeeded, the feedback is `used`.
+
+    Returns 202, or 200 if the same feedback was made a data set before. `patch` is a request for `POST /v1/patches`.
+    """
+    made = intake.submit(body, caller.owner)
+    response.status_code = 202 if made.is_new else 200
+    response.headers["Location"] = f"/v1/datasets/{made.resource.dataset.id}"
+    return made.resource

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from paintbox_client.records import Record
+from paintbox_client.resources.datasets import Dataset
+from paintbox_client.resources.patches import PatchOptions
 
 
 class FeedbackOrigin(Record):
@@ -41,3 +43,11 @@ class FeedbackErased(Record):
     files_deleted: int
     datasets: list[str]
     has_more: bool
+
+
+class CorrectionsDataset(Record):
+    """A data set that is being made from feedback, and the patch to ask for when it is ready."""
+
+    dataset: Dataset
+    num_images: dict[str, int]
+    patch: PatchOptions

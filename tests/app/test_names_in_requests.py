@@ -84,6 +84,14 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "classnames": {"cat": text}}
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "classnames": {text: "cat"}}
     yield "POST", f"/v1/datasets/{dataset}/derive", {"name": "d", "templates": [f"a {{}} {text}"]}
+    corrections = {"name": "d"}
+    yield "POST", "/v1/datasets/from-feedback", {"name": text}
+    yield "POST", "/v1/datasets/from-feedback", corrections | {"ids": [text]}
+    yield "POST", "/v1/datasets/from-feedback", corrections | {"templates": [f"a {{}} {text}"]}
+    yield "POST", "/v1/datasets/from-feedback", corrections | {"classnames": {"cat": text}}
+    yield "POST", "/v1/datasets/from-feedback", corrections | {"webhook_url": f"https://a.example/{text}"}
+    for name in ("label", "predicted", "owner"):
+        yield "POST", "/v1/datasets/from-feedback", corrections | {"filter": {name: text}}
     yield "PATCH", "/v1/feedback/none", {"label": text}
     yield "PATCH", "/v1/feedback/none", {"note": text}
     collected = {"name": "d", "from": [{"dataset": dataset, "split": "train"}]}

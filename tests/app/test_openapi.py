@@ -110,6 +110,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "GET /v1/aliases/{alias}/approvals", "POST /v1/aliases/{alias}/approvals/{approval_id}/approve",
         "POST /v1/aliases/{alias}/approvals/{approval_id}/reject",
         "POST /v1/classify", "POST /v1/embed",
+        "POST /v1/datasets/from-feedback",
         "POST /v1/feedback", "GET /v1/feedback", "DELETE /v1/feedback", "GET /v1/feedback/{feedback_id}",
         "PATCH /v1/feedback/{feedback_id}", "DELETE /v1/feedback/{feedback_id}",
         "GET /v1/feedback/{feedback_id}/image",

@@ -6,29 +6,27 @@ Parquet shard per split. So memory stays small for uploads of any size.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from contract.datasets import DatasetKind
-from paint_core.errors import ImageDecodeError
-from paint_core.images.decoding import DECODER, check_picture
+from paint_core.images.decoding import DECODER
 from registry.datasets import DatasetContent, DatasetOptions, Datasets
 from registry.errors import ArchiveRefusedError
+from registry.feedback import Feedback
 from registry.intake.classnames import name_classes
 from registry.intake.plan import Image, Plan
 from registry.intake.reading import read_pool_upload, read_upload
 from registry.intake.summary import summarise
 from registry.jobs import Jobs
-from registry.shards import write_shard
-from worker.allowance import Allowance
 from worker.collecting import digests_of_tests, read_collection
 from worker.duplicates import find_duplicates
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
 from worker.splits import Division, assign_splits
+from worker.steps.corrections import read_corrections
+from worker.steps.images import count_by_class, decode_images, store_digests, store_splits
 
 
 def ingest(context: JobContext) -> None:
@@ -37,11 +35,17 @@ def ingest(context: JobContext) -> None:
         row = Datasets(session).get(context.subject_id)
         options = DatasetOptions.from_json(row.options)
         archive_sha256 = row.archive_sha256
+    used: Collection[str] = ()
     with context.scratch() as scratch:
-        content = _read(context, context.blobs.fetch(archive_sha256), scratch, options)
+        archive = context.blobs.fetch(archive_sha256)
+        if options.is_feedback:
+            content, used = read_corrections(context, archive, scratch, options)
+        else:
+            content = _read(context, archive, scratch, options)
     with context.database.write() as session:
         Jobs(session).succeed(context.lease)
         Datasets(session).complete(context.subject_id, content)
+        Feedback(session).mark_used(used, context.subject_id)
     _forget_archive(context, archive_sha256)
 
 
@@ -55,7 +59,7 @@ def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOpt
     num_tests = 0 if collection is None else sum(collection.test_shards().values())
     meter = ProgressMeter(context.channel.send, total=2 * len(plan.images) + num_tests)
     meter.enter("decode")
-    accepted = _decode(plan, meter, context.settings.max_image_pixels)
+    accepted = decode_images(plan, meter, context.settings.max_image_pixels)
     plan = _leave_out_emptied(plan, accepted)
     classnames = tuple(display[label] for label in plan.classes)
     if collection is None:
@@ -65,18 +69,20 @@ def _read(context: JobContext, archive: Path, scratch: Path, options: DatasetOpt
         division, collected = collection.divide(accepted, digests_of_tests(context, collection, meter.advance))
     splits = division.splits
     meter.enter("store")
-    shards, blob_bytes = _store(context, scratch, plan, splits, classnames, meter)
+    shards, blob_bytes = store_splits(context, scratch, plan, splits, classnames, meter)
+    test_digests = store_digests(context, (accepted[image] for image in splits.get("test", ())), blob_bytes)
     duplicates = find_duplicates(splits, {image.name: digest for image, digest in accepted.items()})
     return DatasetContent(
         classnames=() if is_pool else classnames,
         templates=options.templates or plan.templates,
         shards=shards,
-        counts={} if is_pool else {split: _count(images, display) for split, images in splits.items()},
+        counts={} if is_pool else {split: count_by_class(images, display) for split, images in splits.items()},
         rejected=plan.rejects.as_json(),
         layout=plan.layout,
         duplicates=duplicates,
         blob_bytes=blob_bytes,
         decoder=DECODER,
+        test_digests=test_digests,
         taken_from=division.taken_from,
         reading=None if is_pool else summarise(plan, splits, display, duplicates),
         collected=None if collected is None else collected.to_json(),
@@ -87,22 +93,6 @@ def _read_plan(archive: Path, scratch: Path, options: DatasetOptions) -> Plan:
     if options.kind is DatasetKind.POOL:
         return read_pool_upload(archive, scratch)
     return read_upload(archive, scratch, options.choices)
-
-
-def _decode(plan: Plan, meter: ProgressMeter, max_pixels: int) -> dict[Image, bytes]:
-    """Return the images that can be decoded, in order, with digests of what they show; reject the others."""
-    accepted: dict[Image, bytes] = {}
-    files = plan.container.read(image.name for image in plan.images)
-    for image, (name, data) in zip(plan.images, files, strict=True):
-        if isinstance(data, str):
-            plan.rejects.add(name, data)
-        else:
-            try:
-                accepted[image] = check_picture(data, max_pixels=max_pixels)
-            except ImageDecodeError as error:
-                plan.rejects.add(name, str(error))
-        meter.advance(1)
-    return accepted
 
 
 def _leave_out_emptied(plan: Plan, accepted: Collection[Image]) -> Plan:
@@ -126,43 +116,6 @@ def _leave_out_emptied(plan: Plan, accepted: Collection[Image]) -> Plan:
     for label in sorted(emptied):
         plan.rejects.add(label, "was removed: none of the images of this class could be read")
     return replace(plan, classes=tuple(label for label in plan.classes if label not in emptied))
-
-
-def _count(images: Sequence[Image], display: Mapping[str, str]) -> dict[str, int]:
-    """Return the number of images by the name of their class."""
-    return dict(Counter(display[image.label] for image in images))
-
-
-def _store(
-    context: JobContext,
-    scratch: Path,
-    plan: Plan,
-    splits: Mapping[str, Sequence[Image]],
-    classnames: tuple[str, ...],
-    meter: ProgressMeter,
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Return the shards by split, and their sizes by hash."""
-    labels = {name: label for label, name in enumerate(plan.classes)}
-    allowance = Allowance.of(context)
-    shards: dict[str, Any] = {}
-    blob_bytes: dict[str, int] = {}
-    for split, images in splits.items():
-        path = scratch / f"{split}.parquet"
-        num_images = write_shard(path, allowance.spend(_rows(plan, images, labels, meter)), classnames)
-        shards[split] = {"sha256": context.blobs.put_file(path), "num_images": num_images}
-        blob_bytes[shards[split]["sha256"]] = path.stat().st_size
-        path.unlink()
-    return shards, blob_bytes
-
-
-def _rows(
-    plan: Plan, images: Sequence[Image], labels: dict[str, int], meter: ProgressMeter
-) -> Iterator[tuple[bytes, str, int]]:
-    files = plan.container.read(image.name for image in images)
-    for image, (name, data) in zip(images, files, strict=True):
-        assert isinstance(data, bytes)  # the first pass read it
-        yield data, name, labels[image.label]
-        meter.advance(1)
 
 
 def _forget_archive(context: JobContext, archive_sha256: str) -> None:
