@@ -10,6 +10,7 @@ from typing import Self
 
 from contract.datasets import Split
 from contract.names import MAX_NAME, shorten
+from registry.digests import place_of
 from registry.errors import RequestRefusedError
 from registry.intake.notes import name_some
 from registry.intake.plan import sort_labels
@@ -24,7 +25,7 @@ _MOST_NAMED = 5
 
 def split_of(picture_sha256: str) -> Split:
     """Return the split of a picture: the same in every data set, about 70 : 15 : 15."""
-    place = int(picture_sha256[:8], 16) / 2**32
+    place = place_of(bytes.fromhex(picture_sha256))
     if place < TEST_SHARE:
         return "test"
     return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"

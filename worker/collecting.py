@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from paint_core.errors import ImageDecodeError
 from paint_core.images.decoding import check_picture
 from registry.archives import ArchiveLimits
 from registry.datasets import Datasets, StoredImages
+from registry.digests import place_of
 from registry.disk import Disks
 from registry.errors import ArchiveRefusedError, NotFoundError, RequestRefusedError
 from registry.intake.containers import Stretch, StretchContainer
@@ -33,7 +33,7 @@ _LEAKED = "shows the same as an image in a test split of the sources"
 
 def split_of_content(digest: bytes) -> Split:
     """Return the split of a picture by the digest of what it shows: the same picture is always in the same split."""
-    place = int.from_bytes(hashlib.sha256(b"split" + digest).digest()[:8]) / 2**64
+    place = place_of(digest)
     if place < TEST_SHARE:
         return "test"
     return "validation" if place < TEST_SHARE + VALIDATION_SHARE else "train"

@@ -1,6 +1,8 @@
 """Ingest of corrections: splits by what images show, no test images of other data sets, feedback marked as used."""
 
+import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from registry.tables import DatasetRow
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
 from tests.worker.conftest import Installation
 from tests.worker.runs import Recorder, begin_job
+from worker.collecting import split_of_content
 from worker.steps.ingest import ingest
 
 
@@ -97,3 +100,10 @@ def test_what_was_deleted_meanwhile_is_left_out_and_may_leave_too_little(install
         assert {each.state for each in Feedback(session).rows(list(ids))} == {"open"}
     manifest = Manifest.from_bytes(installation.blobs.read(row.archive_sha256))
     assert json.loads(manifest.to_bytes())["confused_with"] == ["nought"]
+
+
+def test_no_picture_is_for_testing_in_one_kind_of_data_set_and_for_training_in_another() -> None:
+    digests = [hashlib.sha256(bytes([number])).digest() for number in range(256)]
+    pairs = Counter((split_of(digest.hex()), split_of_content(digest)) for digest in digests)
+    assert pairs["test", "train"] == pairs["train", "test"] == 0
+    assert pairs["test", "test"] > 10 < pairs["train", "train"]
