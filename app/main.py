@@ -92,6 +92,8 @@ from app.versions.refusals import AliasRefusals
 from app.web.docs_page import add_docs_page
 from app.web.landing_page import add_landing_page
 from app.web.openapi import document
+from app.web.pages import add_pages
+from app.web.site import PageErrors
 from contract.versions import SHADOW_ALIAS
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from pipeline.devices import choose_device
@@ -167,6 +169,7 @@ def create_app(
     for router in _ROUTERS:
         app.include_router(router)
     add_docs_page(app)
+    add_pages(app)
     add_landing_page(app)
     # the last one added is the outermost
     app.add_middleware(HeldBodies, max_bytes=settings.max_held_bytes or 6 * settings.max_request_bytes)
@@ -176,6 +179,7 @@ def create_app(
     app.add_middleware(StartGate, live=_LIVE)
     app.add_middleware(RequestContext, observe=metrics.observe_request)
     app.add_middleware(PlainErrors)
+    app.add_middleware(PageErrors)
     if settings.root_path:
         app.add_middleware(RootPath, prefix=settings.root_path)
     if settings.allowed_origins:

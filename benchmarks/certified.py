@@ -5,7 +5,7 @@ supported tasks. These are then divided by chance into validation and test halve
 rule chooses alpha on the validation half, and its choice is judged on the test half and on the digits' own test split.
 Updates and interpolants are kept in `.benchmarks/`.
 
-    python benchmarks/certified.py [--quick] [--seeds N] [--divisions N] [--json FILE]
+    python benchmarks/certified.py [--quick] [--seeds N] [--divisions N] [--weight W] [--json FILE]
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import torch
 from _cache import CACHE, write_whole
 from _report import Figure, parser, report
 from _tasks import patching, supported
-from anchoring import RECOMMENDED_WEIGHT, Bench, Run
+from anchoring import Bench, Run
 from torch import Tensor
 
+from contract.patch_request import AnchorOptions
 from paint_core.alpha import AlphaOptions, CurvePoint, FeatureCurve, Goal, Path, PathEvaluator, grid
 from paint_core.alpha.strategies import measure_nodes
 from paint_core.errors import NoAcceptableAlphaError
@@ -30,6 +31,7 @@ from paint_core.weights import Term
 
 TASK = "digits"
 NODES = (0.0, 0.15, 0.35, 0.55, 0.75, 0.9, 1.0)
+WEIGHT = AnchorOptions.model_fields["weight"].default
 LIMIT_POINTS = 1.0
 RULES = {
     "combined": AlphaOptions(),
@@ -59,12 +61,13 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--seeds", type=int, default=5, help="how many patches are trained")
     arguments.add_argument("--divisions", type=int, default=20, help="of the supported images, for each seed")
+    arguments.add_argument("--weight", type=float, default=WEIGHT, help="of the anchor loss")
     options = arguments.parse_args()
     base = load_base("starter")
     bench = Bench(base, patching(base, [TASK]), supported(base), 20 if options.quick else 200)
     found: dict[str, list[list[Choice]]] = {rule: [] for rule in RULES}
     for seed in range(1 if options.quick else options.seeds):
-        curve = interpolant(bench, seed)
+        curve = interpolant(bench, Run("feature", options.weight, TASK, seed))
         answers = {alpha: curve.correct_answers(alpha) for alpha in grid(0.01)}
         for rule, chosen in found.items():
             chosen.append([choose(answers, RULES[rule], list(bench.held), each) for each in range(options.divisions)])
@@ -73,9 +76,8 @@ def main() -> None:
     report(list(figures(found, before)), options.json)
 
 
-def interpolant(bench: Bench, seed: int) -> FeatureCurve:
+def interpolant(bench: Bench, run: Run) -> FeatureCurve:
     """Return the features along alpha of every split, from the cache or encoded now."""
-    run = Run("feature", RECOMMENDED_WEIGHT, TASK, seed)
     path = CACHE / f"{bench.name(run)}-{len(NODES)}.curve"
     if not path.exists():
         everyone = {TASK: bench.tasks[TASK], **bench.held}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -94,6 +95,12 @@ class Approvals(Repository):
         """Return a page of the requested moves of an alias, newest first; errors as for `read_page`."""
         query = select(AliasApprovalRow).where(AliasApprovalRow.alias == alias)
         return read_page(self._session, query, (AliasApprovalRow.created_at, AliasApprovalRow.id), limit, cursor)
+
+    def pending(self, limit: int) -> Sequence[AliasApprovalRow]:
+        """Return the newest requests that can still be approved, of all aliases."""
+        is_open = (AliasApprovalRow.state == ApprovalState.PENDING) & (AliasApprovalRow.expires_at > self._now())
+        query = select(AliasApprovalRow).where(is_open).order_by(AliasApprovalRow.created_at.desc()).limit(limit)
+        return self._session.scalars(query).all()
 
     def require_pending(self, row: AliasApprovalRow) -> None:
         """Raise `ConflictError` if the move can no longer be approved or rejected."""

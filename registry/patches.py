@@ -18,7 +18,7 @@ from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.references import names
 from registry.repository import Repository
-from registry.tables import DatasetRow, JobRow, PatchRow
+from registry.tables import AliasHistoryRow, DatasetRow, JobRow, PatchRow, VersionRow
 from registry.versions import Versions
 
 
@@ -51,6 +51,14 @@ class Patches(Repository):
         if reference is not None:
             query = query.where(names(reference, PatchRow.id, PatchRow.name, "pt_"))
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
+
+    def undecided(self, limit: int) -> Sequence[PatchRow]:
+        """Return the newest patches whose version no alias has ever named, and that is not in the trash."""
+        served = select(AliasHistoryRow.to_version_id).where(AliasHistoryRow.to_version_id.is_not(None))
+        kept = select(VersionRow.id).where(VersionRow.deleted_at.is_(None))
+        query = select(PatchRow).where(PatchRow.version_id.in_(kept), PatchRow.version_id.not_in(served))
+        query = query.options(defer(PatchRow.report)).order_by(PatchRow.created_at.desc(), PatchRow.id.desc())
+        return self._session.scalars(query.limit(limit)).all()
 
     def newest_finished(self, base_fingerprint: str, limit: int) -> Sequence[PatchRow]:
         """Return the newest patches of a base that have a report, newest first."""

@@ -6,14 +6,13 @@ out, so that a wrong key, a body that is too large, a route that is not there an
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import BaseModel, Field
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.http.problems import PROBLEM_MEDIA_TYPE
+from app.http.rewriting import ProblemRewriter
 
 _PREFIXES = ("/v2", "/hf")
 _MEDIA_TYPE = "application/json"
@@ -38,38 +37,13 @@ class PlainErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request with what the application answers, errors in other words."""
         if scope["type"] == "http" and has_plain_errors(scope["path"]):
-            send = _Rewriter(send)
+            send = ProblemRewriter(send, _write)
         await self._app(scope, receive, send)
 
 
-class _Rewriter:
-    """A `send` that keeps a problem document until it is whole."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message | None = None
-        self._body = b""
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            if MutableHeaders(scope=message).get("content-type") == PROBLEM_MEDIA_TYPE:
-                self._start = message
-                return
-        elif self._start is not None:
-            self._body += message.get("body", b"")
-            if not message.get("more_body", False):
-                await self._send_plain(self._start)
-            return
-        await self._send(message)
-
-    async def _send_plain(self, start: Message) -> None:
-        problem = json.loads(self._body)
-        content = PlainError(error=f"{problem['detail']} {problem['next']}").model_dump_json().encode()
-        headers = MutableHeaders(scope=start)
-        headers["Content-Type"] = _MEDIA_TYPE
-        headers["Content-Length"] = str(len(content))
-        await self._send(start)
-        await self._send({"type": "http.response.body", "body": content})
+def _write(problem: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    content = PlainError(error=f"{problem['detail']} {problem['next']}").model_dump_json().encode()
+    return {"Content-Type": _MEDIA_TYPE}, content
 
 
 def has_plain_errors(path: str) -> bool:

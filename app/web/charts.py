@@ -1,0 +1,69 @@
+"""Drawings of pages, as SVG that the server writes. A table beside each holds the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from app.web.formats import show
+
+WIDTH, HEIGHT = 640, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 30
+_NUM_STYLES = 8
+
+
+@dataclass(frozen=True)
+class Line:
+    """The accuracy of one task along alpha.
+
+    Attributes:
+        name: Of the task.
+        is_patching: Whether it is to be improved; other tasks are drawn with dashes.
+        points: Alpha and accuracy, 0 to 1, by rising alpha.
+    """
+
+    name: str
+    is_patching: bool
+    points: Sequence[tuple[float, float]]
+
+
+def draw_curve(lines: Sequence[Line], chosen: float) -> Markup:
+    """Return the accuracies along alpha, with a mark at the chosen alpha that scripts can move."""
+    end = max((alpha for line in lines for alpha, _ in line.points), default=1.0) or 1.0
+    parts = [_axes(end)]
+    for number, line in enumerate(lines):
+        points = " ".join(f"{_x(alpha, end):.1f},{_y(accuracy):.1f}" for alpha, accuracy in line.points)
+        role = "patching" if line.is_patching else "supported"
+        parts.append(
+            f'<polyline class="line line-{number % _NUM_STYLES} {role}" points="{points}" fill="none">'
+            f"<title>{escape(show(line.name))}</title></polyline>"
+        )
+    place = f"{_x(chosen, end):.1f}"
+    parts.append(f'<line class="chosen" x1="{place}" x2="{place}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+    parts.append(f'<line class="cursor" x1="{place}" x2="{place}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
+    label = f"Validation accuracy of {len(lines)} tasks along alpha, from 0 to {end:g}; chosen: {chosen:g}"
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" data-left="{_LEFT}" '
+        f'data-right="{WIDTH - _RIGHT}" data-end="{end:g}">{"".join(parts)}</svg>'
+    )
+
+
+def _x(alpha: float, end: float) -> float:
+    return _LEFT + (WIDTH - _LEFT - _RIGHT) * alpha / end
+
+
+def _y(accuracy: float) -> float:
+    return HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * accuracy
+
+
+def _axes(end: float) -> str:
+    parts = []
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = f"{_y(share):.1f}"
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y}" text-anchor="end" dy="4">{100 * share:.0f} %</text>')
+        x = f"{_x(share * end, end):.1f}"
+        parts.append(f'<text x="{x}" y="{HEIGHT - 10}" text-anchor="middle">{share * end:g}</text>')
+    return "".join(parts)

@@ -1,0 +1,28 @@
+"""The pages under `/ui`. They call what the routes of `/v1` call, and show nothing that `/v1` does not offer."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from app.web.assets import PATH, send_asset
+from app.web.pages import datasets, home, login, patches, playground, serving, system, versions
+from app.web.visitors import add_login_redirect
+
+_ROUTERS = (
+    login.router,
+    home.router,
+    datasets.router,
+    patches.router,
+    versions.router,
+    playground.router,
+    serving.router,
+    system.router,
+)
+
+
+def add_pages(app: FastAPI) -> None:
+    """Add the pages and their static files; none is in the OpenAPI document."""
+    app.add_route(f"{PATH}/{{digest}}/{{name}}", send_asset, include_in_schema=False)
+    for router in _ROUTERS:
+        app.include_router(router, include_in_schema=False)
+    add_login_redirect(app)

@@ -1,0 +1,64 @@
+"""Data sets: the list, a new one, and the gallery of one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.access.callers import turn_of
+from app.datasets import service
+from app.datasets.gallery import Filters, GalleryDep
+from app.http.dependencies import DatabaseDep
+from app.pictures.workers import PictureWorkersDep
+from app.web.site import render
+from app.web.visitors import ReaderDep
+from contract.bodies import Id
+from contract.datasets import DatasetState, Split
+from contract.labels import MAX_LABEL
+from contract.names import Name
+
+router = APIRouter(prefix="/ui/datasets")
+
+PAGE, IMAGES = 50, 60
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("")
+def show_datasets(
+    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
+) -> Response:
+    """Show the data sets, newest first."""
+    found = service.list_datasets(database, PAGE, cursor, (), ref)
+    return render("datasets.html", visitor, found=found, ref=ref or "")
+
+
+@router.get("/new")
+def show_upload(visitor: ReaderDep) -> Response:
+    """Show the form for an upload."""
+    return render("dataset_new.html", visitor)
+
+
+@router.get("/{dataset_id}")
+async def show_dataset(
+    request: Request,
+    visitor: ReaderDep,
+    database: DatabaseDep,
+    gallery: GalleryDep,
+    workers: PictureWorkersDep,
+    dataset_id: Id,
+    split: Annotated[Split | None, Query()] = None,
+    label: Annotated[str | None, Query(max_length=MAX_LABEL)] = None,
+    cursor: Cursor = None,
+) -> Response:
+    """Show a data set with its images, by split and class."""
+    dataset = await run_in_threadpool(service.get_dataset, database, dataset_id)
+    images = None
+    if dataset.state == DatasetState.READY:
+        filters = Filters(split, label or None)
+        images = await workers.run(
+            turn_of(request), lambda: gallery.page(gallery.find(dataset_id), filters, IMAGES, cursor)
+        )
+    return render("dataset.html", visitor, dataset=dataset, images=images, split=split, label=label)

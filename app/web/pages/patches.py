@@ -1,0 +1,76 @@
+"""Patches: the list, a new one, and one as it runs and when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from app.datasets.service import list_datasets
+from app.http.dependencies import DatabaseDep
+from app.jobs.service import get_job
+from app.patches import service
+from app.patches.schemas import Patch
+from app.web.charts import Line, draw_curve
+from app.web.site import render
+from app.web.visitors import ReaderDep
+from contract.bodies import Id
+from contract.datasets import DatasetKind, DatasetState
+from contract.names import Name
+
+router = APIRouter(prefix="/ui/patches")
+
+PAGE, MOST_DATASETS = 50, 200
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("")
+def show_patches(
+    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
+) -> Response:
+    """Show the patches, newest first."""
+    found = service.list_patches(database, PAGE, cursor, (), ref)
+    return render("patches.html", visitor, found=found, ref=ref or "")
+
+
+@router.get("/new")
+def show_new_patch(
+    visitor: ReaderDep,
+    database: DatabaseDep,
+    task: Annotated[list[str], Query(max_length=16)] = [],  # noqa: B006
+) -> Response:
+    """Show the form for a patch; `task` fills in what to improve."""
+    ready = list_datasets(database, MOST_DATASETS, None, (DatasetState.READY,)).items
+    labelled = [each for each in ready if each.kind is DatasetKind.LABELLED]
+    return render("patch_new.html", visitor, labelled=labelled, pools=ready, chosen=set(task))
+
+
+@router.get("/{patch_id}")
+def show_patch(visitor: ReaderDep, database: DatabaseDep, patch_id: Id) -> Response:
+    """Show a patch: its progress while it runs, then its report with the alpha explorer."""
+    patch = service.get_patch(database, patch_id)
+    job = get_job(database, patch.job_id)
+    names = {} if patch.report is None else {task.dataset_id: task.name for task in patch.report.tasks}
+    return render("patch.html", visitor, patch=patch, job=job, names=names, curve=_curve(patch))
+
+
+def _curve(patch: Patch) -> str | None:
+    """Return the drawing of accuracy along alpha; None while there is none."""
+    report = patch.report
+    if report is None or not report.curve:
+        return None
+    lines: Sequence[Line] = [
+        Line(
+            name=task.name,
+            is_patching=task.role == "patching",
+            points=[
+                (point.alpha, point.tasks[task.dataset_id].accuracy or 0.0)
+                for point in report.curve
+                if task.dataset_id in point.tasks
+            ],
+        )
+        for task in report.tasks
+    ]
+    return draw_curve(lines, report.alpha)

@@ -1,0 +1,66 @@
+"""Versions: the list, one with its origin and what an activation would do, and two side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.http.dependencies import DatabaseDep
+from app.versions import aliases, service
+from app.versions.comparing import VersionComparerDep
+from app.versions.guard import AliasGuardDep
+from app.web.site import render
+from app.web.visitors import ReaderDep
+from contract.bodies import VersionId
+from contract.names import Name
+from contract.versions import ACTIVE_ALIAS
+
+router = APIRouter(prefix="/ui/versions")
+
+PAGE = 50
+Cursor = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("")
+def show_versions(
+    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
+) -> Response:
+    """Show the versions, newest first, with the aliases that name them."""
+    found = service.list_versions(database, PAGE, cursor, (), False, ref)
+    return render("versions.html", visitor, found=found, aliases=_aliases(database), ref=ref or "")
+
+
+@router.get("/compare")
+def show_comparison(
+    visitor: ReaderDep,
+    database: DatabaseDep,
+    comparer: VersionComparerDep,
+    before: Annotated[VersionId | None, Query()] = None,
+    after: Annotated[VersionId | None, Query()] = None,
+) -> Response:
+    """Show two versions side by side."""
+    known = service.list_versions(database, PAGE, None).items
+    found = None if before is None or after is None else comparer.compare(before, after)
+    return render("compare.html", visitor, found=found, known=known, before=before, after=after)
+
+
+@router.get("/{version_id}")
+async def show_version(
+    visitor: ReaderDep, database: DatabaseDep, guard: AliasGuardDep, version_id: VersionId
+) -> Response:
+    """Show a version, and whether it may answer requests."""
+    version = await run_in_threadpool(service.get_version, database, version_id)
+    named = await run_in_threadpool(_aliases, database)
+    check = None if version.deleted_at is not None else await guard.check(ACTIVE_ALIAS, version_id)
+    return render("version.html", visitor, version=version, aliases=named, check=check)
+
+
+def _aliases(database: DatabaseDep) -> dict[int, list[str]]:
+    """Return the names of the aliases by version."""
+    found: dict[int, list[str]] = {}
+    for alias in aliases.list_aliases(database).items:
+        found.setdefault(alias.version, []).append(alias.name)
+    return found

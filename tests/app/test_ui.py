@@ -1,0 +1,155 @@
+"""The pages: what they load, who may see them, and names that try to command them; tests/browser uses them."""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.web.assets import load_assets
+from registry.datasets import Datasets
+from registry.patches import Patches
+from registry.versions import Versions
+from tests.app.patched import Patched, add_patch
+from tests.app.test_keys import BOOTSTRAP, bearer, make
+from tests.app.world import World, open_world
+
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe\u2066" + "x" * 100
+HTML = {"accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def patch(world: World) -> Patched:
+    return add_patch(world)
+
+
+def paths(patch: Patched) -> list[str]:
+    return [
+        *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", f"/ui/patches/{patch.id}"),
+        *("/ui/versions", f"/ui/versions/{patch.version}", "/ui/versions/compare"),
+        f"/ui/versions/compare?before=1&after={patch.version}",
+        *("/ui/playground", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with open_world(tmp_path_factory.mktemp("pages"), api_key=BOOTSTRAP, root_path="/paint") as world:
+        yield world
+
+
+def test_every_page_loads_only_what_is_its_own(client: TestClient, patch: Patched) -> None:
+    for path in paths(patch):
+        page = client.get(path, headers=HTML)
+        assert page.status_code == 200, path
+        policy = dict(part.split(" ", 1) for part in page.headers["content-security-policy"].split("; "))
+        assert "unsafe" not in str(policy)
+        assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+        assert re.findall(r"<style| style=| on[a-z]+=|<script>", page.text) == [], path
+        for address in re.findall(r'(?:src|href|action)="([^"]*)"', page.text):
+            assert urlsplit(address).netloc == "", f"{path}: {address}"
+
+
+def test_every_link_of_a_page_leads_somewhere(client: TestClient, patch: Patched) -> None:
+    found = {address for path in paths(patch) for address in re.findall(r'href="(/[^"#]*)"', client.get(path).text)}
+    missing = [address for address in found if client.get(address.replace("&amp;", "&")).status_code >= 400]
+    assert [each for each in missing if patch.task not in each and patch.supported not in each] == []
+
+
+def test_the_first_page_is_small(client: TestClient) -> None:
+    page = client.get("/ui/")
+    addresses = re.findall(r'(?:src|href)="(/ui/static/[^"]+)"', page.text)
+    files = [client.get(each, headers={"accept-encoding": "gzip"}) for each in addresses]
+    assert len(files) == 3
+    assert len(page.content) + sum(int(each.headers["content-length"]) for each in files) < 100_000
+
+
+def test_a_static_file_never_changes_under_its_address(client: TestClient) -> None:
+    address = re.findall(r'href="(/ui/static/[^"]+site.css)"', client.get("/ui/").text)[0]
+    file = client.get(address)
+    assert file.content == load_assets()["site.css"].content
+    assert "immutable" in file.headers["cache-control"]
+    for other in (
+        address.replace("site.css", "../site.py"),
+        address.replace("site.css", "none.css"),
+        "/ui/static/x/site.css",
+    ):
+        assert client.get(other).status_code == 404
+
+
+def test_a_name_cannot_command_the_page(world: World, client: TestClient, patch: Patched) -> None:
+    with world.services.database.write() as session:
+        Patches(session).get(patch.id).name = HOSTILE
+        Versions(session).get(patch.version).name = HOSTILE
+        Datasets(session).get(patch.task).name = HOSTILE
+    for path in paths(patch):
+        text = client.get(path).text
+        assert "<script>alert" not in text, path
+        assert not re.search("[\x1b\u202e\u2066]", text), path
+
+
+def test_the_address_of_the_service_leads_browsers_to_the_pages(client: TestClient) -> None:
+    answer = client.get("/", headers=HTML, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/ui/")
+    assert client.get("/ui", follow_redirects=False).headers["location"] == "/ui/"
+
+
+def test_an_error_is_a_page_that_says_what_to_do(client: TestClient) -> None:
+    for path, status in (("/ui/patches/pt_none", 404), ("/ui/nothing", 404), ("/ui/versions/x", 422)):
+        page = client.get(path)
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_whoever_is_not_logged_in_is_sent_to_the_login_and_back(keyed: World) -> None:
+    keyed.client.cookies.clear()
+    away = keyed.client.get("/ui/versions?ref=a", follow_redirects=False)
+    assert away.headers["location"] == "/paint/ui/login?next=/ui/versions%3Fref%3Da"
+    form = {"key": BOOTSTRAP, "next": "/ui/versions?ref=a"}
+    back = keyed.client.post("/ui/login", data=form, follow_redirects=False)
+    assert (back.status_code, back.headers["location"]) == (303, "/paint/ui/versions?ref=a")
+    assert "HttpOnly" in back.headers["set-cookie"]
+    page = keyed.client.get("/paint/ui/versions")
+    assert page.status_code == 200
+    assert 'href="/paint/ui/patches"' in page.text
+    csrf = re.findall(r'name="csrf" value="([^"]+)"', page.text)[0]
+    assert keyed.client.post("/paint/ui/logout", data={"csrf": "x"}).status_code == 403
+    assert keyed.client.post("/paint/ui/logout", data={"csrf": csrf}, follow_redirects=False).status_code == 303
+    assert keyed.client.get("/paint/ui/versions", follow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize("key", ["", "wrong", "paintbox_0000000000000000_wrong", "é" * 10])
+def test_a_wrong_key_opens_nothing(keyed: World, key: str) -> None:
+    keyed.client.cookies.clear()
+    answer = keyed.client.post("/ui/login", data={"key": key}, follow_redirects=False)
+    assert answer.status_code == 401
+    assert "set-cookie" not in answer.headers
+    assert "invalid" in answer.text
+
+
+@pytest.mark.parametrize(
+    "target", ["https://example.org/", "//example.org", "/ui//example.org", "/v1/keys", "javascript:x", "/ui/\r\nx"]
+)
+def test_a_login_leads_only_to_pages_of_this_service(keyed: World, target: str) -> None:
+    answer = keyed.client.post("/ui/login", data={"key": BOOTSTRAP, "next": target}, follow_redirects=False)
+    assert answer.headers["location"] == "/paint/ui/"
+    keyed.client.cookies.clear()
+
+
+def test_a_login_from_another_site_is_refused(keyed: World) -> None:
+    headers = {"sec-fetch-site": "cross-site"}
+    assert keyed.client.post("/ui/login", data={"key": BOOTSTRAP}, headers=headers).status_code == 403
+
+
+def test_a_page_shows_what_the_key_allows(keyed: World) -> None:
+    reader, user = (make(keyed, scope, token=BOOTSTRAP)["token"] for scope in ("read", "classify"))
+    assert "/ui/keys" not in keyed.client.get("/ui/", headers=bearer(reader)).text
+    assert "/ui/datasets/new" not in keyed.client.get("/ui/datasets", headers=bearer(reader)).text
+    assert keyed.client.get("/ui/keys", headers=bearer(reader)).status_code == 403
+    assert keyed.client.get("/ui/", headers=bearer(user)).status_code == 403
+    assert keyed.client.get("/ui/playground", headers=bearer(user)).status_code == 200
+
+
+def test_pages_of_a_foreign_host_are_refused_while_there_is_no_key(client: TestClient) -> None:
+    assert client.get("/ui/", headers={"host": "rebound.example.org"}).status_code == 403
