@@ -29,7 +29,7 @@ def paths(patch: Patched) -> list[str]:
         *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", f"/ui/patches/{patch.id}"),
         *("/ui/versions", f"/ui/versions/{patch.version}", "/ui/versions/compare"),
         f"/ui/versions/compare?before=1&after={patch.version}",
-        *("/ui/playground", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
+        *("/ui/playground", "/ui/corrections", "/ui/evaluations", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
     ]
 
 

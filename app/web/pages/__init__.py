@@ -5,7 +5,18 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from app.web.assets import PATH, send_asset
-from app.web.pages import datasets, home, login, patches, playground, serving, system, versions
+from app.web.pages import (
+    corrections,
+    datasets,
+    evaluations,
+    home,
+    login,
+    patches,
+    playground,
+    serving,
+    system,
+    versions,
+)
 from app.web.visitors import add_login_redirect
 
 _ROUTERS = (
@@ -14,6 +25,8 @@ _ROUTERS = (
     datasets.router,
     patches.router,
     versions.router,
+    evaluations.router,
+    corrections.router,
     playground.router,
     serving.router,
     system.router,

@@ -24,6 +24,7 @@ router = APIRouter(prefix="/ui/patches")
 
 PAGE, MOST_DATASETS = 50, 200
 Cursor = Annotated[str | None, Query(max_length=200)]
+Chosen = Annotated[list[str], Query(max_length=64)]
 
 
 @router.get("")
@@ -39,12 +40,22 @@ def show_patches(
 def show_new_patch(
     visitor: ReaderDep,
     database: DatabaseDep,
-    task: Annotated[list[str], Query(max_length=16)] = [],  # noqa: B006
+    task: Chosen = [],  # noqa: B006 - FastAPI copies it
+    supported: Chosen = [],  # noqa: B006
+    anchors: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Show the form for a patch; `task` fills in what to improve."""
+    """Show the form for a patch; the parameters fill it in."""
     ready = list_datasets(database, MOST_DATASETS, None, (DatasetState.READY,)).items
     labelled = [each for each in ready if each.kind is DatasetKind.LABELLED]
-    return render("patch_new.html", visitor, labelled=labelled, pools=ready, chosen=set(task))
+    return render(
+        "patch_new.html",
+        visitor,
+        labelled=labelled,
+        pools=ready,
+        chosen=set(task),
+        supported=set(supported),
+        anchors=anchors,
+    )
 
 
 @router.get("/{patch_id}")

@@ -1,0 +1,35 @@
+"""Corrections: the inbox of wrong answers, and the way to a data set and a patch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from app.feedback.service import list_feedback
+from app.http.dependencies import DatabaseDep
+from app.web.site import render
+from app.web.visitors import VisitorDep
+from contract.access import Scope
+from contract.feedback import FeedbackState
+from registry.feedback import FeedbackFilter
+
+router = APIRouter(prefix="/ui/corrections")
+
+PAGE = 60
+
+
+@router.get("")
+def show_corrections(
+    visitor: VisitorDep,
+    database: DatabaseDep,
+    state: Annotated[FeedbackState | None, Query()] = FeedbackState.OPEN,
+    cursor: Annotated[str | None, Query(max_length=200)] = None,
+) -> Response:
+    """Show the inbox, newest first."""
+    visitor.caller.require(Scope.WRITE)
+    wanted = FeedbackFilter(states=(state,)) if state is not None else FeedbackFilter()
+    found = list_feedback(database, wanted, PAGE, cursor)
+    labels = sorted({text for each in found.items for text in (each.label, each.predicted) if text})
+    return render("corrections.html", visitor, found=found, state=state, states=list(FeedbackState), labels=labels)
