@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -76,6 +76,7 @@ from app.pictures.workers import PictureWorkers
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.runtime.temporary_files import temporary_files_in
+from app.sampling.sampler import Sampler
 from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
 from app.settings import AppSettings, parse_secret
@@ -264,7 +265,9 @@ def open_services(
         stack.callback(versions.close)
         follower = AliasFollower(database, versions)
         follower.follow()
-        shadow = Shadow(engine, partial(versions.serving, SHADOW_ALIAS), settings.shadow_share)
+        sampler = stack.enter_context(closing(Sampler.open(settings, database, blobs, metrics)))
+        find_shadow = partial(versions.serving, SHADOW_ALIAS)
+        shadow = Shadow(engine, find_shadow, settings.shadow_share, sampler.offer_differences)
         stack.callback(shadow.close)
         replica = ReplicaAnnouncer(database, versions, settings.replica_interval_seconds)
         with suppress(SQLAlchemyError):  # a full disk does not prevent classification
@@ -280,7 +283,7 @@ def open_services(
         metrics.registry.register(job_metrics)
         metrics.registry.register(WebhookCollector(database))
         metrics.registry.register(StateCollector(engine, versions, bases, shadow, storage))
-        labels = StoredLabels(database)
+        labels, chooser = StoredLabels(database), VersionChooser(versions, settings.canary_share)
         services = Services(
             settings,
             database,
@@ -304,7 +307,8 @@ def open_services(
             uploads,
             storage,
             labels,
-            *_build_inference(settings, engine, versions, labels, metrics),
+            Classifier(settings, engine, chooser, labels, metrics, sampler),
+            Embedder(settings, engine, chooser),
             AliasRefusals(database, settings.webhook_url, metrics.count_refusal),
             StoredShards(blobs),
             *_open_pictures(stack),
@@ -318,13 +322,6 @@ def open_services(
 def _open_keyring(settings: AppSettings, database: Database) -> Keyring:
     bootstrap = settings.api_key.get_secret_value() if settings.api_key else None
     return Keyring(database, bootstrap, settings.keys_file)
-
-
-def _build_inference(
-    settings: AppSettings, engine: Engine, versions: VersionPool, labels: StoredLabels, metrics: Metrics
-) -> tuple[Classifier, Embedder]:
-    chooser = VersionChooser(versions, settings.canary_share)
-    return Classifier(settings, engine, chooser, labels, metrics), Embedder(settings, engine, chooser)
 
 
 def _open_database(settings: AppSettings, stack: ExitStack) -> Database:

@@ -21,6 +21,7 @@ from registry.unused_blobs import UnusedBlobs
 
 _USABLE = (FeedbackState.OPEN, FeedbackState.ACCEPTED)
 _ERASED_AT_ONCE = 100  # rows of one transaction, which others wait for
+_MOST_EXPIRED = 100_000  # at once; an hour later the next ones
 _CHUNK = 500  # values in one statement; databases bound them
 
 
@@ -146,12 +147,17 @@ class Feedback(Repository):
         query = select(FeedbackRow.id).where(FeedbackRow.expires_at <= self._now())
         return self._session.scalars(query.limit(limit)).all()
 
-    def add(self, given: NewFeedback, max_open: int) -> tuple[FeedbackRow, bool]:
+    def kept_bytes(self) -> int:
+        """Return the size in bytes of the images that the service has kept and that nobody has labelled."""
+        query = select(func.sum(FeedbackRow.num_bytes)).where(FeedbackRow.expires_at.is_not(None))
+        return int(self._session.scalar(query) or 0)
+
+    def add(self, given: NewFeedback, max_open: int | None = None) -> tuple[FeedbackRow, bool]:
         """Return the feedback and whether it is new: an image that shows the same, with the same label, is stored once.
 
         Args:
             given: What is to be stored.
-            max_open: How much open feedback an owner may have.
+            max_open: How much open feedback an owner may have sent; None: any.
 
         Raises:
             RequestRefusedError: The owner has that much.
@@ -159,7 +165,8 @@ class Feedback(Repository):
         found = self._find_same(given)
         if found is not None:
             return found, False
-        self._require_room(given.owner, max_open)
+        if max_open is not None:
+            self._require_room(given.owner, max_open)
         now = self._now()
         row = FeedbackRow(
             id=f"fb_{secrets.token_hex(12)}", state=FeedbackState.OPEN, created_at=now, updated_at=now, **vars(given)
@@ -209,7 +216,9 @@ class Feedback(Repository):
     def _require_room(self, owner: str | None, max_open: int) -> None:
         of_owner = FeedbackRow.owner.is_(None) if owner is None else FeedbackRow.owner == owner
         is_open = FeedbackRow.state == FeedbackState.OPEN
-        num_open = self._session.scalar(select(func.count()).select_from(FeedbackRow).where(of_owner, is_open)) or 0
+        is_sent = FeedbackRow.source == FeedbackSource.SENT
+        query = select(func.count()).select_from(FeedbackRow).where(of_owner, is_open, is_sent)
+        num_open = self._session.scalar(query) or 0
         if num_open >= max_open:
             raise RequestRefusedError(
                 "too_much_feedback",
@@ -236,6 +245,13 @@ def erase(database: Database, blobs: BlobStore, identifiers: Sequence[str]) -> E
             unused.drop(images)
         erased += deleted + Erased(num_files=len(gone))
     return erased
+
+
+def erase_expired(database: Database, blobs: BlobStore) -> Erased:
+    """Delete the feedback that has expired, at most `_MOST_EXPIRED`, with its images."""
+    with database.read() as session:
+        found = Feedback(session).expired(_MOST_EXPIRED)
+    return erase(database, blobs, found)
 
 
 def _chunks(identifiers: Sequence[str], size: int) -> Iterator[Sequence[str]]:

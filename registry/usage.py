@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import func, select
 
+from contract.feedback import FeedbackSource
 from registry.repository import Repository
 from registry.tables import DatasetRow, FeedbackRow, JobRow, LabelSetRow, MeasurementRow, TaskVectorRow
 
@@ -23,6 +24,7 @@ class Usage(Repository):
         vectors = select(func.sum(TaskVectorRow.num_bytes)).join(JobRow, JobRow.id == TaskVectorRow.job_id)
         labels = select(func.sum(LabelSetRow.num_bytes)).where(LabelSetRow.owner == owner)
         predictions = select(func.sum(MeasurementRow.num_bytes)).where(MeasurementRow.owner == owner)
-        feedback = select(func.sum(FeedbackRow.num_bytes)).where(FeedbackRow.owner == owner)
+        sent = FeedbackRow.source == FeedbackSource.SENT  # what the service keeps by itself is not the owner's
+        feedback = select(func.sum(FeedbackRow.num_bytes)).where(FeedbackRow.owner == owner, sent)
         others = (vectors.where(JobRow.owner == owner), labels, predictions, feedback)
         return sum(blobs.values()) + sum(int(self._session.scalar(query) or 0) for query in others)

@@ -74,6 +74,15 @@ class Metrics:
             ("alias", "code"),
             registry=self.registry,
         )
+        self._kept_samples = Counter(
+            "paintbox_samples_kept", "Images kept to be labelled, by reason.", ("source",), registry=self.registry
+        )
+        self._dropped_samples = Counter(
+            "paintbox_samples_dropped",
+            "Requests or images that were to be kept and were not, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
         self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}  # labels() is slow
         self._versions: OrderedDict[int, tuple[Counter, Histogram, Counter]] = OrderedDict()
 
@@ -94,6 +103,14 @@ class Metrics:
     def count_refusal(self, alias: str, code: str) -> None:
         """Count a refused move of an alias: `active`, `canary`, `shadow` or `other`."""
         self._refusals.labels(alias, code).inc()
+
+    def count_kept_sample(self, source: str) -> None:
+        """Count an image that was kept: `sampled` or `shadow`."""
+        self._kept_samples.labels(source).inc()
+
+    def count_dropped_sample(self, reason: str) -> None:
+        """Count what was not kept: `queue_full`, `storage_full` or `failed`."""
+        self._dropped_samples.labels(reason).inc()
 
     def observe_batch(self, num_images: int) -> None:
         """Count a forward pass."""

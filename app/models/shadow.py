@@ -37,6 +37,8 @@ class Answered:
         classnames: C labels.
         templates: Prompt templates.
         top: Index of the best label of each image.
+        owner: Name of the key that sent the images.
+        may_be_kept: Whether images on which the two disagree may be kept to be labelled.
     """
 
     model: ServedModel
@@ -45,6 +47,8 @@ class Answered:
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     top: Tensor
+    owner: str | None = None
+    may_be_kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,18 @@ class Shadow:
         engine: Runs them.
         find_model: Returns the version in shadow, if there is one.
         share: Share of the requests that run in shadow, in [0, 1].
+        on_difference: Called with a request on which the two disagree, the version in shadow, and its best labels.
     """
 
-    def __init__(self, engine: Engine, find_model: Callable[[], ServedModel | None], share: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        find_model: Callable[[], ServedModel | None],
+        share: float,
+        on_difference: Callable[[Answered, int, Sequence[int]], object] = lambda answered, version_id, top: None,
+    ) -> None:
         self._engine = engine
+        self._on_difference = on_difference
         self._find_model = find_model
         self._share = share
         self._tasks: set[asyncio.Task[None]] = set()
@@ -120,6 +132,8 @@ class Shadow:
             return self._count(answered, model, dropped=len(answered.images))
         agreed = int((top == answered.top).sum())
         self._count(answered, model, agreed=agreed, differed=len(top) - agreed)
+        if agreed < len(top):
+            self._on_difference(answered, model.version_id, top.tolist())
 
     def _count(self, answered: Answered, model: ServedModel, **counts: int) -> None:
         pair, tally = (answered.model.version_id, model.version_id), self.tally

@@ -108,6 +108,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "collecting",
         "metrics",
         "system",
+        "sampling",
         "inference",
         "feedback",
         "web",

@@ -7,14 +7,14 @@ import time
 from fastapi import APIRouter, Request, Response
 from starlette.background import BackgroundTask
 
-from app.access.callers import asker_of, turn_of
+from app.access.callers import asker_of, caller_of, turn_of
 from app.access.policies import needs
 from app.http.dependencies import instance_of
 from app.http.direct import DirectRoute
 from app.http.disconnects import cancelled_when_gone
 from app.http.problems import problem_responses
 from app.inference.classify.schemas import Classification, ClassifyBody
-from app.inference.classify.service import Classifier
+from app.inference.classify.service import Answer, Classifier
 from app.inference.image_requests import REQUEST_KEY, VERSION_HEADER, describe, read_request, read_request_key
 from app.models.shadow import Shadow
 from contract.access import Scope
@@ -41,8 +41,20 @@ async def classify(request: Request) -> Response:
     key = asker_of(request, read_request_key(request))
     body = await read_request(request, ClassifyBody)
     async with cancelled_when_gone(request):
-        answer = await instance_of(request.app, Classifier).answer(body.images, body, key, turn_of(request), started)
-    offer = instance_of(request.app, Shadow).offer
-    later = BackgroundTask(offer, answer.offer) if answer.offer is not None else None
+        owner = caller_of(request).owner
+        answer = await instance_of(request.app, Classifier).answer(
+            body.images, body, key, turn_of(request), started, owner
+        )
+    later = None
+    if answer.offer is not None or answer.keep is not None:
+        later = BackgroundTask(_follow_up, instance_of(request.app, Shadow), answer)
     headers = {VERSION_HEADER: str(answer.version_id)}
     return Response(answer.json, headers=headers, media_type="application/json", background=later)
+
+
+async def _follow_up(shadow: Shadow, answer: Answer) -> None:
+    """Do what follows an answer that was sent."""
+    if answer.keep is not None:
+        answer.keep()
+    if answer.offer is not None:
+        await shadow.offer(answer.offer)

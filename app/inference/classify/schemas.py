@@ -33,6 +33,11 @@ class ClassifyOptions(InferenceOptions):
         default=False, description="Score each label independently (sigmoid) instead of against the others (softmax)"
     )
 
+    keep: bool = Field(
+        default=True,
+        description="Whether the service may keep the images to be labelled, if the operator has turned sampling on",
+    )
+
     @property
     def prompts(self) -> tuple[str, ...]:
         """Templates that the request names; empty: it leaves them to others."""

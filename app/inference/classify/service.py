@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ from app.labels.stored import Labels, LabelSource, StoredLabels
 from app.metrics.metrics import Metrics
 from app.models.served_model import ServedModel
 from app.models.shadow import Answered
+from app.sampling.sampler import Sampler
 from app.serving.engine import Engine
 from app.settings import AppSettings
 from contract.versions import ACTIVE_ALIAS, SHADOW_ALIAS
@@ -54,11 +56,13 @@ class Answer:
         version_id: The version that answered.
         json: The body, as `app.inference.classify.schemas.Classification` says.
         offer: What the shadow may be asked too; None: nothing.
+        keep: Offers the images to the sampler; None: nothing may be kept.
     """
 
     version_id: int
     json: bytes
     offer: Answered | None
+    keep: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class Classifier:
         chooser: Chooses the version that answers.
         labels: The stored ones.
         metrics: Count what is answered.
+        sampler: Keeps images to be labelled.
     """
 
     settings: AppSettings
@@ -78,9 +83,16 @@ class Classifier:
     chooser: VersionChooser
     labels: StoredLabels
     metrics: Metrics
+    sampler: Sampler
 
     async def answer(
-        self, images: Sequence[bytes], options: ClassifyOptions, key: str, caller: str, started: float
+        self,
+        images: Sequence[bytes],
+        options: ClassifyOptions,
+        key: str,
+        caller: str,
+        started: float,
+        owner: str | None = None,
     ) -> Answer:
         """Return the answer to a request.
 
@@ -90,6 +102,7 @@ class Classifier:
             key: Who asks; the same one is answered by the same of `active` and the canary.
             caller: Whose turn it takes.
             started: When the request came, by `time.monotonic()`.
+            owner: Name of the key that asks.
 
         Returns:
             What is sent, and what may be done afterwards. Errors as for `classify`.
@@ -99,7 +112,13 @@ class Classifier:
             body = _render(classified, options)
         else:
             body = await run_in_threadpool(_render, classified, options)
-        return Answer(classified.model.version_id, body, self.offer_to_shadow(images, options, classified))
+        offer, keep = self.offer_to_shadow(images, options, classified), None
+        if self.sampler.is_on and options.keep:
+            offer = None if offer is None else replace(offer, owner=owner, may_be_kept=True)
+            if options.version is None:
+                names, scores = classified.labels.classnames, partial(classified.judged.scores, multi_label=False)
+                keep = partial(self.sampler.offer_answer, images, names, scores, classified.model.version_id, owner)
+        return Answer(classified.model.version_id, body, offer, keep)
 
     async def classify(
         self,

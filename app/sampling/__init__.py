@@ -1,0 +1,1 @@
+"""Sampling of traffic: images that the service keeps to be labelled."""
