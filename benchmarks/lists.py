@@ -1,7 +1,7 @@
 """How long the service takes to answer a page of each list, with 10,000 jobs and 1,000 versions in the database.
 
 A real server on a real socket, SQLite, one request after the other; the time is the client's, so it is more than the
-server's own. First pages, pages from the middle, and the list of jobs with filters.
+server's own. First pages and pages from the middle, with and without filters; 100 owners.
 
     python benchmarks/lists.py [--quick] [--json FILE]
 """
@@ -86,10 +86,13 @@ def fill(database: Database, num_jobs: int, num_versions: int) -> None:
             subject = f"{'pt' if is_patch else 'ds'}_{index:08}"
             job = {"id": f"job_{index:08}", "kind": JobKind.PATCH if is_patch else JobKind.INGEST}
             job |= {"subject_id": subject, "status": next(_STATUSES), "progress": 1.0, "attempt": 1, "lease_token": 1}
-            jobs.append(job | {"cancel_requested": False, "checkpoint": {"stage": "x" * 200}, "created_at": now})
+            jobs.append(job)
+            job |= {"cancel_requested": False, "checkpoint": {"stage": "x" * 200}, "created_at": now}
             common = {"id": subject, "name": f"number {index}", "job_id": job["id"], "created_at": now}
+            common["owner"] = job["owner"] = f"owner {index % 100}"
             if is_patch:
-                patches.append(common | {"request": {}, "base_fingerprint": fingerprint, "report": _REPORT})
+                request = {"tasks": [f"ds_{index % 100 + 1:08}"], "supported": [f"ds_{each:08}" for each in range(5)]}
+                patches.append(common | {"request": request, "base_fingerprint": fingerprint, "report": _REPORT})
             else:
                 datasets.append(common | _dataset())
         vectors = [
@@ -99,7 +102,8 @@ def fill(database: Database, num_jobs: int, num_versions: int) -> None:
         ]
         versions = [
             {"id": 1000 + index, "name": f"number {index}", "base_fingerprint": fingerprint, "created_at": now}
-            | {"probe": [[0.1] * 192] * 4, "lineage": {"torch": "2", "datasets": ["ds"] * 5}}
+            | {"probe": [[0.1] * 192] * 4, "lineage": {"made_by": "compose"}}
+            | {"patch_id": f"pt_{2 * index:08}", "owner": f"owner {index % 100}"}
             for index in range(num_versions)
         ]
         terms = [
@@ -163,9 +167,18 @@ def main() -> None:
         "jobs": ("/v1/jobs", {}),
         "jobs_failed": ("/v1/jobs", {"status": "failed"}),
         "jobs_patch": ("/v1/jobs", {"kind": "patch"}),
+        "jobs_named": ("/v1/jobs", {"name": "number 99"}),
+        "jobs_of_owner": ("/v1/jobs", {"owner": "owner 7"}),
         "datasets": ("/v1/datasets", {}),
+        "datasets_named": ("/v1/datasets", {"name": "number 99"}),
+        "datasets_of_owner": ("/v1/datasets", {"owner": "owner 7"}),
         "patches": ("/v1/patches", {}),
+        "patches_failed": ("/v1/patches", {"status": "failed"}),
+        "patches_of_owner": ("/v1/patches", {"owner": "owner 6"}),
+        "patches_using_dataset": ("/v1/patches", {"dataset": "ds_00000001"}),
         "versions": ("/v1/versions", {}),
+        "versions_of_owner": ("/v1/versions", {"owner": "owner 7"}),
+        "versions_using_dataset": ("/v1/versions", {"dataset": "ds_00000001"}),
         "alias_history": ("/v1/aliases/active/history", {}),
     }
     figures = []

@@ -23,7 +23,7 @@ from paintbox_client.records import AnyRecord, JsonObject
 from paintbox_client.references import References
 from paintbox_client.resources.datasets import DatasetBrief
 from paintbox_client.resources.inference import LabelSetBrief
-from paintbox_client.resources.jobs import Job, JobDetail, JobEvent
+from paintbox_client.resources.jobs import Job, JobDetail, JobEvent, NamedJob
 from paintbox_client.resources.patches import Patch, PatchBrief, PatchStarted, Reselected
 from paintbox_client.resources.system import Ready, System
 from paintbox_client.resources.versions import Alias, AliasApproval, AliasChange, RolledBackAlias, Version
@@ -117,7 +117,10 @@ class Client(
     # -- data sets ----------------------------------------------------------------------------------------------
 
     def datasets(self, limit: int = 100, **filters: Any) -> list[DatasetBrief]:
-        """Return at most `limit` of the newest data sets, newest first; `state` and `ref` are filters."""
+        """Return at most `limit` of the newest data sets, newest first.
+
+        Filters are `state`, `ref`, `name`, `owner` and `since`.
+        """
         return self._items(DatasetBrief, "/v1/datasets", limit, **filters)
 
     def label_sets(self, limit: int = 100, **filters: Any) -> list[LabelSetBrief]:
@@ -160,16 +163,22 @@ class Client(
         return Reselected(self._send("POST", path, may_repeat=True, json=request, timeout=_MIX_SECONDS))
 
     def patches(self, limit: int = 100, **filters: Any) -> list[PatchBrief]:
-        """Return at most `limit` patches without reports, newest first; `status` and `ref` are filters."""
+        """Return at most `limit` patches without reports, newest first.
+
+        Filters are `status` (one or a list), `dataset`, `ref`, `name`, `owner` and `since`.
+        """
         return self._items(PatchBrief, "/v1/patches", limit, **filters)
 
     def job(self, job_id: str) -> JobDetail:
         """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
         return JobDetail(self._get(f"/v1/jobs/{job_id}"))
 
-    def jobs(self, limit: int = 100, **filters: Any) -> list[Job]:
-        """Return jobs, newest first, at most `limit`; filters are `status` (one or a list), `kind` and `ref`."""
-        return self._items(Job, "/v1/jobs", limit, **filters)
+    def jobs(self, limit: int = 100, **filters: Any) -> list[NamedJob]:
+        """Return jobs, newest first, at most `limit`.
+
+        Filters are `status` (one or a list), `kind`, `ref`, `name` (of what it is about), `owner` and `since`.
+        """
+        return self._items(NamedJob, "/v1/jobs", limit, **filters)
 
     def job_events(self, job_id: str, after: int = 0) -> list[JobEvent]:
         """Return the events of a job after event `after`, oldest first."""
@@ -270,7 +279,10 @@ class Client(
     # -- versions -----------------------------------------------------------------------------------------------
 
     def versions(self, limit: int = 100, **filters: Any) -> list[Version]:
-        """Return at most `limit` of the newest versions, newest first; `tag`, `trashed` and `ref` are filters."""
+        """Return at most `limit` of the newest versions, newest first.
+
+        Filters are `tag`, `trashed`, `alias`, `dataset`, `ref`, `name`, `owner` and `since`.
+        """
         return self._items(Version, "/v1/versions", limit, **filters)
 
     def version(self, version_id: int) -> Version:

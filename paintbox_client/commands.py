@@ -11,7 +11,21 @@ import typer
 
 from paintbox_client.alias_commands import activate, approvals, approve, check, reject, rollback
 from paintbox_client.client import Client
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, complete, complete_alias, open_client, take
+from paintbox_client.connection import (
+    DEFAULT_LIMIT,
+    AsJson,
+    Limit,
+    OfOwner,
+    Since,
+    UsesDataset,
+    WithName,
+    complete,
+    complete_alias,
+    find_dataset,
+    given,
+    open_client,
+    take,
+)
 from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
@@ -96,11 +110,16 @@ def jobs(
     ctx: typer.Context,
     status: Annotated[list[JobStatus] | None, typer.Option(help="Filter by status; repeatable.")] = None,
     kind: Annotated[JobKind | None, typer.Option(help="Filter by kind.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Filter by part of the name of its data set, patch or evaluation.")
+    ] = None,
+    owner: OfOwner = None,
+    since: Since = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    filters: JsonObject = {"status": status or []} | ({"kind": kind} if kind else {})
+    filters = given(status=status, kind=kind, name=name, owner=owner, since=since)
     with open_client(ctx) as client:
         items = take(client.jobs(limit + 1, **filters), limit)
     print_json(items) if as_json else print_jobs(items)
@@ -124,12 +143,21 @@ def versions(
     ctx: typer.Context,
     tags: Annotated[list[str] | None, typer.Option("--tag", help="Filter by tag; repeatable.")] = None,
     trash: Annotated[bool, typer.Option("--trash", help="List versions in the trash.")] = False,
+    alias: Annotated[
+        str | None, typer.Option(autocompletion=complete_alias, help="Filter by an alias that names it now.")
+    ] = None,
+    dataset: UsesDataset = None,
+    name: WithName = None,
+    owner: OfOwner = None,
+    since: Since = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """List versions, newest first, with their aliases; `active` is served."""
     with open_client(ctx) as client:
-        items = take(client.versions(limit + 1, tag=tags or [], trashed=trash), limit)
+        filters = given(tag=tags, alias=alias, dataset=find_dataset(client, dataset))
+        filters |= given(name=name, owner=owner, since=since)
+        items = take(client.versions(limit + 1, trashed=trash, **filters), limit)
         aliases = [] if as_json else client.aliases()
     print_json(items) if as_json else print_versions(items, aliases)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from paintbox_client.client import Client
 from paintbox_client.display import print_note, print_notice
 from paintbox_client.errors import ClientError
 from paintbox_client.outages import WAIT_SECONDS
-from paintbox_client.records import AnyRecord
+from paintbox_client.records import AnyRecord, JsonObject
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -20,6 +20,11 @@ NoWait = Annotated[bool, typer.Option("--no-wait", help="Return without waiting 
 Limit = Annotated[int, typer.Option(min=1, help="Maximum number of items, newest first.")]
 NewName = Annotated[str, typer.Argument(metavar="NAME", help="The new name.")]
 DEFAULT_LIMIT = 50
+WithName = Annotated[str | None, typer.Option("--name", help="Filter by part of the name, in any case.")]
+OfOwner = Annotated[str | None, typer.Option("--owner", help="Filter by owner.")]
+Since = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Only what was created then or later: 2026-11-30T12:00:00Z.")
+]
 COMPLETION_SECONDS = 2.0
 
 
@@ -51,6 +56,11 @@ def take(items: list[AnyRecord], limit: int) -> list[AnyRecord]:
     return items[:limit]
 
 
+def given(**options: Any) -> JsonObject:
+    """Return the options that were given, as filters of a list."""
+    return {name: value for name, value in options.items() if value is not None and value != []}
+
+
 def complete(kind: str) -> Callable[[typer.Context, str], list[str]]:
     """Return the shell completion of references to a kind of thing, as for `Client.suggest`.
 
@@ -67,6 +77,17 @@ def complete(kind: str) -> Callable[[typer.Context, str], list[str]]:
             return []
 
     return suggest
+
+
+UsesDataset = Annotated[
+    str | None,
+    typer.Option("--dataset", autocompletion=complete("dataset"), help="Filter by a data set that it uses."),
+]
+
+
+def find_dataset(client: Client, reference: str | None) -> str | None:
+    """Return the id of the data set that an option names; None: it names none."""
+    return None if reference is None else client.find("dataset", reference)
 
 
 def complete_alias(ctx: typer.Context, incomplete: str) -> list[str]:

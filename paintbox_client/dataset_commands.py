@@ -9,7 +9,20 @@ import typer
 
 from paintbox_client.archives import title_of
 from paintbox_client.collecting import parse_sources
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NewName, NoWait, complete, open_client, take
+from paintbox_client.connection import (
+    DEFAULT_LIMIT,
+    AsJson,
+    Limit,
+    NewName,
+    NoWait,
+    OfOwner,
+    Since,
+    WithName,
+    complete,
+    given,
+    open_client,
+    take,
+)
 from paintbox_client.display import print_json, print_note, print_text, watch_job
 from paintbox_client.errors import InputError
 from paintbox_client.galleries import save_thumbnails
@@ -98,6 +111,9 @@ datasets = typer.Typer()
 def list_datasets(
     ctx: typer.Context,
     status: Annotated[list[DatasetState] | None, typer.Option(help="Filter by status; repeatable.")] = None,
+    name: WithName = None,
+    owner: OfOwner = None,
+    since: Since = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +121,8 @@ def list_datasets(
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
-        items = take(client.datasets(limit + 1, state=status or []), limit)
+        filters = given(state=status, name=name, owner=owner, since=since)
+        items = take(client.datasets(limit + 1, **filters), limit)
     print_json(items) if as_json else print_datasets(items)
 
 

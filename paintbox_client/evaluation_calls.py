@@ -42,7 +42,10 @@ class EvaluationCalls:
         return EvaluationResource(self._transport.get(f"/v1/evaluations/{evaluation_id}"))
 
     def evaluations(self, limit: int = 100, **filters: Any) -> list[EvaluationBrief]:
-        """Return at most `limit` evaluations without reports, newest first; `dataset`, `status`, `ref` are filters."""
+        """Return at most `limit` evaluations without reports, newest first.
+
+        Filters are `dataset`, `status`, `ref`, `name`, `owner` and `since`.
+        """
         return [EvaluationBrief(each) for each in self._transport.items("/v1/evaluations", limit, **filters)]
 
     def delete_evaluation(self, evaluation_id: str) -> None:

@@ -9,10 +9,23 @@ import typer
 
 from paintbox_client.client import Client
 from paintbox_client.comparisons import print_comparison
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NoWait, complete, open_client, take
+from paintbox_client.connection import (
+    DEFAULT_LIMIT,
+    AsJson,
+    Limit,
+    NoWait,
+    OfOwner,
+    Since,
+    WithName,
+    complete,
+    find_dataset,
+    given,
+    open_client,
+    take,
+)
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
 from paintbox_client.errors import InputError
-from paintbox_client.options import Priority, SplitName
+from paintbox_client.options import JobStatus, Priority, SplitName
 from paintbox_client.records import JsonObject
 from paintbox_client.tables import print_job
 
@@ -103,12 +116,16 @@ def evaluations(
     dataset: Annotated[
         str | None, typer.Option(autocompletion=complete("dataset"), help="Only those on this data set.")
     ] = None,
+    status: Annotated[list[JobStatus] | None, typer.Option(help="Filter by status; repeatable.")] = None,
+    name: WithName = None,
+    owner: OfOwner = None,
+    since: Since = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
     """List evaluations, newest first."""
     with open_client(ctx) as client:
-        filters = {} if dataset is None else {"dataset": client.find("dataset", dataset)}
+        filters = given(status=status, dataset=find_dataset(client, dataset), name=name, owner=owner, since=since)
         items = take(client.evaluations(limit + 1, **filters), limit)
     if as_json:
         return print_json(items)

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from paintbox_client.connection import DEFAULT_LIMIT, AsJson, Limit, NewName, complete, open_client, take
+from paintbox_client.connection import (
+    DEFAULT_LIMIT,
+    AsJson,
+    Limit,
+    NewName,
+    OfOwner,
+    Since,
+    UsesDataset,
+    WithName,
+    complete,
+    find_dataset,
+    given,
+    open_client,
+    take,
+)
 from paintbox_client.display import print_json, print_note, print_text
 from paintbox_client.errors import ApiError, InputError
 from paintbox_client.options import JobStatus
@@ -28,6 +42,10 @@ patches = typer.Typer()
 def list_patches(
     ctx: typer.Context,
     status: Annotated[list[JobStatus] | None, typer.Option(help="Filter by status; repeatable.")] = None,
+    dataset: UsesDataset = None,
+    name: WithName = None,
+    owner: OfOwner = None,
+    since: Since = None,
     limit: Limit = DEFAULT_LIMIT,
     as_json: AsJson = False,
 ) -> None:
@@ -35,7 +53,8 @@ def list_patches(
     if ctx.invoked_subcommand is not None:
         return
     with open_client(ctx) as client:
-        items = take(client.patches(limit + 1, status=status or []), limit)
+        filters = given(status=status, dataset=find_dataset(client, dataset), name=name, owner=owner, since=since)
+        items = take(client.patches(limit + 1, **filters), limit)
     print_json(items) if as_json else print_patches(items)
 
 

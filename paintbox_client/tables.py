@@ -11,7 +11,7 @@ from paintbox_client.records import JsonObject
 
 _SHOWN_EXAMPLES = 3
 _PARTICULARS = re.compile(r"'[^']*'?|\"[^\"]*\"?|\d[\d,]*")  # of one file
-_JOB_COLUMNS = ("JOB", "KIND", "STATE", "DONE", "OF")
+_JOB_COLUMNS = ("JOB", "KIND", "STATE", "DONE", "OF", "NAME", "OWNER")
 
 
 def print_datasets(items: Iterable[JsonObject]) -> None:
@@ -89,10 +89,13 @@ def _print_reading(reading: JsonObject | None) -> None:
 def print_jobs(items: Iterable[JsonObject]) -> None:
     """Write a row for each job."""
     rows = [
-        (each["id"], each["kind"], describe_job(each), f"{each['progress']:.0%}", _describe_subject(each))
+        (
+            *(each["id"], each["kind"], describe_job(each), f"{each['progress']:.0%}"),
+            *(_describe_subject(each), each.get("subject_name"), each.get("owner")),
+        )
         for each in items
     ]
-    print_table(_JOB_COLUMNS, rows, whole=("JOB",), spare=("OF", "DONE"))
+    print_table(_JOB_COLUMNS, rows, whole=("JOB",), spare=("OWNER", "OF", "DONE"))
 
 
 def print_job(state: JsonObject) -> None:
@@ -110,11 +113,23 @@ def print_job(state: JsonObject) -> None:
 def print_patches(items: Iterable[JsonObject]) -> None:
     """Write a row for each patch."""
     rows = [
-        (each["name"], each["job"]["status"], each["version_id"], _minute(each["created_at"]), each["id"])
+        (
+            *(each["name"], each["job"]["status"], each["version_id"], *_summarise(each.get("summary"))),
+            *(_minute(each["created_at"]), each["id"]),
+        )
         for each in items
     ]
-    columns = ("NAME", "STATE", "VERSION", "CREATED", "PATCH")
-    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("CREATED",))
+    columns = ("NAME", "STATE", "VERSION", "ALPHA", "IMPROVED", "SUPPORTED", "CREATED", "PATCH")
+    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("CREATED", "ALPHA"))
+
+
+def _summarise(summary: JsonObject | None) -> tuple[str | None, str | None, str | None]:
+    """Return alpha and the mean changes of a finished patch; an asterisk marks a certificate."""
+    if not summary:
+        return None, None, None
+    changes = [summary["patching_points"], summary["supported_points"]]
+    patching, supported = (None if each is None else f"{each:+.1f}" for each in changes)
+    return f"{summary['alpha']:g}", patching, f"{supported} certified" if summary["certified"] else supported
 
 
 def print_versions(items: Iterable[JsonObject], aliases: Iterable[JsonObject] = ()) -> None:

@@ -50,6 +50,14 @@ class Aliases(Repository):
         """Return the alias, or None if there is none of this name."""
         return self._session.get(AliasRow, name)
 
+    def names_of(self, version_ids: Collection[int]) -> dict[int, list[str]]:
+        """Return the aliases that name these versions, by version, sorted."""
+        query = select(AliasRow).where(AliasRow.version_id.in_(version_ids)).order_by(AliasRow.name)
+        found: dict[int, list[str]] = {version_id: [] for version_id in version_ids}
+        for row in self._session.scalars(query):
+            found[row.version_id].append(row.name)
+        return found
+
     def active_version_id(self) -> int | None:
         """Return the id of the version that `active` names, or None before the first start is over."""
         return self._session.scalar(select(AliasRow.version_id).where(AliasRow.name == ACTIVE_ALIAS))

@@ -16,6 +16,7 @@ from contract.collections import CollectionReport
 from contract.datasets import DatasetKind, DatasetState
 from contract.jobs import JobKind, Priority
 from registry.errors import RequestRefusedError
+from registry.filters import ANY, ListFilters
 from registry.intake.choices import READER_VERSION, Choices
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
@@ -186,6 +187,7 @@ class Datasets(Repository):
         *,
         states: Collection[DatasetState] = (),
         reference: str | None = None,
+        filters: ListFilters = ANY,
     ) -> Page[DatasetRow]:
         """Return a page of data sets, newest first, with the number of their classes."""
         keys = (DatasetRow.created_at, DatasetRow.id)
@@ -197,7 +199,7 @@ class Datasets(Repository):
             query = query.where(DatasetRow.state.in_([str(state) for state in states]))
         if reference is not None:
             query = query.where(names(reference, DatasetRow.id, DatasetRow.name, "ds_"))
-        return read_page(self._session, query, keys, limit, cursor)
+        return read_page(self._session, filters.apply(query, DatasetRow), keys, limit, cursor)
 
     def submit(
         self,

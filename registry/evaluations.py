@@ -14,6 +14,7 @@ from contract.jobs import JobKind, JobStatus, Priority
 from registry.aliases import Aliases
 from registry.datasets import Datasets, require_ready
 from registry.errors import RequestRefusedError
+from registry.filters import ANY, ListFilters
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.references import names
@@ -39,6 +40,7 @@ class Evaluations(Repository):
         dataset: str | None = None,
         reference: str | None = None,
         statuses: Collection[JobStatus] = (),
+        filters: ListFilters = ANY,
     ) -> Page[EvaluationRow]:
         """Return a page of evaluations, newest first. Reports are loaded on access only."""
         query = select(EvaluationRow).options(defer(EvaluationRow.report))
@@ -49,6 +51,7 @@ class Evaluations(Repository):
             query = query.where(EvaluationRow.job_id.in_(of_status))
         if reference is not None:
             query = query.where(names(reference, EvaluationRow.id, EvaluationRow.name, "ev_"))
+        query = filters.apply(query, EvaluationRow)
         return read_page(self._session, query, (EvaluationRow.created_at, EvaluationRow.id), limit, cursor)
 
     def submit(self, request: EvaluationRequest, owner: str | None = None) -> EvaluationRow:

@@ -8,6 +8,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import defer
 
 from contract.jobs import JobKind, JobStatus
+from registry.filters import ANY, NAMED, ListFilters
 from registry.paging import Page, read_page
 from registry.references import names
 from registry.repository import Repository
@@ -31,6 +32,7 @@ class JobQueries(Repository):
         statuses: Collection[JobStatus] = (),
         kind: JobKind | None = None,
         reference: str | None = None,
+        filters: ListFilters = ANY,
     ) -> Page[JobRow]:
         """Return a page of jobs, newest first.
 
@@ -44,12 +46,18 @@ class JobQueries(Repository):
             query = query.where(JobRow.kind == kind)
         if reference is not None:
             query = query.where(names(reference, JobRow.id, JobRow.subject_id, "job_"))
+        query = filters.apply_to_jobs(query)
         return read_page(self._session, query, (JobRow.created_at, JobRow.id), limit, cursor)
 
     def by_ids(self, job_ids: Sequence[str]) -> dict[str, JobRow]:
         """Return the jobs with these ids, by id, read at once."""
         query = select(JobRow).options(defer(JobRow.checkpoint)).where(JobRow.id.in_(job_ids))
         return {job.id: job for job in self._session.scalars(query)}
+
+    def subject_names(self, subject_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of the data sets, patches and evaluations with these ids, by id."""
+        queries = (select(table.id, table.name).where(table.id.in_(subject_ids)) for table in NAMED)
+        return {row.id: row.name for query in queries for row in self._session.execute(query)}
 
     def count_unfinished(self, owner: str) -> int:
         """Return how many jobs of an owner wait or run; child jobs are not counted."""

@@ -11,9 +11,11 @@ from sqlalchemy.orm import defer
 from contract.datasets import DatasetKind
 from contract.jobs import JobKind, JobStatus, Priority
 from contract.patch_request import PatchOptions, PatchRequest
+from contract.patch_summary import PatchSummary
 from contract.report import PatchReport
 from registry.datasets import Datasets, require_ready
 from registry.errors import RequestRefusedError
+from registry.filters import ANY, ListFilters, uses_dataset
 from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.references import names
@@ -29,6 +31,11 @@ class Patches(Repository):
         """Return the patch, or raise `NotFoundError`."""
         return self._get(PatchRow, patch_id, "patch")
 
+    def names_of(self, patch_ids: Collection[str]) -> dict[str, str]:
+        """Return the names of patches by id, read at once; of a deleted one there is none."""
+        query = select(PatchRow.id, PatchRow.name).where(PatchRow.id.in_(patch_ids))
+        return {row.id: row.name for row in self._session.execute(query)}
+
     def rename(self, patch_id: str, name: str) -> PatchRow:
         """Return the patch under another name; its versions keep theirs. Errors as for `get`."""
         row = self._get(PatchRow, patch_id, "patch", locked=True)
@@ -42,14 +49,23 @@ class Patches(Repository):
         *,
         statuses: Collection[JobStatus] = (),
         reference: str | None = None,
+        dataset: str | None = None,
+        filters: ListFilters = ANY,
     ) -> Page[PatchRow]:
-        """Return a page of patches, newest first. Reports are loaded on access only."""
+        """Return a page of patches, newest first. Reports are loaded on access only.
+
+        Args:
+            dataset: Id of a data set that they use; None: any.
+        """
         query = select(PatchRow).options(defer(PatchRow.report))
         if statuses:
             of_status = select(JobRow.id).where(JobRow.status.in_([str(status) for status in statuses]))
             query = query.where(PatchRow.job_id.in_(of_status))
         if reference is not None:
             query = query.where(names(reference, PatchRow.id, PatchRow.name, "pt_"))
+        if dataset is not None:
+            query = query.where(uses_dataset(dataset))
+        query = filters.apply(query, PatchRow)
         return read_page(self._session, query, (PatchRow.created_at, PatchRow.id), limit, cursor)
 
     def undecided(self, limit: int) -> Sequence[PatchRow]:
@@ -120,6 +136,7 @@ class Patches(Repository):
         """Attach the finished patch's version, and the report, which then names it."""
         row = self.get(patch_id)
         row.version_id, row.report = version_id, report.model_copy(update={"version_id": version_id}).to_json()
+        row.summary = PatchSummary.of(report).model_dump()
 
 
 def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Select, Text, cast, delete, exists, select
 from contract.jobs import JobStatus
 from registry.datasets import Datasets
 from registry.errors import ConflictError, DatasetInUseError, PatchInUseError, name_some
+from registry.filters import uses_dataset
 from registry.repository import Repository
 from registry.tables import (
     DatasetRow,
@@ -134,7 +135,7 @@ class Removal(Repository):
 
     def _patches_with(self, identifier: str) -> list[PatchRow]:
         """Return the patches whose request names a data set, oldest first."""
-        query = select(PatchRow).where(cast(PatchRow.request, Text).contains(f'"{identifier}"', autoescape=True))
+        query = select(PatchRow).where(uses_dataset(identifier))
         return list(self._session.scalars(query.order_by(PatchRow.created_at, PatchRow.id)))
 
     def _is_named(self, job: JobRow) -> bool:

@@ -16,6 +16,7 @@ from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.routing import NameAccuracy, RoutingMode
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
+from registry.filters import ANY, ListFilters, uses_dataset
 from registry.paging import Page, read_page
 from registry.repository import Repository
 from registry.tables import (
@@ -220,14 +221,27 @@ class Versions(Repository):
         tags: Collection[str] = (),
         trashed: bool = False,
         reference: str | None = None,
+        alias: str | None = None,
+        dataset: str | None = None,
+        filters: ListFilters = ANY,
     ) -> Page[VersionRow]:
-        """Return a page of versions, newest first. Probes are loaded on access only."""
+        """Return a page of versions, newest first. Probes are loaded on access only.
+
+        Args:
+            alias: An alias that names them now; None: any.
+            dataset: Id of a data set that their patch uses; None: any.
+        """
         is_there = VersionRow.deleted_at.is_not(None) if trashed else VersionRow.deleted_at.is_(None)
         query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
         for tag in tags:
             query = query.where(exists().where(VersionTagRow.version_id == VersionRow.id, VersionTagRow.tag == tag))
         if reference is not None:
             query = query.where(VersionRow.name.startswith(reference, autoescape=True))
+        if alias is not None:
+            query = query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
+        if dataset is not None:
+            query = query.where(VersionRow.patch_id.in_(select(PatchRow.id).where(uses_dataset(dataset))))
+        query = filters.apply(query, VersionRow)
         return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
     def ids_of_bases(self, fingerprints: Collection[str]) -> Sequence[int]:

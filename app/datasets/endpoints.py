@@ -24,7 +24,7 @@ from app.datasets.schemas import (
 from app.http.dependencies import DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
 from app.http.invalid import invalid
-from app.http.paging import Cursor, Limit, Reference
+from app.http.paging import Cursor, Filters, Limit, Reference
 from app.http.problems import problem_responses
 from app.labels.stored import StoredLabelsDep
 from contract.access import Scope
@@ -139,6 +139,7 @@ def present(response: Response, found: service.Submitted) -> Dataset:
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_datasets(
     database: DatabaseDep,
+    filters: Filters,
     limit: Limit = 100,
     cursor: Cursor = None,
     state: Annotated[
@@ -148,7 +149,7 @@ def list_datasets(
     reference: Reference = None,
 ) -> DatasetList:
     """List data sets, newest first."""
-    return service.list_datasets(database, limit, cursor, state or (), reference)
+    return service.list_datasets(database, limit, cursor, state or (), reference, filters)
 
 
 @router.get("/{dataset_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])

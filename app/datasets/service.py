@@ -30,6 +30,7 @@ from contract.datasets import DatasetKind, DatasetState
 from registry.database import Database
 from registry.datasets import DatasetContent, DatasetOptions, Datasets, dataset_id
 from registry.errors import NotFoundError, RequestRefusedError
+from registry.filters import ANY, ListFilters
 from registry.intake.classnames import name_classes
 from registry.intake.reading import look, look_at_pool
 from registry.jobs import Jobs
@@ -88,10 +89,11 @@ def list_datasets(
     cursor: str | None,
     states: Collection[DatasetState] = (),
     reference: str | None = None,
+    filters: ListFilters = ANY,
 ) -> DatasetList:
     """Return a page of data sets, newest first."""
     with database.read() as session:
-        page = Datasets(session).newest(limit, cursor, states=states, reference=reference)
+        page = Datasets(session).newest(limit, cursor, states=states, reference=reference, filters=filters)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         return DatasetList(items=[DatasetBrief.of(row, jobs[row.job_id]) for row in page], next_cursor=page.next_cursor)
 

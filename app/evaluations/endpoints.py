@@ -12,7 +12,7 @@ from app.evaluations import predictions, service
 from app.evaluations.schemas import EvaluationList, EvaluationResource, EvaluationStarted, PredictionList
 from app.http.dependencies import BlobsDep, DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
-from app.http.paging import Cursor, Limit, Reference, Statuses
+from app.http.paging import Cursor, Filters, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from contract.access import Scope
 from contract.bodies import Id, VersionId
@@ -61,6 +61,7 @@ def start_evaluation(
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_evaluations(
     database: DatabaseDep,
+    filters: Filters,
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
@@ -68,7 +69,7 @@ def list_evaluations(
     reference: Reference = None,
 ) -> EvaluationList:
     """List evaluations, newest first."""
-    return service.list_evaluations(database, limit, cursor, dataset, status or (), reference)
+    return service.list_evaluations(database, limit, cursor, dataset, status or (), reference, filters)
 
 
 @router.get(

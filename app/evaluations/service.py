@@ -19,6 +19,7 @@ from contract.evaluations import EvaluationRequest
 from contract.jobs import JobStatus
 from registry.database import Database
 from registry.evaluations import Evaluations
+from registry.filters import ANY, ListFilters
 from registry.jobs import Jobs
 from registry.removal import Removal
 from registry.tables import EvaluationRow
@@ -73,10 +74,13 @@ def list_evaluations(
     dataset: str | None = None,
     statuses: Collection[JobStatus] = (),
     reference: str | None = None,
+    filters: ListFilters = ANY,
 ) -> EvaluationList:
     """Return a page of evaluations, newest first."""
     with database.read() as session:
-        page = Evaluations(session).newest(limit, cursor, dataset=dataset, statuses=statuses, reference=reference)
+        page = Evaluations(session).newest(
+            limit, cursor, dataset=dataset, statuses=statuses, reference=reference, filters=filters
+        )
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         items = [EvaluationBrief.of(row, jobs[row.job_id]) for row in page]
         return EvaluationList(items=items, next_cursor=page.next_cursor)

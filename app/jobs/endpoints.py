@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.http.dependencies import DatabaseDep, SettingsDep
-from app.http.paging import Cursor, Limit, Reference, Statuses
+from app.http.paging import Cursor, Filters, Limit, Reference, Statuses
 from app.http.problems import problem_responses
 from app.jobs import service
 from app.jobs.events import JobEventList, describe_event
@@ -34,6 +34,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_jobs(
     database: DatabaseDep,
+    filters: Filters,
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
@@ -41,8 +42,7 @@ def list_jobs(
     reference: Reference = None,
 ) -> JobList:
     """List jobs, newest first. `ref` also matches the data set or the patch of a job."""
-    page = service.list_jobs(database, limit, cursor, status or (), kind, reference)
-    return JobList(items=[Job.of(row) for row in page], next_cursor=page.next_cursor)
+    return service.list_jobs(database, limit, cursor, status or (), kind, reference, filters)
 
 
 @router.get("/{job_id}", responses=problem_responses(404), dependencies=[needs(Scope.READ)])

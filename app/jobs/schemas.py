@@ -99,6 +99,19 @@ class Job(Resource):
         return {"priority": Priority(row.priority).label, "error": JobError.of(row), "links": links}
 
 
+class NamedJob(Job):
+    """A job with the name of what it is about."""
+
+    subject_name: str | None = Field(
+        description="Name of its data set, patch or evaluation; null: that has been deleted"
+    )
+
+    @classmethod
+    def named(cls, row: JobRow, name: str | None) -> Self:
+        """Return the resource of a row, whose subject has this name."""
+        return cls.from_row(row, subject_name=name, **cls._computed(row))
+
+
 class JobAttempt(Resource):
     """One worker's try at a job."""
 
@@ -131,7 +144,7 @@ class JobWebhook(Resource):
         return cls.from_row(row, tries=row.num_tries, next_try_at=row.due_at)
 
 
-class JobDetail(Job):
+class JobDetail(NamedJob):
     """A job with its attempts."""
 
     attempts: list[JobAttempt] = Field(description="Attempts, oldest first; at most the last 100")
@@ -140,12 +153,15 @@ class JobDetail(Job):
     webhook: JobWebhook | None = Field(description="Webhook message of a job that has ended; null: none")
 
     @classmethod
-    def with_attempts(cls, row: JobRow, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None) -> Self:
+    def with_attempts(
+        cls, row: JobRow, name: str | None, attempts: Sequence[JobAttemptRow], delivery: WebhookDeliveryRow | None
+    ) -> Self:
         """Return the resource of a job's row, of its attempts, oldest first, and of the message about its end."""
         tails = [each.log_tail for each in attempts if each.log_tail]
         return cls.from_row(
             row,
             **cls._computed(row),
+            subject_name=name,
             attempts=[JobAttempt.of(each) for each in attempts],
             log_tail=tails[-1] if tails else None,
             webhook=None if delivery is None else JobWebhook.of(delivery),
@@ -155,4 +171,4 @@ class JobDetail(Job):
 class JobList(Listed):
     """Jobs, newest first."""
 
-    items: list[Job] = Field(description="The jobs")
+    items: list[NamedJob] = Field(description="The jobs")

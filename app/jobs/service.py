@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.jobs.quota import check_quota
-from app.jobs.schemas import JobDetail
+from app.jobs.schemas import JobDetail, JobList, NamedJob
 from app.jobs.unit_of_work import UnitsOfWork
 from contract.jobs import JobKind, JobStatus
 from registry.attempts import Attempts
 from registry.database import Database
 from registry.deliveries import Deliveries
+from registry.filters import ANY, ListFilters
 from registry.jobs import Jobs
-from registry.paging import Page
 from registry.tables import JobEventRow, JobRow
 
 
@@ -23,17 +23,24 @@ def list_jobs(
     statuses: Sequence[JobStatus],
     kind: JobKind | None,
     reference: str | None = None,
-) -> Page[JobRow]:
+    filters: ListFilters = ANY,
+) -> JobList:
     """Return a page of jobs, newest first."""
     with database.read() as session:
-        return Jobs(session).newest(limit, cursor, statuses=statuses, kind=kind, reference=reference)
+        jobs = Jobs(session)
+        page = jobs.newest(limit, cursor, statuses=statuses, kind=kind, reference=reference, filters=filters)
+        names = jobs.subject_names({row.subject_id for row in page})
+        items = [NamedJob.named(row, names.get(row.subject_id)) for row in page]
+        return JobList(items=items, next_cursor=page.next_cursor)
 
 
 def get_job(database: Database, job_id: str) -> JobDetail:
     """Return the job with its attempts and the message about its end."""
     with database.read() as session:
-        job, attempts = Jobs(session).get(job_id), Attempts(session).all(job_id)
-        return JobDetail.with_attempts(job, attempts, Deliveries(session).newest_of(job_id))
+        jobs = Jobs(session)
+        job, attempts = jobs.get(job_id), Attempts(session).all(job_id)
+        name = jobs.subject_names([job.subject_id]).get(job.subject_id)
+        return JobDetail.with_attempts(job, name, attempts, Deliveries(session).newest_of(job_id))
 
 
 def list_events(database: Database, job_id: str, after: int) -> Sequence[JobEventRow]:

@@ -10,7 +10,7 @@ from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.http.dependencies import DatabaseDep
 from app.http.idempotency import REPLAYED, IdempotencyKey
-from app.http.paging import Cursor, Limit, Reference, Statuses
+from app.http.paging import Cursor, Filters, Limit, Reference, Statuses, UsedDataset
 from app.http.problems import problem_responses
 from app.patches import service
 from app.patches.checking import PatchCheckerDep
@@ -80,13 +80,15 @@ def check_patch(checker: PatchCheckerDep, body: PatchRequest) -> PatchCheck:
 @router.get("", responses=problem_responses(), dependencies=[needs(Scope.READ)])
 def list_patches(
     database: DatabaseDep,
+    filters: Filters,
     limit: Limit = 100,
     cursor: Cursor = None,
     status: Statuses = None,
+    dataset: UsedDataset = None,
     reference: Reference = None,
 ) -> PatchList:
     """List patches, newest first."""
-    return service.list_patches(database, limit, cursor, status or (), reference)
+    return service.list_patches(database, limit, cursor, status or (), reference, dataset, filters)
 
 
 @router.get(

@@ -13,6 +13,7 @@ from app.http.resources import Resource
 from app.jobs.schemas import Job, JobBrief, JobError
 from app.versions.schemas import BaseBrief, Version
 from contract.patch_request import PatchOptions
+from contract.patch_summary import PatchSummary
 from contract.recorded import ShapedLike
 from contract.report import PatchReport
 from contract.scores import AlphaPoint
@@ -29,6 +30,7 @@ class PatchBrief(Resource):
     job: JobBrief = Field(description="Its job")
     error: JobError | None = Field(description="Error of the failed job; null: not failed")
     version_id: int | None = Field(description="Id of its version; null: not finished")
+    summary: PatchSummary | None = Field(description="Its result in a few numbers; null: not finished")
     owner: Owner
     created_at: datetime = Field(description="When it was requested")
 

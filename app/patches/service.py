@@ -27,6 +27,7 @@ from contract.patch_request import PatchOptions, PatchRequest
 from contract.versions import ReselectRequest
 from pipeline.plans import plan_patch
 from registry.database import Database
+from registry.filters import ANY, ListFilters
 from registry.jobs import Jobs
 from registry.patches import Patches
 from registry.removal import Removal
@@ -42,10 +43,14 @@ def list_patches(
     cursor: str | None,
     statuses: Collection[JobStatus] = (),
     reference: str | None = None,
+    dataset: str | None = None,
+    filters: ListFilters = ANY,
 ) -> PatchList:
     """Return a page of patches, newest first."""
     with database.read() as session:
-        page = Patches(session).newest(limit, cursor, statuses=statuses, reference=reference)
+        page = Patches(session).newest(
+            limit, cursor, statuses=statuses, reference=reference, dataset=dataset, filters=filters
+        )
         versions = Versions(session)
         jobs = Jobs(session).by_ids([row.job_id for row in page])
         items = [PatchBrief.of(row, versions.base(row.base_fingerprint), jobs[row.job_id]) for row in page]

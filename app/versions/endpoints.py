@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from app.access.callers import CallerDep
 from app.access.policies import Stores, needs
 from app.http.dependencies import BlobsDep, DatabaseDep, SettingsDep
-from app.http.paging import Cursor, Limit, Reference
+from app.http.paging import Cursor, Filters, Limit, Reference, UsedDataset
 from app.http.problems import problem_responses
 from app.versions import aliases, service
 from app.versions.approval_schemas import AliasApproval, AliasApprovalList, ApprovalDecision
@@ -55,6 +55,7 @@ WithTag = Annotated[
     Field(fail_fast=True),
     Query(max_length=16, description="Filter by tag; if repeated, versions with all of the tags"),
 ]
+NamedBy = Annotated[AliasName | None, Query(description="Filter by an alias that names it now")]
 Trashed = Annotated[bool, Query(description="List versions in the trash")]
 DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 
@@ -64,14 +65,19 @@ DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 )
 def list_versions(
     database: DatabaseDep,
+    filters: Filters,
     limit: Limit = 100,
     cursor: Cursor = None,
     tag: WithTag = [],  # noqa: B006 - FastAPI copies it
     trashed: Trashed = False,
+    alias: NamedBy = None,
+    dataset: UsedDataset = None,
     reference: Reference = None,
 ) -> VersionList:
-    """List versions, newest first. `ref` matches the beginning of the name."""
-    return service.list_versions(database, limit, cursor, tag, trashed, reference)
+    """List versions, newest first. `ref` matches the beginning of the name, `dataset` what their patch used."""
+    return service.list_versions(
+        database, limit, cursor, tag, trashed, reference, alias=alias, dataset=dataset, filters=filters
+    )
 
 
 @router.post(

@@ -15,6 +15,7 @@ from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.names import Name
 from contract.routing import NameAccuracy, RoutingMode
+from contract.scores import TaskRole
 from contract.versions import Tags
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
 
@@ -34,6 +35,28 @@ class VersionTerm(BaseModel):
     profile: str = Field(description="How the coefficient varies with depth: `flat`, `lines` or `lines_paper`")
 
 
+class VersionHeadline(BaseModel):
+    """The accuracy of a version in two numbers."""
+
+    split: str = Field(description="Which images judged: `test` or `validation`")
+    patching_accuracy: float | None = Field(
+        description="Mean accuracy on the tasks to improve, 0 to 1; null: there are none"
+    )
+    supported_accuracy: float | None = Field(
+        description="Mean accuracy on the supported tasks, 0 to 1; null: there are none"
+    )
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Self:
+        """Return the headline of an evaluation."""
+
+        def mean(role: TaskRole) -> float | None:
+            scores = [task.patched for task in evaluation.tasks if task.role == role]
+            return sum(score.correct / score.total for score in scores) / len(scores) if scores else None
+
+        return cls(split=evaluation.split, patching_accuracy=mean("patching"), supported_accuracy=mean("supported"))
+
+
 class Version(Resource):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
@@ -50,6 +73,9 @@ class Version(Resource):
     evaluation: Evaluation | None = Field(
         description="What was measured of it and on which split; null: it has not been evaluated"
     )
+    headline: VersionHeadline | None = Field(
+        description="The same in two numbers, for lists; null: it has not been evaluated"
+    )
     routing: RoutingMode = Field(
         description="`none`: its weights answer every list of labels; `by_labels`: lists without patched names are "
         "answered by the base, and mixed lists by both"
@@ -59,6 +85,8 @@ class Version(Resource):
         "an older release"
     )
     patch_id: str | None = Field(description="Id of its patch; null: the unpatched base or a composed version")
+    patch_name: str | None = Field(description="Name of its patch; null: as for `patch_id`")
+    aliases: list[str] = Field(description="Aliases that name it now, sorted")
     is_active: bool = Field(description="Whether the alias `active` names it")
     owner: Owner
     created_at: datetime = Field(description="When it was registered")
@@ -69,6 +97,7 @@ class Version(Resource):
         """Return the resource of a row, its base, and the fields that are not in the row."""
         lineage = Lineage.of_stored(row.lineage)
         evaluation = None if row.evaluation is None else Evaluation.of_stored(row.evaluation)
+        related["headline"] = None if evaluation is None else VersionHeadline.of(evaluation)
         return cls.from_row(row, base=BaseBrief.from_row(base), lineage=lineage, evaluation=evaluation, **related)
 
 

@@ -10,10 +10,12 @@ from app.versions.composer import Composer
 from app.versions.drafting import draft_version
 from app.versions.schemas import Version, VersionLabels, VersionList, VersionTerm
 from app.versions.upkeep_schemas import Collected
-from contract.versions import VersionRequest
+from contract.versions import ACTIVE_ALIAS, VersionRequest
 from registry.aliases import Aliases
 from registry.blobs import BlobStore
 from registry.database import Database
+from registry.filters import ANY, ListFilters
+from registry.patches import Patches
 from registry.retention import collect_garbage
 from registry.tables import VersionRow
 from registry.versions import Versions
@@ -26,10 +28,35 @@ def list_versions(
     tags: Sequence[str] = (),
     trashed: bool = False,
     reference: str | None = None,
+    *,
+    alias: str | None = None,
+    dataset: str | None = None,
+    filters: ListFilters = ANY,
 ) -> VersionList:
-    """Return a page of versions with all these tags, newest first; those in the trash only on request."""
+    """Return a page of versions, newest first; those in the trash only on request.
+
+    Args:
+        database: Where they are stored.
+        limit: Maximum number of versions.
+        cursor: Of the page before; None: the first page.
+        tags: All of these.
+        trashed: Those in the trash, in place of the others.
+        reference: Beginning of the name.
+        alias: One that names them now.
+        dataset: Id of a data set that their patch uses.
+        filters: Further filters.
+    """
     with database.read() as session:
-        page = Versions(session).newest(limit, cursor, tags=tags, trashed=trashed, reference=reference)
+        page = Versions(session).newest(
+            limit,
+            cursor,
+            tags=tags,
+            trashed=trashed,
+            reference=reference,
+            alias=alias,
+            dataset=dataset,
+            filters=filters,
+        )
         return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
 
 
@@ -79,7 +106,8 @@ def describe(session: Session, row: VersionRow) -> Version:
 def _describe_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]:
     versions, ids = Versions(session), [row.id for row in rows]
     terms, tags, parents = versions.terms_of(ids), versions.tags_of(ids), versions.parents_of(ids)
-    active_id = Aliases(session).active_version_id()
+    aliases = Aliases(session).names_of(ids)
+    patches = Patches(session).names_of([row.patch_id for row in rows if row.patch_id is not None])
     return [
         Version.of(
             row,
@@ -87,7 +115,9 @@ def _describe_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]
             terms=[VersionTerm(**vars(term)) for term in terms[row.id]],
             tags=tags[row.id],
             parents=parents[row.id],
-            is_active=row.id == active_id,
+            patch_name=patches.get(row.patch_id or ""),
+            aliases=aliases[row.id],
+            is_active=ACTIVE_ALIAS in aliases[row.id],
         )
         for row in rows
     ]

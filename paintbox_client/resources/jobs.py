@@ -55,6 +55,12 @@ class Job(Record):
     links: JobLinks
 
 
+class NamedJob(Job):
+    """A job with the name of what it is about."""
+
+    subject_name: str | None
+
+
 class JobAttempt(Record):
     """One worker's try at a job."""
 
@@ -76,7 +82,7 @@ class JobWebhook(Record):
     last_error: str | None
 
 
-class JobDetail(Job):
+class JobDetail(NamedJob):
     """A job with its attempts."""
 
     attempts: list[JobAttempt]

@@ -73,6 +73,15 @@ class PatchOptions(Record):
     activate: str
 
 
+class PatchSummary(Record):
+    """The result of a patch in a few numbers."""
+
+    alpha: float
+    patching_points: float | None
+    supported_points: float | None
+    certified: bool | None
+
+
 class PatchBrief(Record):
     """A patch in a list, without request and report; see `Client.patch`."""
 
@@ -83,6 +92,7 @@ class PatchBrief(Record):
     job: JobBrief
     error: JobError | None
     version_id: int | None
+    summary: PatchSummary | None
     owner: str | None
     created_at: str
 

@@ -60,6 +60,14 @@ class NameAccuracy(Record):
     patched: float
 
 
+class VersionHeadline(Record):
+    """The accuracy of a version in two numbers."""
+
+    split: str
+    patching_accuracy: float | None
+    supported_accuracy: float | None
+
+
 class Version(Record):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
@@ -72,9 +80,12 @@ class Version(Record):
     lineage: Lineage
     weights_fingerprint: str | None
     evaluation: Evaluation | None
+    headline: VersionHeadline | None
     routing: str
     patched_names: dict[str, NameAccuracy] | None
     patch_id: str | None
+    patch_name: str | None
+    aliases: list[str]
     is_active: bool
     owner: str | None
     created_at: str

@@ -15,7 +15,10 @@ class DatasetRow(Base):
     """A set of images, labelled or a pool: `ingesting`, then `ready` and immutable, or `failed`."""
 
     __tablename__ = "datasets"
-    __table_args__ = (Index("ix_datasets_created", "created_at", "id"), Index("ix_datasets_owner", "owner"))
+    __table_args__ = (
+        Index("ix_datasets_created", "created_at", "id"),
+        Index("ix_datasets_owner", "owner", "created_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))

@@ -18,6 +18,8 @@ class JobRow(Base):
     __table_args__ = (
         Index("ix_jobs_status_lease", "status", "lease_expires_at"),
         Index("ix_jobs_created", "created_at", "id"),
+        Index("ix_jobs_owner", "owner", "created_at", "id"),
+        Index("ix_jobs_status_created", "status", "created_at", "id"),
         Index("ix_jobs_parent", "parent_id"),
     )
 

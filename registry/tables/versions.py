@@ -40,7 +40,10 @@ class VersionRow(Base):
     """An immutable mix: a base and the terms in `version_terms`. `job_id` is unique: one job, at most one version."""
 
     __tablename__ = "versions"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # an id is never used again, even after a deletion
+    __table_args__ = (
+        Index("ix_versions_owner", "owner", "id"),
+        {"sqlite_autoincrement": True},  # an id is never used again, even after a deletion
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String(200))

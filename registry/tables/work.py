@@ -15,7 +15,10 @@ class PatchRow(Base):
     """A request to patch, the job that does it, and its report once there is one."""
 
     __tablename__ = "patches"
-    __table_args__ = (Index("ix_patches_created", "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_patches_created", "created_at", "id"),
+        Index("ix_patches_owner", "owner", "created_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
@@ -24,6 +27,7 @@ class PatchRow(Base):
     job_id: Mapped[str] = mapped_column(String(40))
     version_id: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
+    summary: Mapped[dict[str, Any] | None]  # a `PatchSummary`, once there is a report
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 
@@ -35,6 +39,7 @@ class EvaluationRow(Base):
     __table_args__ = (
         Index("ix_evaluations_created", "created_at", "id"),
         Index("ix_evaluations_dataset", "dataset_id"),
+        Index("ix_evaluations_owner", "owner", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)

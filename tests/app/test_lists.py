@@ -9,7 +9,8 @@ from starlette.testclient import TestClient
 from app.datasets.schemas import MAX_REJECTED
 from contract.jobs import JobKind
 from registry.jobs import Jobs
-from registry.tables import DatasetRow, JobRow
+from registry.tables import DatasetRow, JobRow, VersionRow
+from tests.app.patched import add_patch
 from tests.app.world import World, add_ready_dataset, add_version, check_problem
 
 LISTS = ("/v1/datasets", "/v1/jobs", "/v1/versions", "/v1/aliases/active/history", "/v1/patches", "/v1/label-sets")
@@ -67,6 +68,77 @@ def test_jobs_are_asked_for_by_status_and_kind(world: World) -> None:
     assert {job["status"] for job in both} == {"cancelled", "queued"}
     assert {job["kind"] for job in both} == {"patch"}
     check_problem(world.client.get("/v1/jobs", params={"status": "asleep"}), 422, "invalid_request")
+
+
+def test_lists_are_filtered_by_name_owner_and_time(world: World) -> None:
+    identifier = add_ready_dataset(world.services, ["a"], splits=("train", "validation", "test"))
+    body = {"name": "Screws 50%_off", "tasks": [identifier]}
+    patch = world.client.post("/v1/patches", json=body).json()["patch"]
+    asked = {"name": "bent screws", "versions": [1], "dataset": identifier}
+    evaluation = world.client.post("/v1/evaluations", json=asked).json()["evaluation"]
+    with world.services.database.write() as session:
+        moment = session.get_one(DatasetRow, identifier).created_at.isoformat()
+        session.execute(update(DatasetRow).where(DatasetRow.id == identifier).values(name="SCREWS", owner="me"))
+        session.execute(update(JobRow).where(JobRow.id == patch["job_id"]).values(owner="me"))
+
+    def found(path: str, **query: object) -> set[str]:
+        response = world.client.get(f"/v1/{path}", params={"limit": 1000} | query)
+        assert response.status_code == 200, response.text
+        return {str(each["id"]) for each in response.json()["items"]}
+
+    assert found("datasets", name="crew") == {identifier}
+    assert found("datasets", name="crew", owner="me", since=moment) == {identifier}
+    assert found("datasets", name="crew", owner="you") == found("datasets", owner="m") == set()
+    assert found("datasets", name="%") == found("datasets", since="2999-01-01T00:00:00+01:00") == set()
+    assert found("patches", name="50%_OFF") == found("patches", dataset=identifier) == {patch["id"]}
+    assert found("evaluations", name="BENT", dataset=identifier) == {evaluation["id"]}
+    assert found("jobs", name="screws") > {patch["job_id"], evaluation["job_id"]}
+    assert found("jobs", name="screws", owner="me", kind="patch", status="queued") == {patch["job_id"]}
+    for query in ({"since": "2026-01-01T00:00:00"}, {"since": "0001-01-01T00:00:00+14:00"}, {"owner": ""}):
+        check_problem(world.client.get("/v1/jobs", params=query), 422, "invalid_request")
+
+
+def test_versions_are_found_by_their_alias_and_the_data_set_of_their_patch(world: World) -> None:
+    patched = add_patch(world)
+    assert world.client.put("/v1/aliases/mine", json={"version": patched.version}).status_code in (200, 201)
+
+    def found(**query: object) -> list[int]:
+        return [each["id"] for each in world.client.get("/v1/versions", params=query).json()["items"]]
+
+    assert found(alias="mine") == found(dataset=patched.task) == found(dataset=patched.supported) == [patched.version]
+    assert found(alias="mine", dataset="ds_none") == found(alias="nobody") == []
+    assert found(name="EED 2") == [each["id"] for each in world.client.get("/v1/versions").json()["items"]
+                                   if each["name"] == "seed 2"]  # fmt: skip
+
+
+def test_lists_show_what_people_look_for(world: World) -> None:
+    patched = add_patch(world)
+    assert world.client.put("/v1/aliases/shown", json={"version": patched.version}).status_code in (200, 201)
+    judged = [
+        {"dataset_id": "ds_1", "name": "n", "role": role, "zero_shot": {"correct": 1, "total": 4}} | {"patched": patch}
+        for role, patch in (("patching", {"correct": 3, "total": 4}), ("patching", {"correct": 1, "total": 4}))
+    ]
+    with world.services.database.write() as session:
+        session.get_one(VersionRow, patched.version).evaluation = {"split": "test", "tasks": judged}
+
+    def find(path: str, identifier: object) -> dict:  # type: ignore[type-arg]
+        items = world.client.get(f"/v1/{path}", params={"limit": 1000}).json()["items"]
+        (found,) = [each for each in items if each["id"] == identifier]
+        assert (
+            world.client.get(f"/v1/{path}/{identifier}").json() | found
+            == world.client.get(f"/v1/{path}/{identifier}").json()
+        )
+        return dict(found)
+
+    patch, version = find("patches", patched.id), find("versions", patched.version)
+    tasks = world.client.get(f"/v1/patches/{patched.id}").json()["report"]["tasks"]
+    points = {task["role"]: (task.get("change") or {}).get("change_points") for task in tasks}
+    assert patch["summary"] == {
+        "alpha": 0.5, "patching_points": points["patching"], "supported_points": points["supported"], "certified": None,
+    }  # fmt: skip
+    assert (version["aliases"], version["patch_name"]) == (["shown"], patch["name"])
+    assert version["headline"] == {"split": "test", "patching_accuracy": 0.5, "supported_accuracy": None}
+    assert find("jobs", patch["job_id"])["subject_name"] == patch["name"]
 
 
 def test_a_patch_in_a_list_leaves_out_what_it_is_asked_for_alone(client: TestClient) -> None:

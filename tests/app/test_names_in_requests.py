@@ -174,7 +174,7 @@ def test_unseen_characters_are_refused_in_every_path_and_query(named: World, rou
         text = quote(f"a{char}1", safe="")
         for name in placed:
             check_refused(named.client.request(route.method, route.url(IDS | {name: text}), headers=TUS), char)
-        for name in ("cursor", "tag", "reason", "status", "version"):
+        for name in ("cursor", "tag", "reason", "status", "version", "name", "owner", "since", "dataset"):
             url = f"{route.url(IDS)}?{name}={text}"
             check_refused(named.client.request(route.method, url, headers=TUS), char)
 

@@ -47,6 +47,12 @@ def test_thumbnails_are_written_by_split_and_row(served: Served, dataset: str, t
 
 def test_a_data_set_is_renamed_and_found_by_its_new_name(served: Served, dataset: str) -> None:
     assert "digits of mine" in run("datasets", "rename", dataset, "digits of mine", PAINTBOX_URL=served.url).out
+    mine = run("datasets", "--name", "OF MINE", "--since", "2020-01-01T00:00:00Z", "--json", PAINTBOX_URL=served.url)
+    assert [each["id"] for each in mine.json] == [dataset]
+    assert run("patches", "--dataset", dataset, "--json", PAINTBOX_URL=served.url).json == []
+    assert run("versions", "--alias", "nobody", "--json", PAINTBOX_URL=served.url).json == []
+    assert run("jobs", "--name", "no such", "--owner", "me", "--json", PAINTBOX_URL=served.url).json == []
+    assert run("datasets", "--since", "yesterday", PAINTBOX_URL=served.url).status == 2
     assert run("dataset", "digits of m", "--json", PAINTBOX_URL=served.url).json["id"] == dataset
     task = add_ready_dataset(served.world.services, ["a"], splits=("train", "validation", "test"))
     started = served.client.create_patch(name="p", tasks=[task])

@@ -1,5 +1,6 @@
 """The migrations make the tables that the code declares, on both engines, whoever runs them and how often."""
 
+import json
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,11 +15,15 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, MetaData, Table, func, select, text
 
+from contract.patch_summary import PatchSummary
+from contract.report import PatchReport
 from registry.aliases import Aliases
 from registry.database import Database
 from registry.idempotency import IdempotencyKeys
+from registry.patches import Patches
 from registry.tables import Base
 from registry.versions import Versions
+from tests.registry.rows import FINGERPRINT, add_base
 
 MIGRATE = "import sys; from registry.database import Database; Database(sys.argv[1]).migrate()"
 
@@ -141,6 +146,32 @@ def test_versions_of_an_older_release_get_their_parents_and_keep_their_history(u
         assert (move.to_version_id, move.reason, move.forced) == (2, "r", False)
         Aliases(session).move("old", 3, actor="a", reason="again")
         assert Aliases(session).revision("old") == move.id + 1
+    unmigrated.close()
+
+
+def test_finished_patches_of_an_older_release_get_the_summary_of_their_report(unmigrated: Database) -> None:
+    _upgrade_to(unmigrated, "0021")
+    change = {"change_points": 3.0, "low_points": 1.0, "high_points": 5.0, "p_value": 0.1, "classes": []}
+    score = {"correct": 1, "total": 2}
+    scores = {"test": {"zero_shot": score, "fine_tuned": score, "patched": score}, "validation": {"zero_shot": None}}
+    task = {"dataset_id": "ds_1", "name": "n", "role": "patching", "change": change} | scores
+    report: dict[str, Any] = {"alpha": 0.5, "reason": "best", "tasks": [task, task | {"role": "supported"}]}
+    report["tasks"].append(task | {"role": "supported", "change": None})
+    report["certificate"] = {"stance": "certified", "confidence": 0.95, "bounds": []}
+    with unmigrated.write() as session:
+        add_base(session)
+    with unmigrated.engine.begin() as connection:
+        for identifier, stored in (("pt_1", json.dumps(report)), ("pt_2", None)):
+            insert = (
+                "INSERT INTO patches (id, name, request, base_fingerprint, job_id, report, created_at) "
+                "VALUES (:id, 'p', '{}', :base, 'job_1', :report, '2026-01-01 00:00:00')"
+            )
+            connection.execute(text(insert), {"id": identifier, "base": FINGERPRINT, "report": stored})
+    unmigrated.migrate()
+    with unmigrated.read() as session:
+        patches = Patches(session)
+        assert patches.get("pt_1").summary == PatchSummary.of(PatchReport.of_stored(report)).model_dump()
+        assert patches.get("pt_2").summary is None
     unmigrated.close()
 
 

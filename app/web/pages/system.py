@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from app.access.keys.service import list_keys
 from app.http.dependencies import DatabaseDep
-from app.jobs.schemas import Job
 from app.jobs.service import get_job, list_jobs
 from app.system.service import OverviewDep
 from app.web.site import render
@@ -39,9 +38,8 @@ def show_jobs(
 ) -> Response:
     """Show the jobs, newest first."""
     page = list_jobs(database, PAGE, cursor, () if status is None else (status,), None)
-    jobs = [Job.of(row) for row in page]
     return render(
-        "jobs.html", visitor, jobs=jobs, next_cursor=page.next_cursor, status=status, statuses=list(JobStatus)
+        "jobs.html", visitor, jobs=page.items, next_cursor=page.next_cursor, status=status, statuses=list(JobStatus)
     )
 
 
