@@ -1,25 +1,19 @@
 """From wrong answers to a better model: feedback, a data set, a patch, and its activation, with every real part."""
 
-import threading
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from contract.jobs import JobStatus
 from paint_core.starter import supported_archives
 from paintbox_client.client import Client
-from registry.database import Database
-from registry.job_queries import JobQueries
 from tests.app.world import World, open_world, serve
 from tests.builders import WORDS, digit_pngs, write_zip
 from tests.paintbox_client.inside import run
 from tests.support.forking import Forks
-from worker.settings import WorkerSettings
-from worker.supervisor import Supervisor
+from tests.support.working import working
 
 DIGITS = (0, 1, 4)
 LABELS = [WORDS[digit] for digit in DIGITS]
@@ -29,31 +23,6 @@ LABELS = [WORDS[digit] for digit in DIGITS]
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with open_world(tmp_path_factory.mktemp("corrections")) as opened:
         yield opened
-
-
-@contextmanager
-def working(world: World, forks: Forks) -> Iterator[None]:
-    """While the context lasts, a worker does the queued jobs, each in a trainer process."""
-    settings = WorkerSettings.load(data_dir=world.services.settings.data_dir, device="cpu", heartbeat_seconds=0.2)
-    supervisor, has_ended = Supervisor(settings, launch=forks.launch), threading.Event()
-
-    def work() -> None:
-        while not has_ended.wait(0.05):
-            for job_id in _queued(world.services.database):
-                supervisor.run(job_id)
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield
-    finally:
-        has_ended.set()
-        worker.join()
-
-
-def _queued(database: Database) -> list[str]:
-    with database.read() as session:
-        return [job.id for job in JobQueries(session).newest(statuses=[JobStatus.QUEUED])]
 
 
 def _write_food(path: Path) -> Path:
