@@ -55,6 +55,9 @@ test: $(STAMP) ## Run the tests, in three processes: make test PROCESSES=0 for o
 fuzz: $(STAMP) ## Send requests drawn from the OpenAPI document to a real server: make fuzz EXAMPLES=300 SEED=0
 	$(BIN)/python -m pytest tests/app/test_openapi_fuzz.py --fuzz-examples=$(EXAMPLES) --fuzz-seed=$(or $(SEED),0)
 
+browser-test: $(STAMP) ## Drive a browser through the pages; screenshots go to .screenshots (needs chromium)
+	$(PYTEST) -m browser tests/browser
+
 cluster-test: $(STAMP) ## Two replicas and three workers over PostgreSQL, Valkey and S3, all real, on this machine
 	$(BIN)/python -m pytest -s -m cluster tests/cluster
 

@@ -12,6 +12,7 @@ from paintbox_client.client import Client
 from tests.builders import digit_members, digit_pngs, write_zip
 
 DIGITS = range(3)
+Look = Callable[[str], None]
 
 
 def write_food(path: Path) -> Path:
@@ -32,18 +33,7 @@ def upload(page: Page, name: str, archive: Path) -> None:
     expect(page.get_by_text("ready", exact=True)).to_be_visible()
 
 
-def test_from_a_folder_of_images_to_a_better_model(
-    page: Page, address: str, look: Callable[[str], None], tmp_path: Path
-) -> None:
-    food = write_food(tmp_path / "food.zip")
-    digits = write_zip(tmp_path / "digits.zip", digit_members(DIGITS, train=40, val=20, test=20))
-    upload(page, "food", food)
-    upload(page, "digits", digits)
-    page.reload()
-    expect(page.locator(".gallery img").first).to_be_visible()
-    assert page.locator(".gallery img").first.evaluate("image => image.complete && image.naturalWidth > 0")
-    look("dataset")
-
+def start_patch(page: Page, look: Look) -> None:
     page.get_by_role("link", name="Patch the model with it").click()
     expect(page.get_by_role("group", name="What to improve").get_by_label("digits")).to_be_checked()
     page.get_by_role("group", name="What must not get worse").get_by_label("food").check()
@@ -57,12 +47,16 @@ def test_from_a_folder_of_images_to_a_better_model(
     look("new-patch")
     page.get_by_role("button", name="Start").click()
 
+
+def watch(page: Page) -> None:
     page.wait_for_url(re.compile("/ui/patches/pt_"))
     expect(page.get_by_text("Watch it learn")).to_be_visible()
     expect(page.get_by_text("Step ")).to_be_visible()
     expect(page.locator("#learning polyline").first).to_have_attribute("points", re.compile(r"\d"))
     expect(page.get_by_role("heading", name="Alpha explorer")).to_be_visible()
 
+
+def explore(page: Page, look: Look) -> None:
     slider = page.get_by_role("slider", name="Alpha")
     page.get_by_label("Images that change").select_option(label="digits")
     slider.fill("1")
@@ -79,6 +73,8 @@ def test_from_a_folder_of_images_to_a_better_model(
     page.wait_for_url(re.compile("/ui/versions/3"))
     look("version")
 
+
+def activate(page: Page, address: str, look: Look) -> None:
     page.get_by_role("textbox", name="Reason").fill("tried at 0.21")
     page.get_by_role("button", name="Activate version 3").click()
     page.wait_for_url(re.compile("/ui/serving"))
@@ -87,9 +83,11 @@ def test_from_a_folder_of_images_to_a_better_model(
     expect(page.get_by_role("cell", name="tried at 0.21")).to_be_visible()
     look("serving")
 
-    (tmp_path / "one.png").write_bytes(digit_pngs(1)[70])
+
+def correct(page: Page, look: Look, folder: Path) -> None:
+    (folder / "one.png").write_bytes(digit_pngs(1)[70])
     page.goto("/ui/playground")
-    page.get_by_label("Image: choose").set_input_files(tmp_path / "one.png")
+    page.get_by_label("Image: choose").set_input_files(folder / "one.png")
     page.get_by_label("Labels").fill("digit zero\ndigit one\ndigit two")
     page.get_by_label("Second version").select_option("1")
     page.get_by_role("button", name="Classify").click()
@@ -98,6 +96,8 @@ def test_from_a_folder_of_images_to_a_better_model(
     expect(page.get_by_text("Noted: it is digit one.")).to_be_visible()
     look("playground")
 
+
+def learn_from_corrections(page: Page, address: str, look: Look) -> None:
     with Client(address) as client:
         for digit, label in ((0, "digit zero"), (1, "digit one")):
             for image in digit_pngs(digit)[80:100]:
@@ -115,8 +115,25 @@ def test_from_a_folder_of_images_to_a_better_model(
     expect(page.get_by_role("group", name="What must not get worse").get_by_label("food")).to_be_checked()
 
 
+def test_from_a_folder_of_images_to_a_better_model(page: Page, address: str, look: Look, tmp_path: Path) -> None:
+    food = write_food(tmp_path / "food.zip")
+    digits = write_zip(tmp_path / "digits.zip", digit_members(DIGITS, train=40, val=20, test=20))
+    upload(page, "food", food)
+    upload(page, "digits", digits)
+    page.reload()
+    expect(page.locator(".gallery img").first).to_be_visible()
+    assert page.locator(".gallery img").first.evaluate("image => image.complete && image.naturalWidth > 0")
+    look("dataset")
+    start_patch(page, look)
+    watch(page)
+    explore(page, look)
+    activate(page, address, look)
+    correct(page, look, tmp_path)
+    learn_from_corrections(page, address, look)
+
+
 def test_a_cell_of_the_confusion_matrix_leads_to_its_images_and_to_a_patch(
-    page: Page, look: Callable[[str], None], tmp_path: Path
+    page: Page, look: Look, tmp_path: Path
 ) -> None:
     upload(
         page, "more digits", write_zip(tmp_path / "digits.zip", digit_members(range(3, 6), train=10, val=20, test=20))
