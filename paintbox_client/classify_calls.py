@@ -34,6 +34,7 @@ class ClassifyCalls:
         label_set: str | None = None,
         threshold: float | None = None,
         multi_label: bool = False,
+        keep: bool = True,
         version: int | str | None = None,
         timeout_ms: int | None = None,
     ) -> Classification:
@@ -51,6 +52,7 @@ class ClassifyCalls:
             label_set: Instead of `labels`: a stored label set.
             threshold: Minimum score of a prediction.
             multi_label: Score each label independently; scores then do not sum to 1.
+            keep: Whether the service may keep the images to be labelled, if its operator has turned sampling on.
             version: Id of the version to use, or an alias; default: `active`.
             timeout_ms: Milliseconds after which the service gives up.
 
@@ -70,6 +72,7 @@ class ClassifyCalls:
             top_k=top_k,
             threshold=threshold,
             multi_label="true" if multi_label else None,
+            keep=None if keep else "false",
             version=version,
             timeout_ms=timeout_ms,
         )

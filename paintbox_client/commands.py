@@ -196,6 +196,9 @@ def classify(
     top_k: Annotated[int, typer.Option(min=1, help="Maximum labels per image.")] = 3,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum score.")] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Score each label independently.")] = False,
+    no_keep: Annotated[
+        bool, typer.Option("--no-keep", help="The service must not keep the images, even if sampling is on.")
+    ] = False,
     version_name: Annotated[str | None, typer.Option("--version", help="Version or alias. Default: active.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -215,6 +218,7 @@ def classify(
             label_set=client.find("label_set", label_set) if label_set else None,
             threshold=threshold,
             multi_label=multi_label,
+            keep=not no_keep,
             version=_version_to_ask(client, version_name),
         )
     if as_json:

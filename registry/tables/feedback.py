@@ -18,7 +18,8 @@ class FeedbackRow(Base):
     __table_args__ = (
         Index("ix_feedback_created", "created_at", "id"),
         Index("ix_feedback_state", "state", "created_at", "id"),
-        Index("ix_feedback_owner", "owner", "state"),
+        Index("ix_feedback_owner", "owner", "state", "source"),
+        Index("ix_feedback_label", "label", "created_at", "id"),
         Index("ix_feedback_picture", "picture_sha256"),
         Index("ix_feedback_image", "image_sha256"),
         Index("ix_feedback_expires", "expires_at"),

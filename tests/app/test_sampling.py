@@ -11,14 +11,16 @@ import pytest
 from app.sampling.sampler import MAX_WAITING, Candidate, Finding, Sampler
 from app.system.cleaning import clean_up
 from contract.feedback import FeedbackSource
+from paintbox_client.client import Client
 from registry.disk import Disks
 from registry.errors import BlobMissingError
 from registry.feedback import Feedback
 from registry.tables import FeedbackRow
 from tests.app.asking import POSTS, Post, post_json
 from tests.app.test_leaving import wait_for
-from tests.app.world import World, add_version, open_world
+from tests.app.world import World, add_version, open_world, serve
 from tests.builders import digit_pngs
+from tests.paintbox_client.inside import run
 
 IMAGES = digit_pngs(5)
 LABELS = ["zero", "one", "two"]
@@ -64,6 +66,17 @@ def test_a_close_answer_is_kept_unless_the_request_forbids_it(on: World, post: P
     assert row["expires_at"] > row["created_at"]
     labelled = on.client.patch(f"/v1/feedback/{row['id']}", json={"label": "five"}).json()
     assert labelled["expires_at"] is None
+
+
+def test_the_client_and_the_command_can_forbid_it_too(on: World, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(IMAGES[4])
+    with serve(on) as url, Client(url) as client:
+        client.classify([IMAGES[3], IMAGES[4]], LABELS, keep=False)
+        command = ("classify", tmp_path / "a.png", *(word for label in LABELS for word in ("--label", label)))
+        assert run(*command, "--no-keep", PAINTBOX_URL=url).status == 0
+        assert run(*command, PAINTBOX_URL=url).status == 0
+    wait_for(lambda: bool(kept(on)))
+    assert len(kept(on)) == 1
 
 
 def test_answers_are_the_same_with_and_without_it(world: World, on: World) -> None:

@@ -54,7 +54,7 @@ def test_wrong_answers_become_a_better_model_in_one_line(world: World, forks: Fo
             chosen = [text for setting in settings for text in ("--set", setting)]
             return run("improve", "--yes", *chosen, *options, PAINTBOX_URL=url)
 
-        client.wait_for_job(client.upload_dataset(_write_food(tmp_path / "food.zip")).job_id, timeout=60)
+        client.wait_for_job(client.upload_dataset(_write_food(tmp_path / "food.zip")).job_id)
         num_wrong = _report_wrong_answers(client)
         assert num_wrong > 45
         refused = improve("--activate", "if-certified")

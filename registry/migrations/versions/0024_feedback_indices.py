@@ -1,0 +1,12 @@
+"""Indices for counting open feedback and for filtering it by label."""
+
+from alembic import op
+
+revision = "0024"
+down_revision = "0021"
+
+
+def upgrade() -> None:
+    op.drop_index("ix_feedback_owner", "feedback")
+    op.create_index("ix_feedback_owner", "feedback", ["owner", "state", "source"])
+    op.create_index("ix_feedback_label", "feedback", ["label", "created_at", "id"])
