@@ -1,7 +1,7 @@
 """How long the service takes to answer a page of each list, with 10,000 jobs and 1,000 versions in the database.
 
 A real server on a real socket, SQLite, one request after the other; the time is the client's, so it is more than the
-server's own. First pages and pages from the middle, with and without filters; 100 owners.
+server's own. First pages and pages from the middle, with and without filters; 100 owners. Then the web interface's pages.
 
     python benchmarks/lists.py [--quick] [--json FILE]
 """
@@ -159,6 +159,17 @@ def measure_pages(http: httpx2.Client, path: str, query: dict[str, Any], rounds:
     return samples
 
 
+def measure_page(http: httpx2.Client, path: str, rounds: int) -> list[float]:
+    """Return milliseconds of a page of the web interface."""
+    samples = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        answer = http.get(path, headers={"accept": "text/html"})
+        samples.append(1000 * (time.perf_counter() - started))
+        answer.raise_for_status()
+    return samples
+
+
 def main() -> None:
     """Measure and print."""
     options = parser(__doc__).parse_args()
@@ -181,6 +192,7 @@ def main() -> None:
         "versions_using_dataset": ("/v1/versions", {"dataset": "ds_00000001"}),
         "alias_history": ("/v1/aliases/active/history", {}),
     }
+    pages = ("/ui/", "/ui/jobs", "/ui/patches", "/ui/versions", "/ui/datasets")
     figures = []
     with tempfile.TemporaryDirectory() as folder, serve(Path(folder)) as (url, database):
         fill(database, NUM_JOBS, NUM_VERSIONS)
@@ -190,6 +202,12 @@ def main() -> None:
                 middle = statistics.median(samples)
                 print(f"{name}: median {middle:.1f} ms, {min(samples):.1f} to {max(samples):.1f}", flush=True)
                 figures.append(Figure(f"list_{name}_ms", middle, "ms", MOST_MILLISECONDS, at_most=True))
+            for path in pages:
+                samples = measure_page(http, path, 10 if options.quick else 100)
+                middle = statistics.median(samples)
+                print(f"{path}: median {middle:.1f} ms, {min(samples):.1f} to {max(samples):.1f}", flush=True)
+                name = path.removeprefix("/ui/") or "home"
+                figures.append(Figure(f"page_{name}_ms", middle, "ms", MOST_MILLISECONDS, at_most=True))
     report(figures, options.json)
 
 
