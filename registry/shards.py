@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 UNLABELLED = "unlabelled"
 """The class of the images of a pool, of which no task is made."""
 _ROWS_PER_GROUP = 256
+_ROWS_AT_ONCE, _SMALL_GROUP_BYTES = 16, 64 << 20
+"""Rows that are decoded together in a group of at most so many bytes; in a larger one, each alone."""
 _Row = tuple[bytes, str, int]
 
 
@@ -60,7 +62,7 @@ def read_index(path: Path) -> pa.Table:
 
 
 def read_image(path: Path, row: int) -> bytes:
-    """Return the image file's bytes in a row, from 0; reads at most the row's group, and holds one image at a time.
+    """Return the image file's bytes in a row, from 0; reads at most the row's group.
 
     Raises:
         IndexError: The shard has no such row.
@@ -70,7 +72,7 @@ def read_image(path: Path, row: int) -> bytes:
 
 
 def read_rows(path: Path, rows: Sequence[int]) -> Iterator[_Row]:
-    """Yield `(image file's bytes, name, label)` of some rows; reads the groups that hold them, one image at a time.
+    """Yield `(image file's bytes, name, label)` of some rows; reads the groups that hold them, a few images at a time.
 
     Args:
         rows: Ascending, each at least 0.
@@ -82,16 +84,18 @@ def read_rows(path: Path, rows: Sequence[int]) -> Iterator[_Row]:
     row = next(wanted, None)
     with pq.ParquetFile(path) as file:
         for group in range(file.num_row_groups):
-            end = start + file.metadata.row_group(group).num_rows
+            metadata = file.metadata.row_group(group)
+            end = start + metadata.num_rows
             if row is not None and row < end:
-                batches = file.iter_batches(batch_size=1, row_groups=[group], columns=["image", "label"])
-                for number, batch in enumerate(batches, start):
-                    if number == row:
-                        (each,) = batch.to_pylist()
+                at_once = _ROWS_AT_ONCE if metadata.total_byte_size <= _SMALL_GROUP_BYTES else 1
+                for batch in file.iter_batches(batch_size=at_once, row_groups=[group], columns=["image", "label"]):
+                    while row is not None and row < start + len(batch):
+                        (each,) = batch.slice(row - start, 1).to_pylist()
                         yield each["image"]["bytes"], each["image"]["path"], each["label"]
                         row = next(wanted, None)
-                        if row is None or row >= end:
-                            break
+                    start += len(batch)
+                    if row is None or row >= end:
+                        break
             start = end
     if row is not None:
         raise IndexError(row)
