@@ -1,7 +1,7 @@
 """How long the service takes to answer a page of each list, with 10,000 jobs and 1,000 versions in the database.
 
 A real server on a real socket, SQLite, one request after the other; the time is the client's, so it is more than the
-server's own. First pages and pages from the middle, with and without filters; 100 owners. Then the web interface's pages.
+server's own. First pages and pages from the middle, with and without filters; 100 owners. Then pages under `/ui`.
 
     python benchmarks/lists.py [--quick] [--json FILE]
 """

@@ -115,15 +115,22 @@ class Activity(Repository):
 
     def _tip(self, table: type[_RowT]) -> int:
         newest = self._session.scalar(select(func.max(table.id))) or 0
+        if self._is_in_order:
+            return newest
         before = max(0, newest - _LOOKED_BACK)
         rows = self._settled(table, before)
         return rows[-1].id if rows else before
+
+    @property
+    def _is_in_order(self) -> bool:
+        """Whether ids are in the order of commits: SQLite has one writer at a time."""
+        return self._session.get_bind().dialect.name == "sqlite"
 
     def _settled(self, table: type[_RowT], after: int) -> list[_RowT]:
         """Return the next rows after an id, up to one before which another row may still appear."""
         query = select(table).where(table.id > after).order_by(table.id).limit(_SCANNED)
         rows = list(self._session.scalars(query))
-        if self._session.get_bind().dialect.name == "sqlite":  # one writer at a time: ids are in the order of commits
+        if self._is_in_order:
             return rows
         previous, recent = after, self._now() - _UNSETTLED
         for index, row in enumerate(rows):

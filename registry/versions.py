@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +10,12 @@ from typing import Any
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import defer
+from sqlalchemy.orm import Session, defer
 
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.routing import NameAccuracy, RoutingMode
+from registry.database import utc_now
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
 from registry.filters import ANY, ListFilters, uses_dataset
 from registry.paging import Page, read_page
@@ -43,6 +44,10 @@ class TermSpec:
 class Versions(Repository):
     """Versions and what they are made of, within one transaction."""
 
+    def __init__(self, session: Session, now: Callable[[], datetime] = utc_now) -> None:
+        super().__init__(session, now)
+        self._bases: dict[str, BaseModelRow] = {}
+
     def ensure_base(self, *, ref: str, fingerprint: str, embed_dim: int, image_size: int) -> BaseModelRow:
         """Return the base with this fingerprint, added if it is new."""
         row = self._session.get(BaseModelRow, fingerprint)
@@ -65,10 +70,12 @@ class Versions(Repository):
         return row
 
     def base(self, fingerprint: str) -> BaseModelRow:
-        """Return the base with this fingerprint, which a version or patch names."""
-        row = self._session.get(BaseModelRow, fingerprint)
-        assert row is not None  # a foreign key holds it
-        return row
+        """Return the base with this fingerprint, which a version or patch names; it is read once."""
+        if fingerprint not in self._bases:
+            row = self._session.get(BaseModelRow, fingerprint)
+            assert row is not None  # a foreign key holds it
+            self._bases[fingerprint] = row  # the session itself does not keep it
+        return self._bases[fingerprint]
 
     def add_task_vector(
         self, *, sha256: str, base_fingerprint: str, num_bytes: int, relative_norm: float, job_id: str
@@ -207,10 +214,18 @@ class Versions(Repository):
 
     def terms_of(self, version_ids: Sequence[int]) -> dict[int, list[TermSpec]]:
         """Return the terms of these versions, by version, in order, read at once."""
-        query = select(VersionTermRow).where(VersionTermRow.version_id.in_(version_ids))
+        columns = (
+            VersionTermRow.version_id,
+            VersionTermRow.task_vector_sha256,
+            VersionTermRow.coefficient,
+            VersionTermRow.profile,
+        )
+        query = select(*columns).where(VersionTermRow.version_id.in_(version_ids))
         found: dict[int, list[TermSpec]] = {version_id: [] for version_id in version_ids}
-        for row in self._session.scalars(query.order_by(VersionTermRow.version_id, VersionTermRow.position)):
-            found[row.version_id].append(TermSpec(row.task_vector_sha256, row.coefficient, row.profile))
+        for version_id, sha256, coefficient, profile in self._session.execute(
+            query.order_by(columns[0], VersionTermRow.position)
+        ):
+            found[version_id].append(TermSpec(sha256, coefficient, profile))
         return found
 
     def newest(
