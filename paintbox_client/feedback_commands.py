@@ -139,10 +139,11 @@ def collect(
     print_dataset(found)
     asked = made["patch"]
     options = [*(f"--task {each}" for each in asked["tasks"]), *(f"--supported {each}" for each in asked["supported"])]
-    method = "" if asked["method"] == "single" else f" --method {asked['method']}"
+    options += [] if asked["method"] == "single" else [f"--method {asked['method']}"]
     anchors = asked.get("anchors") or {}
-    pool = f" --anchors {anchors['dataset']}" if anchors.get("dataset") else ""
-    print_note(f"Patch the model on it with `paintbox patch{method} {' '.join(options)}{pool}`.")
+    options += [f"--anchors {anchors['dataset']}"] if anchors.get("dataset") else []
+    options += ["--anchor-supported"] if anchors.get("supported") else []
+    print_note(f"Patch the model on it with `paintbox patch {' '.join(options)}`.")
 
 
 @feedback.command("delete")

@@ -60,3 +60,16 @@ def test_an_image_of_a_data_set_is_a_correction_without_a_file(served: Served, f
         assert ask(served, "send", *arguments).status == 2
     for arguments in ((), ("fb_1", "--label", "four")):
         assert ask(served, "delete", *arguments).status == 2
+
+
+def test_corrections_are_collected_and_the_next_command_is_told(served: Served, tmp_path: Path) -> None:
+    paths = []
+    for number, image in enumerate(digit_pngs(6)[:40]):
+        paths.append(tmp_path / f"{number}.png")
+        paths[-1].write_bytes(image)
+    assert ask(served, "send", *paths, "--label", "six", "--predicted", "five").status == 0
+    told = ask(served, "collect", "sixes", "--label", "six", "--no-wait", "--json").json
+    assert (told["dataset"]["name"], sum(told["num_images"].values())) == ("sixes", 40)
+    again = ask(served, "collect", "sixes", "--label", "six", "--no-wait")
+    assert f"`paintbox patch --task {told['dataset']['id']}`" in again.err
+    assert served.client.delete_matching_feedback(label="six").deleted == 40
