@@ -30,7 +30,7 @@ router = APIRouter(prefix="/v1/events", tags=["events"])
         **problem_responses(429),
     },
     response_model=InstallationEvents,
-    response_model_exclude_none=True,
+    response_model_exclude_unset=True,
     dependencies=[needs(Scope.READ)],
 )
 async def list_events(

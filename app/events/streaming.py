@@ -167,7 +167,7 @@ class InstallationStreams:
         with self._database.read() as session:
             entries, last = Activity(session).after(position, PAGE)
             told = [InstallationEvent.of(*each) for each in entries]
-        return [format_sse_event(data_str=each.model_dump_json(exclude_none=True), id=each.id) for each in told], last
+        return [format_sse_event(data_str=each.model_dump_json(exclude_unset=True), id=each.id) for each in told], last
 
 
 InstallationStreamsDep = Annotated[InstallationStreams, provided(InstallationStreams)]
