@@ -44,7 +44,7 @@ class UncomparedTask(BaseModel):
     missing: int = Field(description="Number of the version that was not evaluated on them")
 
 
-class VersionComparison(BaseModel):
+class ComparedVersions(BaseModel):
     """What distinguishes two versions."""
 
     before: ComparedVersion = Field(description="The first version")

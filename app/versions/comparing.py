@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sqlalchemy.orm import Session
 
 from app.http.dependencies import BlobsDep, DatabaseDep, built
-from app.versions.compare_schemas import ComparedTask, ComparedVersion, UncomparedTask, VersionComparison
+from app.versions.compare_schemas import ComparedTask, ComparedVersion, UncomparedTask, ComparedVersions
 from app.versions.schemas import VersionTerm
 from contract.evaluations import Measurement
 from contract.routing import RoutingMode
@@ -37,7 +37,7 @@ class VersionComparer:
     database: DatabaseDep
     blobs: BlobsDep
 
-    def compare(self, before: int, after: int) -> VersionComparison:
+    def compare(self, before: int, after: int) -> ComparedVersions:
         """Return what distinguishes two versions.
 
         Raises:
@@ -51,7 +51,7 @@ class VersionComparer:
             pairs = _pair(*found)
             uncompared = [] if weights[0] == weights[1] else list(_unpaired(session, rows, found))
             names = {each.dataset_id: _name(session, each.dataset_id) for each, _ in pairs}
-        return VersionComparison(
+        return ComparedVersions(
             before=sides[0],
             after=sides[1],
             same_weights=None if None in weights else weights[0] == weights[1],

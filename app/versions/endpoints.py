@@ -19,7 +19,7 @@ from app.versions import aliases, service
 from app.versions.approval_schemas import AliasApproval, AliasApprovalList, ApprovalDecision
 from app.versions.approvals import ApprovalDeskDep
 from app.versions.check_schemas import AliasCheck, AliasCheckRequest
-from app.versions.compare_schemas import VersionComparison
+from app.versions.compare_schemas import ComparedVersions
 from app.versions.comparing import VersionComparerDep
 from app.versions.composer import ComposerDep
 from app.versions.exporting import TAR_MEDIA_TYPE, ExporterDep, ExportResponse
@@ -117,7 +117,7 @@ def compare_versions(
     comparer: VersionComparerDep,
     version_id: VersionId,
     other: Annotated[VersionId, Query(alias="with", description="Number of the other version, the one after")],
-) -> VersionComparison:
+) -> ComparedVersions:
     """Compare two versions: their terms, and their answers to the images that both were evaluated on.
 
     Nothing is evaluated: `uncompared` lists what only one of them was evaluated on.

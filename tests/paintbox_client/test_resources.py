@@ -68,8 +68,8 @@ def test_fields_and_types_are_those_of_the_document(record: type[Record]) -> Non
 
 
 def test_data_of_events_has_the_fields_of_every_kind() -> None:
-    events = [schema for name, schema in SCHEMAS.items() if name.endswith("Event")]
-    data = {_type(event["properties"]["data"]).replace(" | None", "") for event in events}
+    of_jobs = [schema for name, schema in SCHEMAS.items() if name.endswith("Event") and name != "InstallationEvent"]
+    data = {_type(event["properties"]["data"]).replace(" | None", "") for event in of_jobs}
     documented = {name: _type(schema) for each in data for name, schema in SCHEMAS[each].get("properties", {}).items()}
     assert _declared(EventData) == documented
     assert _declared(JobEvent).keys() == SCHEMAS["OtherEvent"]["properties"].keys()
