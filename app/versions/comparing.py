@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sqlalchemy.orm import Session
 
 from app.http.dependencies import BlobsDep, DatabaseDep, built
-from app.versions.compare_schemas import ComparedTask, ComparedVersion, UncomparedTask, ComparedVersions
+from app.versions.compare_schemas import ComparedTask, ComparedVersion, ComparedVersions, UncomparedTask
 from app.versions.schemas import VersionTerm
 from contract.evaluations import Measurement
 from contract.routing import RoutingMode
