@@ -20,6 +20,7 @@ COPY contract contract
 COPY registry registry
 COPY pipeline pipeline
 COPY app app
+COPY docs docs
 COPY worker worker
 COPY paintbox_client paintbox_client
 COPY paintbox_launcher paintbox_launcher

@@ -18,48 +18,31 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.access.browser_sessions import Sessions
 from app.access.control import AccessControl
 from app.access.keyring import RELOAD_SECONDS, Keyring
-from app.access.keys.endpoints import router as keys_router
 from app.access.limits import RateLimits
 from app.access.origins import allow_origins
 from app.access.policies import Policies
-from app.access.session.endpoints import router as session_router
-from app.collecting.endpoints import router as collecting_router
-from app.datasets.endpoints import router as datasets_router
-from app.datasets.gallery_endpoints import router as galleries_router
 from app.datasets.stored_shards import StoredShards
-from app.datasets.uploads.endpoints import router as uploads_router
 from app.datasets.uploads.service import Uploads
-from app.evaluations.endpoints import router as evaluations_router
-from app.events.endpoints import router as events_router
 from app.events.streaming import InstallationStreams
-from app.feedback.endpoints import router as feedback_router
 from app.http.connections.limits import ConnectionLimits, choose_max_connections
 from app.http.connections.table import Connections
 from app.http.dependencies import provide
-from app.http.direct import add_direct_routes
 from app.http.held_bodies import HeldBodies
 from app.http.links import RootPath
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.opening import OpenServices, StartGate, opened_behind
 from app.http.problems import add_problem_handlers
 from app.inference.choosing import VersionChooser
-from app.inference.classify.endpoints import router as classify_router
 from app.inference.classify.service import Classifier
-from app.inference.embed.endpoints import router as embed_router
 from app.inference.embed.service import Embedder
-from app.inference.label_sets.endpoints import router as label_sets_router
-from app.inference.protocols.huggingface import router as huggingface_router
-from app.inference.protocols.oip.endpoints import router as oip_router
 from app.inference.protocols.oip.schemas import ServerLive
 from app.inference.protocols.plain_errors import PlainErrors
 from app.jobs.dispatcher import CeleryDispatcher, Dispatcher
-from app.jobs.endpoints import router as jobs_router
 from app.jobs.reaper import reap
 from app.jobs.streaming import EventStreams
 from app.jobs.webhooks.sender import WebhookSender, WebhookThread
 from app.labels.stored import StoredLabels
 from app.metrics.connections import ConnectionCollector
-from app.metrics.endpoints import router as metrics_router
 from app.metrics.jobs import JobCollector
 from app.metrics.metrics import Metrics
 from app.metrics.state import StateCollector
@@ -69,10 +52,10 @@ from app.models.follower import AliasFollower
 from app.models.loader import VersionLoader
 from app.models.pool import VersionPool
 from app.models.shadow import Shadow
-from app.patches.endpoints import router as patches_router
 from app.patches.interpolants import Interpolants
 from app.pictures.thumbnails import Thumbnails
 from app.pictures.workers import PictureWorkers
+from app.routes import add_routes
 from app.runtime.fatal import end_process
 from app.runtime.periodic import PeriodicThread
 from app.runtime.temporary_files import temporary_files_in
@@ -83,11 +66,9 @@ from app.settings import AppSettings, parse_secret
 from app.storage.guard import StorageGuard
 from app.storage.service import Storage
 from app.system.cleaning import clean_up
-from app.system.endpoints import router as system_router
 from app.system.replica import LOOK_SECONDS, ReplicaAnnouncer
 from app.system.schemas import Live
 from app.versions.composer import Composer
-from app.versions.endpoints import router as versions_router
 from app.versions.exports import Exports
 from app.versions.refusals import AliasRefusals
 from app.web.docs_page import add_docs_page
@@ -107,26 +88,6 @@ from registry.startup import open_database, prepare_database
 
 _LIVE: Mapping[str, BaseModel] = {"/livez": Live(), "/v2/health/live": ServerLive()}
 _log = structlog.get_logger(__name__)
-_DIRECT_ROUTERS = (classify_router, embed_router)
-_ROUTERS = (
-    datasets_router,
-    galleries_router,
-    collecting_router,
-    uploads_router,
-    patches_router,
-    evaluations_router,
-    feedback_router,
-    jobs_router,
-    events_router,
-    versions_router,
-    label_sets_router,
-    keys_router,
-    session_router,
-    system_router,
-    metrics_router,
-    oip_router,
-    huggingface_router,
-)
 
 
 def create_app(
@@ -165,10 +126,7 @@ def create_app(
     metrics.registry.register(ConnectionCollector(app.state.connections))
     app.openapi = document(app, settings.root_path)  # type: ignore[method-assign]
     add_problem_handlers(app)
-    for router in _DIRECT_ROUTERS:  # routes are matched in order: the most frequent first
-        add_direct_routes(app, router)
-    for router in _ROUTERS:
-        app.include_router(router)
+    add_routes(app)
     add_docs_page(app)
     add_pages(app)
     add_landing_page(app)

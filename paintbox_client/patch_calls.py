@@ -7,6 +7,8 @@ from typing import Any
 from paintbox_client.resources.patches import ChangedImage, Patch, PatchCheck, PatchCurve
 from paintbox_client.transport import Transport
 
+_PAGE_SECONDS = 60.0
+
 
 class PatchCalls:
     """Methods of `Client` that check requests for patches, and ask finished patches about other alphas."""
@@ -16,6 +18,11 @@ class PatchCalls:
     def check_patch(self, **request: Any) -> PatchCheck:
         """Return what a request for a patch would do, without starting it; arguments as for `create_patch`."""
         return PatchCheck(self._transport.send("POST", "/v1/patches/check", json=request, may_repeat=True))
+
+    def report_page(self, patch_id: str) -> str:
+        """Return the report of a finished patch as one HTML file that loads nothing."""
+        with self._transport.download(f"/v1/patches/{patch_id}/report.html", _PAGE_SECONDS) as file:
+            return file.read().decode("utf-8")
 
     def patch_curve(self, patch_id: str, alpha: float | None = None, profile: str | None = None) -> PatchCurve:
         """Return the validation scores of every task at an alpha, within milliseconds.

@@ -25,7 +25,7 @@ from paintbox_client.connection import (
 from paintbox_client.display import print_json, print_note, print_text
 from paintbox_client.errors import ApiError, InputError
 from paintbox_client.options import JobStatus
-from paintbox_client.plots import draw_frontier, write_page
+from paintbox_client.plots import draw_frontier
 from paintbox_client.reports import print_report
 from paintbox_client.tables import print_patches
 
@@ -88,13 +88,15 @@ def report(
         done = client.patch(client.find("patch", patch_ref))
         active = client.active()["version"]
         version = client.version(int(patch_ref)) if patch_ref.isdecimal() else None
+        page = client.report_page(done["id"]) if html is not None and done["report"] is not None else None
     if done["report"] is None:
         state, job = done["job"]["status"], done["job_id"]
         advice = f"Wait for it with `paintbox job {job} --wait`."
         raise ApiError(409, "no_report", f"Patch {done['id']} has no report yet: its job is {state}.", advice)
-    for path, write in ((plot, draw_frontier), (html, write_page)):
-        if path is not None:
-            _write(path, write(done))
+    if plot is not None:
+        _write(plot, draw_frontier(done))
+    if page is not None and html is not None:
+        _write(html, page)
     if as_json:
         return print_json(done)
     print_report(done, active, curve=curve)

@@ -1,4 +1,4 @@
-"""The accuracy frontier of a patch as an SVG picture, and its report as an HTML page; neither loads anything."""
+"""The accuracy frontier of a patch as an SVG picture."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from html import escape
 from paintbox_client.cleaning import clean
 from paintbox_client.errors import InputError
 from paintbox_client.records import JsonObject
-from paintbox_client.report_table import write_table
-from paintbox_client.reports import warnings_of
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 480, 60
 _LINE, _CHOSEN = "#1f4e79", "#c0392b"
-_STYLE = "body{font:16px/1.5 sans-serif;margin:2rem}td,th{padding:.2em .8em;text-align:left}"
 
 
 def draw_frontier(done: JsonObject) -> str:
@@ -47,20 +44,6 @@ def draw_frontier(done: JsonObject) -> str:
             f'<text x="{_MARGIN}" y="24">{_text(done.get("name", "patch"))}: chosen alpha {report["alpha"]:g} (red), '
             f"from {points[0]['alpha']:g} to {points[-1]['alpha']:g}</text></svg>",
         )
-    )
-
-
-def write_page(done: JsonObject) -> str:
-    """Return a page with the picture, the accuracies, the warnings and the notes of a finished patch."""
-    report = done["report"]
-    told = [*(f"Warning: {each}" for each in warnings_of(done)), *report.get("notes", ())]
-    picture = draw_frontier(done) if report.get("curve") else ""
-    title = _text(done.get("name", "patch"))
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"</head><body><h1>{title}</h1><p>Version {report['version_id']}, alpha {report['alpha']:g}: "
-        f"{_text(report['reason'])}</p>{write_table(report)}"
-        f"<ul>{''.join(f'<li>{_text(each)}</li>' for each in told)}</ul>{picture}</body></html>\n"
     )
 
 

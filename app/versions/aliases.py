@@ -47,6 +47,15 @@ def list_history(database: Database, name: str, limit: int, cursor: str | None) 
         return AliasHistory(items=[AliasChange.of(row) for row in page], next_cursor=page.next_cursor)
 
 
+def find_earlier(database: Database, name: str) -> int | None:
+    """Return the id of the version that a rollback of the alias would restore; None: there is none."""
+    with database.read() as session:
+        try:
+            return Aliases(session).earlier(name).to_version_id
+        except (ConflictError, NotFoundError):
+            return None
+
+
 @dataclass(frozen=True)
 class AliasMover:
     """Moves aliases, if the guard lets them."""

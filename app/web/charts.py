@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from app.web.formats import show
+from contract.report import PatchReport
+from contract.scores import AlphaPoint
 
 WIDTH, HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 30
@@ -48,6 +50,34 @@ def draw_curve(lines: Sequence[Line], chosen: float) -> Markup:
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" data-left="{_LEFT}" '
         f'data-right="{WIDTH - _RIGHT}" data-end="{end:g}">{"".join(parts)}</svg>'
     )
+
+
+def curve_of(report: PatchReport) -> Sequence[AlphaPoint]:
+    """Return the points of the last search of a patch along the chosen profile; empty if there are none."""
+    if report.curve or not report.stages:
+        return report.curve
+    last = report.stages[-1]
+    return last.curves.get(last.profile, ())
+
+
+def draw_patch(report: PatchReport) -> Markup | None:
+    """Return the curve of a patch's report; None if it has none."""
+    curve = curve_of(report)
+    if not curve:
+        return None
+    lines = [
+        Line(
+            name=task.name,
+            is_patching=task.role == "patching",
+            points=[
+                (point.alpha, point.tasks[task.dataset_id].accuracy or 0.0)
+                for point in curve
+                if task.dataset_id in point.tasks
+            ],
+        )
+        for task in report.tasks
+    ]
+    return draw_curve(lines, report.alpha)
 
 
 def _x(alpha: float, end: float) -> float:

@@ -53,8 +53,12 @@ def render(template: str, visitor: Visitor | None, status_code: int = 200, **val
         status_code: HTTP status.
         **values: What the template shows.
     """
-    text = _templates().get_template(template).render(visitor=visitor, **values)
-    return HTMLResponse(text, status_code, HEADERS)
+    return HTMLResponse(fill_template(template, visitor=visitor, **values), status_code, HEADERS)
+
+
+def fill_template(template: str, **values: Any) -> str:
+    """Return the text of a template with these values."""
+    return _templates().get_template(template).render(**values)
 
 
 class PageErrors:
@@ -71,5 +75,5 @@ class PageErrors:
 
 
 def _write_error(problem: dict[str, Any]) -> tuple[dict[str, str], bytes]:
-    text = _templates().get_template("error.html").render(visitor=None, problem=problem)
+    text = fill_template("error.html", visitor=None, problem=problem)
     return {**HEADERS, "Content-Type": "text/html; charset=utf-8"}, text.encode()

@@ -124,6 +124,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /v2/models/{model_name}/versions/{model_version}/infer",
         "POST /hf/zero-shot-image-classification",
         "GET /v1/versions/{version_id}/compare", "GET /v1/events", "POST /v1/patches/check",
+            "GET /v1/patches/{patch_id}/report.html",
             "POST /v1/session", "GET /v1/session", "DELETE /v1/session",
             "GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/{key_id}", "POST /v1/verify",
     }  # fmt: skip

@@ -1,5 +1,7 @@
 """The pages: what they load, who may see them, and names that try to command them; tests/browser uses them."""
 
+import base64
+import hashlib
 import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -29,6 +31,7 @@ def paths(patch: Patched) -> list[str]:
         *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", f"/ui/patches/{patch.id}"),
         *("/ui/versions", f"/ui/versions/{patch.version}", "/ui/versions/compare"),
         f"/ui/versions/compare?before=1&after={patch.version}",
+        *("/ui/help", "/ui/help/operations", "/ui/versions/compose"),
         *("/ui/playground", "/ui/corrections", "/ui/evaluations", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
     ]
 
@@ -47,7 +50,7 @@ def test_every_page_loads_only_what_is_its_own(client: TestClient, patch: Patche
         assert "unsafe" not in str(policy)
         assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
         assert re.findall(r"<style| style=| on[a-z]+=|<script>", page.text) == [], path
-        for address in re.findall(r'(?:src|href|action)="([^"]*)"', page.text):
+        for address in re.findall(r'(?:src|action|<link[^>]* href)="([^"]*)"', page.text):
             assert urlsplit(address).netloc == "", f"{path}: {address}"
 
 
@@ -55,6 +58,26 @@ def test_every_link_of_a_page_leads_somewhere(client: TestClient, patch: Patched
     found = {address for path in paths(patch) for address in re.findall(r'href="(/[^"#]*)"', client.get(path).text)}
     missing = [address for address in found if client.get(address.replace("&amp;", "&")).status_code >= 400]
     assert [each for each in missing if patch.task not in each and patch.supported not in each] == []
+
+
+def test_the_help_is_the_documentation_with_links_between_its_pages(client: TestClient) -> None:
+    page = client.get("/ui/help/client")
+    assert "<table>" in page.text
+    assert 'href="/ui/help/operations#keys"' in client.get("/ui/help/web").text
+    assert '<h2 id="keys">' in client.get("/ui/help/operations").text
+    assert "decisions/" not in re.sub("<[^>]*>", "", page.text)
+    for name in ("none", "../../pyproject", "decisions", "%2e%2e"):
+        assert client.get(f"/ui/help/{name}").status_code == 404
+
+
+def test_a_report_is_one_file_that_loads_nothing(client: TestClient, patch: Patched) -> None:
+    page = client.get(f"/v1/patches/{patch.id}/report.html")
+    assert page.headers["content-type"].startswith("text/html")
+    assert re.findall(r"(?:src|href)=|<script|@import|url\(", page.text) == []
+    style = re.findall(r"<style>(.*?)</style>", page.text, flags=re.DOTALL)[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
+    assert "<svg" in page.text
 
 
 def test_the_first_page_is_small(client: TestClient) -> None:

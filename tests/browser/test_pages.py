@@ -11,8 +11,9 @@ from tests.app.world import World, serve
 
 PATHS = (
     *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", "/ui/versions"),
-    *("/ui/versions/compare", "/ui/evaluations", "/ui/playground", "/ui/corrections", "/ui/serving", "/ui/jobs"),
-    *("/ui/system", "/ui/keys", "/ui/versions/1", "/ui/versions/compare?before=1&after=1"),
+    *("/ui/versions/1", "/ui/versions/compare", "/ui/versions/compare?before=1&after=1", "/ui/versions/compose"),
+    *("/ui/evaluations", "/ui/playground", "/ui/corrections", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
+    *("/ui/help", "/ui/help/web"),
 )
 
 

@@ -50,6 +50,7 @@ OPERATIONS: dict[str, tuple[Call, str]] = {
     "GET /v1/patches/{patch_id}": (lambda c: c.patch("x"), "report"),
     "PATCH /v1/patches/{patch_id}": (lambda c: c.rename_patch("x", "y"), "patches rename"),
     "DELETE /v1/patches/{patch_id}": (lambda c: c.delete_patch("x"), "patches delete"),
+    "GET /v1/patches/{patch_id}/report.html": (lambda c: c.report_page("x"), "report"),
     "GET /v1/patches/{patch_id}/curve": (lambda c: c.patch_curve("x"), "curve"),
     "GET /v1/patches/{patch_id}/changes": (lambda c: c.patch_changes("x", "y"), "changes"),
     "POST /v1/patches/{patch_id}/reselect": (lambda c: c.reselect("x", alpha=0.1), "reselect"),

@@ -112,6 +112,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "inference",
         "feedback",
         "web",
+        "routes",
         "main",
         "__main__",
     ),

@@ -9,6 +9,7 @@ from app.web.pages import (
     corrections,
     datasets,
     evaluations,
+    help,
     home,
     login,
     patches,
@@ -30,6 +31,7 @@ _ROUTERS = (
     playground.router,
     serving.router,
     system.router,
+    help.router,
 )
 
 

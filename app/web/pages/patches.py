@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,8 +11,7 @@ from app.datasets.service import list_datasets
 from app.http.dependencies import DatabaseDep
 from app.jobs.service import get_job
 from app.patches import service
-from app.patches.schemas import Patch
-from app.web.charts import Line, draw_curve
+from app.web.charts import curve_of, draw_patch
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import Id
@@ -63,25 +61,7 @@ def show_patch(visitor: ReaderDep, database: DatabaseDep, patch_id: Id) -> Respo
     """Show a patch: its progress while it runs, then its report with the alpha explorer."""
     patch = service.get_patch(database, patch_id)
     job = get_job(database, patch.job_id)
+    curve = None if patch.report is None else draw_patch(patch.report)
+    points = () if patch.report is None else curve_of(patch.report)
     names = {} if patch.report is None else {task.dataset_id: task.name for task in patch.report.tasks}
-    return render("patch.html", visitor, patch=patch, job=job, names=names, curve=_curve(patch))
-
-
-def _curve(patch: Patch) -> str | None:
-    """Return the drawing of accuracy along alpha; None while there is none."""
-    report = patch.report
-    if report is None or not report.curve:
-        return None
-    lines: Sequence[Line] = [
-        Line(
-            name=task.name,
-            is_patching=task.role == "patching",
-            points=[
-                (point.alpha, point.tasks[task.dataset_id].accuracy or 0.0)
-                for point in report.curve
-                if task.dataset_id in point.tasks
-            ],
-        )
-        for task in report.tasks
-    ]
-    return draw_curve(lines, report.alpha)
+    return render("patch.html", visitor, patch=patch, job=job, names=names, curve=curve, points=points)

@@ -31,4 +31,5 @@ def show_serving(
         moves=aliases.list_history(database, ACTIVE_ALIAS, NUM_MOVES, None).items,
         approvals=desk.list(ACTIVE_ALIAS, NUM_MOVES, None).items,
         needs_approval=settings.approvals,
+        earlier=aliases.find_earlier(database, ACTIVE_ALIAS),
     )

@@ -9,12 +9,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.http.dependencies import DatabaseDep
+from app.patches.service import list_patches
+from app.system.service import OverviewDep
 from app.versions import aliases, service
 from app.versions.comparing import VersionComparerDep
 from app.versions.guard import AliasGuardDep
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import VersionId
+from contract.jobs import JobStatus
 from contract.names import Name
 from contract.versions import ACTIVE_ALIAS
 
@@ -47,15 +50,24 @@ def show_comparison(
     return render("compare.html", visitor, found=found, known=known, before=before, after=after)
 
 
+@router.get("/compose")
+def show_composer(visitor: ReaderDep, database: DatabaseDep) -> Response:
+    """Show the form for a mix of patches."""
+    found = list_patches(database, PAGE, None, (JobStatus.SUCCEEDED,)).items
+    return render("compose.html", visitor, patches=[each for each in found if each.version_id is not None])
+
+
 @router.get("/{version_id}")
 async def show_version(
-    visitor: ReaderDep, database: DatabaseDep, guard: AliasGuardDep, version_id: VersionId
+    visitor: ReaderDep, database: DatabaseDep, guard: AliasGuardDep, overview: OverviewDep, version_id: VersionId
 ) -> Response:
     """Show a version, and whether it may answer requests."""
     version = await run_in_threadpool(service.get_version, database, version_id)
     named = await run_in_threadpool(_aliases, database)
     check = None if version.deleted_at is not None else await guard.check(ACTIVE_ALIAS, version_id)
-    return render("version.html", visitor, version=version, aliases=named, check=check)
+    compared = (await run_in_threadpool(overview.describe)).comparison
+    agreement = compared if compared is not None and compared.shadow_version == version_id else None
+    return render("version.html", visitor, version=version, aliases=named, check=check, agreement=agreement)
 
 
 def _aliases(database: DatabaseDep) -> dict[int, list[str]]:
