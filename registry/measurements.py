@@ -9,11 +9,13 @@ from contextlib import suppress
 
 from sqlalchemy import and_, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import aliased, defer
 
 from contract.evaluations import Measurement
 from registry.repository import Repository
 from registry.tables import MeasurementRow
+
+_MOST_MEASUREMENTS = 1000
 
 
 def measurement_id(weights_fingerprint: str, dataset_id: str, split: str, head_id: str) -> str:
@@ -69,13 +71,17 @@ class Measurements(Repository):
         return identifier
 
     def of_weights(self, fingerprint: str | None) -> list[MeasurementRow]:
-        """Return what some weights were measured on, with labels and under the data sets' own ones; newest first."""
+        """Return what some weights were measured on, with labels and under the data sets' own ones; newest first.
+
+        Results, which may be large, are loaded on access only; at most a thousand measurements.
+        """
         query = select(MeasurementRow).where(
             MeasurementRow.weights_fingerprint == fingerprint,
             MeasurementRow.is_own_head,
             MeasurementRow.result.is_not(None),
         )
-        return list(self._session.scalars(query.order_by(MeasurementRow.created_at.desc(), MeasurementRow.id)))
+        query = query.order_by(MeasurementRow.created_at.desc(), MeasurementRow.id).limit(_MOST_MEASUREMENTS)
+        return list(self._session.scalars(query.options(defer(MeasurementRow.result))))
 
     def pairs(self, before: str, after: str) -> list[tuple[MeasurementRow, MeasurementRow]]:
         """Return what two weights were both measured on, under the data sets' own labels; newest first.

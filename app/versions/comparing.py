@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from app.http.dependencies import BlobsDep, DatabaseDep, built
 from app.versions.compare_schemas import ComparedTask, ComparedVersion, ComparedVersions, UncomparedTask
 from app.versions.schemas import VersionTerm
-from contract.evaluations import Measurement
 from contract.routing import RoutingMode
-from contract.scores import AccuracyChange
+from contract.scores import AccuracyChange, SplitScore
 from paint_core.evaluation.statistics import paired_difference
 from pipeline.differences import describe_difference
 from registry.aliases import Aliases
@@ -48,19 +47,21 @@ class VersionComparer:
             sides = _describe(session, rows)
             weights = [row.weights_fingerprint for row in rows]
             found = [Measurements(session).of_weights(each) for each in weights]
-            pairs = _pair(*found)
+            pairs = _pair(*found)[:MAX_TASKS]
+            scores = [_scores(pair) for pair in pairs]
             uncompared = [] if weights[0] == weights[1] else list(_unpaired(session, rows, found))
             names = {each.dataset_id: _name(session, each.dataset_id) for each, _ in pairs}
         return ComparedVersions(
             before=sides[0],
             after=sides[1],
             same_weights=None if None in weights else weights[0] == weights[1],
-            tasks=[self._compare(pair, names) for pair in pairs[:MAX_TASKS]],
+            tasks=[self._compare(pair, *each, names) for pair, each in zip(pairs, scores, strict=True)],
             uncompared=uncompared[:MAX_TASKS],
         )
 
-    def _compare(self, pair: _Pair, names: dict[str, str | None]) -> ComparedTask:
-        before, after = (Measurement.of_stored(each.result or {}).score for each in pair)
+    def _compare(
+        self, pair: _Pair, before: SplitScore, after: SplitScore, names: dict[str, str | None]
+    ) -> ComparedTask:
         dataset, split = pair[1].dataset_id, pair[1].split
         counts = self._count(pair)
         changed, lost, gained = counts or (None, None, None)
@@ -115,6 +116,11 @@ def _describe(session: Session, rows: Sequence[VersionRow]) -> list[ComparedVers
         )
         for row, other in zip(rows, reversed(rows), strict=True)
     ]
+
+
+def _scores(pair: _Pair) -> tuple[SplitScore, SplitScore]:
+    before, after = (SplitScore.of_stored((each.result or {})["score"]) for each in pair)
+    return before, after
 
 
 def _key(row: MeasurementRow) -> tuple[str, str, str]:

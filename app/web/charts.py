@@ -46,10 +46,12 @@ def draw_curve(lines: Sequence[Line], chosen: float) -> Markup:
     parts.append(f'<line class="chosen" x1="{place}" x2="{place}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     parts.append(f'<line class="cursor" x1="{place}" x2="{place}" y1="{_TOP}" y2="{HEIGHT - _BOTTOM}"/>')
     label = f"Validation accuracy of {len(lines)} tasks along alpha, from 0 to {end:g}; chosen: {chosen:g}"
-    return Markup(
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" data-left="{_LEFT}" '
-        f'data-right="{WIDTH - _RIGHT}" data-end="{end:g}">{"".join(parts)}</svg>'
-    )
+    return _frame("".join(parts), label, end)
+
+
+def draw_empty(end: float = 1.0) -> Markup:
+    """Return axes without lines, to which scripts add a dot for each alpha that is evaluated."""
+    return _frame(_axes(end), f"Validation accuracies at the alphas evaluated so far, from 0 to {end:g}", end)
 
 
 def curve_of(report: PatchReport) -> Sequence[AlphaPoint]:
@@ -78,6 +80,14 @@ def draw_patch(report: PatchReport) -> Markup | None:
         for task in report.tasks
     ]
     return draw_curve(lines, report.alpha)
+
+
+def _frame(content: str, label: str, end: float) -> Markup:
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" data-left="{_LEFT}" '
+        f'data-right="{WIDTH - _RIGHT}" data-top="{_TOP}" data-bottom="{HEIGHT - _BOTTOM}" data-end="{end:g}">'
+        f"{content}</svg>"
+    )
 
 
 def _x(alpha: float, end: float) -> float:

@@ -13,9 +13,10 @@ from app.web.assets import load_assets
 from registry.datasets import Datasets
 from registry.patches import Patches
 from registry.versions import Versions
+from tests.app.galleries import give_images
 from tests.app.patched import Patched, add_patch
 from tests.app.test_keys import BOOTSTRAP, bearer, make
-from tests.app.world import World, open_world
+from tests.app.world import World, add_ready_dataset, open_world
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe\u2066" + "x" * 100
 HTML = {"accept": "text/html"}
@@ -78,6 +79,17 @@ def test_a_report_is_one_file_that_loads_nothing(client: TestClient, patch: Patc
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert f"'sha256-{digest}'" in page.headers["content-security-policy"]
     assert "<svg" in page.text
+
+
+def test_fields_that_are_not_filled_in_filter_nothing(world: World, client: TestClient) -> None:
+    dataset = add_ready_dataset(world.services, ["cat", "dog"], splits=("train", "test"))
+    give_images(world.services, dataset)
+    for path in (
+        *(f"/ui/datasets/{dataset}?split=&label=", f"/ui/datasets/{dataset}?split=train&label=cat"),
+        *("/ui/datasets?ref=", "/ui/patches?ref=", "/ui/versions?ref=", "/ui/corrections?state=open&source="),
+        *("/ui/corrections?state=used&source=shadow", "/ui/jobs?status=failed"),
+    ):
+        assert client.get(path).status_code == 200, path
 
 
 def test_the_first_page_is_small(client: TestClient) -> None:

@@ -77,11 +77,14 @@ def _check_origin(url: str, address: str, problems: list[str]) -> None:
 
 @pytest.fixture
 def look(page: Page) -> Callable[[str], None]:
-    """Keeps a screenshot under a name, and checks the page with axe."""
+    """Keeps a screenshot under a name, and checks that the page fits a narrow screen and has no fault for axe."""
 
     def check(name: str) -> None:
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+        page.set_viewport_size({"width": 320, "height": 700})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
+        page.set_viewport_size({"width": 1280, "height": 900})
         violations = Axe().run(page).response["violations"]
         assert [(each["id"], each["nodes"][0]["target"]) for each in violations] == [], name
 

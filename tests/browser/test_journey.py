@@ -82,6 +82,11 @@ def activate(page: Page, address: str, look: Look) -> None:
         assert client.active().version == 3
     expect(page.get_by_role("cell", name="tried at 0.21")).to_be_visible()
     look("serving")
+    page.get_by_role("textbox", name="Reason").fill("tried enough")
+    page.get_by_role("button", name=re.compile("Roll back to version [12]")).click()
+    expect(page.get_by_role("cell", name="tried enough")).to_be_visible()
+    with Client(address) as client:
+        assert client.active().version < 3
 
 
 def correct(page: Page, look: Look, folder: Path) -> None:

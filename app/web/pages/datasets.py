@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -13,23 +14,21 @@ from app.datasets import service
 from app.datasets.gallery import Filters, GalleryDep
 from app.http.dependencies import DatabaseDep
 from app.pictures.workers import PictureWorkersDep
+from app.web.forms import Cursor, EmptyIsNone, Reference
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import Id
 from contract.datasets import DatasetState, Split
 from contract.labels import MAX_LABEL
-from contract.names import Name
 
 router = APIRouter(prefix="/ui/datasets")
 
 PAGE, IMAGES = 50, 60
-Cursor = Annotated[str | None, Query(max_length=200)]
+Label = Annotated[str, Field(max_length=MAX_LABEL)]
 
 
 @router.get("")
-def show_datasets(
-    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
-) -> Response:
+def show_datasets(visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Reference = None) -> Response:
     """Show the data sets, newest first."""
     found = service.list_datasets(database, PAGE, cursor, (), ref)
     return render("datasets.html", visitor, found=found, ref=ref or "")
@@ -49,8 +48,8 @@ async def show_dataset(
     gallery: GalleryDep,
     workers: PictureWorkersDep,
     dataset_id: Id,
-    split: Annotated[Split | None, Query()] = None,
-    label: Annotated[str | None, Query(max_length=MAX_LABEL)] = None,
+    split: Annotated[Split | None, EmptyIsNone, Query()] = None,
+    label: Annotated[Label | None, EmptyIsNone, Query()] = None,
     cursor: Cursor = None,
 ) -> Response:
     """Show a data set with its images, by split and class."""

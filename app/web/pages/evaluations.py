@@ -11,6 +11,7 @@ from app.datasets.service import list_datasets
 from app.evaluations import predictions, service
 from app.http.dependencies import BlobsDep, DatabaseDep
 from app.versions.service import list_versions
+from app.web.forms import Cursor
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import Id, VersionId
@@ -24,9 +25,7 @@ Label = Annotated[str | None, Query(max_length=MAX_LABEL)]
 
 
 @router.get("")
-def show_evaluations(
-    visitor: ReaderDep, database: DatabaseDep, cursor: Annotated[str | None, Query(max_length=200)] = None
-) -> Response:
+def show_evaluations(visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None) -> Response:
     """Show the evaluations, newest first, and the form for a new one."""
     found = service.list_evaluations(database, PAGE, cursor, None, ())
     versions = list_versions(database, MOST_CHOICES, None).items
@@ -44,7 +43,7 @@ def show_evaluation(
     version: Annotated[VersionId | None, Query()] = None,
     label: Label = None,
     predicted: Label = None,
-    cursor: Annotated[str | None, Query(max_length=200)] = None,
+    cursor: Cursor = None,
 ) -> Response:
     """Show an evaluation; `label` and `predicted` choose the images that are shown."""
     evaluation = service.get_evaluation(database, evaluation_id)

@@ -11,24 +11,21 @@ from app.datasets.service import list_datasets
 from app.http.dependencies import DatabaseDep
 from app.jobs.service import get_job
 from app.patches import service
-from app.web.charts import curve_of, draw_patch
+from app.web.charts import curve_of, draw_empty, draw_patch
+from app.web.forms import Cursor, Reference
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import Id
 from contract.datasets import DatasetKind, DatasetState
-from contract.names import Name
 
 router = APIRouter(prefix="/ui/patches")
 
 PAGE, MOST_DATASETS = 50, 200
-Cursor = Annotated[str | None, Query(max_length=200)]
 Chosen = Annotated[list[str], Query(max_length=64)]
 
 
 @router.get("")
-def show_patches(
-    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
-) -> Response:
+def show_patches(visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Reference = None) -> Response:
     """Show the patches, newest first."""
     found = service.list_patches(database, PAGE, cursor, (), ref)
     return render("patches.html", visitor, found=found, ref=ref or "")
@@ -45,6 +42,7 @@ def show_new_patch(
     """Show the form for a patch; the parameters fill it in."""
     ready = list_datasets(database, MOST_DATASETS, None, (DatasetState.READY,)).items
     labelled = [each for each in ready if each.kind is DatasetKind.LABELLED]
+    pool = next((each.id for each in ready if each.kind is DatasetKind.POOL), "")
     return render(
         "patch_new.html",
         visitor,
@@ -52,7 +50,7 @@ def show_new_patch(
         pools=ready,
         chosen=set(task),
         supported=set(supported),
-        anchors=anchors,
+        anchors=anchors or pool,
     )
 
 
@@ -64,4 +62,6 @@ def show_patch(visitor: ReaderDep, database: DatabaseDep, patch_id: Id) -> Respo
     curve = None if patch.report is None else draw_patch(patch.report)
     points = () if patch.report is None else curve_of(patch.report)
     names = {} if patch.report is None else {task.dataset_id: task.name for task in patch.report.tasks}
-    return render("patch.html", visitor, patch=patch, job=job, names=names, curve=curve, points=points)
+    return render(
+        "patch.html", visitor, patch=patch, job=job, names=names, curve=curve, points=points, axes=draw_empty()
+    )

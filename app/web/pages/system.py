@@ -11,6 +11,7 @@ from app.access.keys.service import list_keys
 from app.http.dependencies import DatabaseDep
 from app.jobs.service import get_job, list_jobs
 from app.system.service import OverviewDep
+from app.web.forms import Cursor
 from app.web.site import render
 from app.web.visitors import AdminDep, ReaderDep
 from contract.access import Scope
@@ -20,7 +21,6 @@ from contract.jobs import JobStatus
 router = APIRouter(prefix="/ui")
 
 PAGE = 50
-Cursor = Annotated[str | None, Query(max_length=200)]
 
 
 @router.get("/system")

@@ -14,23 +14,20 @@ from app.system.service import OverviewDep
 from app.versions import aliases, service
 from app.versions.comparing import VersionComparerDep
 from app.versions.guard import AliasGuardDep
+from app.web.forms import Cursor, Reference
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import VersionId
 from contract.jobs import JobStatus
-from contract.names import Name
 from contract.versions import ACTIVE_ALIAS
 
 router = APIRouter(prefix="/ui/versions")
 
 PAGE = 50
-Cursor = Annotated[str | None, Query(max_length=200)]
 
 
 @router.get("")
-def show_versions(
-    visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Annotated[Name | None, Query()] = None
-) -> Response:
+def show_versions(visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Reference = None) -> Response:
     """Show the versions, newest first, with the aliases that name them."""
     found = service.list_versions(database, PAGE, cursor, (), False, ref)
     return render("versions.html", visitor, found=found, aliases=_aliases(database), ref=ref or "")

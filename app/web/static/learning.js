@@ -1,4 +1,6 @@
 // A patch as it learns: the loss by step, and each alpha that is evaluated.
+import { listen } from "./site.js";
+
 const panel = document.getElementById("learning");
 if (panel) {
   const bar = /** @type {HTMLProgressElement} */ (panel.querySelector("progress"));
@@ -18,8 +20,22 @@ if (panel) {
     line.setAttribute("points", points.filter(Boolean).join(" "));
   };
 
-  const stream = new EventSource(panel.dataset.stream ?? "");
-  stream.addEventListener("message", (event) => {
+  /** Adds a dot for each task's accuracy at an alpha. @param {number} alpha @param {number[]} shares */
+  const drop = (alpha, shares) => {
+    const chart = /** @type {SVGSVGElement} */ (panel.querySelector(".dots svg"));
+    const { left, right, top, bottom, end } = Object.fromEntries(Object.entries(chart.dataset).map(([name, value]) => [name, Number(value)]));
+    shares.forEach((share, place) => {
+      const dot = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+      dot.setAttribute("cx", String(left + ((right - left) * Math.min(alpha, end)) / end));
+      dot.setAttribute("cy", String(bottom - (bottom - top) * share));
+      dot.setAttribute("r", "5");
+      dot.setAttribute("class", `dot line-${place % 8}`);
+      chart.appendChild(dot);
+    });
+  };
+
+  /** @param {MessageEvent} event */
+  const onMessage = (event) => {
     const { message, data } = JSON.parse(event.data);
     if (message === "fine-tuning" && data?.loss !== undefined) {
       steps.push(data);
@@ -32,16 +48,23 @@ if (panel) {
       const shares = Object.values(data.accuracies ?? {}).map((share) => `${(100 * Number(share)).toFixed(1)} %`);
       for (const text of [data.alpha.toFixed(2), shares.join(", ")]) row.appendChild(document.createElement("td")).textContent = text;
       alphas.appendChild(row);
+      drop(data.alpha, Object.values(data.accuracies ?? {}).map(Number));
     }
-  });
-  stream.addEventListener("job", (event) => {
+  };
+  /** @param {MessageEvent} event */
+  const onJob = (event) => {
     const job = JSON.parse(event.data);
     bar.value = job.progress;
     eta.textContent = job.eta_seconds === null ? (job.stage ?? "waiting for a worker") : `${job.stage}, ${Math.ceil(job.eta_seconds)} s left`;
     if (["succeeded", "failed", "cancelled"].includes(job.status)) {
-      stream.close();
+      end();
       location.reload();
     }
-  });
-  addEventListener("pagehide", () => stream.close());
+  };
+  const startOver = () => {
+    steps.length = 0;
+    alphas.replaceChildren();
+    panel.querySelectorAll(".dots circle").forEach((dot) => dot.remove());
+  };
+  const end = listen(panel.dataset.stream ?? "", { message: onMessage, job: onJob }, startOver);
 }

@@ -95,18 +95,50 @@ async function refresh() {
   }
 }
 
+/**
+ * Listens to a stream of events while the page is visible: browsers open only six connections to a host, for all tabs.
+ * @param {string} url
+ * @param {Record<string, (event: MessageEvent) => void>} listeners by the name of the event
+ * @param {() => void} [onReturn] called when the page is visible again, before events arrive
+ * @returns {() => void} ends it
+ */
+export function listen(url, listeners, onReturn) {
+  /** @type {EventSource | null} */
+  let stream = null;
+  const open = () => {
+    stream = new EventSource(url);
+    for (const [name, listener] of Object.entries(listeners)) stream.addEventListener(name, listener);
+  };
+  const close = () => {
+    stream?.close();
+    stream = null;
+  };
+  const onChange = () => {
+    if (document.visibilityState === "hidden") return close();
+    if (stream) return;
+    onReturn?.();
+    open();
+  };
+  document.addEventListener("visibilitychange", onChange);
+  addEventListener("pagehide", close);
+  if (document.visibilityState === "visible") open();
+  return () => {
+    document.removeEventListener("visibilitychange", onChange);
+    close();
+  };
+}
+
 if (document.querySelector("[data-live]")) {
   /** @type {number | undefined} */
   let timer;
-  const events = new EventSource(`${root}/v1/events`);
-  events.addEventListener("message", () => {
+  const later = () => {
     clearTimeout(timer);
     timer = setTimeout(refresh, 300);
-  });
-  events.addEventListener("job", (event) => {
+  };
+  const showProgress = (/** @type {MessageEvent} */ event) => {
     const job = JSON.parse(event.data);
     for (const bar of document.querySelectorAll(`progress[data-job="${CSS.escape(job.id)}"]`))
       if (bar instanceof HTMLProgressElement) bar.value = job.progress;
-  });
-  addEventListener("pagehide", () => events.close());
+  };
+  listen(`${root}/v1/events`, { message: later, job: showProgress }, later);
 }
