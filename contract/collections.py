@@ -144,11 +144,11 @@ class ManifestSource(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    dataset: str
-    split: Split
-    rows: tuple[int, ...]
-    as_split: Split | None
-    as_label: str | None
+    dataset: str = Field(description="Id of the data set")
+    split: Split = Field(description="Split of the rows")
+    rows: tuple[int, ...] = Field(description="Rows in the split, ascending, from 0")
+    as_split: Split | None = Field(description="Split of the images in the new data set; null: as `splits` says")
+    as_label: str | None = Field(description="Class of the images in the new data set; null: the one that they have")
 
 
 class Manifest(BaseModel):
@@ -156,9 +156,9 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sources: tuple[ManifestSource, ...]
-    splits: Assignment
-    allow_test_images: bool
+    sources: tuple[ManifestSource, ...] = Field(description="Which images")
+    splits: Assignment = Field(description="Split of images without `as_split`")
+    allow_test_images: bool = Field(description="Whether images of a test split of the sources may be trained on")
 
     def to_bytes(self) -> bytes:
         """Return the manifest as it is stored; the same images and options give the same bytes."""

@@ -13,6 +13,7 @@ from paintbox_client.errors import InputError
 from paintbox_client.options import ChangeKind, Profile
 from paintbox_client.patch_list_commands import PatchRef
 
+_SHOWN = 6
 EvaluationRef = Annotated[
     str, typer.Argument(metavar="EVALUATION", autocompletion=complete("evaluation"), help="Name or id.")
 ]
@@ -102,9 +103,18 @@ def embed(
     images: Annotated[list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="Image files.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="Text to embed in place of images; repeatable.")] = None,
     version: Annotated[str | None, typer.Option(help="Version or alias. Default: active.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the embeddings of images or texts as JSON."""
+    """Show the embeddings of images or texts; the numbers with --json."""
     if bool(images) == bool(text):
         raise InputError("Either images or texts are required.", "Name image files, or use --text (repeatable).")
     with open_client(ctx) as client:
-        print_json(client.embed_texts(text, version) if text else client.embed(images or [], version))
+        found = client.embed_texts(text, version) if text else client.embed(images or [], version)
+    if as_json:
+        return print_json(found)
+    names = text or [str(image) for image in images or ()]
+    rows = [
+        (name, " ".join(f"{value:.3f}" for value in each["embedding"][:_SHOWN]))
+        for name, each in zip(names, found["embeddings"], strict=True)
+    ]
+    print_table(("WHAT", f"FIRST {_SHOWN} OF {found.dim} NUMBERS"), rows)

@@ -120,7 +120,7 @@ def print_patches(items: Iterable[JsonObject]) -> None:
         for each in items
     ]
     columns = ("NAME", "STATE", "VERSION", "ALPHA", "IMPROVED", "SUPPORTED", "CREATED", "PATCH")
-    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("CREATED", "ALPHA"))
+    print_table(columns, rows, whole=("PATCH", "STATE"), spare=("CREATED", "ALPHA", "IMPROVED", "SUPPORTED"))
 
 
 def _summarise(summary: JsonObject | None) -> tuple[str | None, str | None, str | None]:

@@ -29,7 +29,7 @@ def brief_of(dataset: dict[str, Any]) -> dict[str, Any]:
     brief = {
         key: dataset[key]
         for key in dataset.keys()
-        - {"classnames", "templates", "rejected", "num_rejected", "duplicates", "decoder", "reading"}
+        - {"classnames", "templates", "rejected", "num_rejected", "duplicates", "decoder", "reading", "collected"}
     }
     return brief | {"splits": {name: {"num_images": each["num_images"]} for name, each in dataset["splits"].items()}}
 

@@ -26,8 +26,9 @@ def test_embeddings_are_printed_as_json(served: Served, tmp_path: Path) -> None:
     image = tmp_path / "one.png"
     image.write_bytes(digit_pngs(1)[0])
     url = ("--url", served.url)
-    of_image = run(*url, "embed", str(image)).json
+    of_image = run(*url, "embed", str(image), "--json").json
     assert of_image["embeddings"] == served.client.embed(image)["embeddings"]
-    of_texts = run(*url, "embed", "--text", "a cat", "--text", "a dog").json
+    of_texts = run(*url, "embed", "--text", "a cat", "--text", "a dog", "--json").json
     assert len(of_texts["embeddings"]) == 2
+    assert f"OF {of_texts['dim']} NUMBERS" in run(*url, "embed", "--text", "a cat").out
     assert run(*url, "embed").status == 2

@@ -34,5 +34,13 @@ def show_corrections(
     wanted = FeedbackFilter(states=(state,), source=source)
     found = list_feedback(database, wanted, PAGE, cursor)
     labels = sorted({text for each in found.items for text in (each.label, each.predicted) if text})
-    chosen = {"state": state, "states": list(FeedbackState), "source": source, "sources": list(FeedbackSource)}
-    return render("corrections.html", visitor, found=found, labels=labels, **chosen)
+    return render(
+        "corrections.html",
+        visitor,
+        found=found,
+        labels=labels,
+        state=state,
+        states=list(FeedbackState),
+        source=source,
+        sources=list(FeedbackSource),
+    )
