@@ -36,7 +36,7 @@ def main() -> None:
     options = parser(__doc__).parse_args()
     torch.set_num_threads(1)
     curve = made_up()
-    stored = StoredCurve(curve, curve.correct_answers(0.0))
+    stored = StoredCurve.of(curve)
     patching, supported = ("digits",), tuple(name for name in NUM_IMAGES if name != "digits")
     point = partial(predict_point, stored, ALPHA, patching, supported, starts_at_base=True)
     found = point()

@@ -121,7 +121,8 @@ class Curves:
                 f"Use one of {', '.join(features.labels)}.",
             )
         first, second = (search.alpha(alpha) for alpha in alphas)
-        changes = answer_changes(features, task, first, second)
+        known = search.stored.at_0[task] if first == features.nodes[0] else None
+        changes = answer_changes(features, task, first, second, known)
         indices = changes.indices if kind is None else _mask(changes, kind).nonzero()[:, 0]
         rest = indices[indices > start]
         page = rest[:limit].tolist()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from app.http.dependencies import provided
 from paint_core.alpha import FeatureCurve
+from paint_core.alpha.changes import Answers, answers
 from registry.blobs import BlobStore
 from registry.shards import read_names
 
@@ -29,11 +30,21 @@ class StoredCurve:
 
     Attributes:
         features: The interpolant.
-        correct_at_0: Task name to bool [N], the images that alpha 0 classifies correctly.
+        at_0: Task name to the answers at alpha 0, with which most requests compare.
     """
 
     features: FeatureCurve
-    correct_at_0: Mapping[str, Tensor]
+    at_0: Mapping[str, Answers]
+
+    @classmethod
+    def of(cls, features: FeatureCurve) -> StoredCurve:
+        """Return the interpolant with its answers at alpha 0."""
+        return cls(features, {name: answers(features, name, features.nodes[0]) for name in features.labels})
+
+    @property
+    def correct_at_0(self) -> dict[str, Tensor]:
+        """Task name to bool [N], the images that alpha 0 classifies correctly."""
+        return {name: each.predicted == self.features.labels[name] for name, each in self.at_0.items()}
 
 
 class Interpolants:
@@ -80,7 +91,7 @@ class Interpolants:
     def _load_curve(self, sha256: str) -> tuple[StoredCurve, int]:
         features = FeatureCurve.from_bytes(self._blobs.read(sha256))
         num_bytes = sum(stack.nbytes for stack in features.features.values())
-        return StoredCurve(features, features.correct_answers(features.nodes[0])), num_bytes
+        return StoredCurve.of(features), num_bytes
 
     def _load_names(self, sha256: str) -> tuple[tuple[str, ...], int]:
         names = tuple(read_names(self._blobs.fetch(sha256)))

@@ -54,18 +54,22 @@ class AnswerChanges:
         return (self.before.predicted != self.labels) & (self.after.predicted == self.labels)
 
 
-def answer_changes(curve: FeatureCurve, name: str, first: float, second: float) -> AnswerChanges:
+def answer_changes(
+    curve: FeatureCurve, name: str, first: float, second: float, known: Answers | None = None
+) -> AnswerChanges:
     """The images of a task whose answers differ at two alphas of a path.
 
     Args:
         name: of the task.
         first: the alpha before; within the curve's nodes.
         second: the alpha after.
+        known: the answers at the first alpha, if the caller has them.
 
     Raises:
         ConfigError: an alpha is outside the nodes.
     """
-    before, after = answers(curve, name, first), answers(curve, name, second)
+    before = answers(curve, name, first) if known is None else known
+    after = answers(curve, name, second)
     indices = (before.predicted != after.predicted).nonzero()[:, 0]
     return AnswerChanges(indices, curve.labels[name], before, after)
 
