@@ -182,7 +182,11 @@ def test_a_page_shows_what_the_key_allows(keyed: World) -> None:
     assert "/ui/keys" not in keyed.client.get("/ui/", headers=bearer(reader)).text
     assert "/ui/datasets/new" not in keyed.client.get("/ui/datasets", headers=bearer(reader)).text
     assert keyed.client.get("/ui/keys", headers=bearer(reader)).status_code == 403
-    assert keyed.client.get("/ui/", headers=bearer(user)).status_code == 403
+    assert keyed.client.get("/ui/versions", headers=bearer(user)).status_code == 403
+    led = keyed.client.get("/ui/", headers=bearer(user))
+    assert led.status_code == 200
+    assert "/ui/versions" not in led.text
+    assert 'href="/paint/ui/playground"' in led.text
     assert keyed.client.get("/ui/playground", headers=bearer(user)).status_code == 200
 
 

@@ -14,7 +14,7 @@ from app.jobs.schemas import Job
 from app.versions.schemas import Version
 from app.versions.service import get_version
 from app.web.site import render
-from app.web.visitors import ReaderDep
+from app.web.visitors import VisitorDep
 from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.activity import Activity
 from registry.aliases import Aliases
@@ -81,8 +81,10 @@ def leave_out_nothing() -> Response:
 
 
 @router.get("/")
-def show_home(visitor: ReaderDep, front: FrontDep) -> Response:
-    """Show the first page."""
+def show_home(visitor: VisitorDep, front: FrontDep) -> Response:
+    """Show the first page; whoever may only classify is led to the playground."""
+    if not visitor.may("read"):
+        return RedirectResponse("/ui/playground", status_code=303)
     approvals, patches = front.waiting()
     return render(
         "home.html",
