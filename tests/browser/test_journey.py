@@ -127,7 +127,8 @@ def test_from_a_folder_of_images_to_a_better_model(page: Page, address: str, loo
     upload(page, "digits", digits)
     page.reload()
     expect(page.locator(".gallery img").first).to_be_visible()
-    assert page.locator(".gallery img").first.evaluate("image => image.complete && image.naturalWidth > 0")
+    expect(page.locator(".gallery img").first).to_have_js_property("complete", True)
+    assert page.locator(".gallery img").first.evaluate("image => image.naturalWidth") > 0
     look("dataset")
     start_patch(page, look)
     watch(page)
