@@ -1,8 +1,8 @@
 """What a point between the evaluated alphas costs: from the stored interpolant, without a forward of the model.
 
 A made-up interpolant of the size that `make demo` leaves: 1,379 validation images of five tasks, seven nodes, the
-starter's embedding. `answers` are the answers to all images at an alpha. `point` is what `GET /v1/patches/{id}/curve`
-computes, scores, intervals, lost and gained images included; `changes` is what `/changes` computes for the largest
+starter's embedding. `answers` tells which of all images are answered correctly at an alpha. `point` is what
+`GET /v1/patches/{id}/curve` computes, scores, intervals, lost and gained images included; `changes` is what `/changes` computes for the largest
 task; `load` happens once, before it is cached; `report` is the rest of a request: parsing the search in the stored
 report, which holds a curve of 101 points. One thread, as in the API.
 
@@ -22,7 +22,7 @@ from app.patches.prediction import predict_point
 from contract.report import PatchReport, ReportStage
 from contract.scores import AlphaPoint
 from paint_core.alpha import FeatureCurve
-from paint_core.alpha.changes import answer_changes, answers
+from paint_core.alpha.changes import answer_changes
 
 NUM_IMAGES = {"digits": 359, "food": 255, "nature": 255, "objects": 255, "travel": 255}
 NUM_CLASSES = {"digits": 10, "food": 30, "nature": 30, "objects": 30, "travel": 30}
@@ -44,7 +44,7 @@ def main() -> None:
     data, document = curve.to_bytes(), stored_report(found)
     samples = measure(
         {
-            "answers": lambda: [answers(curve, name, ALPHA) for name in NUM_IMAGES],
+            "answers": lambda: curve.correct_answers(ALPHA),
             "point": point,
             "changes": lambda: answer_changes(curve, "digits", 0.0, ALPHA),
             "load": lambda: FeatureCurve.from_bytes(data),
