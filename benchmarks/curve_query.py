@@ -2,9 +2,9 @@
 
 A made-up interpolant of the size that `make demo` leaves: 1,379 validation images of five tasks, seven nodes, the
 starter's embedding. `answers` tells which of all images are answered correctly at an alpha. `point` is what
-`GET /v1/patches/{id}/curve` computes, scores, intervals, lost and gained images included; `changes` is what `/changes` computes for the largest
-task; `load` happens once, before it is cached; `report` is the rest of a request: parsing the search in the stored
-report, which holds a curve of 101 points. One thread, as in the API.
+`GET /v1/patches/{id}/curve` computes, scores, intervals, lost and gained images included; `changes` is what
+`/changes` computes for the largest task; `load` happens once, before it is cached; `report` is the rest of a request:
+parsing the search in the stored report, which holds a curve of 101 points. One thread, as in the API.
 
     python benchmarks/curve_query.py [--quick] [--json FILE]
 """
