@@ -1,4 +1,4 @@
-"""What happened in the installation, in one order: jobs that were queued, started and ended, and moves of aliases.
+"""Events of the installation in one order: jobs that were queued, started and ended, and moves of aliases.
 
 Both are in append-only tables of their own. A position is a pair of ids, one of each table, so that a reader continues
 after it in any process, without loss or repetition. PostgreSQL assigns ids before it commits: a row with a smaller id

@@ -6,11 +6,10 @@ changed. Each stream then reads what follows its own position.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Annotated
 
 import structlog
@@ -21,6 +20,7 @@ from app.events.schemas import InstallationEvent
 from app.http.dependencies import provided
 from app.jobs.schemas import Job
 from app.jobs.streaming import KEEP_ALIVE_SECONDS, RETRY_MILLISECONDS, EventStream, EventStreams
+from app.runtime.changes import Changes
 from registry.activity import Activity, Position
 from registry.database import Database
 
@@ -46,8 +46,7 @@ class Watch:
         self._stopping = threading.Event()
         self._tip = Position()
         self._jobs: dict[str, bytes] = {}
-        self._number = 0
-        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self.changes = Changes()
 
     @contextmanager
     def reader(self) -> Iterator[None]:
@@ -64,32 +63,9 @@ class Watch:
                 self._num_readers -= 1
 
     @property
-    def state(self) -> tuple[int, Mapping[str, bytes]]:
-        """A number that increases with every change, and the unfinished jobs by id, as they are sent."""
-        with self._lock:
-            return self._number, self._jobs
-
-    async def changed(self, number: int, seconds: float) -> None:
-        """Return once there is a newer state than that number, or after some seconds."""
-        event = asyncio.Event()
-        with self._lock:
-            if self._number != number:
-                return
-            self._waiting[event] = asyncio.get_running_loop()
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), seconds)
-        finally:
-            with self._lock:
-                self._waiting.pop(event, None)
-
-    def wake(self) -> None:
-        """Wake all readers."""
-        with self._lock:
-            self._number += 1
-            for event, loop in self._waiting.items():
-                with suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(event.set)
+    def jobs(self) -> Mapping[str, bytes]:
+        """The unfinished jobs by id, as they are sent."""
+        return self._jobs
 
     def _run(self) -> None:
         while True:
@@ -112,9 +88,8 @@ class Watch:
                 for row in activity.unfinished(MAX_JOBS)
             }
         if (tip, jobs) != (self._tip, self._jobs):
-            with self._lock:
-                self._tip, self._jobs = tip, jobs
-            self.wake()
+            self._tip, self._jobs = tip, jobs
+            self.changes.announce()
 
 
 class InstallationStreams:
@@ -132,7 +107,7 @@ class InstallationStreams:
 
     def stop(self) -> None:
         """Wake the streams, so that they end soon; `EventStreams.stop` was called before."""
-        self._watch.wake()
+        self._watch.changes.announce()
 
     def open(self, after: Position | None, owner: str | None) -> EventStream:
         """Return a stream of the events after a position (None: from now on); errors as for `EventStreams.admit`."""
@@ -146,7 +121,7 @@ class InstallationStreams:
         shown: Mapping[str, bytes] = {}
         with self._watch.reader():
             while self._streams.continues(opened):
-                number, jobs = self._watch.state
+                number, jobs = self._watch.changes.number, self._watch.jobs
                 events, position = await run_in_threadpool(self._page, position)
                 events += [chunk for job_id, chunk in jobs.items() if shown.get(job_id) != chunk]
                 shown = jobs
@@ -154,7 +129,7 @@ class InstallationStreams:
                     yield b"".join(events)
                     last_sent = time.monotonic()
                     continue
-                await self._watch.changed(number, _BEHIND_SECONDS)
+                await self._watch.changes.wait(number, _BEHIND_SECONDS)
                 if time.monotonic() - last_sent >= KEEP_ALIVE_SECONDS:
                     yield KEEPALIVE_COMMENT
                     last_sent = time.monotonic()

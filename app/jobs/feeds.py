@@ -6,11 +6,10 @@ of a changed job are serialized once; all its followers send the same bytes.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -18,6 +17,7 @@ from fastapi.sse import format_sse_event
 
 from app.jobs.events import describe_event
 from app.jobs.schemas import Job
+from app.runtime.changes import Changes
 from contract.jobs import JobStatus
 from registry.database import Database
 from registry.jobs import Jobs
@@ -57,7 +57,6 @@ class Feed:
 
     job_id: str
     num_readers: int = 0
-    _number: int = 0
     _shown: tuple[object, ...] | None = None
     _state: bytes = b""
     _has_ended: bool = False
@@ -66,32 +65,23 @@ class Feed:
     _last: int = 0  # … of as many as there are
     _events: deque[Written] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = field(default_factory=dict)
+    _changes: Changes = field(default_factory=Changes)
 
     def view(self, after: int) -> View:
         """Return the job for a reader who has all events up to `after`."""
+        number = self._changes.number  # before what it counts
         with self._lock:
             if self._floor is None:
-                return View(self._number, (), b"", has_ended=False)
+                return View(number, (), b"", has_ended=False)
             if after < self._floor:
-                return View(self._number, None, b"", has_ended=False, floor=self._floor)
+                return View(number, None, b"", has_ended=False, floor=self._floor)
             events = [each for each in self._events if each[0] > after]
             is_whole = self._read >= self._last
-            return View(self._number, events, self._state if is_whole else b"", self._has_ended and is_whole)
+            return View(number, events, self._state if is_whole else b"", self._has_ended and is_whole)
 
     async def changed(self, number: int, seconds: float) -> None:
         """Return once there is a newer view than that number, or after some seconds."""
-        event = asyncio.Event()
-        with self._lock:
-            if self._number != number:
-                return
-            self._waiting[event] = asyncio.get_running_loop()
-        try:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), seconds)
-        finally:
-            with self._lock:
-                self._waiting.pop(event, None)
+        await self._changes.wait(number, seconds)
 
     def differs(self, shown: tuple[object, ...], last: int) -> bool:
         """Return whether a job is not as it was last written."""
@@ -123,11 +113,7 @@ class Feed:
 
     def wake(self) -> None:
         """Wake all readers."""
-        with self._lock:
-            self._number += 1
-            for event, loop in self._waiting.items():
-                with suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(event.set)
+        self._changes.announce()
 
 
 class JobFeeds:

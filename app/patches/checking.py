@@ -34,7 +34,7 @@ DEFAULT_FLIP_RATE = 0.04
 """Of answers to supported images, assumed where no patch has been measured."""
 
 FEW_IMAGES = 100
-"""Fewer validation images than this choose alpha by chance."""
+"""Fewer validation images than this are too few to choose alpha reliably."""
 
 _SPLITS: Mapping[Role, tuple[str, ...]] = {
     "task": ("train", "validation", "test"),
@@ -205,7 +205,7 @@ def _warn(request: PatchRequest, used: Sequence[CheckedDataset], needed: Sequenc
         if each.role == "task" and each.num_classes == 1:
             yield f"{each.name} has one class, so any answer is correct: add images of other classes."
         if each.role in ("task", "supported") and request.folds is None and num_validation < FEW_IMAGES:
-            yield f"{each.name} has {num_validation} validation images, so alpha is chosen by chance: add images."
+            yield f"{each.name} has {num_validation} validation images, too few to choose alpha reliably: add images."
     if request.anchors is None:
         yield "No anchors are set: with a pool of other images, supported tasks lose far less accuracy."
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 from torch import Tensor
 
 from app.http.dependencies import provided
+from app.runtime.byte_cache import ByteCache
 from paint_core.alpha import FeatureCurve
 from paint_core.alpha.changes import Answers, answers
 from registry.blobs import BlobStore
@@ -42,6 +42,12 @@ class StoredCurve:
         return cls(features, {name: answers(features, name, features.nodes[0]) for name in features.labels})
 
     @property
+    def num_bytes(self) -> int:
+        """Size in memory."""
+        answered = sum(each.predicted.nbytes + each.margins.nbytes for each in self.at_0.values())
+        return answered + sum(stack.nbytes for stack in self.features.features.values())
+
+    @property
     def correct_at_0(self) -> dict[str, Tensor]:
         """Task name to bool [N], the images that alpha 0 classifies correctly."""
         return {name: each.predicted == self.features.labels[name] for name, each in self.at_0.items()}
@@ -60,11 +66,8 @@ class Interpolants:
 
     def __init__(self, blobs: BlobStore, max_bytes: int = MAX_BYTES, max_stored_bytes: int = MAX_STORED_BYTES) -> None:
         self._blobs = blobs
-        self._max_bytes = max_bytes
         self._max_stored_bytes = max_stored_bytes
-        self._cached: OrderedDict[tuple[str, str], tuple[Any, int]] = OrderedDict()
-        self._num_bytes = 0
-        self._lock = threading.Lock()
+        self._cached: ByteCache[tuple[str, str], Any] = ByteCache(max_bytes)
         self._loading = {kind: threading.Lock() for kind in ("curve", "names")}
 
     def curve(self, sha256: str) -> StoredCurve | None:
@@ -74,7 +77,7 @@ class Interpolants:
             WeightsMismatchError: The blob is not an interpolant.
         """
         key = ("curve", sha256)
-        if self._find(key) is None and self._is_too_large(sha256):
+        if self._cached.get(key) is None and self._is_too_large(sha256):
             return None
         found: StoredCurve = self._get(key, lambda: self._load_curve(sha256))
         return found
@@ -90,39 +93,22 @@ class Interpolants:
 
     def _load_curve(self, sha256: str) -> tuple[StoredCurve, int]:
         features = FeatureCurve.from_bytes(self._blobs.read(sha256))
-        num_bytes = sum(stack.nbytes for stack in features.features.values())
-        return StoredCurve.of(features), num_bytes
+        stored = StoredCurve.of(features)
+        return stored, stored.num_bytes
 
     def _load_names(self, sha256: str) -> tuple[tuple[str, ...], int]:
         names = tuple(read_names(self._blobs.fetch(sha256)))
         return names, sum(_NAME_BYTES + len(name) for name in names)
 
     def _get(self, key: tuple[str, str], load: Callable[[], tuple[Any, int]]) -> Any:
-        value = self._find(key)
+        value = self._cached.get(key)
         if value is None:
             with self._loading[key[0]]:
-                value = self._find(key)  # the request before may have loaded it
+                value = self._cached.get(key)  # the request before may have loaded it
                 if value is None:
                     value, num_bytes = load()
-                    self._keep(key, value, num_bytes)
+                    self._cached.put(key, value, num_bytes)
         return value
-
-    def _find(self, key: tuple[str, str]) -> Any:
-        with self._lock:
-            if key not in self._cached:
-                return None
-            self._cached.move_to_end(key)
-            return self._cached[key][0]
-
-    def _keep(self, key: tuple[str, str], value: Any, num_bytes: int) -> None:
-        if num_bytes > self._max_bytes:
-            return
-        with self._lock:
-            self._cached[key] = value, num_bytes
-            self._num_bytes += num_bytes
-            while self._num_bytes > self._max_bytes:
-                _, (_, freed) = self._cached.popitem(last=False)
-                self._num_bytes -= freed
 
 
 InterpolantsDep = Annotated[Interpolants, provided(Interpolants)]

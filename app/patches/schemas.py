@@ -150,15 +150,15 @@ class ImagesNeeded(BaseModel):
     images_needed: int = Field(
         description="Images with which a patch that costs nothing is certified in four of five cases"
     )
-    is_enough: bool = Field(description="Whether there are as many")
+    is_enough: bool = Field(description="Whether `num_images` is at least `images_needed`")
 
 
 class PatchEstimate(BaseModel):
     """How long a patch takes, judged by patches of the same base that succeeded here."""
 
-    seconds: float = Field(description="Median estimate, without waiting for a worker")
-    low: float = Field(description="By the fastest of these patches")
-    high: float = Field(description="By the slowest of these patches")
+    seconds: float = Field(description="Estimate from their median speed, without the wait for a worker")
+    low: float = Field(description="Estimate from the fastest of these patches")
+    high: float = Field(description="Estimate from the slowest of these patches")
     num_patches: int = Field(description="Number of patches that the estimate is based on, the newest ones")
 
 
@@ -183,4 +183,4 @@ class PatchCheck(BaseModel):
         "patches of this base, else 0.04; null: no limit is to be certified"
     )
     certification: list[ImagesNeeded] = Field(description="Images needed for each limit that is to be certified")
-    warnings: list[str] = Field(description="What is likely to disappoint, the most serious first")
+    warnings: list[str] = Field(description="Likely problems with the result, the most serious first")

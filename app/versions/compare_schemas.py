@@ -50,7 +50,9 @@ class ComparedVersions(BaseModel):
     before: ComparedVersion = Field(description="The first version")
     after: ComparedVersion = Field(description="The second version")
     same_weights: bool | None = Field(description="Whether both image towers are equal; null: not known")
-    tasks: list[ComparedTask] = Field(description="What both were evaluated on, the newest evaluations first")
+    tasks: list[ComparedTask] = Field(
+        description="Data sets that both versions have been evaluated on, newest evaluation first"
+    )
     uncompared: list[UncomparedTask] = Field(
-        description="What only one of them was evaluated on; evaluate both with `POST /v1/evaluations`"
+        description="Data sets that only one of them has been evaluated on; see `POST /v1/evaluations` for the other"
     )
