@@ -32,7 +32,7 @@ def routed(world: World, plain: int) -> int:
 
 
 def _ask(world: World, version: int, labels: list[str], **options: Any) -> dict[str, Any]:
-    images = [("images", (f"{index}.png", data)) for index, data in enumerate(digit_pngs(3)[:3])]
+    images = [("images", ("0.png", digit_pngs(1)[0]))]  # one, for the bits of a row may depend on its batch
     data = {"candidate_labels": labels, "version": str(version), **options}
     response = world.client.post("/v1/classify", data=data, files=images)
     assert response.status_code == 200, response.text

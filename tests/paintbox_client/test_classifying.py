@@ -36,8 +36,9 @@ def test_a_label_set_is_stored_named_listed_and_removed(served: Served) -> None:
     assert client.create_label_set(LABELS, ["a {}"])["id"] == made["id"]
     assert client.label_set(made["id"])["labels"] == LABELS
     assert made["id"] in [each["id"] for each in client.label_sets()]
-    named = client.classify(IMAGES, label_set=made["id"])
-    assert named["results"] == client.classify(IMAGES, LABELS, templates=["a {}"])["results"]
+    image = IMAGES[:1]  # one, for the bits of a row may depend on its batch
+    named = client.classify(image, label_set=made["id"])
+    assert named["results"] == client.classify(image, LABELS, templates=["a {}"])["results"]
     client.delete_label_set(made["id"])
     with pytest.raises(ApiError) as gone:
         client.classify(IMAGES, label_set=made["id"])
