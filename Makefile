@@ -27,7 +27,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check quick test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
+.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -45,6 +45,9 @@ check: $(STAMP) ## Lint with docstrings, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+check-js: ## Check the types of the scripts of the pages (needs Node.js's npm)
+	npx --yes --package typescript@5.9.3 tsc --project app/web/jsconfig.json
 
 quick: $(STAMP) ## Run the tests that start no process, server or application, and fine-tune nothing
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m quick

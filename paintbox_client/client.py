@@ -25,7 +25,7 @@ from paintbox_client.resources.datasets import DatasetBrief
 from paintbox_client.resources.inference import LabelSetBrief
 from paintbox_client.resources.jobs import Job, JobDetail, JobEvent, NamedJob
 from paintbox_client.resources.patches import Patch, PatchBrief, PatchStarted, Reselected
-from paintbox_client.resources.system import Ready, System
+from paintbox_client.resources.system import Base, Ready, System
 from paintbox_client.resources.versions import Alias, AliasApproval, AliasChange, RolledBackAlias, Version
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
@@ -281,7 +281,7 @@ class Client(
     def versions(self, limit: int = 100, **filters: Any) -> list[Version]:
         """Return at most `limit` of the newest versions, newest first.
 
-        Filters are `tag`, `trashed`, `alias`, `dataset`, `ref`, `name`, `owner` and `since`.
+        Filters are `tag`, `trashed`, `alias`, `dataset`, `parent`, `ref`, `name`, `owner` and `since`.
         """
         return self._items(Version, "/v1/versions", limit, **filters)
 
@@ -371,6 +371,10 @@ class Client(
     def system(self) -> System:
         """Return the software versions, the device, and the served versions."""
         return System(self._get("/v1/system"))
+
+    def bases(self) -> list[Base]:
+        """Return the base models of the installation."""
+        return [Base(each) for each in self._get("/v1/bases")["items"]]
 
     def _make_version(self, name: str, base: str | None, **what: Any) -> Version:
         body = {"name": name, **what} | ({} if base is None else {"base": base})

@@ -43,6 +43,7 @@ from paintbox_client.reports import print_report
 from paintbox_client.tables import (
     describe_system,
     print_aliases,
+    print_bases,
     print_dataset,
     print_job,
     print_jobs,
@@ -148,6 +149,7 @@ def versions(
         str | None, typer.Option(autocompletion=complete_alias, help="Filter by an alias that names it now.")
     ] = None,
     dataset: UsesDataset = None,
+    parent: Annotated[int | None, typer.Option(min=1, help="Filter by a version that they were made from.")] = None,
     name: WithName = None,
     owner: OfOwner = None,
     since: Since = None,
@@ -156,7 +158,7 @@ def versions(
 ) -> None:
     """List versions, newest first, with their aliases; `active` is served."""
     with open_client(ctx) as client:
-        filters = given(tag=tags, alias=alias, dataset=find_dataset(client, dataset))
+        filters = given(tag=tags, alias=alias, dataset=find_dataset(client, dataset), parent=parent)
         filters |= given(name=name, owner=owner, since=since)
         items = take(client.versions(limit + 1, trashed=trash, **filters), limit)
         aliases = [] if as_json else client.aliases()
@@ -264,6 +266,13 @@ def system(ctx: typer.Context, as_json: AsJson = False) -> None:
     print_json(state) if as_json else print_table(("", ""), rows)
 
 
+def bases(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """List the base models from which versions are made."""
+    with open_client(ctx) as client:
+        items = client.bases()
+    print_json(items) if as_json else print_bases(items)
+
+
 COMMANDS = (
     upload,
     dataset,
@@ -305,6 +314,7 @@ COMMANDS = (
     classify,
     embed,
     system,
+    bases,
     whoami,
 )
 """In the order of the help text."""

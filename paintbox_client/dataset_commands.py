@@ -148,6 +148,7 @@ def list_images(
     dataset_ref: DatasetRef,
     split: Annotated[SplitName | None, typer.Option(help="Only the images of this split.")] = None,
     label: Annotated[str | None, typer.Option(help="Only the images of this class.")] = None,
+    file: Annotated[str | None, typer.Option(help="Only the images with this path in the upload.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Maximum number of images, in the order of their rows.")] = 50,
     save: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write thumbnails to FOLDER, as SPLIT-ROW.webp.")
@@ -158,7 +159,7 @@ def list_images(
     """List the images of a data set, and save thumbnails of them."""
     with open_client(ctx) as client:
         identifier = client.find("dataset", dataset_ref)
-        items = client.dataset_images(identifier, split, label, limit)
+        items = client.dataset_images(identifier, split, label, limit, file)
         if save is not None:
             save_thumbnails(client, identifier, items, save, int(size))
     print_json(items) if as_json else print_images(items)

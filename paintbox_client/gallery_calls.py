@@ -14,7 +14,12 @@ class GalleryCalls:
     _transport: Transport
 
     def dataset_images(
-        self, dataset_id: str, split: str | None = None, label: str | None = None, limit: int = 100
+        self,
+        dataset_id: str,
+        split: str | None = None,
+        label: str | None = None,
+        limit: int = 100,
+        file: str | None = None,
     ) -> list[DatasetImage]:
         """Return at most `limit` images of a ready data set, in the order of splits and rows.
 
@@ -23,8 +28,9 @@ class GalleryCalls:
             split: Only those of `train`, `validation` or `test`.
             label: Only those of this class.
             limit: Maximum number of images.
+            file: Only those with this path in the upload.
         """
-        given = {"split": split, "label": label}
+        given = {"split": split, "label": label, "file": file}
         query = {name: value for name, value in given.items() if value is not None}
         return [
             DatasetImage(each) for each in self._transport.items(f"/v1/datasets/{dataset_id}/images", limit, **query)

@@ -195,6 +195,22 @@ def print_aliases(items: Iterable[JsonObject]) -> None:
     print_table(("ALIAS", "VERSION", "MOVED"), rows)
 
 
+def print_bases(items: Iterable[JsonObject]) -> None:
+    """Write a row for each base model; parameters in millions."""
+    rows = [
+        (
+            each["ref"],
+            each["tower"],
+            each["image_size"],
+            None if each["parameters"] is None else f"{each['parameters'] / 1e6:.1f} M",
+            each["num_versions"],
+            "yes" if each["is_loaded"] else "no",
+        )
+        for each in items
+    ]
+    print_table(("BASE", "TOWER", "SIDE", "PARAMETERS", "VERSIONS", "LOADED"), rows, spare=("TOWER",))
+
+
 def print_moves(items: Iterable[JsonObject]) -> None:
     """Write a row for each move of an alias."""
     rows = [

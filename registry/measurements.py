@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from contextlib import suppress
+from typing import NamedTuple
 
 from sqlalchemy import and_, select
 from sqlalchemy.exc import IntegrityError
@@ -13,7 +14,7 @@ from sqlalchemy.orm import aliased, defer
 
 from contract.evaluations import Measurement
 from registry.repository import Repository
-from registry.tables import MeasurementRow
+from registry.tables import DatasetRow, MeasurementRow
 
 _MOST_MEASUREMENTS = 1000
 
@@ -22,6 +23,16 @@ def measurement_id(weights_fingerprint: str, dataset_id: str, split: str, head_i
     """Return the id of what these weights answer to these images under this head."""
     identity = json.dumps([weights_fingerprint, dataset_id, split, head_id])
     return "ms_" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+
+class MeasuredAccuracy(NamedTuple):
+    """How accurate some weights were on a split of a data set, 0 to 1."""
+
+    weights_fingerprint: str
+    dataset_id: str
+    name: str
+    split: str
+    accuracy: float
 
 
 class Measurements(Repository):
@@ -82,6 +93,27 @@ class Measurements(Repository):
         )
         query = query.order_by(MeasurementRow.created_at.desc(), MeasurementRow.id).limit(_MOST_MEASUREMENTS)
         return list(self._session.scalars(query.options(defer(MeasurementRow.result))))
+
+    def accuracies(self, fingerprints: Collection[str]) -> list[MeasuredAccuracy]:
+        """Return how accurate some weights were on data sets under their own labels; at most a thousand, newest first.
+
+        Data sets that were deleted are left out.
+        """
+        query = (
+            select(
+                MeasurementRow.weights_fingerprint,
+                MeasurementRow.dataset_id,
+                DatasetRow.name,
+                MeasurementRow.split,
+                MeasurementRow.result[("score", "accuracy")].as_float(),
+            )
+            .join(DatasetRow, DatasetRow.id == MeasurementRow.dataset_id)
+            .where(MeasurementRow.weights_fingerprint.in_(fingerprints), MeasurementRow.is_own_head)
+            .where(MeasurementRow.result.is_not(None))
+            .order_by(MeasurementRow.created_at.desc(), MeasurementRow.id)
+            .limit(_MOST_MEASUREMENTS)
+        )
+        return [MeasuredAccuracy(*row) for row in self._session.execute(query)]
 
     def pairs(self, before: str, after: str) -> list[tuple[MeasurementRow, MeasurementRow]]:
         """Return what two weights were both measured on, under the data sets' own labels; newest first.

@@ -69,6 +69,10 @@ class Versions(Repository):
             raise NotFoundError("base", ref, "Add it to PAINTBOX_BASES and restart the API.")
         return row
 
+    def bases(self) -> Sequence[BaseModelRow]:
+        """Return all bases, oldest first."""
+        return self._session.scalars(select(BaseModelRow).order_by(BaseModelRow.created_at, BaseModelRow.ref)).all()
+
     def base(self, fingerprint: str) -> BaseModelRow:
         """Return the base with this fingerprint, which a version or patch names; it is read once."""
         if fingerprint not in self._bases:
@@ -238,6 +242,7 @@ class Versions(Repository):
         reference: str | None = None,
         alias: str | None = None,
         dataset: str | None = None,
+        parent: int | None = None,
         filters: ListFilters = ANY,
     ) -> Page[VersionRow]:
         """Return a page of versions, newest first. Probes are loaded on access only.
@@ -245,6 +250,7 @@ class Versions(Repository):
         Args:
             alias: An alias that names them now; None: any.
             dataset: Id of a data set that their patch uses; None: any.
+            parent: A version that they were made from; None: any.
         """
         is_there = VersionRow.deleted_at.is_not(None) if trashed else VersionRow.deleted_at.is_(None)
         query = select(VersionRow).options(defer(VersionRow.probe)).where(is_there)
@@ -256,6 +262,9 @@ class Versions(Repository):
             query = query.where(VersionRow.id.in_(select(AliasRow.version_id).where(AliasRow.name == alias)))
         if dataset is not None:
             query = query.where(VersionRow.patch_id.in_(select(PatchRow.id).where(uses_dataset(dataset))))
+        if parent is not None:
+            made = select(VersionParentRow.version_id).where(VersionParentRow.parent_id == parent)
+            query = query.where(VersionRow.id.in_(made))
         query = filters.apply(query, VersionRow)
         return read_page(self._session, query, (VersionRow.id,), limit, cursor)
 
@@ -282,6 +291,16 @@ class Versions(Repository):
         found: dict[int, list[int]] = {version_id: [] for version_id in version_ids}
         for row in self._session.scalars(query.order_by(VersionParentRow.parent_id)):
             found[row.version_id].append(row.parent_id)
+        return found
+
+    def ancestry(self, version_id: int, most: int) -> dict[int, list[int]]:
+        """Return the parents of a version and of its ancestors, by version; nearest ancestors first, about `most`."""
+        found: dict[int, list[int]] = {}
+        next_ids = [version_id]
+        while next_ids and len(found) < most:
+            found |= self.parents_of(next_ids)
+            next_ids = sorted({parent for each in next_ids for parent in found[each]} - found.keys(), reverse=True)
+            next_ids = next_ids[: most - len(found)]
         return found
 
     def relabel(self, version_id: int, *, name: str | None = None, tags: Collection[str] | None = None) -> VersionRow:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from functools import reduce
+from typing import Annotated, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from app.datasets.gallery_schemas import DatasetImage, DatasetImageList
+from app.datasets.schemas import Duplicate
 from app.datasets.stored_shards import StoredShardsDep
 from app.http.dependencies import DatabaseDep, built
 from app.http.invalid import invalid
@@ -30,6 +32,7 @@ class Filters:
 
     split: Split | None = None
     label: str | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Gallery:
             limit: Maximum number of images.
             cursor: The previous page's `next_cursor`; None: the first page.
         """
-        label = None if filters.label is None else _place(stored, filters.label, "query")
+        wanted = _Wanted(None if filters.label is None else _place(stored, filters.label, "query"), filters.file)
         splits = self.splits(stored, filters.split, "query")
         start, row = (0, -1) if cursor is None else decode_cursor(cursor, _CURSOR, [int, int])
         items: list[DatasetImage] = []
@@ -66,12 +69,12 @@ class Gallery:
             split = SPLITS[position]
             after = max(-1, row) if position == start else -1
             if split in splits:
-                items += self._images(stored, split, label, after, limit + 1 - len(items))
+                items += self._images(stored, split, wanted, after, limit + 1 - len(items))
             if len(items) > limit:
                 break
         last = items[limit - 1] if len(items) > limit else None
         return DatasetImageList(
-            total=sum(stored.count(split, filters.label) for split in splits),
+            total=sum(self._count(stored, split, filters, wanted) for split in splits),
             items=items[:limit],
             next_cursor=None if last is None else encode_cursor(_CURSOR, [SPLITS.index(last.split), last.row]),
         )
@@ -83,8 +86,20 @@ class Gallery:
             return range(num_images)
         label = _place(stored, classname, *place)
         index = self.shards.index(stored.shards[split]["sha256"])
-        rows: list[int] = _matching(index, label, -1, num_images).to_pylist()
+        rows: list[int] = _matching(index, _Wanted(label), -1, num_images).to_pylist()
         return rows
+
+    def repeated(self, stored: StoredImages, examples: Sequence[Duplicate]) -> Sequence[Sequence[DatasetImage]]:
+        """Return two images of each example of a picture that is in several splits; those not found are left out."""
+        return [
+            [
+                image
+                for each in example.files[:2]
+                if each.split in stored.shards
+                for image in self.page(stored, Filters(cast("Split", each.split), file=each.file), 1, None).items
+            ]
+            for example in examples
+        ]
 
     def splits(self, stored: StoredImages, split: Split | None, *place: str) -> Sequence[Split]:
         """Return the splits of a data set, or only the given one, which it must have; `place` as for `rows`."""
@@ -108,12 +123,18 @@ class Gallery:
         sha256 = shard["sha256"]
         return Picture(f"{sha256} {row}", lambda: self.shards.image(sha256, row), stored.decoder)
 
+    def _count(self, stored: StoredImages, split: Split, filters: Filters, wanted: _Wanted) -> int:
+        if filters.file is None:
+            return stored.count(split, filters.label)
+        index = self.shards.index(stored.shards[split]["sha256"])
+        return len(_matching(index, wanted, -1, len(index)))
+
     def _images(
-        self, stored: StoredImages, split: Split, label: int | None, after: int, limit: int
+        self, stored: StoredImages, split: Split, wanted: _Wanted, after: int, limit: int
     ) -> Iterator[DatasetImage]:
         """Yield the next images of a split after a row."""
         index = self.shards.index(stored.shards[split]["sha256"])
-        rows = _matching(index, label, after, limit)
+        rows = _matching(index, wanted, after, limit)
         for row, image in zip(rows.to_pylist(), index.take(rows).to_pylist(), strict=True):
             yield DatasetImage(
                 split=split,
@@ -127,11 +148,20 @@ class Gallery:
 GalleryDep = Annotated[Gallery, built(Gallery)]
 
 
-def _matching(index: pa.Table, label: int | None, after: int, limit: int) -> pa.Array:
+class _Wanted(NamedTuple):
+    """Label and name of rows; None: any."""
+
+    label: int | None = None
+    name: str | None = None
+
+
+def _matching(index: pa.Table, wanted: _Wanted, after: int, limit: int) -> pa.Array:
     """Return at most `limit` rows above `after`, ascending."""
-    if label is None:
+    given = [(column, value) for column, value in wanted._asdict().items() if value is not None]
+    if not given:
         return pa.array(range(after + 1, min(after + 1 + limit, len(index))), pa.int64())
-    places = pc.indices_nonzero(pc.equal(index["label"].slice(after + 1), label))
+    matches = [pc.equal(index[column].slice(after + 1), value) for column, value in given]
+    places = pc.indices_nonzero(reduce(pc.and_, matches))
     return pc.add(places.slice(0, limit).cast(pa.int64()), after + 1)
 
 

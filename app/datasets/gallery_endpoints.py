@@ -19,6 +19,7 @@ from app.pictures.workers import PictureWorkersDep
 from contract.access import Scope
 from contract.datasets import Split
 from contract.labels import MAX_LABEL
+from contract.names import MAX_NAME
 
 _MAX_ROW = 2**31 - 1
 router = APIRouter(prefix="/v1/datasets/{dataset_id}/images", tags=["datasets"])
@@ -32,13 +33,14 @@ async def list_dataset_images(
     dataset_id: DatasetId,
     split: Annotated[Split | None, Query(description="Filter by split")] = None,
     label: Annotated[str | None, Query(max_length=MAX_LABEL, description="Filter by class")] = None,
+    file: Annotated[str | None, Query(max_length=MAX_NAME, description="Filter by path in the upload")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Maximum number of images")] = 100,
     cursor: Cursor = None,
 ) -> DatasetImageList:
     """List the images of a ready data set, with links to their thumbnails."""
 
     def read() -> DatasetImageList:
-        return gallery.page(gallery.find(dataset_id), Filters(split, label), limit, cursor)
+        return gallery.page(gallery.find(dataset_id), Filters(split, label, file), limit, cursor)
 
     return await workers.run(turn_of(request), read)
 

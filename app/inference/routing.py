@@ -73,8 +73,8 @@ async def judge(
 ) -> Judged:
     """Return what a version says of images; errors as for `Engine.score`.
 
-    A list without patched names is answered by the base, bit for bit as the base's own version answers it; one of
-    patched names only by the patched weights. On other lists both answer, and each label's score is their mean,
+    A list without patched names is answered by the base, as the base's own version answers it; one of patched names
+    only by the patched weights. On other lists both answer, and each label's score is their mean,
     weighted by how well they recognise the name: zero for the patched weights if the name was never patched (AnytimeCL,
     Zhu et al., ECCV 2024, of which this keeps the weights by name).
     """

@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from app.access.policies import needs
 from app.http.problems import problem_responses
+from app.system.bases import BaseCatalogueDep, BaseList
 from app.system.schemas import Finding, Live, Ready, System
 from app.system.service import OverviewDep, ReadinessDep
 from app.system.verification import AuditDep, LinesResponse, VerificationResponse
@@ -32,6 +33,12 @@ def ready(readiness: ReadinessDep) -> Ready:
 def describe_system(overview: OverviewDep) -> System:
     """Return the software versions, the device and the model versions that are served."""
     return overview.describe()
+
+
+@router.get("/v1/bases", responses=problem_responses(), dependencies=[needs(Scope.READ)])
+def list_bases(catalogue: BaseCatalogueDep) -> BaseList:
+    """List the base models of the installation, with what is known of those that are loaded."""
+    return catalogue.list()
 
 
 @router.post(

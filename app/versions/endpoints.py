@@ -38,7 +38,7 @@ from app.versions.schemas import (
 from app.versions.upkeep_schemas import Collected, Verification
 from app.versions.verification import VerifierDep
 from contract.access import Scope
-from contract.bodies import AliasName, Id, Reason, VersionId
+from contract.bodies import MAX_VERSION_ID, AliasName, Id, Reason, VersionId
 from contract.versions import Tag, VersionRequest
 from registry.aliases import ANY_REVISION
 from registry.owners import Owned
@@ -56,6 +56,9 @@ WithTag = Annotated[
     Query(max_length=16, description="Filter by tag; if repeated, versions with all of the tags"),
 ]
 NamedBy = Annotated[AliasName | None, Query(description="Filter by an alias that names it now")]
+MadeFrom = Annotated[
+    int | None, Query(ge=1, le=MAX_VERSION_ID, description="Filter by a version that they were made from")
+]
 Trashed = Annotated[bool, Query(description="List versions in the trash")]
 DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 
@@ -72,11 +75,12 @@ def list_versions(
     trashed: Trashed = False,
     alias: NamedBy = None,
     dataset: UsedDataset = None,
+    parent: MadeFrom = None,
     reference: Reference = None,
 ) -> VersionList:
     """List versions, newest first. `ref` matches the beginning of the name, `dataset` what their patch used."""
     return service.list_versions(
-        database, limit, cursor, tag, trashed, reference, alias=alias, dataset=dataset, filters=filters
+        database, limit, cursor, tag, trashed, reference, alias=alias, dataset=dataset, parent=parent, filters=filters
     )
 
 

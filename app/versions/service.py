@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -31,6 +31,7 @@ def list_versions(
     *,
     alias: str | None = None,
     dataset: str | None = None,
+    parent: int | None = None,
     filters: ListFilters = ANY,
 ) -> VersionList:
     """Return a page of versions, newest first; those in the trash only on request.
@@ -44,6 +45,7 @@ def list_versions(
         reference: Beginning of the name.
         alias: One that names them now.
         dataset: Id of a data set that their patch uses.
+        parent: A version that they were made from.
         filters: Further filters.
     """
     with database.read() as session:
@@ -55,6 +57,7 @@ def list_versions(
             reference=reference,
             alias=alias,
             dataset=dataset,
+            parent=parent,
             filters=filters,
         )
         return VersionList(items=_describe_all(session, page), next_cursor=page.next_cursor)
@@ -64,6 +67,15 @@ def get_version(database: Database, version_id: int) -> Version:
     """Return the version, which may be in the trash."""
     with database.read() as session:
         return describe(session, Versions(session).get(version_id))
+
+
+def trace_version(database: Database, version_id: int, most: int) -> Mapping[int, Sequence[int]]:
+    """Return the parents of a version, of its ancestors and of what was made from it, by version; about `most`."""
+    with database.read() as session:
+        versions = Versions(session)
+        found = versions.ancestry(version_id, most)
+        children = [row.id for row in versions.newest(most, parent=version_id)]
+        return {**found, **versions.parents_of(children)}
 
 
 def make_version(database: Database, composer: Composer, request: VersionRequest, owner: str | None = None) -> Version:

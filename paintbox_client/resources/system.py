@@ -34,6 +34,31 @@ class Replica(Record):
     shadow_version: int | None
 
 
+class BaseDefaults(Record):
+    """Default settings of fine-tuning."""
+
+    iterations: int
+    batch_size: int
+    learning_rate: float
+
+
+class Base(Record):
+    """A base model, from which versions are made."""
+
+    ref: str
+    fingerprint: str
+    image_size: int
+    embed_dim: int
+    version: int | None
+    num_versions: int
+    is_loaded: bool
+    tower: str | None
+    image_parameters: int | None
+    parameters: int | None
+    defaults: BaseDefaults | None
+    created_at: str
+
+
 class SecondaryVersion(Record):
     """The version that the alias `canary` or `shadow` names."""
 

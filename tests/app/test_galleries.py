@@ -72,6 +72,14 @@ def test_filters_choose_a_split_and_a_class(world: World, dataset: str, limit: i
     assert [each["split"] for each in both] == ["train"] * 100 + ["test"] * 3
 
 
+@pytest.mark.parametrize("limit", [1, 1000])
+def test_a_file_is_found_by_its_path(world: World, dataset: str, limit: int) -> None:
+    items = collect(world, dataset, file="2.png", limit=limit)
+    assert [(each["split"], each["row"]) for each in items] == [("train", 2), ("test", 2)]
+    assert collect(world, dataset, file="2.png", label="one", limit=limit) == []
+    assert collect(world, dataset, file="2", limit=limit) == []
+
+
 def test_a_name_that_commands_a_page_or_a_terminal_is_only_text(world: World, dataset: str) -> None:
     (item,) = ask(world, dataset, params={"split": "test", "label": "zero", "limit": 1000}).json()["items"][-1:]
     assert item["file"].startswith("<img src=x")

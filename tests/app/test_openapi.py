@@ -116,7 +116,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "GET /v1/feedback/{feedback_id}/image",
         "POST /v1/label-sets", "GET /v1/label-sets", "GET /v1/label-sets/{label_set_id}",
         "DELETE /v1/label-sets/{label_set_id}", "DELETE /v1/datasets/{dataset_id}", "DELETE /v1/patches/{patch_id}",
-        "GET /v1/system", "GET /livez", "GET /readyz", "GET /metrics",
+        "GET /v1/system", "GET /v1/bases", "GET /livez", "GET /readyz", "GET /metrics",
         "GET /v2/health/live", "GET /v2/health/ready", "GET /v2", "GET /v2/models/{model_name}",
         "GET /v2/models/{model_name}/ready", "POST /v2/models/{model_name}/infer",
         "GET /v2/models/{model_name}/versions/{model_version}",

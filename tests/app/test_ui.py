@@ -34,6 +34,7 @@ def paths(patch: Patched) -> list[str]:
         f"/ui/versions/compare?before=1&after={patch.version}",
         *("/ui/help", "/ui/help/operations", "/ui/versions/compose"),
         *("/ui/playground", "/ui/corrections", "/ui/evaluations", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
+        "/ui/bases",
     ]
 
 

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from paint_core.starter import supported_archives
 from paintbox_client.client import Client
+from tests.browser.keyboard import Keyboard
 from tests.builders import digit_members, digit_pngs, write_zip
 
 DIGITS = range(3)
@@ -24,28 +25,44 @@ def write_food(path: Path) -> Path:
 
 
 def upload(page: Page, name: str, archive: Path) -> None:
+    keyboard = Keyboard(page)
     page.goto("/ui/datasets")
-    page.get_by_role("link", name="Upload images").click()
-    page.get_by_label("Name").fill(name)
-    page.get_by_label("Archive").set_input_files(archive)
-    page.get_by_role("button", name="Upload").click()
+    keyboard.press(page.get_by_role("link", name="Upload images"))
+    keyboard.write(page.get_by_label("Name"), name)
+    keyboard.give(page.get_by_label("Archive"), archive)
+    keyboard.press(page.get_by_role("button", name="Upload"))
     page.wait_for_url(re.compile("/ui/datasets/ds_"))
     expect(page.get_by_text("ready", exact=True)).to_be_visible()
 
 
+def look_at_the_data(page: Page, look: Look) -> None:
+    page.reload()
+    for image in (page.locator(".gallery img").first, page.locator(".pairs img").last):
+        expect(image).to_be_visible()
+        expect(image).to_have_js_property("complete", True)
+        assert image.evaluate("image => image.naturalWidth") > 0
+    expect(page.locator(".pairs img")).to_have_count(2)
+    look("dataset")
+
+
 def start_patch(page: Page, look: Look) -> None:
-    page.get_by_role("link", name="Patch the model with it").click()
+    keyboard = Keyboard(page)
+    keyboard.press(page.get_by_role("link", name="Patch the model with it"))
     expect(page.get_by_role("group", name="What to improve").get_by_label("digits")).to_be_checked()
-    page.get_by_role("group", name="What must not get worse").get_by_label("food").check()
-    page.get_by_label("Name").fill("digits patch")
-    page.get_by_label("Maximum drop").fill("25")
-    page.get_by_label("Optimizer steps").fill("25")
-    page.get_by_label("Activate it if it is certified").check()
-    page.get_by_role("button", name="Check").click()
+    keyboard.write(page.get_by_label("Name"), "digits patch")
+    keyboard.tick(page.get_by_role("group", name="What must not get worse").get_by_label("food"))
+    keyboard.write(page.get_by_label("Maximum drop"), "25")
+    keyboard.write(page.get_by_label("Optimizer steps"), "25")
+    keyboard.press(page.get_by_text("Further options"))
+    keyboard.write(page.get_by_label("a patch request"), '{"finetune": {"seed": 3}}')
+    keyboard.tick(page.get_by_label("Activate it if it is certified"))
+    keyboard.press(page.get_by_role("button", name="Check"))
     expect(page.get_by_text("25 optimizer steps")).to_be_visible()
-    expect(page.locator("pre")).to_contain_text("paintbox patch")
+    for each in ("paintbox patch", "--set finetune.seed=3", "--iterations 25", "--name 'digits patch'"):
+        expect(page.locator("pre.command")).to_contain_text(each)
+    expect(page.locator("pre.curl")).to_contain_text('"finetune":{"seed":3,"iterations":25}')
     look("new-patch")
-    page.get_by_role("button", name="Start").click()
+    keyboard.press(page.get_by_role("button", name="Start"))
 
 
 def watch(page: Page) -> None:
@@ -57,47 +74,64 @@ def watch(page: Page) -> None:
 
 
 def explore(page: Page, look: Look) -> None:
+    keyboard = Keyboard(page)
     slider = page.get_by_role("slider", name="Alpha")
-    page.get_by_label("Images that change").select_option(label="digits")
-    slider.fill("1")
+    keyboard.press(slider, "End")
+    keyboard.choose(page.get_by_label("Images that change"), "digits")
     expect(page.locator(".faces img").first).to_be_visible()
     told = page.locator(".changes")
     expect(told).to_contain_text("answers change")
     at_one = told.inner_text()
-    slider.fill("0.2")
+    page.keyboard.press("Shift+Tab")
+    keyboard.reach(slider)
+    for _ in range(8):
+        page.keyboard.press("PageDown")
     expect(told).not_to_have_text(at_one)
-    slider.press("ArrowRight")
-    expect(page.locator("output")).to_have_text("0.21")
+    alpha = float(page.locator("output").inner_text())
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("output")).to_have_text(f"{alpha + 0.01:.2f}")
     look("patch")
-    page.get_by_role("button", name="Create a version with this alpha").click()
+    keyboard.press(page.get_by_role("button", name="Create a version with this alpha"))
     page.wait_for_url(re.compile("/ui/versions/3"))
+    expect(page.get_by_role("img", name="Which versions version 3 was made from")).to_be_visible()
     look("version")
 
 
 def activate(page: Page, address: str, look: Look) -> None:
-    page.get_by_role("textbox", name="Reason").fill("tried at 0.21")
-    page.get_by_role("button", name="Activate version 3").click()
+    keyboard = Keyboard(page)
+    keyboard.write(page.get_by_role("textbox", name="Reason"), "tried by hand")
+    keyboard.press(page.get_by_role("button", name="Activate version 3"))
     page.wait_for_url(re.compile("/ui/serving"))
     with Client(address) as client:
         assert client.active().version == 3
-    expect(page.get_by_role("cell", name="tried at 0.21")).to_be_visible()
+    expect(page.get_by_role("cell", name="tried by hand")).to_be_visible()
     look("serving")
-    page.get_by_role("textbox", name="Reason").fill("tried enough")
-    page.get_by_role("button", name=re.compile("Roll back to version [12]")).click()
+    keyboard.write(page.get_by_role("textbox", name="Reason"), "tried enough")
+    keyboard.press(page.get_by_role("button", name=re.compile("Roll back to version [12]")))
     expect(page.get_by_role("cell", name="tried enough")).to_be_visible()
     with Client(address) as client:
         assert client.active().version < 3
+    page.goto("/ui/versions")
+    expect(page.get_by_role("img", name="Accuracies of 2 data sets over versions 1 to 2")).to_be_visible()
+    look("versions")
 
 
 def correct(page: Page, look: Look, folder: Path) -> None:
     (folder / "one.png").write_bytes(digit_pngs(1)[70])
+    keyboard = Keyboard(page)
     page.goto("/ui/playground")
-    page.get_by_label("Image: choose").set_input_files(folder / "one.png")
-    page.get_by_label("Labels").fill("digit zero\ndigit one\ndigit two")
-    page.get_by_label("Second version").select_option("1")
-    page.get_by_role("button", name="Classify").click()
-    expect(page.locator("#answers section")).to_have_count(2)
-    page.locator("#answers section").last.get_by_role("button", name="digit one is right").click()
+    keyboard.give(page.get_by_label("Image: choose"), folder / "one.png")
+    keyboard.press(page.get_by_role("button", name="Remove a dog"))
+    for label in ("digit zero", "digit one", "digit two"):
+        keyboard.write(page.get_by_role("textbox", name="Labels"), label)
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("list", name="Labels").get_by_role("listitem")).to_have_count(4)
+    for number, version in ((2, "1 "), (3, "3 ")):
+        keyboard.press(page.get_by_role("button", name="Compare with another version"))
+        keyboard.choose(page.get_by_role("combobox", name=f"Version {number}"), version)
+    keyboard.press(page.get_by_role("button", name="Classify"))
+    expect(page.locator("#answers section")).to_have_count(3)
+    keyboard.press(page.locator("#answers section").last.get_by_role("button", name="digit one is right"))
     expect(page.get_by_text("Noted: it is digit one.")).to_be_visible()
     look("playground")
 
@@ -107,29 +141,30 @@ def learn_from_corrections(page: Page, address: str, look: Look) -> None:
         for digit, label in ((0, "digit zero"), (1, "digit one")):
             for image in digit_pngs(digit)[80:100]:
                 client.send_feedback(image, label=label, predicted="digit two")
+    keyboard = Keyboard(page)
     page.goto("/ui/corrections")
     expect(page.locator("#inbox li")).to_have_count(41)
-    first = page.locator("#inbox li").first
-    first.get_by_role("button", name="Accept").click()
+    keyboard.write(page.locator("#inbox li").first.get_by_label("Right label"), "digit one")
+    page.keyboard.press("Enter")
     expect(page.locator("#inbox li")).to_have_count(40)
     look("corrections")
-    page.get_by_label("Name of the data set").fill("mistakes")
-    page.get_by_role("button", name="Make a data set and a patch").click()
+    keyboard.write(page.get_by_label("Name of the data set"), "mistakes")
+    keyboard.press(page.get_by_role("button", name="Make a data set and a patch"))
     page.wait_for_url(re.compile("/ui/patches/new"))
+    expect(page.get_by_label("Name")).to_have_value("mistakes: patch")
     expect(page.get_by_role("group", name="What to improve").get_by_label("mistakes")).to_be_checked()
     expect(page.get_by_role("group", name="What must not get worse").get_by_label("food")).to_be_checked()
 
 
-def test_from_a_folder_of_images_to_a_better_model(page: Page, address: str, look: Look, tmp_path: Path) -> None:
+def test_from_a_folder_of_images_to_a_better_model_without_a_mouse(
+    page: Page, address: str, look: Look, tmp_path: Path
+) -> None:
     food = write_food(tmp_path / "food.zip")
-    digits = write_zip(tmp_path / "digits.zip", digit_members(DIGITS, train=40, val=20, test=20))
+    members = digit_members(DIGITS, train=40, val=20, test=20)
+    leaked = {"test/one/leaked.png": members["train/one/000.png"]}
     upload(page, "food", food)
-    upload(page, "digits", digits)
-    page.reload()
-    expect(page.locator(".gallery img").first).to_be_visible()
-    expect(page.locator(".gallery img").first).to_have_js_property("complete", True)
-    assert page.locator(".gallery img").first.evaluate("image => image.naturalWidth") > 0
-    look("dataset")
+    upload(page, "digits", write_zip(tmp_path / "digits.zip", members | leaked))
+    look_at_the_data(page, look)
     start_patch(page, look)
     watch(page)
     explore(page, look)

@@ -8,14 +8,17 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from registry.jobs import Jobs
+from tests.app.galleries import give_images
 from tests.app.patched import SPLITS, Patched, add_patch
+from tests.app.test_leaving import wait_for
 from tests.app.world import World, add_ready_dataset, serve
+from tests.builders import digit_pngs
 
 PATHS = (
     *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", "/ui/versions"),
     *("/ui/versions/1", "/ui/versions/compare", "/ui/versions/compare?before=1&after=1", "/ui/versions/compose"),
     *("/ui/evaluations", "/ui/playground", "/ui/corrections", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
-    *("/ui/help", "/ui/help/web"),
+    *("/ui/help", "/ui/help/web", "/ui/bases"),
 )
 
 
@@ -72,6 +75,31 @@ def test_a_list_shows_what_others_do_without_a_reload(page: Page, world: World, 
     assert answer.ok, answer.text()
     expect(page.locator("#served")).to_contain_text("canary")
     expect(page.locator("#events")).to_contain_text("by somebody else")
+
+
+def test_the_page_of_a_shadow_version_says_how_often_it_agrees(page: Page, world: World, patch: Patched) -> None:
+    assert world.client.put("/v1/aliases/shadow", json={"version": patch.version}).is_success
+    world.services.follower.follow()
+    fields = {"candidate_labels": ["cat", "dog"]}
+    for image in digit_pngs(0)[:3]:
+        assert world.client.post("/v1/classify", data=fields, files={"images": image}).is_success
+    wait_for(lambda: world.client.get("/v1/system").json()["comparison"] is not None)
+    page.goto(f"/ui/versions/{patch.version}")
+    expect(page.get_by_text("In shadow, it agrees with version 1 on")).to_be_visible()
+
+
+def test_classes_are_renamed_in_a_data_set_of_the_same_images(page: Page, world: World) -> None:
+    dataset = add_ready_dataset(world.services, ["cat", "dog"], splits=SPLITS)
+    give_images(world.services, dataset)
+    page.goto(f"/ui/datasets/{dataset}")
+    page.get_by_text("Rename classes").click()
+    page.get_by_label("Name of the new data set").fill("house cats")
+    page.get_by_label("cat", exact=True).fill("house cat")
+    page.get_by_role("button", name="Make the data set").click()
+    page.wait_for_url(lambda url: "/ui/datasets/ds_" in url and not url.endswith(dataset))
+    expect(page.get_by_role("heading", level=1)).to_have_text("house cats")
+    for name in ("house cat", "dog"):
+        expect(page.get_by_role("rowheader", name=name, exact=True)).to_be_visible()
 
 
 def test_a_patch_shows_its_loss_and_each_alpha_as_they_come(page: Page, world: World) -> None:

@@ -28,6 +28,9 @@ def test_images_are_listed_by_split_and_class(served: Served, dataset: str) -> N
     ]  # fmt: skip
     images = served.client.dataset_images(dataset, limit=2)
     assert [(each.split, each.row, each.label) for each in images] == [("train", 0, "zero"), ("train", 1, "one")]
+    assert run("datasets", "images", dataset, "--file", "3.png", PAINTBOX_URL=served.url).out.split()[4:] == [
+        "train", "3", "one", "3.png",
+    ]  # fmt: skip
     assert run("datasets", "images", dataset, "--label", "two", PAINTBOX_URL=served.url).status == 2
 
 

@@ -104,6 +104,7 @@ OPERATIONS: dict[str, tuple[Call, str]] = {
     "GET /v1/keys": (lambda c: c.keys(), "keys list"),
     "DELETE /v1/keys/{key_id}": (lambda c: c.revoke_key("x"), "keys revoke"),
     "GET /v1/session": (lambda c: c.session(), "whoami"),
+    "GET /v1/bases": (lambda c: c.bases(), "bases"),
     "GET /v1/system": (lambda c: c.system(), "system"),
     "POST /v1/verify": (lambda c: list(c.verify_all()), "verify"),
 }

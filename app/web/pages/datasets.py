@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from app.access.callers import turn_of
 from app.datasets import service
 from app.datasets.gallery import Filters, GalleryDep
+from app.datasets.gallery_schemas import DatasetImage, DatasetImageList
 from app.http.dependencies import DatabaseDep
 from app.pictures.workers import PictureWorkersDep
 from app.web.forms import Cursor, EmptyIsNone, Reference
@@ -54,10 +56,16 @@ async def show_dataset(
 ) -> Response:
     """Show a data set with its images, by split and class."""
     dataset = await run_in_threadpool(service.get_dataset, database, dataset_id)
-    images = None
+    images: DatasetImageList | None = None
+    repeated: Sequence[Sequence[DatasetImage]] = ()
     if dataset.state == DatasetState.READY:
-        filters = Filters(split, label or None)
-        images = await workers.run(
-            turn_of(request), lambda: gallery.page(gallery.find(dataset_id), filters, IMAGES, cursor)
-        )
-    return render("dataset.html", visitor, dataset=dataset, images=images, split=split, label=label)
+        examples = () if dataset.duplicates is None else dataset.duplicates.examples
+
+        def read() -> tuple[DatasetImageList, Sequence[Sequence[DatasetImage]]]:
+            stored = gallery.find(dataset_id)
+            return gallery.page(stored, Filters(split, label or None), IMAGES, cursor), gallery.repeated(
+                stored, examples
+            )
+
+        images, repeated = await workers.run(turn_of(request), read)
+    return render("dataset.html", visitor, dataset=dataset, images=images, repeated=repeated, split=split, label=label)

@@ -17,6 +17,7 @@ from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import Id
 from contract.datasets import DatasetKind, DatasetState
+from contract.names import MAX_NAME
 
 router = APIRouter(prefix="/ui/patches")
 
@@ -38,6 +39,8 @@ def show_new_patch(
     task: Chosen = [],  # noqa: B006 - FastAPI copies it
     supported: Chosen = [],  # noqa: B006
     anchors: Annotated[str, Query(max_length=64)] = "",
+    name: Annotated[str, Query(max_length=MAX_NAME)] = "",
+    options: Annotated[str, Query(max_length=20_000)] = "",
 ) -> Response:
     """Show the form for a patch; the parameters fill it in."""
     ready = list_datasets(database, MOST_DATASETS, None, (DatasetState.READY,)).items
@@ -51,6 +54,8 @@ def show_new_patch(
         chosen=set(task),
         supported=set(supported),
         anchors=anchors or pool,
+        name=name,
+        options=options,
     )
 
 

@@ -1,4 +1,4 @@
-"""The system's state, jobs, and keys."""
+"""The system's state, base models, jobs, and keys."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app.access.keys.service import list_keys
 from app.http.dependencies import DatabaseDep
 from app.jobs.service import get_job, list_jobs
+from app.system.bases import BaseCatalogueDep
 from app.system.service import OverviewDep
 from app.web.forms import Cursor
 from app.web.site import render
@@ -27,6 +28,12 @@ PAGE = 50
 def show_system(visitor: ReaderDep, overview: OverviewDep) -> Response:
     """Show the software, the device, the disk and the processes."""
     return render("system.html", visitor, state=overview.describe())
+
+
+@router.get("/bases")
+def show_bases(visitor: ReaderDep, catalogue: BaseCatalogueDep) -> Response:
+    """Show the base models."""
+    return render("bases.html", visitor, bases=catalogue.list().items)
 
 
 @router.get("/jobs")

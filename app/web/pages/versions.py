@@ -15,6 +15,7 @@ from app.versions import aliases, service
 from app.versions.comparing import VersionComparerDep
 from app.versions.guard import AliasGuardDep
 from app.web.forms import Cursor, Reference
+from app.web.lineage import draw_lineage, draw_tracks, track_accuracies
 from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.bodies import VersionId
@@ -23,14 +24,15 @@ from contract.versions import ACTIVE_ALIAS
 
 router = APIRouter(prefix="/ui/versions")
 
-PAGE = 50
+PAGE, MOST_RELATED = 50, 24
 
 
 @router.get("")
 def show_versions(visitor: ReaderDep, database: DatabaseDep, cursor: Cursor = None, ref: Reference = None) -> Response:
     """Show the versions, newest first, with the aliases that name them."""
     found = service.list_versions(database, PAGE, cursor, (), False, ref)
-    return render("versions.html", visitor, found=found, aliases=_aliases(database), ref=ref or "")
+    tracks = track_accuracies(database, found.items)
+    return render("versions.html", visitor, found=found, ref=ref or "", tracks=tracks, drawing=draw_tracks(tracks))
 
 
 @router.get("/compare")
@@ -64,7 +66,17 @@ async def show_version(
     check = None if version.deleted_at is not None else await guard.check(ACTIVE_ALIAS, version_id)
     compared = (await run_in_threadpool(overview.describe)).comparison
     agreement = compared if compared is not None and compared.shadow_version == version_id else None
-    return render("version.html", visitor, version=version, aliases=named, check=check, agreement=agreement)
+    parents = await run_in_threadpool(service.trace_version, database, version_id, MOST_RELATED)
+    return render(
+        "version.html",
+        visitor,
+        version=version,
+        aliases=named,
+        check=check,
+        agreement=agreement,
+        children=sorted(each for each, known in parents.items() if version_id in known),
+        lineage=draw_lineage(version_id, parents, version.base.ref),
+    )
 
 
 def _aliases(database: DatabaseDep) -> dict[int, list[str]]:

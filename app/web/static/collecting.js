@@ -4,6 +4,20 @@ import { api, tell } from "./site.js";
 const pause = (/** @type {number} */ milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /**
+ * The parameters that fill in the form of a patch.
+ * @param {Record<string, any>} patch the request that the service suggests
+ */
+function fillIn({ name = "", tasks, supported = [], anchors = null, base = null }) {
+  const query = new URLSearchParams({ name });
+  for (const id of tasks) query.append("task", id);
+  for (const id of supported) query.append("supported", id);
+  if (anchors?.dataset) query.append("anchors", anchors.dataset);
+  const options = Object.fromEntries(Object.entries({ base, anchors }).filter(([, value]) => value !== null));
+  if (Object.keys(options).length) query.append("options", JSON.stringify(options, (_, value) => value ?? undefined));
+  return query;
+}
+
+/**
  * Makes a data set and leads to the form of a new patch.
  * @param {HTMLFormElement} form
  * @param {Record<string, unknown>} body
@@ -24,11 +38,7 @@ export async function collect(form, body) {
       if (job.status === "failed" || job.status === "cancelled") throw new Error(job.error?.detail);
       await pause(500);
     }
-    const tasks = answer.patch?.tasks ?? [dataset.id];
-    const query = new URLSearchParams(tasks.map((/** @type {string} */ id) => ["task", id]));
-    for (const id of answer.patch?.supported ?? []) query.append("supported", id);
-    if (answer.patch?.anchors?.dataset) query.append("anchors", answer.patch.anchors.dataset);
-    location.assign(`${form.dataset.new}?${query}`);
+    location.assign(`${form.dataset.new}?${fillIn(answer.patch ?? { tasks: [dataset.id] })}`);
   } catch (error) {
     note.hidden = true;
     button.disabled = false;

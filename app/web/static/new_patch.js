@@ -1,34 +1,85 @@
 // The form of a new patch: what it would do, and the start.
-import { api, root, tell } from "./site.js";
+import { ApiProblem, api, root, tell } from "./site.js";
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("patch"));
 const answer = /** @type {HTMLElement} */ (document.getElementById("answer"));
 
-/** The body of `POST /v1/patches` that the form describes. */
+/** @typedef {Record<string, any>} Json */
+
+/**
+ * The options that the form has no field for.
+ * @returns {Json}
+ */
+function furtherOptions() {
+  const text = new FormData(form).get("options")?.toString().trim();
+  if (!text) return {};
+  try {
+    const options = JSON.parse(text);
+    if (options === null || typeof options !== "object" || Array.isArray(options)) throw new SyntaxError("no object");
+    return options;
+  } catch (error) {
+    throw new ApiProblem(`The further options are not a JSON object: ${/** @type {Error} */ (error).message}. Write them like {"folds": 5}.`);
+  }
+}
+
+/**
+ * The body of `POST /v1/patches` that the form describes: its fields over the further options.
+ * @returns {Json}
+ */
 function request() {
   const fields = new FormData(form);
+  const more = furtherOptions();
   const tasks = fields.getAll("tasks").map(String);
   const supported = fields.getAll("supported").map(String).filter((each) => !tasks.includes(each));
-  /** @type {Record<string, any>} */
-  const body = { name: fields.get("name"), tasks, supported, method: tasks.length > 1 ? "joint" : "single" };
-  if (supported.length) body.alpha = { max_mean_drop: Number(fields.get("mean")) };
+  /** @type {Json} */
+  const body = { ...more, name: fields.get("name"), tasks, supported, method: tasks.length > 1 ? fields.get("method") : "single" };
+  const isCertified = (more.alpha?.rule ?? "certified") === "certified";
+  if (supported.length && isCertified) body.alpha = { ...more.alpha, max_mean_drop: Number(fields.get("mean")) };
   const pool = String(fields.get("anchors") ?? "");
-  if (pool && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { dataset: pool };
-  if (fields.get("iterations")) body.finetune = { iterations: Number(fields.get("iterations")) };
+  if (pool && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
+  if (fields.get("iterations")) body.finetune = { ...more.finetune, iterations: Number(fields.get("iterations")) };
   if (fields.get("activate")) body.activate = "if_certified";
   return body;
 }
 
-/** @param {Record<string, any>} body */
-function command(body) {
-  const words = ["paintbox patch", ...body.tasks.map((/** @type {string} */ id) => `--task ${id}`)];
-  words.push(...body.supported.map((/** @type {string} */ id) => `--supported ${id}`));
-  if (body.method === "joint") words.push("--method joint");
-  if (body.alpha) words.push(`--rule certified --max-mean-drop ${body.alpha.max_mean_drop}`);
-  if (body.anchors) words.push(`--anchors ${body.anchors.dataset}`);
-  if (body.finetune) words.push(`--iterations ${body.finetune.iterations}`);
-  if (body.activate) words.push("--activate if_certified");
-  return words.join(" \\\n  ");
+/** @param {string} text */
+const quoted = (text) => (/^[\w.,:/=+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+
+/** Options of `paintbox patch`; all others are given with `--set`. */
+const FLAGS = new Map([
+  ["alpha.max_mean_drop", "--max-mean-drop"],
+  ["anchors.dataset", "--anchors"],
+  ["anchors.weight", "--anchor-weight"],
+  ["finetune.iterations", "--iterations"],
+  ["activate", "--activate"],
+  ["method", "--method"],
+  ["base", "--base"],
+  ["name", "--name"],
+]);
+
+/**
+ * @param {Json} body
+ * @returns {string[]}
+ */
+function flags(body, path = "") {
+  return Object.entries(body).flatMap(([key, value]) => {
+    const place = path + key;
+    if (place === "tasks") return value.map((/** @type {string} */ id) => `--task ${quoted(id)}`);
+    if (place === "supported") return value.map((/** @type {string} */ id) => `--supported ${quoted(id)}`);
+    if (value !== null && typeof value === "object" && !Array.isArray(value)) return flags(value, `${place}.`);
+    const text = typeof value === "string" ? value : JSON.stringify(value);
+    return FLAGS.has(place) ? `${FLAGS.get(place)} ${quoted(text)}` : `--set ${quoted(`${place}=${text}`)}`;
+  });
+}
+
+/** @param {Json} body */
+const command = (body) => ["paintbox patch", ...flags(body)].join(" \\\n  ");
+
+/** @param {Json} body */
+function curl(body) {
+  const words = [`curl ${quoted(`${location.origin}${root}/v1/patches`)}`, "-H 'Content-Type: application/json'"];
+  if (form.dataset.key) words.push('-H "Authorization: Bearer $PAINTBOX_API_KEY"');
+  return [...words, `-d ${quoted(JSON.stringify(body))}`].join(" \\\n  ");
 }
 
 /** @param {Element} place @param {string} kind @param {string} text */
@@ -48,7 +99,8 @@ function show(check) {
   for (const limit of check.certification)
     add(place, "", `${limit.dataset === null ? "The mean of the supported tasks" : (check.datasets.find((/** @type {any} */ each) => each.id === limit.dataset)?.name ?? limit.dataset)}: ${limit.images_needed} validation images certify a drop of at most ${limit.max_drop} points; there are ${limit.num_images}.`);
   for (const warning of check.warnings) add(place, "warning", warning);
-  /** @type {HTMLElement} */ (answer.querySelector("code")).textContent = command(request());
+  for (const [name, write] of /** @type {[string, (body: Json) => string][]} */ ([["command", command], ["curl", curl]]))
+    /** @type {HTMLElement} */ (answer.querySelector(`.${name} code`)).textContent = write(request());
   answer.hidden = false;
 }
 

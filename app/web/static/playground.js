@@ -1,5 +1,5 @@
-// The playground: one image on one or two versions, side by side; a click on the right answer is a correction.
-import { api, tell } from "./site.js";
+// The playground: one image on several versions, side by side; a click on the right answer is a correction.
+import { ApiProblem, api, tell } from "./site.js";
 
 const form = /** @type {HTMLFormElement} */ (document.getElementById("playground"));
 const picker = /** @type {HTMLInputElement} */ (form.querySelector("#image"));
@@ -32,12 +32,82 @@ addEventListener("drop", (event) => {
   take(event.dataTransfer?.files[0]);
 });
 
+const chips = /** @type {HTMLElement} */ (document.getElementById("labels"));
+const typed = /** @type {HTMLTextAreaElement} */ (document.getElementById("label"));
+const told = /** @type {HTMLElement} */ (document.getElementById("told"));
+
+const labels = () => [...chips.children].map((each) => each.getAttribute("data-label") ?? "");
+
+/** @param {string} text one label on each line */
+function addLabels(text) {
+  for (const label of text.split("\n").map((each) => each.trim()).filter((each) => each && !labels().includes(each))) {
+    const chip = chips.appendChild(document.createElement("li"));
+    chip.className = "chip";
+    chip.dataset.label = label;
+    chip.append(`${label} `);
+    const remove = chip.appendChild(document.createElement("button"));
+    remove.type = "button";
+    remove.textContent = "✕";
+    remove.setAttribute("aria-label", `Remove ${label}`);
+    remove.addEventListener("click", () => {
+      chip.remove();
+      told.textContent = `${label} is removed.`;
+      typed.focus();
+    });
+  }
+  typed.value = "";
+}
+
+addLabels("a cat\na dog");
+typed.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && typed.value.trim()) {
+    event.preventDefault();
+    addLabels(typed.value);
+  } else if (event.key === "Backspace" && !typed.value) chips.lastElementChild?.querySelector("button")?.click();
+});
+typed.addEventListener("paste", (event) => {
+  const text = event.clipboardData?.getData("text") ?? "";
+  if (!text.includes("\n")) return;
+  event.preventDefault();
+  addLabels(text);
+});
+typed.addEventListener("change", () => addLabels(typed.value));
+
+const versions = /** @type {HTMLElement} */ (document.getElementById("versions"));
+const more = /** @type {HTMLButtonElement} */ (document.getElementById("more"));
+
+/** Numbers the choices of versions; the last one cannot be removed. */
+function number() {
+  const rows = [...versions.querySelectorAll("div")];
+  rows.forEach((row, place) => {
+    row.querySelector("select")?.setAttribute("aria-label", `Version ${place + 1}`);
+    const remove = /** @type {HTMLButtonElement} */ (row.querySelector("button"));
+    remove.setAttribute("aria-label", `Remove version ${place + 1}`);
+    remove.hidden = rows.length === 1;
+  });
+  more.disabled = rows.length >= Number(form.dataset.most);
+}
+
+more.addEventListener("click", () => {
+  const last = /** @type {HTMLElement} */ (versions.lastElementChild);
+  const row = /** @type {HTMLElement} */ (versions.appendChild(last.cloneNode(true)));
+  number();
+  row.querySelector("select")?.focus();
+});
+versions.addEventListener("click", (event) => {
+  if (!(event.target instanceof HTMLButtonElement)) return;
+  event.target.parentElement?.remove();
+  number();
+  more.focus();
+});
+number();
+
 /** @param {string} version @param {string[]} labels */
 async function ask(version, labels) {
   const fields = new FormData();
   fields.append("images", /** @type {File} */ (image));
   fields.append("candidate_labels", JSON.stringify(labels));
-  if (version) fields.append("version", version);
+  fields.append("version", version);
   return api("POST", form.dataset.classify ?? "", { body: fields });
 }
 
@@ -80,16 +150,14 @@ async function correct(card, version, predicted, label) {
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
   tell(form);
-  const labels = new FormData(form).get("labels")?.toString().split("\n").map((each) => each.trim()).filter(Boolean) ?? [];
-  const versions = [...form.querySelectorAll("select")].map((each) => each.value);
+  addLabels(typed.value);
+  const asked = [...new Set([...versions.querySelectorAll("select")].map((each) => each.value))];
   try {
-    if (!image) throw new TypeError("no image");
-    const asked = versions.filter((each, place) => place === 0 || each);
-    const found = await Promise.all(asked.map((version) => ask(version, labels)));
+    if (!image) throw new ApiProblem("Choose an image first.");
+    const found = await Promise.all(asked.map((version) => ask(version, labels())));
     answers.replaceChildren();
     found.forEach((answer, place) => show(answer, asked[place]));
   } catch (error) {
     tell(form, error);
-    if (!image) /** @type {HTMLElement} */ (form.querySelector(".problem")).textContent = "Choose an image first.";
   }
 });

@@ -46,7 +46,9 @@ function read(form) {
   const values = {};
   for (const field of form.elements) {
     if (!(field instanceof HTMLInputElement || field instanceof HTMLSelectElement) || !field.name) continue;
-    if (field instanceof HTMLInputElement && field.type === "checkbox") {
+    if (field instanceof HTMLInputElement && field.dataset.key !== undefined) {
+      if (field.value !== field.defaultValue) values[field.name] = { .../** @type {object} */ (values[field.name] ?? {}), [field.dataset.key]: field.value };
+    } else if (field instanceof HTMLInputElement && field.type === "checkbox") {
       if (!("list" in field.dataset)) values[field.name] = field.checked;
       else if (field.checked) values[field.name] = [...(/** @type {string[]} */ (values[field.name] ?? [])), field.value];
     } else if (field.value !== "") {
@@ -69,7 +71,7 @@ async function send(form) {
       const shown = /** @type {HTMLElement} */ (form.querySelector(".shown"));
       shown.hidden = false;
       /** @type {HTMLElement} */ (shown.querySelector("code")).textContent = answer[form.dataset.show];
-    } else if (form.dataset.next) location.assign(form.dataset.next);
+    } else if (form.dataset.next) location.assign(form.dataset.next.replace("{id}", answer?.id));
   } catch (error) {
     tell(form, error);
   } finally {
