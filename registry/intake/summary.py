@@ -130,6 +130,6 @@ def _plain(name: str) -> str:
 
 def _warn_of_duplicates(notes: Notes, duplicates: Mapping[str, Any]) -> None:
     if duplicates["across_splits"]:
-        notes.warn("leakage", f"{duplicates['across_splits']:,} images are in more than one split.")
+        notes.warn("leakage", f"Pictures in more than one split: {duplicates['across_splits']:,}. Scores are too high.")
     if duplicates["with_different_labels"]:
         notes.warn("contradictory_labels", f"{duplicates['with_different_labels']:,} images have several classes.")

@@ -31,8 +31,9 @@ function request() {
   const more = furtherOptions();
   const tasks = fields.getAll("tasks").map(String);
   const supported = fields.getAll("supported").map(String).filter((each) => !tasks.includes(each));
+  const own = { name: fields.get("name"), tasks, supported, method: tasks.length > 1 ? fields.get("method") : "single" };
   /** @type {Json} */
-  const body = { ...more, name: fields.get("name"), tasks, supported, method: tasks.length > 1 ? fields.get("method") : "single" };
+  const body = { ...own, ...more, ...own };
   const isCertified = (more.alpha?.rule ?? "certified") === "certified";
   if (supported.length && isCertified) body.alpha = { ...more.alpha, max_mean_drop: Number(fields.get("mean")) };
   const pool = String(fields.get("anchors") ?? "");
