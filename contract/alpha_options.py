@@ -14,6 +14,7 @@ Points = Annotated[float, Field(ge=0, le=100)]
 MAX_SUPPORTED = 64
 
 RuleName = Literal["combined", "floor", "certified"]
+MetricName = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 DEFAULT_MEAN_DROP, DEFAULT_TASK_DROP, DEFAULT_CONFIDENCE = 1.0, 3.0, 0.95
 """Limits of rule `certified` where a request has neither, in percentage points, and its confidence."""
 
@@ -59,6 +60,12 @@ class AlphaOptions(Body):
         le=0.995,
         description="With `rule: certified`: the probability, at least, with which a choice holds its limits. "
         "Default: 0.95",
+    )
+    metric: MetricName = Field(
+        default="accuracy",
+        description="What the rule maximises: `accuracy` (top 1); `balanced_accuracy`, the mean over classes of the "
+        "share classified correctly; or `macro_f1`, the mean of F1 over classes. The last two count a rare class as "
+        "much as a frequent one. Limits on drops are of accuracy, whatever the metric",
     )
     strategy: Literal["grid", "interpolated"] = Field(
         default="interpolated",

@@ -77,6 +77,7 @@ class AlphaSettings(Recorded):
         default=None, description="Percentage points that the supported tasks' mean may lose; with `certified`"
     )
     confidence: float | None = Field(default=None, description="Confidence of the limits, with `certified`")
+    metric: str | None = Field(default=None, description="What the rule maximised; null: `accuracy`")
     strategy: str | None = Field(default=None, description="`grid` or `interpolated`")
     path: str | None = Field(default=None, description="`flat`, `lines`, `lines_paper` or `best`")
     step: float | None = Field(default=None, description="Distance between two alphas; null: the strategy's default")

@@ -37,6 +37,14 @@ class SplitScore(Recorded):
     correct_top5: int | float | None = Field(
         default=None, description="Number of images whose label is among the five best classes, 0 to `total`"
     )
+    balanced_accuracy: float | None = Field(
+        default=None,
+        description="Mean over the classes that have images of the share classified correctly, 0 to 1; null: an older "
+        "release scored",
+    )
+    macro_f1: float | None = Field(
+        default=None, description="Mean F1 over the classes that have images, 0 to 1; null as before"
+    )
     lost: int | None = Field(
         default=None,
         description="On a curve: number of images that the base classifies correctly and this model does not",

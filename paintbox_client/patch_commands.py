@@ -21,6 +21,7 @@ from paintbox_client.options import (
     MaxMeanDrop,
     Merge,
     Method,
+    MetricName,
     Priority,
     Profile,
     Rule,
@@ -56,6 +57,10 @@ TransferRefs = Annotated[
     ),
 ]
 SamplingOption = Annotated[Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")]
+MetricOption = Annotated[
+    MetricName | None,
+    typer.Option(help="What the rule maximises; the last two count rare classes fully. Default: accuracy."),
+]
 MergeOption = Annotated[Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")]
 CoefficientsOption = Annotated[
     Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
@@ -112,6 +117,7 @@ def patch(
     coefficients: CoefficientsOption = None,
     folds: Folds = None,
     rule: Rule = None,
+    metric: MetricOption = None,
     max_drop: MaxDrop = None,
     max_mean_drop: MaxMeanDrop = None,
     confidence: Confidence = None,
@@ -143,6 +149,7 @@ def patch(
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
     alpha: JsonObject = {
         "rule": rule,
+        "metric": metric,
         "max_supported_drop": parse_drops(max_drop),
         "max_mean_drop": max_mean_drop,
         "confidence": confidence,

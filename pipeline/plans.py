@@ -51,6 +51,7 @@ def _alpha_options(request: PatchOptions) -> AlphaOptions:
         max_flat_alpha=MAX_MERGED_ALPHA if request.merge in RESCALED else 1.0,
         tolerance_points=tolerance,
         precision=alpha.precision,
+        metric=alpha.metric,
     )
 
 

@@ -49,5 +49,7 @@ def _record(score: Score) -> SplitScore:
         high=high,
         loss=score.loss,
         ece=score.ece,
+        balanced_accuracy=score.balanced_accuracy,
+        macro_f1=score.macro_f1,
         **counts,
     )

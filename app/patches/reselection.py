@@ -14,7 +14,7 @@ from contract.scores import AlphaPoint, SplitScore
 from contract.versions import ReselectRequest
 from paint_core.alpha import AlphaOptions, CurvePoint, Goal
 from paint_core.errors import NoAcceptableAlphaError
-from paint_core.evaluation import Score
+from paint_core.evaluation import Metric, Score
 from registry.composition import add_up
 from registry.errors import ConflictError, RequestRefusedError
 from registry.tables import PatchRow
@@ -116,8 +116,13 @@ def last_stage(patch_id: str, report: PatchReport) -> Stage:
     )
 
 
-def select(stage: Stage, request: ReselectRequest) -> Selection:
+def select(stage: Stage, request: ReselectRequest, metric: Metric = "accuracy") -> Selection:
     """Return the alpha that the request names, or the one that its rule chooses on the stored curves.
+
+    Args:
+        stage: The search to choose from.
+        request: What is asked for.
+        metric: What a rule maximises: that of the patch.
 
     Raises:
         RequestRefusedError: The alpha is beyond the end of a flat path, or the profile was not measured.
@@ -131,7 +136,14 @@ def select(stage: Stage, request: ReselectRequest) -> Selection:
             f"The report has no curve for profile {request.profile}, only for {', '.join(stage.curves)}.",
             "Specify alpha, or create a patch with this path.",
         )
-    return _best({name: _by_rule(stage, name, points, request, len(curves)) for name, points in curves.items()})
+    options = AlphaOptions(
+        rule=request.rule or "combined",
+        max_supported_drop=request.max_supported_drop,
+        max_mean_drop=request.max_mean_drop,
+        confidence=request.confidence or AlphaOptions.confidence,
+        metric=metric,
+    )
+    return _best({name: _by_rule(stage, name, points, options, len(curves)) for name, points in curves.items()})
 
 
 def limits_of(request: ReselectRequest, patch: PatchOptions) -> AlphaOptions:
@@ -199,16 +211,9 @@ class _Candidate:
 
 
 def _by_rule(
-    stage: Stage, profile: str, points: Sequence[AlphaPoint], request: ReselectRequest, num_paths: int
+    stage: Stage, profile: str, points: Sequence[AlphaPoint], options: AlphaOptions, num_paths: int
 ) -> _Candidate | NoAcceptableAlphaError:
     curve = [_curve_point(point) for point in points]
-    assert request.rule is not None
-    options = AlphaOptions(
-        rule=request.rule,
-        max_supported_drop=request.max_supported_drop,
-        max_mean_drop=request.max_mean_drop,
-        confidence=request.confidence or AlphaOptions.confidence,
-    )
     goal = Goal.of(options, stage.patching, stage.supported, stage.reference, num_paths)
     goal.require_usable()
     try:
@@ -246,6 +251,8 @@ def _score(score: SplitScore) -> Score:
         correct_top5=score.exact(score.correct_top5 or 0),
         lost=score.lost,
         gained=score.gained,
+        balanced_accuracy=score.balanced_accuracy,
+        macro_f1=score.macro_f1,
     )
 
 

@@ -136,7 +136,8 @@ def reselect(
         base = Versions(session).base(patch.base_fingerprint)
         report = finished_report(patch)
     stage = last_stage(patch.id, report)
-    selection = select(stage, request)
+    options = PatchOptions.of_stored(patch.request)
+    selection = select(stage, request, options.alpha.metric)
     interpolant = report.interpolants.get(selection.profile)
     point = selection.validation
     if interpolant is not None and (point is None or point.alpha != selection.alpha):
@@ -146,7 +147,7 @@ def reselect(
             point = predict_point(stored, selection.alpha, *tasks, starts_at_base=not stage.fixed) or point
     draft = _draft(patch, base, stage, selection, request)
     if point is not None and point.alpha == selection.alpha:
-        limits = limits_of(request, PatchOptions.of_stored(patch.request))
+        limits = limits_of(request, options)
         draft = replace(draft, evaluation=evaluate(report, stage, point, limits))
     made = composer.make(draft, owner)
     return Reselected(

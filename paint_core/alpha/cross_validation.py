@@ -4,6 +4,7 @@ The counts of all folds are summed at each alpha, so the choice rests on all ima
 images of a supported task are the same in every fold: theirs are means over the folds' models.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from torch import Tensor
 from paint_core.alpha.curve import CurvePoint
 from paint_core.data import LabelledImages, Task
 from paint_core.errors import ConfigError, EmptySplitError
-from paint_core.evaluation import Score
+from paint_core.evaluation import Metric, Score
 from paint_core.runtime.randomness import generator
 
 
@@ -76,6 +77,8 @@ def sum_scores(scores: Sequence[Score]) -> Score:
         loss=sum(score.loss * score.total for score in scores) / total,
         ece=sum(score.ece * score.total for score in scores) / total,
         correct_top5=sum(score.correct_top5 for score in scores),
+        balanced_accuracy=_mean(scores, "balanced_accuracy"),
+        macro_f1=_mean(scores, "macro_f1"),
     )
 
 
@@ -99,7 +102,17 @@ def mean_scores(scores: Sequence[Score]) -> Score:
         loss=sum(score.loss for score in scores) / count,
         ece=sum(score.ece for score in scores) / count,
         correct_top5=_plain(Fraction(sum(score.correct_top5 for score in scores)) / count),
+        balanced_accuracy=_mean(scores, "balanced_accuracy"),
+        macro_f1=_mean(scores, "macro_f1"),
     )
+
+
+def _mean(scores: Sequence[Score], metric: Metric) -> float | None:
+    """The mean over scores, weighted by images, of what cannot be added up; None where one of them is not known."""
+    known = [(score.total, value) for score in scores if (value := getattr(score, metric)) is not None]
+    if len(known) < len(scores):
+        return None
+    return math.fsum(total * value for total, value in known) / sum(total for total, _ in known)
 
 
 def sum_curves(curves: Sequence[Sequence[CurvePoint]], repeated: Collection[str] = ()) -> list[CurvePoint]:

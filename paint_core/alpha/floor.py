@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from paint_core.alpha.curve import CurvePoint
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
-from paint_core.evaluation import Score
+from paint_core.evaluation import Metric, Score
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,13 @@ class Floor:
         )
 
 
-def exact_mean(point: CurvePoint, names: Collection[str]) -> Fraction:
-    """The mean accuracy over some tasks (at least one), as a fraction."""
-    return sum((_accuracy(point.scores[name]) for name in names), Fraction(0)) / len(names)
+def exact_mean(point: CurvePoint, names: Collection[str], metric: Metric = "accuracy") -> Fraction:
+    """The mean of a metric over some tasks (at least one), as a fraction.
+
+    Raises:
+        ConfigError: a score lacks the metric.
+    """
+    return sum((_value(point.scores[name], metric) for name in names), Fraction(0)) / len(names)
 
 
 def limits(max_supported_drop: float | Mapping[str, float], supported: Collection[str]) -> dict[str, Fraction]:
@@ -115,6 +119,15 @@ def limits(max_supported_drop: float | Mapping[str, float], supported: Collectio
         )
     # As it is written: the binary 0.3 is less than 3/10 and would refuse a drop of exactly 0.3 points.
     return {name: Fraction(str(float(points))) / 100 for name, points in max_supported_drop.items()}
+
+
+def _value(score: Score, metric: Metric) -> Fraction:
+    if metric == "accuracy":
+        return _accuracy(score)
+    value: float | None = getattr(score, metric)
+    if value is None:
+        raise ConfigError(f"a score of an older release has no {metric}: use metric 'accuracy', or evaluate again")
+    return Fraction(value)
 
 
 def _accuracy(score: Score) -> Fraction:

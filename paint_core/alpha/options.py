@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from paint_core.config.precision import RunPrecision
 from paint_core.errors import ConfigError
+from paint_core.evaluation import Metric
 
 Rule = Literal["combined", "floor", "certified"]
 Strategy = Literal["grid", "interpolated"]
@@ -82,6 +83,8 @@ class AlphaOptions:
             within it.
         precision: of the tower's forward passes: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it. All
             points of a search are compared with each other, so what bf16 changes, it changes for all of them.
+        metric: what the rule maximises: top-1 `accuracy`, `balanced_accuracy` or `macro_f1`, which count rare classes
+            as much as frequent ones. Limits on drops are of accuracy, whatever the metric.
     """
 
     rule: Rule = "combined"
@@ -96,9 +99,11 @@ class AlphaOptions:
     nodes: tuple[float, ...] | None = None
     tolerance_points: float = 0.5
     precision: RunPrecision = "fp32"
+    metric: Metric = "accuracy"
 
     def __post_init__(self) -> None:
         _require_one_of("rule", self.rule, get_args(Rule))
+        _require_one_of("metric", self.metric, get_args(Metric))
         _require_one_of("strategy", self.strategy, ("grid", "interpolated"))
         _require_one_of("path", self.path, get_args(PathChoice))
         _require_one_of("precision", self.precision, ("fp32", "bf16", "auto"))

@@ -12,7 +12,7 @@ from paint_core.alpha.curve import CurvePoint
 from paint_core.alpha.floor import Floor, exact_mean, limits
 from paint_core.alpha.options import AlphaOptions, Rule, require_limits
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
-from paint_core.evaluation import Score
+from paint_core.evaluation import Metric, Score
 from paint_core.runtime.arguments import require_names
 
 __all__ = ["AlphaChoice", "Floor", "Goal", "choose_alpha", "combined", "exact_combined", "exact_mean"]
@@ -39,18 +39,22 @@ class AlphaChoice:
     certificate: Certificate | None = None
 
 
-def combined(point: CurvePoint, patching: Collection[str], supported: Collection[str]) -> float:
+def combined(
+    point: CurvePoint, patching: Collection[str], supported: Collection[str], metric: Metric = "accuracy"
+) -> float:
     """The mean of two means: accuracy over the supported and over the patching tasks (PAINT, footnote 2).
 
     Both groups weigh one half, whatever their sizes. Without supported tasks it is the patching mean.
     """
-    return float(exact_combined(point, patching, supported))
+    return float(exact_combined(point, patching, supported, metric))
 
 
-def exact_combined(point: CurvePoint, patching: Collection[str], supported: Collection[str]) -> Fraction:
+def exact_combined(
+    point: CurvePoint, patching: Collection[str], supported: Collection[str], metric: Metric = "accuracy"
+) -> Fraction:
     """The combined accuracy as a fraction; arguments and errors as for `combined`."""
     _require_patching(patching)
-    means = [exact_mean(point, names) for names in (patching, supported) if names]
+    means = [exact_mean(point, names, metric) for names in (patching, supported) if names]
     return sum(means, Fraction(0)) / len(means)
 
 
@@ -63,6 +67,7 @@ def choose_alpha(
     reference: Mapping[str, Score] | None = None,
     max_mean_drop: float | None = None,
     confidence: float = 0.95,
+    metric: Metric = "accuracy",
 ) -> AlphaChoice:
     """The best alpha by the rule; among equals the smallest, which is nearest to theta_0.
 
@@ -86,12 +91,13 @@ def choose_alpha(
         reference: for `floor`, the scores to measure drops from; None means the curve's own at alpha 0.
         max_mean_drop: for `certified`, in percentage points: of the mean over the supported tasks.
         confidence: for `certified`, in (0.5, 0.999).
+        metric: what is maximised in place of the accuracy; limits are of the accuracy.
 
     Raises:
         ConfigError: an empty curve, no patching task, or limits without supported tasks, reference or paired scores.
         NoAcceptableAlphaError: no alpha above 0 holds the limits.
     """
-    goal = Goal(patching, supported, rule, max_supported_drop, reference, max_mean_drop, confidence)
+    goal = Goal(patching, supported, rule, max_supported_drop, reference, max_mean_drop, confidence, metric)
     goal.require_usable()
     return goal.choose(curve)
 
@@ -113,6 +119,7 @@ class Goal:
         reference: as for `choose_alpha`.
         max_mean_drop: as for `choose_alpha`.
         confidence: as for `choose_alpha`.
+        metric: as for `choose_alpha`.
     """
 
     patching: Collection[str]
@@ -122,6 +129,7 @@ class Goal:
     reference: Mapping[str, Score] | None = None
     max_mean_drop: float | None = None
     confidence: float = 0.95
+    metric: Metric = "accuracy"
 
     @classmethod
     def of(
@@ -135,7 +143,7 @@ class Goal:
         """The options' rule, applied to these tasks; paths to choose from share the error of `certified`."""
         confidence = 1 - (1 - options.confidence) / num_paths
         limits = (options.max_supported_drop, reference, options.max_mean_drop, confidence)
-        return cls(tuple(patching), tuple(supported), options.rule, *limits)
+        return cls(tuple(patching), tuple(supported), options.rule, *limits, options.metric)
 
     def require_usable(self) -> None:
         """Refuses, before anything is evaluated, what `choose` would refuse on every curve."""
@@ -163,7 +171,7 @@ class Goal:
         certificate = None
         if self.rule == "combined":
             point, ties = _best(candidates, {point.alpha: self.value(point) for point in candidates})
-            reason = _combined_reason(point, combined(point, self.patching, self.supported), self.supported)
+            reason = self._combined_reason(point)
         elif self.rule == "floor":
             floor = self._floor(candidates)
             accepted = floor.accepted(candidates)
@@ -189,7 +197,7 @@ class Goal:
 
     def value(self, point: CurvePoint) -> Fraction:
         """What the rule maximises, as a fraction."""
-        return self._combined(point) if self.rule == "combined" else exact_mean(point, self.patching)
+        return self._combined(point) if self.rule == "combined" else exact_mean(point, self.patching, self.metric)
 
     def preference(self, choice: AlphaChoice, curve: Sequence[CurvePoint]) -> tuple[bool, Fraction]:
         """What tells choices on several curves apart, the better one larger: whether it is certified, and the value."""
@@ -197,10 +205,10 @@ class Goal:
         return is_certified, self.value(next(point for point in curve if point.alpha == choice.alpha))
 
     def _combined(self, point: CurvePoint) -> Fraction:
-        return exact_combined(point, self.patching, self.supported)
+        return exact_combined(point, self.patching, self.supported, self.metric)
 
     def worth_of_an_image(self, point: CurvePoint) -> Fraction:
-        """The most by which one image of a task changes the value."""
+        """The most by which one image of a task changes the value; with other metrics than accuracy, on average."""
         groups = [self.patching, self.supported] if self.rule == "combined" and self.supported else [self.patching]
         worths = [Fraction(1, len(group) * point.scores[name].total) for group in groups for name in group]
         return max(worths) / len(groups)
@@ -263,7 +271,17 @@ class Goal:
         return min(moved, key=lambda point: point.alpha)
 
     def _patching_mean(self, point: CurvePoint) -> str:
-        return f"the patching mean is {100 * float(exact_mean(point, self.patching)):.2f} %"
+        value = 100 * float(exact_mean(point, self.patching, self.metric))
+        return f"the patching mean is {value:.2f} %" + ("" if self.metric == "accuracy" else f" ({self._noun})")
+
+    def _combined_reason(self, point: CurvePoint) -> str:
+        groups = "supported and patching tasks" if self.supported else "the patching tasks"
+        value = f"mean {self._noun} over {groups} on validation data ({100 * float(self._combined(point)):.2f} %)"
+        return f"no larger alpha has a better {value}" if point.alpha == 0 else f"the best {value}"
+
+    @property
+    def _noun(self) -> str:
+        return {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}[self.metric]
 
     def _floor(self, curve: Sequence[CurvePoint]) -> Floor:
         assert self.max_supported_drop is not None  # `require_usable` refuses a floor without limits
@@ -294,13 +312,6 @@ def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str
         "the best mean accuracy over supported and patching tasks where no drop beyond a limit is shown; there are too "
         f"few validation images to certify the limits with {confidence}; {needed}"
     )
-
-
-def _combined_reason(point: CurvePoint, value: float, supported: Collection[str]) -> str:
-    groups = "supported and patching tasks" if supported else "the patching tasks"
-    if point.alpha == 0:
-        return f"no larger alpha has a better mean accuracy over {groups} on validation data ({100 * value:.2f} %)"
-    return f"the best mean accuracy over {groups} on validation data ({100 * value:.2f} %)"
 
 
 def _require_patching(patching: Collection[str]) -> None:

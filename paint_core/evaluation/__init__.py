@@ -1,9 +1,10 @@
 """How accurate a tower is, how certain that is, and whether a loaded tower gives the same features as before."""
 
 from paint_core.evaluation.probe import check_probe, probe_features, probe_images
-from paint_core.evaluation.scoring import Score, correct_answers, encode, evaluate, predictions, score_features
+from paint_core.evaluation.scoring import Metric, Score, correct_answers, encode, evaluate, predictions, score_features
 
 __all__ = [
+    "Metric",
     "Score",
     "check_probe",
     "correct_answers",

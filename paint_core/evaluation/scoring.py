@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from paint_core.images.preprocess import Preprocess
 from paint_core.models import BaseModel
 from paint_core.models.heads import logits, require_head
 from paint_core.runtime.arguments import require_device, require_type
+
+Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
+"""What a rule may maximise: an attribute of `Score`."""
 
 _TOP = 5
 _NUM_BINS = 15
@@ -38,6 +42,10 @@ class Score:
         lost: images that the reference model classifies correctly and this one does not; None if there was no
             reference.
         gained: images that this model classifies correctly and the reference does not.
+        balanced_accuracy: mean over the classes that have images of the share classified correctly, in [0, 1]; None:
+            not known, an older release scored.
+        macro_f1: mean over these classes of F1, in [0, 1]; None as before. Both are means of their folds, weighted by
+            images, where a score stands for several.
     """
 
     correct: int | Fraction
@@ -47,6 +55,8 @@ class Score:
     correct_top5: int | Fraction
     lost: int | None = None
     gained: int | None = None
+    balanced_accuracy: float | None = None
+    macro_f1: float | None = None
 
     @property
     def accuracy(self) -> float:
@@ -156,7 +166,8 @@ def score_features(
         _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])
         for start, end in row_chunks(len(features))
     ]
-    correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
+    predicted, correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
+    balanced, f1 = _mean_over_classes(predicted, correct, labels, len(head))
     return Score(
         correct=int(correct.sum()),
         total=len(features),
@@ -165,6 +176,8 @@ def score_features(
         correct_top5=int(in_top.sum()),
         lost=None if reference is None else int((reference.to(correct.device) & ~correct).sum()),
         gained=None if reference is None else int((correct & ~reference.to(correct.device)).sum()),
+        balanced_accuracy=balanced,
+        macro_f1=f1,
     )
 
 
@@ -223,13 +236,24 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
-def _judge(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of logits [B, C]: whether the label is best, whether it is among five best, its loss, the top probability."""
+def _mean_over_classes(predicted: Tensor, correct: Tensor, labels: Tensor, num_classes: int) -> tuple[float, float]:
+    """Balanced accuracy and macro-F1 over the classes that have images."""
+    images, answers, hits = (
+        torch.bincount(each, minlength=num_classes).double() for each in (labels, predicted, labels[correct])
+    )
+    has_images = images > 0
+    recall, f1 = hits / images, 2 * hits / (images + answers)
+    return float(recall[has_images].mean()), float(f1[has_images].mean())
+
+
+def _judge(rows: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of logits [B, C]: the best class, whether it and whether one of five best is the label, loss, top probability."""
     own = rows.gather(1, labels[:, None])
     normaliser = rows.logsumexp(dim=1)
-    correct = rows.argmax(dim=1) == labels
+    predicted = rows.argmax(dim=1)
+    correct = predicted == labels
     in_top = (rows > own).sum(dim=1) < _TOP
-    return correct, in_top, normaliser - own[:, 0], (rows.amax(dim=1) - normaliser).exp()
+    return predicted, correct, in_top, normaliser - own[:, 0], (rows.amax(dim=1) - normaliser).exp()
 
 
 def row_chunks(num_rows: int) -> list[tuple[int, int]]:

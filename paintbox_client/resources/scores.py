@@ -16,6 +16,8 @@ class SplitScore(Record):
     loss: float | None
     ece: float | None
     correct_top5: float | None
+    balanced_accuracy: float | None
+    macro_f1: float | None
     lost: int | None
     gained: int | None
 

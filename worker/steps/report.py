@@ -291,6 +291,8 @@ def describe_score(score: Score) -> SplitScore:
         loss=score.loss,
         ece=score.ece,
         correct_top5=_number(score.correct_top5),
+        balanced_accuracy=score.balanced_accuracy,
+        macro_f1=score.macro_f1,
         **({} if score.lost is None else {"lost": score.lost, "gained": score.gained}),
     )
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score
 from torch import nn
 
 from paint_core.errors import DatasetError, NonFiniteWeightsError
@@ -57,6 +58,16 @@ def test_the_score_of_features_is_the_score_of_their_logits() -> None:
     assert score.correct < score.correct_top5 < score.total
     assert score.loss == pytest.approx(float(nn.functional.cross_entropy(rows, labels)), rel=1e-5)
     assert torch.equal(predictions(features, head), rows.argmax(1))
+    predicted = rows.argmax(1).numpy()
+    assert score.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels.numpy(), predicted))
+    assert score.macro_f1 == pytest.approx(f1_score(labels.numpy(), predicted, average="macro"))
+
+
+def test_classes_without_images_do_not_count() -> None:
+    head = torch.eye(4)
+    score = score_features(head[[0, 0, 1, 3]], head, torch.tensor([0, 0, 1, 1]), scale=1.0)
+    assert score.balanced_accuracy == pytest.approx((1 + 0.5) / 2)
+    assert score.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_many_images_are_scored_piece_by_piece_with_the_same_result() -> None:
