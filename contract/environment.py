@@ -60,6 +60,9 @@ class FinetuneSettings(Recorded):
     )
     anchor_weight: float | None = Field(default=None, description="Factor of the anchor loss; 0: no anchors")
     anchor_batch_size: int | None = Field(default=None, description="Anchor images per optimizer step")
+    class_balance: str | None = Field(
+        default=None, description="`sampling` or `loss`: rare classes counted as much as frequent ones; else `none`"
+    )
     final_loss: float | None = Field(
         default=None, description="Loss of the last step, in reports of the first release; see `final_losses`"
     )

@@ -83,6 +83,11 @@ class FinetuneOptions(Body):
         le=4096,
         description="Rank of the low-rank update; only with `trainable: lora`. Default: the base's own",
     )
+    class_balance: Literal["none", "sampling", "loss"] | None = Field(
+        default=None,
+        description="For classes with different numbers of images: `sampling` draws every class equally often, `loss` "
+        "weights each image's loss by the inverse of its class's images. Default: `none`",
+    )
     deterministic: bool | None = Field(
         default=None,
         description="Use only algorithms that return the same bits in every run; slower on a GPU. Default: the base's "

@@ -8,6 +8,7 @@ from paint_core.config.precision import RunPrecision
 from paint_core.errors import ConfigError
 
 Trainable = Literal["all", "last_k", "lora"]
+ClassBalance = Literal["none", "sampling", "loss"]
 
 
 class _Tenth(int):
@@ -42,6 +43,8 @@ class FinetuneConfig:
         deterministic: only algorithms that give the same bits every time, also on a GPU; slower.
         anchor_weight: factor of the anchor loss, >= 0; 0 means no anchors (`training/anchoring.py`).
         anchor_batch_size: anchor images a step, >= 1.
+        class_balance: `none`: classes count by their images; `sampling` draws every class equally often; `loss` weights
+            each image's loss by the inverse of its class's images (`training/class_balance.py`).
     """
 
     iterations: int = 2000
@@ -63,6 +66,7 @@ class FinetuneConfig:
     deterministic: bool = False
     anchor_weight: float = 0.0
     anchor_batch_size: int = 64
+    class_balance: ClassBalance = "none"
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup_steps, _Tenth):
@@ -86,6 +90,9 @@ class FinetuneConfig:
         _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
         scale = self.crop_scale
         _require("crop_scale", scale, len(scale) == 2 and 0 < scale[0] <= scale[-1] <= 1, "(low, high) in (0, 1]")
+
+        balances = get_args(ClassBalance)
+        _require("class_balance", self.class_balance, self.class_balance in balances, "'none', 'sampling' or 'loss'")
 
     def _require_memory_options(self) -> None:
         steps = self.accumulation_steps

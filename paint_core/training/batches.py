@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import LabelledImages
 from paint_core.images.preprocess import Preprocess
 from paint_core.runtime.randomness import batch_indices, crop_boxes, derive_seed, generator, resize_crops
+from paint_core.training.class_balance import ClassSampler, loss_weights
 from paint_core.training.distributed import World
 
 
@@ -35,12 +37,14 @@ class Batch:
         labels: int64 [B].
         anchor_pixels: float32 [A, 3, S, S], or None without anchors.
         anchor_targets: [A, ...], or None without anchors.
+        weights: float32 [B], of the images' losses; None: all 1.
     """
 
     pixels: Tensor
     labels: Tensor
     anchor_pixels: Tensor | None = None
     anchor_targets: Tensor | None = None
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +69,26 @@ class BatchSource:
         """This process's micro-batches of a step, `accumulation_steps` of them."""
         config, pieces = self.config, self.config.accumulation_steps
         share = self.world.share(config.batch_size, "batch_size", pieces)
-        indices = batch_indices(step, len(self.images), config.batch_size, config.seed)[share].chunk(pieces)
+        indices = self._indices(step)[share].chunk(pieces)
         boxes = crop_boxes(config.batch_size, config.crop_scale, generator("crop", config.seed, step))[share]
         held = self._anchor_indices(step).chunk(pieces) if self.anchors is not None else [None] * pieces
         for own, own_boxes, own_held in zip(indices, boxes.chunk(pieces), held, strict=True):
             yield self._batch(own, own_boxes, own_held)
+
+    def _indices(self, step: int) -> Tensor:
+        config = self.config
+        if self._sampler is None:
+            return batch_indices(step, len(self.images), config.batch_size, config.seed)
+        return self._sampler.indices(step, config.batch_size, config.seed)
+
+    @cached_property
+    def _sampler(self) -> ClassSampler | None:
+        is_balanced = self.config.class_balance == "sampling"
+        return ClassSampler.of(self.images.labels, self.config.seed) if is_balanced else None
+
+    @cached_property
+    def _weights(self) -> Tensor | None:
+        return loss_weights(self.images.labels) if self.config.class_balance == "loss" else None
 
     def _anchor_indices(self, step: int) -> Tensor:
         assert self.anchors is not None
@@ -82,11 +101,14 @@ class BatchSource:
         if self.config.crop_scale != (1.0, 1.0):
             pictures = resize_crops(pictures, boxes)
         labels = self.images.labels[indices.to(self.images.labels.device)].to(self.device)
+        weights = self._weights
+        if weights is not None:
+            weights = weights[indices.to(weights.device)].to(self.device)
         if held is None or self.anchors is None:
-            return Batch(self._pixels(pictures), labels)
+            return Batch(self._pixels(pictures), labels, weights=weights)
         whole = self._gather(self.anchors.images, held)
         targets = self.anchors.targets[held.to(self.anchors.targets.device)]
-        return Batch(self._pixels(pictures), labels, self._pixels(whole), targets)
+        return Batch(self._pixels(pictures), labels, self._pixels(whole), targets, weights)
 
     def _gather(self, images: Tensor, indices: Tensor) -> Tensor:
         chosen = images[indices.to(images.device)]

@@ -42,10 +42,16 @@ class Objective(nn.Module):
         with autocast(batch.pixels.device, self._precision):
             features, held = self._features(batch)
         scores = logits(features, self._head, self._scale, self._bias)
-        loss = F.cross_entropy(scores, batch.labels, label_smoothing=self._config.label_smoothing)
+        loss = self._cross_entropy(scores, batch)
         if held is None or batch.anchor_targets is None:
             return loss, torch.zeros_like(loss)
         return loss, self._anchor.loss(held, batch.anchor_targets)
+
+    def _cross_entropy(self, scores: Tensor, batch: Batch) -> Tensor:
+        if batch.weights is None:
+            return F.cross_entropy(scores, batch.labels, label_smoothing=self._config.label_smoothing)
+        each = F.cross_entropy(scores, batch.labels, label_smoothing=self._config.label_smoothing, reduction="none")
+        return (batch.weights * each).mean()
 
     def _features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """One forward pass for both kinds of image, unless the tower draws random numbers in training.
