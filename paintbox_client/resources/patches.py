@@ -27,6 +27,7 @@ class FinetuneOptions(Record):
     last_k: int | None
     lora_rank: int | None
     deterministic: bool | None
+    class_balance: str | None
 
 
 class AlphaOptions(Record):
@@ -42,6 +43,7 @@ class AlphaOptions(Record):
     max_alpha: float | None
     tolerance_points: float | None
     precision: str
+    metric: str
 
 
 class AnchorOptions(Record):

@@ -125,6 +125,7 @@ class FinetuneSettings(Record):
     anchor_weight: float | None
     anchor_batch_size: int | None
     final_loss: float | None
+    class_balance: str | None
 
 
 class AlphaSettings(Record):
@@ -142,3 +143,4 @@ class AlphaSettings(Record):
     nodes: list[float] | None
     tolerance_points: float | None
     precision: str | None
+    metric: str | None
