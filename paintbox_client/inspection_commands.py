@@ -11,7 +11,8 @@ from paintbox_client.connection import AsJson, Limit, complete, find_dataset, gi
 from paintbox_client.display import print_json, print_note, print_table
 from paintbox_client.errors import InputError
 from paintbox_client.options import ChangeKind, Profile
-from paintbox_client.patch_list_commands import PatchRef
+from paintbox_client.patch_list_commands import PatchRef, write_text
+from paintbox_client.run_logs import format_csv, read_log, write_tensorboard
 
 _SHOWN = 6
 EvaluationRef = Annotated[
@@ -40,6 +41,29 @@ def curve(
     ]
     print_table(("TASK", "ACCURACY", "LOST", "GAINED"), rows)
     print_note(f"Alpha {point.alpha:g}, {'evaluated' if point.measured else 'predicted from stored features'}.")
+
+
+def log(
+    ctx: typer.Context,
+    patch_ref: PatchRef,
+    csv: Annotated[Path | None, typer.Option(help="Write the numbers to a CSV file.", dir_okay=False)] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write the numbers to a folder for TensorBoard.", file_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a patch reports as it runs: losses and learning rate by step, accuracies by alpha."""
+    with open_client(ctx) as client:
+        samples = read_log(client, client.find("patch", patch_ref))
+    if csv is not None:
+        write_text(csv, format_csv(samples))
+    if tensorboard is not None:
+        write_tensorboard(samples, tensorboard)
+    if as_json:
+        return print_json([sample._asdict() for sample in samples])
+    if csv is None and tensorboard is None:
+        rows = [(each.run, each.series, f"{each.x:g}", f"{each.value:.6g}") for each in samples]
+        print_table(("RUN", "SERIES", "STEP OR ALPHA", "VALUE"), rows)
 
 
 def changes(

@@ -94,9 +94,9 @@ def report(
         advice = f"Wait for it with `paintbox job {job} --wait`."
         raise ApiError(409, "no_report", f"Patch {done['id']} has no report yet: its job is {state}.", advice)
     if plot is not None:
-        _write(plot, draw_frontier(done))
+        write_text(plot, draw_frontier(done))
     if page is not None and html is not None:
-        _write(html, page)
+        write_text(html, page)
     if as_json:
         return print_json(done)
     print_report(done, active, curve=curve)
@@ -107,7 +107,8 @@ def report(
         )
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file and say so; `InputError` if it cannot be written."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

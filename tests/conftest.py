@@ -53,7 +53,7 @@ parameter."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz-examples", type=int, default=3, help="drawn requests an operation; `make fuzz` draws 300")
+    parser.addoption("--fuzz-examples", type=int, default=2, help="drawn requests an operation; `make fuzz` draws 300")
     parser.addoption("--fuzz-seed", type=int, default=0)
 
 

@@ -1,8 +1,9 @@
 """A browser, an installation with a worker, and a page that fails the test if anything is wrong in the console."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,7 +16,8 @@ from tests.support.working import working
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SCREENSHOTS = ROOT / ".screenshots"
-TIMEOUT_MILLISECONDS = 60_000
+TIMEOUT_MILLISECONDS = 150_000
+_CONTRAST = {"runOnly": {"type": "rule", "values": ["color-contrast"]}}
 expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 
@@ -27,6 +29,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("browser"))
             if CHROMIUM is None:
                 item.add_marker(pytest.mark.skip(reason="no browser: install Debian's package chromium"))
+
+
+class Look(Protocol):
+    """Looks at the page as it is now."""
+
+    def __call__(self, name: str, *, dark: bool = False) -> None:
+        """Keep a screenshot under a name, and check the page."""
 
 
 @pytest.fixture(scope="session")
@@ -76,16 +85,22 @@ def _check_origin(url: str, address: str, problems: list[str]) -> None:
 
 
 @pytest.fixture
-def look(page: Page) -> Callable[[str], None]:
-    """Keeps a screenshot under a name, and checks that the page fits a narrow screen and has no fault for axe."""
+def look(page: Page) -> Look:
+    """Keeps a screenshot under a name, and checks that the page fits a narrow screen and has no fault for axe.
 
-    def check(name: str) -> None:
+    In the dark only contrasts are looked at: nothing else can differ.
+    """
+
+    def check(name: str, *, dark: bool = False) -> None:
+        if dark:
+            page.emulate_media(color_scheme="dark")
         SCREENSHOTS.mkdir(exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
-        page.set_viewport_size({"width": 320, "height": 700})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
-        page.set_viewport_size({"width": 1280, "height": 900})
-        violations = Axe().run(page).response["violations"]
+        if not dark:
+            page.set_viewport_size({"width": 320, "height": 700})
+            assert page.evaluate("document.documentElement.scrollWidth") <= 320, name
+            page.set_viewport_size({"width": 1280, "height": 900})
+        violations = Axe().run(page, options=_CONTRAST if dark else {}).response["violations"]
         assert [(each["id"], each["nodes"][0]["target"]) for each in violations] == [], name
 
     return check

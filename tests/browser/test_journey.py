@@ -2,18 +2,17 @@
 
 import re
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from paint_core.starter import supported_archives
 from paintbox_client.client import Client
+from tests.browser.conftest import Look
 from tests.browser.keyboard import Keyboard
 from tests.builders import digit_members, digit_pngs, write_zip
 
 DIGITS = range(3)
-Look = Callable[[str], None]
 
 
 def write_food(path: Path) -> Path:

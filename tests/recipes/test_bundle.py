@@ -41,18 +41,19 @@ def keep(source: Source, names: tuple[str, ...], saturation: float, folder: Path
     stem.with_suffix(".txt").write_text("\n".join(names), encoding="utf-8")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rendered = tmp_path_factory.mktemp("rendered")
     many = tuple(f"thing {index:03}" for index in range(NUM_ANCHORS))
     for source in read_sources("emoji"):
-        keep(source, ANIMALS + FOOD + many, 0.5, tmp_path)
+        keep(source, ANIMALS + FOOD + many, 0.5, rendered)
     for source, saturation in zip(read_sources("held_out"), (1.0, 0.25), strict=True):
-        keep(source, (*ANIMALS, *FOOD, "never trained on"), saturation, tmp_path)
+        keep(source, (*ANIMALS, *FOOD, "never trained on"), saturation, rendered)
     groups = [(name, 34) for name in (*ANIMALS, "never trained on")] + [(name, 42) for name in FOOD]
     (words,) = read_sources("words")
     entries = [{"label": name, "subgroup": subgroup} for name, subgroup in groups]
-    (tmp_path / f"{words.name}-{words.version}.json").write_text(json.dumps(entries), encoding="utf-8")
-    return tmp_path
+    (rendered / f"{words.name}-{words.version}.json").write_text(json.dumps(entries), encoding="utf-8")
+    return rendered
 
 
 def saturation_of(png: bytes) -> float:
@@ -80,8 +81,13 @@ def test_names_that_the_model_takes_for_one_another_are_left_out() -> None:
         assert best_known(base, names, few.images, labels, 4) == kept
 
 
-def test_validation_and_test_show_pictograms_of_different_vendors(folder: Path) -> None:
-    files = task_files("food", FOOD, folder, seed=0)
+@pytest.fixture(scope="module")
+def food(folder: Path) -> dict[str, bytes]:
+    return task_files("food", FOOD, folder, seed=0)
+
+
+def test_validation_and_test_show_pictograms_of_different_vendors(food: dict[str, bytes]) -> None:
+    files = food
     split = {name: [png for path, png in files.items() if path.startswith(f"{name}/")] for name in ("val", "test")}
     assert all(len(pictures) >= LEAST_IMAGES for pictures in split.values())
     assert {path.split("/")[1] for path in files} == set(FOOD)
@@ -90,12 +96,12 @@ def test_validation_and_test_show_pictograms_of_different_vendors(folder: Path) 
     assert len(set(files.values())) > 0.99 * len(files)  # no picture comes twice
 
 
-def test_archives_are_a_function_of_the_seed(folder: Path) -> None:
+def test_archives_are_a_function_of_the_seed(folder: Path, food: dict[str, bytes]) -> None:
+    made = food, task_files("food", FOOD, folder, seed=0), task_files("food", FOOD, folder, seed=1)
     archives = []
-    for index, seed in enumerate((0, 0, 1)):
-        target = folder / f"{index}.zip"
-        write_archive(target, task_files("food", FOOD, folder, seed))
-        archives.append(target.read_bytes())
+    for index, files in enumerate(made):
+        write_archive(folder / f"{index}.zip", files)
+        archives.append((folder / f"{index}.zip").read_bytes())
     assert archives[0] == archives[1] != archives[2]
 
 

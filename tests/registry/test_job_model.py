@@ -273,6 +273,6 @@ class JobMachine(RuleBasedStateMachine):
 def test_jobs_keep_their_promises_whatever_happens(database: Database) -> None:
     machine = type("Machine", (JobMachine,), {"database": database})
     found_not_shrunk = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking here would outlast the time limit
-    num_walks = 25 if database.sqlite_path else 8  # each statement takes longer over a connection
+    num_walks = 15 if database.sqlite_path else 6  # each statement takes longer over a connection
     limits = settings(max_examples=num_walks, stateful_step_count=30, deadline=None, phases=found_not_shrunk)
     run_state_machine_as_test(machine, settings=limits)

@@ -1,0 +1,82 @@
+"""`paintbox log`: what a patch reported as it ran, as a table, CSV or files of TensorBoard."""
+
+import csv
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from registry.jobs import Jobs
+from registry.leases import Lease
+from tests.app.world import add_ready_dataset
+from tests.paintbox_client.conftest import Served
+from tests.paintbox_client.inside import run
+
+
+@pytest.fixture(scope="module")
+def patch(served: Served) -> str:
+    """A patch that was interrupted after two steps, went on, fine-tuned a second time and evaluated two alphas."""
+    task = add_ready_dataset(served.world.services, ["cat", "dog"], splits=("train", "validation", "test"))
+    started = served.client.create_patch(name="a patch", tasks=[task])["patch"]
+    lease = served.lease(started["job_id"])
+    _note(served, lease, "started", attempt=1, owner="a test")
+    for step in (1, 2):
+        _note(served, lease, "fine-tuning", step=step, loss=1.0 / step, learning_rate=0.1, images_per_second=9.0)
+    _note(served, lease, "started", attempt=2, owner="a test")
+    for step in (2, 3):
+        _note(served, lease, "fine-tuning", step=step, loss=0.25 * step, learning_rate=0.1, anchor_loss=0.5)
+    _note(served, lease, "fine-tuning", step=1, loss=7.0)
+    for alpha in (0.0, 0.25):
+        _note(served, lease, "alpha evaluated", alpha=alpha, profile="flat", accuracies={task: 2 * alpha})
+    return str(started["id"])
+
+
+def _note(served: Served, lease: Lease, message: str, **data: object) -> None:
+    with served.world.services.database.write() as session:
+        Jobs(session).note(lease, message, data=data)
+
+
+def test_steps_count_once_and_a_second_fine_tuning_is_a_run_of_its_own(
+    served: Served, patch: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+    assert run("log", patch, "--csv", path, PAINTBOX_URL=served.url).status == 0
+    rows = [row for row in csv.DictReader(io.StringIO(path.read_text()))]
+    losses = [(row["run"], float(row["x"]), float(row["value"])) for row in rows if row["series"] == "loss"]
+    assert losses == [("1", 1, 1.0), ("1", 2, 0.5), ("1", 3, 0.75), ("2", 1, 7.0)]
+    found = [(float(row["x"]), float(row["value"])) for row in rows if row["run"] == "alpha"]
+    assert found == [(0.0, 0.0), (0.25, 0.5)]
+    assert rows == [{**each, "x": row["x"], "value": row["value"]} for each, row in
+                    zip(run("log", patch, "--json", PAINTBOX_URL=served.url).json, rows, strict=True)]  # fmt: skip
+    shown = run("log", patch, PAINTBOX_URL=served.url).out.splitlines()
+    assert len(shown) == 1 + len(rows)
+
+
+def test_tensorboard_reads_what_is_written(served: Served, patch: str, tmp_path: Path) -> None:
+    folder = tmp_path / "board"
+    assert run("log", patch, "--tensorboard", folder, PAINTBOX_URL=served.url).status == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "alpha"]
+    (file,) = (folder / "1").iterdir()
+    values = {(value.tag, event.step): value.simple_value for event in _events(file) for value in event.summary.value}
+    assert {key: value for key, value in values.items() if key[0] == "loss"} == {
+        ("loss", 1): 1.0, ("loss", 2): 0.5, ("loss", 3): 0.75,
+    }  # fmt: skip
+    (file,) = (folder / "alpha").iterdir()
+    assert [event.step for event in _events(file) if event.summary.value] == [0, 250]
+
+
+def _events(file: Path) -> Iterator[Event]:
+    """The records of a file: length, its checksum, content, its checksum."""
+    content = file.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
+
+
+def test_a_file_that_cannot_be_written_is_told(served: Served, patch: str, tmp_path: Path) -> None:
+    done = run("log", patch, "--csv", tmp_path / "none" / "log.csv", PAINTBOX_URL=served.url)
+    assert (done.status, "cannot be written" in done.err) == (2, True)
