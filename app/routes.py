@@ -13,7 +13,7 @@ from app.datasets.uploads.endpoints import router as uploads_router
 from app.evaluations.endpoints import router as evaluations_router
 from app.events.endpoints import router as events_router
 from app.feedback.endpoints import router as feedback_router
-from app.http.direct import add_direct_routes
+from app.http.direct import add_routers
 from app.inference.classify.endpoints import router as classify_router
 from app.inference.embed.endpoints import router as embed_router
 from app.inference.label_sets.endpoints import router as label_sets_router
@@ -26,8 +26,9 @@ from app.system.endpoints import router as system_router
 from app.versions.endpoints import router as versions_router
 from app.web.report_page import router as report_page_router
 
-_DIRECT_ROUTERS = (classify_router, embed_router)
 _ROUTERS = (
+    classify_router,
+    embed_router,
     datasets_router,
     galleries_router,
     collecting_router,
@@ -51,7 +52,4 @@ _ROUTERS = (
 
 def add_routes(app: FastAPI) -> None:
     """Add every route of the API to an application; the most frequent ones are matched first."""
-    for router in _DIRECT_ROUTERS:
-        add_direct_routes(app, router)
-    for router in _ROUTERS:
-        app.include_router(router)
+    add_routers(app, _ROUTERS)

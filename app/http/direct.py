@@ -7,7 +7,7 @@ the policies like any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -35,6 +35,11 @@ class DirectRoute(APIRoute):
         return handle
 
 
-def add_direct_routes(app: FastAPI, router: APIRouter) -> None:
-    """Add the routes of a router, which has no prefix, one by one, so that matching needs no second lookup."""
-    app.router.routes.extend(router.routes)
+def add_routers(app: FastAPI, routers: Iterable[APIRouter]) -> None:
+    """Add the routes of routers as they are.
+
+    `include_router` analyses each function a second time, which takes a second for all of them, and matches a request
+    to a router first. Routers therefore have their own prefixes and tags; nothing is added to them here.
+    """
+    for router in routers:
+        app.router.routes.extend(router.routes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from app.http.direct import add_routers
 from app.web.assets import PATH, send_asset
 from app.web.pages import (
     corrections,
@@ -38,6 +39,5 @@ _ROUTERS = (
 def add_pages(app: FastAPI) -> None:
     """Add the pages and their static files; none is in the OpenAPI document."""
     app.add_route(f"{PATH}/{{digest}}/{{name}}", send_asset, include_in_schema=False)
-    for router in _ROUTERS:
-        app.include_router(router, include_in_schema=False)
+    add_routers(app, _ROUTERS)
     add_login_redirect(app)

@@ -16,7 +16,7 @@ from contract.access import Scope
 from contract.feedback import FeedbackSource, FeedbackState
 from registry.feedback import FeedbackFilter
 
-router = APIRouter(prefix="/ui/corrections")
+router = APIRouter(prefix="/ui/corrections", include_in_schema=False)
 
 PAGE = 60
 

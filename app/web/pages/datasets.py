@@ -23,7 +23,7 @@ from contract.bodies import Id
 from contract.datasets import DatasetState, Split
 from contract.labels import MAX_LABEL
 
-router = APIRouter(prefix="/ui/datasets")
+router = APIRouter(prefix="/ui/datasets", include_in_schema=False)
 
 PAGE, IMAGES = 50, 60
 Label = Annotated[str, Field(max_length=MAX_LABEL)]

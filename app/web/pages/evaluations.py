@@ -18,7 +18,7 @@ from contract.bodies import Id, VersionId
 from contract.datasets import DatasetState
 from contract.labels import MAX_LABEL
 
-router = APIRouter(prefix="/ui/evaluations")
+router = APIRouter(prefix="/ui/evaluations", include_in_schema=False)
 
 PAGE, MOST_CHOICES, IMAGES, MOST_CLASSES = 50, 100, 60, 40
 Label = Annotated[str | None, Query(max_length=MAX_LABEL)]

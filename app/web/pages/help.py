@@ -20,7 +20,7 @@ from app.web.site import render
 from app.web.visitors import VisitorDep
 from registry.errors import NotFoundError
 
-router = APIRouter(prefix="/ui/help")
+router = APIRouter(prefix="/ui/help", include_in_schema=False)
 
 _FOLDER = files("app.web").joinpath("help")
 _NOT_SLUG = re.compile(r"[^\w\- ]")

@@ -22,7 +22,7 @@ from registry.approvals import Approvals
 from registry.patches import Patches
 from registry.tables import AliasApprovalRow, AliasHistoryRow, PatchRow
 
-router = APIRouter(prefix="/ui")
+router = APIRouter(prefix="/ui", include_in_schema=False)
 
 NUM_EVENTS, NUM_JOBS, NUM_PATCHES = 12, 20, 20
 

@@ -15,7 +15,7 @@ from app.http.errors import AccessRefusedError
 from app.web.site import render
 from app.web.visitors import LOGIN, VisitorDep
 
-router = APIRouter(prefix="/ui")
+router = APIRouter(prefix="/ui", include_in_schema=False)
 
 _HOME = "/ui/"
 _PAGE = re.compile(r"/ui/[A-Za-z0-9/_.~?&=%-]*")

@@ -19,7 +19,7 @@ from contract.bodies import Id
 from contract.datasets import DatasetKind, DatasetState
 from contract.names import MAX_NAME
 
-router = APIRouter(prefix="/ui/patches")
+router = APIRouter(prefix="/ui/patches", include_in_schema=False)
 
 PAGE, MOST_DATASETS = 50, 200
 Chosen = Annotated[list[str], Query(max_length=64)]

@@ -15,7 +15,7 @@ from app.web.site import render
 from app.web.visitors import VisitorDep
 from contract.access import Scope
 
-router = APIRouter(prefix="/ui/playground")
+router = APIRouter(prefix="/ui/playground", include_in_schema=False)
 
 Version = Annotated[str, StringConstraints(max_length=64)]
 LISTED_VERSIONS, MOST_CHOSEN = 50, 8

@@ -13,7 +13,7 @@ from app.web.site import render
 from app.web.visitors import ReaderDep
 from contract.versions import ACTIVE_ALIAS
 
-router = APIRouter(prefix="/ui/serving")
+router = APIRouter(prefix="/ui/serving", include_in_schema=False)
 
 NUM_MOVES = 30
 

@@ -19,7 +19,7 @@ from contract.access import Scope
 from contract.bodies import Id
 from contract.jobs import JobStatus
 
-router = APIRouter(prefix="/ui")
+router = APIRouter(prefix="/ui", include_in_schema=False)
 
 PAGE = 50
 

@@ -22,7 +22,7 @@ from contract.bodies import VersionId
 from contract.jobs import JobStatus
 from contract.versions import ACTIVE_ALIAS
 
-router = APIRouter(prefix="/ui/versions")
+router = APIRouter(prefix="/ui/versions", include_in_schema=False)
 
 PAGE, MOST_RELATED = 50, 24
 
