@@ -112,13 +112,18 @@ class FinetuneOptions(Body):
 
 
 class AnchorOptions(Body):
-    """An unlabelled pool of images whose features are held in place during fine-tuning."""
+    """Unlabelled images whose features are held in place during fine-tuning: a pool, drawn ones, or both."""
 
     dataset: Id | None = Field(
         default=None, description="Id of a data set whose train split is the pool; its labels are not used"
     )
     supported: bool = Field(
         default=False, description="Whether the supported tasks' train splits are part of the pool, without labels"
+    )
+    drawn: bool = Field(
+        default=False,
+        description="Whether images that Paintbox draws are part of the pool: shapes, lines and clouds of random "
+        "colours. They need no data, but a pool that resembles the images to preserve holds the features better",
     )
     weight: float = Field(
         default=60.0,
@@ -132,8 +137,8 @@ class AnchorOptions(Body):
 
     @model_validator(mode="after")
     def _names_a_pool(self) -> Self:
-        if self.dataset is None and not self.supported:
-            raise ValueError("anchors need images: give a data set, set supported to true, or both")
+        if self.dataset is None and not self.supported and not self.drawn:
+            raise ValueError("anchors need images: give a data set, or set supported or drawn to true")
         return self
 
 

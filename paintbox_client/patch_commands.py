@@ -125,6 +125,9 @@ def patch(
     path: PathOption = None,
     anchors: AnchorsRef = None,
     anchor_supported: AnchorSupported = False,
+    anchor_drawn: Annotated[
+        bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
+    ] = False,
     anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
     learning_rate: LearningRate = None,
@@ -156,7 +159,12 @@ def patch(
         "strategy": strategy,
         "path": path,
     }
-    pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}
+    pool = {
+        "dataset": anchors,
+        "supported": anchor_supported or None,
+        "drawn": anchor_drawn or None,
+        "weight": anchor_weight,
+    }
     request: JsonObject = {
         "name": name or f"patch of {', '.join(task)}"[:200],
         "base": base,

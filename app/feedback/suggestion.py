@@ -73,7 +73,7 @@ def _anchors_of(session: Session, active: PatchOptions, supported: list[str]) ->
     pools = () if active.anchors.dataset is None else _usable(session, [active.anchors.dataset], "train")
     dataset = next(iter(pools), None)
     has_train = active.anchors.supported and any(_usable(session, supported, "train"))
-    if dataset is None and not has_train:
+    if dataset is None and not has_train and not active.anchors.drawn:
         return None
     return active.anchors.model_copy(update={"dataset": dataset, "supported": has_train})
 

@@ -207,7 +207,10 @@ def _warn(request: PatchRequest, used: Sequence[CheckedDataset], needed: Sequenc
         if each.role in ("task", "supported") and request.folds is None and num_validation < FEW_IMAGES:
             yield f"{each.name} has {num_validation} validation images, too few to choose alpha reliably: add images."
     if request.anchors is None:
-        yield "No anchors are set: with a pool of other images, supported tasks lose far less accuracy."
+        yield (
+            "No anchors are set: with a pool of other images, or with drawn ones (anchors.drawn), supported tasks lose "
+            "far less accuracy."
+        )
 
 
 def _resolve(request: PatchRequest, ref: str, plan: PatchPlan | None) -> dict[str, Any]:

@@ -47,10 +47,11 @@ class AlphaOptions(Record):
 
 
 class AnchorOptions(Record):
-    """An unlabelled pool of images whose features are held in place during fine-tuning."""
+    """Unlabelled images whose features are held in place during fine-tuning: a pool, drawn ones, or both."""
 
     dataset: str | None
     supported: bool
+    drawn: bool
     weight: float
     batch_size: int | None
 

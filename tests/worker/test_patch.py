@@ -240,9 +240,15 @@ def test_a_second_patch_reads_the_features_of_the_unpatched_base_and_large_split
     _require_rows_are_the_images_of_the_splits(installation, base, reports[1])
 
 
-def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
-    installation: Installation, digits: DatasetRow, kept: DatasetRow, food: dict[str, bytes], tmp_path: Path
+def test_an_evaluation_image_in_the_pool_is_left_out_and_told_and_drawn_images_are_added(
+    installation: Installation,
+    digits: DatasetRow,
+    kept: DatasetRow,
+    food: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("worker.steps.prepare.NUM_DRAWN", 5)
     evaluated = [data for name, data in food.items() if name.startswith("val/")]
     members = {f"{index}.png": data for index, data in enumerate(evaluated)}
     members |= {f"scans/nine/{index}.png": picture for index, picture in enumerate(digit_pngs(9)[:8])}
@@ -255,11 +261,11 @@ def test_an_evaluation_image_in_the_pool_is_left_out_and_told(
         installation,
         tasks=[digits.id],
         supported=[kept.id],
-        anchors={"dataset": pool.id},
+        anchors={"dataset": pool.id, "drawn": True},
         alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     )
     (note,) = recorder.notes("anchor images that are evaluation images were left out")
-    assert note.data == {"left_out": len(evaluated), "kept": 8}
+    assert note.data == {"left_out": len(evaluated), "kept": 8 + 5}
     task, other = (row.report or {})["tasks"]
     assert (task["decoder"], task["images"]["test"]) == (DECODER, {"num_images": 20, "taken_from": None})
     assert other["images"].keys() == {"validation", "test"}

@@ -11,6 +11,7 @@ from torch import Tensor
 from contract.job_events import AnchorsLeftOut
 from contract.patch_request import PatchOptions
 from paint_core.data import LabelledImages, Task, decode_all
+from paint_core.data.drawn import draw_images
 from paint_core.data.image_store import Scratch
 from paint_core.models import BaseModel, build_head, load_base
 from paint_core.training.anchoring import drop_evaluation_images
@@ -27,6 +28,10 @@ from worker.messages import Note
 _PATCHING_SPLITS = ("train", "validation", "test")
 _SUPPORTED_SPLITS = ("validation", "test")
 _TRANSFER_SPLITS = ("test",)
+
+
+NUM_DRAWN = 1000
+"""Images that are drawn for anchors: as many as the pool of the starter holds."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class PatchJob:
 
     @property
     def num_anchors(self) -> int:
-        """Number of images in the anchor pools."""
+        """Number of images in the anchor pools, without those that are drawn, which are not decoded."""
         return sum(_num_images(row, "train") for row in self.pools)
 
     def splits_of(self, identifier: str) -> tuple[str, ...]:
@@ -148,10 +153,12 @@ def load_anchors(
     Raises:
         RequestRefusedError: Every image of the pool is an evaluation image.
     """
-    if not job.pools:
+    if job.request.anchors is None:
         return None
-    splits = [decode_split(context, row, "train", base, on_images) for row in job.pools]
-    pool = torch.cat([split.images for split in splits])
+    images = [decode_split(context, row, "train", base, on_images).images for row in job.pools]
+    if job.request.anchors.drawn:
+        images.append(draw_images(NUM_DRAWN, base.image_size))
+    pool = torch.cat(images)
     kept = drop_evaluation_images(pool, *(split for task in tasks.values() for split in (task.validation, task.test)))
     if len(kept) == 0:
         raise RequestRefusedError(

@@ -37,7 +37,8 @@ function request() {
   const isCertified = (more.alpha?.rule ?? "certified") === "certified";
   if (supported.length && isCertified) body.alpha = { ...more.alpha, max_mean_drop: Number(fields.get("mean")) };
   const pool = String(fields.get("anchors") ?? "");
-  if (pool && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
+  if (pool === "drawn") body.anchors = { ...more.anchors, drawn: true };
+  else if (pool && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
   if (fields.get("iterations")) body.finetune = { ...more.finetune, iterations: Number(fields.get("iterations")) };
   if (fields.get("activate")) body.activate = "if_certified";
   return body;
@@ -50,6 +51,7 @@ const quoted = (text) => (/^[\w.,:/=+-]+$/.test(text) ? text : `'${text.replaceA
 const FLAGS = new Map([
   ["alpha.max_mean_drop", "--max-mean-drop"],
   ["anchors.dataset", "--anchors"],
+  ["anchors.drawn", "--anchor-drawn"],
   ["anchors.weight", "--anchor-weight"],
   ["finetune.iterations", "--iterations"],
   ["activate", "--activate"],
@@ -68,6 +70,7 @@ function flags(body, path = "") {
     if (place === "tasks") return value.map((/** @type {string} */ id) => `--task ${quoted(id)}`);
     if (place === "supported") return value.map((/** @type {string} */ id) => `--supported ${quoted(id)}`);
     if (value !== null && typeof value === "object" && !Array.isArray(value)) return flags(value, `${place}.`);
+    if (value === true && FLAGS.has(place)) return FLAGS.get(place) ?? "";
     const text = typeof value === "string" ? value : JSON.stringify(value);
     return FLAGS.has(place) ? `${FLAGS.get(place)} ${quoted(text)}` : `--set ${quoted(`${place}=${text}`)}`;
   });
