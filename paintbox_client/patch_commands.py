@@ -102,6 +102,12 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as finetune.precision=bf16; repeatable."),
 ]
+AnchorDrawn = Annotated[
+    bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
+]
+PriorityOption = Annotated[
+    Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
+]
 
 
 def patch(
@@ -125,18 +131,14 @@ def patch(
     path: PathOption = None,
     anchors: AnchorsRef = None,
     anchor_supported: AnchorSupported = False,
-    anchor_drawn: Annotated[
-        bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
-    ] = False,
+    anchor_drawn: AnchorDrawn = False,
     anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
     learning_rate: LearningRate = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: preset of the base.")] = None,
     seed: Seed = None,
     activate: ActivateOption = None,
-    priority: Annotated[
-        Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
-    ] = None,
+    priority: PriorityOption = None,
     webhook: Annotated[str | None, typer.Option(help="URL to call when the job ends.")] = None,
     setting: Settings = None,
     dry_run: DryRun = False,
@@ -159,12 +161,8 @@ def patch(
         "strategy": strategy,
         "path": path,
     }
-    pool = {
-        "dataset": anchors,
-        "supported": anchor_supported or None,
-        "drawn": anchor_drawn or None,
-        "weight": anchor_weight,
-    }
+    pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}
+    pool |= {"drawn": anchor_drawn or None}
     request: JsonObject = {
         "name": name or f"patch of {', '.join(task)}"[:200],
         "base": base,
