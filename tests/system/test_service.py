@@ -142,7 +142,6 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     [
         ("PAINTBOX_DEVICE", "banana"),
         ("PAINTBOX_HOST", "0.0.0.0"),
-        ("PAINTBOX_LEASE_SECONDS", "-1"),
         ("PAINTBOX_DATABASE_URL", "sqlite:////nowhere/at/all.db"),
     ],
 )
