@@ -60,6 +60,10 @@ class FinetuneSettings(Recorded):
     )
     anchor_weight: float | None = Field(default=None, description="Factor of the anchor loss; 0: no anchors")
     anchor_batch_size: int | None = Field(default=None, description="Anchor images per optimizer step")
+    patience: int | None = Field(
+        default=None, description="Looks at the validation accuracy without an improvement that ended a run; null: none"
+    )
+    check_every: int | None = Field(default=None, description="Steps between two looks")
     class_balance: str | None = Field(
         default=None, description="`sampling` or `loss`: rare classes counted as much as frequent ones; else `none`"
     )

@@ -55,6 +55,9 @@ class FineTuning(EventData):
     anchor_loss: float | None = Field(
         default=None, description="Loss of the anchors, before its weight; absent: there are none"
     )
+    validation_accuracy: float | None = Field(
+        default=None, description="With `patience`: validation accuracy after the step, 0 to 1; absent: not looked at"
+    )
 
 
 class AlphaEvaluated(EventData):

@@ -14,7 +14,7 @@ from paintbox_client.resources.jobs import JobEvent
 if TYPE_CHECKING:
     from paintbox_client.client import Client
 
-TRAINING = ("loss", "anchor_loss", "learning_rate", "images_per_second")
+TRAINING = ("loss", "anchor_loss", "validation_accuracy", "learning_rate", "images_per_second")
 _STEPS_PER_ALPHA = 1000
 """TensorBoard has whole steps only: alpha 0.25 is step 250."""
 

@@ -45,6 +45,9 @@ class FinetuneConfig:
         anchor_batch_size: anchor images a step, >= 1.
         class_balance: `none`: classes count by their images; `sampling` draws every class equally often; `loss` weights
             each image's loss by the inverse of its class's images (`training/class_balance.py`).
+        patience: looks at the validation accuracy without an improvement after which a run ends, >= 1; the best weights
+            are kept. None: a run does all its iterations, and its last weights are kept.
+        check_every: steps between two looks, >= 1.
     """
 
     iterations: int = 2000
@@ -67,6 +70,8 @@ class FinetuneConfig:
     anchor_weight: float = 0.0
     anchor_batch_size: int = 64
     class_balance: ClassBalance = "none"
+    patience: int | None = None
+    check_every: int = 20
 
     def __post_init__(self) -> None:
         if isinstance(self.warmup_steps, _Tenth):
@@ -93,6 +98,9 @@ class FinetuneConfig:
 
         balances = get_args(ClassBalance)
         _require("class_balance", self.class_balance, self.class_balance in balances, "'none', 'sampling' or 'loss'")
+
+        _require("patience", self.patience, self.patience is None or self.patience >= 1, "at least 1, or left out")
+        _require("check_every", self.check_every, self.check_every >= 1, "at least 1")
 
     def _require_memory_options(self) -> None:
         steps = self.accumulation_steps

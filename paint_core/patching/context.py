@@ -70,10 +70,18 @@ class PatchContext:
         """The plan's rule, applied to all of the run's tasks."""
         return Goal.of(self.plan.alpha, [task.name for task in self.tasks], [task.name for task in self.supported])
 
-    def train(self, key: str, head: Tensor, images: LabelledImages, terms: Sequence[Term] = ()) -> TaskVector:
+    def train(
+        self,
+        key: str,
+        head: Tensor,
+        images: LabelledImages,
+        validation: LabelledImages | None,
+        terms: Sequence[Term] = (),
+    ) -> TaskVector:
         """The task vector of one fine-tuning run, from the journal if it is recorded there.
 
         Args:
+            validation: images that early stopping looks at, labelled as `images`; not used if the plan has none.
             terms: already mixed in at the start of the run; none means theta_0.
 
         Returns:
@@ -89,6 +97,7 @@ class PatchContext:
                 self.plan.finetune,
                 start=start if terms else None,
                 anchors=self.anchors,
+                validation=validation if self.plan.finetune.patience is not None else None,
                 device=self.device,
                 state=resume.state,
                 on_step=self.on_event,

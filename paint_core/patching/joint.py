@@ -4,6 +4,7 @@ The best of the three ways to patch several tasks, if all their data is availabl
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from paint_core.data import Task
 from paint_core.data.sampling import merge_training_sets
@@ -21,6 +22,9 @@ def patch_joint(context: PatchContext) -> Outcome:
 
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:
         head, images = merge_training_sets(tasks, context.plan.sampling, context.plan.finetune.seed)
-        return context.train(key, head, images)
+        held_out = None
+        if context.plan.finetune.patience is not None:
+            _, held_out = merge_training_sets([replace(task, train=task.validation) for task in tasks])
+        return context.train(key, head, images, held_out)
 
     return patch_with_one_vector(context, "joint", train)

@@ -43,7 +43,7 @@ def patch_parallel(context: PatchContext) -> Outcome:
 def train_part(context: PatchContext, task: Task) -> TaskVector:
     """The update from theta_0 of one of the tasks; it depends on no other one."""
     assert task.train is not None  # the plan has checked it
-    return context.train(f"task:{task.name}", task.head, task.train)
+    return context.train(f"task:{task.name}", task.head, task.train, task.validation)
 
 
 def _direction(

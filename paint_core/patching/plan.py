@@ -96,6 +96,8 @@ class PatchPlan:
     def _require_folds_fit(self, folds: int) -> None:
         if self.method not in ("single", "joint"):
             raise ConfigError(f"folds would train every task of method {self.method!r} k times: use single or joint")
+        if self.finetune.patience is not None:
+            raise ConfigError("folds train on the validation images in the end, so patience has none to look at")
         if not 2 <= folds <= _MAX_FOLDS:
             raise ConfigError(f"folds is {folds}: choose 2..{_MAX_FOLDS}, or None for the validation split")
         if self.alpha.rule == "certified":

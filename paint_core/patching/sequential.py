@@ -46,7 +46,7 @@ def _stage(
     names, fixed = before
     assert task.train is not None  # the plan has checked it
     key = f"task:{task.name}"
-    tau = context.train(key, task.head, task.train, fixed)
+    tau = context.train(key, task.head, task.train, task.validation, fixed)
     search = context.search(key, Path((Term(tau, 1.0),), tuple(fixed)), seen, reference=reference)
     moving = (NamedTerm(key, 1.0, builds_on=tuple(term.key for term in names if term.coefficient)),)
     supported = tuple(each.name for each in context.supported)

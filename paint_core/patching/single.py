@@ -16,6 +16,6 @@ def patch_single(context: PatchContext) -> Outcome:
     def train(key: str, tasks: Sequence[Task]) -> TaskVector:
         (task,) = tasks
         assert task.train is not None  # the plan has checked it
-        return context.train(key, task.head, task.train)
+        return context.train(key, task.head, task.train, task.validation)
 
     return patch_with_one_vector(context, f"task:{name}", train)

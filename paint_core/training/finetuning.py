@@ -26,9 +26,10 @@ from paint_core.training.anchoring import FEATURE_ANCHOR, AnchorLoss, require_an
 from paint_core.training.batches import AnchorPool, Batch, BatchSource, on_device
 from paint_core.training.determinism import deterministic_algorithms
 from paint_core.training.distributed import World
+from paint_core.training.early_stopping import EarlyStopping, put_back
 from paint_core.training.objective import Objective
 from paint_core.training.tower import TrainableTower
-from paint_core.training.train_state import TrainState, capture, restore
+from paint_core.training.train_state import TrainState, best_of, capture, restore
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class StepReport:
         learning_rate: that the step used.
         images_per_second: labelled images, mean since this call began.
         anchor_loss: of the step's anchors, before `anchor_weight` (mean 1 - cosine); None without anchors.
+        validation_accuracy: in [0, 1], after steps at which early stopping looks; else None.
     """
 
     step: int
@@ -50,6 +52,7 @@ class StepReport:
     learning_rate: float
     images_per_second: float
     anchor_loss: float | None = None
+    validation_accuracy: float | None = None
 
 
 def finetune(
@@ -61,6 +64,7 @@ def finetune(
     start: Mapping[str, Tensor] | None = None,
     anchors: Tensor | None = None,
     anchor_loss: AnchorLoss = FEATURE_ANCHOR,
+    validation: LabelledImages | None = None,
     device: torch.device | str = "cpu",
     state: TrainState | None = None,
     on_step: Callable[[StepReport], None] | None = None,
@@ -80,6 +84,7 @@ def finetune(
         anchors: uint8 [M, S, S, 3], images without labels; given if and only if `anchor_weight` is above 0. Remove
             evaluation images with `drop_evaluation_images`.
         anchor_loss: form of the anchor loss.
+        validation: images that early stopping looks at, labelled as `images`; given if and only if `patience` is.
         state: to resume from; None starts at the beginning.
         on_step: called after every step, in rank 0 only; may raise to stop.
         checkpoint_every: steps between checkpoints, or a function that is called after each step, for example to check
@@ -100,6 +105,7 @@ def finetune(
         WeightsMismatchError: `start` or `state` belongs to another model.
     """
     _require_usable(base, head, images, config, anchors)
+    stopping = _early_stopping(base, head, validation, config)
     device = require_device(device)
     precision = resolve_precision(config.precision, device)
     with deterministic_algorithms(config.deterministic, device):
@@ -110,17 +116,22 @@ def finetune(
         # What anchors hold is how the start sees them, so it is computed before a resume overwrites the weights.
         pool = None if anchors is None else _anchor_pool(base, tower.visual, anchors, anchor_loss, precision)
         first = restore(tower.visual, optimizer, state) if state is not None else 0
+        if stopping is not None and state is not None:
+            stopping.resume(best_of(state), first)
         world = World.current()
         cache = LabelledImages(on_device(images.images, device), images.labels, images.classnames)
         source = BatchSource(cache, pool, base.preprocess, config, world, device, tower.memory_format)
         objective = Objective(base, tower.visual, head, anchor_loss, config, precision)
         module = world.wrap(objective, lambda: sum(objective(next(source.of_step(0)))), device)
-        run = _Run(module, tower, optimizer, source, config, world)
+        run = _Run(module, tower, optimizer, source, config, world, stopping)
         for report in run.steps(first):
             if on_step is not None and world.rank == 0:
                 on_step(report)
             if on_checkpoint is not None and world.rank == 0 and _is_due(checkpoint_every, report.step):
-                on_checkpoint(capture(tower.visual, optimizer, report.step))
+                best = None if stopping is None else stopping.best
+                on_checkpoint(capture(tower.visual, optimizer, report.step, best))
+        if stopping is not None and stopping.best is not None:
+            put_back(tower.visual, stopping.best.theta)
         world.agree(tower.visual.state_dict().values())
         return tower.weights()
 
@@ -153,6 +164,17 @@ def _require_usable(
         require_anchors(anchors, base.image_size)
 
 
+def _early_stopping(
+    base: BaseModel, head: Tensor, validation: LabelledImages | None, config: FinetuneConfig
+) -> EarlyStopping | None:
+    if config.patience is None and validation is None:
+        return None
+    if config.patience is None or validation is None:
+        raise ConfigError("early stopping needs both patience and validation images: give both or neither")
+    require_size(validation.images, base.image_size)
+    return EarlyStopping(base, head, validation, config)
+
+
 def _anchor_pool(
     base: BaseModel, visual: nn.Module, anchors: Tensor, anchor_loss: AnchorLoss, precision: Precision
 ) -> AnchorPool:
@@ -172,9 +194,13 @@ class _Run:
     source: BatchSource
     config: FinetuneConfig
     world: World
+    stopping: EarlyStopping | None
 
     def steps(self, first: int) -> Iterator[StepReport]:
-        """A report after each step from `first` on."""
+        """A report after each step from `first` on, until early stopping ends the run."""
+        stopping = self.stopping
+        if stopping is not None and stopping.is_over:
+            return
         config, start = self.config, time.perf_counter()
         batches = list(self.source.of_step(first)) if first < config.iterations else []
         for step in range(first, config.iterations):
@@ -184,7 +210,12 @@ class _Run:
             loss, anchor_loss = self._finite(values, step)
             speed = (step + 1 - first) * config.batch_size / (time.perf_counter() - start)
             held = anchor_loss if self.source.anchors is not None else None
-            yield StepReport(step + 1, config.iterations, loss, learning_rate_at(step, config), speed, held)
+            accuracy = None
+            if stopping is not None and stopping.is_due(step + 1):
+                accuracy = stopping.look(self.tower.visual, step + 1)
+            yield StepReport(step + 1, config.iterations, loss, learning_rate_at(step, config), speed, held, accuracy)
+            if stopping is not None and stopping.is_over:
+                return
 
     def _update(self, step: int, batches: Sequence[Batch]) -> Tensor:
         """Cross-entropy, anchor loss and the gradient's norm [3], not waited for, after one update."""

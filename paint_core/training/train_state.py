@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.errors import WeightsMismatchError
+from paint_core.training.early_stopping import Best
 
 _METADATA_KEY = "paintbox_train_state"
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -24,15 +25,18 @@ class TrainState:
 
     Attributes:
         step: steps done.
-        tensors: `theta/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, on the CPU.
+        tensors: `theta/NAME`, `exp_avg/NAME` and `exp_avg_sq/NAME`, and with early stopping `best/NAME`, on the CPU.
+        best: with early stopping: the step of the best weights, and the validation images that they have right.
     """
 
     step: int
     tensors: Mapping[str, Tensor]
+    best: tuple[int, int] | None = None
 
     def to_bytes(self) -> bytes:
         """The state as a safetensors file."""
-        header = {_METADATA_KEY: json.dumps({"step": self.step})}
+        told = {"step": self.step} | ({} if self.best is None else {"best": self.best})
+        header = {_METADATA_KEY: json.dumps(told)}
         return bytes(safetensors.torch.save({name: self.tensors[name] for name in sorted(self.tensors)}, header))
 
     @classmethod
@@ -45,21 +49,34 @@ class TrainState:
         try:
             tensors = safetensors.torch.load(data)
             header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            step = int(json.loads(header["__metadata__"][_METADATA_KEY])["step"])
+            told = json.loads(header["__metadata__"][_METADATA_KEY])
+            step, best = int(told["step"]), told.get("best")
+            best = None if best is None else (int(best[0]), int(best[1]))
         except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
             raise WeightsMismatchError("not a training state: discard it and start the run again") from error
-        return cls(step, tensors)
+        return cls(step, tensors, best)
 
 
-def capture(visual: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> TrainState:
-    """The state of a run as fresh CPU tensors."""
+def capture(visual: nn.Module, optimizer: torch.optim.Optimizer, step: int, best: Best | None = None) -> TrainState:
+    """The state of a run as fresh CPU tensors; `best` with early stopping."""
     tensors = {f"theta/{name}": _copy(tensor) for name, tensor in visual.state_dict().items()}
     for name, parameter in visual.named_parameters():
         # A parameter that no gradient reaches has no moments.
         for moment in _MOMENTS:
             if moment in optimizer.state.get(parameter, {}):
                 tensors[f"{moment}/{name}"] = _copy(optimizer.state[parameter][moment])
-    return TrainState(step, tensors)
+    if best is None:
+        return TrainState(step, tensors)
+    tensors |= {f"best/{name}": tensor for name, tensor in best.theta.items()}
+    return TrainState(step, tensors, (best.step, best.correct))
+
+
+def best_of(state: TrainState) -> Best | None:
+    """The best weights that a state holds; None: it was captured without early stopping, or before the first look."""
+    if state.best is None:
+        return None
+    theta = {name.removeprefix("best/"): t for name, t in state.tensors.items() if name.startswith("best/")}
+    return Best(*state.best, theta)
 
 
 def restore(visual: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState) -> int:

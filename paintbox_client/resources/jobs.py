@@ -106,6 +106,7 @@ class EventData(Record):
     loss: float | None
     learning_rate: float | None
     images_per_second: float | None
+    validation_accuracy: float | None
     anchor_loss: float | None
     reason: str | None
     job_id: str | None

@@ -27,6 +27,8 @@ class FinetuneOptions(Record):
     last_k: int | None
     lora_rank: int | None
     deterministic: bool | None
+    patience: int | None
+    check_every: int | None
     class_balance: str | None
 
 

@@ -125,6 +125,8 @@ class FinetuneSettings(Record):
     anchor_weight: float | None
     anchor_batch_size: int | None
     final_loss: float | None
+    patience: int | None
+    check_every: int | None
     class_balance: str | None
 
 

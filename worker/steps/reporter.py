@@ -48,15 +48,15 @@ class Reporter:
     def _step(self, report: StepReport) -> None:
         self._workload.step()
         self.loss = report.loss
-        if self._losses.is_due() or report.step == report.total:
+        if self._losses.is_due() or report.step == report.total or report.validation_accuracy is not None:
             told = FineTuning(
                 step=report.step,
                 loss=report.loss,
                 learning_rate=report.learning_rate,
                 images_per_second=report.images_per_second,
             )
-            if report.anchor_loss is not None:
-                told = told.model_copy(update={"anchor_loss": report.anchor_loss})
+            known = {"anchor_loss": report.anchor_loss, "validation_accuracy": report.validation_accuracy}
+            told = told.model_copy(update={name: value for name, value in known.items() if value is not None})
             self._context.channel.send(Note.of(told))
 
     def _point(self, point: CurvePoint) -> None:

@@ -255,6 +255,9 @@ def test_the_defaults_are_the_papers_and_what_it_does_not_know_is_off() -> None:
         "deterministic": False,
         "anchor_weight": 0.0,
         "anchor_batch_size": 64,
+        "class_balance": "none",
+        "patience": None,
+        "check_every": 20,
     }
 
 
