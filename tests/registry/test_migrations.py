@@ -83,10 +83,8 @@ def _counts(database: Database) -> dict[str, int]:
     return {name: count or 0 for name, count in counts.items() if name != "alembic_version"}
 
 
-@pytest.mark.parametrize("revision", REVISIONS[:-1])
-def test_a_row_in_every_table_survives_the_way_from_every_earlier_release(unmigrated: Database, revision: str) -> None:
-    if unmigrated.sqlite_path is None and REVISIONS.index(revision) % 3:
-        return  # PostgreSQL takes longer, and every third one is enough: SQLite tries all
+@pytest.mark.parametrize("revision", sorted({*REVISIONS[:-1:4], *REVISIONS[-6:-1]}))
+def test_a_row_in_every_table_survives_the_way_from_earlier_releases(unmigrated: Database, revision: str) -> None:
     _upgrade_to(unmigrated, revision)
     metadata = MetaData()
     metadata.reflect(unmigrated.engine)
