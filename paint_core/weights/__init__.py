@@ -8,10 +8,12 @@ from paint_core.weights.files import BASE_KEY, StoredTaskVector, load_task_vecto
 from paint_core.weights.fingerprint import fingerprint
 from paint_core.weights.measures import block_cosines, block_norms, cosine, relative_norm
 from paint_core.weights.mixing import Term, combine, mix, mix_into, mixed_copy
+from paint_core.weights.packing import Bits, rounded
 from paint_core.weights.vectors import TaskVector, snap, task_vector
 
 __all__ = [
     "BASE_KEY",
+    "Bits",
     "StoredTaskVector",
     "TaskVector",
     "Term",
@@ -26,6 +28,7 @@ __all__ = [
     "mixed_copy",
     "read_metadata",
     "relative_norm",
+    "rounded",
     "save_task_vector",
     "snap",
     "task_vector",
