@@ -27,7 +27,7 @@ def merge_matrices(
     merged: TaskVector = {}
     for name, first in task_vectors[0].items():
         tensors = [first.detach(), *(tau[name].detach().to(first.device) for tau in task_vectors[1:])]
-        rows = _num_rows(first.shape)
+        rows = num_rows(first.shape)
         if rows is None:
             merged[name] = torch.stack(tensors).mean(dim=0)
         else:
@@ -46,7 +46,19 @@ def svd(matrix: Tensor) -> Svd:
     return left[:, :rank], values[:rank], right[:rank]
 
 
-def _num_rows(shape: Sequence[int]) -> int | None:
+def nearest_orthonormal(columns: Tensor) -> Tensor:
+    """The orthogonal Procrustes solution: P Q^T of the decomposition P D Q^T.
+
+    Where tasks share a direction the columns depend on each other, and P and Q are arbitrary beyond their rank. Only
+    the rank counts: two tasks with the same direction then get the mean of it, not noise beside it.
+    """
+    if not columns.shape[1]:
+        return columns
+    left, _, right = svd(columns)
+    return left @ right
+
+
+def num_rows(shape: Sequence[int]) -> int | None:
     """The rows of the matrix that a tensor of this shape is; None if it is a vector, a number or empty."""
     sizes = list(shape)
     while sizes and sizes[0] == 1:
