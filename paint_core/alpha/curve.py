@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.alpha.paths import Path
-from paint_core.config.precision import RunPrecision, resolve_precision
+from paint_core.config.precision import Precision, RunPrecision
 from paint_core.data import LabelledImages
-from paint_core.evaluation import Score, correct_answers, encode, score_features
+from paint_core.evaluation import Score, choose_precision, correct_answers, encode, score_features
 from paint_core.models import BaseModel
 from paint_core.runtime.arguments import require_device
 from paint_core.weights import Term, mix_into
@@ -83,7 +83,7 @@ class PathEvaluator:
         self.base, self.tasks, self.profile = base, tasks, path.profile
         self._on_point = on_point
         self._device = require_device(device)
-        self._precision = resolve_precision(precision, self._device)
+        self._wanted_precision = precision
         self._path = _on_device(path, self._device)
         self._paired, self._reference = paired, reference
         self._points = {
@@ -149,6 +149,14 @@ class PathEvaluator:
             }
             self._features = {kept: self._features[kept] for kept in self._features if kept == 0} | {alpha: newest}
         return self._features[alpha]
+
+    @cached_property
+    def _precision(self) -> Precision:
+        # Of the tower at alpha 0, whatever is evaluated first.
+        wanted, tower = self._wanted_precision, self.base.visual
+        if wanted != "fp32" and self.base.device != self._device:
+            tower = copy.deepcopy(tower).to(self._device)
+        return choose_precision(tower, self.base.preprocess, wanted, self._device).precision
 
     @cached_property
     def _visual(self) -> nn.Module:

@@ -1,11 +1,12 @@
 """How good an image tower is on labelled images: top-1 and top-5 accuracy, loss and calibration error."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,19 +84,23 @@ def encode(
         visual: the image tower, on `device`.
         images: uint8 [N, S, S, 3].
         batch_size: images at a time, >= 1.
-        precision: `fp32`, or `bf16` for autocast.
+        precision: `fp32`, or `bf16` for autocast, which casts each weight once.
 
     Returns:
-        float32 [N, D] on `device`, not of unit length; an inference tensor, so clone it before training on it.
+        float32 [N, D] on `device`, not of unit length; maybe an inference tensor, so clone it before training on it.
     """
     require_type(
         "visual", visual, nn.Module, "pass an image tower, such as base.visual or mixed_copy(base.visual, terms)"
     )
     require_size(images, preprocess.size)
     device = require_device(device)
-    with torch.inference_mode(), eval_mode(visual), autocast(device, precision):
+    is_bf16 = precision == "bf16"
+    tower = _with_cached_casts(visual) if is_bf16 else visual
+    # Autocast keeps no casts in inference mode.
+    without_gradients = torch.no_grad() if is_bf16 else torch.inference_mode()
+    with without_gradients, eval_mode(tower), autocast(device, precision):
         chunks = [
-            visual(preprocess.normalise(images[start : start + batch_size], device)).float()
+            tower(preprocess.normalise(images[start : start + batch_size], device)).float()
             for start in range(0, len(images), batch_size)
         ]
         return torch.cat(chunks)
@@ -234,6 +239,16 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
     """The autocast context of a precision: bfloat16, or none for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def _with_cached_casts(visual: nn.Module) -> nn.Module:
+    """The tower in the same memory, with parameters whose casts autocast keeps: leaves that require gradients."""
+    shared: dict[int, Any] = {id(buffer): buffer for buffer in visual.buffers()}
+    for parameter in visual.parameters():
+        # An inference tensor cannot require gradients: it is cast at each use.
+        can_learn = parameter.is_floating_point() and not parameter.is_inference()
+        shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=can_learn)
+    return copy.deepcopy(visual, shared)
 
 
 def _mean_over_classes(predicted: Tensor, correct: Tensor, labels: Tensor, num_classes: int) -> tuple[float, float]:

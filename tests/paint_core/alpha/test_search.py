@@ -26,6 +26,7 @@ from paint_core.alpha import (
 from paint_core.alpha.interpolation import barycentric_weights
 from paint_core.alpha.strategies import _is_apart, interpolate, measure_nodes
 from paint_core.config.finetune import FinetuneConfig
+from paint_core.config.precision import has_bf16
 from paint_core.data import LabelledImages, Task
 from paint_core.errors import ConfigError, NoAcceptableAlphaError
 from paint_core.evaluation import encode, predictions
@@ -125,7 +126,8 @@ def test_an_interpolated_curve_has_101_points_and_its_choice_is_no_worse_than_th
 
 def test_in_bf16_all_points_of_a_search_are(search: Callable[..., AlphaSearch]) -> None:
     whole, half = search(GRID), search(replace(GRID, precision="bf16"))
-    assert half.curve[0].scores["colours"].loss != whole.curve[0].scores["colours"].loss
+    differs = half.curve[0].scores["colours"].loss != whole.curve[0].scores["colours"].loss
+    assert differs == has_bf16(torch.device("cpu"))  # elsewhere it would be slower, so fp32 is used
     for task in ("colours", "mastered"):
         losses = [[point.scores[task].loss for point in each.curve] for each in (whole, half)]
         assert losses[1] == pytest.approx(losses[0], rel=0.05)
