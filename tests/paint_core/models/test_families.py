@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import torch
 from paint_core.alpha import AlphaOptions, search_alpha
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.errors import ConfigError
-from paint_core.evaluation import encode, probe_images
+from paint_core.evaluation import choose_precision, encode, evaluate, probe_images
+from paint_core.merging import input_moments, merge
 from paint_core.models import BaseModel, build_head, load_base, prompts, write_model
 from paint_core.training.finetuning import finetune
 from paint_core.weights import StoredTaskVector, Term, mixed_copy, save_task_vector, task_vector
@@ -58,6 +60,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "no_ln_pre": True,
     },
     "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None},
+    "coca": {
+        "image_size": 64,
+        "layers": 2,
+        "width": 64,
+        "head_width": 16,
+        "patch_size": 16,
+        "attentional_pool": True,
+        "attn_pooler_heads": 4,
+    },
     "convnext": timm("convnext_atto", timm_pool="avg"),
     "eva": timm("small_eva", 56, timm_pool="token"),
     "pe": timm("small_pe", timm_pool="map", timm_proj=None),
@@ -69,12 +80,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "swin": timm("small_swin", timm_pool="avg"),
 }
 WIDTHS = {"siglip": 64}
+EXTRAS: dict[str, dict[str, Any]] = {"siglip": {"init_logit_bias": -10.0, "init_logit_scale": 2.3}}
+"""Of the whole model. A CoCa is its two towers here: `test_wrapping` removes the decoder."""
 
 
 def random_model(folder: Path, family: str) -> BaseModel:
     width = WIDTHS.get(family, 32)
     text = {**tiny.MODEL_CFG["text_cfg"], "width": 32}
     config = {"embed_dim": width, "vision_cfg": FAMILIES[family], "text_cfg": text, "custom_text": True}
+    config |= EXTRAS.get(family, {})
     built = {key: value for key, value in config.items() if key != "custom_text"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -114,9 +128,15 @@ def test_a_family_trains_mixes_and_exports(family: str, tmp_path: Path) -> None:
         along = AlphaOptions(path=path, step=0.5)  # type: ignore[arg-type]
         search_alpha(base, taus["plain"], {"colours": (head, images)}, ["colours"], [], along)
 
-    (tmp_path / "tau").write_bytes(save_task_vector(taus["plain"], {"base": base.fingerprint}))
+    (tmp_path / "tau").write_bytes(save_task_vector(taus["plain"], {"base": base.fingerprint}, 4))
     stored = StoredTaskVector(tmp_path / "tau", base)
     tower = mixed_copy(base.visual, [Term(stored, 0.5)])
+    assert math.isfinite(evaluate(tower, base, head, images).loss)
+    assert (base.logit_bias == -10) == (family == "siglip")
+    assert choose_precision(tower, base.preprocess, "bf16", "cpu", {"avx512_bf16": True}).reason == ""
+    moments = input_moments(tower, base.preprocess.normalise(images.images, torch.device("cpu")))
+    for method in ("ace", "esm", "regmean"):
+        assert merge(method, [taus["plain"], taus["anchors"]], [moments, moments]).keys() == taus["plain"].keys()
     write_model(tmp_path / "exported", base, tower)
     pixels = probe_images(base.image_size)
     expected = encode(tower, pixels, base.preprocess)
