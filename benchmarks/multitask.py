@@ -6,12 +6,12 @@ the patching tasks, and the mean of the two. Joint training gets as many steps a
 costs the same training. Sequential rows are means over three orders.
 
 The plain recipe makes a small model forget nearly everything, so that little alpha is left to any method. With
-`--anchored` every run holds the features of an unlabelled pool in place (weight 20, 64 images a step); the figures'
-names then begin with `anchored_`.
+`--anchored` every run holds the features of an unlabelled pool in place (weight 60, 64 images a step: the defaults of
+the service); the figures' names then begin with `anchored_`.
 
 Fine-tuning runs are kept in `.benchmarks/`: stopped and started again, the program goes on where it was.
 
-    python benchmarks/multitask.py [--quick] [--anchored] [--json FILE]
+    python benchmarks/multitask.py [--quick] [--anchored] [--only merges] [--precision fp32|bf16] [--json FILE]
 """
 
 from __future__ import annotations
@@ -39,11 +39,13 @@ from paint_core.evaluation import Score, evaluate
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult, run_patch
 from paint_core.patching.journal import NoJournal, Resume
+from paint_core.patching.plan import Merge
 from paint_core.training.finetuning import finetune
 from paint_core.weights import TaskVector, Term, load_task_vector, mix, mix_into, save_task_vector, task_vector
 
 TOWER = "starter"
 NUM_ORDERS = 3
+MERGES: tuple[Merge, ...] = ("task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean")
 QUICK_TASKS = ("counting", "looks")
 ALPHA = AlphaOptions(rule="combined", strategy="interpolated")
 
@@ -142,20 +144,13 @@ class KeptVectors(NoJournal):
         return self._setting.kept(self._setting.path(self._name, key), lambda: make(Resume()))
 
 
-def rows(setting: Setting) -> Iterator[Row]:
+def rows(setting: Setting, only_merges: bool = False) -> Iterator[Row]:
     """Yield a row for every way, as soon as it is judged."""
     parallel = patch(setting, "parallel", PatchPlan("parallel", setting.config, ALPHA))
     yield setting.row("unpatched", parallel.zero_shot)
     yield setting.row("specialised models", {**parallel.zero_shot, **parallel.specialised}, "one model per task")
-    longer = replace(
-        setting.config,
-        iterations=setting.config.iterations * len(setting.tasks),
-        warmup_steps=setting.config.warmup_steps * len(setting.tasks),
-    )
-    yield patched(setting, "joint", patch(setting, "joint", PatchPlan("joint", longer, ALPHA)))
-    orders = _orders(setting.tasks)
-    yield mean_row("sequential", [sequential(setting, order) for order in orders])
-    yield mean_row("sequential, no interpolation", [chain(setting, order) for order in orders])
+    if not only_merges:
+        yield from trained_together(setting)
     yield patched(setting, "parallel", parallel)
     per_task = PatchPlan(
         "parallel",
@@ -165,9 +160,22 @@ def rows(setting: Setting) -> Iterator[Row]:
         coefficient_evaluations=setting.num_evaluations,
     )
     yield patched(setting, "parallel, per task", patch(setting, "parallel", per_task))
-    for merge in ("task_arithmetic", "ties", "tsv", "iso"):
+    for merge in MERGES:
         plan = PatchPlan("parallel", setting.config, ALPHA, merge=merge)
         yield patched(setting, f"parallel, {merge}", patch(setting, "parallel", plan))
+
+
+def trained_together(setting: Setting) -> Iterator[Row]:
+    """Yield the rows of the ways that do not train every task from the base."""
+    longer = replace(
+        setting.config,
+        iterations=setting.config.iterations * len(setting.tasks),
+        warmup_steps=setting.config.warmup_steps * len(setting.tasks),
+    )
+    yield patched(setting, "joint", patch(setting, "joint", PatchPlan("joint", longer, ALPHA)))
+    orders = _orders(setting.tasks)
+    yield mean_row("sequential", [sequential(setting, order) for order in orders])
+    yield mean_row("sequential, no interpolation", [chain(setting, order) for order in orders])
 
 
 def patch(setting: Setting, name: str, plan: PatchPlan, tasks: Sequence[Task] | None = None) -> PatchResult:
@@ -227,28 +235,49 @@ def figures(found: Mapping[str, Row], prefix: str = "") -> list[Figure]:
         "interpolation_over_plain_sequential": ("sequential", "sequential, no interpolation"),
         "per_task_over_scalar": ("parallel, per task", "parallel"),
     }
-    return every + [
-        Figure(f"{prefix}{name}_points", found[better].combined - found[worse].combined, "points", target=0.0)
-        for name, (better, worse) in gaps.items()
-    ]
+    return (
+        every
+        + [
+            Figure(f"{prefix}{name}_points", found[better].combined - found[worse].combined, "points", target=0.0)
+            for name, (better, worse) in gaps.items()
+            if better in found and worse in found
+        ]
+        + merge_shares(found, prefix)
+    )
+
+
+def merge_shares(found: Mapping[str, Row], prefix: str) -> list[Figure]:
+    """Return which share of the specialised models' gain each merge reaches, and the largest."""
+    start, end = found["unpatched"].combined, found["specialised models"].combined
+    shares = {
+        name: 100 * (found[f"parallel, {name}"].combined - start) / (end - start)
+        for name in MERGES
+        if f"parallel, {name}" in found
+    }
+    figures = [Figure(f"{prefix}{name}_share_of_gain", share, "%") for name, share in shares.items()]
+    return [*figures, Figure(f"{prefix}best_merge_share_of_gain", max(shares.values()), "%", target=60.0)]
 
 
 def main() -> None:
     """Make the table, print it, and say whether the paper's order shows."""
     arguments = parser(__doc__)
     arguments.add_argument("--anchored", action="store_true", help="hold the features of an unlabelled pool in place")
+    arguments.add_argument("--only", choices=["merges"], help="leave out the ways that train tasks together")
+    arguments.add_argument("--precision", choices=("fp32", "bf16"), default=RECIPE.precision, help="of fine-tuning")
     options = arguments.parse_args()
     base = load(TOWER)
     names = {"names": QUICK_TASKS} if options.quick else {}
     tasks, limit = tuple(patching(base, **names).values()), 60 if options.quick else 120
-    config = replace(RECIPE, iterations=40, warmup_steps=4) if options.quick else RECIPE
+    config = replace(RECIPE, precision=options.precision)
+    if options.quick:
+        config = replace(config, iterations=40, warmup_steps=4)
     pool = anchors(base) if options.anchored else None
     if pool is not None:
-        config = replace(config, anchor_weight=20.0, anchor_batch_size=64)
+        config = replace(config, anchor_weight=60.0, anchor_batch_size=64)
     setting = Setting(base, tasks, tuple(supported(base, limit).values()), config, 12 if options.quick else 60, pool)
     found: dict[str, Row] = {}
     print(f"{'on test splits, in %':30} supported  patching  combined    seconds  chosen", flush=True)
-    for row, seconds in _timed(rows(setting)):
+    for row, seconds in _timed(rows(setting, options.only == "merges")):
         found[row.name] = row
         accuracies = f"{row.supported:9.2f} {row.patching:9.2f} {row.combined:9.2f}"
         print(f"{row.name:30} {accuracies}  {seconds:9.0f}  {row.note}", flush=True)
