@@ -88,8 +88,9 @@ class AlphaOptions(Body):
         default=None,
         ge=1,
         le=3,
-        description="Last alpha of the curve, with a path by depth, `best`, or `merge` ties, tsv or iso. Default: 1.5 "
-        "by depth, 3 with these merges. Every other flat path ends at 1, the fine-tuned weights",
+        description="Last alpha of the curve, with a path by depth, `best`, or any `merge` but average and "
+        "task_arithmetic. Default: 1.5 by depth, 3 with these merges. Every other flat path ends at 1, the fine-tuned "
+        "weights",
     )
     tolerance_points: float | None = Field(
         default=None,
@@ -101,7 +102,8 @@ class AlphaOptions(Body):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         default="fp32",
         description="Arithmetic of the validation splits' evaluations. `bf16` is faster where the hardware supports it "
-        "and moves accuracies by up to a point; `auto` uses it only there. Test splits are always evaluated in fp32",
+        "and moves accuracies by up to a point; where it does not, or where the image tower computes other features in "
+        "bf16, `bf16` and `auto` use fp32, and the lineage says why. Test splits are always evaluated in fp32",
     )
 
     @model_validator(mode="after")

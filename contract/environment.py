@@ -97,4 +97,12 @@ class AlphaSettings(Recorded):
     tolerance_points: float | None = Field(
         default=None, description="Percentage points that a verified prediction may be off, with `interpolated`"
     )
-    precision: str | None = Field(default=None, description="Arithmetic of the evaluations: `fp32`, `bf16` or `auto`")
+    precision: str | None = Field(
+        default=None, description="Requested arithmetic of the evaluations: `fp32`, `bf16` or `auto`"
+    )
+    used_precision: str | None = Field(
+        default=None, description="Arithmetic that the evaluations ran in: `fp32` or `bf16`; null in older records"
+    )
+    precision_reason: str | None = Field(
+        default=None, description="Why the evaluations ran in fp32 although bf16 was requested or allowed; else null"
+    )

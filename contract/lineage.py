@@ -9,6 +9,7 @@ from pydantic import Field
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
 from contract.patch_request import PatchOptions
 from contract.recorded import Recorded, ShapedLike
+from contract.storage import VectorStorage
 from contract.versions import ReselectRequest, VersionRequest
 
 
@@ -31,6 +32,9 @@ class Lineage(Recorded):
     patch: str | None = Field(default=None, description="Id of the patch whose alpha was chosen again")
     task_vectors: dict[str, str] = Field(
         default={}, description="SHA-256 of each task vector that the patch made, by key"
+    )
+    storage: dict[str, VectorStorage] = Field(
+        default={}, description="How each task vector of a patch's version is stored, by key; absent: in 32 bits"
     )
     task_vector_sha256: str | None = Field(
         default=None, description="SHA-256 of the one task vector, in versions of the first release"

@@ -154,6 +154,17 @@ class AnchorOptions(Body):
         return self
 
 
+class StoreOptions(Body):
+    """How the task vectors of a patch are stored."""
+
+    bits: Literal["auto"] | Literal[32, 16, 8, 4] = Field(
+        default="auto",
+        description="Bits of each number of the stored task vectors; alpha is chosen along the vectors as they are "
+        "stored. `auto`: the fewest that lose no more than 0.05 percentage points of the combined validation accuracy "
+        "against 32 bits; with folds 16",
+    )
+
+
 class PatchOptions(Body):
     """The request of a patch, without priority and webhook."""
 
@@ -191,8 +202,10 @@ class PatchOptions(Body):
         default="proportional",
         description="With `joint`: `proportional` draws every image, `balanced` every task with the same probability",
     )
-    merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso"] = Field(
-        default="average", description="With `parallel`: how the task vectors become one direction"
+    merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"] = Field(
+        default="average",
+        description="With `parallel`: how the task vectors become one direction. `esm` and `regmean` look at 32 "
+        "training images of each task, the others at none",
     )
     coefficients: Literal["scalar", "per_task"] = Field(
         default="scalar",
@@ -210,6 +223,7 @@ class PatchOptions(Body):
         default=None, description="Images whose features are held in place. Default: no anchors"
     )
     alpha: AlphaOptions = Field(default=AlphaOptions(), description="How alpha is chosen")
+    store: StoreOptions = Field(default=StoreOptions(), description="How the task vectors are stored")
     activate: Activation = Field(
         default="never",
         description="`if_accepted` moves the alias `active` to the new version if no supported task drops by more than "
@@ -222,7 +236,9 @@ class PatchOptions(Body):
     def of_stored(cls, fields: dict[str, Any]) -> Self:
         """Return an accepted request, perhaps of a release with other defaults or any character in names."""
         alpha = {"rule": "combined", "strategy": "grid"} | (fields.get("alpha") or {})
-        return cls.model_validate(fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha})
+        return cls.model_validate(
+            {"store": {"bits": 32}} | fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha}
+        )
 
     @model_validator(mode="after")
     def _has_a_rule(self) -> Self:
@@ -259,11 +275,11 @@ class PatchOptions(Body):
 
     @model_validator(mode="after")
     def _has_a_path_beyond_one(self) -> Self:
-        goes_beyond = self.alpha.path != "flat" or self.merge in ("ties", "tsv", "iso")
+        goes_beyond = self.alpha.path != "flat" or self.merge not in ("average", "task_arithmetic")
         if self.alpha.max_alpha is not None and not goes_beyond:
             raise ValueError(
-                "max_alpha requires path lines, lines_paper or best, or merge ties, tsv or iso; other flat paths end "
-                "at 1, the fine-tuned weights"
+                "max_alpha requires path lines, lines_paper or best, or a merge other than average and "
+                "task_arithmetic; other flat paths end at 1, the fine-tuned weights"
             )
         return self
 

@@ -9,8 +9,10 @@ from pydantic import Field
 from contract.environment import Environment, FinetuneSettings
 from contract.recorded import Recorded
 from contract.scores import AlphaPoint, SplitScore, TaskAccuracyChange, TaskRole
+from contract.storage import VectorStorage
 
 _SHA256 = "SHA-256 of the task vector, 64 hexadecimal digits"
+_STORAGE = "How the task vector is stored; null in older reports"
 _KEY = "Name of the task vector within the report"
 _PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`"
 _REASON = "Why this alpha was chosen, in one sentence"
@@ -26,6 +28,7 @@ class ReportTerm(Recorded):
     task_vector_sha256: str = Field(description=_SHA256)
     coefficient: float = Field(description="Factor of the task vector")
     profile: str = Field(description=f"The profile: {_PROFILE}")
+    storage: VectorStorage | None = Field(default=None, description=_STORAGE)
 
 
 class ReportDirection(Recorded):

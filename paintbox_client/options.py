@@ -15,7 +15,8 @@ from paintbox_client.records import JsonObject
 
 Method = Literal["single", "joint", "sequential", "parallel"]
 Sampling = Literal["proportional", "balanced"]
-Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]
+StoredBits = Literal["auto", "32", "16", "8", "4"]
+Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"]
 Coefficients = Literal["scalar", "per_task"]
 RuleName = Literal["combined", "floor", "certified"]
 MetricName = Literal["accuracy", "balanced_accuracy", "macro_f1"]

@@ -26,6 +26,7 @@ from paintbox_client.options import (
     Profile,
     Rule,
     Sampling,
+    StoredBits,
     Strategy,
     check_rule,
     parse_drops,
@@ -64,6 +65,16 @@ MetricOption = Annotated[
 MergeOption = Annotated[Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")]
 CoefficientsOption = Annotated[
     Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
+]
+PriorityOption = Annotated[
+    Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
+]
+BitsOption = Annotated[
+    StoredBits | None,
+    typer.Option(
+        "--bits",
+        help="Bits of each number of the stored task vectors. Default: auto, the fewest that cost no accuracy.",
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what would be done, how long it takes, and warnings.")
@@ -122,6 +133,7 @@ def patch(
     merge: MergeOption = None,
     coefficients: CoefficientsOption = None,
     folds: Folds = None,
+    bits: BitsOption = None,
     rule: Rule = None,
     metric: MetricOption = None,
     max_drop: MaxDrop = None,
@@ -152,15 +164,8 @@ def patch(
     if not setting:
         check_rule(rule, max_drop, supported or [])
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
-    alpha: JsonObject = {
-        "rule": rule,
-        "metric": metric,
-        "max_supported_drop": parse_drops(max_drop),
-        "max_mean_drop": max_mean_drop,
-        "confidence": confidence,
-        "strategy": strategy,
-        "path": path,
-    }
+    alpha: JsonObject = {"rule": rule, "metric": metric, "strategy": strategy, "path": path, "confidence": confidence}
+    alpha |= {"max_supported_drop": parse_drops(max_drop), "max_mean_drop": max_mean_drop}
     pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}
     pool |= {"drawn": anchor_drawn or None}
     request: JsonObject = {
@@ -174,6 +179,7 @@ def patch(
         "merge": merge,
         "coefficients": coefficients,
         "folds": folds,
+        "store": {"bits": bits if bits == "auto" else int(bits)} if bits else None,
         "finetune": _given(finetune),
         "alpha": _given(alpha),
         "anchors": _given(pool) or None,

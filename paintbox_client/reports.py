@@ -17,7 +17,7 @@ from paintbox_client.resources.reports import (
     TransferScores,
     ValidationScores,
 )
-from paintbox_client.resources.scores import SplitScore, TaskAccuracyChange
+from paintbox_client.resources.scores import SplitScore, TaskAccuracyChange, VectorStorage
 from paintbox_client.tables import print_how_to_activate
 
 _FEW_IMAGES = 100
@@ -51,6 +51,9 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         print_text(f"Guarantee: {report.guarantee}")
     if report.certificate is not None:
         print_certificate(report)
+    for term in report.terms:
+        if term.storage is not None and term.storage.bits != 32:
+            print_text(f"Task vector {term.key}: {_describe_storage(term.storage)}")
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
     for note in report.notes:
@@ -221,6 +224,13 @@ def _print_next(report: PatchReport, active: int | None) -> None:
             print_warning(f"Version {version} was not activated: {activation.reason}.")
         print_how_to_activate(version)
     print_note(more)
+
+
+def _describe_storage(storage: VectorStorage) -> str:
+    stored = f"stored in {storage.bits} bits a number"
+    if storage.loss_points is None:
+        return stored
+    return f"{stored}, {-storage.loss_points:+.2f} points of combined validation accuracy against 32 bits"
 
 
 def _describe_choice(stage: ReportStage | PatchReport) -> str:

@@ -28,6 +28,7 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         merge=request.merge,
         coefficients=request.coefficients,
         folds=request.folds,
+        bits=request.store.bits,
     )
     require_trainable(base.visual, plan.finetune)
     if plan.alpha.path != "flat":

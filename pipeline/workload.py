@@ -38,7 +38,9 @@ def count_steps(num_tasks: int, plan: PatchPlan) -> int:
 def count_points(num_tasks: int, plan: PatchPlan) -> float:
     """Return the number of alphas of all searches; an estimate, because a search may need a few more."""
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
-    return num_searches * _num_forwards(plan.alpha)
+    # Along the task vectors as they are, and as they are stored.
+    num_forms = 1 if plan.bits == 32 or plan.folds else 2
+    return num_searches * num_forms * _num_forwards(plan.alpha)
 
 
 def step_units(config: FinetuneConfig) -> float:

@@ -10,6 +10,7 @@ import yaml
 
 from app.versions.schemas import Version
 from contract.evaluation import Evaluation
+from contract.storage import VectorStorage
 
 _HUB = "hf-hub:"
 _MARKUP = re.compile(r"([\\`*_\[\]#|~])")
@@ -80,7 +81,17 @@ def _describe_mix(version: Version) -> str:
     if not version.terms:
         return f"the unpatched base `{version.base.ref}`."
     num_terms = len(version.terms)
-    return f"base `{version.base.ref}` plus {num_terms} task vector{'s' if num_terms > 1 else ''}."
+    mix = f"base `{version.base.ref}` plus {num_terms} task vector{'s' if num_terms > 1 else ''}."
+    rounded = {key: each for key, each in version.lineage.storage.items() if each.bits != 32}
+    return " ".join([mix, *(_describe_storage(key, each) for key, each in rounded.items())])
+
+
+def _describe_storage(key: str, storage: VectorStorage) -> str:
+    stored = f"{_in_line(key)} is stored in {storage.bits} bits a number"
+    if storage.loss_points is None:
+        return f"{stored}."
+    change = "lowers" if storage.loss_points >= 0 else "raises"
+    return f"{stored}, which {change} the combined validation accuracy by {abs(storage.loss_points):.2f} points."
 
 
 def _describe_results(evaluation: Evaluation | None) -> str:

@@ -30,7 +30,7 @@ MAX_LINES_ALPHA = 1.5
 """Where the search along a profile by depth ends by default: it shrinks the update, so more of it helps."""
 
 MAX_MERGED_ALPHA = 3.0
-"""Where the search along a merge by `ties`, `tsv` or `iso` ends by default, as in the authors' code: the method decides
+"""Where the search along a merge that is no plain sum ends by default, as in the authors' code: the method decides
 the length of such a task vector, so alpha 1 has no special meaning."""
 
 MAX_MEAN_DROP, MAX_TASK_DROP = 1.0, 3.0
@@ -81,8 +81,9 @@ class AlphaOptions:
         tolerance_points: for `interpolated`: how far the prediction of what the rule maximises may be from the truth,
             in percentage points, before the choice is made again with the truth as another node. One image is always
             within it.
-        precision: of the tower's forward passes: `fp32`, `bf16`, or `auto`: bf16 where the hardware computes it. All
-            points of a search are compared with each other, so what bf16 changes, it changes for all of them.
+        precision: of the tower's forward passes: `fp32`, or `bf16` or `auto`: bf16 where it can be used
+            (`choose_precision`). All points of a search are compared with each other, so what bf16 changes, it changes
+            for all of them.
         metric: what the rule maximises: top-1 `accuracy`, `balanced_accuracy` or `macro_f1`, which count rare classes
             as much as frequent ones. Limits on drops are of accuracy, whatever the metric.
     """

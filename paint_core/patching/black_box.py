@@ -43,7 +43,7 @@ def _measure(context: PatchContext, path: Path, coefficients: Coefficients) -> C
     terms = [replace(term, coefficient=own) for term, own in zip(path.moving, coefficients, strict=True)]
     tasks = {task.name: (task.head, task.validation) for task in (*context.tasks, *context.supported)}
     (point,) = evaluate_curve(
-        context.base, Path(terms), tasks, [1.0], device=context.device, precision=context.plan.alpha.precision
+        context.base, Path(terms), tasks, [1.0], device=context.device, precision=context.precision.precision
     )
     return point
 

@@ -2,16 +2,16 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
-from paint_core.config.precision import Precision, resolve_precision
+from paint_core.config.precision import Precision
 from paint_core.data import LabelledImages, Task
-from paint_core.evaluation import Score, correct_answers, encode
+from paint_core.evaluation import Score, UsedPrecision, choose_precision, correct_answers, encode
 from paint_core.evaluation.feature_cache import FeatureCache, features_key
 from paint_core.models import BaseModel
 from paint_core.patching.journal import Journal, Resume
@@ -64,6 +64,11 @@ class PatchContext:
     def theta_base(self) -> dict[str, Tensor]:
         """The base's image-tower weights, on the CPU."""
         return {name: tensor.detach().cpu() for name, tensor in self.base.visual.state_dict().items()}
+
+    @cached_property
+    def precision(self) -> UsedPrecision:
+        """The arithmetic of all evaluations that choose alpha."""
+        return choose_precision(self._zero_shot_tower, self.base.preprocess, self.plan.alpha.precision, self.device)
 
     @property
     def goal(self) -> Goal:
@@ -127,7 +132,7 @@ class PatchContext:
             reference: zero-shot scores of the supported tasks, where the path's alpha 0 is not theta_0.
         """
         everything = (*patching, *self.supported)
-        options = options or self.plan.alpha
+        options = replace(options or self.plan.alpha, precision=self.precision.precision)
         with self.journal.stage("select"):
             return search_alpha(
                 self.base,
@@ -141,7 +146,7 @@ class PatchContext:
                 known=self.journal.points(f"select:{key}"),
                 reference=reference,
                 reference_correct=self._zero_shot_correct(self.supported) if path.fixed else None,
-                baseline=self._baseline(path, everything, options),
+                baseline=self._baseline(path, everything),
             )
 
     def zero_shot_features(self, images: LabelledImages, precision: Precision = "fp32") -> Tensor:
@@ -178,17 +183,15 @@ class PatchContext:
 
     def _zero_shot_correct(self, tasks: Sequence[Task]) -> dict[str, Tensor]:
         """Bool [N] by task: the validation images that theta_0 classifies correctly."""
-        precision = resolve_precision(self.plan.alpha.precision, torch.device(self.device))
         return {
             task.name: correct_answers(
-                self.zero_shot_features(task.validation, precision), task.head, task.validation.labels
+                self.zero_shot_features(task.validation, self.precision.precision), task.head, task.validation.labels
             )
             for task in tasks
         }
 
-    def _baseline(self, path: Path, tasks: Sequence[Task], options: AlphaOptions) -> dict[str, Tensor] | None:
+    def _baseline(self, path: Path, tasks: Sequence[Task]) -> dict[str, Tensor] | None:
         """The features at the path's alpha 0, where that is theta_0 and there is a cache; else None."""
         if self.feature_cache is None or path.fixed:
             return None
-        precision = resolve_precision(options.precision, torch.device(self.device))
-        return {task.name: self.zero_shot_features(task.validation, precision) for task in tasks}
+        return {task.name: self.zero_shot_features(task.validation, self.precision.precision) for task in tasks}

@@ -70,7 +70,7 @@ class _Fold:
                 device=context.device,
                 on_point=lambda point: context.record(key, point),
                 known=context.journal.points(key),
-                precision=context.plan.alpha.precision,
+                precision=context.precision.precision,
             )
         curve = [new if point.alpha == alpha else point for point in self.curves[profile]]
         return replace(self, curves={**self.curves, profile: curve}, num_forwards=self.num_forwards + 1)

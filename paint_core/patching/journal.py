@@ -11,7 +11,7 @@ from typing import Protocol
 
 from paint_core.alpha import CurvePoint
 from paint_core.training.train_state import TrainState
-from paint_core.weights import TaskVector
+from paint_core.weights import Bits, TaskVector
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +41,21 @@ class Journal(Protocol):
         """
         ...
 
+    def store(self, key: str, tau: TaskVector, bits: Bits) -> None:
+        """Records the form in which a task vector is part of the patch.
+
+        Args:
+            key: of the task vector.
+            tau: unrounded; what is read back is `rounded(tau, bits)`.
+            bits: 16, 8 or 4.
+        """
+        ...
+
     def points(self, key: str) -> list[CurvePoint]:
         """The recorded points of a search, in the order in which they were added.
 
         Args:
-            key: `select:NAME`, or with the profile `select:NAME:flat`.
+            key: `select:NAME`, or `select:NAME:4 bits` along task vectors as they are stored.
         """
         ...
 
@@ -68,6 +78,9 @@ class NoJournal:
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
         """What `make` computes."""
         return make(Resume())
+
+    def store(self, key: str, tau: TaskVector, bits: Bits) -> None:
+        """Keeps nothing."""
 
     def points(self, key: str) -> list[CurvePoint]:
         """No points."""

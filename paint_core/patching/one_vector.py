@@ -3,14 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from paint_core.alpha import Path
 from paint_core.alpha.cross_validation import labelled_images
 from paint_core.data import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.folds import search_over_folds
 from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.patching.storing import UNROUNDED, Storage, fold_bits, search_stored
 from paint_core.patching.terms import NamedTerm
-from paint_core.weights import TaskVector, Term
+from paint_core.weights import TaskVector, rounded
 
 Train = Callable[[str, Sequence[Task]], TaskVector]
 """Key and tasks to the task vector of fine-tuning on their training splits."""
@@ -40,14 +40,19 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
     supported = tuple(task.name for task in context.supported)
     notes: tuple[str, ...] = ()
     if context.plan.folds is None:
-        tau = train(key, context.tasks)
-        search = context.search(key, Path((Term(tau, 1.0),)), context.tasks)
-        vectors, moving = {key: tau}, (NamedTerm(key, 1.0),)
+        moving = (NamedTerm(key, 1.0),)
+        found = search_stored(context, key, moving, {key: train(key, context.tasks)}, context.tasks)
+        search, vectors, storage = found.search, found.vectors, found.storage
     else:
-        search = search_over_folds(context, train)
+        bits = fold_bits(context)
+        search = search_over_folds(context, lambda name, tasks: rounded(train(name, tasks), bits))
         everything = [replace(task, train=labelled_images(task)) for task in context.tasks]
-        vectors, moving, notes = {"all": train("all", everything)}, (NamedTerm("all", 1.0),), _FOLD_NOTES
+        tau = train("all", everything)
+        vectors, storage = {"all": rounded(tau, bits)}, UNROUNDED if bits == 32 else Storage(bits, None)
+        if bits != 32:
+            context.journal.store("all", tau, bits)
+        moving, notes = (NamedTerm("all", 1.0),), _FOLD_NOTES
         if context.plan.alpha.rule == "floor":
             notes += (_FOLD_FLOOR_NOTE,)
-    stage = StageResult(key, search, names, supported, moving)
+    stage = StageResult(key, search, names, supported, moving, storage=storage)
     return Outcome(vectors, stage.chosen, moving, (stage,), notes=notes)

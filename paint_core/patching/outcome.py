@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from paint_core.alpha import AlphaSearch
-from paint_core.evaluation import Score
+from paint_core.evaluation import Score, UsedPrecision
 from paint_core.evaluation.answers import Answers
 from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.coefficients import CoefficientSearch
+from paint_core.patching.storing import UNROUNDED, Storage
 from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
@@ -24,6 +25,7 @@ class StageResult:
         moving: the direction: terms at alpha 1; the chosen terms have these coefficients times alpha.
         fixed: terms from earlier stages.
         coefficients: the search for one coefficient per task, if there was one; it then decides instead of alpha.
+        storage: the form in which the moving terms' task vectors are stored, along which alpha was searched for.
     """
 
     key: str
@@ -33,6 +35,7 @@ class StageResult:
     moving: tuple[NamedTerm, ...]
     fixed: tuple[NamedTerm, ...] = ()
     coefficients: CoefficientSearch | None = None
+    storage: Storage = UNROUNDED
 
     def __repr__(self) -> str:
         return f"StageResult({self.key!r}, {self.search!r})"
@@ -93,6 +96,7 @@ class PatchResult:
         update: how far the fully fine-tuned end is from theta_0.
         distance_to_optimal: of the last stage's curve, in points.
         distance_to_specialised: in points; None where no specialised models were trained.
+        precision: the arithmetic of the evaluations that chose alpha.
         notes: remarks for readers of the report.
     """
 
@@ -109,6 +113,7 @@ class PatchResult:
     update: Update
     distance_to_optimal: float
     distance_to_specialised: float | None
+    precision: UsedPrecision
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:

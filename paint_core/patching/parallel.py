@@ -5,17 +5,26 @@ weakest of the three. One scalar moves along the plain average of the fine-tuned
 makes of the task vectors; or each task gets a coefficient of its own, by black-box search from the scalar's result.
 """
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 
-from paint_core.alpha import Path
+import torch
+from torch import nn
+
 from paint_core.data import Task
-from paint_core.merging import merge
+from paint_core.evaluation.scoring import eval_mode
+from paint_core.merging import WITH_IMAGES, Moments, input_moments, merge
 from paint_core.patching.black_box import search_per_task
 from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.context import PatchContext
+from paint_core.patching.journal import Resume
 from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.patching.storing import search_stored
 from paint_core.patching.terms import NamedTerm
-from paint_core.weights import TaskVector, Term
+from paint_core.weights import TaskVector, Term, mix_into
+
+NUM_PROXY_IMAGES = 32
+"""Training images of each task that `esm` and `regmean` look at; their labels are not used."""
 
 
 def patch_parallel(context: PatchContext) -> Outcome:
@@ -28,16 +37,15 @@ def patch_parallel(context: PatchContext) -> Outcome:
     for task in context.tasks:
         trained[f"task:{task.name}"] = train_part(context, task)
     moving, vectors = _direction(context, trained)
-    path = Path(tuple(Term(vectors[term.key], term.coefficient) for term in moving))
-    search = context.search("parallel", path, context.tasks)
+    stored = search_stored(context, "parallel", moving, vectors, context.tasks)
     found: CoefficientSearch | None = None
     if context.plan.coefficients == "per_task":
-        found = search_per_task(context, path, search)
+        found = search_per_task(context, stored.path, stored.search)
     names = tuple(task.name for task in context.tasks)
     supported = tuple(task.name for task in context.supported)
-    stage = StageResult("parallel", search, names, supported, moving, coefficients=found)
+    stage = StageResult("parallel", stored.search, names, supported, moving, coefficients=found, storage=stored.storage)
     specialised = dict(zip(names, trained, strict=True))
-    return Outcome(vectors, stage.chosen, moving, (stage,), specialised, _notes(found))
+    return Outcome({**vectors, **stored.vectors}, stage.chosen, moving, (stage,), specialised, _notes(found))
 
 
 def train_part(context: PatchContext, task: Task) -> TaskVector:
@@ -55,8 +63,27 @@ def _direction(
         weight = 1 / len(trained) if method == "average" else 1.0
         return tuple(NamedTerm(key, weight) for key in trained), dict(trained)
     key = f"merged:{method}"
-    merged = context.journal.task_vector(key, lambda _: merge(method, list(trained.values())))
-    return (NamedTerm(key, 1.0),), {**trained, key: merged}
+    vectors = list(trained.values())
+
+    def make(_: Resume) -> TaskVector:
+        return merge(method, vectors, _moments(context, vectors) if method in WITH_IMAGES else None)
+
+    return (NamedTerm(key, 1.0),), {**trained, key: context.journal.task_vector(key, make)}
+
+
+def _moments(context: PatchContext, vectors: Sequence[TaskVector]) -> list[Moments]:
+    """What the layers of each task's own tower receive from some of its training images."""
+    tower = copy.deepcopy(context.base.visual).to(context.device)
+    return [_moments_of(context, tower, task, tau) for task, tau in zip(context.tasks, vectors, strict=True)]
+
+
+def _moments_of(context: PatchContext, tower: nn.Module, task: Task, tau: TaskVector) -> Moments:
+    assert task.train is not None  # the plan has checked it
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(context.plan.finetune.seed))
+    images = task.train.images[order[:NUM_PROXY_IMAGES].sort().values]
+    mix_into(tower, context.theta_base, [Term(tau, 1.0)])
+    with eval_mode(tower):
+        return input_moments(tower, context.base.preprocess.normalise(images, torch.device(context.device)))
 
 
 def _notes(found: CoefficientSearch | None) -> tuple[str, ...]:

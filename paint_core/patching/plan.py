@@ -2,22 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.data.sampling import SAMPLINGS, Sampling
 from paint_core.errors import ConfigError, EmptySplitError
+from paint_core.weights import Bits
 
 Method = Literal["single", "joint", "sequential", "parallel"]
-Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso"]
+Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"]
 Coefficients = Literal["scalar", "per_task"]
+StoredBits = Literal["auto"] | Bits
 
 _METHODS = ("single", "joint", "sequential", "parallel")
-_MERGES = ("average", "task_arithmetic", "ties", "tsv", "iso")
+_MERGES = get_args(Merge)
 _SEPARATE = ("average", "task_arithmetic")
-RESCALED = ("ties", "tsv", "iso")
+RESCALED = ("ties", "tsv", "iso", "ace", "esm", "regmean")
 """Merges that change the length of the task vector: the best alpha may be well above 1."""
 
 _MAX_FOLDS = 10
@@ -38,6 +40,7 @@ class PatchPlan:
         coefficient_evaluations: for `per_task`: how many coefficient vectors to try, >= 1.
         folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None uses the validation
             split.
+        bits: of each number of the stored task vectors: 32, 16, 8, 4, or `auto` (see `storing`).
     """
 
     method: Method = "single"
@@ -48,6 +51,7 @@ class PatchPlan:
     coefficients: Coefficients = "scalar"
     coefficient_evaluations: int = 60
     folds: int | None = None
+    bits: StoredBits = 32
 
     def __post_init__(self) -> None:
         self._require_known_names()
@@ -90,6 +94,8 @@ class PatchPlan:
         ):
             if value not in known:
                 raise ConfigError(f"{what} is {value!r}: use one of {', '.join(map(repr, known))}")
+        if self.bits not in ("auto", 32, 16, 8, 4):
+            raise ConfigError(f"bits is {self.bits!r}: use 'auto', 32, 16, 8 or 4")
         if self.coefficient_evaluations < 1:
             raise ConfigError(f"coefficient_evaluations is {self.coefficient_evaluations}: allow at least 1")
 

@@ -79,6 +79,7 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
         update=measure_update(context.theta_base, finetuned_terms),
         distance_to_optimal=distance_to_optimal(last.search.curve, last.patching, last.supported),
         distance_to_specialised=distance_to_specialised(scores["patched"], specialised) if specialised else None,
+        precision=context.precision,
         notes=outcome.notes,
     )
 

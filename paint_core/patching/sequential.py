@@ -3,11 +3,11 @@
 Needs one task's training data at a time, and validation data of the tasks seen so far.
 """
 
-from paint_core.alpha import Path
 from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.patching.context import PatchContext
 from paint_core.patching.outcome import Outcome, StageResult
+from paint_core.patching.storing import search_stored
 from paint_core.patching.terms import NamedTerm
 from paint_core.weights import TaskVector, Term
 
@@ -47,10 +47,13 @@ def _stage(
     assert task.train is not None  # the plan has checked it
     key = f"task:{task.name}"
     tau = context.train(key, task.head, task.train, task.validation, fixed)
-    search = context.search(key, Path((Term(tau, 1.0),), tuple(fixed)), seen, reference=reference)
     moving = (NamedTerm(key, 1.0, builds_on=tuple(term.key for term in names if term.coefficient)),)
+    found = search_stored(context, key, moving, {key: tau}, seen, fixed=fixed, reference=reference)
     supported = tuple(each.name for each in context.supported)
-    return StageResult(key, search, tuple(each.name for each in seen), supported, moving, names), tau
+    stage = StageResult(
+        key, found.search, tuple(each.name for each in seen), supported, moving, names, storage=found.storage
+    )
+    return stage, found.vectors[key]
 
 
 def _zero_shot(context: PatchContext, stages: list[StageResult]) -> dict[str, Score] | None:

@@ -58,6 +58,12 @@ class AnchorOptions(Record):
     batch_size: int | None
 
 
+class StoreOptions(Record):
+    """How the task vectors of a patch are stored."""
+
+    bits: str | int
+
+
 class PatchOptions(Record):
     """The request of a patch, without priority and webhook."""
 
@@ -75,6 +81,7 @@ class PatchOptions(Record):
     finetune: FinetuneOptions
     anchors: AnchorOptions | None
     alpha: AlphaOptions
+    store: StoreOptions
     activate: str
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from paintbox_client.records import Record
 from paintbox_client.report_table import summarise
-from paintbox_client.resources.scores import AlphaPoint, Environment, FinetuneSettings, SplitScore, TaskAccuracyChange
+from paintbox_client.resources.scores import (
+    AlphaPoint,
+    Environment,
+    FinetuneSettings,
+    SplitScore,
+    TaskAccuracyChange,
+    VectorStorage,
+)
 
 
 class ReportTerm(Record):
@@ -14,6 +21,7 @@ class ReportTerm(Record):
     task_vector_sha256: str
     coefficient: float
     profile: str
+    storage: VectorStorage | None
 
 
 class ReportDirection(Record):

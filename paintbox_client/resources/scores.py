@@ -130,6 +130,13 @@ class FinetuneSettings(Record):
     class_balance: str | None
 
 
+class VectorStorage(Record):
+    """The form in which a task vector is stored."""
+
+    bits: int
+    loss_points: float | None
+
+
 class AlphaSettings(Record):
     """The complete settings of a search for alpha."""
 
@@ -145,4 +152,6 @@ class AlphaSettings(Record):
     nodes: list[float] | None
     tolerance_points: float | None
     precision: str | None
+    used_precision: str | None
+    precision_reason: str | None
     metric: str | None

@@ -10,6 +10,7 @@ from paintbox_client.resources.scores import (
     Evaluation,
     FinetuneSettings,
     SplitScore,
+    VectorStorage,
 )
 
 
@@ -42,6 +43,7 @@ class Lineage(Record):
     made_by: str | None
     patch: str | None
     task_vectors: dict[str, str]
+    storage: dict[str, VectorStorage]
     task_vector_sha256: str | None
     datasets: dict[str, str | None]
     anchors: dict[str, str | None]

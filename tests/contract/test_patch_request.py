@@ -208,7 +208,7 @@ def test_a_wrong_combination_is_refused_with_the_reason(change: dict[str, Any], 
     assert reason in str(refused.value)
 
 
-@pytest.mark.parametrize("merge", ["ties", "tsv", "iso"])
+@pytest.mark.parametrize("merge", ["ties", "tsv", "iso", "ace", "esm", "regmean"])
 def test_a_merge_that_has_no_fine_tuned_weights_may_be_searched_beyond_one(merge: str) -> None:
     request = ask(method="parallel", tasks=SEVERAL, merge=merge, alpha={"max_alpha": 2.5})
     assert request.alpha.max_alpha == 2.5

@@ -15,7 +15,7 @@ from paint_core.evaluation import encode, predictions
 from paint_core.models import BaseModel
 from paint_core.patching.journal import Resume
 from paint_core.training.train_state import TrainState
-from paint_core.weights import TaskVector
+from paint_core.weights import Bits, TaskVector, load_task_vector, save_task_vector
 from tests.paint_core import tiny
 
 CONFIG = FinetuneConfig(iterations=20, batch_size=16, learning_rate=3e-3, warmup_steps=2)
@@ -59,6 +59,7 @@ class MemoryJournal:
     def __init__(self) -> None:
         self.vectors: dict[str, TaskVector] = {}
         self.states: dict[str, TrainState] = {}
+        self.stored: dict[str, TaskVector] = {}
         self.curves: dict[str, list[CurvePoint]] = {}
         self.made: Counter[str] = Counter()
         self.stages: list[str] = []
@@ -74,6 +75,10 @@ class MemoryJournal:
             self.vectors[key] = make(Resume(self.states.get(key), 1, keep))
             self.made[key] += 1
         return self.vectors[key]
+
+    def store(self, key: str, tau: TaskVector, bits: Bits) -> None:
+        """Keeps the vector as a file would."""
+        self.stored[key] = load_task_vector(save_task_vector(tau, {}, bits), tau)
 
     def points(self, key: str) -> list[CurvePoint]:
         """The kept points."""

@@ -17,7 +17,7 @@ from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import check_probe, encode, probe_features
 from paint_core.images.decoding import DECODER
 from paint_core.models import BaseModel
-from paint_core.weights import Term, load_task_vector, mix_into
+from paint_core.weights import Term, fingerprint, load_task_vector, mix_into
 from registry.datasets import DatasetOptions
 from registry.shards import read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
@@ -65,7 +65,13 @@ def _require_what_is_registered_is_what_is_reported(installation: Installation, 
         theta_0,
         [Term(vector, term.coefficient, term.profile) for vector, term in zip(vectors, terms, strict=True)],
     )
+    assert fingerprint(visual.state_dict()) == version.weights_fingerprint
     check_probe(probe_features(visual, base), torch.tensor(probe), minimum_cosine=0.999999)
+    for term, described in zip(terms, report["terms"], strict=True):
+        bits = described["storage"]["bits"]
+        size = installation.blobs.fetch(term.task_vector_sha256).stat().st_size
+        assert size < (bits / 32 + 0.05) * 4 * sum(vectors[0][name].numel() for name in vectors[0])
+        assert Lineage.of_stored(version.lineage).storage[described["key"]].bits == bits
     assert all((task["test_on_union"] is not None) == (task["role"] == "supported") for task in report["tasks"])
 
 

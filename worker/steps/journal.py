@@ -13,12 +13,15 @@ from paint_core.evaluation import Score
 from paint_core.models import BaseModel
 from paint_core.patching.journal import Resume
 from paint_core.training.train_state import TrainState
-from paint_core.weights import TaskVector, load_task_vector, save_task_vector
+from paint_core.weights import Bits, TaskVector, load_task_vector, save_task_vector
 from registry.errors import BlobCorruptError, BlobMissingError
 from worker.job_context import JobContext
 from worker.messages import Note
 from worker.parting import Parting
 from worker.steps.checkpoint import PatchCheckpoint
+
+_STORED = ":stored"
+"""Ends the checkpoint's key of a task vector in the form in which the version has it."""
 
 
 class JobJournal:
@@ -51,7 +54,13 @@ class JobJournal:
 
     @property
     def task_vectors(self) -> dict[str, str]:
-        """Hashes of the finished task vectors by key."""
+        """Hashes of the task vectors by key, in the form in which they are part of the patch."""
+        found = self._all_vectors
+        stored = {key.removesuffix(_STORED): sha256 for key, sha256 in found.items() if key.endswith(_STORED)}
+        return {key: sha256 for key, sha256 in found.items() if not key.endswith(_STORED)} | stored
+
+    @property
+    def _all_vectors(self) -> dict[str, str]:
         return dict(self._checkpoint.get("task_vectors") or {})
 
     @property
@@ -61,7 +70,7 @@ class JobJournal:
 
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
         """Return the task vector that an earlier attempt stored, else the one that `make` computes."""
-        if stored := self.task_vectors.get(key):
+        if stored := self._all_vectors.get(key):
             self._on_skipped(-1)
             return load_task_vector(self._context.blobs.fetch(stored), self._base)
         resumed = self._training_state(key)
@@ -72,13 +81,18 @@ class JobJournal:
             tau = make(Resume(resumed, self._checkpoint_due, lambda training: self._save_training(key, training)))
         sha256 = self._context.blobs.put_bytes(save_task_vector(tau, {"base": self._base.fingerprint}))
         self._checkpoint.save(
-            task_vectors=self.task_vectors | {key: sha256},
+            task_vectors=self._all_vectors | {key: sha256},
             final_losses=self.final_losses | {key: self._final_loss()},
             state_sha256=None,
             state_key=None,
             step=None,
         )
         return tau
+
+    def store(self, key: str, tau: TaskVector, bits: Bits) -> None:
+        """Store the form in which the task vector is part of the patch; what resumes needs, stays as it is."""
+        sha256 = self._context.blobs.put_bytes(save_task_vector(tau, {"base": self._base.fingerprint}, bits))
+        self._checkpoint.save(task_vectors=self._all_vectors | {key + _STORED: sha256})
 
     def points(self, key: str) -> list[CurvePoint]:
         """Return the points that an earlier attempt evaluated."""

@@ -12,6 +12,7 @@ from torch import nn
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
+from contract.storage import VectorStorage
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
@@ -156,10 +157,15 @@ def _lineage(
     return Lineage(
         base=LineageBase(ref=base.ref, fingerprint=base.fingerprint),
         task_vectors={key: hashes[key] for key in result.vectors},
+        storage={term.key: VectorStorage(**asdict(stage.storage)) for stage in result.stages for term in stage.moving},
         datasets={identifier: row.content_sha256 for identifier, row in job.datasets.items()},
         anchors={row.id: row.content_sha256 for row in job.pools},
         request=job.row.request,
         finetune=FinetuneSettings(**asdict(plan.finetune)),
-        alpha=AlphaSettings(**asdict(plan.alpha)),
+        alpha=AlphaSettings(
+            **asdict(plan.alpha),
+            used_precision=result.precision.precision,
+            precision_reason=result.precision.reason or None,
+        ),
         environment=Environment(**describe_environment(base.device)),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 
@@ -27,6 +27,7 @@ from contract.report import (
     ValidationScores,
 )
 from contract.scores import AccuracyChange, AlphaPoint, ClassAccuracyChange, SplitScore, TaskAccuracyChange
+from contract.storage import VectorStorage
 from paint_core.alpha import CurvePoint, combined
 from paint_core.alpha import certificate as alpha_certificate
 from paint_core.alpha.guarantees import guarantee
@@ -59,8 +60,8 @@ def build_report(
         alpha_is_last=last.search.choice.is_last,
         guarantee=_guarantee(plan, last),
         certificate=_certificate(last.search.choice.certificate),
-        terms=tuple(_term(term, task_vectors) for term in result.terms),
-        stages=tuple(_stage(plan, stage, task_vectors) for stage in result.stages),
+        terms=tuple(_term(term, task_vectors, result.stages) for term in result.terms),
+        stages=tuple(_stage(plan, stage, task_vectors, result.stages) for stage in result.stages),
         curve=tuple(_point(last, point) for point in last.search.curve),
         tasks=tuple(_task(job, tasks, name, result) for name in tasks if name not in job.request.transfer),
         transfer=tuple(_transfer(job, tasks[name], result) for name in job.request.transfer),
@@ -101,16 +102,20 @@ def _limit(plan: PatchPlan) -> float | dict[str, float] | None:
     return dict(limit) if isinstance(limit, Mapping) else limit
 
 
-def _term(term: NamedTerm, task_vectors: Mapping[str, str]) -> ReportTerm:
+def _term(term: NamedTerm, task_vectors: Mapping[str, str], stages: Sequence[StageResult]) -> ReportTerm:
+    moved_by = next((stage for stage in stages if term.key in {each.key for each in stage.moving}), None)
     return ReportTerm(
         key=term.key,
         task_vector_sha256=task_vectors[term.key],
         coefficient=term.coefficient,
         profile=term.profile,
+        storage=None if moved_by is None else VectorStorage(**asdict(moved_by.storage)),
     )
 
 
-def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str]) -> ReportStage:
+def _stage(
+    plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str], stages: Sequence[StageResult]
+) -> ReportStage:
     search = stage.search
     return ReportStage(
         key=stage.key,
@@ -128,7 +133,7 @@ def _stage(plan: PatchPlan, stage: StageResult, task_vectors: Mapping[str, str])
             ReportDirection(key=term.key, task_vector_sha256=task_vectors[term.key], weight=term.coefficient)
             for term in stage.moving
         ),
-        fixed=tuple(_term(term, task_vectors) for term in stage.fixed),
+        fixed=tuple(_term(term, task_vectors, stages) for term in stage.fixed),
         coefficients=ReportCoefficients(**asdict(stage.coefficients)) if stage.coefficients else None,
         curves={profile: tuple(_point(stage, point) for point in curve) for profile, curve in search.curves.items()},
         num_forwards=search.num_forwards,

@@ -18,6 +18,7 @@ PLANS: dict[str, PatchPlan] = {
     "parallel": PatchPlan("parallel", SHORT, COARSE, coefficients="per_task", coefficient_evaluations=3),
     "merged": PatchPlan("parallel", SHORT, COARSE, merge="ties"),
     "folds": PatchPlan("single", SHORT, COARSE, folds=2),
+    "stored": PatchPlan("single", SHORT, COARSE, bits=4),
     "interpolated": PatchPlan("single", SHORT, AlphaOptions(strategy="interpolated", step=0.25)),
 }
 KEYS = {
@@ -27,6 +28,7 @@ KEYS = {
     "parallel": ["task:colours", "task:animals"],
     "merged": ["task:colours", "task:animals", "merged:ties"],
     "folds": ["fold 1", "fold 2", "all"],
+    "stored": ["task:colours"],
     "interpolated": ["task:colours"],
 }
 

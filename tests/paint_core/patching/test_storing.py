@@ -1,0 +1,79 @@
+"""Task vectors as they are stored: alpha is chosen along them, and rounding costs what the report says."""
+
+import pytest
+
+from paint_core.alpha import AlphaOptions, CurvePoint, Path, combined, evaluate_curve
+from paint_core.data import Task
+from paint_core.errors import ConfigError
+from paint_core.models import BaseModel
+from paint_core.patching import PatchPlan, PatchResult, run_patch
+from paint_core.patching.plan import StoredBits
+from paint_core.patching.storing import TOLERANCE_POINTS
+from paint_core.weights import rounded
+from tests.paint_core.patches import COARSE, CONFIG, MemoryJournal, old_task, same_bits, two_tasks
+
+KEY = "task:colours"
+
+
+@pytest.fixture(scope="module")
+def tasks(tiny_base: BaseModel) -> tuple[Task, Task]:
+    return two_tasks(tiny_base)[0], old_task(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+def patch(base: BaseModel, tasks: tuple[Task, Task], journal: MemoryJournal, bits: StoredBits) -> PatchResult:
+    task, supported = tasks
+    return run_patch(base, [task], [supported], PatchPlan("single", CONFIG, COARSE, bits=bits), journal=journal)
+
+
+def measured(base: BaseModel, tasks: tuple[Task, Task], result: PatchResult, alpha: float) -> CurvePoint:
+    splits = {task.name: (task.head, task.validation) for task in tasks}
+    (point,) = evaluate_curve(base, Path.of(result.vectors[KEY]), splits, [alpha])
+    return point
+
+
+@pytest.mark.parametrize("bits", [16, 8, 4])
+def test_alpha_is_chosen_along_the_stored_vector_and_the_loss_is_against_the_unrounded_one(
+    tiny_base: BaseModel, tasks: tuple[Task, Task], journal: MemoryJournal, bits: StoredBits
+) -> None:
+    whole, result = (patch(tiny_base, tasks, journal, each) for each in (32, bits))
+    assert same_bits(result.vectors[KEY], rounded(journal.vectors[KEY], bits))  # type: ignore[arg-type]
+    assert same_bits(result.vectors[KEY], journal.stored[KEY])
+    (stage,) = result.stages
+    point = measured(tiny_base, tasks, result, stage.search.choice.alpha)
+    assert {name: score.correct for name, score in point.scores.items()} == {
+        name: score.correct
+        for name, score in next(p for p in stage.search.curve if p.alpha == point.alpha).scores.items()
+    }
+    values = [each.stages[0].search.choice.combined for each in (whole, result)]
+    assert stage.storage.bits == bits
+    assert stage.storage.loss_points == pytest.approx(100 * (values[0] - values[1]))
+    assert combined(point, ["colours"], ["old"]) == pytest.approx(values[1])
+
+
+def test_auto_stores_the_fewest_bits_that_cost_next_to_nothing(
+    tiny_base: BaseModel, tasks: tuple[Task, Task], journal: MemoryJournal
+) -> None:
+    storage = patch(tiny_base, tasks, journal, "auto").stages[0].storage
+    losses = {bits: patch(tiny_base, tasks, journal, bits).stages[0].storage.loss_points for bits in (4, 8, 16)}
+    sound = [bits for bits, loss in losses.items() if loss is not None and loss <= TOLERANCE_POINTS]
+    assert storage.bits == (sound[0] if sound else 32)
+
+
+def test_with_folds_task_vectors_are_stored_in_16_bits(tiny_base: BaseModel, tasks: tuple[Task, Task]) -> None:
+    task, supported = tasks
+    short = PatchPlan("single", CONFIG, AlphaOptions(step=1.0), folds=2, bits="auto")
+    journal = MemoryJournal()
+    result = run_patch(tiny_base, [task], [supported], short, journal=journal)
+    assert result.stages[0].storage.bits == 16
+    assert result.stages[0].storage.loss_points is None
+    assert same_bits(result.vectors["all"], journal.stored["all"])
+
+
+def test_other_numbers_of_bits_are_refused() -> None:
+    with pytest.raises(ConfigError, match="use 'auto', 32, 16, 8 or 4"):
+        PatchPlan(bits=12)  # type: ignore[arg-type]
