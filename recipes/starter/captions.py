@@ -1,4 +1,4 @@
-"""What is said of a pictogram: its name in a template, sometimes a tag, its kind or its colour."""
+"""What is said of a picture: its name in a template, sometimes a tag, its kind or its colour."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 
 TEMPLATES = ("{}", "{}", "{}", "a {}", "a {} icon", "an icon of a {}", "a pictogram of a {}", "a drawing of a {}")
 """The starter's own three (`prompts.STARTER`) and others; the bare name counts three times."""
+
+PHOTO_TEMPLATES = (
+    "{}",
+    "{}",
+    "{}",
+    "a {}",
+    "a photo of a {}",
+    "a photo of a {}",
+    "a photograph of a {}",
+    "a picture of a {}",
+)
+"""Of photographs."""
+
+WORD_TEMPLATES = ("{}", "{}", "{}", "the word {}", "a sign that says {}")
+"""Of pictures that show nothing but a word."""
 
 KINDS: Mapping[int, str] = {
     0: "a face", 3: "an animal or plant", 4: "food or drink", 5: "a place or vehicle", 6: "an activity", 7: "an object",
@@ -29,6 +44,7 @@ FINER_KINDS: Mapping[int, str] = {
 
 _TAG_SHARE, _KIND_SHARE = 0.12, 0.08
 _COLOUR_SHARE = 0.25
+_SYNONYM_SHARE, _WIDER_SHARE = 0.15, 0.3
 
 
 @dataclass(frozen=True)
@@ -38,10 +54,12 @@ class Words:
     Attributes:
         tags: other words for it.
         kind: what it is, with an article; empty if nothing is known.
+        kinds: nouns for what it is, each with a weight.
     """
 
     tags: tuple[str, ...] = ()
     kind: str = ""
+    kinds: tuple[tuple[str, float], ...] = ()
 
 
 def read_words(emoji: Sequence[Mapping[str, Any]]) -> dict[str, Words]:
@@ -86,6 +104,33 @@ def caption(name: str, words: Words, colour: str, source: np.random.Generator) -
     elif colour and source.random() < _COLOUR_SHARE:
         said = f"{colour} {name}"
     return str(source.choice(TEMPLATES)).format(said)
+
+
+def photo_caption(name: str, words: Words, source: np.random.Generator) -> tuple[str, str]:
+    """Return one caption of a photograph, and what it says: its name, a synonym or a kind, in a template.
+
+    Args:
+        name: Of what it shows.
+        words: What else is known.
+        source: Of what is drawn.
+    """
+    draw, said = source.random(), name
+    if words.kinds and draw < _WIDER_SHARE:
+        weights = np.array([weight for _, weight in words.kinds])
+        said = words.kinds[source.choice(len(weights), p=weights / weights.sum())][0]
+    elif words.tags and draw < _WIDER_SHARE + _SYNONYM_SHARE:
+        said = words.tags[source.integers(len(words.tags))]
+    return PHOTO_TEMPLATES[source.integers(len(PHOTO_TEMPLATES))].format(said), said
+
+
+def word_caption(word: str, source: np.random.Generator) -> str:
+    """Return one caption of a picture that shows a word.
+
+    Args:
+        word: That is drawn.
+        source: Of what is drawn.
+    """
+    return WORD_TEMPLATES[source.integers(len(WORD_TEMPLATES))].format(word)
 
 
 def main_colour(picture: NDArray[np.uint8]) -> str:

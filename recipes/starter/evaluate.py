@@ -1,10 +1,18 @@
-"""How well an exported model names the pictograms of a vendor that it has never seen, with prompts fixed beforehand."""
+"""How well an exported model names the pictograms of a vendor that it has never seen, with prompts fixed beforehand.
+
+    python -m recipes.starter.evaluate MODEL --work .starter --cifar10 FOLDER --tiny-imagenet FOLDER --mnist FOLDER
+
+prints these scores, those on the bundled supported tasks, and those on photographs and drawn words
+(`evaluate_photographs`).
+"""
 
 from __future__ import annotations
 
+import argparse
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +21,49 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from paint_core.evaluation import Score, encode, score_features
-from paint_core.evaluation.statistics import wilson_interval
-from paint_core.models import BaseModel, build_head, load_base, prompts
+from paint_core.evaluation import Score
+from paint_core.models import BaseModel, load_base
 from recipes.starter.bundle import SPLITS, TASKS, class_names, possible_names, task_files
+from recipes.starter.evaluate_photographs import (
+    PHOTO_SETS,
+    judge_digits,
+    judge_photographs,
+    judge_supported,
+    judge_words,
+)
+from recipes.starter.judgement import Judgement, score_names
 from recipes.starter.pictures import WHOLE, Look, on_white, show, write_names
 from recipes.starter.render import rendered
 from recipes.starter.sources import read_sources
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """Zero-shot scores over the names of one vendor.
+def main() -> int:
+    """Print every score that can be had and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="an open_clip folder")
+    parser.add_argument("--work", type=Path, default=Path(".starter"), help="where pictograms are kept")
+    parser.add_argument("--most", type=int, default=10_000, help="pictures of a set, the first in an order drawn once")
+    for name in PHOTO_SETS:
+        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help="class folders")
+    arguments = parser.parse_args()
+    folders = {name: getattr(arguments, name.replace("-", "_")) for name in PHOTO_SETS}
+    for judgement in _all(
+        arguments.model, arguments.work, {key: path for key, path in folders.items() if path}, arguments.most
+    ):
+        sys.stdout.write(f"{judgement}\n")
+        sys.stdout.flush()
+    return 0
 
-    Attributes:
-        what: Vendor and choice of names.
-        score: Over pictures, one class for each name.
-    """
 
-    what: str
-    score: Score
-
-    def __str__(self) -> str:
-        """Return one line with 95 % intervals."""
-        score = self.score
-        shares = ", ".join(
-            f"top-{k} {100 * count / score.total:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-            for k, count in ((1, score.correct), (5, score.correct_top5))
-            for low, high in [wilson_interval(count, score.total)]
-        )
-        return f"{self.what}: {shares} of {score.total} pictures"
+def _all(model: Path, work: Path, folders: Mapping[str, Path], most: int) -> Iterator[Judgement]:
+    base = load_base(f"local-dir:{model}")
+    for name, folder in folders.items():
+        yield from judge_photographs(base, name, folder, most)
+    yield judge_words(base)
+    yield from judge_supported(base)
+    yield judge_digits(base)
+    yield from judge(model, work)
+    yield from judge_reading(model, work)
 
 
 def judge(model: Path, folder: Path) -> list[Judgement]:
@@ -60,12 +81,14 @@ def judge(model: Path, folder: Path) -> list[Judgement]:
         names, pictures = rendered(source, folder)
         shown = on_white(pictures, base.image_size)
         known = [index for index, name in enumerate(names) if name in emoji]
-        found.append(Judgement(f"{source.name}, emoji trained on", _score(base, _pick(names, known), shown[known])))
+        found.append(
+            Judgement(f"{source.name}, emoji trained on", score_names(base, _pick(names, known), shown[known]))
+        )
         new = [index for index, name in enumerate(names) if name not in trained]
         new_names += _pick(names, new)
         new_pictures.append(shown[new])
     what = f"both, {len(set(new_names))} names never trained on"
-    return [*found, Judgement(what, _score(base, new_names, torch.cat(new_pictures)))]
+    return [*found, Judgement(what, score_names(base, new_names, torch.cat(new_pictures)))]
 
 
 def judge_reading(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
@@ -88,10 +111,10 @@ def judge_reading(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
     looks = (replace(WHOLE, written_share=share, word_share=alone) for share, alone in ((0, 0), (1, 0), (0, 1)))
     bare, written, alone = (_written(pictures[rows], says, base.image_size, look, seed) for look in looks)
     return [
-        Judgement("nothing written: what is shown", _score(base, shows, bare)),
-        Judgement("another name written: what is shown", _score(base, shows, written)),
-        Judgement("another name written: what is written", _score(base, says, written)),
-        Judgement("a name alone: what is written", _score(base, says, alone)),
+        Judgement("nothing written: what is shown", score_names(base, shows, bare)),
+        Judgement("another name written: what is shown", score_names(base, shows, written)),
+        Judgement("another name written: what is written", score_names(base, says, written)),
+        Judgement("a name alone: what is written", score_names(base, says, alone)),
     ]
 
 
@@ -142,13 +165,8 @@ def judge_tasks(model: Path, folder: Path, seed: int = 0) -> list[Judgement]:
 def _score_files(base: BaseModel, files: Mapping[str, bytes], split: str) -> Score:
     chosen = {path: png for path, png in files.items() if path.startswith(f"{split}/")}
     pixels = [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in chosen.values()]
-    return _score(base, [path.split("/")[1] for path in chosen], torch.from_numpy(np.stack(pixels)))
+    return score_names(base, [path.split("/")[1] for path in chosen], torch.from_numpy(np.stack(pixels)))
 
 
-def _score(base: BaseModel, names: Sequence[str], shown: Tensor) -> Score:
-    """The score over uint8 [N, S, S, 3], one class for each name that comes."""
-    classes = sorted(set(names))
-    head = build_head(base, classes, prompts.STARTER)
-    labels = torch.tensor([classes.index(name) for name in names])
-    features = encode(base.visual, shown, base.preprocess)
-    return score_features(features, head, labels, scale=base.logit_scale, bias=base.logit_bias)
+if __name__ == "__main__":
+    sys.exit(main())

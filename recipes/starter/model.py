@@ -31,13 +31,14 @@ EMBED_DIM = 192
 TEXT = {"context_length": CONTEXT_LENGTH, "vocab_size": 49408, "width": 128, "heads": 4, "layers": 3}
 
 
-def model_config(tower: str) -> dict[str, Any]:
+def model_config(tower: str, side: int = SIDE) -> dict[str, Any]:
     """Return the model's part of `open_clip_config.json`.
 
     Args:
         tower: One of `TOWERS`.
+        side: Of its pictures, in pixels.
     """
-    vision = {**TOWERS[tower], "image_size": SIDE}
+    vision = {**TOWERS[tower], "image_size": side}
     if "timm_model_name" in vision:
         vision |= {"timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "linear"}
     return {"embed_dim": EMBED_DIM, "vision_cfg": vision, "text_cfg": TEXT, "custom_text": True}
@@ -66,18 +67,19 @@ def tokenizer() -> open_clip.tokenizer.SimpleTokenizer:
     return open_clip.tokenizer.SimpleTokenizer(context_length=CONTEXT_LENGTH)
 
 
-def export(weights: Mapping[str, Tensor], tower: str, folder: Path) -> None:
+def export(weights: Mapping[str, Tensor], tower: str, folder: Path, side: int = SIDE) -> None:
     """Write an open_clip folder: configuration, and the weights in float16.
 
     Args:
         weights: The model's state dict.
         tower: One of `TOWERS`.
         folder: Made if it is not there.
+        side: Pixels a side that the weights are good for: only a run's last steps see the model's own size.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    preprocess = {"size": [SIDE, SIDE], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
+    preprocess = {"size": [side, side], "mode": "RGB", "mean": [0.5] * 3, "std": [0.5] * 3}
     preprocess |= {"interpolation": "bicubic", "resize_mode": "shortest"}
-    config = {"model_cfg": model_config(tower), "preprocess_cfg": preprocess}
+    config = {"model_cfg": model_config(tower, side), "preprocess_cfg": preprocess}
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     half = {
         name: tensor.detach().cpu().contiguous().to(torch.float16 if tensor.is_floating_point() else tensor.dtype)

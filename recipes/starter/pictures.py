@@ -75,7 +75,8 @@ WHOLE = Look(
 )
 """The whole pictogram can be seen, and nothing is written on it."""
 
-_Uniform = Callable[..., Tensor]
+Uniform = Callable[..., Tensor]
+"""Draws numbers between two limits, one for each picture, of a shape."""
 
 _STRIP_HEIGHT = 18
 
@@ -113,7 +114,7 @@ def show(
     coverage = layers[:, 3:]
     # Multiplied before it is moved, so that the hidden colours of transparent pixels do not bleed in.
     moved = _move(torch.cat([colours * coverage, coverage], dim=1), side, may_flip, uniform, look)
-    moved = moved * ~(_rectangles(uniform, side) & (uniform(0, 1, 1, 1, 1) < look.erased_share))
+    moved = moved * ~(rectangles(uniform, side) & (uniform(0, 1, 1, 1, 1) < look.erased_share))
     draw = uniform(0, 1)
     only_word = (draw < look.word_share).view(-1, 1, 1, 1)
     is_written = (draw < look.word_share + look.written_share).view(-1, 1, 1, 1)
@@ -151,7 +152,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:
+def _place(strips: Tensor, side: int, uniform: Uniform) -> Tensor:
     """The strips at a random height, [B, 1, side, side]."""
     height = strips.shape[1]
     rows = (uniform(0, 1) * (side - height)).long()
@@ -161,7 +162,7 @@ def _place(strips: Tensor, side: int, uniform: _Uniform) -> Tensor:
     return (gathered.float().div(255) * inside.unsqueeze(-1)).unsqueeze(1)
 
 
-def _backgrounds(uniform: _Uniform, side: int, look: Look) -> Tensor:
+def _backgrounds(uniform: Uniform, side: int, look: Look) -> Tensor:
     """A light colour, which may change from one side to the other."""
     ramp = torch.linspace(0, 1, side).view(1, 1, 1, -1)
     start = uniform(0.35, 1, 3, 1, 1)
@@ -169,14 +170,19 @@ def _backgrounds(uniform: _Uniform, side: int, look: Look) -> Tensor:
     return (start + (end - start) * ramp).expand(-1, -1, side, -1)
 
 
-def _swap(colours: Tensor, uniform: _Uniform) -> Tensor:
+def _swap(colours: Tensor, uniform: Uniform) -> Tensor:
     """The colours with their channels in another order, [B, 3, S, S]."""
     order = uniform(0, 1, 3).argsort(dim=1).view(-1, 3, 1, 1)
     return colours.gather(1, order.expand_as(colours))
 
 
-def _rectangles(uniform: _Uniform, side: int) -> Tensor:
-    """What lies in a rectangle that is at most half as wide and high as the picture, bool [B, 1, side, side]."""
+def rectangles(uniform: Uniform, side: int) -> Tensor:
+    """Return what lies in a rectangle that is at most half as wide and high as the picture, bool [B, 1, side, side].
+
+    Args:
+        uniform: Of its sides and its place.
+        side: Of the picture, in pixels.
+    """
     ramp = torch.linspace(0, 1, side).view(1, -1)
     inside = []
     for _ in range(2):
@@ -186,7 +192,7 @@ def _rectangles(uniform: _Uniform, side: int) -> Tensor:
     return (inside[0].unsqueeze(2) & inside[1].unsqueeze(1)).unsqueeze(1)
 
 
-def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: Look) -> Tensor:
+def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: Uniform, look: Look) -> Tensor:
     """The layers turned, scaled, stretched, sheared, bent, shifted and mirrored, [B, 4, side, side]."""
     scale, angle = uniform(*look.scale), uniform(-look.turn, look.turn)
     wider, shift = uniform(-look.stretch, look.stretch).exp().sqrt(), uniform(-look.shift, look.shift, 2)
@@ -203,7 +209,7 @@ def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: _Uniform, look: 
     return F.grid_sample(layers, grid, mode="bilinear", align_corners=False)
 
 
-def _bends(uniform: _Uniform, side: int, deviation: float) -> Tensor:
+def _bends(uniform: Uniform, side: int, deviation: float) -> Tensor:
     """How far each pixel's source moves, smoothly, [B, side, side, 2]."""
     points = uniform(-1, 1, 2, 4, 4) * (3**0.5 * deviation)
     return F.interpolate(points, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""The training run: CLIP's symmetric loss over batches in which no name comes twice.
+"""The training run: CLIP's symmetric loss over photographs, pictograms and drawn words.
 
 Most steps see small pictures, which cost less; the last ones see pictures of the model's own size (Touvron et al.,
 "Fixing the train-test resolution discrepancy", NeurIPS 2019, and Tan and Le, "EfficientNetV2", ICML 2021).
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +24,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from paint_core.training.train_state import TrainState, capture, restore
-from recipes.starter.captions import caption
-from recipes.starter.corpus import Corpus
-from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model, tokenizer
-from recipes.starter.names import is_mirrored
-from recipes.starter.pictures import show, write_names
+from recipes.starter.batches import Batch, Material, Mix, batches
+from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model
 
 _EMA = 0.999
 _MAX_SCALE = 100.0
+_LEFT_OUT = -1e4
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,9 @@ class Settings:
     Attributes:
         tower: One of `model.TOWERS`.
         steps: Optimizer steps.
-        batch_size: Pictograms a step, each of another name.
+        batch_size: Pictures a step.
+        photo_share: Of them photographs, where there are any.
+        word_share: Of them nothing but a word.
         small_side: Pixels a side in the first steps; a ViT, which has a position for each patch, needs the model's own.
         small_share: Of the steps, those with small pictures.
         learning_rate: AdamW's peak.
@@ -58,6 +57,8 @@ class Settings:
     tower: str = "convnext_atto"
     steps: int = 20_000
     batch_size: int = 256
+    photo_share: float = 0.5
+    word_share: float = 0.05
     small_side: int = 48
     small_share: float = 0.72
     learning_rate: float = 1e-3
@@ -67,6 +68,10 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     start_from: str = ""
+
+    def side(self, step: int) -> int:
+        """Return the pixels a side of a step's pictures."""
+        return self.small_side if step < self.small_share * self.steps else SIDE
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Step:
 
 
 def train(
-    corpus: Corpus,
+    material: Material,
     settings: Settings,
     folder: Path,
     *,
@@ -91,7 +96,7 @@ def train(
     """Return the averaged weights of a whole model, trained now or taken up where the folder's checkpoint stands.
 
     Args:
-        corpus: What to learn from.
+        material: What to learn from.
         settings: How.
         folder: Of checkpoint and `log.csv`; one for each run.
         checkpoint_seconds: Least time between two checkpoints.
@@ -107,9 +112,10 @@ def train(
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     first = _resume(folder, model, optimizer, average)
     saved, told, counted = time.monotonic(), time.monotonic(), first
-    for step, pixels, tokens in _batches(corpus, settings, first):
+    mix = Mix(settings.batch_size, settings.photo_share, settings.word_share)
+    for step, batch in batches(material, mix, settings.seed, settings.side, range(first, settings.steps)):
         with _drawn_from(settings, step):
-            loss = _update(model, optimizer, pixels, tokens, _rate(step, settings))
+            loss = _update(model, optimizer, batch.to(settings.device), _rate(step, settings))
         _follow(average, model, step)
         # Before the report: a caller who stops there loses nothing.
         if time.monotonic() - saved > checkpoint_seconds or step + 1 == settings.steps:
@@ -125,29 +131,6 @@ def train(
     return average
 
 
-def _batches(corpus: Corpus, settings: Settings, first: int) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Step, pixels [B, 3, S, S] in -1..1, and tokens [B, L], as a function of (seed, step)."""
-    tokens_of = tokenizer()
-    # Numbers, not tensors: small tensors that stay, between large ones that go, would let the heap grow for ever.
-    encode = lru_cache(maxsize=200_000)(lambda text: tuple(tokens_of([text])[0].tolist()))
-    may_flip = torch.tensor([not is_mirrored(name) for name in corpus.names])
-    plain = torch.from_numpy(corpus.is_plain)
-    for step in range(first, settings.steps):
-        side = settings.small_side if step < settings.small_share * settings.steps else SIDE
-        source = np.random.default_rng([settings.seed, step])
-        generator = torch.Generator().manual_seed(int(source.integers(2**62)))
-        names, rows = corpus.draw(settings.batch_size, source)
-        texts = [
-            caption(corpus.names[name], corpus.words[name], corpus.colours[row], source)
-            for name, row in zip(names, rows, strict=True)
-        ]
-        pictures = torch.from_numpy(corpus.pictures[rows])
-        strips = torch.from_numpy(write_names([corpus.names[name] for name in names], side))
-        shown = show(pictures, plain[rows], may_flip[names], strips, side, generator)
-        pixels = shown.permute(0, 3, 1, 2).div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
-        yield step, pixels.to(settings.device), torch.tensor([encode(text) for text in texts]).to(settings.device)
-
-
 @contextmanager
 def _drawn_from(settings: Settings, step: int) -> Iterator[None]:
     """What layers draw while the context lasts (stochastic depth) is a function of (seed, step), too."""
@@ -157,12 +140,13 @@ def _drawn_from(settings: Settings, step: int) -> Iterator[None]:
         yield
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, tokens: Tensor, rate: float) -> Tensor:
+def _update(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(pixels.device.type, dtype=torch.bfloat16):
-        images, texts = model.visual(pixels), model.text(tokens)
-    loss = _contrast(F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1), model.logit_scale, tokens)
+    with torch.autocast(batch.pixels.device.type, dtype=torch.bfloat16):
+        images, texts = model.visual(batch.pixels), model.text(batch.tokens)
+    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    loss = _contrast(images, texts, model.logit_scale, batch)
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -172,12 +156,12 @@ def _update(model: nn.Module, optimizer: torch.optim.Optimizer, pixels: Tensor, 
     return loss.detach()
 
 
-def _contrast(images: Tensor, texts: Tensor, log_scale: Tensor, tokens: Tensor) -> Tensor:
-    """CLIP's loss; a caption that two pictures share ("an animal") is a positive of both."""
-    scores = log_scale.exp() * images @ texts.T
-    same = (tokens.unsqueeze(0) == tokens.unsqueeze(1)).all(dim=-1).float()
-    targets = same / same.sum(dim=1, keepdim=True)
-    return (F.cross_entropy(scores, targets) + F.cross_entropy(scores.T, targets)) / 2
+def _contrast(images: Tensor, texts: Tensor, log_scale: Tensor, batch: Batch) -> Tensor:
+    """CLIP's loss; what is true of a picture in other words is left out of the sums."""
+    scores = (log_scale.exp() * images @ texts.T).masked_fill(batch.is_true & ~batch.is_own, _LEFT_OUT)
+    own = batch.is_own.float()
+    to_texts, to_images = own / own.sum(dim=1, keepdim=True), own.T / own.sum(dim=0).unsqueeze(1)
+    return (F.cross_entropy(scores, to_texts) + F.cross_entropy(scores.T, to_images)) / 2
 
 
 def _rate(step: int, settings: Settings) -> float:

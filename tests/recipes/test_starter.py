@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from paint_core.models import load_base
+from recipes.starter.batches import Material
 from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
 from recipes.starter.curves import read_log, save_curves
@@ -174,14 +175,14 @@ class StopError(Exception):
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits_and_open_clip_loads_it(tmp_path: Path) -> None:
     settings = Settings(steps=4, batch_size=8, warmup_steps=1)
-    whole = train(corpus(), settings, tmp_path / "whole", log_every=2)
+    whole = train(Material(corpus()), settings, tmp_path / "whole", log_every=2)
 
     def stop(_: Step) -> None:
         raise StopError
 
     with pytest.raises(StopError):
-        train(corpus(), settings, tmp_path / "stopped", checkpoint_seconds=0, log_every=2, on_step=stop)
-    resumed = train(corpus(), settings, tmp_path / "stopped", log_every=2)
+        train(Material(corpus()), settings, tmp_path / "stopped", checkpoint_seconds=0, log_every=2, on_step=stop)
+    resumed = train(Material(corpus()), settings, tmp_path / "stopped", log_every=2)
     assert whole.keys() == resumed.keys()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in whole.values())
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -194,9 +195,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits_and_open_clip_loads_it(t
 
 def test_a_run_that_starts_from_a_model_goes_on_from_its_weights(tmp_path: Path) -> None:
     settings = Settings(steps=1, batch_size=8, warmup_steps=0)
-    export(train(corpus(), settings, tmp_path / "first"), settings.tower, tmp_path / "model")
+    export(train(Material(corpus()), settings, tmp_path / "first"), settings.tower, tmp_path / "model")
     still = Settings(steps=2, batch_size=8, warmup_steps=0, learning_rate=0.0, start_from=str(tmp_path / "model"))
-    export(train(corpus(), still, tmp_path / "second"), still.tower, tmp_path / "again")
+    export(train(Material(corpus()), still, tmp_path / "second"), still.tower, tmp_path / "again")
     first, again = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("model", "again"))
     for name, tensor in again.items():
         if tensor.is_floating_point() and name != "logit_scale":
