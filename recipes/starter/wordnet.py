@@ -70,7 +70,7 @@ class WordNet:
         weights: dict[str, float] = {}
         for distance, lemma, count in self._above(wnid[1:]):
             if count >= _LEAST_COUNT and lemma.lower() not in (*_TOO_WIDE, first.lower()):
-                weights.setdefault(lemma.lower(), float(count) ** 0.5 / distance**2)
+                weights.setdefault(lemma.lower(), float(count) ** 0.25 / distance**2)
         kinds = sorted(weights.items(), key=lambda kind: -kind[1])[:_MOST_KINDS]
         return Words(tags=tuple(synonyms), kinds=tuple(kinds))
 

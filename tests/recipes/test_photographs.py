@@ -46,7 +46,7 @@ def wordnet(folder: Path) -> WordNet:
         "00000009 05 n 02 animal 0 organism 1 000 | a living thing",
     ]
     (folder / "data.noun").write_text("\n".join(lines) + "\n", encoding="ascii")
-    counts = "dog%1:05:00:: 1 36\nanimal%1:05:00:: 1 16\norganism%1:05:01:: 1 99\ndomestic_dog%1:05:00:: 1 1\n"
+    counts = "dog%1:05:00:: 1 81\nanimal%1:05:00:: 1 16\norganism%1:05:01:: 1 99\ndomestic_dog%1:05:00:: 1 1\n"
     (folder / "cntlist.rev").write_text(counts, encoding="ascii")
     return WordNet(folder)
 
@@ -55,7 +55,7 @@ def test_a_photograph_s_synonyms_and_kinds_are_what_wordnet_says_in_words_that_p
     words = wordnet(tmp_path).words(BEAGLE)
     assert wordnet(tmp_path).name(BEAGLE) == "beagle"
     assert words.tags == ("small hound",)  # the Latin name is left out
-    assert words.kinds == (("dog", 6.0), ("animal", 1.0))  # rare and too wide ones are left out; nearer ones weigh more
+    assert words.kinds == (("dog", 3.0), ("animal", 0.5))  # rare and too wide ones are left out; nearer ones weigh more
 
 
 def test_tiny_imagenet_becomes_class_folders_with_names(tmp_path: Path) -> None:
