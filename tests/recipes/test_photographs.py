@@ -1,6 +1,8 @@
 """The part of the starter's recipe that takes photographs, on photographs and a WordNet made here."""
 
 import itertools
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from paint_core.models import load_base
 from recipes.starter.adapt import clothing, grocery, link, tiny_imagenet
 from recipes.starter.batches import Batch, Material, Mix, batches
 from recipes.starter.captions import Words, photo_caption
+from recipes.starter.checkpoint import export_checkpoint
 from recipes.starter.evaluate_photographs import judge_photographs, judge_words
 from recipes.starter.lettering import FONTS, UNSEEN_FONTS, alone, draw_words, over
 from recipes.starter.model import SIDE, export, tokenizer
@@ -194,6 +197,9 @@ def test_a_run_with_photographs_that_was_stopped_ends_with_the_same_bits(tmp_pat
 
     with pytest.raises(StopError):
         train(material, settings, tmp_path / "stopped", checkpoint_seconds=0, log_every=2, on_step=stop)
+    (tmp_path / "stopped" / "settings.json").write_text(json.dumps(asdict(settings)), encoding="utf-8")
+    assert export_checkpoint(tmp_path / "stopped", tmp_path / "early") == (2, settings.small_side)
+    assert load_base(f"local-dir:{tmp_path / 'early'}").image_size == settings.small_side
     resumed = train(material, settings, tmp_path / "stopped", log_every=2)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     export(whole, settings.tower, tmp_path / "model")
