@@ -240,7 +240,9 @@ def _where(sayings: Sequence[Iterable[str]], parts: Sequence[Part]) -> Tensor:
     columns: dict[str, list[int]] = defaultdict(list)
     for column, said in enumerate(said for part in parts for said in part.said):
         columns[said].append(column)
-    found = torch.zeros(len(sayings), len(sayings), dtype=torch.bool)
+    found = np.zeros((len(sayings), len(sayings)), dtype=np.bool_)
     for row, each in enumerate(sayings):
-        found[row, [column for saying in each for column in columns.get(saying, ())]] = True
-    return found
+        for saying in each:
+            if saying in columns:
+                found[row, columns[saying]] = True
+    return torch.from_numpy(found)

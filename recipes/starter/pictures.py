@@ -211,8 +211,15 @@ def _move(layers: Tensor, side: int, may_flip: Tensor, uniform: Uniform, look: L
 
 def _bends(uniform: Uniform, side: int, deviation: float) -> Tensor:
     """How far each pixel's source moves, smoothly, [B, side, side, 2]."""
-    points = uniform(-1, 1, 2, 4, 4) * (3**0.5 * deviation)
-    return F.interpolate(points, size=(side, side), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+    points, basis = uniform(-1, 1, 2, 4, 4) * (3**0.5 * deviation), _basis(side)
+    return (basis @ points @ basis.T).permute(0, 2, 3, 1)
+
+
+@lru_cache
+def _basis(side: int) -> Tensor:
+    """What each of 4 points adds to each of `side` by bicubic interpolation, [side, 4]."""
+    ones = torch.eye(4).view(4, 1, 1, 4)
+    return F.interpolate(ones, size=(1, side), mode="bicubic", align_corners=True).view(4, side).T
 
 
 def on_white(pictures: NDArray[np.uint8], side: int) -> Tensor:

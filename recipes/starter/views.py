@@ -29,13 +29,18 @@ def view(pictures: Tensor, side: int, generator: torch.Generator) -> Tensor:
         return low + (high - low) * torch.rand(len(pictures), *shape, generator=generator)
 
     pixels = pictures.permute(0, 3, 1, 2).float().div(255)
+    is_coarse = uniform(0, 1) < _BLURRED_SHARE
     coarse_side = _COARSE_SIDES[int(torch.randint(len(_COARSE_SIDES), (), generator=generator))]
-    coarse = F.interpolate(pixels, size=coarse_side, mode="area")
-    coarse = F.interpolate(coarse, size=pixels.shape[-2:], mode="bicubic")
-    pixels = torch.where(uniform(0, 1, 1, 1, 1) < _BLURRED_SHARE, coarse, pixels)
+    pixels[is_coarse] = _coarse(pixels[is_coarse], coarse_side)
     seen = _recoloured(_cut_out(pixels, side, uniform), uniform)
     is_missing = rectangles(uniform, side) & (uniform(0, 1, 1, 1, 1) < _ERASED_SHARE)
     return torch.where(is_missing, uniform(0, 1, 3, 1, 1), seen).permute(0, 2, 3, 1) * 255
+
+
+def _coarse(pixels: Tensor, side: int) -> Tensor:
+    """Photographs as if they had been that small, [B, 3, S, S]."""
+    small = F.interpolate(pixels, size=side, mode="area")
+    return F.interpolate(small, size=pixels.shape[-2:], mode="bilinear")
 
 
 def _cut_out(pixels: Tensor, side: int, uniform: Uniform) -> Tensor:
