@@ -131,13 +131,18 @@ def _spoken(folder_name: str) -> str:
 def _scaled(paths: Sequence[Path], target: Path) -> NDArray[np.uint8]:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
-            pictures = np.stack(list(pool.map(_read, paths, chunksize=_CHUNK)))
         partial = target.with_suffix(".partial.npy")
-        np.save(partial, pictures)
+        np.save(partial, np.stack(_read_all(paths)))
         partial.replace(target)
     array: NDArray[np.uint8] = np.load(target, mmap_mode="r")
     return array
+
+
+def _read_all(paths: Sequence[Path]) -> list[NDArray[np.uint8]]:
+    if len(paths) <= _CHUNK:  # processes would take longer to start
+        return [_read(path) for path in paths]
+    with ProcessPoolExecutor(mp_context=get_context("forkserver")) as pool:
+        return list(pool.map(_read, paths, chunksize=_CHUNK))
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
