@@ -19,7 +19,7 @@ FONTS = (
 )  # fmt: skip
 """To train with: Pillow's own, and some of those that matplotlib brings."""
 
-UNSEEN_FONTS = ("DejaVuSansMono", "DejaVuSansMono-Bold", "STIXGeneralBol", "DejaVuSansDisplay", "cmtt10")
+UNSEEN_FONTS = ("DejaVuSansMono", "DejaVuSansMono-Bold", "STIXGeneralBol", "DejaVuSansMono-Oblique", "cmtt10")
 """To judge with."""
 
 LONGEST_WORD = 10
