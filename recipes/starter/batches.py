@@ -154,11 +154,13 @@ def _parts(
 ) -> list[Part]:
     num_words = round(mix.word_share * mix.size)
     num_photos = round(mix.photo_share * mix.size) if material.photographs else 0
+    num_pictograms = mix.size - num_photos - num_words
     parts = []
     if material.photographs and num_photos:
         rows = _draw_photographs(material, num_photos, source)
         parts.append(_photographs(material.photographs, rows, side, source, generator))
-    parts.append(_pictograms(material, mix.size - num_photos - num_words, side, source, generator))
+    if num_pictograms:
+        parts.append(_pictograms(material, num_pictograms, side, source, generator))
     if num_words:
         parts.append(_words(material, num_words, side, source, generator))
     return parts

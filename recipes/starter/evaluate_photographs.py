@@ -62,7 +62,7 @@ def judge_photographs(base: BaseModel, name: str, folder: Path, most: int, seed:
         most: Photographs, the first in an order drawn from the seed.
         seed: Of that order.
     """
-    said = {key: text for key, (text, _) in read_words(folder).items()} | PHOTO_SETS[name]
+    said = {key: text for key, (text, _) in read_words(folder).items()} | dict(PHOTO_SETS[name])
     paths = photographs_in(folder)
     paths = [paths[at] for at in np.random.default_rng(seed).permutation(len(paths))[:most]]
     names = [said.get(path.parent.name, path.parent.name.replace("_", " ").lower()) for path in paths]

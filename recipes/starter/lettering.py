@@ -78,7 +78,7 @@ def alone(masks: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _draw(word: str, side: int, source: np.random.Generator, fonts: Sequence[str]) -> NDArray[np.uint8]:
-    name = fonts[source.integers(len(fonts))]
+    name = fonts[int(source.integers(len(fonts)))]
     wanted = source.uniform(0.65, 1.0) * (side - 2)
     left, top, right, bottom = _font(name, 20).getbbox(word)
     size = int(np.clip(20 * wanted / max(1, right - left), _LEAST_SIZE, _MOST_SIZE))
