@@ -19,8 +19,7 @@ def resolve_precision(precision: RunPrecision, device: torch.device | str) -> Pr
 def has_bf16(device: torch.device, capabilities: Mapping[str, object] | None = None) -> bool:
     """Whether the device computes bf16 in hardware, so that it is faster than fp32.
 
-    A CPU without such instructions converts each number in software: ViT-B/32 took many times as long as in fp32 on
-    one with AVX2 alone.
+    A CPU without such instructions, for example one with AVX2 alone, emulates bf16 in software.
 
     Args:
         capabilities: of the CPU, as `torch.cpu.get_capabilities` names them; None asks torch.

@@ -40,8 +40,8 @@ def choose_precision(
 ) -> UsedPrecision:
     """The precision in which to evaluate a tower and its fine-tuned variants.
 
-    bf16 becomes fp32 in two cases: the device has no instructions for it, where it is several times slower than fp32
-    and less exact; and the features of four probe images differ from those in fp32.
+    bf16 becomes fp32 in two cases: the device has no instructions for it, so that it would be emulated in software; and
+    the features of four probe images differ from those in fp32.
 
     Args:
         visual: the base's image tower, on `device`.
@@ -51,7 +51,7 @@ def choose_precision(
     if wanted == "fp32":
         return UsedPrecision("fp32")
     if not has_bf16(torch.device(device), capabilities):
-        return UsedPrecision("fp32", "the device has no bf16 instructions: bf16 would be slower than fp32")
+        return UsedPrecision("fp32", "the device has no bf16 instructions, so bf16 would be emulated in software")
     images = probe_images(preprocess.size)
     exact, rough = (
         F.normalize(encode(visual, images, preprocess, device=device, precision=precision).double(), dim=-1)

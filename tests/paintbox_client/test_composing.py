@@ -93,7 +93,7 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
     tasks = ("--task", ids[0], "--task", ids[1], "--supported", ids[2], "--transfer", ids[4])
     how = ("--method", "parallel", "--merge", "ties", "--rule", "floor", "--max-drop", f"{ids[2]}=1.5")
     search = ("--strategy", "interpolated", "--path", "best", "--set", "alpha.tolerance_points=0.25")
-    search += ("--metric", "macro_f1")
+    search += ("--metric", "macro_f1", "--bits", "8")
     pool = ("--anchors", ids[3], "--anchor-supported", "--anchor-drawn", "--anchor-weight", "5")
     training = ("--iterations", "7", "--set", "finetune.label_smoothing=0.1", "--set", "finetune.precision=auto")
     asked = run(
@@ -106,7 +106,7 @@ def test_every_option_of_a_patch_reaches_the_service(served: Served) -> None:
     alpha, finetune = request["alpha"], request["finetune"]
     assert (alpha["rule"], alpha["max_supported_drop"]) == ("floor", {ids[2]: 1.5})
     assert (alpha["strategy"], alpha["path"], alpha["tolerance_points"]) == ("interpolated", "best", 0.25)
-    assert alpha["metric"] == "macro_f1"
+    assert (alpha["metric"], request["store"]) == ("macro_f1", {"bits": 8})
     anchors = {"dataset": ids[3], "supported": True, "drawn": True, "weight": 5.0, "batch_size": None}
     assert request["anchors"] == anchors
     assert (finetune["iterations"], finetune["label_smoothing"], finetune["precision"]) == (7, 0.1, "auto")
