@@ -66,7 +66,9 @@ class AlphaEvaluated(EventData):
     MESSAGE = "alpha evaluated"
 
     alpha: float | None = Field(default=None, description="The mixing coefficient, at least 0")
-    profile: str | None = Field(default=None, description="How it varies with depth: `flat`, `lines` or `lines_paper`")
+    profile: str | None = Field(
+        default=None, description="How it varies with depth: `flat`, `lines` or `lines_paper`; `head`: a head term"
+    )
     accuracies: dict[str, float] = Field(
         default={}, description="Validation accuracy of each task, 0 to 1, by data set id"
     )

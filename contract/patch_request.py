@@ -177,10 +177,23 @@ class PatchOptions(Body):
     base: BaseRef | None = Field(
         default=None, description="Reference of the base model to start from. Default: the installation's"
     )
-    method: Literal["single", "joint", "sequential", "parallel"] = Field(
+    method: Literal["single", "joint", "sequential", "parallel", "instant"] = Field(
         default="single",
         description="`single` patches one task; `joint` fine-tunes once on the data of all tasks; `sequential` patches "
-        "one task after the other, in the order given; `parallel` fine-tunes each from the base and adds the results",
+        "one task after the other, in the order given; `parallel` fine-tunes each from the base and adds the results; "
+        "`instant` takes one task or more, changes no weights and needs seconds: a correction of the answers for the "
+        "tasks' names, in closed form",
+    )
+    extends: Id | None = Field(
+        default=None,
+        description="With `instant`: id of an earlier instant patch. The new head term holds its images too, of which "
+        "only their stored features are needed; see `POST /v1/patches/{patch_id}/extend`",
+    )
+    forget: tuple[Name, ...] = Field(
+        fail_fast=True,
+        default=(),
+        max_length=1000,
+        description="With `extends`: classes whose images the new head term leaves out",
     )
     tasks: tuple[Id, ...] = Field(
         fail_fast=True, min_length=1, max_length=MAX_TASKS, description="Ids of the data sets to improve on"
@@ -263,7 +276,7 @@ class PatchOptions(Body):
     def _fits_the_method(self) -> Self:
         if self.method == "single" and len(self.tasks) != 1:
             raise ValueError("method single patches exactly one task; joint, sequential and parallel take several")
-        if self.method != "single" and len(self.tasks) < 2:
+        if self.method not in ("single", "instant") and len(self.tasks) < 2:
             raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
         if self.sampling != "proportional" and self.method != "joint":
             raise ValueError(f"sampling requires method joint; {self.method} trains on one task at a time")
@@ -271,6 +284,20 @@ class PatchOptions(Body):
             raise ValueError(f"merge requires method parallel; {self.method} has no task vectors to merge")
         if self.folds is not None and self.method not in ("single", "joint"):
             raise ValueError(f"folds require method single or joint; {self.method} would train every task k times")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_nothing_if_instant(self) -> Self:
+        if self.forget and self.extends is None:
+            raise ValueError("forget requires extends: name the patch whose classes are to be left out")
+        if self.method != "instant":
+            if self.extends is not None:
+                raise ValueError("extends requires method instant: only its terms can be continued")
+            return self
+        if self.finetune != FinetuneOptions() or self.anchors is not None:
+            raise ValueError("method instant trains nothing: leave finetune and anchors out, or use another method")
+        if self.alpha.path != "flat" or self.alpha.max_alpha is not None:
+            raise ValueError("method instant has no path by depth: leave alpha.path and alpha.max_alpha out")
         return self
 
     @model_validator(mode="after")

@@ -11,10 +11,10 @@ from contract.recorded import Recorded
 from contract.scores import AlphaPoint, SplitScore, TaskAccuracyChange, TaskRole
 from contract.storage import VectorStorage
 
-_SHA256 = "SHA-256 of the task vector, 64 hexadecimal digits"
+_SHA256 = "SHA-256 of the task vector or head term, 64 hexadecimal digits"
 _STORAGE = "How the task vector is stored; null in older reports"
 _KEY = "Name of the task vector within the report"
-_PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`"
+_PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`; `head`: a head term, which has no depth"
 _REASON = "Why this alpha was chosen, in one sentence"
 _CERTIFICATE = "With rule `certified`: what is guaranteed about the supported tasks"
 _GUARANTEE = "What the rule guarantees about the supported tasks at the chosen alpha, in one sentence"
@@ -214,6 +214,24 @@ class ReportUpdate(Recorded):
     blocks: dict[str, BlockUpdate] = Field(default={}, description="The same for each block, in the order of depth")
 
 
+class ReportInstant(Recorded):
+    """How well an instant patch fits its task."""
+
+    num_images: int = Field(description="Number of training images of the tasks to improve")
+    num_used: int = Field(description="Number of these that the head term holds the features of, at most 4,096")
+    leave_one_out_accuracy: float | None = Field(
+        description="Share of the images that the fit to all other images classifies correctly, 0 to 1; null: no class "
+        "has several images"
+    )
+    gamma: float = Field(description="Width of the kernel: exp(-gamma × squared distance of unit features)")
+    ridge: float = Field(description="Regularisation of the linear equation")
+    features_fit: Literal["good", "poor", "unknown"] = Field(
+        description="`poor`: less than 60 % by leave-one-out, so the image tower has no features for the task, and "
+        "fine-tuning (another method) is likely to do much better; `unknown`: no class has several images"
+    )
+    advice: str | None = Field(description="What to do, if the fit is not good; null: nothing")
+
+
 class ReportActivation(Recorded):
     """Whether the new version became active by itself."""
 
@@ -225,7 +243,7 @@ class ReportActivation(Recorded):
 class PatchReport(Recorded):
     """The results of a patch. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
 
-    method: Literal["single", "joint", "sequential", "parallel"] | None = Field(
+    method: Literal["single", "joint", "sequential", "parallel", "instant"] | None = Field(
         default=None, description="How the tasks were patched"
     )
     rule: Literal["combined", "floor", "certified"] | None = Field(
@@ -273,6 +291,7 @@ class PatchReport(Recorded):
         default={}, description="Seconds that each stage of the job took, by stage"
     )
     environment: Environment | None = Field(default=None, description="Code, libraries and hardware of the worker")
+    instant: ReportInstant | None = Field(default=None, description="With `method: instant`: how well it fits the task")
     activation: ReportActivation | None = Field(default=None, description="The decision on `activate`; null: `never`")
     version_id: int | None = Field(default=None, description="Id of the version that the patch made")
     task_vector_sha256: str | None = Field(

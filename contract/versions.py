@@ -43,6 +43,9 @@ Tag = Annotated[
 Profile = Literal["flat", "lines", "lines_paper"]
 """How a coefficient varies with depth."""
 
+TermKind = Literal["tower", "head"]
+"""What a term changes: the weights of the image tower, or the answers for its names."""
+
 Tags = Annotated[frozenset[Tag], Field(fail_fast=True, max_length=16)]
 Sha256 = Annotated[str, Matches("^[0-9a-f]{64}$", "is not a hash: these have 64 characters of 0-9 and a-f")]
 
@@ -50,7 +53,7 @@ Sha256 = Annotated[str, Matches("^[0-9a-f]{64}$", "is not a hash: these have 64 
 class TermRequest(Body):
     """Something to add: one task vector, or all that a patch or another version adds to its base."""
 
-    task_vector_sha256: Sha256 | None = Field(default=None, description="A task vector, by its SHA-256")
+    task_vector_sha256: Sha256 | None = Field(default=None, description="A task vector or head term, by its SHA-256")
     patch: Id | None = Field(default=None, description="Id of a patch: all terms of its version")
     version: VersionNumber | None = Field(default=None, description="Id of a version: all its terms")
     coefficient: float = Field(

@@ -34,6 +34,7 @@ from paintbox_client.event_commands import events
 from paintbox_client.following import describe_event, names_of_tasks
 from paintbox_client.improve_command import improve
 from paintbox_client.inspection_commands import changes, curve, delete_evaluation, embed, log, predictions
+from paintbox_client.instant_commands import extend, forget
 from paintbox_client.key_commands import whoami
 from paintbox_client.options import JobKind, JobStatus
 from paintbox_client.patch_commands import compose, patch, reselect
@@ -284,6 +285,8 @@ COMMANDS = (
     changes,
     log,
     reselect,
+    extend,
+    forget,
     compose,
     evaluate,
     compare,

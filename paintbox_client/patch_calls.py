@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Sequence
 from typing import Any
 
-from paintbox_client.resources.patches import ChangedImage, Patch, PatchCheck, PatchCurve
+from paintbox_client.resources.patches import ChangedImage, Patch, PatchCheck, PatchCurve, PatchStarted
 from paintbox_client.transport import Transport
 
 _PAGE_SECONDS = 60.0
@@ -18,6 +20,18 @@ class PatchCalls:
     def check_patch(self, **request: Any) -> PatchCheck:
         """Return what a request for a patch would do, without starting it; arguments as for `create_patch`."""
         return PatchCheck(self._transport.send("POST", "/v1/patches/check", json=request, may_repeat=True))
+
+    def extend_patch(self, patch_id: str, tasks: Sequence[str], name: str | None = None) -> PatchStarted:
+        """Return a new instant patch, and its job, that continues another one with more data sets."""
+        return self._continue(f"/v1/patches/{patch_id}/extend", {"tasks": list(tasks), "name": name})
+
+    def forget_classes(self, patch_id: str, classes: Sequence[str], name: str | None = None) -> PatchStarted:
+        """Return a new instant patch, and its job, that continues another one without some classes."""
+        return self._continue(f"/v1/patches/{patch_id}/forget", {"classes": list(classes), "name": name})
+
+    def _continue(self, path: str, body: dict[str, Any]) -> PatchStarted:
+        headers = {"Idempotency-Key": secrets.token_hex(16)}
+        return PatchStarted(self._transport.send("POST", path, may_repeat=True, headers=headers, json=_given(body)))
 
     def report_page(self, patch_id: str) -> str:
         """Return the report of a finished patch as one HTML file that loads nothing."""

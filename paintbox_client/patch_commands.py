@@ -116,9 +116,6 @@ Settings = Annotated[
 AnchorDrawn = Annotated[
     bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
 ]
-PriorityOption = Annotated[
-    Priority | None, typer.Option(help="Priority of the job; high requires admin. Default: normal.")
-]
 
 
 def patch(
@@ -128,7 +125,10 @@ def patch(
     transfer: TransferRefs = None,
     name: Annotated[str | None, typer.Option(help="Name of the patch. Default: derived from its tasks.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
-    method: Annotated[Method | None, typer.Option(help="Method for several tasks. Default: single.")] = None,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="instant: in seconds, without training. The others fine-tune. Default: single."),
+    ] = None,
     sampling: SamplingOption = None,
     merge: MergeOption = None,
     coefficients: CoefficientsOption = None,

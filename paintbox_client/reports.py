@@ -110,6 +110,8 @@ def warnings_of(done: JsonObject) -> Iterator[str]:
     """Yield warnings about a finished patch, the most serious first, in sentences that say what to do."""
     report, asked = PatchReport(done["report"]), PatchOptions(done.get("request") or {})
     tasks = report.tasks
+    if report.instant is not None and report.instant.advice is not None:
+        yield report.instant.advice
     yield from _uncertified(report)
     yield from _unlike_splits(report)
     yield from _losses(tasks, asked)

@@ -30,6 +30,8 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         folds=request.folds,
         bits=request.store.bits,
     )
+    if plan.method == "instant":
+        return plan
     require_trainable(base.visual, plan.finetune)
     if plan.alpha.path != "flat":
         depth_factors(list(base.visual.state_dict()), "lines_paper")

@@ -16,7 +16,7 @@ from registry.versions import TermSpec
 def mix_tower(
     base: BaseModel, terms: Sequence[TermSpec], blobs: BlobStore, yield_cpu: Callable[[], object] = int
 ) -> nn.Module:
-    """Return the base's image tower with the terms added; without any, the base's own.
+    """Return the base's image tower with the terms added; without any but head terms, the base's own.
 
     What the terms leave as it is, is the base's own memory, so nobody may change the tower. Building it takes no more
     memory than the tensors that differ, and one more.
@@ -24,6 +24,7 @@ def mix_tower(
     Args:
         yield_cpu: Called every few milliseconds of work; may wait.
     """
+    terms = [spec for spec in terms if not spec.is_head]
     if not terms:
         return base.visual
     theta_base = base.visual.state_dict()

@@ -26,17 +26,23 @@ def total_units(images: Mapping[str, int], num_anchors: int, num_tasks: int, pla
     decode = DECODE_UNITS * (sum(images.values()) + num_anchors)
     train = count_steps(num_tasks, plan) * step_units(plan.finetune)
     select = count_points(num_tasks, plan) * images["validation"]
+    if plan.method == "instant":
+        return decode + sum(images.values())  # every image is encoded once
     return decode + train + select + _TEST_FORWARDS * images["test"]
 
 
 def count_steps(num_tasks: int, plan: PatchPlan) -> int:
     """Return the optimizer steps of all fine-tuning runs together."""
+    if plan.method == "instant":
+        return 0
     num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + (plan.folds or 0)
     return num_runs * plan.finetune.iterations
 
 
 def count_points(num_tasks: int, plan: PatchPlan) -> float:
     """Return the number of alphas of all searches; an estimate, because a search may need a few more."""
+    if plan.method == "instant":
+        return 0
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
     # Along the task vectors as they are, and as they are stored.
     num_forms = 1 if plan.bits == 32 or plan.folds else 2

@@ -155,6 +155,10 @@ _OF_IMAGES = (
 class Datasets(Repository):
     """Data sets within one transaction."""
 
+    def existing(self, identifiers: Collection[str]) -> set[str]:
+        """Return which of these ids name a data set."""
+        return set(self._session.scalars(select(DatasetRow.id).where(DatasetRow.id.in_(identifiers))))
+
     def get(self, identifier: str) -> DatasetRow:
         """Return the data set, or raise `NotFoundError`."""
         return self._get(DatasetRow, identifier, "dataset")

@@ -21,7 +21,7 @@ from registry.paging import Page, read_page
 from registry.references import names
 from registry.repository import Repository
 from registry.tables import AliasHistoryRow, DatasetRow, JobRow, PatchRow, VersionRow
-from registry.versions import Versions
+from registry.versions import HEAD_PROFILE, Versions
 
 
 class Patches(Repository):
@@ -86,6 +86,8 @@ class Patches(Repository):
         """Return a new patch with its queued job, which, or whose child jobs, still have to be dispatched."""
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
+        if request.extends is not None:
+            self.require_head_term(request.extends, base.fingerprint)
         patch_id = f"pt_{secrets.token_hex(12)}"
         jobs, priority = Jobs(self._session, self._now), Priority[request.priority.upper()]
         job = jobs.create(JobKind.PATCH, patch_id, owner, priority=priority, webhook_url=request.webhook_url)
@@ -111,6 +113,23 @@ class Patches(Repository):
         pool = request.anchors.dataset if request.anchors else None
         for identifier in (*request.tasks, *request.supported, *request.transfer, *([pool] if pool else ())):
             Datasets(self._session, self._now).hold(identifier)
+
+    def require_head_term(self, patch_id: str, base_fingerprint: str | None = None) -> tuple[PatchRow, str]:
+        """Return a finished instant patch, and the hash of its head term.
+
+        Raises:
+            NotFoundError: There is no such patch.
+            RequestRefusedError: It has no head term yet, or another base.
+        """
+        row = self.get(patch_id)
+        terms = [each for each in (row.report or {}).get("terms", ()) if each["profile"] == HEAD_PROFILE]
+        if not terms or base_fingerprint not in (None, row.base_fingerprint):
+            raise RequestRefusedError(
+                "not_extendable",
+                f"Patch {patch_id} has no head term that could be continued on this base.",
+                "Name a finished patch of method instant and of the same base.",
+            )
+        return row, str(terms[-1]["task_vector_sha256"])
 
     def _require_datasets(self, request: PatchRequest) -> None:
         datasets = Datasets(self._session, self._now)

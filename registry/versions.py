@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, defer
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.routing import NameAccuracy, RoutingMode
+from contract.versions import TermKind
 from registry.database import utc_now
 from registry.errors import ConflictError, NotFoundError, VersionInUseError
 from registry.filters import ANY, ListFilters, uses_dataset
@@ -31,14 +32,22 @@ from registry.tables import (
     VersionTermRow,
 )
 
+HEAD_PROFILE = "head"
+"""The profile of a head term, which corrects answers and leaves the weights as they are."""
+
 
 @dataclass(frozen=True)
 class TermSpec:
-    """One term of a version: `coefficient` x `profile` x the task vector with this hash."""
+    """One term of a version: `coefficient` x `profile` x the task vector with this hash, or x a head term."""
 
     task_vector_sha256: str
     coefficient: float
     profile: str = "flat"
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it is a head term."""
+        return self.profile == HEAD_PROFILE
 
 
 class Versions(Repository):
@@ -82,9 +91,16 @@ class Versions(Repository):
         return self._bases[fingerprint]
 
     def add_task_vector(
-        self, *, sha256: str, base_fingerprint: str, num_bytes: int, relative_norm: float, job_id: str
+        self,
+        *,
+        sha256: str,
+        base_fingerprint: str,
+        num_bytes: int,
+        relative_norm: float,
+        job_id: str,
+        kind: TermKind = "tower",
     ) -> None:
-        """Record a stored task vector, once: two jobs that train the same may end at the same moment."""
+        """Record a stored task vector or head term, once: two jobs that train the same may end at the same moment."""
         if self._session.get(TaskVectorRow, sha256) is not None:
             return
         row = TaskVectorRow(
@@ -93,6 +109,7 @@ class Versions(Repository):
             num_bytes=num_bytes,
             relative_norm=relative_norm,
             job_id=job_id,
+            kind=kind,
             created_at=self._now(),
         )
         with suppress(IntegrityError), self._session.begin_nested():

@@ -80,7 +80,10 @@ async def judge(
     """
 
     async def ask(asked: ServedModel) -> Scored:
-        return await engine.score(asked, images, classnames, templates, caller=caller, deadline=deadline)
+        correct = asked.correction(classnames)
+        return await engine.score(
+            asked, images, classnames, templates, correct=correct, caller=caller, deadline=deadline
+        )
 
     if model.routing is None:
         return Judged(model, await ask(model))

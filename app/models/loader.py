@@ -17,6 +17,7 @@ from contract.routing import NameAccuracy
 from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
+from pipeline.heads import load_heads
 from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -103,9 +104,10 @@ class VersionLoader:
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
         yield_cpu = Throttle(self._has_pending)
         visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
+        heads = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
         yield_cpu()
         routing = None if recipe.names is None else Routing(recipe.names, _unpatched(version_id, base))
-        model = ServedModel(version_id, base, visual, routing)
+        model = ServedModel(version_id, base, visual, routing, heads if heads.terms else None)
         is_exact = model.runner.is_exact
         if not is_exact:
             check_probe(probe_features(visual, base), recipe.probe)

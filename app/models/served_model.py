@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from app.models.runner import TowerRunner, build_runner
 from app.serving.model import MAX_BATCH_IMAGES
+from app.serving.request import Correction
 from contract.routing import NameAccuracy
 from paint_core.models import BaseModel
+from pipeline.heads import Heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +40,20 @@ class ServedModel:
         base: Its base.
         visual: Its image tower, on the device of the base.
         routing: If it routes by labels; None: it answers every list itself.
+        heads: Its head terms, on the CPU; None: it has none.
     """
 
     version_id: int
     base: BaseModel
     visual: nn.Module
     routing: Routing | None = None
+    heads: Heads | None = None
+
+    def correction(self, classnames: tuple[str, ...]) -> Correction | None:
+        """Return what head terms make of features and cosines of these labels; None: they do not concern them."""
+        if self.heads is None or not self.heads.concern(classnames):
+            return None
+        return partial(self.heads.correct_cosines, classnames=classnames)
 
     @cached_property
     def runner(self) -> TowerRunner:
@@ -58,7 +68,13 @@ class ServedModel:
             each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in _tensors(self.visual)
         }
         routed = self.routing.base.own_bytes if self.routing else 0
-        return self.runner.num_bytes + routed + sum(size for address, size in storages.items() if address not in shared)
+        corrections = self.heads.num_bytes if self.heads else 0
+        return (
+            self.runner.num_bytes
+            + routed
+            + corrections
+            + sum(size for address, size in storages.items() if address not in shared)
+        )
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the unit features of uint8 images [B, S, S, 3] as float32 [B, D]; not while the model serves."""

@@ -124,6 +124,7 @@ class Shadow:
                 request = InferenceRequest.of_images(model, answered.images, low_priority=True)
             heads = self._engine.heads
             request.head = heads.get(model.base, answered.classnames, answered.templates, request.answer)
+            request.correct = model.correction(answered.classnames)
             answer = await self._engine.answer(request)
             assert answer.cosines is not None
             top = answer.cosines.argmax(dim=1)

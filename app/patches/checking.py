@@ -206,7 +206,7 @@ def _warn(request: PatchRequest, used: Sequence[CheckedDataset], needed: Sequenc
             yield f"{each.name} has one class, so any answer is correct: add images of other classes."
         if each.role in ("task", "supported") and request.folds is None and num_validation < FEW_IMAGES:
             yield f"{each.name} has {num_validation} validation images, too few to choose alpha reliably: add images."
-    if request.anchors is None:
+    if request.anchors is None and request.method != "instant":
         yield (
             "No anchors are set: with a pool of other images, or with drawn ones (anchors.drawn), supported tasks lose "
             "far less accuracy."
@@ -217,7 +217,7 @@ def _resolve(request: PatchRequest, ref: str, plan: PatchPlan | None) -> dict[st
     options = PatchOptions.model_validate(request.model_dump(include=set(PatchOptions.model_fields)))
     resolved = options.model_dump(mode="json")
     resolved["base"] = ref
-    if plan is not None:
+    if plan is not None and plan.method != "instant":
         resolved["finetune"] = {name: getattr(plan.finetune, name) for name in FinetuneOptions.model_fields}
         if plan.finetune.trainable != "lora":  # which alone may have a rank
             resolved["finetune"]["lora_rank"] = None

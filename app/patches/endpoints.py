@@ -20,6 +20,7 @@ from app.patches.schemas import ChangedImages, Patch, PatchCheck, PatchCurve, Pa
 from app.versions.composer import ComposerDep
 from contract.access import Scope
 from contract.bodies import Id, Renaming
+from contract.instant import ExtendRequest, ForgetRequest
 from contract.patch_request import PatchRequest
 from contract.versions import Profile, ReselectRequest
 from registry.owners import Owned
@@ -61,11 +62,7 @@ def start_patch(
     """
     if body.activate != "never" or body.priority == "high":
         caller.require(Scope.ADMIN)
-    started, is_new = intake.start(body, idempotency_key, caller.owner)
-    response.headers["Location"] = f"/v1/jobs/{started.job.id}"
-    if not is_new:
-        response.headers.update(REPLAYED)
-    return started
+    return _answer(response, *intake.start(body, idempotency_key, caller.owner))
 
 
 @router.post("/check", responses=problem_responses(404, 409), dependencies=[needs(Scope.WRITE)])
@@ -154,6 +151,59 @@ def reselect(
     if not reselected.is_new:
         response.status_code = 200
     return reselected
+
+
+@router.post(
+    "/{patch_id}/extend",
+    status_code=202,
+    responses=problem_responses(404, 409, 429),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
+def extend_patch(
+    intake: service.PatchIntakeDep,
+    caller: CallerDep,
+    response: Response,
+    patch_id: PatchId,
+    body: ExtendRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> PatchStarted:
+    """Start an instant patch that continues another one with more images or classes, in closed form.
+
+    The images of the continued patch are not needed: their features are stored in its head term. Its data sets that
+    still exist take part in the choice of alpha. The result is a new patch with a new version.
+    """
+    return _answer(response, *intake.extend(patch_id, body, idempotency_key, caller.owner))
+
+
+@router.post(
+    "/{patch_id}/forget",
+    status_code=202,
+    responses=problem_responses(404, 409, 429),
+    response_model_exclude_unset=True,
+    dependencies=[needs(Scope.WRITE, stores=Stores.COUNTED)],
+)
+def forget_classes(
+    intake: service.PatchIntakeDep,
+    caller: CallerDep,
+    response: Response,
+    patch_id: PatchId,
+    body: ForgetRequest,
+    idempotency_key: IdempotencyKey = None,
+) -> PatchStarted:
+    """Start an instant patch that continues another one without some classes, in closed form.
+
+    The new version holds nothing of the images of these classes. To erase them, delete the earlier patch and its
+    versions, too.
+    """
+    return _answer(response, *intake.forget(patch_id, body, idempotency_key, caller.owner))
+
+
+def _answer(response: Response, started: PatchStarted, is_new: bool) -> PatchStarted:
+    response.headers["Location"] = f"/v1/jobs/{started.job.id}"
+    if not is_new:
+        response.headers.update(REPLAYED)
+    return started
 
 
 @router.patch(

@@ -18,7 +18,7 @@ from paint_core.evaluation import Metric, Score
 from registry.composition import add_up
 from registry.errors import ConflictError, RequestRefusedError
 from registry.tables import PatchRow
-from registry.versions import TermSpec
+from registry.versions import HEAD_PROFILE, TermSpec
 
 _END_OF_FLAT = 1.0  # the fine-tuned weights; some merges have none and were searched further
 
@@ -187,6 +187,12 @@ def evaluate(report: PatchReport, stage: Stage, point: AlphaPoint, limits: Alpha
 
 def _named(stage: Stage, alpha: float, profile: str) -> Selection:
     end = max([_END_OF_FLAT, *(point.alpha for point in stage.curves.get("flat", ()))])
+    if (profile == HEAD_PROFILE) != (stage.profile == HEAD_PROFILE) or (profile == HEAD_PROFILE and alpha > 1):
+        raise RequestRefusedError(
+            "alpha_out_of_range",
+            f"The coefficient of a head term is 0 to 1 and has no profile by depth, not {alpha:g} with {profile}.",
+            "Choose alpha in [0, 1], and leave the profile out.",
+        )
     if profile == "flat" and alpha > end:
         where = "the fine-tuned weights" if end == _END_OF_FLAT else "the last alpha that the patch evaluated"
         raise RequestRefusedError(

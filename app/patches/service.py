@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.http.dependencies import DatabaseDep, SettingsDep, built
@@ -21,12 +22,15 @@ from app.patches.reselection import Selection, Stage, evaluate, finished_report,
 from app.patches.schemas import Patch, PatchBrief, PatchList, PatchStarted, Reselected
 from app.versions.composer import Composer, Draft
 from app.versions.service import get_version
+from contract.instant import ExtendRequest, ForgetRequest
 from contract.jobs import JobStatus
 from contract.lineage import Lineage, LineageBase
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.versions import ReselectRequest
 from pipeline.plans import plan_patch
 from registry.database import Database
+from registry.datasets import Datasets
+from registry.errors import RequestRefusedError
 from registry.filters import ANY, ListFilters
 from registry.jobs import Jobs
 from registry.patches import Patches
@@ -34,6 +38,7 @@ from registry.removal import Removal
 from registry.tables import BaseModelRow, PatchRow
 from registry.versions import Versions
 
+_ROLES = ("tasks", "supported", "transfer")
 _log = structlog.get_logger(__name__)
 
 
@@ -117,6 +122,48 @@ class PatchIntake:
             plan_patch(base, request)
         elif request.activate != "never":
             raise BaseNotLoadedError(fingerprint)
+
+    def extend(
+        self, patch_id: str, request: ExtendRequest, key: str | None, owner: str | None
+    ) -> tuple[PatchStarted, bool]:
+        """Return a new patch that continues an instant one with more data sets; errors as for `start`."""
+        return self.start(self._continued(patch_id, request.name, request.tasks, ()), key, owner)
+
+    def forget(
+        self, patch_id: str, request: ForgetRequest, key: str | None, owner: str | None
+    ) -> tuple[PatchStarted, bool]:
+        """Return a new patch that continues an instant one without some classes; errors as for `start`."""
+        return self.start(self._continued(patch_id, request.name, (), request.classes), key, owner)
+
+    def _continued(
+        self, patch_id: str, name: str | None, added: tuple[str, ...], forget: tuple[str, ...]
+    ) -> PatchRequest:
+        """Return the request of a patch with its data sets that still exist, and those to add."""
+        with self.database.read() as session:
+            row, _ = Patches(session).require_head_term(patch_id)
+            asked = PatchOptions.of_stored(row.request)
+            known = Datasets(session).existing((*asked.tasks, *asked.supported, *asked.transfer))
+            ref = Versions(session).base(row.base_fingerprint).ref
+        kept = {role: [each for each in getattr(asked, role) if each in known and each not in added] for role in _ROLES}
+        fields = asked.model_dump(mode="json", exclude_unset=True) | kept
+        tasks = list(dict.fromkeys((*kept["tasks"], *added)))
+        if not tasks:
+            raise RequestRefusedError(
+                "no_data_set_left",
+                f"The data sets of patch {patch_id} have been deleted, so nothing can judge its successor.",
+                "Extend it with a data set of the same classes at the same time.",
+            )
+        if not kept["supported"]:
+            fields.pop("alpha", None)  # its limits are of supported tasks
+        changed = {"name": name or row.name, "base": ref, "tasks": tasks, "extends": patch_id, "forget": forget}
+        try:
+            return PatchRequest.model_validate({**fields, **changed, "activate": "never"})
+        except ValidationError as error:
+            raise RequestRefusedError(
+                "not_extendable",
+                f"Patch {patch_id} cannot be continued with these data sets: {error.errors()[0]['msg'][:300]}.",
+                "Start an instant patch with all of them: POST /v1/patches with method instant.",
+            ) from error
 
 
 PatchIntakeDep = Annotated[PatchIntake, built(PatchIntake)]

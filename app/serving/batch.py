@@ -105,7 +105,10 @@ def _compare_with(head: Future[Tensor], requests: Sequence[InferenceRequest]) ->
         features = [request.features for request in requests]
         with torch.no_grad():
             cosines = torch.cat(features) @ head.result().T
-        parts = torch.split(cosines, [len(rows) for rows in features])
+        parts = [
+            part if request.correct is None else request.correct(request.features, part)
+            for request, part in zip(requests, torch.split(cosines, [len(rows) for rows in features]), strict=True)
+        ]
     except Exception as error:  # propagate to the waiting requests
         for request in requests:
             request.fail(RuntimeError("the engine is closed") if head.cancelled() else error)

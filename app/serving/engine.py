@@ -28,7 +28,7 @@ from app.serving.gpu_workers import GpuWorkers
 from app.serving.head_cache import CPU_SLICE_TEXTS, DEVICE_SLICE_TEXTS, HeadCache
 from app.serving.health import Health
 from app.serving.model import Model
-from app.serving.request import Answer, InferenceRequest
+from app.serving.request import Answer, Correction, InferenceRequest
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from paint_core.images.headers import read_header
 
@@ -117,13 +117,18 @@ class Engine:
         classnames: Labels,
         templates: Labels,
         *,
+        correct: Correction | None = None,
         caller: str = "",
         deadline: float | None = None,
     ) -> Scored:
-        """Return the cosine of each of B encoded images with each of C labels; `HeadError` if no head can be built."""
+        """Return the cosine of each of B encoded images with each of C labels; `HeadError` if no head can be built.
+
+        `correct` is what the model's head terms make of them, if any.
+        """
         start = time.perf_counter()
         with self._admit(model, images, caller, deadline) as request:
             request.head = self.heads.get(model.base, classnames, templates, request.answer, caller)
+            request.correct = correct
             answer = await self.answer(request)
         assert answer.cosines is not None
         return Scored(request.pixels, answer.features, answer.cosines, _timing(request, start))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +19,9 @@ from app.http.errors import ImageRefusedError
 from app.serving.model import Model
 from paint_core.errors import ImageDecodeError
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
+
+Correction = Callable[[Tensor, Tensor], Tensor]
+"""From unit features [B, D] and cosines [B, C] with the labels of a request to corrected ones."""
 
 
 class Answer(NamedTuple):
@@ -42,6 +45,7 @@ class InferenceRequest:
         pixels: uint8 [B, S, S, 3]; rows of encoded images are written as they are decoded.
         images: B encoded images; empty: `pixels` are given.
         head: Head of the labels to compare with, possibly still being built; None: only features are wanted.
+        correct: What a version with head terms makes of the cosines; None: nothing.
         deadline: Time of `time.monotonic()` after which the request is abandoned; None: no deadline.
         low_priority: Whether the request is processed only while no other waits.
         caller: For fair turns; empty: nobody in particular.
@@ -54,6 +58,7 @@ class InferenceRequest:
     pixels: NDArray[np.uint8]
     images: Sequence[bytes] = ()
     head: Future[Tensor] | None = None
+    correct: Correction | None = None
     deadline: float | None = None
     low_priority: bool = False
     caller: str = ""

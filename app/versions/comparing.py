@@ -102,7 +102,7 @@ def _describe(session: Session, rows: Sequence[VersionRow]) -> list[ComparedVers
     aliases = Aliases(session).all()
 
     def only(mine: Sequence[TermSpec], theirs: Sequence[TermSpec]) -> list[VersionTerm]:
-        return [VersionTerm(**vars(term)) for term in mine if term not in theirs]
+        return [VersionTerm.of(term) for term in mine if term not in theirs]
 
     return [
         ComparedVersion(

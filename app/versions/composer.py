@@ -22,6 +22,7 @@ from paint_core.evaluation import probe_features
 from paint_core.models import BaseModel
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint
+from pipeline.heads import answers_fingerprint, load_heads, require_heads_fit
 from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.composition import same_mix
@@ -152,11 +153,13 @@ class Composer:
         if base is None:
             raise BaseNotLoadedError(draft.base_fingerprint)
         visual = mix_tower(base, draft.terms, self._blobs)
+        weights = fingerprint(visual.state_dict())
+        require_heads_fit(load_heads(base, draft.terms, self._blobs), weights)
         features = probe_features(visual, base)
         if not bool(torch.isfinite(features).all()):
             raise NonFiniteWeightsError("the features are not finite: use smaller coefficients")
         environment = Environment(**describe_environment(base.device))
-        return _Mixed(features.tolist(), fingerprint(visual.state_dict()), environment)
+        return _Mixed(features.tolist(), answers_fingerprint(weights, draft.terms), environment)
 
 
 def _version_of_mix(session: Session, patch_id: str, terms: tuple[TermSpec, ...], routing: RoutingMode) -> int | None:

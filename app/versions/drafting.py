@@ -12,7 +12,7 @@ from contract.versions import TermRequest, VersionRequest
 from registry.composition import add_up, scale, without
 from registry.errors import ConflictError, RequestRefusedError
 from registry.patches import Patches
-from registry.versions import TermSpec, Versions
+from registry.versions import HEAD_PROFILE, TermSpec, Versions
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,14 @@ def _resolve(session: Session, asked: TermRequest) -> _Part:
     versions = Versions(session)
     if asked.task_vector_sha256 is not None:
         row = versions.task_vector(asked.task_vector_sha256)
-        term = TermSpec(row.sha256, asked.coefficient, asked.profile or "flat")
+        profile = HEAD_PROFILE if row.kind == "head" else "flat"
+        if row.kind == "head" and asked.profile is not None:
+            raise RequestRefusedError(
+                "profile_of_head_term",
+                f"Term {row.sha256[:12]}… is a head term, which has no profile by depth.",
+                "Leave `profile` out.",
+            )
+        term = TermSpec(row.sha256, asked.coefficient, asked.profile or profile)
         return _Part(f"task vector {row.sha256[:12]}…", row.base_fingerprint, (term,))
     if asked.patch is not None:
         part = _patch_part(session, asked.patch)

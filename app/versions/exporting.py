@@ -22,6 +22,7 @@ from app.versions.schemas import Version
 from app.versions.service import describe
 from paint_core.models import write_model
 from pipeline.towers import mix_tower
+from registry.errors import RequestRefusedError
 from registry.tables import VersionRow
 from registry.versions import Versions
 
@@ -74,12 +75,19 @@ class Exporter:
         """Return the tar of a version: one folder, whose files are unlinked in the scratch folder until they are sent.
 
         Raises:
+            RequestRefusedError: It has a head term.
             BaseNotLoadedError: Its base is not loaded in this process.
         """
         with self.database.read() as session:
             versions = Versions(session)
             row, terms = versions.get(version_id), versions.terms(version_id)
             described = describe(session, row)
+        if any(term.is_head and term.coefficient for term in terms):
+            raise RequestRefusedError(
+                "head_term_not_exportable",
+                f"Version {version_id} has a head term, which open_clip cannot load.",
+                "Compose a version without it (POST /v1/versions with `from_version` and `remove`), and export that.",
+            )
         base = self.bases.get(row.base_fingerprint)
         if base is None:
             raise BaseNotLoadedError(row.base_fingerprint)

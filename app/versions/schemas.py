@@ -16,8 +16,9 @@ from contract.lineage import Lineage
 from contract.names import Name
 from contract.routing import NameAccuracy, RoutingMode
 from contract.scores import TaskRole
-from contract.versions import Tags
+from contract.versions import Tags, TermKind
 from registry.tables import AliasHistoryRow, AliasRow, BaseModelRow, VersionRow
+from registry.versions import TermSpec
 
 
 class BaseBrief(Resource):
@@ -28,11 +29,23 @@ class BaseBrief(Resource):
 
 
 class VersionTerm(BaseModel):
-    """One term of a mix: `coefficient` x `profile` x task vector."""
+    """One term of a mix: `coefficient` x `profile` x task vector, or `coefficient` x head term."""
 
-    task_vector_sha256: str = Field(description="SHA-256 of the task vector, 64 hexadecimal digits")
-    coefficient: float = Field(description="Factor of the task vector")
-    profile: str = Field(description="How the coefficient varies with depth: `flat`, `lines` or `lines_paper`")
+    task_vector_sha256: str = Field(description="SHA-256 of the task vector or head term, 64 hexadecimal digits")
+    coefficient: float = Field(description="Factor of the term")
+    profile: str = Field(
+        description="How the coefficient varies with depth: `flat`, `lines` or `lines_paper`; `head`: a head term, "
+        "which changes no weights"
+    )
+    kind: TermKind = Field(
+        description="`tower`: a task vector, added to the weights; `head`: a head term, which corrects the answers for "
+        "its names"
+    )
+
+    @classmethod
+    def of(cls, spec: TermSpec) -> Self:
+        """Return the resource of a stored term."""
+        return cls(**vars(spec), kind="head" if spec.is_head else "tower")
 
 
 class VersionHeadline(BaseModel):

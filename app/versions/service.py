@@ -124,7 +124,7 @@ def _describe_all(session: Session, rows: Sequence[VersionRow]) -> list[Version]
         Version.of(
             row,
             versions.base(row.base_fingerprint),
-            terms=[VersionTerm(**vars(term)) for term in terms[row.id]],
+            terms=[VersionTerm.of(term) for term in terms[row.id]],
             tags=tags[row.id],
             parents=parents[row.id],
             patch_name=patches.get(row.patch_id or ""),

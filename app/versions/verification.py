@@ -19,6 +19,7 @@ from paint_core.errors import PaintCoreError
 from paint_core.evaluation import check_probe, probe_features
 from paint_core.models import BaseModel, base_fingerprint
 from paint_core.weights import fingerprint
+from pipeline.heads import answers_fingerprint
 from pipeline.towers import mix_tower
 from registry.errors import BlobCorruptError, BlobMissingError
 from registry.tables import VersionRow
@@ -69,7 +70,7 @@ class Verifier:
             visual = mix_tower(base, terms, self.blobs, Throttle(lambda: self.engine.has_pending))
         except PaintCoreError as error:
             return [_check(what, _MIX, False, str(error)) for what in ("weights", "probe")]
-        actual = fingerprint(visual.state_dict())
+        actual = answers_fingerprint(fingerprint(visual.state_dict()), terms)
         if row.weights_fingerprint is None:
             detail = "registered by an older release, without a fingerprint of the weights"
             weights = _check("weights", _MIX, None, detail, None, actual)

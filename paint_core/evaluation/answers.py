@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paint_core.evaluation.scoring import row_chunks
-from paint_core.models.heads import logits
+from paint_core.evaluation.scoring import Correction, corrected_logits, row_chunks
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,9 @@ class ClassCounts:
 
 
 @torch.inference_mode()
-def answer(features: Tensor, head: Tensor, *, scale: float, bias: float = 0.0) -> Answers:
+def answer(
+    features: Tensor, head: Tensor, *, scale: float, bias: float = 0.0, correct: Correction | None = None
+) -> Answers:
     """The answers of a model to images; memory stays bounded, whatever N and C are.
 
     Args:
@@ -55,12 +56,14 @@ def answer(features: Tensor, head: Tensor, *, scale: float, bias: float = 0.0) -
         head: [C, D], unit rows.
         scale: the model's `logit_scale`.
         bias: the model's `logit_bias`.
+        correct: of the logits; None leaves them.
 
     Returns:
         The answers, on the CPU.
     """
     head = head.to(features.device)
-    rows = [_answer(logits(features[start:end], head, scale, bias).float()) for start, end in row_chunks(len(features))]
+    chunks = row_chunks(len(features))
+    rows = [_answer(corrected_logits(features[start:end], head, scale, bias, correct)) for start, end in chunks]
     predicted, probability, margin = (torch.cat(column).cpu() for column in zip(*rows, strict=True))
     return Answers(predicted, probability, margin)
 

@@ -2,13 +2,14 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paint_core.config.precision import Precision
@@ -27,6 +28,10 @@ Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 _TOP = 5
 _NUM_BINS = 15
 _ROWS_A_CHUNK = 8192
+
+
+Correction = Callable[[Tensor, Tensor], Tensor]
+"""From unit features [B, D] and zero-shot logits [B, C] to corrected logits [B, C]: what head terms do."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,7 @@ def score_features(
     scale: float,
     bias: float = 0.0,
     reference: Tensor | None = None,
+    correct: Correction | None = None,
 ) -> Score:
     """The score of features under a head; memory stays bounded, whatever N and C are.
 
@@ -149,6 +155,7 @@ def score_features(
         head: [C, D], unit rows, from `build_head`.
         labels: int64 [N], indices of the head's rows.
         reference: bool [N], whether another model is right on each image, to count what was lost and gained.
+        correct: of the logits; None leaves them.
 
     Raises:
         DatasetError: no features, not one label for each, or a label that has no row in the head.
@@ -168,19 +175,19 @@ def score_features(
         raise NonFiniteWeightsError("features are NaN or infinite: use other weights, for example a smaller alpha")
     head, labels = head.to(features.device), labels.to(features.device)
     rows = [
-        _judge(logits(features[start:end], head, scale, bias).float(), labels[start:end])
+        _judge(corrected_logits(features[start:end], head, scale, bias, correct), labels[start:end])
         for start, end in row_chunks(len(features))
     ]
-    predicted, correct, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
-    balanced, f1 = _mean_over_classes(predicted, correct, labels, len(head))
+    predicted, right, in_top, loss, confidence = (torch.cat(column) for column in zip(*rows, strict=True))
+    balanced, f1 = _mean_over_classes(predicted, right, labels, len(head))
     return Score(
-        correct=int(correct.sum()),
+        correct=int(right.sum()),
         total=len(features),
         loss=float(loss.double().mean()),
-        ece=calibration_error(confidence, correct),
+        ece=calibration_error(confidence, right),
         correct_top5=int(in_top.sum()),
-        lost=None if reference is None else int((reference.to(correct.device) & ~correct).sum()),
-        gained=None if reference is None else int((correct & ~reference.to(correct.device)).sum()),
+        lost=None if reference is None else int((reference.to(right.device) & ~right).sum()),
+        gained=None if reference is None else int((right & ~reference.to(right.device)).sum()),
         balanced_accuracy=balanced,
         macro_f1=f1,
     )
@@ -206,6 +213,14 @@ def correct_answers(features: Tensor, head: Tensor, labels: Tensor) -> Tensor:
         bool [N] on the features' device.
     """
     return predictions(features, head) == labels.to(features.device)
+
+
+def corrected_logits(
+    features: Tensor, head: Tensor, scale: float, bias: float = 0.0, correct: Correction | None = None
+) -> Tensor:
+    """The class logits float32 [B, C], corrected if a correction is given; other arguments as for `logits`."""
+    rows = logits(features, head, scale, bias).float()
+    return rows if correct is None else correct(F.normalize(features.float(), dim=-1), rows)
 
 
 def calibration_error(confidence: Tensor, correct: Tensor) -> float:

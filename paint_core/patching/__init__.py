@@ -1,6 +1,7 @@
 """Patching with every method of PAINT (arXiv 2208.05592)."""
 
 from paint_core.patching.context import Event, TestPoint
+from paint_core.patching.instant import InstantResult, run_instant
 from paint_core.patching.outcome import PatchResult, StageResult
 from paint_core.patching.plan import Coefficients, Merge, Method, PatchPlan
 from paint_core.patching.run import run_part, run_patch
@@ -9,6 +10,7 @@ from paint_core.patching.terms import NamedTerm
 __all__ = [
     "Coefficients",
     "Event",
+    "InstantResult",
     "Merge",
     "Method",
     "NamedTerm",
@@ -16,6 +18,7 @@ __all__ = [
     "PatchResult",
     "StageResult",
     "TestPoint",
+    "run_instant",
     "run_part",
     "run_patch",
 ]

@@ -10,7 +10,7 @@ from paint_core.evaluation.answers import Answers
 from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.storing import UNROUNDED, Storage
-from paint_core.patching.terms import NamedTerm
+from paint_core.patching.terms import HEAD_PROFILE, NamedTerm
 from paint_core.weights import TaskVector, Term
 
 
@@ -126,4 +126,8 @@ class PatchResult:
 
     def mix_terms(self) -> list[Term]:
         """The patch's terms with their task vectors, ready to be mixed."""
-        return [Term(self.vectors[term.key], term.coefficient, term.profile) for term in self.terms]
+        return [
+            Term(self.vectors[term.key], term.coefficient, term.profile)
+            for term in self.terms
+            if term.profile != HEAD_PROFILE
+        ]

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from paint_core.errors import ConfigError
 
+HEAD_PROFILE = "head"
+"""The profile of a head term: it changes answers, no weights, so it has no depth."""
+
 
 @dataclass(frozen=True)
 class NamedTerm:
@@ -16,7 +19,7 @@ class NamedTerm:
 
     Attributes:
         coefficient: finite; it may leave [0, 1].
-        profile: how it varies with depth, `flat` or `lines`.
+        profile: how it varies with depth, `flat` or `lines`; `head` for a head term.
         builds_on: keys that were already mixed in when the task vector was measured (sequential patching).
     """
 

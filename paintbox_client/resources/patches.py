@@ -78,6 +78,8 @@ class PatchOptions(Record):
     merge: str
     coefficients: str
     folds: int | None
+    extends: str | None
+    forget: list[str]
     finetune: FinetuneOptions
     anchors: AnchorOptions | None
     alpha: AlphaOptions

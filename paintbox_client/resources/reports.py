@@ -165,6 +165,18 @@ class ReportUpdate(Record):
     blocks: dict[str, BlockUpdate]
 
 
+class ReportInstant(Record):
+    """How well an instant patch fits its task."""
+
+    num_images: int
+    num_used: int
+    leave_one_out_accuracy: float | None
+    gamma: float
+    ridge: float
+    features_fit: str
+    advice: str | None
+
+
 class ReportActivation(Record):
     """Whether the new version became active by itself."""
 
@@ -197,6 +209,7 @@ class PatchReport(Record):
     final_losses: dict[str, float | None]
     timings_seconds: dict[str, float]
     environment: Environment | None
+    instant: ReportInstant | None
     activation: ReportActivation | None
     version_id: int | None
     task_vector_sha256: str | None

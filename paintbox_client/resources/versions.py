@@ -22,11 +22,12 @@ class BaseBrief(Record):
 
 
 class VersionTerm(Record):
-    """One term of a mix: `coefficient` x `profile` x task vector."""
+    """One term of a mix: `coefficient` x `profile` x task vector, or `coefficient` x head term."""
 
     task_vector_sha256: str
     coefficient: float
     profile: str
+    kind: str
 
 
 class LineageBase(Record):

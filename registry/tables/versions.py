@@ -24,7 +24,7 @@ class BaseModelRow(Base):
 
 
 class TaskVectorRow(Base):
-    """A stored task vector: what fine-tuning added to the base's image tower."""
+    """A stored term: a task vector, which fine-tuning added to the base, or a head term, which corrects answers."""
 
     __tablename__ = "task_vectors"
 
@@ -33,6 +33,7 @@ class TaskVectorRow(Base):
     num_bytes: Mapped[int]
     relative_norm: Mapped[float]
     job_id: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(16), default="tower", server_default="tower")  # a `TermKind`
     created_at: Mapped[datetime]
 
 
@@ -81,7 +82,7 @@ class VersionParentRow(Base):
 
 
 class VersionTermRow(Base):
-    """One term of a version: coefficient x profile x task vector."""
+    """One term of a version: coefficient x profile x task vector; a head term has the profile `head`."""
 
     __tablename__ = "version_terms"
 

@@ -67,7 +67,9 @@ def test_an_activated_version_answers_with_the_mixed_weights(world: World) -> No
     torch.testing.assert_close(_cosines(answered.json()), _expected(world, 1, 0.5), atol=1e-4, rtol=0)
     described = world.client.get(f"/v1/versions/{version}").json()
     assert described["is_active"] is True
-    assert described["terms"] == [{"task_vector_sha256": sha256, "coefficient": 0.5, "profile": "flat"}]
+    assert described["terms"] == [
+        {"task_vector_sha256": sha256, "coefficient": 0.5, "profile": "flat", "kind": "tower"}
+    ]
     change = world.client.get("/v1/aliases/active/history").json()["items"][0]
     assert (change["to_version"], change["actor"], change["reason"]) == (version, "api", "a test")
 

@@ -66,7 +66,7 @@ def test_open_clip_loads_it_and_gives_the_served_features(world: World, tmp_path
     metadata, text = _card(folder)
     assert metadata["library_name"] == "open_clip"
     told = metadata["paintbox"]
-    assert told["terms"] == [{"task_vector_sha256": sha256, "coefficient": 0.5, "profile": "flat"}]
+    assert told["terms"] == [{"task_vector_sha256": sha256, "coefficient": 0.5, "profile": "flat", "kind": "tower"}]
     assert told["base"] == {"ref": "starter", "fingerprint": world.base.fingerprint}
     assert "This version has not been evaluated" in text
     assert list(world.services.settings.scratch_dir.iterdir()) == []

@@ -58,6 +58,10 @@ def bodies(text: str, dataset: str) -> Iterator[tuple[str, str, dict[str, Any]]]
     )
     yield "POST", "/v1/patches/none/reselect", {"name": text, "alpha": 0.5}
     yield "POST", "/v1/patches/none/reselect", {"rule": "floor", "max_supported_drop": {text: 1}}
+    yield "POST", "/v1/patches/none/extend", {"tasks": [text]}
+    yield "POST", "/v1/patches/none/extend", {"name": text, "tasks": [dataset]}
+    yield "POST", "/v1/patches/none/forget", {"classes": [text]}
+    yield "POST", "/v1/patches/none/forget", {"name": text, "classes": ["x"]}
     yield "POST", "/v1/versions", {"name": text, "from_version": 1, "remove": ["x"]}
     yield "POST", "/v1/versions", {"name": "v", "tags": [text], "from_version": 1, "remove": ["x"]}
     yield "POST", "/v1/versions", {"name": "v", "from_version": 1, "remove": [text]}

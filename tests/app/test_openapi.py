@@ -96,6 +96,7 @@ def test_the_routes_of_the_design_are_there(document: dict[str, Any]) -> None:
         "POST /v1/patches", "GET /v1/patches", "GET /v1/patches/{patch_id}",
         "GET /v1/patches/{patch_id}/curve", "GET /v1/patches/{patch_id}/changes",
         "POST /v1/patches/{patch_id}/reselect", "POST /v1/versions",
+        "POST /v1/patches/{patch_id}/extend", "POST /v1/patches/{patch_id}/forget",
         "POST /v1/evaluations", "GET /v1/evaluations", "GET /v1/evaluations/{evaluation_id}",
         "DELETE /v1/evaluations/{evaluation_id}", "GET /v1/evaluations/{evaluation_id}/predictions",
         "GET /v1/evaluations/{evaluation_id}/predictions/file",

@@ -54,6 +54,8 @@ OPERATIONS: dict[str, tuple[Call, str]] = {
     "GET /v1/patches/{patch_id}/curve": (lambda c: c.patch_curve("x"), "curve"),
     "GET /v1/patches/{patch_id}/changes": (lambda c: c.patch_changes("x", "y"), "changes"),
     "POST /v1/patches/{patch_id}/reselect": (lambda c: c.reselect("x", alpha=0.1), "reselect"),
+    "POST /v1/patches/{patch_id}/extend": (lambda c: c.extend_patch("x", ["y"]), "extend"),
+    "POST /v1/patches/{patch_id}/forget": (lambda c: c.forget_classes("x", ["y"]), "forget"),
     "POST /v1/evaluations": (lambda c: c.create_evaluation(versions=[1], dataset="x"), "evaluate"),
     "GET /v1/evaluations": (lambda c: c.evaluations(), "evaluations"),
     "GET /v1/evaluations/{evaluation_id}": (lambda c: c.evaluation("x"), "evaluation"),

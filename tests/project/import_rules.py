@@ -85,6 +85,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "models",
         "data",
         "evaluation",
+        "instant",
         "training",
         "alpha",
         "patching",

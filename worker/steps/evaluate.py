@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from paint_core.evaluation.statistics import paired_difference
 from paint_core.models import BaseModel, build_head
 from paint_core.weights import fingerprint
 from pipeline.differences import describe_difference
+from pipeline.heads import Heads, answers_fingerprint, load_heads
 from pipeline.towers import mix_tower
 from pipeline.workload import DECODE_UNITS
 from registry.datasets import Datasets
@@ -145,11 +146,12 @@ class Judge:
             self._meter.skip(self.num_images)
             return self._evaluated(subject, *known, was_known=True)
         tower = mix_tower(self._base, subject.terms, self._context.blobs)
-        weights = fingerprint(tower.state_dict())
+        heads = load_heads(self._base, subject.terms, self._context.blobs)
+        weights = answers_fingerprint(fingerprint(tower.state_dict()), subject.terms)
         images, judged = self._images, self._judged
         self._meter.enter("evaluate")
         with self._job.timed("evaluate"):
-            answers, score = self._ask(tower, images.images, judged.targets)
+            answers, score = self._ask(tower, heads, images.images, judged.targets)
         stored = store_answers(self._context, judged, weights, answers, score)
         with self._context.database.write() as session:
             Measurements(session).add(**stored, owner=self._job.row.owner)
@@ -194,15 +196,20 @@ class Judge:
     def _head(self) -> Tensor:
         return build_head(self._base, self.labels, self.templates)
 
-    def _ask(self, tower: nn.Module, images: Tensor, targets: Tensor | None) -> tuple[Answers, Score | None]:
+    def _ask(
+        self, tower: nn.Module, heads: Heads, images: Tensor, targets: Tensor | None
+    ) -> tuple[Answers, Score | None]:
         base, slices = self._base, []
         for start in range(0, len(images), _SLICE_IMAGES):
             part = images[start : start + _SLICE_IMAGES]
             slices.append(encode(tower, part, base.preprocess, device=base.device))
             self._meter.advance(len(part))
         features, head, scale, bias = torch.cat(slices), self._head, base.logit_scale, base.logit_bias
-        score = None if targets is None else score_features(features, head, targets, scale=scale, bias=bias)
-        return answer(features, head, scale=scale, bias=bias), score
+        correct = partial(heads.correct, classnames=self.labels) if heads.concern(self.labels) else None
+        score = None
+        if targets is not None:
+            score = score_features(features, head, targets, scale=scale, bias=bias, correct=correct)
+        return answer(features, head, scale=scale, bias=bias, correct=correct), score
 
     def _find(self, weights: str) -> tuple[str, Measurement | None] | None:
         identifier = self._measurement_id(weights)

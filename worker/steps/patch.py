@@ -14,6 +14,7 @@ from registry.jobs import Jobs
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
 from worker.steps.checkpoint import PatchCheckpoint
+from worker.steps.instant import patch_instantly
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import (
     find_device,
@@ -43,6 +44,9 @@ def patch(context: JobContext) -> None:
 
         tasks = load_tasks(context, job, base, decoded)
         anchors = load_anchors(context, job, base, tasks, decoded)
+    if plan.method == "instant":
+        patch_instantly(context, job, base, tasks, plan, checkpoint, meter)
+        return
     workload = Workload(meter, plan.finetune)
     num_tasks = len(job.request.tasks)
     reporter = Reporter(context, workload, count_steps(num_tasks, plan), count_points(num_tasks, plan))

@@ -44,6 +44,8 @@ class PatchJob:
         base_ref: Reference of the base model.
         datasets: Of the tasks by id: the patching ones, the supported ones, those named in `transfer`.
         pools: Data sets whose train splits are anchor images, labels unseen.
+        start_sha256: Head term that an instant patch continues.
+        known: Tasks whose training images that term holds.
     """
 
     row: PatchRow
@@ -51,6 +53,8 @@ class PatchJob:
     base_ref: str
     datasets: Mapping[str, DatasetRow]
     pools: tuple[DatasetRow, ...] = ()
+    start_sha256: str | None = None
+    known: tuple[str, ...] = ()
 
     @property
     def num_images(self) -> dict[str, int]:
@@ -86,7 +90,12 @@ def load_job(context: JobContext) -> PatchJob:
         datasets = {name: Datasets(session).get(name) for name in names}
         pools = tuple(_anchor_pools(Datasets(session), request))
         base_ref = Versions(session).base(row.base_fingerprint).ref
-    return PatchJob(row, request, base_ref, datasets, pools)
+        start: str | None = None
+        known: tuple[str, ...] = ()
+        if request.extends is not None:
+            continued, start = Patches(session).require_head_term(request.extends)
+            known = PatchOptions.of_stored(continued.request).tasks
+    return PatchJob(row, request, base_ref, datasets, pools, start, known)
 
 
 def load_checked_base(ref: str, fingerprint: str, device: torch.device) -> BaseModel:

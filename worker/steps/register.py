@@ -12,6 +12,7 @@ from torch import nn
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
+from contract.report import ReportInstant
 from contract.storage import VectorStorage
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
@@ -19,12 +20,13 @@ from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
+from pipeline.heads import answers_fingerprint, load_heads
 from registry.acceptance import Assessment, assess
 from registry.evidence import EvidenceReader
 from registry.jobs import Jobs
 from registry.measurements import Measurements
 from registry.patches import Patches
-from registry.versions import TermSpec, Versions
+from registry.versions import HEAD_PROFILE, TermSpec, Versions
 from worker.job_context import JobContext
 from worker.steps.acceptance import carry_out, describe_activation, judge
 from worker.steps.checkpoint import PatchCheckpoint
@@ -44,10 +46,11 @@ def register(
     result: PatchResult,
     journal: JobJournal,
     checkpoint: PatchCheckpoint,
+    instant: ReportInstant | None = None,
 ) -> None:
     """Write the version, its report and the job's success in one transaction; move the alias if that was requested."""
     visual = _mixed(base, result)
-    weights_fingerprint = fingerprint(visual.state_dict())
+    tower_fingerprint = fingerprint(visual.state_dict())
     probe: list[list[float]] = probe_features(visual, base).tolist()
     interpolants = {
         profile: context.blobs.put_bytes(interpolant.to_bytes())
@@ -56,6 +59,7 @@ def register(
     lineage = _lineage(job, base, plan, result, journal.task_vectors)
     report = build_report(job, plan, tasks, result, journal.task_vectors)
     terms = [TermSpec(term.task_vector_sha256, term.coefficient, term.profile) for term in report.terms]
+    weights_fingerprint = answers_fingerprint(tower_fingerprint, terms)
     evaluation, asked = build_evaluation(plan, report), job.request.activate
     decision = activation = None
     if asked != "never":
@@ -72,11 +76,13 @@ def register(
             "timings_seconds": checkpoint.timings_seconds,
             "environment": lineage.environment,
             "activation": activation,
+            "instant": instant,
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
-    patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks])
+    heads = load_heads(base, terms, context.blobs)
+    patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks], heads)
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)
@@ -139,29 +145,33 @@ def _describe_task_vectors(
 ) -> list[dict[str, Any]]:
     """Return the registry's rows of the task vectors, which are read and hashed before the transaction."""
     theta_0 = {name: tensor.cpu() for name, tensor in base.visual.state_dict().items()}
+    norms = {key: relative_norm(tau, theta_0) for key, tau in result.vectors.items()}
+    heads = [term.key for term in result.terms if term.profile == HEAD_PROFILE]
     return [
         {
             "sha256": hashes[key],
             "base_fingerprint": base.fingerprint,
             "num_bytes": context.blobs.fetch(hashes[key]).stat().st_size,
-            "relative_norm": relative_norm(tau, theta_0),
+            "relative_norm": norms.get(key, 0.0),
             "job_id": context.lease.job_id,
+            "kind": "head" if key in heads else "tower",
         }
-        for key, tau in result.vectors.items()
+        for key in (*norms, *heads)
     ]
 
 
 def _lineage(
     job: PatchJob, base: BaseModel, plan: PatchPlan, result: PatchResult, hashes: Mapping[str, str]
 ) -> Lineage:
+    heads = [term.key for term in result.terms if term.profile == HEAD_PROFILE]
     return Lineage(
         base=LineageBase(ref=base.ref, fingerprint=base.fingerprint),
-        task_vectors={key: hashes[key] for key in result.vectors},
+        task_vectors={key: hashes[key] for key in (*result.vectors, *heads)},
         storage={term.key: VectorStorage(**asdict(stage.storage)) for stage in result.stages for term in stage.moving},
         datasets={identifier: row.content_sha256 for identifier, row in job.datasets.items()},
         anchors={row.id: row.content_sha256 for row in job.pools},
         request=job.row.request,
-        finetune=FinetuneSettings(**asdict(plan.finetune)),
+        finetune=None if plan.method == "instant" else FinetuneSettings(**asdict(plan.finetune)),
         alpha=AlphaSettings(
             **asdict(plan.alpha),
             used_precision=result.precision.precision,

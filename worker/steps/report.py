@@ -65,10 +65,10 @@ def build_report(
         curve=tuple(_point(last, point) for point in last.search.curve),
         tasks=tuple(_task(job, tasks, name, result) for name in tasks if name not in job.request.transfer),
         transfer=tuple(_transfer(job, tasks[name], result) for name in job.request.transfer),
-        update=_update(result.update),
+        update=None if plan.method == "instant" else _update(result.update),
         distance_to_optimal_points=result.distance_to_optimal,
         distance_to_specialised_points=result.distance_to_specialised,
-        finetune=FinetuneSettings(**asdict(plan.finetune)),
+        finetune=None if plan.method == "instant" else FinetuneSettings(**asdict(plan.finetune)),
         notes=(*_MEANINGS, *_origins(job), *result.notes),
     )
 
@@ -270,7 +270,7 @@ def _transfer(job: PatchJob, task: Task, result: PatchResult) -> ReportTransfer:
 def _validation(name: str, result: PatchResult) -> ValidationScores:
     """Return the task's scores on the curves; None if no curve passes through those weights."""
     first, last = result.stages[0].search, result.stages[-1].search
-    flat = last.curves.get("flat", ()) if len(result.stages) == 1 else ()
+    flat = last.curves.get("flat") or last.curves.get("head") or () if len(result.stages) == 1 else ()
     per_task = result.stages[-1].coefficients is not None
     return ValidationScores(
         zero_shot=_score_at(first.curve, 0.0, name),

@@ -31,14 +31,16 @@ function request() {
   const more = furtherOptions();
   const tasks = fields.getAll("tasks").map(String);
   const supported = fields.getAll("supported").map(String).filter((each) => !tasks.includes(each));
-  const own = { name: fields.get("name"), tasks, supported, method: tasks.length > 1 ? fields.get("method") : "single" };
+  const isInstant = fields.get("method") === "instant";
+  const method = isInstant || tasks.length > 1 ? fields.get("method") : "single";
+  const own = { name: fields.get("name"), tasks, supported, method };
   /** @type {Json} */
   const body = { ...own, ...more, ...own };
   const isCertified = (more.alpha?.rule ?? "certified") === "certified";
   if (supported.length && isCertified) body.alpha = { ...more.alpha, max_mean_drop: Number(fields.get("mean")) };
   const pool = String(fields.get("anchors") ?? "");
-  if (pool === "drawn") body.anchors = { ...more.anchors, drawn: true };
-  else if (pool && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
+  if (pool === "drawn" && !isInstant) body.anchors = { ...more.anchors, drawn: true };
+  else if (pool && !isInstant && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
   if (fields.get("iterations")) body.finetune = { ...more.finetune, iterations: Number(fields.get("iterations")) };
   if (fields.get("activate")) body.activate = "if_certified";
   return body;

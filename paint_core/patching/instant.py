@@ -1,0 +1,274 @@
+"""Patching in closed form: features once, one linear solution, and a coefficient from the same rules as an alpha.
+
+The tower does not change, so supported tasks keep their answers under their own labels exactly. What can be
+lost is lost in lists that hold patched names too, so supported tasks are judged there: under both kinds of labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paint_core.alpha import AlphaSearch, CurvePoint, grid
+from paint_core.alpha.rules import AlphaChoice
+from paint_core.data import LabelledImages, Task
+from paint_core.errors import NoAcceptableAlphaError, WeightsMismatchError
+from paint_core.evaluation import Score, UsedPrecision, score_features
+from paint_core.evaluation.answers import Answers, answer
+from paint_core.evaluation.feature_cache import FeatureCache
+from paint_core.evaluation.scoring import Correction, corrected_logits
+from paint_core.instant import MAX_SUPPORT, HeadTerm, KernelFit
+from paint_core.models import BaseModel
+from paint_core.patching.analysis import Update, distance_to_optimal, task_change
+from paint_core.patching.context import Event, PatchContext, TestPoint
+from paint_core.patching.journal import Journal, NoJournal
+from paint_core.patching.outcome import PatchResult, StageResult
+from paint_core.patching.plan import PatchPlan
+from paint_core.patching.report import union_head
+from paint_core.patching.terms import HEAD_PROFILE, NamedTerm
+from paint_core.runtime.arguments import require_device
+from paint_core.runtime.randomness import generator
+from paint_core.weights import fingerprint
+
+HEAD_KEY = "head"
+_STEP = 0.05
+_NOTES = (
+    "an instant patch changes no weights: lists of labels without patched names keep every answer. Validation "
+    "accuracies of supported tasks are those in lists that hold the patched names too, which is where they can lose",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class InstantResult:
+    """A patch in closed form.
+
+    Attributes:
+        patch: terms and scores, as of any patch; its only term has the key `HEAD_KEY`.
+        term: what the coefficient multiplies.
+        fit: with the leave-one-out accuracy.
+        num_images: training images of the tasks, of which `term` holds at most `MAX_SUPPORT`.
+    """
+
+    patch: PatchResult
+    term: HeadTerm
+    fit: KernelFit
+    num_images: int
+
+
+def run_instant(
+    base: BaseModel,
+    tasks: Sequence[Task],
+    supported: Sequence[Task],
+    plan: PatchPlan,
+    *,
+    device: torch.device | str = "cpu",
+    journal: Journal | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    transfer: Sequence[Task] = (),
+    feature_cache: FeatureCache | None = None,
+    start: HeadTerm | None = None,
+    known: Collection[str] = (),
+) -> InstantResult:
+    """A patch of the head alone, without training; other arguments and errors as for `run_patch`.
+
+    Args:
+        start: an earlier term to continue: the new one holds its images too, which are not needed for that.
+        known: names of tasks whose training images `start` holds already; they only help to choose the coefficient.
+    """
+    plan.require_tasks(tasks, supported, transfer)
+    record = NoJournal() if journal is None else journal
+    context = PatchContext(
+        base, tuple(tasks), tuple(supported), plan, None, require_device(device), record, on_event, feature_cache
+    )
+    with record.stage("fit"):
+        term, fit, num_images = _fit(context, start, known)
+    run = _Run(context, term)
+    with record.stage("select"):
+        search = _search(context, run)
+    with record.stage("evaluate"):
+        patch = _report(context, run, search, transfer)
+    return InstantResult(patch, term, fit, num_images)
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """What evaluations at several coefficients share."""
+
+    context: PatchContext
+    term: HeadTerm
+    _features: dict[int, Tensor] = field(default_factory=dict)
+
+    def score(self, images: LabelledImages, lists: _List, coefficient: float, reference: Tensor | None = None) -> Score:
+        """The score of a split under a list of labels."""
+        return score_features(
+            self.features(images),
+            lists.head,
+            images.labels,
+            scale=self.context.base.logit_scale,
+            bias=self.context.base.logit_bias,
+            reference=reference,
+            correct=self.correction(lists, coefficient),
+        )
+
+    def answers(self, images: LabelledImages, lists: _List, coefficient: float) -> Answers:
+        """The answers to a split."""
+        base = self.context.base
+        features, correct = self.features(images), self.correction(lists, coefficient)
+        return answer(features, lists.head, scale=base.logit_scale, bias=base.logit_bias, correct=correct)
+
+    def right(self, images: LabelledImages, lists: _List) -> Tensor:
+        """Bool [N]: whether the base is right."""
+        features, head = self.features(images), lists.head
+        logits = corrected_logits(features, head.to(features.device), self.context.base.logit_scale)
+        return logits.argmax(dim=1) == images.labels.to(features.device)
+
+    def features(self, images: LabelledImages) -> Tensor:
+        """The unit features of a split, encoded once."""
+        key = id(images)
+        if key not in self._features:
+            self._features[key] = F.normalize(self.context.zero_shot_features(images).float(), dim=-1)
+        return self._features[key]
+
+    def correction(self, lists: _List, coefficient: float) -> Correction | None:
+        """What the term does with the logits of a list."""
+        if coefficient == 0:
+            return None
+        return partial(self._placed.apply, classnames=lists.names, coefficient=coefficient)
+
+    @cached_property
+    def _placed(self) -> HeadTerm:
+        return self.term.to(torch.device(self.context.device))
+
+
+@dataclass(frozen=True, eq=False)
+class _List:
+    """A list of labels and its zero-shot head [C, D]."""
+
+    names: tuple[str, ...]
+    head: Tensor
+
+    @classmethod
+    def of(cls, task: Task, others: Sequence[Task] = ()) -> _List:
+        """The classes of a task, and behind them those of others, each name once."""
+        names = dict.fromkeys(name for each in (task, *others) for name in each.test.classnames)
+        return cls(tuple(names), union_head(task, others))
+
+
+def _fit(context: PatchContext, start: HeadTerm | None, known: Collection[str]) -> tuple[HeadTerm, KernelFit, int]:
+    tower = fingerprint(context.base.visual.state_dict())
+    if start is not None and start.tower != tower:
+        raise WeightsMismatchError("the term to continue was fitted to the features of other weights: use its own base")
+    rows: dict[str, Tensor] = {}
+    features: list[Tensor] = []
+    names: list[str] = []
+    if start is not None:
+        rows = dict(zip(start.names, start.head.cpu(), strict=True))
+        features, names = [start.support.cpu()], [start.names[label] for label in start.labels.tolist()]
+    for task in context.tasks:
+        if task.name in known:
+            continue
+        assert task.train is not None  # the plan has checked it
+        rows = dict(zip(task.train.classnames, task.head.detach().cpu(), strict=True)) | rows
+        features.append(F.normalize(context.zero_shot_features(task.train).float(), dim=-1).cpu())
+        names += [task.train.classnames[label] for label in task.train.labels.tolist()]
+    places = {name: place for place, name in enumerate(rows)}
+    support, labels = torch.cat(features), torch.tensor([places[name] for name in names])
+    chosen, head = _draw(labels, context.plan.finetune.seed), torch.stack(list(rows.values()))
+    term, fit = HeadTerm.fit(tuple(rows), support[chosen], labels[chosen], head, context.base.logit_scale, tower)
+    return term, fit, len(labels)
+
+
+def _draw(labels: Tensor, seed: int) -> Tensor:
+    """At most `MAX_SUPPORT` of the images, as equally many of each class as there are."""
+    if len(labels) <= MAX_SUPPORT:
+        return torch.arange(len(labels))
+    order = torch.randperm(len(labels), generator=generator("support", seed, 0))
+    rank = torch.empty_like(labels)
+    for label in sorted(set(labels.tolist())):
+        own = order[labels[order] == label]
+        rank[own] = torch.arange(len(own))
+    return rank.argsort(stable=True)[:MAX_SUPPORT].sort().values
+
+
+def _search(context: PatchContext, run: _Run) -> AlphaSearch:
+    """The choice of the coefficient by the plan's rule, on validation splits."""
+    goal = context.goal
+    goal.require_usable()
+    judged: dict[str, tuple[LabelledImages, _List]] = {}
+    for task in (*context.tasks, *context.supported):
+        others = context.tasks if task in context.supported else ()
+        judged[task.name] = (task.validation, _List.of(task, others))
+    before = {name: run.right(*each) for name, each in judged.items()}
+    curve = []
+    for alpha in grid(context.plan.alpha.step or _STEP):
+        scores = {name: run.score(*each, alpha, before[name]) for name, each in judged.items()}
+        curve.append(CurvePoint(alpha, scores, profile=HEAD_PROFILE))
+        context.tell(curve[-1])
+    choice: AlphaChoice
+    try:
+        choice = goal.choose(curve)
+    except NoAcceptableAlphaError as error:
+        if goal.rule != "certified":
+            raise
+        choice = goal.nothing(curve, str(error))
+    return AlphaSearch(choice, HEAD_PROFILE, curve, {HEAD_PROFILE: curve}, num_forwards=0)
+
+
+def _report(context: PatchContext, run: _Run, search: AlphaSearch, transfer: Sequence[Task]) -> PatchResult:
+    """The scores on test splits, which chose nothing."""
+    alpha, everything = search.choice.alpha, (*context.tasks, *context.supported, *transfer)
+    lists = {task.name: _List.of(task) for task in everything}
+    unions = {task.name: _List.of(task, context.tasks) for task in context.supported}
+    ends = {"zero_shot": 0.0, "finetuned": 1.0, "patched": alpha}
+    scores = {
+        name: {task.name: run.score(task.test, lists[task.name], end) for task in everything}
+        for name, end in ends.items()
+    }
+    for name, found in scores.items():
+        context.tell(TestPoint(name, found))
+    answers = {
+        name: {task.name: run.answers(task.test, lists[task.name], ends[name]) for task in everything}
+        for name in ("zero_shot", "patched")
+    }
+    patching, supported = (tuple(task.name for task in each) for each in (context.tasks, context.supported))
+    moving = (NamedTerm(HEAD_KEY, 1.0, HEAD_PROFILE),)
+    stage = StageResult(HEAD_KEY, search, patching, supported, moving)
+    return PatchResult(
+        vectors={},
+        terms=stage.chosen,
+        stages=(stage,),
+        zero_shot=scores["zero_shot"],
+        finetuned=scores["finetuned"],
+        patched=scores["patched"],
+        answers={"zero_shot": answers["zero_shot"], "patched": answers["patched"]},
+        on_union={
+            "zero_shot": _on_unions(run, context.supported, unions, 0.0),
+            "patched": _on_unions(run, context.supported, unions, alpha),
+        },
+        specialised={},
+        changes={
+            task.name: task_change(
+                task.test.labels,
+                answers["zero_shot"][task.name].predicted,
+                answers["patched"][task.name].predicted,
+                task.test.classnames,
+            )
+            for task in everything
+        },
+        update=Update(cosine=1.0, relative_norm=0.0, blocks={}),
+        distance_to_optimal=distance_to_optimal(search.curve, patching, supported),
+        distance_to_specialised=None,
+        precision=UsedPrecision("fp32"),
+        notes=_NOTES,
+    )
+
+
+def _on_unions(
+    run: _Run, supported: Sequence[Task], unions: Mapping[str, _List], coefficient: float
+) -> dict[str, Score]:
+    return {task.name: run.score(task.test, unions[task.name], coefficient) for task in supported}

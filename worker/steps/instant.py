@@ -1,0 +1,99 @@
+"""Instant: fit a head term, choose its coefficient, register the version. An interrupted attempt starts over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from contract.report import ReportInstant
+from paint_core.data import Task
+from paint_core.evaluation.feature_cache import FolderFeatureCache
+from paint_core.instant import HeadTerm, load_head_term, save_head_term
+from paint_core.models import BaseModel
+from paint_core.patching import InstantResult, PatchPlan, run_instant
+from paint_core.patching.instant import HEAD_KEY
+from registry.errors import RequestRefusedError
+from worker.job_context import JobContext
+from worker.progress import ProgressMeter
+from worker.steps.checkpoint import PatchCheckpoint
+from worker.steps.journal import JobJournal
+from worker.steps.prepare import PatchJob
+from worker.steps.register import register
+from worker.steps.reporter import Reporter
+from worker.steps.workload import Workload
+
+_POOR = 0.6
+"""Leave-one-out accuracy below which the tower's features do not tell the classes apart."""
+
+
+def patch_instantly(
+    context: JobContext,
+    job: PatchJob,
+    base: BaseModel,
+    tasks: Mapping[str, Task],
+    plan: PatchPlan,
+    checkpoint: PatchCheckpoint,
+    meter: ProgressMeter,
+) -> None:
+    """Create the version and report of an instant patch."""
+    workload = Workload(meter, plan.finetune)
+    journal = JobJournal(context, checkpoint, base, on_skipped=workload.skip, final_loss=lambda: None)
+    result = run_instant(
+        base,
+        [tasks[identifier] for identifier in job.request.tasks],
+        [tasks[identifier] for identifier in job.request.supported],
+        plan,
+        device=base.device,
+        journal=journal,
+        on_event=Reporter(context, workload, 0),
+        transfer=[tasks[identifier] for identifier in job.request.transfer],
+        feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
+        start=_load_start(context, job),
+        known=job.known,
+    )
+    with checkpoint.stage("register"):
+        sha256 = context.blobs.put_bytes(save_head_term(result.term))
+        checkpoint.save(task_vectors={HEAD_KEY: sha256})
+        register(context, job, base, tasks, plan, result.patch, journal, checkpoint, describe(result))
+
+
+def _load_start(context: JobContext, job: PatchJob) -> HeadTerm | None:
+    """Return the term that is continued, without the classes that are forgotten."""
+    if job.start_sha256 is None:
+        return None
+    term = load_head_term(context.blobs.fetch(job.start_sha256))
+    unknown = sorted(set(job.request.forget) - set(term.names))
+    if unknown:
+        raise RequestRefusedError(
+            "class_not_patched",
+            f"Patch {job.request.extends} has no class {unknown[0]!r}.",
+            "Name classes of its head term, which are those of its tasks.",
+        )
+    gone = torch.tensor([name in job.request.forget for name in term.names])[term.labels]
+    return term.without(gone) if bool(gone.any()) else term
+
+
+def describe(result: InstantResult) -> ReportInstant:
+    """Return what the report says of the fit."""
+    accuracy = result.fit.accuracy
+    fit, advice = "good", None
+    if accuracy is None:
+        fit, advice = "unknown", "Add images: with one image a class nothing tells how well the patch does."
+    elif accuracy < _POOR:
+        fit = "poor"
+        advice = (
+            f"By leave-one-out {100 * accuracy:.0f} % of the images are classified correctly: the image tower has no "
+            "features for this task. Use method single, which changes the weights."
+        )
+    return ReportInstant.model_validate(
+        {
+            "num_images": result.num_images,
+            "num_used": len(result.term.support),
+            "leave_one_out_accuracy": accuracy,
+            "gamma": result.fit.gamma,
+            "ridge": result.fit.ridge,
+            "features_fit": fit,
+            "advice": advice,
+        }
+    )
