@@ -23,7 +23,8 @@ def suggest_patch(session: Session, corrections: DatasetRow) -> PatchOptions:
 
     A patch starts from a base model. So that the next version keeps what the one in `active` has learned, the tasks of
     its patch are trained on again together with the corrections; its supported tasks and its anchors are taken over.
-    Without anchors, the newest pool is used. With supported tasks the rule is `certified`, the default.
+    Without anchors, the newest pool is used, or drawn images if there is none and something is to be supported. With
+    supported tasks the rule is `certified`, the default.
     """
     active = _patch_of_active(session)
     tasks, supported, base, anchors = [corrections.id], [], None, None
@@ -31,14 +32,17 @@ def suggest_patch(session: Session, corrections: DatasetRow) -> PatchOptions:
         tasks += list(_usable(session, active.tasks, "train", "validation", "test"))[: MAX_TASKS - 1]
         supported = list(_usable(session, active.supported, "validation", "test"))
         base, anchors = active.base, _anchors_of(session, active, supported)
-    pool = _newest_pool(session) if anchors is None else None
+    if anchors is None:
+        pool = _newest_pool(session)
+        if pool is not None or supported:
+            anchors = AnchorOptions(dataset=pool, drawn=pool is None)
     return PatchOptions(
         name=f"{corrections.name[:170]}: patch",
         base=base,
         method="single" if len(tasks) == 1 else "joint",
         tasks=tuple(tasks),
         supported=tuple(supported),
-        anchors=AnchorOptions(dataset=pool) if pool is not None else anchors,
+        anchors=anchors,
     )
 
 

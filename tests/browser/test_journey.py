@@ -51,6 +51,7 @@ def start_patch(page: Page, look: Look) -> None:
     keyboard.write(page.get_by_label("Name"), "digits patch")
     keyboard.tick(page.get_by_role("group", name="What must not get worse").get_by_label("food"))
     keyboard.write(page.get_by_label("Maximum drop"), "25")
+    keyboard.choose(page.get_by_label("Anchors"), "none")
     keyboard.write(page.get_by_label("Optimizer steps"), "25")
     keyboard.press(page.get_by_text("Further options"))
     keyboard.write(page.get_by_label("a patch request"), '{"finetune": {"seed": 3}}')

@@ -45,7 +45,7 @@ def show_new_patch(
     """Show the form for a patch; the parameters fill it in."""
     ready = list_datasets(database, MOST_DATASETS, None, (DatasetState.READY,)).items
     labelled = [each for each in ready if each.kind is DatasetKind.LABELLED]
-    pool = next((each.id for each in ready if each.kind is DatasetKind.POOL), "")
+    pool = next((each.id for each in ready if each.kind is DatasetKind.POOL), "drawn")
     return render(
         "patch_new.html",
         visitor,
