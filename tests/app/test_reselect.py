@@ -30,7 +30,8 @@ def chosen(response: Response) -> tuple[float, str]:
 
 def terms_of(response: Response) -> list[tuple[str, float, str]]:
     assert response.status_code in (200, 201), response.text
-    return [tuple(term.values()) for term in response.json()["version"]["terms"]]
+    terms = response.json()["version"]["terms"]
+    return [(term["task_vector_sha256"], term["coefficient"], term["profile"]) for term in terms]
 
 
 def test_an_alpha_named_makes_a_version_that_activates_and_answers_with_it(world: World) -> None:
