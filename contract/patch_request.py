@@ -96,7 +96,10 @@ class FinetuneOptions(Body):
         "the best weights; not with `folds`. Default: all iterations are done, and the last weights are kept",
     )
     check_every: int | None = Field(
-        default=None, ge=1, le=1_000_000, description="Steps between two looks; only with `patience`. Default: 20"
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="Steps between two looks; without `patience` nobody looks. Default: 20",
     )
     deterministic: bool | None = Field(
         default=None,
@@ -112,8 +115,6 @@ class FinetuneOptions(Body):
             raise ValueError("trainable last_k needs last_k, the number of blocks to train")
         if self.lora_rank is not None and self.trainable != "lora":
             raise ValueError("lora_rank requires trainable lora: set trainable to lora")
-        if self.check_every is not None and self.patience is None:
-            raise ValueError("check_every requires patience, the number of looks without an improvement to wait for")
         if self.iterations is not None and (self.warmup_steps or 0) >= self.iterations:
             raise ValueError(
                 "warmup_steps must be below iterations, otherwise the learning rate never reaches its peak"
