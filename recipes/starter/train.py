@@ -23,8 +23,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from paint_core.config.precision import has_bf16
 from paint_core.training.train_state import TrainState, capture, restore
 from recipes.starter.batches import Batch, Material, Mix, batches
+from recipes.starter.depthwise import speed_up
 from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model
 
 _EMA = 0.999
@@ -107,6 +109,8 @@ def train(
     model = build_model(settings.tower, settings.seed, settings.drop_path)
     if settings.start_from:
         model.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
+    if not has_bf16(torch.device(settings.device)):
+        speed_up(model)
     model = model.to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
     average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -143,7 +147,8 @@ def _drawn_from(settings: Settings, step: int) -> Iterator[None]:
 def _update(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast(batch.pixels.device.type, dtype=torch.bfloat16):
+    device = batch.pixels.device
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device)):
         images, texts = model.visual(batch.pixels), model.text(batch.tokens)
     images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
     loss = _contrast(images, texts, model.logit_scale, batch)

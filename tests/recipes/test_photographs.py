@@ -1,5 +1,6 @@
 """The part of the starter's recipe that takes photographs, on photographs and a WordNet made here."""
 
+import copy
 import itertools
 import json
 from dataclasses import asdict
@@ -10,12 +11,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import nn
 
 from paint_core.models import load_base
 from recipes.starter.adapt import clothing, grocery, link, tiny_imagenet
 from recipes.starter.batches import Batch, Material, Mix, batches
 from recipes.starter.captions import Words, photo_caption
 from recipes.starter.checkpoint import export_checkpoint
+from recipes.starter.depthwise import speed_up
 from recipes.starter.evaluate_photographs import judge_photographs, judge_words
 from recipes.starter.lettering import FONTS, UNSEEN_FONTS, alone, draw_words, over
 from recipes.starter.model import SIDE, export, tokenizer
@@ -185,6 +188,21 @@ def _relation(made: Batch, row: int, column: int) -> tuple[str]:
     if made.is_own[row, column]:
         return ("own",)
     return ("true" if made.is_true[row, column] else "another",)
+
+
+@pytest.mark.parametrize("side", [2, 3, 8])
+def test_the_faster_backward_pass_of_depthwise_convolutions_gives_the_same_gradients(side: int) -> None:
+    plain = nn.Conv2d(12, 12, 7, padding=3, groups=12)
+    fast = copy.deepcopy(plain)
+    speed_up(fast)
+    assert type(fast) is not type(plain)
+    maps, weights = torch.randn(5, 12, side, side), torch.randn(5, 12, side, side)
+    inputs = [maps.clone().requires_grad_() for _ in range(2)]
+    for module, given in zip((plain, fast), inputs, strict=True):
+        (module(given) * weights).sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close(plain.weight.grad, fast.weight.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close([*plain.parameters()][1].grad, [*fast.parameters()][1].grad, rtol=1e-4, atol=1e-4)
 
 
 def test_a_run_with_photographs_that_was_stopped_ends_with_the_same_bits(tmp_path: Path) -> None:
