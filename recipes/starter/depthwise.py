@@ -1,7 +1,8 @@
 """Depthwise convolutions whose backward pass is fast on a CPU without bf16.
 
-There the gradient of the weights takes a third of a step: for 160 channels of 3 x 3 pixels and 128 pictures 30 ms of
-one core, where the forward pass takes 0.6 ms. As matrix products it costs little. The results differ in the last digits.
+There the gradient of the weights takes a third of a step: for 160 channels of 3 x 3 pixels and 128 pictures 30 ms
+of one core, where the forward pass takes 0.6 ms. As matrix products it costs little. The results differ in the last
+digits.
 """
 
 from __future__ import annotations
