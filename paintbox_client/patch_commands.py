@@ -73,7 +73,7 @@ BitsOption = Annotated[
     StoredBits | None,
     typer.Option(
         "--bits",
-        help="Bits of each number of the stored task vectors. Default: auto, the fewest that cost no accuracy.",
+        help="Bits of each number of the stored task vectors. auto: the fewest that cost no accuracy. Default: 16.",
     ),
 ]
 DryRun = Annotated[

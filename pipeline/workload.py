@@ -45,7 +45,7 @@ def count_points(num_tasks: int, plan: PatchPlan) -> float:
         return 0
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
     # Along the task vectors as they are, and as they are stored.
-    num_forms = 1 if plan.bits == 32 or plan.folds else 2
+    num_forms = 1 if plan.bits in (32, 16) or plan.folds else 2
     return num_searches * num_forms * _num_forwards(plan.alpha)
 
 

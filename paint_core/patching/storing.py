@@ -13,6 +13,7 @@ from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.patching.context import PatchContext
+from paint_core.patching.plan import StoredBits
 from paint_core.patching.terms import NamedTerm
 from paint_core.weights import Bits, TaskVector, Term, rounded
 
@@ -31,7 +32,7 @@ class Storage:
         bits: of each number.
         loss_points: the combined validation accuracy at the alpha chosen for unrounded vectors, minus that at the alpha
             chosen for the stored ones, in percentage points; negative where rounding helped. None: not compared
-            (with folds).
+            (with folds, and where 16 bits were asked for, whose error is 1 / 65,534 of the largest number in a block).
     """
 
     bits: Bits
@@ -70,9 +71,9 @@ def search_stored(
 ) -> StoredSearch:
     """The search along the moving terms, whose task vectors are stored in the plan's bits.
 
-    With `auto` in the fewest of 4, 8 and 16 that lose no more than `TOLERANCE_POINTS` against unrounded vectors, else
-    in 32. Each number of bits gets a search of its own, after that of the unrounded ones. Alpha 0 has nothing to
-    compare, so 16 are taken.
+    With 16 bits there is one search. With `auto` the fewest of 4, 8 and 16 bits are taken that lose no more than
+    `TOLERANCE_POINTS` against unrounded vectors, else 32; each number of bits gets a search of its own, after that of
+    the unrounded ones. Alpha 0 has nothing to compare, so 16 are taken.
 
     Args:
         key: names the search in the journal.
@@ -93,16 +94,21 @@ def search_stored(
         found = context.search(name, path, patching, reference=reference)
         return StoredSearch(found, path, stored, UNROUNDED)
 
+    def store(found: StoredSearch) -> StoredSearch:
+        for term in moving:
+            context.journal.store(term.key, vectors[term.key], found.storage.bits)
+        return found
+
     def compared(bits: Bits, whole: StoredSearch) -> StoredSearch:
         found = search(bits)
         loss = _combined(context, whole.search, patching) - _combined(context, found.search, patching)
         return replace(found, storage=Storage(bits, loss))
 
-    whole, wanted = search(32), context.plan.bits
-    candidates: tuple[Bits, ...] = (wanted,) if wanted != "auto" else (4, 8, 16)
-    if wanted == "auto" and not whole.search.choice.alpha:
-        candidates = (16,)
-    for bits in candidates if wanted != 32 else ():
+    wanted = context.plan.bits
+    if wanted == 16:
+        return store(replace(search(16), storage=Storage(16, None)))
+    whole = search(32)
+    for bits in _candidates(wanted, whole.search.choice.alpha):
         try:
             found = compared(bits, whole)
         except NoAcceptableAlphaError:
@@ -110,10 +116,15 @@ def search_stored(
                 raise
             continue
         if wanted == bits or (found.storage.loss_points or 0.0) <= TOLERANCE_POINTS:
-            for term in moving:
-                context.journal.store(term.key, vectors[term.key], bits)
-            return found
+            return store(found)
     return whole
+
+
+def _candidates(wanted: StoredBits, alpha: float) -> Sequence[Bits]:
+    """The bits to compare with unrounded vectors, whose search chose this alpha."""
+    if wanted == "auto":
+        return (4, 8, 16) if alpha else (16,)
+    return () if wanted == 32 else (wanted,)
 
 
 def fold_bits(context: PatchContext) -> Bits:

@@ -51,7 +51,10 @@ def test_alpha_is_chosen_along_the_stored_vector_and_the_loss_is_against_the_unr
     }
     values = [each.stages[0].search.choice.combined for each in (whole, result)]
     assert stage.storage.bits == bits
-    assert stage.storage.loss_points == pytest.approx(100 * (values[0] - values[1]))
+    if bits == 16:
+        assert stage.storage.loss_points is None
+    else:
+        assert stage.storage.loss_points == pytest.approx(100 * (values[0] - values[1]))
     assert combined(point, ["colours"], ["old"]) == pytest.approx(values[1])
 
 
@@ -59,9 +62,9 @@ def test_auto_stores_the_fewest_bits_that_cost_next_to_nothing(
     tiny_base: BaseModel, tasks: tuple[Task, Task], journal: MemoryJournal
 ) -> None:
     storage = patch(tiny_base, tasks, journal, "auto").stages[0].storage
-    losses = {bits: patch(tiny_base, tasks, journal, bits).stages[0].storage.loss_points for bits in (4, 8, 16)}
+    losses = {bits: patch(tiny_base, tasks, journal, bits).stages[0].storage.loss_points for bits in (4, 8)}
     sound = [bits for bits, loss in losses.items() if loss is not None and loss <= TOLERANCE_POINTS]
-    assert storage.bits == (sound[0] if sound else 32)
+    assert storage.bits in ([sound[0]] if sound else [16, 32])
 
 
 def test_with_folds_task_vectors_are_stored_in_16_bits(tiny_base: BaseModel, tasks: tuple[Task, Task]) -> None:
