@@ -61,9 +61,9 @@ class FinetuneSettings(Recorded):
     anchor_weight: float | None = Field(default=None, description="Factor of the anchor loss; 0: no anchors")
     anchor_batch_size: int | None = Field(default=None, description="Anchor images per optimizer step")
     patience: int | None = Field(
-        default=None, description="Looks at the validation accuracy without an improvement that ended a run; null: none"
+        default=None, description="Early stopping: evaluations without an improvement that end a run; null: none"
     )
-    check_every: int | None = Field(default=None, description="Steps between two looks")
+    check_every: int | None = Field(default=None, description="Early stopping: steps between two evaluations")
     class_balance: str | None = Field(
         default=None, description="`sampling` or `loss`: rare classes counted as much as frequent ones; else `none`"
     )

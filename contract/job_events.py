@@ -56,7 +56,7 @@ class FineTuning(EventData):
         default=None, description="Loss of the anchors, before its weight; absent: there are none"
     )
     validation_accuracy: float | None = Field(
-        default=None, description="With `patience`: validation accuracy after the step, 0 to 1; absent: not looked at"
+        default=None, description="With `patience`: validation accuracy after the step, 0 to 1; absent: not evaluated"
     )
 
 

@@ -92,14 +92,14 @@ class FinetuneOptions(Body):
         default=None,
         ge=1,
         le=1000,
-        description="End fine-tuning after this many looks at the validation accuracy without an improvement, and keep "
-        "the best weights; not with `folds`. Default: all iterations are done, and the last weights are kept",
+        description="Early stopping: end fine-tuning after this many evaluations on the validation split without an "
+        "improvement, and keep the best weights; not with `folds`. Default: no early stopping",
     )
     check_every: int | None = Field(
         default=None,
         ge=1,
         le=1_000_000,
-        description="Steps between two looks; without `patience` nobody looks. Default: 20",
+        description="Steps between two of these evaluations; used with `patience`. Default: 20",
     )
     deterministic: bool | None = Field(
         default=None,

@@ -60,7 +60,7 @@ TransferRefs = Annotated[
 SamplingOption = Annotated[Sampling | None, typer.Option(help="Sampling of tasks, for joint. Default: proportional.")]
 MetricOption = Annotated[
     MetricName | None,
-    typer.Option(help="What the rule maximises; the last two count rare classes fully. Default: accuracy."),
+    typer.Option(help="What the rule maximises; the last two weight all classes equally. Default: accuracy."),
 ]
 MergeOption = Annotated[Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")]
 CoefficientsOption = Annotated[

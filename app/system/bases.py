@@ -32,7 +32,7 @@ class Base(Resource):
     fingerprint: str = Field(description="Fingerprint of its weights, 64 hexadecimal digits")
     image_size: int = Field(description="Side of the images that it reads, in pixels")
     embed_dim: int = Field(description="Number of dimensions of its embeddings")
-    version: int | None = Field(description="Id of the version that is the unpatched base; null: it is in the trash")
+    version: int | None = Field(description="Id of the version that is the unpatched base; null: there is none")
     num_versions: int = Field(description="Number of its versions that are not in the trash")
     is_loaded: bool = Field(description="Whether this process has loaded it and can serve its versions")
     tower: str | None = Field(description="Class of its image tower; null: not loaded")

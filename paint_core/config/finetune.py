@@ -45,9 +45,9 @@ class FinetuneConfig:
         anchor_batch_size: anchor images a step, >= 1.
         class_balance: `none`: classes count by their images; `sampling` draws every class equally often; `loss` weights
             each image's loss by the inverse of its class's images (`training/class_balance.py`).
-        patience: looks at the validation accuracy without an improvement after which a run ends, >= 1; the best weights
-            are kept. None: a run does all its iterations, and its last weights are kept.
-        check_every: steps between two looks, >= 1.
+        patience: early stopping: evaluations on the validation split without an improvement after which a run ends,
+            >= 1; the best weights are kept. None: no early stopping, the last weights are kept.
+        check_every: steps between two of these evaluations, >= 1.
     """
 
     iterations: int = 2000

@@ -104,7 +104,7 @@ class PatchPlan:
         if self.method not in ("single", "joint"):
             raise ConfigError(f"folds would train every task of method {self.method!r} k times: use single or joint")
         if self.finetune.patience is not None:
-            raise ConfigError("folds train on the validation images in the end, so patience has none to look at")
+            raise ConfigError("early stopping needs validation images, and with folds all are trained on: omit either")
         if not 2 <= folds <= _MAX_FOLDS:
             raise ConfigError(f"folds is {folds}: choose 2..{_MAX_FOLDS}, or None for the validation split")
         if self.alpha.rule == "certified":
