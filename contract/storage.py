@@ -15,7 +15,7 @@ class VectorStorage(Recorded):
     bits: Literal[32, 16, 8, 4] = Field(description="Bits of each number of its matrices")
     loss_points: float | None = Field(
         default=None,
-        description="What fewer than 32 bits cost: the combined validation accuracy at the alpha chosen for 32 bits, "
-        "minus that at the alpha chosen for the stored bits, in percentage points; negative: a gain; null: not "
-        "compared, with folds",
+        description="What fewer than 32 bits cost: the combined validation accuracy with 32 bits at the chosen alpha, "
+        "minus that with the stored bits, in percentage points; negative: a gain; null: not compared, with 16 bits or "
+        "folds",
     )

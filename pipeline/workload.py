@@ -44,9 +44,9 @@ def count_points(num_tasks: int, plan: PatchPlan) -> float:
     if plan.method == "instant":
         return 0
     num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
-    # Along the task vectors as they are, and as they are stored.
-    num_forms = 1 if plan.bits in (32, 16) or plan.folds else 2
-    return num_searches * num_forms * _num_forwards(plan.alpha)
+    # With few bits the unrounded task vectors are evaluated, too, at the chosen alpha.
+    num_compared = 0 if plan.bits in (32, 16) or plan.folds else 1
+    return num_searches * (_num_forwards(plan.alpha) + num_compared)
 
 
 def step_units(config: FinetuneConfig) -> float:

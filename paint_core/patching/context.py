@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, search_alpha
+from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, evaluate_curve, search_alpha
 from paint_core.config.precision import Precision
 from paint_core.data import LabelledImages, Task
 from paint_core.evaluation import Score, UsedPrecision, choose_precision, correct_answers, encode
@@ -148,6 +148,15 @@ class PatchContext:
                 reference_correct=self._zero_shot_correct(self.supported) if path.fixed else None,
                 baseline=self._baseline(path, everything),
             )
+
+    def evaluate(self, path: Path, patching: Sequence[Task], alpha: float) -> CurvePoint:
+        """The scores at one alpha of a path, on the validation splits of these tasks and of the supported ones."""
+        splits = {task.name: (task.head, task.validation) for task in (*patching, *self.supported)}
+        with self.journal.stage("select"):
+            (point,) = evaluate_curve(
+                self.base, path, splits, [alpha], device=self.device, precision=self.precision.precision
+            )
+        return point
 
     def zero_shot_features(self, images: LabelledImages, precision: Precision = "fp32") -> Tensor:
         """The features at theta_0, from the cache if it has them.

@@ -55,7 +55,7 @@ class Journal(Protocol):
         """The recorded points of a search, in the order in which they were added.
 
         Args:
-            key: `select:NAME`, or `select:NAME:4 bits` along task vectors as they are stored.
+            key: `select:NAME`, or `select:NAME:8 bits` along task vectors as they are stored.
         """
         ...
 

@@ -1,24 +1,27 @@
 """In how many bits a patch's task vectors are stored: chosen on validation data, and what that costs.
 
 The search for alpha is made along the vectors as they are stored, so the curve, the certificate and the version speak
-of the same weights.
+of the same weights. One evaluation of the unrounded vectors at the alpha that was chosen tells what rounding costs.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from paint_core.alpha import AlphaSearch, Path
+from paint_core.alpha import AlphaSearch, CurvePoint, Path
 from paint_core.alpha.rules import exact_combined
 from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score
 from paint_core.patching.context import PatchContext
-from paint_core.patching.plan import StoredBits
 from paint_core.patching.terms import NamedTerm
 from paint_core.weights import Bits, TaskVector, Term, rounded
+from paint_core.weights.packing import FORMS
 
 TOLERANCE_POINTS = 0.05
 """What `auto` may lose of the combined validation accuracy, in percentage points."""
+
+TRIED_BITS: tuple[Bits, ...] = (4, 8)
+"""What `auto` tries before it takes 16."""
 
 BITS_WITH_FOLDS: Bits = 16
 """What `auto` means with folds: the task vector that is stored has no validation images to be judged on."""
@@ -30,9 +33,9 @@ class Storage:
 
     Attributes:
         bits: of each number.
-        loss_points: the combined validation accuracy at the alpha chosen for unrounded vectors, minus that at the alpha
-            chosen for the stored ones, in percentage points; negative where rounding helped. None: not compared
-            (with folds, and where 16 bits were asked for, whose error is 1 / 65,534 of the largest number in a block).
+        loss_points: the combined validation accuracy of the unrounded vectors at the chosen alpha, minus that of the
+            stored ones there, in percentage points; negative where rounding helped. None: not compared (with folds, and
+            with 16 bits, whose error is 1 / 65,534 of the largest number in a block).
     """
 
     bits: Bits
@@ -71,9 +74,8 @@ def search_stored(
 ) -> StoredSearch:
     """The search along the moving terms, whose task vectors are stored in the plan's bits.
 
-    With 16 bits there is one search. With `auto` the fewest of 4, 8 and 16 bits are taken that lose no more than
-    `TOLERANCE_POINTS` against unrounded vectors, else 32; each number of bits gets a search of its own, after that of
-    the unrounded ones. Alpha 0 has nothing to compare, so 16 are taken.
+    `auto` takes 4 bits, then 8, if they lose no more than `TOLERANCE_POINTS` against unrounded vectors; else 16. Each
+    number of bits that is tried gets a search of its own. Alpha 0 has nothing to compare, so 16 are taken.
 
     Args:
         key: names the search in the journal.
@@ -84,47 +86,40 @@ def search_stored(
         reference: as for `PatchContext.search`.
 
     Raises:
-        NoAcceptableAlphaError: no alpha meets the floor, unrounded or in the bits that the plan names.
+        NoAcceptableAlphaError: no alpha meets the floor, in the bits that the plan names or, with `auto`, in 16.
     """
 
     def search(bits: Bits) -> StoredSearch:
         stored = {term.key: rounded(vectors[term.key], bits) for term in moving}
-        path = Path(tuple(Term(stored[term.key], term.coefficient) for term in moving), tuple(fixed))
-        name = key if bits == 32 else f"{key}:{bits} bits"
-        found = context.search(name, path, patching, reference=reference)
-        return StoredSearch(found, path, stored, UNROUNDED)
-
-    def store(found: StoredSearch) -> StoredSearch:
-        for term in moving:
-            context.journal.store(term.key, vectors[term.key], found.storage.bits)
-        return found
-
-    def compared(bits: Bits, whole: StoredSearch) -> StoredSearch:
-        found = search(bits)
-        loss = _combined(context, whole.search, patching) - _combined(context, found.search, patching)
-        return replace(found, storage=Storage(bits, loss))
+        path = _path(moving, stored, fixed)
+        found = context.search(_name(key, bits), path, patching, reference=reference)
+        loss = _loss(context, found, _path(moving, vectors, fixed), patching) if bits in (8, 4) else None
+        return StoredSearch(found, path, stored, UNROUNDED if bits == 32 else Storage(bits, loss))
 
     wanted = context.plan.bits
-    if wanted == 16:
-        return store(replace(search(16), storage=Storage(16, None)))
-    whole = search(32)
-    for bits in _candidates(wanted, whole.search.choice.alpha):
+    found = _fewest_bits(search) if wanted == "auto" else search(wanted)
+    if found.storage.bits != 32:
+        for term in moving:
+            context.journal.store(term.key, vectors[term.key], found.storage.bits)
+    return found
+
+
+def _fewest_bits(search: Callable[[Bits], StoredSearch]) -> StoredSearch:
+    """The search with the fewest bits that lose next to nothing; 16 if others do, or if they choose alpha 0.
+
+    Raises:
+        NoAcceptableAlphaError: none meets the floor.
+    """
+    for bits in TRIED_BITS:
         try:
-            found = compared(bits, whole)
+            found = search(bits)
         except NoAcceptableAlphaError:
-            if wanted == bits:
-                raise
             continue
-        if wanted == bits or (found.storage.loss_points or 0.0) <= TOLERANCE_POINTS:
-            return store(found)
-    return whole
-
-
-def _candidates(wanted: StoredBits, alpha: float) -> Sequence[Bits]:
-    """The bits to compare with unrounded vectors, whose search chose this alpha."""
-    if wanted == "auto":
-        return (4, 8, 16) if alpha else (16,)
-    return () if wanted == 32 else (wanted,)
+        if not found.search.choice.alpha:
+            break
+        if (found.storage.loss_points or 0.0) <= TOLERANCE_POINTS:
+            return found
+    return search(16)
 
 
 def fold_bits(context: PatchContext) -> Bits:
@@ -132,8 +127,27 @@ def fold_bits(context: PatchContext) -> Bits:
     return BITS_WITH_FOLDS if context.plan.bits == "auto" else context.plan.bits
 
 
-def _combined(context: PatchContext, search: AlphaSearch, patching: Sequence[Task]) -> float:
-    """The combined accuracy at the choice, or what else is maximised, in %."""
-    chosen = next(point for point in search.curve if point.alpha == search.choice.alpha)
+def _name(key: str, bits: Bits) -> str:
+    """The name of a search in the journal."""
+    # A run that an earlier release began has points along its own form of 4 bits under the plain name.
+    return {32: key, 4: f"{key}:4 bits in blocks of {FORMS[4].block}"}.get(bits, f"{key}:{bits} bits")
+
+
+def _path(moving: Sequence[NamedTerm], vectors: Mapping[str, TaskVector], fixed: Sequence[Term]) -> Path:
+    return Path(tuple(Term(vectors[term.key], term.coefficient) for term in moving), tuple(fixed))
+
+
+def _loss(context: PatchContext, search: AlphaSearch, unrounded: Path, patching: Sequence[Task]) -> float:
+    """What the stored vectors lose at the choice of their search, in percentage points."""
+    choice = search.choice.alpha
+    if not choice:
+        return 0.0
+    stored = next(point for point in search.curve if point.alpha == choice)
+    whole = context.evaluate(unrounded.with_profile(search.profile), patching, choice)
+    return _combined(context, whole, patching) - _combined(context, stored, patching)
+
+
+def _combined(context: PatchContext, point: CurvePoint, patching: Sequence[Task]) -> float:
+    """The combined accuracy, or what else is maximised, in %."""
     improved, supported = ([task.name for task in tasks] for tasks in (patching, context.supported))
-    return 100 * float(exact_combined(chosen, improved, supported, context.plan.alpha.metric))
+    return 100 * float(exact_combined(point, improved, supported, context.plan.alpha.metric))

@@ -23,7 +23,13 @@ from paint_core.weights.vectors import TaskVector
 # content-addressed.
 _METADATA_KEY = "paintbox_task_vector"
 _CODES, _SCALES = "codes:", "scales:"
-_DTYPES = {"F32": torch.float32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+_DTYPES = {
+    "F32": torch.float32,
+    "BF16": torch.bfloat16,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+}
 _MAX_HEADER_BYTES = 100 << 20  # safetensors' own limit
 
 BASE_KEY = "base"

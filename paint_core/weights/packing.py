@@ -1,13 +1,19 @@
-"""Task vectors in 16, 8 or 4 bits a number: integers with one scale for every block of 128 numbers.
+"""Task vectors in 16, 8 or 4 bits a number: integers, and one scale for every block of numbers.
 
 A task vector, unlike weights, is small beside what it is added to, so that rounding it coarsely changes little
-(Kim et al., "Task vector quantization", ICCV 2025, arXiv 2503.06921). The rounding is symmetric: a number is its
-integer times the scale of its block, in float32, the same bits on every machine, and 0 stays 0. Blocks follow the
-memory order of the tensor. Tensors of fewer than two dimensions (biases, norms) are few numbers and stay float32.
+(Kim et al., "Task vector quantization", ICCV 2025, arXiv 2503.06921). A number is its integer times the scale of its
+block, in float32, the same bits on every machine, and 0 stays 0. Blocks follow the memory order of the tensor. Tensors
+of fewer than two dimensions (biases, norms) are few numbers and stay float32.
+
+With 16 and 8 bits a block is 128 numbers with a float32 scale, and the largest number is the largest integer. With 4
+bits it is 32 numbers with a bfloat16 scale, which may be negative: of a few scales around the one that makes the number
+of largest magnitude -8, that which rounds its block best. Files of earlier releases, with 4 bits in blocks of 128, are
+read.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -19,11 +25,44 @@ from paint_core.weights.vectors import TaskVector
 Bits = Literal[32, 16, 8, 4]
 """Bits of a stored number; 32 is float32, without any rounding."""
 
-BLOCK = 128
-"""Numbers that share a scale: 0.25 bits a number."""
+SCALE_DIVISORS = (-8.0, -7.5, -9.0, 7.0)
+"""Tried as scale of a block of 4-bit numbers: its number of largest magnitude, divided by one of these."""
 
-_DTYPES = {16: torch.int16, 8: torch.int8, 4: torch.uint8}
-_CHUNK_BLOCKS = 1 << 13
+_CHUNK_NUMBERS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the numbers of a tensor are stored.
+
+    Attributes:
+        bits: of an integer.
+        codes: dtype of the integers; 4 bits lie two to a byte.
+        scales: dtype of the scales.
+        block: numbers that share a scale.
+        least: the smallest integer.
+    """
+
+    bits: int
+    codes: torch.dtype
+    scales: torch.dtype
+    block: int
+    least: int
+
+    @property
+    def has_signed_scales(self) -> bool:
+        """Whether a scale may be negative."""
+        return self.scales == torch.bfloat16
+
+
+FORMS: Mapping[int, Form] = {
+    16: Form(16, torch.int16, torch.float32, 128, -32767),
+    8: Form(8, torch.int8, torch.float32, 128, -127),
+    4: Form(4, torch.uint8, torch.bfloat16, 32, -8),
+}
+"""Bits to the form that `pack` gives."""
+
+_EARLIER = Form(4, torch.uint8, torch.float32, 128, -7)
 
 
 def is_packed(shape: Sequence[int], bits: int) -> bool:
@@ -52,18 +91,44 @@ def pack(tensor: Tensor, bits: Bits) -> tuple[Tensor, Tensor]:
 
     Returns:
         Codes: int16 [N], int8 [N], or uint8 [ceil(N / 2)] with two numbers a byte, the first in the low half and 8 for
-        0. Scales: float32 [ceil(N / 128)], >= 0. Both on the CPU.
+        0. Scales: float32 [ceil(N / 128)], >= 0, or with 4 bits bfloat16 [ceil(N / 32)]. Both on the CPU.
     """
+    form = FORMS[bits]
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    largest_code = (1 << (bits - 1)) - 1
-    blocks = torch.nn.functional.pad(flat, (0, -len(flat) % BLOCK)).reshape(-1, BLOCK)
-    scales = blocks.abs().amax(dim=1) / largest_code
-    quotients = blocks / torch.where(scales > 0, scales, torch.inf)[:, None]
-    codes = quotients.round().clamp(-largest_code, largest_code).reshape(-1)[: len(flat)]
-    if bits != 4:
-        return codes.to(_DTYPES[bits]), scales
+    parts = [_pack_part(part, form) for part in torch.split(flat, _CHUNK_NUMBERS)]
+    codes, scales = (torch.cat(each) for each in zip(*parts, strict=True))
+    return codes, scales
+
+
+def _pack_part(flat: Tensor, form: Form) -> tuple[Tensor, Tensor]:
+    blocks = torch.nn.functional.pad(flat, (0, -len(flat) % form.block)).reshape(-1, form.block)
+    scales = _best_scales(blocks, form) if form.bits == 4 else blocks.abs().amax(dim=1) / -form.least
+    codes = _codes(blocks, scales, form).reshape(-1)[: len(flat)]
+    if form.bits != 4:
+        return codes.to(form.codes), scales
     halves = torch.nn.functional.pad(codes, (0, len(flat) % 2)).to(torch.int16) + 8
-    return (halves[0::2] | (halves[1::2] << 4)).to(torch.uint8), scales
+    return (halves[0::2] | (halves[1::2] << 4)).to(form.codes), scales
+
+
+def _best_scales(blocks: Tensor, form: Form) -> Tensor:
+    """The scale of each block [N, B] with the smallest squared error, of those that `SCALE_DIVISORS` give."""
+    largest = blocks.gather(1, blocks.abs().argmax(dim=1, keepdim=True)).squeeze(1)
+    relative = blocks / torch.where(largest != 0, largest.abs(), torch.inf)[:, None]  # squares of it do not vanish
+    best, least_error = torch.zeros(len(blocks), dtype=form.scales), torch.full((len(blocks),), torch.inf)
+    for divisor in SCALE_DIVISORS:
+        scales = (largest / divisor).to(form.scales)
+        steps = scales.float() / torch.where(largest != 0, largest.abs(), torch.inf)
+        errors = (_codes(blocks, scales, form) * steps[:, None] - relative).square().sum(dim=1)
+        is_better = errors < least_error
+        best, least_error = torch.where(is_better, scales, best), torch.where(is_better, errors, least_error)
+    return best
+
+
+def _codes(blocks: Tensor, scales: Tensor, form: Form) -> Tensor:
+    """The nearest integers of blocks [N, B], as float32."""
+    exact = scales.float()
+    quotients = blocks / torch.where(exact != 0, exact, torch.inf)[:, None]
+    return quotients.round().clamp(form.least, (1 << (form.bits - 1)) - 1)
 
 
 def unpack(name: str, codes: Tensor, scales: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -71,23 +136,23 @@ def unpack(name: str, codes: Tensor, scales: Tensor, shape: tuple[int, ...]) -> 
 
     Args:
         name: for messages.
-        codes: as from `pack`; their dtype tells the bits.
-        scales: as from `pack`.
+        codes: as from `pack`, or from that of an earlier release.
+        scales: the same; their dtype and that of the codes tell the form.
         shape: of the tensor.
 
     Raises:
         WeightsMismatchError: sizes, dtypes or values that `pack` does not give.
     """
-    require_packed(name, codes.dtype, codes.shape, scales.dtype, scales.shape, shape)
-    if not bool(torch.isfinite(scales).all()) or bool((scales < 0).any()):
+    form = require_packed(name, codes.dtype, codes.shape, scales.dtype, scales.shape, shape)
+    if not bool(torch.isfinite(scales).all()) or (not form.has_signed_scales and bool((scales < 0).any())):
         raise _damaged(name, "a scale is negative or not finite")
-    bits, numbers = _bits_of(codes.dtype), math.prod(shape)
+    numbers = math.prod(shape)
     out = torch.empty(numbers)
-    for start in range(0, numbers, _CHUNK_BLOCKS * BLOCK):
-        end = min(numbers, start + _CHUNK_BLOCKS * BLOCK)
-        part = _halves(codes[start // 2 : (end + 1) // 2]) if bits == 4 else codes[start:end]
-        _require_in_range(name, part, bits, end - start)
-        _write(out[start:end], part[: end - start], scales[start // BLOCK :])
+    for start in range(0, numbers, _CHUNK_NUMBERS):
+        end = min(numbers, start + _CHUNK_NUMBERS)
+        part = _halves(codes[start // 2 : (end + 1) // 2]) if form.bits == 4 else codes[start:end]
+        _require_in_range(name, part, form, end - start)
+        _write(out[start:end], part[: end - start], scales[start // form.block :].float(), form.block)
     return out.reshape(shape)
 
 
@@ -98,25 +163,23 @@ def require_packed(
     scales_dtype: torch.dtype,
     scales_shape: Sequence[int],
     shape: Sequence[int],
-) -> None:
-    """Refuses codes and scales whose dtypes or sizes do not go with a tensor's shape, before any memory is taken.
+) -> Form:
+    """The form of codes and scales, which fits a tensor's shape; checked before any memory is taken.
 
     Raises:
-        WeightsMismatchError: they do not.
+        WeightsMismatchError: dtypes or sizes do not go with the shape.
     """
-    bits = _bits_of(codes_dtype)
-    numbers = math.prod(shape)
-    num_codes = (numbers + 1) // 2 if bits == 4 else numbers
-    if not is_packed(shape, bits) or scales_dtype != torch.float32:
+    known = (*FORMS.values(), _EARLIER)
+    form = next((each for each in known if (each.codes, each.scales) == (codes_dtype, scales_dtype)), None)
+    if form is None or not is_packed(shape, form.bits):
         raise _damaged(name, f"{codes_dtype} codes and {scales_dtype} scales for a tensor of shape {list(shape)}")
-    if list(codes_shape) != [num_codes] or list(scales_shape) != [-(-numbers // BLOCK)]:
+    numbers = math.prod(shape)
+    num_codes = (numbers + 1) // 2 if form.bits == 4 else numbers
+    if list(codes_shape) != [num_codes] or list(scales_shape) != [-(-numbers // form.block)]:
         raise _damaged(
             name, f"{list(codes_shape)} codes and {list(scales_shape)} scales for a tensor of shape {list(shape)}"
         )
-
-
-def _bits_of(dtype: torch.dtype) -> int:
-    return next((bits for bits, each in _DTYPES.items() if each == dtype), 32)
+    return form
 
 
 def _halves(codes: Tensor) -> Tensor:
@@ -124,18 +187,18 @@ def _halves(codes: Tensor) -> Tensor:
     return torch.stack([codes & 15, codes >> 4], dim=1).reshape(-1).to(torch.int8) - 8
 
 
-def _write(out: Tensor, codes: Tensor, scales: Tensor) -> None:
+def _write(out: Tensor, codes: Tensor, scales: Tensor, block: int) -> None:
     """Writes code * scale, block by block; the last block may be shorter."""
-    whole = len(out) // BLOCK
-    end = whole * BLOCK
-    torch.mul(codes[:end].reshape(whole, BLOCK), scales[:whole, None], out=out[:end].view(whole, BLOCK))
+    whole = len(out) // block
+    end = whole * block
+    torch.mul(codes[:end].reshape(whole, block), scales[:whole, None], out=out[:end].view(whole, block))
     if end < len(out):
         torch.mul(codes[end:], scales[whole], out=out[end:])
 
 
-def _require_in_range(name: str, codes: Tensor, bits: int, used: int) -> None:
-    """Refuses the one integer that `pack` never gives, and anything but 0 in the unused half of the last byte."""
-    if int(codes.min()) < -((1 << (bits - 1)) - 1) or bool(codes[used:].any()):
+def _require_in_range(name: str, codes: Tensor, form: Form, used: int) -> None:
+    """Refuses an integer that `pack` never gives, and anything but 0 in the unused half of the last byte."""
+    if int(codes.min()) < form.least or bool(codes[used:].any()):
         raise _damaged(name, "a code is out of range")
 
 

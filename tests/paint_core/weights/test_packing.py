@@ -14,7 +14,7 @@ from torch import Tensor
 from paint_core.errors import ConfigError, WeightsMismatchError
 from paint_core.models import BaseModel
 from paint_core.weights import StoredTaskVector, Term, load_task_vector, mix, rounded, save_task_vector
-from paint_core.weights.packing import BLOCK, pack, unpack
+from paint_core.weights.packing import FORMS, pack, unpack
 
 SMALL = (16, 8, 4)
 some_bits: Any = st.sampled_from(SMALL)
@@ -41,16 +41,53 @@ def test_what_is_read_back_is_the_rounded_task_vector_bit_for_bit(bits: Any, see
     assert all(torch.equal(read[name], tau[name]) for name in ("scale", "bias"))
 
 
-@given(some_bits, st.integers(0, 100))
+@given(st.sampled_from([16, 8]), st.integers(0, 100))
 def test_no_number_is_off_by_more_than_half_a_step_of_its_block(bits: Any, seed: int) -> None:
     tensor = torch.randn(5, 101, generator=torch.Generator().manual_seed(seed))
     codes, scales = pack(tensor, bits)
+    block = FORMS[bits].block
     error = (unpack("w", codes, scales, (5, 101)) - tensor).reshape(-1).abs()
-    assert len(scales) == -(-505 // BLOCK)
-    assert bool((error <= 0.505 * scales.repeat_interleave(BLOCK)[:505]).all())
+    assert len(scales) == -(-505 // block)
+    assert bool((error <= 0.505 * scales.repeat_interleave(block)[:505]).all())
     # The largest number of a block is its own integer, so a block is as wide as before.
-    first = tensor.reshape(-1)[:BLOCK]
+    first = tensor.reshape(-1)[:block]
     assert scales[0] * (2 ** (bits - 1) - 1) == pytest.approx(float(first.abs().max()), rel=1e-6)
+
+
+@given(st.integers(0, 100), st.sampled_from([1e-30, 1e-3, 1e30]))
+def test_four_bits_round_no_block_worse_than_with_its_largest_number_as_the_largest_integer(
+    seed: int, size: float
+) -> None:
+    tensor = torch.randn(8, 320, generator=torch.Generator().manual_seed(seed)) * size
+    blocks = (tensor / size).reshape(-1, FORMS[4].block)
+    steps = blocks.abs().amax(dim=1, keepdim=True) / 7
+    plain = ((blocks / steps).round() * steps - blocks).square().sum(dim=1)
+    read = unpack("w", *pack(tensor, 4), (8, 320))
+    errors = ((read / size).reshape_as(blocks) - blocks).square().sum(dim=1)
+    assert bool((errors <= 1.15 * plain).all())  # a scale of 8 significant bits moves numbers across half steps
+    assert errors.sum() < 0.8 * plain.sum()
+
+
+def test_four_bits_keep_a_normal_vector_within_nine_percent() -> None:
+    tensor = torch.randn(64, 1024, generator=torch.Generator().manual_seed(3))
+    assert float((rounded({"w": tensor}, 4)["w"] - tensor).norm() / tensor.norm()) < 0.09
+
+
+@pytest.mark.parametrize("name", ["linear", "kernel"])
+def test_four_bits_of_an_earlier_release_are_read_as_they_were(name: str, tmp_path: Path) -> None:
+    tau = update()
+    tensors = safetensors.torch.load(save_task_vector(tau, {}, 4))
+    numbers = tau[name].numel()
+    codes = torch.randint(-7, 8, (numbers,), generator=torch.Generator().manual_seed(0))
+    scales = torch.rand(-(-numbers // 128)) * 1e-3
+    padded = torch.nn.functional.pad(codes, (0, numbers % 2)) + 8
+    tensors[f"codes:{name}"] = (padded[0::2] + 16 * padded[1::2]).to(torch.uint8)
+    tensors[f"scales:{name}"] = scales
+    data = safetensors.torch.save(tensors, metadata={})
+    (tmp_path / "tau").write_bytes(data)
+    expected = (codes.float() * scales.repeat_interleave(128)[:numbers]).reshape(tau[name].shape)
+    assert torch.equal(load_task_vector(data, BASE)[name], expected)
+    assert torch.equal(StoredTaskVector(tmp_path / "tau", BASE)[name], expected)
 
 
 @pytest.mark.parametrize("bits", SMALL)
@@ -108,6 +145,15 @@ def _code(position: int, value: int) -> Callable[[dict[str, Tensor]], None]:
     return change
 
 
+def _earlier_with_code(value: int) -> Callable[[dict[str, Tensor]], None]:
+    def change(tensors: dict[str, Tensor]) -> None:
+        tensors["scales:linear"] = torch.ones(3)
+        tensors["codes:linear"] = torch.full((158,), 0x88, dtype=torch.uint8)
+        tensors["codes:linear"][0] = value
+
+    return change
+
+
 HOSTILE: dict[str, Callable[[dict[str, Tensor]], None]] = {
     "no scales": _set("scales:linear", None),
     "no codes": _set("codes:linear", None),
@@ -116,16 +162,18 @@ HOSTILE: dict[str, Callable[[dict[str, Tensor]], None]] = {
     "too many codes": _set("codes:linear", torch.zeros(10_000, dtype=torch.uint8)),
     "codes of another kind": _set("codes:linear", torch.zeros(158, dtype=torch.int64)),
     "codes in another shape": _set("codes:linear", torch.zeros(2, 79, dtype=torch.uint8)),
-    "too few scales": _set("scales:linear", torch.ones(2)),
-    "scales of another kind": _set("scales:linear", torch.ones(3).double()),
+    "too few scales": _set("scales:linear", torch.ones(9, dtype=torch.bfloat16)),
+    "as many scales as an earlier release, of another kind": _set("scales:linear", torch.ones(3, dtype=torch.bfloat16)),
+    "as many scales as now, of an earlier release": _set("scales:linear", torch.ones(10)),
+    "scales of another kind": _set("scales:linear", torch.ones(10).double()),
     "an unknown tensor": _set("codes:other", torch.zeros(4, dtype=torch.uint8)),
     "a bias as codes": _set("codes:bias", torch.zeros(150, dtype=torch.uint8)),
 }
 LATER: dict[str, Callable[[dict[str, Tensor]], None]] = {
-    "a scale is not a number": _set("scales:linear", torch.tensor([1.0, torch.nan, 1.0])),
-    "a scale is infinite": _set("scales:linear", torch.tensor([1.0, torch.inf, 1.0])),
-    "a scale is negative": _set("scales:linear", torch.tensor([1.0, -1.0, 1.0])),
-    "a code that packing never gives": _code(0, 0x80),
+    "a scale is not a number": _set("scales:linear", torch.tensor([1.0, torch.nan] * 5).bfloat16()),
+    "a scale is infinite": _set("scales:linear", torch.tensor([1.0, torch.inf] * 5).bfloat16()),
+    "a scale of an earlier release is negative": _set("scales:linear", torch.tensor([1.0, -1.0, 1.0])),
+    "a code that packing never gave, of an earlier release": _earlier_with_code(0x80),
     "something in the unused half of the last byte": _code(-1, 0x98),
 }
 
