@@ -13,7 +13,7 @@ The supported tasks that are bundled have no training images, so those cannot be
 fine-tuning of 200 steps; alpha is chosen by the combined rule on validation splits, all figures are of test splits.
 
     python benchmarks/anchor_sources.py [--quick] [--sources NAME,...] [--seeds N] [--weight W] [--task NAME]
-        [--json FILE]
+        [--tower starter|vit] [--precision fp32|bf16] [--json FILE]
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import copy
 import math
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,15 +30,17 @@ import torch.nn.functional as F
 from _patch import Outcome, choose, judge, trained
 from _report import Figure, parser, report
 from _tasks import anchors, patching, supported
-from _towers import identity
+from _towers import TOWERS, identity, load
 from torch import Tensor
 
 from contract.patch_request import AnchorOptions
 from paint_core.alpha import AlphaOptions
+from paint_core.config.precision import Precision
 from paint_core.data import Task
 from paint_core.data.drawn import draw_images
-from paint_core.models import BaseModel, encode_texts, load_base
+from paint_core.models import BaseModel, encode_texts
 from paint_core.training.anchoring import FEATURE_ANCHOR, AnchorLoss, drop_evaluation_images
+from paint_core.weights import TaskVector
 
 NUM_IMAGES = 1000
 WEIGHT = AnchorOptions.model_fields["weight"].default
@@ -146,24 +148,61 @@ SOURCES: Mapping[str, Callable[[BaseModel, Task], Tensor] | None] = {
 }
 
 
-def patch(base: BaseModel, task: Task, held: Mapping[str, Task], source: str, weight: float, seed: int) -> Outcome:
-    """Return what a patch with anchors from a source gives on test splits."""
-    make = SOURCES[source]
-    pool = None if make is None else make(base, task)
-    if pool is not None and source not in ("lipsum", "cutmix", "tiles", "adversarial"):
-        evaluated = [split for each in (task, *held.values()) for split in (each.validation, each.test)]
-        pool = drop_evaluation_images(pool, *evaluated)
+@dataclass(frozen=True)
+class Run:
+    """One fine-tuning.
+
+    Attributes:
+        tower: One of `TOWERS`.
+        task: To be patched.
+        source: Of the anchors.
+        weight: Of the anchors.
+        seed: Of the fine-tuning.
+        precision: Of the fine-tuning.
+    """
+
+    tower: str
+    task: str
+    source: str
+    weight: float
+    seed: int
+    precision: Precision = "fp32"
+
+
+def update(run: Run, task: Task, held: Mapping[str, Task]) -> TaskVector:
+    """Return the update of a run, from the cache or trained now."""
+    base, make = load(run.tower), SOURCES[run.source]
+    weight = 0.0 if make is None else run.weight
     config = replace(
         base.finetune_defaults,
-        precision="fp32",
+        precision=run.precision,
         iterations=200,
         warmup_steps=20,
-        seed=seed,
-        anchor_weight=0.0 if pool is None else weight,
+        seed=run.seed,
+        anchor_weight=weight,
     )
-    loss: AnchorLoss = LipsumAnchor(base) if source == "lipsum" else FEATURE_ANCHOR
-    name = f"anchor_sources/{source}-{config.anchor_weight:g}-{task.name}-{seed}-{identity('starter')}"
-    tau = trained(name, base, task, config, pool=pool, anchor_loss=loss)
+    loss: AnchorLoss = LipsumAnchor(base) if run.source == "lipsum" else FEATURE_ANCHOR
+    name = f"{run.source}-{weight:g}-{run.task}-{run.seed}-{run.precision}-{identity(run.tower)}"
+    return trained(
+        *(f"anchor_sources/{name}", base, task, config), pool=_pool(run.source, base, task, held), anchor_loss=loss
+    )
+
+
+def _pool(source: str, base: BaseModel, task: Task, held: Mapping[str, Task]) -> Tensor | None:
+    """Return a source's images, without any that is evaluated on."""
+    make = SOURCES[source]
+    if make is None:
+        return None
+    pool = make(base, task)
+    if source in ("lipsum", "cutmix", "tiles", "adversarial"):
+        return pool
+    evaluated = [split for each in (task, *held.values()) for split in (each.validation, each.test)]
+    return drop_evaluation_images(pool, *evaluated)
+
+
+def patch(run: Run, task: Task, held: Mapping[str, Task]) -> Outcome:
+    """Return what a patch with anchors from a source gives on test splits."""
+    base, tau = load(run.tower), update(run, task, held)
     chosen = choose(base, tau, task, held, SEARCH)
     (tested,) = judge(base, tau, task, held, [chosen.alpha])
     return tested
@@ -178,20 +217,23 @@ def main() -> None:
         "--weight", type=float, default=AnchorOptions.model_fields["weight"].default, help="of anchors"
     )
     arguments.add_argument("--task", default="digits", help="digits, fashion, counting or looks")
+    arguments.add_argument("--tower", choices=TOWERS, default="starter")
+    arguments.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of fine-tuning")
     options = arguments.parse_args()
-    base = load_base("starter")
+    base = load(options.tower)
     task, held = patching(base, (options.task,))[options.task], supported(base, 60 if options.quick else None)
     figures = []
     for source in options.sources:
         seeds = range(1 if options.quick else options.seeds)
-        found = [patch(base, task, held, source, options.weight, seed) for seed in seeds]
+        runs = [Run(options.tower, options.task, source, options.weight, seed, options.precision) for seed in seeds]
+        found = [patch(run, task, held) for run in runs]
         told = "; ".join(f"{each.patching:.1f} / {each.supported_change:+.2f} at {each.alpha:g}" for each in found)
         print(f"{options.task} {source}: {told}", flush=True)
         percent, drop = (
             statistics.mean(values)
             for values in zip(*((each.patching, -each.supported_change) for each in found), strict=True)
         )
-        is_promised = (options.task, source) == ("digits", "drawn")
+        is_promised = (options.tower, options.task, source) == ("starter", "digits", "drawn")
         figures += [
             Figure(f"{source}_percent", percent, "%", PROMISED_PERCENT if is_promised else None),
             Figure(
