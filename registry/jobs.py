@@ -166,7 +166,7 @@ class Jobs(JobGroups):
         self.tell(job_id, Started(attempt=job.attempt, owner=owner))
         if parent is not None:
             self._child_started(parent)
-        return Lease(job_id, job.lease_token)
+        return Lease(job_id, job.lease_token, JobKind(job.kind))
 
     def heartbeat(self, lease: Lease, seconds: float = LEASE_SECONDS, *, heard: bool = False) -> bool:
         """Extend the lease and return whether a cancel of the job was requested.

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, false, or_
 
-from contract.jobs import JobStatus
+from contract.jobs import JobKind, JobStatus
 from registry.tables import JobRow
 
 LEASE_SECONDS = 30.0
@@ -33,10 +33,12 @@ class Lease:
 
     Attributes:
         token: Fencing token; larger than that of any earlier lease on this job.
+        kind: Of the job; None where only the proof is needed.
     """
 
     job_id: str
     token: int
+    kind: JobKind | None = field(default=None, compare=False)
 
 
 class ClockWatch:

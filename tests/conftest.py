@@ -12,6 +12,9 @@ from hypothesis import settings
 
 from tests.support.forking import Forks
 
+# Importing PyTorch ahead pays for a worker that stays; the system tests have it.
+os.environ.setdefault("PAINTBOX_STANDBY_TRAINER", "false")
+
 gc.disable()  # until all is imported: what stays anyway would be gone through again and again
 
 # A law is tried on few examples, because many of ours run a model. No deadline: a busy machine is not a bug.

@@ -21,6 +21,7 @@ class WorkerSettings(StorageSettings):
 
     worker_name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
     worker_kinds: Annotated[tuple[JobKind, ...], NoDecode] = Field(default=ALL_KINDS, min_length=1)
+    standby_trainer: bool = True
     poll_seconds: float = Field(default=30.0, gt=0)
     lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
     heartbeat_seconds: float = Field(default=1.0, gt=0)

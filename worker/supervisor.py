@@ -32,6 +32,7 @@ from worker.job_context import remove_scratch
 from worker.messages import Failure, Setback
 from worker.process import TRAINER_COMMAND, Launch, TrainerProcess, launch_fresh
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 from worker.watch import Ended, Given, Verdict, Watch, delete_quietly
 
 _SETTLE_SECONDS = 60.0
@@ -49,6 +50,7 @@ class Supervisor:
         is_draining: Whether the worker is to finish its job and take no other.
         trainer: Program that does the work.
         launch: Starts that program.
+        standby: Starts it for jobs that need PyTorch, in place of `launch`; a trainer is prepared after each job.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Supervisor:
         is_draining: Callable[[], bool] = lambda: False,
         trainer: tuple[str, ...] = TRAINER_COMMAND,
         launch: Launch = launch_fresh,
+        standby: Standby | None = None,
     ) -> None:
         self._settings = settings
         self._is_stopping = is_stopping
         self._is_draining = is_draining
         self._trainer = trainer
         self._launch = launch
+        self._standby = standby
         self._database = Database(settings.resolved_database_url)
         self._blobs: BlobStore = open_blobs(settings)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
@@ -93,6 +97,8 @@ class Supervisor:
             log.warning("database unavailable", error=type(getattr(error, "orig", None) or error).__name__)
         finally:
             self._database.close()
+            if self._standby is not None and not self._is_stopping() and not self._is_draining():
+                self._standby.prepare(self._settings)
 
     def _lease(self, take: Callable[[Jobs], Lease | None]) -> Lease | None:
         with self._database.write() as session:
@@ -111,8 +117,11 @@ class Supervisor:
 
     def _train(self, lease: Lease) -> tuple[Verdict, str]:
         """Return how the attempt went, and the end of its trainer's output."""
+        launch = self._launch
+        if self._standby is not None and lease.kind is not JobKind.INGEST:  # an ingest job has its limit of memory
+            launch = self._standby.launch
         try:
-            with TrainerProcess(self._settings, lease, self._trainer, launch=self._launch) as trainer:
+            with TrainerProcess(self._settings, lease, self._trainer, launch=launch) as trainer:
                 verdict = Watch(self._database, self._blobs, self._settings, lease, self._is_stopping).follow(trainer)
             return verdict or self._explain(trainer.exit_status), trainer.log_tail()
         except OSError as error:  # the trainer could not be started

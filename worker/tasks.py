@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from celery.signals import worker_ready
 from kombu.exceptions import OperationalError as BrokerError
 
 from contract.jobs import TASK_NAME, JobKind
@@ -12,11 +13,19 @@ from registry.jobs import Jobs
 from worker.celery_app import celery_app
 from worker.faults import DATABASE_AWAY
 from worker.settings import WorkerSettings
+from worker.standby import Standby
 from worker.stopping import is_draining, is_stopping
 from worker.supervisor import Supervisor
 
 _MOST_HOPS = 8
 _log = structlog.get_logger()
+_standby = Standby()
+
+
+@worker_ready.connect  # type: ignore[untyped-decorator]
+def _stand_by(**_: object) -> None:
+    """Prepare a trainer for the first job."""
+    _standby.prepare(WorkerSettings.load())
 
 
 @celery_app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
@@ -25,7 +34,7 @@ def run_job(job_id: str, hops: int = 0) -> None:
     settings = WorkerSettings.load()
     if not settings.takes_all_kinds and is_for_others(settings, job_id):
         return _pass_on(job_id, hops)
-    Supervisor(settings, is_stopping=is_stopping, is_draining=is_draining).answer()
+    Supervisor(settings, is_stopping=is_stopping, is_draining=is_draining, standby=_standby).answer()
 
 
 def is_for_others(settings: WorkerSettings, job_id: str) -> bool:

@@ -1,5 +1,7 @@
 """`python -m worker.trainer JOB_ID TOKEN`: runs one job in a process of its own, then exits.
 
+Without arguments it imports what jobs need, waits for a job on standard input (`worker.standby`), and does that one.
+
 It owns the device, so that exiting gives all memory back. It talks to its supervisor over its standard output, keeps
 everything else that is printed on standard error, and exits when its standard input ends: the supervisor is gone.
 """
@@ -8,12 +10,14 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from queue import Queue
 from typing import NoReturn
 
 import structlog
@@ -57,11 +61,32 @@ def main(job_id: str, token: int, steps: Mapping[JobKind, str] = STEPS) -> int:
     be_ended_first()
     keep_freed_memory()
     threading.Thread(target=_exit_with_supervisor, daemon=True).start()
+    return _work(Lease(job_id, token), channel, steps)
+
+
+def wait_for_work(steps: Mapping[JobKind, str] = STEPS) -> int:
+    """Import what jobs need, wait for a job, then be its trainer; return the exit status as `main` does."""
+    channel = _take_standard_output()
+    be_ended_first()
+    keep_freed_memory()
+    assigned: Queue[bytes] = Queue()
+    threading.Thread(target=_listen, args=(assigned,), daemon=True).start()
+    for kind in (JobKind.PATCH, JobKind.FINETUNE, JobKind.EVALUATE):
+        _load_step(steps, kind)
+    job = json.loads(assigned.get())
+    output = os.open(job["output"], os.O_WRONLY | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    return _work(Lease(job["job_id"], job["token"]), channel, steps)
+
+
+def _work(lease: Lease, channel: Channel, steps: Mapping[JobKind, str]) -> int:
     tell_signs_of_work(channel)
     settings = WorkerSettings.load()
     set_up_logging(settings.log_level)
-    structlog.contextvars.bind_contextvars(job_id=job_id, token=token)
-    fault = _attempt(steps, Lease(job_id, token), channel, settings)
+    structlog.contextvars.bind_contextvars(job_id=lease.job_id, token=lease.token)
+    fault = _attempt(steps, lease, channel, settings)
     if fault is None:
         return 0
     channel.send(fault)
@@ -126,6 +151,17 @@ def _take_standard_output() -> Channel:
     return Channel(pipe)
 
 
+def _listen(assigned: Queue[bytes]) -> None:
+    """Pass on the one line that comes on standard input; exit when it ends."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        if not (byte := os.read(0, 1)):
+            os._exit(ORPHANED)
+        line += byte
+    assigned.put(bytes(line))
+    _exit_with_supervisor()
+
+
 def _exit_with_supervisor() -> None:
     """Exit the whole process when standard input ends."""
     while os.read(0, 1):
@@ -142,4 +178,4 @@ def leave(status: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    leave(main(sys.argv[1], int(sys.argv[2])))
+    leave(main(sys.argv[1], int(sys.argv[2])) if sys.argv[1:] else wait_for_work())
