@@ -28,7 +28,8 @@ def settings(tmp_path: Path) -> WorkerSettings:
 def _launch(standby: Standby, settings: WorkerSettings, folder: Path) -> str:
     with (folder / "log").open("ab") as log:
         process = standby.launch(FRESH, trainer_environment(settings), log)
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     with process.stdin, process.stdout:
         said = process.stdout.read().decode()
     assert process.wait() == 0
@@ -69,8 +70,10 @@ def test_only_one_waits_and_it_ends_with_its_worker(settings: WorkerSettings) ->
     standby.prepare(settings)
     waiting = standby._waiting
     standby.prepare(settings)
-    assert waiting is not None and standby._waiting is waiting
-    assert waiting.stdin is not None and waiting.stdout is not None
+    assert waiting is not None
+    assert standby._waiting is waiting
+    assert waiting.stdin is not None
+    assert waiting.stdout is not None
     with waiting.stdout:
         waiting.stdin.close()  # as the system does when the worker is killed
         assert waiting.wait(60) == 70
@@ -90,7 +93,8 @@ def test_a_patch_is_trained_by_the_process_that_waited_and_ingest_is_not(
     supervisor.run(patch.job_id)
     assert installation.job(patch.job_id).status == JobStatus.SUCCEEDED
     assert waiting.poll() == 0, "it has exited"
-    assert standby._waiting is not None and standby._waiting.pid != waiting.pid
+    assert standby._waiting is not None
+    assert standby._waiting.pid != waiting.pid
     assert (settings.log_dir / "jobs" / f"{patch.job_id}.log").exists()
     standby.close()
     assert not os.path.exists(f"/proc/{waiting.pid}")
