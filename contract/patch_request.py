@@ -179,12 +179,13 @@ class PatchOptions(Body):
     base: BaseRef | None = Field(
         default=None, description="Reference of the base model to start from. Default: the installation's"
     )
-    method: Literal["single", "joint", "sequential", "parallel", "instant"] = Field(
+    method: Literal["single", "joint", "sequential", "parallel", "instant", "auto"] = Field(
         default="single",
         description="`single` patches one task; `joint` fine-tunes once on the data of all tasks; `sequential` patches "
         "one task after the other, in the order given; `parallel` fine-tunes each from the base and adds the results; "
         "`instant` takes one task or more, changes no weights and needs seconds: a correction of the answers for the "
-        "tasks' names, in closed form",
+        "tasks' names, in closed form; `auto` starts an instant patch, which is done in seconds, then fine-tunes with "
+        "anchors (drawn ones by default), and keeps the better of the two by the rule, or both together",
     )
     extends: Id | None = Field(
         default=None,
@@ -235,7 +236,8 @@ class PatchOptions(Body):
     )
     finetune: FinetuneOptions = Field(default=FinetuneOptions(), description="Fine-tuning settings")
     anchors: AnchorOptions | None = Field(
-        default=None, description="Images whose features are held in place. Default: no anchors"
+        default=None,
+        description="Images whose features are held in place. Default: with method `auto` drawn ones, else none",
     )
     alpha: AlphaOptions = Field(default=AlphaOptions(), description="How alpha is chosen")
     store: StoreOptions = Field(default=StoreOptions(), description="How the task vectors are stored")
@@ -254,6 +256,12 @@ class PatchOptions(Body):
         return cls.model_validate(
             {"store": {"bits": 32}} | fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha}
         )
+
+    @model_validator(mode="after")
+    def _holds_features_if_auto(self) -> Self:
+        if self.method == "auto" and self.anchors is None:
+            object.__setattr__(self, "anchors", AnchorOptions(drawn=True))
+        return self
 
     @model_validator(mode="after")
     def _has_a_rule(self) -> Self:
@@ -278,7 +286,7 @@ class PatchOptions(Body):
     def _fits_the_method(self) -> Self:
         if self.method == "single" and len(self.tasks) != 1:
             raise ValueError("method single patches exactly one task; joint, sequential and parallel take several")
-        if self.method not in ("single", "instant") and len(self.tasks) < 2:
+        if self.method not in ("single", "instant", "auto") and len(self.tasks) < 2:
             raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
         if self.sampling != "proportional" and self.method != "joint":
             raise ValueError(f"sampling requires method joint; {self.method} trains on one task at a time")

@@ -128,7 +128,9 @@ class ValidationScores(Recorded):
         default=None, description="With the fine-tuned weights, alpha 1; null: no curve passes there"
     )
     patched: SplitScore | None = Field(
-        default=None, description="With the patch; null: the coefficients are not on a curve"
+        default=None,
+        description="With the patch; null: the coefficients are not on a curve, or their curve judges other lists of "
+        "labels",
     )
 
 
@@ -232,6 +234,21 @@ class ReportInstant(Recorded):
     advice: str | None = Field(description="What to do, if the fit is not good; null: nothing")
 
 
+class ReportCandidate(Recorded):
+    """One way to patch that method `auto` has tried, on validation splits, every task under its own labels."""
+
+    way: Literal["instant", "finetuned", "stacked"] = Field(
+        description="`instant`: a head term alone; `finetuned`: with anchors; `stacked`: a head term on top of the "
+        "fine-tuned weights at their alpha"
+    )
+    alpha: float = Field(description="The coefficient that its last search chose")
+    value: float = Field(description="What the rule maximises, 0 to 1")
+    patching: float = Field(description="Mean accuracy over the tasks to improve, 0 to 1")
+    supported: float | None = Field(description="Mean accuracy over the supported tasks, 0 to 1; null: there are none")
+    certified: bool = Field(description="With rule `certified`: whether all of its searches ended with a certificate")
+    kept: bool = Field(description="Whether it is the patch")
+
+
 class ReportActivation(Recorded):
     """Whether the new version became active by itself."""
 
@@ -243,7 +260,7 @@ class ReportActivation(Recorded):
 class PatchReport(Recorded):
     """The results of a patch. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
 
-    method: Literal["single", "joint", "sequential", "parallel", "instant"] | None = Field(
+    method: Literal["single", "joint", "sequential", "parallel", "instant", "auto"] | None = Field(
         default=None, description="How the tasks were patched"
     )
     rule: Literal["combined", "floor", "certified"] | None = Field(
@@ -291,7 +308,12 @@ class PatchReport(Recorded):
         default={}, description="Seconds that each stage of the job took, by stage"
     )
     environment: Environment | None = Field(default=None, description="Code, libraries and hardware of the worker")
-    instant: ReportInstant | None = Field(default=None, description="With `method: instant`: how well it fits the task")
+    instant: ReportInstant | None = Field(
+        default=None, description="With `method: instant` or `auto`: how well the head term fits the task"
+    )
+    candidates: tuple[ReportCandidate, ...] = Field(
+        default=(), description="With `method: auto`: the ways that were tried, in this order"
+    )
     activation: ReportActivation | None = Field(default=None, description="The decision on `activate`; null: `never`")
     version_id: int | None = Field(default=None, description="Id of the version that the patch made")
     task_vector_sha256: str | None = Field(

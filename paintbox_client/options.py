@@ -13,7 +13,7 @@ import typer
 from paintbox_client.errors import InputError
 from paintbox_client.records import JsonObject
 
-Method = Literal["single", "joint", "sequential", "parallel", "instant"]
+Method = Literal["single", "joint", "sequential", "parallel", "instant", "auto"]
 Sampling = Literal["proportional", "balanced"]
 StoredBits = Literal["auto", "32", "16", "8", "4"]
 Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"]

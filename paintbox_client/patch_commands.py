@@ -11,7 +11,7 @@ from paintbox_client.cli_errors import EXIT_UNCHANGED
 from paintbox_client.client import Client
 from paintbox_client.connection import AsJson, NoWait, complete, open_client
 from paintbox_client.display import print_json, print_note, watch_job
-from paintbox_client.errors import InputError
+from paintbox_client.errors import InputError, JobFailedError
 from paintbox_client.options import (
     Activate,
     AlphaPath,
@@ -127,7 +127,10 @@ def patch(
     base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
     method: Annotated[
         Method | None,
-        typer.Option(help="instant: in seconds, without training. The others fine-tune. Default: single."),
+        typer.Option(
+            help="instant: in seconds, without training. auto: instant first, then the better of it and fine-tuning. "
+            "The others fine-tune. Default: single."
+        ),
     ] = None,
     sampling: SamplingOption = None,
     merge: MergeOption = None,
@@ -202,11 +205,24 @@ def wait_and_show(client: Client, created: JsonObject, as_json: bool) -> None:
     """Wait for the job of a new patch, and show its report; exit with status 4 if its version equals the base."""
     if not as_json:
         print_note(f"Patch {created['patch']['id']}")
+        if first := created["patch"].get("instant_patch_id"):
+            _wait_for_first(client, first)
     watch_job(client, created["job"]["id"], "Patching")
     done = client.patch(created["patch"]["id"])
     print_json(done) if as_json else print_report(done, client.active()["version"])
     if is_unchanged(PatchReport(done["report"])):
         raise typer.Exit(EXIT_UNCHANGED)
+
+
+def _wait_for_first(client: Client, patch_id: str) -> None:
+    """Wait for the instant patch that method `auto` starts with, and tell what it made."""
+    try:
+        watch_job(client, client.patch(patch_id)["job_id"], "Patching instantly")
+    except JobFailedError as error:  # the fine-tuning goes on
+        print_note(f"The instant patch {patch_id} has failed: {error}")
+        return
+    version = client.patch(patch_id)["version_id"]
+    print_note(f"Version {version} of the instant patch {patch_id} can be used now; fine-tuning goes on.")
 
 
 def _print_started(created: JsonObject) -> None:

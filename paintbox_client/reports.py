@@ -11,6 +11,7 @@ from paintbox_client.resources.patches import PatchOptions
 from paintbox_client.resources.reports import (
     HeldOutScores,
     PatchReport,
+    ReportCandidate,
     ReportStage,
     ReportTask,
     ReportTransfer,
@@ -51,9 +52,8 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         print_text(f"Guarantee: {report.guarantee}")
     if report.certificate is not None:
         print_certificate(report)
-    for term in report.terms:
-        if term.storage is not None and term.storage.bits != 32:
-            print_text(f"Task vector {term.key}: {_describe_storage(term.storage)}")
+    for line in _describe_parts(report):
+        print_text(line)
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
     for note in report.notes:
@@ -61,6 +61,20 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     for warning in list(warnings_of(done))[:_MOST_WARNINGS]:
         print_warning(warning)
     _print_next(report, active)
+
+
+def _describe_parts(report: PatchReport) -> Iterator[str]:
+    yield from map(_describe_candidate, report.candidates)
+    for term in report.terms:
+        if term.storage is not None and term.storage.bits != 32:
+            yield f"Task vector {term.key}: {_describe_storage(term.storage)}"
+
+
+def _describe_candidate(candidate: ReportCandidate) -> str:
+    supported = "" if candidate.supported is None else f", supported tasks {_percent(candidate.supported)}"
+    kept = "kept" if candidate.kept else "tried"
+    figures = f"validation: patching tasks {_percent(candidate.patching)}{supported}"
+    return f"{candidate.way}, alpha {candidate.alpha:g}, {kept} ({figures})"
 
 
 def is_unchanged(report: PatchReport) -> bool:

@@ -28,7 +28,8 @@ def total_units(images: Mapping[str, int], num_anchors: int, num_tasks: int, pla
     select = count_points(num_tasks, plan) * images["validation"]
     if plan.method == "instant":
         return decode + sum(images.values())  # every image is encoded once
-    return decode + train + select + _TEST_FORWARDS * images["test"]
+    num_instant = 2 if plan.method == "auto" else 0  # of the base, and of the fine-tuned weights
+    return decode + train + select + _TEST_FORWARDS * images["test"] + num_instant * sum(images.values())
 
 
 def count_steps(num_tasks: int, plan: PatchPlan) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import defer
 
 from contract.datasets import DatasetKind
 from contract.jobs import JobKind, JobStatus, Priority
+from contract.names import MAX_NAME
 from contract.patch_request import PatchOptions, PatchRequest
 from contract.patch_summary import PatchSummary
 from contract.report import PatchReport
@@ -22,6 +23,8 @@ from registry.references import names
 from registry.repository import Repository
 from registry.tables import AliasHistoryRow, DatasetRow, JobRow, PatchRow, VersionRow
 from registry.versions import HEAD_PROFILE, Versions
+
+_INSTANT = ", instant"
 
 
 class Patches(Repository):
@@ -83,11 +86,15 @@ class Patches(Repository):
         return self._session.scalars(query).all()
 
     def submit(self, request: PatchRequest, default_base: str, owner: str | None = None) -> PatchRow:
-        """Return a new patch with its queued job, which, or whose child jobs, still have to be dispatched."""
+        """Return a new patch with its queued job, which, or whose child jobs, still have to be dispatched.
+
+        With method `auto` an instant patch with a job of its own is submitted before it, so that it is done first.
+        """
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         if request.extends is not None:
             self.require_head_term(request.extends, base.fingerprint)
+        first = self.submit(_instantly(request), default_base, owner) if request.method == "auto" else None
         patch_id = f"pt_{secrets.token_hex(12)}"
         jobs, priority = Jobs(self._session, self._now), Priority[request.priority.upper()]
         job = jobs.create(JobKind.PATCH, patch_id, owner, priority=priority, webhook_url=request.webhook_url)
@@ -100,6 +107,7 @@ class Patches(Repository):
             request=request.model_dump(mode="json", include=set(PatchOptions.model_fields)),
             base_fingerprint=base.fingerprint,
             job_id=job.id,
+            instant_patch_id=None if first is None else first.id,
             owner=owner,
             created_at=self._now(),
         )
@@ -115,19 +123,23 @@ class Patches(Repository):
             Datasets(self._session, self._now).hold(identifier)
 
     def require_head_term(self, patch_id: str, base_fingerprint: str | None = None) -> tuple[PatchRow, str]:
-        """Return a finished instant patch, and the hash of its head term.
+        """Return a finished patch of a head term alone, and the hash of that term.
 
         Raises:
             NotFoundError: There is no such patch.
-            RequestRefusedError: It has no head term yet, or another base.
+            RequestRefusedError: It has no head term yet, changes weights, too, or has another base.
         """
         row = self.get(patch_id)
-        terms = [each for each in (row.report or {}).get("terms", ()) if each["profile"] == HEAD_PROFILE]
-        if not terms or base_fingerprint not in (None, row.base_fingerprint):
+        terms = (row.report or {}).get("terms", ())
+        is_head_alone = [each["profile"] for each in terms] == [HEAD_PROFILE]
+        if not is_head_alone or base_fingerprint not in (
+            None,
+            row.base_fingerprint,
+        ):
             raise RequestRefusedError(
                 "not_extendable",
-                f"Patch {patch_id} has no head term that could be continued on this base.",
-                "Name a finished patch of method instant and of the same base.",
+                f"Patch {patch_id} is not a finished patch of a head term alone on this base.",
+                "Name a finished patch of method instant and of the same base; method auto starts one, too.",
             )
         return row, str(terms[-1]["task_vector_sha256"])
 
@@ -156,6 +168,14 @@ class Patches(Repository):
         row = self.get(patch_id)
         row.version_id, row.report = version_id, report.model_copy(update={"version_id": version_id}).to_json()
         row.summary = PatchSummary.of(report).model_dump()
+
+
+def _instantly(request: PatchRequest) -> PatchRequest:
+    """Return the instant patch that method `auto` starts with."""
+    defaults = {name: PatchOptions.model_fields[name].get_default() for name in ("finetune", "anchors", "store")}
+    alpha = request.alpha.model_copy(update={"path": "flat", "max_alpha": None})
+    name = f"{request.name[: MAX_NAME - len(_INSTANT)]}{_INSTANT}"
+    return request.model_copy(update={**defaults, "method": "instant", "alpha": alpha, "name": name})
 
 
 def _require_task(row: DatasetRow, splits: tuple[str, ...], role: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, Text, cast, delete, exists, select
+from sqlalchemy import Select, Text, cast, delete, exists, select, update
 
 from contract.jobs import JobStatus
 from registry.datasets import Datasets
@@ -72,6 +72,8 @@ class Removal(Repository):
         UnusedBlobs(self._session, self._now).add(blobs_of_patch(row, jobs))
         self._delete_measurements(select(MeasurementRow).where(MeasurementRow.patch_id == patch_id))
         self._session.execute(delete(IdempotencyKeyRow).where(IdempotencyKeyRow.subject_id == patch_id))
+        followers = update(PatchRow).where(PatchRow.instant_patch_id == patch_id)
+        self._session.execute(followers.values(instant_patch_id=None))
         self._session.delete(row)
         self._session.flush()
         self._delete_jobs(jobs)

@@ -52,7 +52,7 @@ class EvaluationIntake:
 
         def submit(unit: UnitOfWork) -> Submitted:
             row = unit.evaluations.submit(request, owner)
-            return Submitted(row.id, row.job_id)
+            return Submitted(row.id, (row.job_id,))
 
         identifier, is_new = self.starter.start(request, key, owner, submit)
         with self.database.read() as session:

@@ -27,10 +27,10 @@ class JobRequest(Protocol):
 
 
 class Submitted(NamedTuple):
-    """What a request created: the id of its subject, such as a patch, and that of its job."""
+    """What a request created: the id of its subject, such as a patch, and those of the jobs, in their order."""
 
     subject_id: str
-    job_id: str
+    job_ids: tuple[str, ...]
 
 
 class Started(NamedTuple):
@@ -56,7 +56,7 @@ class JobStarter:
             request: The request.
             key: The client's `Idempotency-Key`.
             owner: By the name on the API key.
-            submit: Creates the subject and its job; not called for a repeated request.
+            submit: Creates the subject and its jobs; not called for a repeated request.
 
         Raises:
             RequestRefusedError: The key belongs to another request, or the webhook's target is not allowed.
@@ -81,10 +81,10 @@ class JobStarter:
             if known is not None:
                 return Started(known, is_new=False)
             check_quota(unit.session, owner, self.settings.max_unfinished_jobs)
-            subject_id, job_id = submit(unit)
+            subject_id, job_ids = submit(unit)
             if key:
                 unit.keys.keep(owner, key, digest, subject_id)
-            unit.dispatch(unit.jobs.to_dispatch(job_id))
+            unit.dispatch([each for job_id in job_ids for each in unit.jobs.to_dispatch(job_id)])
         return Started(subject_id, is_new=True)
 
 

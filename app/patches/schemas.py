@@ -45,6 +45,10 @@ class Patch(PatchBrief):
     """A patch: its request, its job and, when finished, its report."""
 
     request: Annotated[dict[str, Any], ShapedLike(PatchOptions)] = Field(description="The request")
+    instant_patch_id: str | None = Field(
+        description="With method `auto`: id of the instant patch that is done before it, in seconds; null: another "
+        "method, or it was deleted"
+    )
     report: PatchReport | None = Field(description="The report; null: not finished")
 
     @classmethod

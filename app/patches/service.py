@@ -106,7 +106,8 @@ class PatchIntake:
         def submit(unit: UnitOfWork) -> Submitted:
             row = unit.patches.submit(request, default_base=self.settings.bases[0], owner=owner)
             self._check_base(row.base_fingerprint, request)
-            return Submitted(row.id, row.job_id)
+            first = () if row.instant_patch_id is None else (unit.patches.get(row.instant_patch_id).job_id,)
+            return Submitted(row.id, (*first, row.job_id))
 
         patch_id, is_new = self.starter.start(request, key, owner, submit)
         with self.database.read() as session:

@@ -1,5 +1,6 @@
 """Patching with every method of PAINT (arXiv 2208.05592)."""
 
+from paint_core.patching.auto import AutoResult, run_auto
 from paint_core.patching.context import Event, TestPoint
 from paint_core.patching.instant import InstantResult, run_instant
 from paint_core.patching.outcome import PatchResult, StageResult
@@ -8,6 +9,7 @@ from paint_core.patching.run import run_part, run_patch
 from paint_core.patching.terms import NamedTerm
 
 __all__ = [
+    "AutoResult",
     "Coefficients",
     "Event",
     "InstantResult",
@@ -18,6 +20,7 @@ __all__ = [
     "PatchResult",
     "StageResult",
     "TestPoint",
+    "run_auto",
     "run_instant",
     "run_part",
     "run_patch",

@@ -7,7 +7,7 @@ lost is lost in lists that hold patched names too, so supported tasks are judged
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 
 import torch
@@ -52,12 +52,15 @@ class InstantResult:
         term: what the coefficient multiplies.
         fit: with the leave-one-out accuracy.
         num_images: training images of the tasks, of which `term` holds at most `MAX_SUPPORT`.
+        on_own_labels: validation scores of the supported tasks in lists of their own labels, which no coefficient
+            changes.
     """
 
     patch: PatchResult
     term: HeadTerm
     fit: KernelFit
     num_images: int
+    on_own_labels: Mapping[str, Score]
 
 
 def run_instant(
@@ -73,10 +76,12 @@ def run_instant(
     feature_cache: FeatureCache | None = None,
     start: HeadTerm | None = None,
     known: Collection[str] = (),
+    origin: BaseModel | None = None,
 ) -> InstantResult:
     """A patch of the head alone, without training; other arguments and errors as for `run_patch`.
 
     Args:
+        origin: the model that drops of the supported tasks are measured from, where `base` is a patched one already.
         start: an earlier term to continue: the new one holds its images too, which are not needed for that.
         known: names of tasks whose training images `start` holds already; they only help to choose the coefficient.
     """
@@ -89,10 +94,11 @@ def run_instant(
         term, fit, num_images = _fit(context, start, known)
     run = _Run(context, term)
     with record.stage("select"):
-        search = _search(context, run)
+        search = _search(context, run, run if origin is None else _Run(replace(context, base=origin), term))
     with record.stage("evaluate"):
         patch = _report(context, run, search, transfer)
-    return InstantResult(patch, term, fit, num_images)
+        own = {task.name: run.score(task.validation, _List.of(task), 0.0) for task in supported}
+    return InstantResult(patch, term, fit, num_images, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,15 +201,15 @@ def _draw(labels: Tensor, seed: int) -> Tensor:
     return rank.argsort(stable=True)[:MAX_SUPPORT].sort().values
 
 
-def _search(context: PatchContext, run: _Run) -> AlphaSearch:
-    """The choice of the coefficient by the plan's rule, on validation splits."""
-    goal = context.goal
-    goal.require_usable()
+def _search(context: PatchContext, run: _Run, origin: _Run) -> AlphaSearch:
+    """The choice of the coefficient by the plan's rule, on validation splits; drops are measured from `origin`."""
     judged: dict[str, tuple[LabelledImages, _List]] = {}
     for task in (*context.tasks, *context.supported):
         others = context.tasks if task in context.supported else ()
         judged[task.name] = (task.validation, _List.of(task, others))
-    before = {name: run.right(*each) for name, each in judged.items()}
+    before = {name: origin.right(*each) for name, each in judged.items()}
+    goal = replace(context.goal, reference={name: origin.score(*each, 0.0) for name, each in judged.items()})
+    goal.require_usable()
     curve = []
     for alpha in grid(context.plan.alpha.step or _STEP):
         scores = {name: run.score(*each, alpha, before[name]) for name, each in judged.items()}

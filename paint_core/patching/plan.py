@@ -11,12 +11,12 @@ from paint_core.data.sampling import SAMPLINGS, Sampling
 from paint_core.errors import ConfigError, EmptySplitError
 from paint_core.weights import Bits
 
-Method = Literal["single", "joint", "sequential", "parallel", "instant"]
+Method = Literal["single", "joint", "sequential", "parallel", "instant", "auto"]
 Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"]
 Coefficients = Literal["scalar", "per_task"]
 StoredBits = Literal["auto"] | Bits
 
-_METHODS = ("single", "joint", "sequential", "parallel", "instant")
+_METHODS = get_args(Method)
 _MERGES = get_args(Merge)
 _SEPARATE = ("average", "task_arithmetic")
 RESCALED = ("ties", "tsv", "iso", "ace", "esm", "regmean")
@@ -32,7 +32,8 @@ class PatchPlan:
     Attributes:
         method: `single`; or for several tasks `joint` (their data merged), `sequential` (one after the other, each on
             top of the patches before it) or `parallel` (each from the base, then added); or `instant`, for one or more
-            tasks: a head term in closed form, which `run_instant` fits.
+            tasks: a head term in closed form, which `run_instant` fits; or `auto`, for one or more: the better of
+            `instant` and fine-tuning, or both, which `run_auto` tries.
         finetune: how to fine-tune; the same for every task.
         alpha: how to choose alpha; with a merge of `RESCALED` its flat path goes to `MAX_MERGED_ALPHA`.
         sampling: for `joint`: tasks in a batch by their sizes, or each equally often.
@@ -76,7 +77,7 @@ class PatchPlan:
         """
         if self.method == "single" and len(tasks) != 1:
             raise ConfigError(f"method 'single' patches one task, not {len(tasks)}: use joint, sequential or parallel")
-        if self.method not in ("single", "instant") and len(tasks) < 2:
+        if self.method not in ("single", "instant", "auto") and len(tasks) < 2:
             raise ConfigError(f"method {self.method!r} needs at least two tasks, not {len(tasks)}: use 'single'")
         names = [task.name for task in (*tasks, *supported, *transfer)]
         if len(set(names)) < len(names):

@@ -74,8 +74,8 @@ def run_patch(
     plan.require_tasks(tasks, supported, transfer)
     record = NoJournal() if journal is None else journal
     pool, notes = _usable_anchors(base, anchors, (*tasks, *supported, *transfer))
-    if plan.method == "instant":
-        raise ConfigError("method 'instant' has no fine-tuning: call run_instant")
+    if plan.method not in METHODS:
+        raise ConfigError(f"method {plan.method!r} is another function's: call run_{plan.method}")
     context = PatchContext(base, tuple(tasks), tuple(supported), plan, pool, device, record, on_event, feature_cache)
     outcome = METHODS[plan.method](context)
     return report(context, replace(outcome, notes=outcome.notes + notes), transfer)

@@ -115,6 +115,7 @@ class Patch(PatchBrief):
     """A patch: its request, its job and, when finished, its report."""
 
     request: PatchOptions
+    instant_patch_id: str | None
     report: PatchReport | None
 
 

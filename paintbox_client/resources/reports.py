@@ -177,6 +177,18 @@ class ReportInstant(Record):
     advice: str | None
 
 
+class ReportCandidate(Record):
+    """One way to patch that method `auto` has tried, on validation splits, every task under its own labels."""
+
+    way: str
+    alpha: float
+    value: float
+    patching: float
+    supported: float | None
+    certified: bool
+    kept: bool
+
+
 class ReportActivation(Record):
     """Whether the new version became active by itself."""
 
@@ -210,6 +222,7 @@ class PatchReport(Record):
     timings_seconds: dict[str, float]
     environment: Environment | None
     instant: ReportInstant | None
+    candidates: list[ReportCandidate]
     activation: ReportActivation | None
     version_id: int | None
     task_vector_sha256: str | None

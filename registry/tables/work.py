@@ -28,6 +28,7 @@ class PatchRow(Base):
     version_id: Mapped[int | None]
     report: Mapped[dict[str, Any] | None]
     summary: Mapped[dict[str, Any] | None]  # a `PatchSummary`, once there is a report
+    instant_patch_id: Mapped[str | None] = mapped_column(String(40))  # of method `auto`: the one that is done first
     owner: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[datetime]
 

@@ -13,6 +13,7 @@ from pipeline.workload import DECODE_UNITS, count_points, count_steps, total_uni
 from registry.jobs import Jobs
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
+from worker.steps.auto import patch_automatically
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.instant import patch_instantly
 from worker.steps.journal import JobJournal
@@ -46,6 +47,9 @@ def patch(context: JobContext) -> None:
         anchors = load_anchors(context, job, base, tasks, decoded)
     if plan.method == "instant":
         patch_instantly(context, job, base, tasks, plan, checkpoint, meter)
+        return
+    if plan.method == "auto":
+        patch_automatically(context, job, base, tasks, anchors, plan, checkpoint, meter)
         return
     workload = Workload(meter, plan.finetune)
     num_tasks = len(job.request.tasks)

@@ -12,7 +12,7 @@ from torch import nn
 from contract.environment import AlphaSettings, Environment, FinetuneSettings
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
-from contract.report import ReportInstant
+from contract.report import ReportCandidate, ReportInstant
 from contract.storage import VectorStorage
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
@@ -47,6 +47,7 @@ def register(
     journal: JobJournal,
     checkpoint: PatchCheckpoint,
     instant: ReportInstant | None = None,
+    candidates: tuple[ReportCandidate, ...] = (),
 ) -> None:
     """Write the version, its report and the job's success in one transaction; move the alias if that was requested."""
     visual = _mixed(base, result)
@@ -77,6 +78,7 @@ def register(
             "environment": lineage.environment,
             "activation": activation,
             "instant": instant,
+            "candidates": candidates,
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)

@@ -36,6 +36,7 @@ from paint_core.data import Task
 from paint_core.evaluation import Score
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
 from paint_core.patching.analysis import TaskChange, Update
+from paint_core.patching.terms import HEAD_PROFILE
 from pipeline.differences import describe_difference
 from worker.steps.prepare import PatchJob
 
@@ -65,7 +66,7 @@ def build_report(
         curve=tuple(_point(last, point) for point in last.search.curve),
         tasks=tuple(_task(job, tasks, name, result) for name in tasks if name not in job.request.transfer),
         transfer=tuple(_transfer(job, tasks[name], result) for name in job.request.transfer),
-        update=None if plan.method == "instant" else _update(result.update),
+        update=_update(result.update) if result.vectors else None,
         distance_to_optimal_points=result.distance_to_optimal,
         distance_to_specialised_points=result.distance_to_specialised,
         finetune=None if plan.method == "instant" else FinetuneSettings(**asdict(plan.finetune)),
@@ -272,10 +273,12 @@ def _validation(name: str, result: PatchResult) -> ValidationScores:
     first, last = result.stages[0].search, result.stages[-1].search
     flat = last.curves.get("flat") or last.curves.get("head") or () if len(result.stages) == 1 else ()
     per_task = result.stages[-1].coefficients is not None
+    # The curve of a head term on top of others judges supported tasks in other lists than the first one did.
+    is_elsewhere = len(result.stages) > 1 and last.profile == HEAD_PROFILE and name in result.stages[-1].supported
     return ValidationScores(
         zero_shot=_score_at(first.curve, 0.0, name),
         fine_tuned=_score_at(flat, 1.0, name),
-        patched=None if per_task else _score_at(last.curve, last.choice.alpha, name),
+        patched=None if per_task or is_elsewhere else _score_at(last.curve, last.choice.alpha, name),
     )
 
 

@@ -32,7 +32,7 @@ function request() {
   const tasks = fields.getAll("tasks").map(String);
   const supported = fields.getAll("supported").map(String).filter((each) => !tasks.includes(each));
   const isInstant = fields.get("method") === "instant";
-  const method = isInstant || tasks.length > 1 ? fields.get("method") : "single";
+  const method = isInstant || fields.get("method") === "auto" || tasks.length > 1 ? fields.get("method") : "single";
   const own = { name: fields.get("name"), tasks, supported, method };
   /** @type {Json} */
   const body = { ...own, ...more, ...own };

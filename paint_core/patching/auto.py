@@ -1,0 +1,238 @@
+"""Method `auto`: an instant patch, an anchored fine-tuning, and both together; the best by the rule is kept.
+
+An instant patch takes seconds, and an image tower that has features for the task needs no more. Where it leaves errors,
+fine-tuning is tried, and an instant patch on top of the fine-tuned mix.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from paint_core.alpha import CurvePoint, Goal
+from paint_core.data import Task
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.evaluation.answers import Answers
+from paint_core.evaluation.feature_cache import FeatureCache
+from paint_core.models import BaseModel, base_fingerprint
+from paint_core.patching.analysis import distance_to_specialised, task_change
+from paint_core.patching.context import Event
+from paint_core.patching.instant import InstantResult, run_instant
+from paint_core.patching.journal import Journal
+from paint_core.patching.outcome import PatchResult
+from paint_core.patching.plan import PatchPlan
+from paint_core.patching.run import run_patch
+from paint_core.weights import mix_into
+
+Way = Literal["instant", "finetuned", "stacked"]
+ENOUGH = 0.995
+"""Validation accuracy of the instant patch above which fine-tuning is not tried: it could win half a point at most."""
+
+_NUM_INSTANT = 2
+_STACK_NOTE = (
+    "the head term was fitted to the fine-tuned weights at their alpha. Validation accuracies of supported tasks on "
+    "the curve of its coefficient are those in lists that hold the patched names too"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to patch, at the choice of its own search.
+
+    Attributes:
+        way: `instant`, `finetuned`, or `stacked`: the instant patch of the fine-tuned mix.
+        alpha: its last coefficient.
+        point: its scores on validation splits, every task under its own labels, so that candidates are comparable.
+        value: what the rule maximises.
+        is_certified: with rule `certified`, whether every search of it ended with a certificate.
+    """
+
+    way: Way
+    alpha: float
+    point: CurvePoint
+    value: Fraction
+    is_certified: bool
+
+
+@dataclass(frozen=True, eq=False)
+class AutoResult:
+    """The best of the candidates.
+
+    Attributes:
+        patch: the kept one.
+        kept: which it is.
+        candidates: all that were tried, in this order; one without an acceptable alpha is missing.
+        instant: the instant patch whose head term is kept, or else the one of the base; None: none was acceptable.
+    """
+
+    patch: PatchResult
+    kept: Way
+    candidates: tuple[Candidate, ...]
+    instant: InstantResult | None
+
+
+def run_auto(
+    base: BaseModel,
+    tasks: Sequence[Task],
+    supported: Sequence[Task],
+    plan: PatchPlan,
+    *,
+    anchors: Tensor | None = None,
+    device: torch.device | str = "cpu",
+    journal: Journal | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    transfer: Sequence[Task] = (),
+    feature_cache: FeatureCache | None = None,
+) -> AutoResult:
+    """The best of an instant patch, an anchored fine-tuning, and both, by the plan's rule on validation splits.
+
+    Several tasks are fine-tuned jointly. Arguments and errors are those of `run_patch`. With rule `certified` the two
+    instant patches share the error that the confidence allows, because the better one of them is kept.
+
+    Raises:
+        NoAcceptableAlphaError: no way has an acceptable alpha.
+    """
+
+    def instantly(on: BaseModel, origin: BaseModel | None = None) -> InstantResult | None:
+        try:
+            return run_instant(
+                on,
+                tasks,
+                supported,
+                _instant_plan(plan),
+                device=device,
+                journal=journal,
+                on_event=on_event,
+                transfer=transfer,
+                feature_cache=feature_cache,
+                origin=origin,
+            )
+        except NoAcceptableAlphaError:
+            return None
+
+    candidates = _Candidates(Goal.of(plan.alpha, [each.name for each in tasks], [each.name for each in supported]))
+    instant = instantly(base)
+    if instant is not None:
+        candidates.add_instant("instant", instant, instant.patch)
+        if candidates.leave_little():
+            return candidates.best()
+    try:
+        finetuned = run_patch(
+            base,
+            tasks,
+            supported,
+            replace(plan, method="single" if len(tasks) == 1 else "joint"),
+            anchors=anchors,
+            device=device,
+            journal=journal,
+            on_event=on_event,
+            transfer=transfer,
+            feature_cache=feature_cache,
+        )
+    except NoAcceptableAlphaError:
+        if instant is None:
+            raise
+        return candidates.best()
+    candidates.add_finetuned(finetuned, instant)
+    if finetuned.stages[-1].search.choice.alpha > 0:
+        stacked = instantly(_mixed(base, finetuned), base)
+        if stacked is not None:
+            patch = _stack(finetuned, stacked.patch, [*tasks, *supported, *transfer])
+            candidates.add_instant("stacked", stacked, patch)
+    return candidates.best()
+
+
+class _Candidates:
+    """What was tried, and which is best by the rule; among equals the one that was tried first."""
+
+    def __init__(self, goal: Goal) -> None:
+        self._goal = goal
+        self._found: list[tuple[Candidate, PatchResult, InstantResult | None]] = []
+
+    def add_instant(self, way: Way, result: InstantResult, patch: PatchResult) -> None:
+        """Adds an instant patch; its supported tasks are judged under their own labels, not in lists of all."""
+        scores = {**_chosen_point(patch).scores, **result.on_own_labels}
+        self._add(way, replace(_chosen_point(patch), scores=scores), patch, result)
+
+    def add_finetuned(self, patch: PatchResult, instant: InstantResult | None) -> None:
+        """Adds the fine-tuned mix."""
+        self._add("finetuned", _chosen_point(patch), patch, instant)
+
+    def leave_little(self) -> bool:
+        """Whether the first candidate leaves so few errors that another one is not worth its time."""
+        point = self._found[0][0].point
+        return all(point.scores[name].accuracy >= ENOUGH for name in self._goal.patching)
+
+    def best(self) -> AutoResult:
+        """The best one."""
+        candidate, patch, instant = max(self._found, key=lambda found: (found[0].is_certified, found[0].value))
+        return AutoResult(patch, candidate.way, tuple(each for each, _, _ in self._found), instant)
+
+    def _add(self, way: Way, point: CurvePoint, patch: PatchResult, instant: InstantResult | None) -> None:
+        choices = [stage.search.choice for stage in patch.stages]
+        is_certified = all(choice.certificate and choice.certificate.stance == "certified" for choice in choices)
+        candidate = Candidate(way, choices[-1].alpha, point, self._goal.value(point), is_certified)
+        self._found.append((candidate, patch, instant))
+
+
+def _instant_plan(plan: PatchPlan) -> PatchPlan:
+    """The plan of an instant patch with the same rule; a coefficient has no path by depth."""
+    alpha = replace(plan.alpha, path="flat", max_alpha=None)
+    if plan.alpha.rule == "certified":
+        alpha = replace(alpha, confidence=1 - (1 - alpha.confidence) / _NUM_INSTANT)
+    return PatchPlan(method="instant", finetune=plan.finetune, alpha=alpha)
+
+
+def _chosen_point(patch: PatchResult) -> CurvePoint:
+    search = patch.stages[-1].search
+    return next(point for point in search.curve if point.alpha == search.choice.alpha)
+
+
+def _mixed(base: BaseModel, patch: PatchResult) -> BaseModel:
+    """The base with the weights of a patch."""
+    model = copy.deepcopy(base.model)
+    mixed = replace(base, model=model, ref=f"{base.ref}, patched", is_mapped=False)
+    mix_into(mixed.visual, base.visual.state_dict(), patch.mix_terms())
+    return replace(mixed, fingerprint=base_fingerprint(model, base.preprocess))
+
+
+def _stack(below: PatchResult, above: PatchResult, tasks: Sequence[Task]) -> PatchResult:
+    """The patch of both, compared with the base: `above` was made for the weights that `below` gives."""
+    (stage,) = above.stages
+    answers: dict[Literal["zero_shot", "patched"], Mapping[str, Answers]] = {
+        "zero_shot": below.answers["zero_shot"],
+        "patched": above.answers["patched"],
+    }
+    return replace(
+        above,
+        vectors=below.vectors,
+        terms=(*below.terms, *above.terms),
+        stages=(*below.stages, replace(stage, fixed=below.terms)),
+        zero_shot=below.zero_shot,
+        finetuned=below.finetuned,
+        answers=answers,
+        on_union={"zero_shot": below.on_union["zero_shot"], "patched": above.on_union["patched"]},
+        specialised=below.specialised,
+        changes={
+            task.name: task_change(
+                task.test.labels,
+                answers["zero_shot"][task.name].predicted,
+                answers["patched"][task.name].predicted,
+                task.test.classnames,
+            )
+            for task in tasks
+        },
+        update=below.update,
+        distance_to_optimal=below.distance_to_optimal,
+        distance_to_specialised=(
+            distance_to_specialised(above.patched, below.specialised) if below.specialised else None
+        ),
+        precision=below.precision,
+        notes=(*below.notes, _STACK_NOTE),
+    )
