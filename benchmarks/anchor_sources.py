@@ -33,7 +33,7 @@ from _tasks import anchors, patching, supported
 from _towers import TOWERS, identity, load
 from torch import Tensor
 
-from contract.patch_request import AnchorOptions
+from contract.finetune_options import AnchorOptions
 from paint_core.alpha import AlphaOptions
 from paint_core.config.precision import Precision
 from paint_core.data import Task

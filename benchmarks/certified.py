@@ -21,7 +21,7 @@ from _tasks import patching, supported
 from anchoring import Bench, Run
 from torch import Tensor
 
-from contract.patch_request import AnchorOptions
+from contract.finetune_options import AnchorOptions
 from paint_core.alpha import AlphaOptions, CurvePoint, FeatureCurve, Goal, Path, PathEvaluator, grid
 from paint_core.alpha.strategies import measure_nodes
 from paint_core.errors import NoAcceptableAlphaError

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from contract.patch_request import AnchorOptions, FinetuneOptions, PatchOptions
+from contract.finetune_options import AnchorOptions, FinetuneOptions
+from contract.patch_request import PatchOptions
 from paint_core.alpha import MAX_MERGED_ALPHA, AlphaOptions
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.models import BaseModel

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from contract.datasets import DatasetKind, DatasetState
-from contract.patch_request import MAX_TASKS, AnchorOptions, PatchOptions
+from contract.finetune_options import AnchorOptions
+from contract.patch_request import MAX_TASKS, PatchOptions
 from registry.aliases import Aliases
 from registry.datasets import Datasets
 from registry.errors import NotFoundError

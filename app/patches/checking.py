@@ -14,7 +14,8 @@ from app.http.errors import BaseNotLoadedError
 from app.models.bases import BasesDep
 from app.patches.schemas import CheckedDataset, ImagesNeeded, PatchCheck, PatchEstimate
 from app.versions.schemas import BaseBrief
-from contract.patch_request import FinetuneOptions, PatchOptions, PatchRequest
+from contract.finetune_options import FinetuneOptions
+from contract.patch_request import PatchOptions, PatchRequest
 from paint_core.evaluation.drops import images_to_certify
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan

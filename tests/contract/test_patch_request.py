@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from contract.alpha_options import AlphaOptions
-from contract.patch_request import FinetuneOptions, PatchOptions, PatchRequest
+from contract.finetune_options import FinetuneOptions
+from contract.patch_request import PatchOptions, PatchRequest
 
 SUPPORTED = ["ds_s"]
 SEVERAL = ["ds_1", "ds_2"]
