@@ -113,6 +113,13 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as finetune.precision=bf16; repeatable."),
 ]
+MethodOption = Annotated[
+    Method | None,
+    typer.Option(
+        help="instant: in seconds, without training. auto: instant first, then the better of it and fine-tuning. "
+        "The others fine-tune. Default: single."
+    ),
+]
 AnchorDrawn = Annotated[
     bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
 ]
@@ -125,13 +132,7 @@ def patch(
     transfer: TransferRefs = None,
     name: Annotated[str | None, typer.Option(help="Name of the patch. Default: derived from its tasks.")] = None,
     base: Annotated[str | None, typer.Option(help="Base model. Default: the first base of the service.")] = None,
-    method: Annotated[
-        Method | None,
-        typer.Option(
-            help="instant: in seconds, without training. auto: instant first, then the better of it and fine-tuning. "
-            "The others fine-tune. Default: single."
-        ),
-    ] = None,
+    method: MethodOption = None,
     sampling: SamplingOption = None,
     merge: MergeOption = None,
     coefficients: CoefficientsOption = None,

@@ -156,7 +156,10 @@ class PatchIntake:
             )
         if not kept["supported"]:
             fields.pop("alpha", None)  # its limits are of supported tasks
-        changed = {"name": name or row.name, "base": ref, "tasks": tasks, "extends": patch_id, "forget": forget}
+        for option in ("finetune", "anchors", "store"):  # of a patch of method auto
+            fields.pop(option, None)
+        changed = {"name": name or row.name, "method": "instant", "base": ref, "tasks": tasks}
+        changed |= {"extends": patch_id, "forget": forget}
         try:
             return PatchRequest.model_validate({**fields, **changed, "activate": "never"})
         except ValidationError as error:

@@ -37,6 +37,28 @@ def test_a_patch_starts_as_a_queued_job(world: World) -> None:
     assert patch["id"] in [item["id"] for item in world.client.get("/v1/patches").json()["items"]]
 
 
+def test_method_auto_starts_an_instant_patch_that_is_done_first(world: World) -> None:
+    task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
+    supported = add_ready_dataset(world.services, ["pizza", "taco"], splits=SPLITS[1:])
+    body = {"name": "n" * 200, "method": "auto", "tasks": [task], "supported": [supported], "finetune": {"seed": 3}}
+    headers = {"Idempotency-Key": "auto-once"}
+    started = world.client.post("/v1/patches", json=body, headers=headers).json()
+    patch = started["patch"]
+    assert patch["request"]["anchors"]["drawn"] is True, "features are held in place unless the request says how"
+    first = world.client.get(f"/v1/patches/{patch['instant_patch_id']}").json()
+    assert world.dispatcher.dispatched[-2:] == [first["job_id"], started["job"]["id"]]
+    assert first["request"]["method"] == "instant"
+    assert (first["request"]["tasks"], first["request"]["alpha"]) == ([task], patch["request"]["alpha"])
+    assert first["name"].endswith(", instant")
+    assert first["instant_patch_id"] is None
+    again = world.client.post("/v1/patches", json=body, headers=headers).json()
+    assert again["patch"]["id"] == patch["id"]
+    assert len(world.client.get("/v1/patches", params={"dataset": task}).json()["items"]) == 2
+    assert world.client.post(f"/v1/jobs/{first['job_id']}/cancel").status_code == 200
+    assert world.client.delete(f"/v1/patches/{first['id']}").status_code == 204
+    assert world.client.get(f"/v1/patches/{patch['id']}").json()["instant_patch_id"] is None
+
+
 def test_a_patch_that_cannot_start_is_refused_at_once(world: World) -> None:
     task = add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS)
     no_train = add_ready_dataset(world.services, ["zero", "one"], splits=("test",))
