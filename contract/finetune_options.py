@@ -94,6 +94,14 @@ class FinetuneOptions(Body):
         le=1_000_000,
         description="Steps between two of these evaluations; used with `patience`. Default: 20",
     )
+    tune: int | None = Field(
+        default=None,
+        ge=2,
+        le=16,
+        description="With `single` and `joint`: number of trials of learning rate and iterations. Each is a whole "
+        "fine-tuning with its own choice of alpha: the first with the settings of this request, the others with these "
+        "times factors of 1/4 to 4. The rule that chooses alpha chooses the trial. Default: no trials",
+    )
     deterministic: bool | None = Field(
         default=None,
         description="Use only algorithms that return the same bits in every run; slower on a GPU. Default: the base's "

@@ -74,6 +74,24 @@ class AlphaEvaluated(EventData):
     )
 
 
+class TrialJudged(EventData):
+    """Data of `trial judged`: with `tune`, one pair of learning rate and iterations has been tried."""
+
+    MESSAGE = "trial judged"
+
+    number: int | None = Field(default=None, description="Number of the trial, 1 and up")
+    learning_rate: float | None = Field(default=None, description="Its peak learning rate")
+    iterations: int | None = Field(default=None, description="Its number of optimizer steps")
+    alpha: float | None = Field(default=None, description="The alpha that the rule chose; absent: the trial failed")
+    patching: float | None = Field(
+        default=None, description="Mean validation accuracy of the tasks to improve at that alpha, 0 to 1"
+    )
+    supported: float | None = Field(
+        default=None, description="Mean validation accuracy of the supported tasks at that alpha, 0 to 1"
+    )
+    failure: str | None = Field(default=None, description="Why the trial has no alpha; absent: it has one")
+
+
 class AnchorsLeftOut(EventData):
     """Data of `anchor images that are evaluation images were left out`."""
 

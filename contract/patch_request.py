@@ -142,6 +142,10 @@ class PatchOptions(Body):
             raise ValueError(f"sampling requires method joint; {self.method} trains on one task at a time")
         if self.merge != "average" and self.method != "parallel":
             raise ValueError(f"merge requires method parallel; {self.method} has no task vectors to merge")
+        if self.finetune.tune is not None and self.method not in ("single", "joint"):
+            raise ValueError(f"tune requires method single or joint, which fine-tune once, not {self.method}")
+        if self.finetune.tune is not None and self.folds is not None:
+            raise ValueError("tune with folds would train n times k models: leave one of them out")
         if self.folds is not None and self.method not in ("single", "joint"):
             raise ValueError(f"folds require method single or joint; {self.method} would train every task k times")
         return self

@@ -249,6 +249,26 @@ class ReportCandidate(Recorded):
     kept: bool = Field(description="Whether it is the patch")
 
 
+class ReportTrial(Recorded):
+    """One fine-tuning of a search over learning rate and iterations, judged on validation splits."""
+
+    number: int = Field(description="1 and up, in the order in which they were tried")
+    learning_rate: float = Field(description="Peak learning rate")
+    iterations: int = Field(description="Number of optimizer steps")
+    alpha: float | None = Field(default=None, description="The alpha that the rule chose; null: the trial failed")
+    patching: float | None = Field(
+        default=None, description="Mean validation accuracy of the tasks to improve at that alpha, 0 to 1"
+    )
+    supported: float | None = Field(
+        default=None, description="Mean validation accuracy of the supported tasks at that alpha, 0 to 1"
+    )
+    failure: str | None = Field(
+        default=None,
+        description="Why the trial has no alpha: it diverged, or no alpha was acceptable; null: it has one",
+    )
+    chosen: bool = Field(description="Whether it is the patch: the best by the rule, among equals the first")
+
+
 class ReportActivation(Recorded):
     """Whether the new version became active by itself."""
 
@@ -295,6 +315,9 @@ class PatchReport(Recorded):
         "split; null: the method trains no such models",
     )
     finetune: FinetuneSettings | None = Field(default=None, description="The complete settings of fine-tuning")
+    trials: tuple[ReportTrial, ...] = Field(
+        default=(), description="With `tune`: the trials of learning rate and iterations; `finetune` is the chosen one"
+    )
     notes: tuple[str, ...] = Field(default=(), description="Sentences to know before you quote the figures")
     interpolants: dict[str, str] = Field(
         default={},

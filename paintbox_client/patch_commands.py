@@ -80,6 +80,14 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Only show what would be done, how long it takes, and warnings.")
 ]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate. Default: preset of the base.")]
+Tune = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        max=16,
+        help="Number of trials of learning rate and iterations, for single and joint; the best is kept. Default: none.",
+    ),
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Random seed for data order and augmentation. Default: 0.")]
 Folds = Annotated[
     int | None,
@@ -151,6 +159,7 @@ def patch(
     anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
     learning_rate: LearningRate = None,
+    tune: Tune = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: preset of the base.")] = None,
     seed: Seed = None,
     activate: ActivateOption = None,
@@ -168,6 +177,7 @@ def patch(
     if not setting:
         check_rule(rule, max_drop, supported or [])
     finetune = {"iterations": iterations, "learning_rate": learning_rate, "batch_size": batch_size, "seed": seed}
+    finetune |= {"tune": tune}
     alpha: JsonObject = {"rule": rule, "metric": metric, "strategy": strategy, "path": path, "confidence": confidence}
     alpha |= {"max_supported_drop": parse_drops(max_drop), "max_mean_drop": max_mean_drop}
     pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}

@@ -43,6 +43,7 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
     if curve:
         print_text("")
         print_curve(report)
+    print_trials(report)
     stages: list[ReportStage | PatchReport] = [*report.stages] or [report]
     *earlier, last = stages
     for stage in earlier:
@@ -102,6 +103,26 @@ def print_certificate(report: PatchReport) -> None:
     ]
     print_text("")
     print_table(("DROP IN POINTS", "MEASURED", f"AT MOST ({confidence})", "LIMIT", "CERTIFIED"), rows)
+
+
+def print_trials(report: PatchReport) -> None:
+    """Print the trials of learning rate and iterations, if there are any, with their validation accuracies."""
+    if not report.trials:
+        return
+    rows = [
+        (
+            trial.number,
+            f"{trial.learning_rate:g}",
+            trial.iterations,
+            None if trial.alpha is None else f"{trial.alpha:g}",
+            _percent(trial.patching),
+            _percent(trial.supported),
+            "chosen" if trial.chosen else trial.failure or "",
+        )
+        for trial in report.trials
+    ]
+    print_text("")
+    print_table(("TRIAL", "LEARNING RATE", "ITERATIONS", "ALPHA", "PATCHING", "SUPPORTED", ""), rows)
 
 
 def print_curve(report: PatchReport) -> None:

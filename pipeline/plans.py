@@ -30,6 +30,7 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         coefficients=request.coefficients,
         folds=request.folds,
         bits=request.store.bits,
+        tune=request.finetune.tune,
     )
     if plan.method == "instant":
         return plan
@@ -63,7 +64,7 @@ def _finetune_config(
     defaults: FinetuneConfig, options: FinetuneOptions, anchors: AnchorOptions | None
 ) -> FinetuneConfig:
     """Return the base's defaults with what the request sets; a shorter run keeps its share of warm-up."""
-    given = {name: value for name, value in options.model_dump().items() if value is not None}
+    given = {name: value for name, value in options.model_dump(exclude={"tune"}).items() if value is not None}
     if anchors is not None:
         given["anchor_weight"] = anchors.weight
         if anchors.batch_size is not None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from paint_core.alpha import AlphaOptions
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.patching import PatchPlan
+from paint_core.patching.trials import trial_configs
 
 DECODE_UNITS = 0.3
 _TRAIN_UNITS = 3.0  # a forward and a backward pass
@@ -36,6 +37,8 @@ def count_steps(num_tasks: int, plan: PatchPlan) -> int:
     """Return the optimizer steps of all fine-tuning runs together."""
     if plan.method == "instant":
         return 0
+    if plan.tune is not None:
+        return sum(config.iterations for config in trial_configs(plan.finetune, plan.tune))
     num_runs = (num_tasks if plan.method in ("sequential", "parallel") else 1) + (plan.folds or 0)
     return num_runs * plan.finetune.iterations
 
@@ -44,7 +47,7 @@ def count_points(num_tasks: int, plan: PatchPlan) -> float:
     """Return the number of alphas of all searches; an estimate, because a search may need a few more."""
     if plan.method == "instant":
         return 0
-    num_searches = plan.folds or (num_tasks if plan.method == "sequential" else 1)
+    num_searches = plan.tune or plan.folds or (num_tasks if plan.method == "sequential" else 1)
     # With few bits the unrounded task vectors are evaluated, too, at the chosen alpha.
     num_compared = 0 if plan.bits in (32, 16) or plan.folds else 1
     return num_searches * (_num_forwards(plan.alpha) + num_compared)

@@ -49,6 +49,12 @@ class AlphaEvaluatedEvent(_Event[data.AlphaEvaluated]):
     message: Literal["alpha evaluated"] = Field(description="Kind of event")
 
 
+class TrialJudgedEvent(_Event[data.TrialJudged]):
+    """A trial of fine-tuning settings has been judged."""
+
+    message: Literal["trial judged"] = Field(description="Kind of event")
+
+
 class AnchorsLeftOutEvent(_Event[data.AnchorsLeftOut]):
     """The anchor pool had images that a score is computed on."""
 
@@ -94,6 +100,7 @@ JobEvent = (
     | StartedEvent
     | FineTuningEvent
     | AlphaEvaluatedEvent
+    | TrialJudgedEvent
     | AnchorsLeftOutEvent
     | CheckpointUnusableEvent
     | ResumedEvent

@@ -219,7 +219,8 @@ def _resolve(request: PatchRequest, ref: str, plan: PatchPlan | None) -> dict[st
     resolved = options.model_dump(mode="json")
     resolved["base"] = ref
     if plan is not None and plan.method != "instant":
-        resolved["finetune"] = {name: getattr(plan.finetune, name) for name in FinetuneOptions.model_fields}
+        names = FinetuneOptions.model_fields.keys() - {"tune"}
+        resolved["finetune"] = {name: getattr(plan.finetune, name) for name in names} | {"tune": plan.tune}
         if plan.finetune.trainable != "lora":  # which alone may have a rank
             resolved["finetune"]["lora_rank"] = None
     return resolved

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Goal, Path, evaluate_curve, search_alpha
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.config.precision import Precision
 from paint_core.data import LabelledImages, Task
 from paint_core.evaluation import Score, UsedPrecision, choose_precision, correct_answers, encode
@@ -16,6 +17,7 @@ from paint_core.evaluation.feature_cache import FeatureCache, features_key
 from paint_core.models import BaseModel
 from paint_core.patching.journal import Journal, Resume
 from paint_core.patching.plan import PatchPlan
+from paint_core.patching.trials import Trial
 from paint_core.training.finetuning import StepReport, finetune
 from paint_core.weights import TaskVector, Term, mix, task_vector
 
@@ -34,8 +36,9 @@ class TestPoint:
     scores: Mapping[str, Score]
 
 
-Event = StepReport | CurvePoint | TestPoint
-"""What `on_event` receives: a fine-tuning step, a point of a validation curve, or scores on the test splits."""
+Event = StepReport | CurvePoint | TestPoint | Trial
+"""What `on_event` receives: a fine-tuning step, a point of a validation curve, scores on the test splits, or a trial of
+settings that has been judged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,16 +85,19 @@ class PatchContext:
         images: LabelledImages,
         validation: LabelledImages | None,
         terms: Sequence[Term] = (),
+        config: FinetuneConfig | None = None,
     ) -> TaskVector:
         """The task vector of one fine-tuning run, from the journal if it is recorded there.
 
         Args:
             validation: images that early stopping looks at, labelled as `images`; not used if the plan has none.
             terms: already mixed in at the start of the run; none means theta_0.
+            config: settings to use in place of the plan's.
 
         Returns:
             The update from the start of the run.
         """
+        settings = config or self.plan.finetune
 
         def make(resume: Resume) -> TaskVector:
             start = mix(self.theta_base, terms)
@@ -99,7 +105,7 @@ class PatchContext:
                 self.base,
                 head,
                 images,
-                self.plan.finetune,
+                settings,
                 start=start if terms else None,
                 anchors=self.anchors,
                 validation=validation if self.plan.finetune.patience is not None else None,

@@ -6,6 +6,7 @@ The best of the three ways to patch several tasks, if all their data is availabl
 from collections.abc import Sequence
 from dataclasses import replace
 
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.data.sampling import merge_training_sets
 from paint_core.patching.context import PatchContext
@@ -20,11 +21,11 @@ def patch_joint(context: PatchContext) -> Outcome:
     It is trained with the union of the tasks' heads and evaluated, as always, with each task's own.
     """
 
-    def train(key: str, tasks: Sequence[Task]) -> TaskVector:
+    def train(key: str, tasks: Sequence[Task], config: FinetuneConfig | None = None) -> TaskVector:
         head, images = merge_training_sets(tasks, context.plan.sampling, context.plan.finetune.seed)
         held_out = None
         if context.plan.finetune.patience is not None:
             _, held_out = merge_training_sets([replace(task, train=task.validation) for task in tasks])
-        return context.train(key, head, images, held_out)
+        return context.train(key, head, images, held_out, config=config)
 
     return patch_with_one_vector(context, "joint", train)

@@ -36,7 +36,7 @@ class Journal(Protocol):
         """The recorded task vector, or the one that `make` computes, which is then recorded.
 
         Args:
-            key: `task:NAME`, `joint`, `fold 2`, `all` or `merged:METHOD`.
+            key: `task:NAME`, `joint`, `fold 2`, `all`, `trial 2` or `merged:METHOD`.
             make: computes it; called at most once. The result is bit-identical to what it returned, now or earlier.
         """
         ...

@@ -1,19 +1,29 @@
 """Patches of one task vector, single and joint: alpha from the validation split or by cross-validation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from paint_core.alpha.cross_validation import labelled_images
+from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.folds import search_over_folds
 from paint_core.patching.outcome import Outcome, StageResult
 from paint_core.patching.storing import UNROUNDED, Storage, fold_bits, search_stored
 from paint_core.patching.terms import NamedTerm
+from paint_core.patching.trials import Trial
+from paint_core.patching.tuning import search_trials
 from paint_core.weights import TaskVector, rounded
 
-Train = Callable[[str, Sequence[Task]], TaskVector]
-"""Key and tasks to the task vector of fine-tuning on their training splits."""
+
+class Train(Protocol):
+    """Fine-tuning on the training splits of tasks, with the plan's settings or others."""
+
+    def __call__(self, key: str, tasks: Sequence[Task], config: FinetuneConfig | None = None) -> TaskVector:
+        """The task vector."""
+        ...
+
 
 _FOLD_NOTES = (
     "alpha was chosen by cross-validation over training and validation images together; the patch was then fine-tuned "
@@ -22,6 +32,11 @@ _FOLD_NOTES = (
     "on it, and accuracies of supported tasks are means over the models of the folds; they estimate the procedure, not "
     "this patch, and at the chosen alpha they are slightly optimistic, because alpha was chosen on them",
     "this patch was trained on its validation images: only its accuracies on test splits are unbiased",
+)
+
+_TRIALS_NOTE = (
+    "learning rate and iterations were chosen on the validation images, as alpha was: the chosen trial's validation "
+    "accuracies are optimistic, its accuracies on test splits are not"
 )
 
 _FOLD_FLOOR_NOTE = (
@@ -34,12 +49,18 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
     """The patch whose only term is alpha times one task vector.
 
     Args:
-        key: the task vector's name; with folds the one that is used is called `all`.
+        key: the task vector's name; with folds the one that is used is called `all`, with trials `trial` and its
+            number.
     """
     names = tuple(task.name for task in context.tasks)
     supported = tuple(task.name for task in context.supported)
     notes: tuple[str, ...] = ()
-    if context.plan.folds is None:
+    trials: tuple[Trial, ...] = ()
+    if context.plan.tune is not None:
+        tuned = search_trials(context, lambda name, config: train(name, context.tasks, config))
+        search, vectors, storage = tuned.found.search, tuned.found.vectors, tuned.found.storage
+        moving, trials, notes = (NamedTerm(tuned.key, 1.0),), tuned.trials, (_TRIALS_NOTE,)
+    elif context.plan.folds is None:
         moving = (NamedTerm(key, 1.0),)
         found = search_stored(context, key, moving, {key: train(key, context.tasks)}, context.tasks)
         search, vectors, storage = found.search, found.vectors, found.storage
@@ -55,4 +76,4 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
         if context.plan.alpha.rule == "floor":
             notes += (_FOLD_FLOOR_NOTE,)
     stage = StageResult(key, search, names, supported, moving, storage=storage)
-    return Outcome(vectors, stage.chosen, moving, (stage,), notes=notes)
+    return Outcome(vectors, stage.chosen, moving, (stage,), notes=notes, trials=trials)

@@ -11,6 +11,7 @@ from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.coefficients import CoefficientSearch
 from paint_core.patching.storing import UNROUNDED, Storage
 from paint_core.patching.terms import HEAD_PROFILE, NamedTerm
+from paint_core.patching.trials import Trial
 from paint_core.weights import TaskVector, Term
 
 
@@ -62,6 +63,7 @@ class Outcome:
         stages: the searches, in their order.
         specialised: task name to the key of the task vector that was trained from the base on this task alone.
         notes: remarks for readers of the report.
+        trials: of learning rate and iterations, if the plan asks for any.
     """
 
     vectors: Mapping[str, TaskVector]
@@ -70,6 +72,7 @@ class Outcome:
     stages: tuple[StageResult, ...]
     specialised: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    trials: tuple[Trial, ...] = ()
 
     def mix_terms(self, terms: tuple[NamedTerm, ...]) -> list[Term]:
         """The terms with their task vectors, ready to be mixed."""
@@ -98,6 +101,7 @@ class PatchResult:
         distance_to_specialised: in points; None where no specialised models were trained.
         precision: the arithmetic of the evaluations that chose alpha.
         notes: remarks for readers of the report.
+        trials: of learning rate and iterations, if the plan asks for any; the chosen one is the patch.
     """
 
     vectors: Mapping[str, TaskVector]
@@ -115,6 +119,7 @@ class PatchResult:
     distance_to_specialised: float | None
     precision: UsedPrecision
     notes: tuple[str, ...]
+    trials: tuple[Trial, ...] = ()
 
     def __repr__(self) -> str:
         terms = ", ".join(f"{term.coefficient:g} x {term.key}" for term in self.terms) or "nothing"

@@ -9,6 +9,7 @@ from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.data.sampling import SAMPLINGS, Sampling
 from paint_core.errors import ConfigError, EmptySplitError
+from paint_core.patching.trials import MAX_TRIALS, shared_error
 from paint_core.weights import Bits
 
 Method = Literal["single", "joint", "sequential", "parallel", "instant", "auto"]
@@ -43,6 +44,8 @@ class PatchPlan:
         folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None uses the validation
             split.
         bits: of each number of the stored task vectors: 32, 16, 8, 4, or `auto` (see `storing`).
+        tune: for `single` and `joint`: number of trials of learning rate and iterations, 2..16 (see `tuning`); None
+            takes those of `finetune`.
     """
 
     method: Method = "single"
@@ -54,6 +57,7 @@ class PatchPlan:
     coefficient_evaluations: int = 60
     folds: int | None = None
     bits: StoredBits = 32
+    tune: int | None = None
 
     def __post_init__(self) -> None:
         self._require_known_names()
@@ -65,6 +69,8 @@ class PatchPlan:
             object.__setattr__(self, "alpha", replace(self.alpha, max_flat_alpha=MAX_MERGED_ALPHA))
         if self.folds is not None:
             self._require_folds_fit(self.folds)
+        if self.tune is not None:
+            self._require_trials_fit(self.tune)
         if self.coefficients == "per_task":
             self._require_per_task_fits()
 
@@ -113,6 +119,15 @@ class PatchPlan:
                 "folds judge models that are not the patch, so rule 'certified' has nothing to certify: use 'combined' "
                 "or 'floor', or no folds"
             )
+
+    def _require_trials_fit(self, trials: int) -> None:
+        if self.method not in ("single", "joint"):
+            raise ConfigError(f"tune is for methods that fine-tune once, not for {self.method!r}: use single or joint")
+        if self.folds is not None:
+            raise ConfigError("tune with folds would train n times k models: leave one of them out")
+        if not 2 <= trials <= MAX_TRIALS:
+            raise ConfigError(f"tune is {trials}: choose 2..{MAX_TRIALS} trials, or None")
+        shared_error(self.alpha, trials)
 
     def _require_per_task_fits(self) -> None:
         if self.method != "parallel":

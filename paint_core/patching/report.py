@@ -81,6 +81,7 @@ def report(context: PatchContext, outcome: Outcome, transfer: Sequence[Task] = (
         distance_to_specialised=distance_to_specialised(scores["patched"], specialised) if specialised else None,
         precision=context.precision,
         notes=outcome.notes,
+        trials=outcome.trials,
     )
 
 

@@ -7,7 +7,7 @@ of the same weights. One evaluation of the unrounded vectors at the alpha that w
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from paint_core.alpha import AlphaSearch, CurvePoint, Path
+from paint_core.alpha import AlphaOptions, AlphaSearch, CurvePoint, Path
 from paint_core.alpha.rules import exact_combined
 from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
@@ -71,6 +71,7 @@ def search_stored(
     *,
     fixed: Sequence[Term] = (),
     reference: Mapping[str, Score] | None = None,
+    options: AlphaOptions | None = None,
 ) -> StoredSearch:
     """The search along the moving terms, whose task vectors are stored in the plan's bits.
 
@@ -84,6 +85,7 @@ def search_stored(
         patching: tasks to improve that the choice considers.
         fixed: terms of earlier stages.
         reference: as for `PatchContext.search`.
+        options: as for `PatchContext.search`.
 
     Raises:
         NoAcceptableAlphaError: no alpha meets the floor, in the bits that the plan names or, with `auto`, in 16.
@@ -92,7 +94,7 @@ def search_stored(
     def search(bits: Bits) -> StoredSearch:
         stored = {term.key: rounded(vectors[term.key], bits) for term in moving}
         path = _path(moving, stored, fixed)
-        found = context.search(_name(key, bits), path, patching, reference=reference)
+        found = context.search(_name(key, bits), path, patching, options=options, reference=reference)
         loss = _loss(context, found, _path(moving, vectors, fixed), patching) if bits in (8, 4) else None
         return StoredSearch(found, path, stored, UNROUNDED if bits == 32 else Storage(bits, loss))
 

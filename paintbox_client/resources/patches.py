@@ -29,6 +29,7 @@ class FinetuneOptions(Record):
     deterministic: bool | None
     patience: int | None
     check_every: int | None
+    tune: int | None
     class_balance: str | None
 
 

@@ -189,6 +189,19 @@ class ReportCandidate(Record):
     kept: bool
 
 
+class ReportTrial(Record):
+    """One fine-tuning of a search over learning rate and iterations, judged on validation splits."""
+
+    number: int
+    learning_rate: float
+    iterations: int
+    alpha: float | None
+    patching: float | None
+    supported: float | None
+    failure: str | None
+    chosen: bool
+
+
 class ReportActivation(Record):
     """Whether the new version became active by itself."""
 
@@ -216,6 +229,7 @@ class PatchReport(Record):
     distance_to_optimal_points: float | None
     distance_to_specialised_points: float | None
     finetune: FinetuneSettings | None
+    trials: list[ReportTrial]
     notes: list[str]
     interpolants: dict[str, str]
     final_losses: dict[str, float | None]

@@ -340,3 +340,51 @@ def test_a_sequential_patch_that_is_killed_anywhere_ends_with_the_same_terms(
         assert reports[0]["interpolants"] == reports[1]["interpolants"]
         trained = [len(each.notes("fine-tuning")) for each in (first, second)]
         assert sum(trained) == 2 * request["finetune"]["iterations"]  # no run was done twice
+
+
+def test_a_search_over_settings_that_is_killed_anywhere_ends_with_the_same_trials(
+    installation: Installation, base: BaseModel, digits: DatasetRow, kept: DatasetRow
+) -> None:
+    request: dict[str, Any] = {
+        "tasks": [digits.id],
+        "supported": [kept.id],
+        "finetune": FINETUNE | {"iterations": 2, "tune": 4},
+        "alpha": {"rule": "combined", "strategy": "grid", "grid_step": 0.5},
+    }
+    settings = installation.settings.model_copy(update={"checkpoint_seconds": 0.0})
+    steady = replace(installation, settings=settings)
+    undisturbed, recorder = _patch(steady, **request)
+    report = undisturbed.report or {}
+    assert [(each["learning_rate"], each["iterations"]) for each in report["trials"]] == [
+        (1e-3, 2),
+        (2e-3, 2),
+        (5e-4, 2),
+        (1e-3, 4),
+    ]
+    (chosen,) = [each for each in report["trials"] if each["chosen"]]
+    assert (report["finetune"]["learning_rate"], report["finetune"]["iterations"], report["alpha"]) == (
+        chosen["learning_rate"],
+        chosen["iterations"],
+        chosen["alpha"],
+    )
+    assert [term["key"] for term in report["terms"]] == [f"trial {chosen['number']}"]
+    assert report["final_losses"].keys() == {"trial 1", "trial 2", "trial 3", "trial 4"}
+    told = [note.data or {} for note in recorder.notes("trial judged")]
+    wanted = ("number", "learning_rate", "iterations", "alpha", "patching", "supported")
+    assert [{name: each[name] for name in wanted} for each in told] == [
+        {name: each[name] for name in wanted} for each in report["trials"]
+    ]
+    _require_what_is_registered_is_what_is_reported(installation, undisturbed, base)
+    num_checkpoints = sum(isinstance(message, Checkpoint) for message in recorder.messages)
+    for fail_at in (num_checkpoints // 3, num_checkpoints - 2):
+        row = installation.submit_patch(name="a patch", **request)
+        first = Recorder(fail_at)
+        run = begin(steady, row, first, {})
+        with pytest.raises(BrokenPipeError):
+            patch(run)
+        second = Recorder()
+        patch(replace(run, checkpoint=first.checkpoint, channel=second))
+        again = installation.patch(row.id).report or {}
+        assert (again["terms"], again["trials"]) == (report["terms"], report["trials"])
+        assert again["stages"][0]["curves"] == report["stages"][0]["curves"]
+        assert sum(len(each.notes("fine-tuning")) for each in (first, second)) == 2 + 2 + 2 + 4

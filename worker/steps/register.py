@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from contract.environment import AlphaSettings, Environment, FinetuneSettings
+from contract.environment import AlphaSettings, Environment
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage, LineageBase
 from contract.report import ReportCandidate, ReportInstant
@@ -34,7 +34,7 @@ from worker.steps.journal import JobJournal
 from worker.steps.measurement import Judged, store_answers
 from worker.steps.names import measure_names
 from worker.steps.prepare import PatchJob, templates_of
-from worker.steps.report import build_evaluation, build_report
+from worker.steps.report import build_evaluation, build_report, used_settings
 
 
 def register(
@@ -173,7 +173,7 @@ def _lineage(
         datasets={identifier: row.content_sha256 for identifier, row in job.datasets.items()},
         anchors={row.id: row.content_sha256 for row in job.pools},
         request=job.row.request,
-        finetune=None if plan.method == "instant" else FinetuneSettings(**asdict(plan.finetune)),
+        finetune=None if plan.method == "instant" else used_settings(plan, result),
         alpha=AlphaSettings(
             **asdict(plan.alpha),
             used_precision=result.precision.precision,

@@ -20,6 +20,7 @@ from contract.report import (
     ReportTask,
     ReportTerm,
     ReportTransfer,
+    ReportTrial,
     ReportUpdate,
     SplitImages,
     TransferScores,
@@ -37,6 +38,7 @@ from paint_core.evaluation import Score
 from paint_core.patching import NamedTerm, PatchPlan, PatchResult, StageResult
 from paint_core.patching.analysis import TaskChange, Update
 from paint_core.patching.terms import HEAD_PROFILE
+from paint_core.patching.trials import Trial, chosen_config
 from pipeline.differences import describe_difference
 from worker.steps.prepare import PatchJob
 
@@ -69,7 +71,8 @@ def build_report(
         update=_update(result.update) if result.vectors else None,
         distance_to_optimal_points=result.distance_to_optimal,
         distance_to_specialised_points=result.distance_to_specialised,
-        finetune=None if plan.method == "instant" else FinetuneSettings(**asdict(plan.finetune)),
+        finetune=None if plan.method == "instant" else used_settings(plan, result),
+        trials=tuple(map(_trial, result.trials)),
         notes=(*_MEANINGS, *_origins(job), *result.notes),
     )
 
@@ -91,6 +94,24 @@ def build_evaluation(plan: PatchPlan, report: PatchReport) -> Evaluation:
             )
             for task in report.tasks
         ),
+    )
+
+
+def used_settings(plan: PatchPlan, result: PatchResult) -> FinetuneSettings:
+    """Return the settings of fine-tuning: those of the chosen trial, if there were trials."""
+    return FinetuneSettings(**asdict(chosen_config(result.trials) or plan.finetune))
+
+
+def _trial(trial: Trial) -> ReportTrial:
+    return ReportTrial(
+        number=trial.number,
+        learning_rate=trial.config.learning_rate,
+        iterations=trial.config.iterations,
+        alpha=trial.alpha,
+        patching=trial.patching,
+        supported=trial.supported,
+        failure=trial.failure or None,
+        chosen=trial.is_chosen,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contract.job_events import AlphaEvaluated, FineTuning
+from contract.job_events import AlphaEvaluated, FineTuning, TrialJudged
 from paint_core.alpha import CurvePoint
-from paint_core.patching import Event
+from paint_core.patching import Event, TestPoint
+from paint_core.patching.trials import Trial
 from paint_core.training.finetuning import StepReport
 from worker.job_context import JobContext
 from worker.messages import Note
@@ -42,7 +43,9 @@ class Reporter:
                 self._step(event)
             case CurvePoint():
                 self._point(event)
-            case _:
+            case Trial():
+                self._trial(event)
+            case TestPoint():
                 self._workload.scores(event.scores)
 
     def _step(self, report: StepReport) -> None:
@@ -58,6 +61,14 @@ class Reporter:
             known = {"anchor_loss": report.anchor_loss, "validation_accuracy": report.validation_accuracy}
             told = told.model_copy(update={name: value for name, value in known.items() if value is not None})
             self._context.channel.send(Note.of(told))
+
+    def _trial(self, trial: Trial) -> None:
+        config = trial.config
+        told = TrialJudged(number=trial.number, learning_rate=config.learning_rate, iterations=config.iterations)
+        names = ("alpha", "patching", "supported", "failure")
+        found = {name: getattr(trial, name) for name in names if getattr(trial, name) not in (None, "")}
+        told = told.model_copy(update=found)
+        self._context.channel.send(Note.of(told))
 
     def _point(self, point: CurvePoint) -> None:
         self._workload.point(point)

@@ -27,6 +27,13 @@ from tests.paint_core.patches import CONFIG, old_task, two_tasks
         ({"method": "parallel", "folds": 3}, "use single or joint"),
         ({"method": "single", "folds": 1}, r"choose 2\.\.10"),
         ({"method": "joint", "folds": 11}, r"choose 2\.\.10"),
+        ({"method": "sequential", "tune": 2}, "use single or joint"),
+        ({"method": "parallel", "tune": 2}, "use single or joint"),
+        ({"method": "instant", "tune": 2}, "use single or joint"),
+        ({"method": "single", "tune": 2, "folds": 2}, "leave one of them out"),
+        ({"method": "single", "tune": 1}, r"choose 2\.\.16"),
+        ({"method": "single", "tune": 17}, r"choose 2\.\.16"),
+        ({"tune": 16, "alpha": AlphaOptions(rule="certified", confidence=0.99)}, "fewer trials"),
     ],
 )
 def test_a_combination_that_makes_no_sense_is_refused_with_the_reason(wrong: dict[str, Any], reason: str) -> None:
