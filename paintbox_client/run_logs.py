@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from paintbox_client.client import Client
 
 TRAINING = ("loss", "anchor_loss", "validation_accuracy", "learning_rate", "images_per_second")
+SEARCH = "alpha"
 _STEPS_PER_ALPHA = 1000
-"""TensorBoard has whole steps only: alpha 0.25 is step 250."""
+"""TensorBoard and MLflow have whole steps only: alpha 0.25 is step 250."""
 
 
 class Sample(NamedTuple):
@@ -24,7 +25,7 @@ class Sample(NamedTuple):
 
     Attributes:
         run: `1`, `2`, … for each fine-tuning in its order, with the data set's id for parts of a parallel patch;
-            `alpha` for the search of alpha.
+            `alpha` for the search of alpha, `alpha 1`, `alpha 2`, … for those of trials.
         series: One of `TRAINING`, or `accuracy/` and a data set's name.
         x: Optimizer step, from 1, or alpha.
         value: The number.
@@ -67,6 +68,12 @@ def format_csv(samples: Iterable[Sample]) -> str:
     return file.getvalue()
 
 
+def step_of(sample: Sample) -> int:
+    """Return the whole step at which a sample is shown: 250 for alpha 0.25."""
+    is_search = sample.run == SEARCH or sample.run.startswith(f"{SEARCH} ")
+    return round(sample.x * (_STEPS_PER_ALPHA if is_search else 1))
+
+
 def write_tensorboard(samples: Sequence[Sample], folder: Path) -> None:
     """Write samples for TensorBoard, a subfolder for each run; step 250 of a search is alpha 0.25.
 
@@ -83,8 +90,7 @@ def write_tensorboard(samples: Sequence[Sample], folder: Path) -> None:
         with SummaryWriter(str(folder / _folder_name(run))) as writer:
             for sample in samples:
                 if sample.run == run:
-                    step = round(sample.x * (_STEPS_PER_ALPHA if run == "alpha" else 1))
-                    writer.add_scalar(sample.series, sample.value, step)
+                    writer.add_scalar(sample.series, sample.value, step_of(sample))
 
 
 def _all_events(client: Client, job_id: str) -> Iterator[JobEvent]:
@@ -113,10 +119,19 @@ def _training(events: Iterable[JobEvent], prefix: str) -> Iterator[Sample]:
 
 
 def _search(events: Iterable[JobEvent], names: dict[str, str]) -> Iterator[Sample]:
+    """Yield the samples of searches; where there are trials, what was evaluated before each is its own search."""
+    waiting: list[Sample] = []
     for event in events:
-        if event.message == "alpha evaluated" and event.data is not None:
+        if event.data is None:
+            continue
+        if event.message == "trial judged":
+            yield from (sample._replace(run=f"{SEARCH} {event.data['number']}") for sample in waiting)
+            waiting = []
+        if event.message == "alpha evaluated":
             for task, accuracy in event.data["accuracies"].items():
-                yield Sample("alpha", f"accuracy/{names.get(task, task)}", event.data["alpha"], accuracy, event.at)
+                series = f"accuracy/{names.get(task, task)}"
+                waiting.append(Sample(SEARCH, series, event.data["alpha"], accuracy, event.at))
+    yield from waiting
 
 
 def _folder_name(run: str) -> str:

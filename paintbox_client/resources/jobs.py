@@ -116,6 +116,11 @@ class EventData(Record):
     of: str | None
     attempt: int | None
     owner: str | None
+    number: int | None
+    iterations: int | None
+    patching: float | None
+    supported: float | None
+    failure: str | None
 
 
 class JobEvent(Record):

@@ -289,3 +289,13 @@ def test_every_command_can_answer_in_json() -> None:
     assert len(found) > 30
     without = [path for path, command in found.items() if not any("--json" in each.opts for each in command.params)]
     assert without == []
+
+
+def test_trials_are_listed_with_the_chosen_one(capsys: pytest.CaptureFixture[str]) -> None:
+    trial = {"learning_rate": 1e-4, "iterations": 200, "alpha": 0.5, "patching": 0.9, "supported": 0.8, "failure": None}
+    failed = trial | {"alpha": None, "patching": None, "supported": None, "failure": "it diverged"}
+    trials = [failed | {"number": 1, "chosen": False}, trial | {"number": 2, "chosen": True}]
+    print_report(changed(trials=trials))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["2", "0.0001", "200", "0.5", "90.0%", "80.0%", "chosen"] in lines
+    assert any(line[:3] == ["1", "0.0001", "200"] and line[-2:] == ["it", "diverged"] for line in lines)

@@ -80,3 +80,20 @@ def _events(file: Path) -> Iterator[Event]:
 def test_a_file_that_cannot_be_written_is_told(served: Served, patch: str, tmp_path: Path) -> None:
     done = run("log", patch, "--csv", tmp_path / "none" / "log.csv", PAINTBOX_URL=served.url)
     assert (done.status, "cannot be written" in done.err) == (2, True)
+
+
+def test_each_trial_has_a_search_of_its_own(served: Served) -> None:
+    task = add_ready_dataset(served.world.services, ["cat", "dog"], splits=("train", "validation", "test"))
+    started = served.client.create_patch(name="trials", tasks=[task], finetune={"tune": 2})["patch"]
+    lease = served.lease(started["job_id"])
+    for number in (1, 2):
+        for step in (1, 2):
+            _note(served, lease, "fine-tuning", step=step, loss=float(number))
+        _note(served, lease, "alpha evaluated", alpha=0.5, accuracies={task: number / 4})
+        _note(served, lease, "trial judged", number=number, learning_rate=0.1, iterations=2, alpha=0.5, patching=0.5)
+    rows = run("log", started["id"], "--json", PAINTBOX_URL=served.url).json
+    assert [(row["run"], row["value"]) for row in rows if row["series"].startswith("accuracy")] == [
+        ("alpha 1", 0.25),
+        ("alpha 2", 0.5),
+    ]
+    assert [row["run"] for row in rows if row["series"] == "loss"] == ["1", "1", "2", "2"]
