@@ -130,13 +130,33 @@ class HeadTerm:
         Returns:
             float32 [B, C'], whose softmax are the probabilities; `logits` itself if nothing changes.
         """
+        if coefficient == 0 or not self.concerns(classnames):
+            return logits
+        return self.blend(logits, self.fitted(features), classnames, coefficient)
+
+    def concerns(self, classnames: Sequence[str]) -> bool:
+        """Whether the term has any of these names."""
+        return any(name in self._places for name in classnames)
+
+    @torch.no_grad()
+    def fitted(self, features: Tensor) -> Tensor:
+        """The fitted answers G of `apply`, float32 [B, C], which depend neither on the list nor on the coefficient."""
+        return torch.cat([self._fitted(part.float()) for part in torch.split(features, _ROWS_A_CHUNK)])
+
+    @torch.no_grad()
+    def blend(self, logits: Tensor, fitted: Tensor, classnames: Sequence[str], coefficient: float) -> Tensor:
+        """What `apply` returns, from the fitted answers [B, C]; the list holds a name of the term."""
         known = self._places
         columns = [place for place, name in enumerate(classnames) if name in known]
-        if not columns or coefficient == 0:
-            return logits
-        own = [known[classnames[place]] for place in columns]
-        chunks = zip(torch.split(features, _ROWS_A_CHUNK), torch.split(logits, _ROWS_A_CHUNK), strict=True)
-        return torch.cat([self._apply(part, rows, columns, own, coefficient) for part, rows in chunks])
+        fitted, logits = fitted[:, [known[classnames[place]] for place in columns]], logits.float()
+        share = (coefficient * fitted.sum(dim=1, keepdim=True)).clamp(0, _NEAREST)
+        total = logits.logsumexp(dim=1, keepdim=True)
+        before = (logits[:, columns] - total).exp()
+        after = (1 - share) * before + coefficient * fitted
+        corrected = logits + torch.log1p(-share)
+        floor = (_LEAST_SHARE * before).clamp(min=torch.finfo(torch.float32).tiny)
+        corrected[:, columns] = torch.maximum(after, floor).log() + total
+        return corrected
 
     def to(self, device: torch.device | str) -> HeadTerm:
         """The same term, computing on a device."""
@@ -147,23 +167,11 @@ class HeadTerm:
     def _places(self) -> Mapping[str, int]:
         return {name: place for place, name in enumerate(self.names)}
 
-    @torch.no_grad()
-    def _apply(
-        self, features: Tensor, logits: Tensor, columns: list[int], own: list[int], coefficient: float
-    ) -> Tensor:
-        logits = logits.float()
-        kernel = torch.exp(-self.gamma * squared_distances(features.float(), self.support))
+    def _fitted(self, features: Tensor) -> Tensor:
+        kernel = torch.exp(-self.gamma * squared_distances(features, self.support))
         found = kernel @ self.weights
-        near, among = found[:, -1:].clamp(0, 1), _prior(features, self.head, self.scale)[:, own]
-        fitted = found[:, own] + near * among
-        known = (coefficient * fitted.sum(dim=1, keepdim=True)).clamp(0, _NEAREST)
-        total = logits.logsumexp(dim=1, keepdim=True)
-        before = (logits[:, columns] - total).exp()
-        after = (1 - known) * before + coefficient * fitted
-        corrected = logits + torch.log1p(-known)
-        floor = (_LEAST_SHARE * before).clamp(min=torch.finfo(torch.float32).tiny)
-        corrected[:, columns] = torch.maximum(after, floor).log() + total
-        return corrected
+        near = found[:, -1:].clamp(0, 1)
+        return found[:, :-1] + near * _prior(features, self.head, self.scale)
 
 
 def save_head_term(term: HeadTerm) -> bytes:

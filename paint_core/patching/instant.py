@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -108,6 +108,7 @@ class _Run:
     context: PatchContext
     term: HeadTerm
     _features: dict[int, Tensor] = field(default_factory=dict)
+    _fitted: dict[int, Tensor] = field(default_factory=dict)
 
     def score(self, images: LabelledImages, lists: _List, coefficient: float, reference: Tensor | None = None) -> Score:
         """The score of a split under a list of labels."""
@@ -118,13 +119,13 @@ class _Run:
             scale=self.context.base.logit_scale,
             bias=self.context.base.logit_bias,
             reference=reference,
-            correct=self.correction(lists, coefficient),
+            correct=self.correction(images, lists, coefficient),
         )
 
     def answers(self, images: LabelledImages, lists: _List, coefficient: float) -> Answers:
         """The answers to a split."""
         base = self.context.base
-        features, correct = self.features(images), self.correction(lists, coefficient)
+        features, correct = self.features(images), self.correction(images, lists, coefficient)
         return answer(features, lists.head, scale=base.logit_scale, bias=base.logit_bias, correct=correct)
 
     def right(self, images: LabelledImages, lists: _List) -> Tensor:
@@ -140,11 +141,24 @@ class _Run:
             self._features[key] = F.normalize(self.context.zero_shot_features(images).float(), dim=-1)
         return self._features[key]
 
-    def correction(self, lists: _List, coefficient: float) -> Correction | None:
-        """What the term does with the logits of a list."""
-        if coefficient == 0:
+    def correction(self, images: LabelledImages, lists: _List, coefficient: float) -> Correction | None:
+        """What the term does with the logits of a list, for one evaluation, which takes the rows in their order.
+
+        The fitted answers are computed once for each split.
+        """
+        if coefficient == 0 or not self._placed.concerns(lists.names):
             return None
-        return partial(self._placed.apply, classnames=lists.names, coefficient=coefficient)
+        key = id(images)
+        if key not in self._fitted:
+            self._fitted[key] = self._placed.fitted(self.features(images))
+        rest = self._fitted[key]
+
+        def correct(_: Tensor, logits: Tensor) -> Tensor:
+            nonlocal rest
+            fitted, rest = rest[: len(logits)], rest[len(logits) :]
+            return self._placed.blend(logits, fitted, lists.names, coefficient)
+
+        return correct
 
     @cached_property
     def _placed(self) -> HeadTerm:
