@@ -30,6 +30,7 @@ from paint_core.data.drawn import draw_images
 from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.models import BaseModel, build_head, load_base
 from paint_core.patching import AutoResult, Method, PatchPlan, PatchResult, run_auto, run_patch
+from paint_core.patching.auto import Candidate
 from paint_core.patching.journal import NoJournal, Resume
 from paint_core.weights import TaskVector, load_task_vector, save_task_vector
 
@@ -107,21 +108,25 @@ def measure(bench: Bench, task: Task, seeds: int) -> list[Figure]:
     by_rule, on_test = [], []
     for seed in range(seeds):
         result, anchored = bench.auto(task, seed), bench.anchored(task, seed)
-        values = {each.way: each.value for each in result.candidates}
         alone = Fraction(anchored.stages[-1].search.choice.combined)
-        by_rule.append(round(100 * float(values[result.kept] - alone), 9))
+        by_rule.append(round(100 * float(result.kept.value - alone), 9))
         on_test.append(bench.worth(task, result.patch) - bench.worth(task, anchored))
-        tried = ", ".join(f"{each.way} {100 * float(each.value):.2f}" for each in result.candidates)
+        tried = ", ".join(f"{_name(each)} {100 * float(each.value):.2f}" for each in result.candidates)
         found = ", ".join(
             f"{way} {100 * patch.patched[task.name].accuracy:.1f} % worth {bench.worth(task, patch):.2f}"
             for way, patch in (("auto", result.patch), ("anchored", anchored))
         )
-        print(f"{task.name} seed {seed}: kept {result.kept}; validation: {tried}; test: {found}", flush=True)
+        print(f"{task.name} seed {seed}: {_name(result.kept)}; validation: {tried}; test: {found}", flush=True)
     return [
         Figure(f"{task.name}_least_gain_by_rule", min(by_rule), "points", 0.0),
         Figure(f"{task.name}_gain_by_rule", statistics.mean(by_rule), "points"),
         Figure(f"{task.name}_gain_on_test", statistics.mean(on_test), "points"),
     ]
+
+
+def _name(candidate: Candidate) -> str:
+    below = f" on {candidate.weights_alpha:.2g}" if candidate.way == "stacked" else ""
+    return f"{candidate.way} {candidate.alpha:.2g}{below}"
 
 
 def main() -> None:

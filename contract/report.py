@@ -239,9 +239,10 @@ class ReportCandidate(Recorded):
 
     way: Literal["instant", "finetuned", "stacked"] = Field(
         description="`instant`: a head term alone; `finetuned`: with anchors; `stacked`: a head term on top of the "
-        "fine-tuned weights at their alpha"
+        "fine-tuned weights at a part of their alpha"
     )
     alpha: float = Field(description="The coefficient that its last search chose")
+    weights_alpha: float = Field(description="The alpha of the fine-tuned weights; 0: the weights of the base")
     value: float = Field(description="What the rule maximises, 0 to 1")
     patching: float = Field(description="Mean accuracy over the tasks to improve, 0 to 1")
     supported: float | None = Field(description="Mean accuracy over the supported tasks, 0 to 1; null: there are none")

@@ -75,7 +75,8 @@ def _describe_candidate(candidate: ReportCandidate) -> str:
     supported = "" if candidate.supported is None else f", supported tasks {_percent(candidate.supported)}"
     kept = "kept" if candidate.kept else "tried"
     figures = f"validation: patching tasks {_percent(candidate.patching)}{supported}"
-    return f"{candidate.way}, alpha {candidate.alpha:g}, {kept} ({figures})"
+    below = f" on weights at {candidate.weights_alpha:g}" if candidate.way == "stacked" else ""
+    return f"{candidate.way}, alpha {candidate.alpha:g}{below}, {kept} ({figures})"
 
 
 def is_unchanged(report: PatchReport) -> bool:

@@ -1,7 +1,8 @@
 """Method `auto`: an instant patch, an anchored fine-tuning, and both together; the best by the rule is kept.
 
 An instant patch takes seconds, and an image tower that has features for the task needs no more. Where it leaves errors,
-fine-tuning is tried, and an instant patch on top of the fine-tuned mix.
+fine-tuning is tried, and instant patches on top of a part of it: weights that have moved a little have better features
+for the task, and cost the supported tasks less than weights that have moved all the way.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from paint_core.patching.journal import Journal
 from paint_core.patching.outcome import PatchResult
 from paint_core.patching.plan import PatchPlan
 from paint_core.patching.run import run_patch
+from paint_core.patching.terms import NamedTerm
 from paint_core.weights import mix_into
 
 Way = Literal["instant", "finetuned", "stacked"]
 ENOUGH = 0.995
 """Validation accuracy of the instant patch above which fine-tuning is not tried: it could win half a point at most."""
 
-_NUM_INSTANT = 2
-_STACK_NOTE = (
-    "the head term was fitted to the fine-tuned weights at their alpha. Validation accuracies of supported tasks on "
-    "the curve of its coefficient are those in lists that hold the patched names too"
-)
+SHARES = (0.5, 0.25)
+"""Of the alpha that fine-tuning's own search chose: where instant patches are put on top."""
+
+_NUM_INSTANT = 1 + len(SHARES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,9 @@ class Candidate:
     """One way to patch, at the choice of its own search.
 
     Attributes:
-        way: `instant`, `finetuned`, or `stacked`: the instant patch of the fine-tuned mix.
+        way: `instant`, `finetuned`, or `stacked`: the instant patch of a mix.
         alpha: its last coefficient.
+        weights_alpha: where on the path of fine-tuning its weights are; 0: those of the base.
         point: its scores on validation splits, every task under its own labels, so that candidates are comparable.
         value: what the rule maximises.
         is_certified: with rule `certified`, whether every search of it ended with a certificate.
@@ -55,6 +57,7 @@ class Candidate:
 
     way: Way
     alpha: float
+    weights_alpha: float
     point: CurvePoint
     value: Fraction
     is_certified: bool
@@ -66,13 +69,13 @@ class AutoResult:
 
     Attributes:
         patch: the kept one.
-        kept: which it is.
+        kept: which of the candidates it is.
         candidates: all that were tried, in this order; one without an acceptable alpha is missing.
         instant: the instant patch whose head term is kept, or else the one of the base; None: none was acceptable.
     """
 
     patch: PatchResult
-    kept: Way
+    kept: Candidate
     candidates: tuple[Candidate, ...]
     instant: InstantResult | None
 
@@ -92,8 +95,8 @@ def run_auto(
 ) -> AutoResult:
     """The best of an instant patch, an anchored fine-tuning, and both, by the plan's rule on validation splits.
 
-    Several tasks are fine-tuned jointly. Arguments and errors are those of `run_patch`. With rule `certified` the two
-    instant patches share the error that the confidence allows, because the better one of them is kept.
+    Several tasks are fine-tuned jointly. Arguments and errors are those of `run_patch`. With rule `certified` the
+    instant patches share the error that the confidence allows, because the best one of them is kept.
 
     Raises:
         NoAcceptableAlphaError: no way has an acceptable alpha.
@@ -119,7 +122,7 @@ def run_auto(
     candidates = _Candidates(Goal.of(plan.alpha, [each.name for each in tasks], [each.name for each in supported]))
     instant = instantly(base)
     if instant is not None:
-        candidates.add_instant("instant", instant, instant.patch)
+        candidates.add("instant", instant.patch, instant)
         if candidates.leave_little():
             return candidates.best()
     try:
@@ -139,12 +142,14 @@ def run_auto(
         if instant is None:
             raise
         return candidates.best()
-    candidates.add_finetuned(finetuned, instant)
-    if finetuned.stages[-1].search.choice.alpha > 0:
-        stacked = instantly(_mixed(base, finetuned), base)
+    alpha = finetuned.stages[-1].search.choice.alpha
+    candidates.add("finetuned", finetuned, instant, alpha)
+    for share in SHARES if alpha > 0 else ():
+        below = replace(finetuned, terms=tuple(_scaled(term, share) for term in finetuned.terms))
+        stacked = instantly(_mixed(base, below), base)
         if stacked is not None:
-            patch = _stack(finetuned, stacked.patch, [*tasks, *supported, *transfer])
-            candidates.add_instant("stacked", stacked, patch)
+            patch = _stack(below, stacked.patch, [*tasks, *supported, *transfer], share * alpha)
+            candidates.add("stacked", patch, stacked, share * alpha)
     return candidates.best()
 
 
@@ -155,14 +160,23 @@ class _Candidates:
         self._goal = goal
         self._found: list[tuple[Candidate, PatchResult, InstantResult | None]] = []
 
-    def add_instant(self, way: Way, result: InstantResult, patch: PatchResult) -> None:
-        """Adds an instant patch; its supported tasks are judged under their own labels, not in lists of all."""
-        scores = {**_chosen_point(patch).scores, **result.on_own_labels}
-        self._add(way, replace(_chosen_point(patch), scores=scores), patch, result)
+    def add(self, way: Way, patch: PatchResult, instant: InstantResult | None, weights_alpha: float = 0.0) -> None:
+        """Adds a candidate.
 
-    def add_finetuned(self, patch: PatchResult, instant: InstantResult | None) -> None:
-        """Adds the fine-tuned mix."""
-        self._add("finetuned", _chosen_point(patch), patch, instant)
+        Args:
+            instant: its head term, or that of the first one. Supported tasks are judged under their own labels,
+                whatever lists the coefficient was chosen in.
+        """
+        choices = [stage.search.choice for stage in patch.stages]
+        point = next(each for each in patch.stages[-1].search.curve if each.alpha == choices[-1].alpha)
+        if way != "finetuned":
+            assert instant is not None
+            point = replace(point, scores={**point.scores, **instant.on_own_labels})
+        is_certified = all(choice.certificate and choice.certificate.stance == "certified" for choice in choices)
+        value = self._goal.value(point)
+        self._found.append(
+            (Candidate(way, choices[-1].alpha, weights_alpha, point, value, is_certified), patch, instant)
+        )
 
     def leave_little(self) -> bool:
         """Whether the first candidate leaves so few errors that another one is not worth its time."""
@@ -172,13 +186,7 @@ class _Candidates:
     def best(self) -> AutoResult:
         """The best one."""
         candidate, patch, instant = max(self._found, key=lambda found: (found[0].is_certified, found[0].value))
-        return AutoResult(patch, candidate.way, tuple(each for each, _, _ in self._found), instant)
-
-    def _add(self, way: Way, point: CurvePoint, patch: PatchResult, instant: InstantResult | None) -> None:
-        choices = [stage.search.choice for stage in patch.stages]
-        is_certified = all(choice.certificate and choice.certificate.stance == "certified" for choice in choices)
-        candidate = Candidate(way, choices[-1].alpha, point, self._goal.value(point), is_certified)
-        self._found.append((candidate, patch, instant))
+        return AutoResult(patch, candidate, tuple(each for each, _, _ in self._found), instant)
 
 
 def _instant_plan(plan: PatchPlan) -> PatchPlan:
@@ -189,9 +197,8 @@ def _instant_plan(plan: PatchPlan) -> PatchPlan:
     return PatchPlan(method="instant", finetune=plan.finetune, alpha=alpha)
 
 
-def _chosen_point(patch: PatchResult) -> CurvePoint:
-    search = patch.stages[-1].search
-    return next(point for point in search.curve if point.alpha == search.choice.alpha)
+def _scaled(term: NamedTerm, share: float) -> NamedTerm:
+    return replace(term, coefficient=share * term.coefficient)
 
 
 def _mixed(base: BaseModel, patch: PatchResult) -> BaseModel:
@@ -202,8 +209,8 @@ def _mixed(base: BaseModel, patch: PatchResult) -> BaseModel:
     return replace(mixed, fingerprint=base_fingerprint(model, base.preprocess))
 
 
-def _stack(below: PatchResult, above: PatchResult, tasks: Sequence[Task]) -> PatchResult:
-    """The patch of both, compared with the base: `above` was made for the weights that `below` gives."""
+def _stack(below: PatchResult, above: PatchResult, tasks: Sequence[Task], weights_alpha: float) -> PatchResult:
+    """The patch of both, compared with the base: `above` was made for the weights that the terms of `below` give."""
     (stage,) = above.stages
     answers: dict[Literal["zero_shot", "patched"], Mapping[str, Answers]] = {
         "zero_shot": below.answers["zero_shot"],
@@ -234,5 +241,10 @@ def _stack(below: PatchResult, above: PatchResult, tasks: Sequence[Task]) -> Pat
             distance_to_specialised(above.patched, below.specialised) if below.specialised else None
         ),
         precision=below.precision,
-        notes=(*below.notes, _STACK_NOTE),
+        notes=(
+            *below.notes,
+            f"the weights are at alpha {weights_alpha:g}, less than the alpha that is best without a head term, which "
+            "was fitted to them. Validation accuracies of supported tasks on the curve of its coefficient are those in "
+            "lists that hold the patched names too",
+        ),
     )

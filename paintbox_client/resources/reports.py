@@ -182,6 +182,7 @@ class ReportCandidate(Record):
 
     way: str
     alpha: float
+    weights_alpha: float
     value: float
     patching: float
     supported: float | None

@@ -144,4 +144,4 @@ def test_every_way_of_auto_is_registered_and_served_as_it_was_judged(
 
 def _keep(candidates: auto._Candidates, way: str) -> auto.AutoResult:
     candidate, result, instant = next(found for found in candidates._found if found[0].way == way)
-    return auto.AutoResult(result, candidate.way, tuple(each for each, _, _ in candidates._found), instant)
+    return auto.AutoResult(result, candidate, tuple(each for each, _, _ in candidates._found), instant)

@@ -54,12 +54,12 @@ def patch_automatically(
         feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
     )
     with checkpoint.stage("register"):
-        if result.kept != "finetuned":
+        if result.kept.way != "finetuned":
             assert result.instant is not None  # which is what was kept
             sha256 = context.blobs.put_bytes(save_head_term(result.instant.term))
             checkpoint.save(task_vectors=(checkpoint.get("task_vectors") or {}) | {HEAD_KEY: sha256})
         instant = None if result.instant is None else describe(result.instant)
-        if instant is not None and result.kept != "instant":
+        if instant is not None and result.kept.way != "instant":
             instant = instant.model_copy(update={"advice": None})  # which would be to fine-tune
         candidates = tuple(_describe(each, result, job) for each in result.candidates)
         register(context, job, base, tasks, plan, result.patch, journal, checkpoint, instant, candidates)
@@ -70,9 +70,10 @@ def _describe(candidate: Candidate, result: AutoResult, job: PatchJob) -> Report
     return ReportCandidate(
         way=candidate.way,
         alpha=candidate.alpha,
+        weights_alpha=candidate.weights_alpha,
         value=float(candidate.value),
         patching=combined(point, request.tasks, ()),
         supported=combined(point, request.supported, ()) if request.supported else None,
         certified=candidate.is_certified,
-        kept=candidate.way == result.kept,
+        kept=candidate is result.kept,
     )
