@@ -152,14 +152,13 @@ def rows(setting: Setting, only_merges: bool = False) -> Iterator[Row]:
     if not only_merges:
         yield from trained_together(setting)
     yield patched(setting, "parallel", parallel)
-    per_task = PatchPlan(
-        "parallel",
-        setting.config,
-        ALPHA,
-        coefficients="per_task",
-        coefficient_evaluations=setting.num_evaluations,
-    )
-    yield patched(setting, "parallel, per task", patch(setting, "parallel", per_task))
+    if not only_merges:
+        plan = PatchPlan(
+            *("parallel", setting.config, ALPHA),
+            coefficients="per_task",
+            coefficient_evaluations=setting.num_evaluations,
+        )
+        yield patched(setting, "parallel, per task", patch(setting, "parallel", plan))
     for merge in MERGES:
         plan = PatchPlan("parallel", setting.config, ALPHA, merge=merge)
         yield patched(setting, f"parallel, {merge}", patch(setting, "parallel", plan))
