@@ -71,7 +71,8 @@ class PatchOptions(Body):
     merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"] = Field(
         default="average",
         description="With `parallel`: how the task vectors become one direction. `esm` and `regmean` look at 32 "
-        "training images of each task, the others at none",
+        "training images of each task, the others at none. With anchors `tsv` and `task_arithmetic` keep the most of "
+        "what the tasks gain; `average`, the paper's, keeps the least",
     )
     coefficients: Literal["scalar", "per_task"] = Field(
         default="scalar",
