@@ -37,6 +37,12 @@ class PatchOptions(Body):
         "tasks' names, in closed form; `auto` starts an instant patch, which is done in seconds, then fine-tunes with "
         "anchors (drawn ones by default), and keeps the better of the two by the rule, or both together",
     )
+    keep: Literal["features", "statistics"] = Field(
+        default="features",
+        description="With `instant` and `auto`: what the head term keeps of its images. `features`: the features of up "
+        "to 4,096, most accurate; `statistics`: number, mean and scatter of each class, nothing of a single image, and "
+        "at least two images in some class are needed",
+    )
     extends: Id | None = Field(
         default=None,
         description="With `instant`: id of an earlier instant patch. The new head term holds its images too, of which "
@@ -155,6 +161,8 @@ class PatchOptions(Body):
     def _trains_nothing_if_instant(self) -> Self:
         if self.forget and self.extends is None:
             raise ValueError("forget requires extends: name the patch whose classes are to be left out")
+        if self.keep != "features" and self.method not in ("instant", "auto"):
+            raise ValueError(f"keep requires method instant or auto; {self.method} makes no head term")
         if self.method != "instant":
             if self.extends is not None:
                 raise ValueError("extends requires method instant: only its terms can be continued")

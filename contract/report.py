@@ -220,13 +220,22 @@ class ReportInstant(Recorded):
     """How well an instant patch fits its task."""
 
     num_images: int = Field(description="Number of training images of the tasks to improve")
-    num_used: int = Field(description="Number of these that the head term holds the features of, at most 4,096")
+    num_used: int = Field(
+        description="Number of these that the head term holds the features of, at most 4,096; with statistics, all "
+        "images that it has seen"
+    )
     leave_one_out_accuracy: float | None = Field(
         description="Share of the images that the fit to all other images classifies correctly, 0 to 1; null: no class "
         "has several images"
     )
-    gamma: float = Field(description="Width of the kernel: exp(-gamma × squared distance of unit features)")
-    ridge: float = Field(description="Regularisation of the linear equation")
+    keep: Literal["features", "statistics"] = Field(
+        default="features",
+        description="Whether the head term holds the features of its images, or only statistics of each class",
+    )
+    gamma: float | None = Field(
+        description="Width of the kernel: exp(-gamma × squared distance of unit features); null with statistics"
+    )
+    ridge: float | None = Field(description="Regularisation of the linear equation; null with statistics")
     features_fit: Literal["good", "poor", "unknown"] = Field(
         description="`poor`: less than 60 % by leave-one-out, so the image tower has no features for the task, and "
         "fine-tuning (another method) is likely to do much better; `unknown`: no class has several images"

@@ -17,6 +17,7 @@ from paintbox_client.options import (
     AlphaPath,
     Coefficients,
     Confidence,
+    Keep,
     MaxDrop,
     MaxMeanDrop,
     Merge,
@@ -74,6 +75,13 @@ BitsOption = Annotated[
     typer.Option(
         "--bits",
         help="Bits of each number of the stored task vectors. auto: the fewest that cost no accuracy. Default: 16.",
+    ),
+]
+KeepOption = Annotated[
+    Keep | None,
+    typer.Option(
+        help="What an instant patch keeps of its images: their features, or only statistics of each class. "
+        "Default: features."
     ),
 ]
 DryRun = Annotated[
@@ -146,6 +154,7 @@ def patch(
     coefficients: CoefficientsOption = None,
     folds: Folds = None,
     bits: BitsOption = None,
+    keep: KeepOption = None,
     rule: Rule = None,
     metric: MetricOption = None,
     max_drop: MaxDrop = None,
@@ -193,6 +202,7 @@ def patch(
         "merge": merge,
         "coefficients": coefficients,
         "folds": folds,
+        "keep": keep,
         "store": {"bits": bits if bits == "auto" else int(bits)} if bits else None,
         "finetune": _given(finetune),
         "alpha": _given(alpha),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from paint_core.errors import WeightsMismatchError
-from paint_core.instant import HeadTerm, load_head_term
+from paint_core.instant import HeadTerm, StatisticsTerm, load_head_term
 from paint_core.models import BaseModel
 from registry.blobs import BlobStore
 from registry.versions import TermSpec
@@ -27,7 +27,7 @@ class Heads:
     """
 
     scale: float
-    terms: tuple[tuple[HeadTerm, float], ...] = ()
+    terms: tuple[tuple[HeadTerm | StatisticsTerm, float], ...] = ()
     _names: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -37,7 +37,7 @@ class Heads:
     @property
     def num_bytes(self) -> int:
         """The memory of what they compute with."""
-        return sum(each.nbytes for term, _ in self.terms for each in (term.support, term.weights, term.head))
+        return sum(term.num_bytes for term, _ in self.terms)
 
     def concern(self, classnames: Sequence[str]) -> bool:
         """Return whether any of these labels is corrected."""
@@ -72,9 +72,9 @@ def load_heads(
         if not spec.is_head or not spec.coefficient:
             continue
         term = load_head_term(blobs.fetch(spec.task_vector_sha256))
-        if term.support.shape[1] != base.embed_dim:
+        if term.width != base.embed_dim:
             raise WeightsMismatchError(
-                f"the head term {spec.task_vector_sha256[:12]} has features of {term.support.shape[1]} numbers and the "
+                f"the head term {spec.task_vector_sha256[:12]} has features of {term.width} numbers and the "
                 f"base of {base.embed_dim}: use it with its own base"
             )
         loaded.append((term.to(device or base.device), spec.coefficient))

@@ -30,6 +30,7 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         coefficients=request.coefficients,
         folds=request.folds,
         bits=request.store.bits,
+        keep=request.keep,
         tune=request.finetune.tune,
     )
     if plan.method == "instant":

@@ -93,7 +93,8 @@ class Patches(Repository):
         base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
         self._require_datasets(request)
         if request.extends is not None:
-            self.require_head_term(request.extends, base.fingerprint)
+            continued, _ = self.require_head_term(request.extends, base.fingerprint)
+            _require_kept(request, continued)
         first = self.submit(_instantly(request), default_base, owner) if request.method == "auto" else None
         patch_id = f"pt_{secrets.token_hex(12)}"
         jobs, priority = Jobs(self._session, self._now), Priority[request.priority.upper()]
@@ -168,6 +169,15 @@ class Patches(Repository):
         row = self.get(patch_id)
         row.version_id, row.report = version_id, report.model_copy(update={"version_id": version_id}).to_json()
         row.summary = PatchSummary.of(report).model_dump()
+
+
+def _require_kept(request: PatchRequest, continued: PatchRow) -> None:
+    if request.keep == "features" and PatchOptions.of_stored(continued.request).keep == "statistics":
+        raise RequestRefusedError(
+            "not_extendable",
+            f"Patch {continued.id} keeps statistics of its images, not their features.",
+            "Continue it with keep statistics.",
+        )
 
 
 def _instantly(request: PatchRequest) -> PatchRequest:

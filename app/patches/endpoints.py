@@ -170,8 +170,8 @@ def extend_patch(
 ) -> PatchStarted:
     """Start an instant patch that continues another one with more images or classes, in closed form.
 
-    The images of the continued patch are not needed: their features are stored in its head term. Its data sets that
-    still exist take part in the choice of alpha. The result is a new patch with a new version.
+    The images of the continued patch are not needed: its head term holds their features or statistics. Its data sets
+    that still exist take part in the choice of alpha. The result is a new patch with a new version.
     """
     return _answer(response, *intake.extend(patch_id, body, idempotency_key, caller.owner))
 

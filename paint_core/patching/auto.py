@@ -130,7 +130,7 @@ def run_auto(
             base,
             tasks,
             supported,
-            replace(plan, method="single" if len(tasks) == 1 else "joint"),
+            replace(plan, method="single" if len(tasks) == 1 else "joint", keep="features"),
             anchors=anchors,
             device=device,
             journal=journal,
@@ -194,7 +194,7 @@ def _instant_plan(plan: PatchPlan) -> PatchPlan:
     alpha = replace(plan.alpha, path="flat", max_alpha=None)
     if plan.alpha.rule == "certified":
         alpha = replace(alpha, confidence=1 - (1 - alpha.confidence) / _NUM_INSTANT)
-    return PatchPlan(method="instant", finetune=plan.finetune, alpha=alpha)
+    return PatchPlan(method="instant", finetune=plan.finetune, alpha=alpha, keep=plan.keep)
 
 
 def _scaled(term: NamedTerm, share: float) -> NamedTerm:

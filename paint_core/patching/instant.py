@@ -17,23 +17,21 @@ from torch import Tensor
 from paint_core.alpha import AlphaSearch, CurvePoint, grid
 from paint_core.alpha.rules import AlphaChoice
 from paint_core.data import LabelledImages, Task
-from paint_core.errors import NoAcceptableAlphaError, WeightsMismatchError
+from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import Score, UsedPrecision, score_features
 from paint_core.evaluation.answers import Answers, answer
 from paint_core.evaluation.feature_cache import FeatureCache
 from paint_core.evaluation.scoring import Correction, corrected_logits
-from paint_core.instant import MAX_SUPPORT, HeadTerm, KernelFit
 from paint_core.models import BaseModel
 from paint_core.patching.analysis import Update, distance_to_optimal, task_change
 from paint_core.patching.context import Event, PatchContext, TestPoint
+from paint_core.patching.head_fits import AnyFit, AnyTerm, fit_head
 from paint_core.patching.journal import Journal, NoJournal
 from paint_core.patching.outcome import PatchResult, StageResult
 from paint_core.patching.plan import PatchPlan
 from paint_core.patching.report import union_head
 from paint_core.patching.terms import HEAD_PROFILE, NamedTerm
 from paint_core.runtime.arguments import require_device
-from paint_core.runtime.randomness import generator
-from paint_core.weights import fingerprint
 
 HEAD_KEY = "head"
 _STEP = 0.05
@@ -51,14 +49,14 @@ class InstantResult:
         patch: terms and scores, as of any patch; its only term has the key `HEAD_KEY`.
         term: what the coefficient multiplies.
         fit: with the leave-one-out accuracy.
-        num_images: training images of the tasks, of which `term` holds at most `MAX_SUPPORT`.
+        num_images: training images of the tasks, of which a term with features holds at most `MAX_SUPPORT`.
         on_own_labels: validation scores of the supported tasks in lists of their own labels, which no coefficient
             changes.
     """
 
     patch: PatchResult
-    term: HeadTerm
-    fit: KernelFit
+    term: AnyTerm
+    fit: AnyFit
     num_images: int
     on_own_labels: Mapping[str, Score]
 
@@ -74,7 +72,7 @@ def run_instant(
     on_event: Callable[[Event], None] | None = None,
     transfer: Sequence[Task] = (),
     feature_cache: FeatureCache | None = None,
-    start: HeadTerm | None = None,
+    start: AnyTerm | None = None,
     known: Collection[str] = (),
     origin: BaseModel | None = None,
 ) -> InstantResult:
@@ -82,8 +80,8 @@ def run_instant(
 
     Args:
         origin: the model that drops of the supported tasks are measured from, where `base` is a patched one already.
-        start: an earlier term to continue: the new one holds its images too, which are not needed for that.
-        known: names of tasks whose training images `start` holds already; they only help to choose the coefficient.
+        start: an earlier term to continue: the new one has seen its images too, which are not needed for that.
+        known: names of tasks whose training images `start` has seen already; they only help to choose the coefficient.
     """
     plan.require_tasks(tasks, supported, transfer)
     record = NoJournal() if journal is None else journal
@@ -91,14 +89,14 @@ def run_instant(
         base, tuple(tasks), tuple(supported), plan, None, require_device(device), record, on_event, feature_cache
     )
     with record.stage("fit"):
-        term, fit, num_images = _fit(context, start, known)
-    run = _Run(context, term)
+        fitted = fit_head(context, start, known)
+    run = _Run(context, fitted.term)
     with record.stage("select"):
-        search = _search(context, run, run if origin is None else _Run(replace(context, base=origin), term))
+        search = _search(context, run, run if origin is None else _Run(replace(context, base=origin), fitted.term))
     with record.stage("evaluate"):
         patch = _report(context, run, search, transfer)
         own = {task.name: run.score(task.validation, _List.of(task), 0.0) for task in supported}
-    return InstantResult(patch, term, fit, num_images, own)
+    return InstantResult(patch, fitted.term, fitted.fit, fitted.num_images, own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +104,7 @@ class _Run:
     """What evaluations at several coefficients share."""
 
     context: PatchContext
-    term: HeadTerm
+    term: AnyTerm
     _features: dict[int, Tensor] = field(default_factory=dict)
     _fitted: dict[int, Tensor] = field(default_factory=dict)
 
@@ -161,7 +159,7 @@ class _Run:
         return correct
 
     @cached_property
-    def _placed(self) -> HeadTerm:
+    def _placed(self) -> AnyTerm:
         return self.term.to(torch.device(self.context.device))
 
 
@@ -177,42 +175,6 @@ class _List:
         """The classes of a task, and behind them those of others, each name once."""
         names = dict.fromkeys(name for each in (task, *others) for name in each.test.classnames)
         return cls(tuple(names), union_head(task, others))
-
-
-def _fit(context: PatchContext, start: HeadTerm | None, known: Collection[str]) -> tuple[HeadTerm, KernelFit, int]:
-    tower = fingerprint(context.base.visual.state_dict())
-    if start is not None and start.tower != tower:
-        raise WeightsMismatchError("the term to continue was fitted to the features of other weights: use its own base")
-    rows: dict[str, Tensor] = {}
-    features: list[Tensor] = []
-    names: list[str] = []
-    if start is not None:
-        rows = dict(zip(start.names, start.head.cpu(), strict=True))
-        features, names = [start.support.cpu()], [start.names[label] for label in start.labels.tolist()]
-    for task in context.tasks:
-        if task.name in known:
-            continue
-        assert task.train is not None  # the plan has checked it
-        rows = dict(zip(task.train.classnames, task.head.detach().cpu(), strict=True)) | rows
-        features.append(F.normalize(context.zero_shot_features(task.train).float(), dim=-1).cpu())
-        names += [task.train.classnames[label] for label in task.train.labels.tolist()]
-    places = {name: place for place, name in enumerate(rows)}
-    support, labels = torch.cat(features), torch.tensor([places[name] for name in names])
-    chosen, head = _draw(labels, context.plan.finetune.seed), torch.stack(list(rows.values()))
-    term, fit = HeadTerm.fit(tuple(rows), support[chosen], labels[chosen], head, context.base.logit_scale, tower)
-    return term, fit, len(labels)
-
-
-def _draw(labels: Tensor, seed: int) -> Tensor:
-    """At most `MAX_SUPPORT` of the images, as equally many of each class as there are."""
-    if len(labels) <= MAX_SUPPORT:
-        return torch.arange(len(labels))
-    order = torch.randperm(len(labels), generator=generator("support", seed, 0))
-    rank = torch.empty_like(labels)
-    for label in sorted(set(labels.tolist())):
-        own = order[labels[order] == label]
-        rank[own] = torch.arange(len(own))
-    return rank.argsort(stable=True)[:MAX_SUPPORT].sort().values
 
 
 def _search(context: PatchContext, run: _Run, origin: _Run) -> AlphaSearch:

@@ -16,6 +16,7 @@ Method = Literal["single", "joint", "sequential", "parallel", "instant", "auto"]
 Merge = Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"]
 Coefficients = Literal["scalar", "per_task"]
 StoredBits = Literal["auto"] | Bits
+Keep = Literal["features", "statistics"]
 
 _METHODS = get_args(Method)
 _MERGES = get_args(Merge)
@@ -44,6 +45,8 @@ class PatchPlan:
         folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None uses the validation
             split.
         bits: of each number of the stored task vectors: 32, 16, 8, 4, or `auto` (see `storing`).
+        keep: for `instant` and `auto`: whether the head term keeps the features of its images, or only statistics of
+            each class.
         tune: for `single` and `joint`: number of trials of learning rate and iterations, 2..16 (see `tuning`); None
             takes those of `finetune`.
     """
@@ -57,6 +60,7 @@ class PatchPlan:
     coefficient_evaluations: int = 60
     folds: int | None = None
     bits: StoredBits = 32
+    keep: Keep = "features"
     tune: int | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +71,8 @@ class PatchPlan:
             raise ConfigError(f"merge {self.merge!r} needs several task vectors: use it with method 'parallel'")
         if self.merge in RESCALED and self.alpha.max_flat_alpha == 1:
             object.__setattr__(self, "alpha", replace(self.alpha, max_flat_alpha=MAX_MERGED_ALPHA))
+        if self.keep != "features" and self.method not in ("instant", "auto"):
+            raise ConfigError(f"keep {self.keep!r} is about head terms: use it with method 'instant' or 'auto'")
         if self.folds is not None:
             self._require_folds_fit(self.folds)
         if self.tune is not None:
@@ -99,6 +105,7 @@ class PatchPlan:
             ("sampling", self.sampling, SAMPLINGS),
             ("merge", self.merge, _MERGES),
             ("coefficients", self.coefficients, ("scalar", "per_task")),
+            ("keep", self.keep, get_args(Keep)),
         ):
             if value not in known:
                 raise ConfigError(f"{what} is {value!r}: use one of {', '.join(map(repr, known))}")

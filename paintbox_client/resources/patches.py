@@ -79,6 +79,7 @@ class PatchOptions(Record):
     merge: str
     coefficients: str
     folds: int | None
+    keep: str
     extends: str | None
     forget: list[str]
     finetune: FinetuneOptions

@@ -171,8 +171,9 @@ class ReportInstant(Record):
     num_images: int
     num_used: int
     leave_one_out_accuracy: float | None
-    gamma: float
-    ridge: float
+    keep: str
+    gamma: float | None
+    ridge: float | None
     features_fit: str
     advice: str | None
 

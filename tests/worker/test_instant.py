@@ -6,7 +6,7 @@ import pytest
 
 from contract.evaluations import EvaluationRequest
 from contract.report import PatchReport
-from paint_core.instant import load_head_term
+from paint_core.instant import StatisticsTerm, load_head_term
 from paint_core.models import BaseModel
 from paint_core.patching import auto
 from pipeline.heads import load_heads
@@ -86,6 +86,42 @@ def test_an_instant_patch_takes_in_more_classes_and_gives_some_up_without_the_ea
     third = installation.submit_patch(name="wrong", **{**request, "forget": ["no class"]})
     with pytest.raises(RequestRefusedError, match="no class 'no class'"):
         patch(begin(installation, third, Recorder(), {}))
+
+
+def test_a_patch_of_statistics_is_extended_forgets_and_is_never_asked_for_features(
+    installation: Installation, base: BaseModel, digits: DatasetRow, kept: DatasetRow, tmp_path: Path
+) -> None:
+    fields = {"method": "instant", "keep": "statistics", "tasks": [digits.id], "supported": [kept.id]}
+    first = installation.submit_patch(name="now", **fields)
+    patch(begin(installation, first, Recorder(), {}))
+    report = PatchReport.of_stored(installation.patch(first.id).report or {})
+    assert unknown_fields(report) == []
+    assert report.instant is not None
+    assert (report.instant.keep, report.instant.gamma, report.instant.num_used) == ("statistics", None, 5 * 24)
+    assert (report.instant.leave_one_out_accuracy or 0) > 0.6
+    task, supported = report.tasks
+    assert task.test.patched.accuracy > task.test.zero_shot.accuracy + 0.2
+    assert supported.test.patched == supported.test.zero_shot
+    with installation.database.write() as session:
+        request = EvaluationRequest(versions=(report.version_id or 0,), dataset=digits.id, split="test")
+        asked = Evaluations(session).submit(request)
+        job = Jobs(session).get(asked.job_id)
+    evaluate(begin_job(installation, job, Recorder()))
+    with installation.database.read() as session:
+        (found,) = (Evaluations(session).get(asked.id).report or {})["versions"]
+    assert found["measurement"]["score"]["correct"] == task.test.patched.correct
+    names = list(digits.classnames or ())
+    changed = fields | {"extends": first.id, "forget": names[:1]}
+    second = installation.submit_patch(name="later", **changed)
+    patch(begin(installation, second, Recorder(), {}))
+    report = PatchReport.of_stored(installation.patch(second.id).report or {})
+    assert report.instant is not None
+    assert (report.instant.num_images, report.instant.features_fit) == (4 * 24, "unknown")
+    term = load_head_term(installation.blobs.fetch(report.terms[0].task_vector_sha256))
+    assert isinstance(term, StatisticsTerm)
+    assert set(term.names) == set(names[1:])
+    with pytest.raises(RequestRefusedError, match="keeps statistics"):
+        installation.submit_patch(name="wrong", **changed | {"keep": "features"})
 
 
 def test_auto_starts_an_instant_patch_and_keeps_the_best_of_what_it_tried(

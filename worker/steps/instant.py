@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from contract.report import ReportInstant
 from paint_core.data import Task
 from paint_core.evaluation.feature_cache import FolderFeatureCache
-from paint_core.instant import HeadTerm, load_head_term, save_head_term
+from paint_core.instant import KernelFit, load_head_term, save_head_term
 from paint_core.models import BaseModel
 from paint_core.patching import InstantResult, PatchPlan, run_instant
+from paint_core.patching.head_fits import AnyTerm
 from paint_core.patching.instant import HEAD_KEY
 from registry.errors import RequestRefusedError
 from worker.job_context import JobContext
@@ -58,7 +57,7 @@ def patch_instantly(
         register(context, job, base, tasks, plan, result.patch, journal, checkpoint, describe(result))
 
 
-def _load_start(context: JobContext, job: PatchJob) -> HeadTerm | None:
+def _load_start(context: JobContext, job: PatchJob) -> AnyTerm | None:
     """Return the term that is continued, without the classes that are forgotten."""
     if job.start_sha256 is None:
         return None
@@ -70,15 +69,16 @@ def _load_start(context: JobContext, job: PatchJob) -> HeadTerm | None:
             f"Patch {job.request.extends} has no class {unknown[0]!r}.",
             "Name classes of its head term, which are those of its tasks.",
         )
-    gone = torch.tensor([name in job.request.forget for name in term.names])[term.labels]
-    return term.without(gone) if bool(gone.any()) else term
+    return term.without_classes(job.request.forget) if job.request.forget else term
 
 
 def describe(result: InstantResult) -> ReportInstant:
     """Return what the report says of the fit."""
-    accuracy = result.fit.accuracy
+    accuracy, kernel = result.fit.accuracy, result.fit if isinstance(result.fit, KernelFit) else None
     fit, advice = "good", None
-    if accuracy is None:
+    if accuracy is None and kernel is None:
+        fit = "unknown"  # no new image: only classes were left out
+    elif accuracy is None:
         fit, advice = "unknown", "Add images: with one image a class nothing tells how well the patch does."
     elif accuracy < _POOR:
         fit = "poor"
@@ -89,10 +89,11 @@ def describe(result: InstantResult) -> ReportInstant:
     return ReportInstant.model_validate(
         {
             "num_images": result.num_images,
-            "num_used": len(result.term.support),
+            "num_used": result.term.num_images,
             "leave_one_out_accuracy": accuracy,
-            "gamma": result.fit.gamma,
-            "ridge": result.fit.ridge,
+            "keep": "features" if kernel else "statistics",
+            "gamma": kernel and kernel.gamma,
+            "ridge": kernel and kernel.ridge,
             "features_fit": fit,
             "advice": advice,
         }

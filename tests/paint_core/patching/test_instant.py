@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from paint_core.alpha import AlphaOptions
-from paint_core.errors import ConfigError
+from paint_core.errors import ConfigError, WeightsMismatchError
+from paint_core.instant import StatisticsTerm
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, run_instant, run_patch
 from tests.paint_core import tiny
@@ -53,3 +54,23 @@ def test_one_image_a_class_is_enough_to_start(tiny_base: BaseModel) -> None:
 def test_what_needs_weights_is_not_run_as_an_instant_patch(tiny_base: BaseModel) -> None:
     with pytest.raises(ConfigError, match="call run_instant"):
         run_patch(tiny_base, [tiny.colour_task(tiny_base, "colours", seed=1)], [], PatchPlan(method="instant"))
+
+
+def test_statistics_learn_too_and_can_continue_features_but_not_the_other_way_round(tiny_base: BaseModel) -> None:
+    first, second = two_tasks(tiny_base)
+    plan = PatchPlan(method="instant", keep="statistics")
+    alone = run_instant(tiny_base, [first, second], [], plan)
+    assert isinstance(alone.term, StatisticsTerm)
+    for name in ("colours", "animals"):
+        assert alone.patch.patched[name].accuracy > alone.patch.zero_shot[name].accuracy + 0.2
+    features = run_instant(tiny_base, [first], [], PatchPlan(method="instant"))
+    both = run_instant(tiny_base, [first, second], [], plan, start=features.term, known=["colours"])
+    assert isinstance(both.term, StatisticsTerm)
+    assert both.num_images == alone.num_images
+    assert both.term.names == alone.term.names
+    torch.testing.assert_close(both.term.precision, alone.term.precision, rtol=1e-3, atol=1e-3)
+    fewer = both.term.without_classes(first.test.classnames[:1])
+    left = run_instant(tiny_base, [second], [], plan, start=fewer, known=["animals"])
+    assert left.fit.accuracy is None
+    with pytest.raises(WeightsMismatchError, match="holds statistics"):
+        run_instant(tiny_base, [first, second], [], PatchPlan(method="instant"), start=both.term, known=["colours"])

@@ -27,6 +27,8 @@ from tests.paint_core.patches import CONFIG, old_task, two_tasks
         ({"method": "parallel", "folds": 3}, "use single or joint"),
         ({"method": "single", "folds": 1}, r"choose 2\.\.10"),
         ({"method": "joint", "folds": 11}, r"choose 2\.\.10"),
+        ({"method": "single", "keep": "statistics"}, "about head terms"),
+        ({"method": "instant", "keep": "all"}, "keep is 'all'"),
         ({"method": "sequential", "tune": 2}, "use single or joint"),
         ({"method": "parallel", "tune": 2}, "use single or joint"),
         ({"method": "instant", "tune": 2}, "use single or joint"),
