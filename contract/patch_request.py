@@ -94,7 +94,8 @@ class PatchOptions(Body):
     finetune: FinetuneOptions = Field(default=FinetuneOptions(), description="Fine-tuning settings")
     anchors: AnchorOptions | None = Field(
         default=None,
-        description="Images whose features are held in place. Default: with method `auto` drawn ones, else none",
+        description="Images whose features are held in place during fine-tuning; null: none. Default: drawn ones where "
+        "supported tasks are named, and with method `auto`; else none",
     )
     alpha: AlphaOptions = Field(default=AlphaOptions(), description="How alpha is chosen")
     store: StoreOptions = Field(default=StoreOptions(), description="How the task vectors are stored")
@@ -111,12 +112,15 @@ class PatchOptions(Body):
         """Return an accepted request, perhaps of a release with other defaults or any character in names."""
         alpha = {"rule": "combined", "strategy": "grid"} | (fields.get("alpha") or {})
         return cls.model_validate(
-            {"store": {"bits": 32}} | fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha}
+            {"store": {"bits": 32}, "anchors": None}
+            | fields
+            | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha}
         )
 
     @model_validator(mode="after")
-    def _holds_features_if_auto(self) -> Self:
-        if self.method == "auto" and self.anchors is None:
+    def _holds_features(self) -> Self:
+        is_open = "anchors" not in self.model_fields_set and self.method != "instant"
+        if is_open and (self.supported or self.method == "auto"):
             object.__setattr__(self, "anchors", AnchorOptions(drawn=True))
         return self
 

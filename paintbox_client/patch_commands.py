@@ -136,8 +136,14 @@ MethodOption = Annotated[
         "The others fine-tune. Default: single."
     ),
 ]
+NoAnchors = Annotated[
+    bool, typer.Option("--no-anchors", help="Hold no features in place: plain fine-tuning, which forgets more.")
+]
 AnchorDrawn = Annotated[
-    bool, typer.Option("--anchor-drawn", help="Also use drawn images as anchors, which need no data.")
+    bool,
+    typer.Option(
+        "--anchor-drawn", help="Use drawn images as anchors, which need no data; the default with supported tasks."
+    ),
 ]
 
 
@@ -165,6 +171,7 @@ def patch(
     anchors: AnchorsRef = None,
     anchor_supported: AnchorSupported = False,
     anchor_drawn: AnchorDrawn = False,
+    no_anchors: NoAnchors = False,
     anchor_weight: Annotated[float | None, typer.Option(help="Weight of the anchor loss. Default: 60.")] = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Optimizer steps. Default: preset of the base.")] = None,
     learning_rate: LearningRate = None,
@@ -211,7 +218,7 @@ def patch(
         "priority": priority,
         "webhook_url": webhook,
     }
-    request = parse_settings(_given(request), setting)
+    request = parse_settings(_given(request) | ({"anchors": None} if no_anchors else {}), setting)
     with open_client(ctx) as client:
         if dry_run:
             checked = client.check_patch(**_with_ids(client, request))

@@ -65,7 +65,7 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     _start_from_base(client, console)
     scans = held_out(_SHOWN_DIGITS)
     before = _classify(client, data.digits, scans)
-    plain = _patch(client, console, "Patching", data, iterations, alpha=_AS_IN_THE_PAPER)
+    plain = _patch(client, console, "Patching", data, iterations, alpha=_AS_IN_THE_PAPER, anchors=None)
     anchors = {"dataset": data.anchors}
     anchored = _patch(
         client, console, "Patching with anchors", data, iterations, alpha=_AS_IN_THE_PAPER, anchors=anchors

@@ -112,7 +112,14 @@ def add_patch(
     """
     tasks = [add_ready_dataset(world.services, ["zero", "one"], splits=SPLITS) for _ in (*fixed, *seeds)]
     supported = add_ready_dataset(world.services, ["pizza", "taco"], splits=SPLITS)
-    asked = {"name": "digits", "tasks": tasks, "supported": [supported], "alpha": {"rule": "combined"}, **(body or {})}
+    asked = {
+        "anchors": None,
+        "name": "digits",
+        "tasks": tasks,
+        "supported": [supported],
+        "alpha": {"rule": "combined"},
+        **(body or {}),
+    }
     if len(tasks) > 1:
         asked = {"method": "parallel", **asked}
     patch = world.client.post("/v1/patches", json=asked).json()["patch"]

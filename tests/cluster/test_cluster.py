@@ -110,7 +110,9 @@ def walk(cluster: Cluster, folder: Path) -> None:
         assert {each["state"] for each in (b.dataset(digits), b.dataset(others))} == {"ready"}
     with step("a patch asked of A, watched from B"):
         alpha = {"rule": "combined", "strategy": "grid", "grid_step": 0.5}
-        started = a.create_patch(name="one", tasks=[digits], supported=[others], finetune=FINETUNE, alpha=alpha)
+        started = a.create_patch(
+            name="one", tasks=[digits], supported=[others], finetune=FINETUNE, alpha=alpha, anchors=None
+        )
         finished(b, started["job"]["id"])
         version = b.patch(started["patch"]["id"])["version_id"]
     with step("the alias moved through A, served by both"):
@@ -157,7 +159,14 @@ def fan_out(a: Client, b: Client, folder: Path, others: str) -> None:
         tasks = [upload(a, folder, f"task {n}", range(n, n + 2), train=16, val=4, test=4) for n in (0, 2, 4)]
     with step("a parallel patch of three tasks, fine-tuned by three workers at once, joined once"):
         alpha = {"rule": "combined", "strategy": "grid", "grid_step": 0.5}
-        patch = {"method": "parallel", "tasks": tasks, "supported": [others], "finetune": FINETUNE, "alpha": alpha}
+        patch = {
+            "method": "parallel",
+            "tasks": tasks,
+            "supported": [others],
+            "finetune": FINETUNE,
+            "alpha": alpha,
+            "anchors": None,
+        }
         started = a.create_patch(name="three", **patch)
         job_id = started["job"]["id"]
         parts = [job["id"] for job in b.jobs() if job["parent_id"] == job_id]

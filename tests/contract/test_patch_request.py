@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from contract.alpha_options import AlphaOptions
-from contract.finetune_options import FinetuneOptions
+from contract.finetune_options import AnchorOptions, FinetuneOptions
 from contract.patch_request import PatchOptions, PatchRequest
 
 SUPPORTED = ["ds_s"]
@@ -40,6 +40,18 @@ def test_supported_tasks_are_certified_unless_that_is_impossible_and_the_request
         0.9,
     )
     assert ask(supported=SUPPORTED, alpha=FLOOR).alpha.confidence is None
+
+
+def test_features_are_held_in_place_where_something_is_to_be_preserved_unless_the_request_says_no() -> None:
+    drawn = AnchorOptions(drawn=True)
+    assert ask(supported=SUPPORTED).anchors == drawn
+    assert ask(method="auto").anchors == drawn
+    for change in ({}, {"supported": SUPPORTED, "anchors": None}, {"supported": SUPPORTED, "method": "instant"}):
+        assert ask(**change).anchors is None
+        assert PatchRequest.model_validate(ask(**change).model_dump(mode="json")).anchors is None
+    assert ask(supported=SUPPORTED, anchors={"dataset": "ds_pool"}).anchors == AnchorOptions(dataset="ds_pool")
+    stored = {"name": "p", "tasks": ["ds_1"], "supported": SUPPORTED}
+    assert PatchOptions.of_stored(stored).anchors is None, "as it was when it was stored"
 
 
 def test_a_stored_request_without_a_rule_keeps_the_meaning_that_it_had() -> None:

@@ -180,6 +180,7 @@ def test_upload_patch_activate_classify(service: Service, digits: dict[str, Any]
         name="digits",
         tasks=[digits["id"]],
         supported=[others["id"]],
+        anchors=None,
         finetune=FINETUNE,
         alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.25},
     )

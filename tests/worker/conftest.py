@@ -76,7 +76,8 @@ class Installation:
 
     def submit_patch(self, **fields: object) -> PatchRow:
         with self.database.write() as session:
-            return Patches(session).submit(PatchRequest.model_validate(fields), default_base=self.base_ref)
+            request = PatchRequest.model_validate({"anchors": None, **fields})
+            return Patches(session).submit(request, default_base=self.base_ref)
 
     def dataset(self, identifier: str) -> DatasetRow:
         with self.database.read() as session:

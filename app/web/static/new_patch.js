@@ -39,6 +39,7 @@ function request() {
   const isCertified = (more.alpha?.rule ?? "certified") === "certified";
   if (supported.length && isCertified) body.alpha = { ...more.alpha, max_mean_drop: Number(fields.get("mean")) };
   const pool = String(fields.get("anchors") ?? "");
+  if (!pool && !isInstant && !more.anchors) body.anchors = null;
   if (pool === "drawn" && !isInstant) body.anchors = { ...more.anchors, drawn: true };
   else if (pool && !isInstant && !tasks.includes(pool) && !supported.includes(pool)) body.anchors = { ...more.anchors, dataset: pool };
   if (fields.get("iterations")) body.finetune = { ...more.finetune, iterations: Number(fields.get("iterations")) };
@@ -70,6 +71,7 @@ function flags(body, path = "") {
   return Object.entries(body).flatMap(([key, value]) => {
     const place = path + key;
     if (place === "tasks") return value.map((/** @type {string} */ id) => `--task ${quoted(id)}`);
+    if (place === "anchors" && value === null) return "--no-anchors";
     if (place === "supported") return value.map((/** @type {string} */ id) => `--supported ${quoted(id)}`);
     if (value !== null && typeof value === "object" && !Array.isArray(value)) return flags(value, `${place}.`);
     if (value === true && FLAGS.has(place)) return FLAGS.get(place) ?? "";
