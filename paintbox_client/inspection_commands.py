@@ -10,6 +10,7 @@ import typer
 from paintbox_client.connection import AsJson, Limit, complete, find_dataset, given, open_client
 from paintbox_client.display import print_json, print_note, print_table
 from paintbox_client.errors import InputError
+from paintbox_client.mlflow_runs import EXPERIMENT, write_mlflow
 from paintbox_client.options import ChangeKind, Profile
 from paintbox_client.patch_list_commands import PatchRef, write_text
 from paintbox_client.run_logs import format_csv, read_log, write_tensorboard
@@ -50,18 +51,26 @@ def log(
     tensorboard: Annotated[
         Path | None, typer.Option(help="Write the numbers to a folder for TensorBoard.", file_okay=False)
     ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Write a run to this store or server of MLflow, such as sqlite:///mlflow.db."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a patch reports as it runs: losses and learning rate by step, accuracies by alpha."""
     with open_client(ctx) as client:
-        samples = read_log(client, client.find("patch", patch_ref))
+        patch = client.patch(client.find("patch", patch_ref))
+        samples = read_log(client, patch.id)
+        page = client.report_page(patch.id) if mlflow is not None and patch.report is not None else None
     if csv is not None:
         write_text(csv, format_csv(samples))
     if tensorboard is not None:
         write_tensorboard(samples, tensorboard)
+    if mlflow is not None:
+        print_note(f"MLflow run {write_mlflow(patch, samples, page, mlflow)} in experiment {EXPERIMENT}.")
     if as_json:
         return print_json([sample._asdict() for sample in samples])
-    if csv is None and tensorboard is None:
+    if csv is None and tensorboard is None and mlflow is None:
         rows = [(each.run, each.series, f"{each.x:g}", f"{each.value:.6g}") for each in samples]
         print_table(("RUN", "SERIES", "STEP OR ALPHA", "VALUE"), rows)
 

