@@ -131,3 +131,10 @@ def test_only_instant_patches_are_continued_and_their_data_sets_that_exist_judge
     asked = response.json()["patch"]["request"]
     assert (asked["extends"], asked["forget"], asked["tasks"]) == (plain.id, ["zero"], [plain.task])
     assert response.json()["patch"]["name"] == "less"
+    with world.services.database.write() as session:
+        row = Patches(session).get(plain.id)
+        row.request = {**row.request, "keep": "statistics"}
+    again = world.client.post(f"/v1/patches/{plain.id}/forget", json={"classes": ["zero"], "name": "fewer"})
+    assert again.json()["patch"]["request"]["keep"] == "statistics"
+    wrong = {"name": "a", "method": "instant", "tasks": [plain.task], "extends": plain.id}
+    check_problem(world.client.post("/v1/patches", json=wrong), 422, "not_extendable")

@@ -82,6 +82,22 @@ def test_a_report_is_one_file_that_loads_nothing(client: TestClient, patch: Patc
     assert "<svg" in page.text
 
 
+def test_trials_of_settings_are_shown_on_the_page_and_in_the_report(world: World, client: TestClient) -> None:
+    patched = add_patch(world, (5,))
+    trial = {"learning_rate": 1e-4, "iterations": 200, "alpha": 0.5, "patching": 0.9, "supported": None}
+    failed = {"number": 2, "learning_rate": 2e-4, "iterations": 200, "failure": "the loss was <not> finite"}
+    with world.services.database.write() as session:
+        row = Patches(session).get(patched.id)
+        trials = [{**trial, "number": 1, "chosen": True}, {**failed, "chosen": False}]
+        row.report = {**(row.report or {}), "trials": trials}
+    for address in (f"/ui/patches/{patched.id}", f"/v1/patches/{patched.id}/report.html"):
+        page = client.get(address).text
+        cells = re.findall(r"<td>(.*?)</td>", page[page.index("Trials of settings") :])[:12]
+        assert cells[:3] == ["0.0001", "200", "0.5"]
+        assert cells[5] == "chosen"
+        assert cells[8:12] == ["–", "–", "–", "the loss was &lt;not&gt; finite"]
+
+
 def test_fields_that_are_not_filled_in_filter_nothing(world: World, client: TestClient) -> None:
     dataset = add_ready_dataset(world.services, ["cat", "dog"], splits=("train", "test"))
     give_images(world.services, dataset)
