@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from contract.alpha_options import MAX_SUPPORTED, AlphaOptions
-from contract.bodies import BaseRef, Body, Id, WebhookUrl
+from contract.bodies import MAX_VERSION_ID, BaseRef, Body, Id, WebhookUrl
 from contract.finetune_options import AnchorOptions, FinetuneOptions, StoreOptions
 from contract.jobs import PriorityName
 from contract.names import MAX_NAME, Name, shorten
@@ -47,6 +47,13 @@ class PatchOptions(Body):
         default=None,
         description="With `instant`: id of an earlier instant patch. The new head term holds its images too, of which "
         "only their stored features are needed; see `POST /v1/patches/{patch_id}/extend`",
+    )
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_VERSION_ID,
+        description="With `instant`: id of a version without a head term, on whose weights the new one is put. The "
+        "result is compared with the base. Default: the weights of the base",
     )
     forget: tuple[Name, ...] = Field(
         fail_fast=True,
@@ -167,9 +174,13 @@ class PatchOptions(Body):
             raise ValueError("forget requires extends: name the patch whose classes are to be left out")
         if self.keep != "features" and self.method not in ("instant", "auto"):
             raise ValueError(f"keep requires method instant or auto; {self.method} makes no head term")
+        if self.version is not None and self.extends is not None:
+            raise ValueError("extends continues a head term on its own weights: leave version out")
         if self.method != "instant":
             if self.extends is not None:
                 raise ValueError("extends requires method instant: only its terms can be continued")
+            if self.version is not None:
+                raise ValueError("version requires method instant: the others start from the base")
             return self
         if self.finetune != FinetuneOptions() or self.anchors is not None:
             raise ValueError("method instant trains nothing: leave finetune and anchors out, or use another method")

@@ -136,6 +136,9 @@ MethodOption = Annotated[
         "The others fine-tune. Default: single."
     ),
 ]
+OnVersion = Annotated[
+    int | None, typer.Option(min=1, help="With instant: version whose weights it is put on. Default: the base.")
+]
 NoAnchors = Annotated[
     bool, typer.Option("--no-anchors", help="Hold no features in place: plain fine-tuning, which forgets more.")
 ]
@@ -161,6 +164,7 @@ def patch(
     folds: Folds = None,
     bits: BitsOption = None,
     keep: KeepOption = None,
+    on_version: OnVersion = None,
     rule: Rule = None,
     metric: MetricOption = None,
     max_drop: MaxDrop = None,
@@ -196,8 +200,6 @@ def patch(
     finetune |= {"tune": tune}
     alpha: JsonObject = {"rule": rule, "metric": metric, "strategy": strategy, "path": path, "confidence": confidence}
     alpha |= {"max_supported_drop": parse_drops(max_drop), "max_mean_drop": max_mean_drop}
-    pool = {"dataset": anchors, "supported": anchor_supported or None, "weight": anchor_weight}
-    pool |= {"drawn": anchor_drawn or None}
     request: JsonObject = {
         "name": name or f"patch of {', '.join(task)}"[:200],
         "base": base,
@@ -210,10 +212,11 @@ def patch(
         "coefficients": coefficients,
         "folds": folds,
         "keep": keep,
+        "version": on_version,
         "store": {"bits": bits if bits == "auto" else int(bits)} if bits else None,
         "finetune": _given(finetune),
         "alpha": _given(alpha),
-        "anchors": _given(pool) or None,
+        "anchors": _pool(anchors, anchor_supported, anchor_drawn, anchor_weight),
         "activate": activate,
         "priority": priority,
         "webhook_url": webhook,
@@ -371,6 +374,13 @@ def _terms(
         reference, factor = parse_factor(value)
         terms.append({"task_vector_sha256": reference, "coefficient": factor})
     return terms
+
+
+def _pool(dataset: str | None, supported: bool, drawn: bool, weight: float | None) -> JsonObject | None:
+    """Return the anchors of the body, or None if no option names any."""
+    return (
+        _given({"dataset": dataset, "supported": supported or None, "drawn": drawn or None, "weight": weight}) or None
+    )
 
 
 def _given(options: JsonObject) -> JsonObject:

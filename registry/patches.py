@@ -21,8 +21,8 @@ from registry.jobs import Jobs
 from registry.paging import Page, read_page
 from registry.references import names
 from registry.repository import Repository
-from registry.tables import AliasHistoryRow, DatasetRow, JobRow, PatchRow, VersionRow
-from registry.versions import HEAD_PROFILE, Versions
+from registry.tables import AliasHistoryRow, BaseModelRow, DatasetRow, JobRow, PatchRow, VersionRow
+from registry.versions import HEAD_PROFILE, TermSpec, Versions
 
 _INSTANT = ", instant"
 
@@ -90,7 +90,7 @@ class Patches(Repository):
 
         With method `auto` an instant patch with a job of its own is submitted before it, so that it is done first.
         """
-        base = Versions(self._session, self._now).base_by_ref(request.base or default_base)
+        base = self._base_of(request, default_base)
         self._require_datasets(request)
         if request.extends is not None:
             continued, _ = self.require_head_term(request.extends, base.fingerprint)
@@ -143,6 +143,38 @@ class Patches(Repository):
                 "Name a finished patch of method instant and of the same base; method auto starts one, too.",
             )
         return row, str(terms[-1]["task_vector_sha256"])
+
+    def weights_of(self, version_id: int) -> tuple[VersionRow, Sequence[TermSpec]]:
+        """Return a version on whose weights a head term can be put, and its terms.
+
+        Raises:
+            NotFoundError: There is no such version, or it is in the trash.
+            RequestRefusedError: It has a head term.
+        """
+        versions = Versions(self._session)
+        row, terms = versions.get_not_trashed(version_id), versions.terms(version_id)
+        if any(term.is_head for term in terms):
+            raise RequestRefusedError(
+                "has_head_term",
+                f"Version {version_id} has a head term already.",
+                "Extend its instant patch with more data sets: POST /v1/patches/{id}/extend.",
+            )
+        return row, terms
+
+    def _base_of(self, request: PatchRequest, default: str) -> BaseModelRow:
+        """Return the base of a request: the named one, that of its version, or the default."""
+        versions = Versions(self._session, self._now)
+        if request.version is None:
+            return versions.base_by_ref(request.base or default)
+        row, _ = self.weights_of(request.version)
+        base = versions.base(row.base_fingerprint)
+        if request.base is not None and versions.base_by_ref(request.base).fingerprint != base.fingerprint:
+            raise RequestRefusedError(
+                "other_base",
+                f"Version {request.version} has the base {base.ref!r}, not {request.base!r}.",
+                "Leave base out, or name the base of the version.",
+            )
+        return base
 
     def _require_datasets(self, request: PatchRequest) -> None:
         datasets = Datasets(self._session, self._now)

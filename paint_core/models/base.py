@@ -1,8 +1,9 @@
 """Loading a base model: a CLIP of open_clip, frozen, in float32, with its tokenizer and preprocessing."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +124,13 @@ class BaseModel:
         base = cls(ref, own, tokenizer, prepared, base_fingerprint(own, prepared), config)
         require_usable(base)
         return base
+
+    def with_tower(self, visual: nn.Module) -> "BaseModel":
+        """The same model with another image tower of the same shapes, which is not copied."""
+        model = copy.copy(self.model)
+        model._modules = {**self.model._modules, "visual": visual}
+        identity = base_fingerprint(model, self.preprocess)
+        return replace(self, model=model, ref=f"{self.ref}, patched", fingerprint=identity, is_mapped=False)
 
     @property
     def visual(self) -> nn.Module:

@@ -8,7 +8,7 @@ for the task, and cost the supported tasks less than weights that have moved all
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
@@ -19,10 +19,9 @@ from torch import Tensor
 from paint_core.alpha import CurvePoint, Goal
 from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
-from paint_core.evaluation.answers import Answers
 from paint_core.evaluation.feature_cache import FeatureCache
-from paint_core.models import BaseModel, base_fingerprint
-from paint_core.patching.analysis import distance_to_specialised, task_change
+from paint_core.models import BaseModel
+from paint_core.patching.analysis import distance_to_specialised
 from paint_core.patching.context import Event
 from paint_core.patching.instant import InstantResult, run_instant
 from paint_core.patching.journal import Journal
@@ -148,7 +147,7 @@ def run_auto(
         below = replace(finetuned, terms=tuple(_scaled(term, share) for term in finetuned.terms))
         stacked = instantly(_mixed(base, below), base)
         if stacked is not None:
-            patch = _stack(below, stacked.patch, [*tasks, *supported, *transfer], share * alpha)
+            patch = _stack(below, stacked.patch, share * alpha)
             candidates.add("stacked", patch, stacked, share * alpha)
     return candidates.best()
 
@@ -203,38 +202,21 @@ def _scaled(term: NamedTerm, share: float) -> NamedTerm:
 
 def _mixed(base: BaseModel, patch: PatchResult) -> BaseModel:
     """The base with the weights of a patch."""
-    model = copy.deepcopy(base.model)
-    mixed = replace(base, model=model, ref=f"{base.ref}, patched", is_mapped=False)
-    mix_into(mixed.visual, base.visual.state_dict(), patch.mix_terms())
-    return replace(mixed, fingerprint=base_fingerprint(model, base.preprocess))
+    visual = copy.deepcopy(base.visual)
+    mix_into(visual, base.visual.state_dict(), patch.mix_terms())
+    return base.with_tower(visual)
 
 
-def _stack(below: PatchResult, above: PatchResult, tasks: Sequence[Task], weights_alpha: float) -> PatchResult:
-    """The patch of both, compared with the base: `above` was made for the weights that the terms of `below` give."""
+def _stack(below: PatchResult, above: PatchResult, weights_alpha: float) -> PatchResult:
+    """The patch of both: `above` was made for the weights that the terms of `below` give."""
     (stage,) = above.stages
-    answers: dict[Literal["zero_shot", "patched"], Mapping[str, Answers]] = {
-        "zero_shot": below.answers["zero_shot"],
-        "patched": above.answers["patched"],
-    }
     return replace(
         above,
         vectors=below.vectors,
         terms=(*below.terms, *above.terms),
         stages=(*below.stages, replace(stage, fixed=below.terms)),
-        zero_shot=below.zero_shot,
         finetuned=below.finetuned,
-        answers=answers,
-        on_union={"zero_shot": below.on_union["zero_shot"], "patched": above.on_union["patched"]},
         specialised=below.specialised,
-        changes={
-            task.name: task_change(
-                task.test.labels,
-                answers["zero_shot"][task.name].predicted,
-                answers["patched"][task.name].predicted,
-                task.test.classnames,
-            )
-            for task in tasks
-        },
         update=below.update,
         distance_to_optimal=below.distance_to_optimal,
         distance_to_specialised=(

@@ -79,7 +79,7 @@ def run_instant(
     """A patch of the head alone, without training; other arguments and errors as for `run_patch`.
 
     Args:
-        origin: the model that drops of the supported tasks are measured from, where `base` is a patched one already.
+        origin: the base that everything is compared with, where `base` is a patched one already.
         start: an earlier term to continue: the new one has seen its images too, which are not needed for that.
         known: names of tasks whose training images `start` has seen already; they only help to choose the coefficient.
     """
@@ -91,10 +91,11 @@ def run_instant(
     with record.stage("fit"):
         fitted = fit_head(context, start, known)
     run = _Run(context, fitted.term)
+    before = run if origin is None else _Run(replace(context, base=origin), fitted.term)
     with record.stage("select"):
-        search = _search(context, run, run if origin is None else _Run(replace(context, base=origin), fitted.term))
+        search = _search(context, run, before)
     with record.stage("evaluate"):
-        patch = _report(context, run, search, transfer)
+        patch = _report(context, run, before, search, transfer)
         own = {task.name: run.score(task.validation, _List.of(task), 0.0) for task in supported}
     return InstantResult(patch, fitted.term, fitted.fit, fitted.num_images, own)
 
@@ -201,21 +202,24 @@ def _search(context: PatchContext, run: _Run, origin: _Run) -> AlphaSearch:
     return AlphaSearch(choice, HEAD_PROFILE, curve, {HEAD_PROFILE: curve}, num_forwards=0)
 
 
-def _report(context: PatchContext, run: _Run, search: AlphaSearch, transfer: Sequence[Task]) -> PatchResult:
-    """The scores on test splits, which chose nothing."""
+def _report(
+    context: PatchContext, run: _Run, before: _Run, search: AlphaSearch, transfer: Sequence[Task]
+) -> PatchResult:
+    """The scores on test splits, which chose nothing; `before` gives those of zero-shot."""
     alpha, everything = search.choice.alpha, (*context.tasks, *context.supported, *transfer)
     lists = {task.name: _List.of(task) for task in everything}
     unions = {task.name: _List.of(task, context.tasks) for task in context.supported}
-    ends = {"zero_shot": 0.0, "finetuned": 1.0, "patched": alpha}
+    ends = {"zero_shot": (before, 0.0), "finetuned": (run, 1.0), "patched": (run, alpha)}
     scores = {
-        name: {task.name: run.score(task.test, lists[task.name], end) for task in everything}
-        for name, end in ends.items()
+        name: {task.name: model.score(task.test, lists[task.name], end) for task in everything}
+        for name, (model, end) in ends.items()
     }
     for name, found in scores.items():
         context.tell(TestPoint(name, found))
     answers = {
-        name: {task.name: run.answers(task.test, lists[task.name], ends[name]) for task in everything}
-        for name in ("zero_shot", "patched")
+        name: {task.name: model.answers(task.test, lists[task.name], end) for task in everything}
+        for name, (model, end) in ends.items()
+        if name != "finetuned"
     }
     patching, supported = (tuple(task.name for task in each) for each in (context.tasks, context.supported))
     moving = (NamedTerm(HEAD_KEY, 1.0, HEAD_PROFILE),)
@@ -229,7 +233,7 @@ def _report(context: PatchContext, run: _Run, search: AlphaSearch, transfer: Seq
         patched=scores["patched"],
         answers={"zero_shot": answers["zero_shot"], "patched": answers["patched"]},
         on_union={
-            "zero_shot": _on_unions(run, context.supported, unions, 0.0),
+            "zero_shot": _on_unions(before, context.supported, unions, 0.0),
             "patched": _on_unions(run, context.supported, unions, alpha),
         },
         specialised={},

@@ -81,6 +81,7 @@ class PatchOptions(Record):
     folds: int | None
     keep: str
     extends: str | None
+    version: int | None
     forget: list[str]
     finetune: FinetuneOptions
     anchors: AnchorOptions | None

@@ -6,14 +6,14 @@ import pytest
 
 from contract.evaluations import EvaluationRequest
 from contract.report import PatchReport
-from paint_core.instant import StatisticsTerm, load_head_term
+from paint_core.instant import load_head_term
 from paint_core.models import BaseModel
 from paint_core.patching import auto
 from pipeline.heads import load_heads
 from registry.errors import RequestRefusedError
 from registry.evaluations import Evaluations
 from registry.jobs import Jobs
-from registry.tables import DatasetRow, PatchRow
+from registry.tables import DatasetRow
 from registry.versions import Versions
 from tests.builders import digit_members, write_zip
 from tests.contract.stored import unknown_fields
@@ -102,80 +102,19 @@ def test_a_patch_of_statistics_is_extended_forgets_and_is_never_asked_for_featur
     task, supported = report.tasks
     assert task.test.patched.accuracy > task.test.zero_shot.accuracy + 0.2
     assert supported.test.patched == supported.test.zero_shot
+    assert _judged_later(installation, report.version_id or 0, digits) == report.tasks[0].test.patched.correct
+
+
+def _judged_later(installation: Installation, version: int, dataset: DatasetRow) -> int:
+    """Correct test images of a version, as an evaluation on request finds."""
     with installation.database.write() as session:
-        request = EvaluationRequest(versions=(report.version_id or 0,), dataset=digits.id, split="test")
+        request = EvaluationRequest(versions=(version,), dataset=dataset.id, split="test")
         asked = Evaluations(session).submit(request)
         job = Jobs(session).get(asked.job_id)
     evaluate(begin_job(installation, job, Recorder()))
     with installation.database.read() as session:
         (found,) = (Evaluations(session).get(asked.id).report or {})["versions"]
-    assert found["measurement"]["score"]["correct"] == task.test.patched.correct
-    names = list(digits.classnames or ())
-    changed = fields | {"extends": first.id, "forget": names[:1]}
-    second = installation.submit_patch(name="later", **changed)
-    patch(begin(installation, second, Recorder(), {}))
-    report = PatchReport.of_stored(installation.patch(second.id).report or {})
-    assert report.instant is not None
-    assert (report.instant.num_images, report.instant.features_fit) == (4 * 24, "unknown")
-    term = load_head_term(installation.blobs.fetch(report.terms[0].task_vector_sha256))
-    assert isinstance(term, StatisticsTerm)
-    assert set(term.names) == set(names[1:])
-    with pytest.raises(RequestRefusedError, match="keeps statistics"):
-        installation.submit_patch(name="wrong", **changed | {"keep": "features"})
-
-
-def test_auto_starts_an_instant_patch_and_keeps_the_best_of_what_it_tried(
-    installation: Installation, base: BaseModel, digits: DatasetRow, kept: DatasetRow
-) -> None:
-    fields = {"finetune": {"iterations": 3, "batch_size": 8}, "anchors": {"drawn": True, "batch_size": 8}}
-    row = installation.submit_patch(name="auto", method="auto", tasks=[digits.id], supported=[kept.id], **fields)
-    first = installation.patch(row.instant_patch_id or "")
-    assert first.request["method"] == "instant"
-    with installation.database.read() as session:
-        jobs = Jobs(session)
-        assert jobs.get(first.job_id).created_at <= jobs.get(row.job_id).created_at
-    patch(begin(installation, row, Recorder(), {}))
-    report = PatchReport.of_stored(installation.patch(row.id).report or {})
-    assert unknown_fields(report) == []
-    assert report.method == "auto"
-    assert report.candidates[0].way == "instant"
-    assert [each.kept for each in report.candidates].count(True) == 1
-    assert next(each for each in report.candidates if each.kept).value == max(each.value for each in report.candidates)
-    with installation.database.read() as session:
-        assert session.get_one(PatchRow, first.id).report is None, "it is another job's"
-        terms = Versions(session).terms(report.version_id or 0)
-    assert [term.coefficient for term in terms] == [term.coefficient for term in report.terms]
-
-
-@pytest.mark.parametrize("way", ["finetuned", "stacked"])
-def test_every_way_of_auto_is_registered_and_served_as_it_was_judged(
-    way: str,
-    installation: Installation,
-    base: BaseModel,
-    digits: DatasetRow,
-    kept: DatasetRow,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Which way is best depends on the data, so here the one to keep is named."""
-    finetune = {"iterations": 10, "batch_size": 16, "learning_rate": 1e-3, "warmup_steps": 1}
-    anchors = {"drawn": True, "weight": 0.1, "batch_size": 8}
-    fields = {"finetune": finetune, "anchors": anchors, "alpha": {"rule": "floor", "max_supported_drop": 100}}
-    row = installation.submit_patch(name="auto", method="auto", tasks=[digits.id], supported=[kept.id], **fields)
-    monkeypatch.setattr(auto._Candidates, "best", lambda candidates: _keep(candidates, way))
-    patch(begin(installation, row, Recorder(), {}))
-    report = PatchReport.of_stored(installation.patch(row.id).report or {})
-    assert next(each.way for each in report.candidates if each.kept) == way
-    assert [term.profile for term in report.terms] == ["flat", "head"][: 1 + (way == "stacked")]
-    assert report.update is not None
-    assert report.instant is not None
-    with installation.database.write() as session:
-        request = EvaluationRequest(versions=(report.version_id or 0,), dataset=digits.id, split="test")
-        asked = Evaluations(session).submit(request)
-        job = Jobs(session).get(asked.job_id)
-    evaluate(begin_job(installation, job, Recorder()))
-    with installation.database.read() as session:
-        (found,) = (Evaluations(session).get(asked.id).report or {})["versions"]
-    assert found["measurement"]["score"]["correct"] == report.tasks[0].test.patched.correct
+    return int(found["measurement"]["score"]["correct"])
 
 
 def _keep(candidates: auto._Candidates, way: str) -> auto.AutoResult:

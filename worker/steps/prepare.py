@@ -21,7 +21,7 @@ from registry.errors import ConfigurationError, RequestRefusedError
 from registry.patches import Patches
 from registry.shards import UNLABELLED, read_names, read_shard
 from registry.tables import DatasetRow, PatchRow
-from registry.versions import Versions
+from registry.versions import TermSpec, Versions
 from worker.job_context import JobContext
 from worker.messages import Note
 
@@ -46,6 +46,7 @@ class PatchJob:
         pools: Data sets whose train splits are anchor images, labels unseen.
         start_sha256: Head term that an instant patch continues.
         known: Tasks whose training images that term holds.
+        below: Terms of the version on whose weights an instant patch is put.
     """
 
     row: PatchRow
@@ -55,6 +56,7 @@ class PatchJob:
     pools: tuple[DatasetRow, ...] = ()
     start_sha256: str | None = None
     known: tuple[str, ...] = ()
+    below: tuple[TermSpec, ...] = ()
 
     @property
     def num_images(self) -> dict[str, int]:
@@ -95,7 +97,8 @@ def load_job(context: JobContext) -> PatchJob:
         if request.extends is not None:
             continued, start = Patches(session).require_head_term(request.extends)
             known = PatchOptions.of_stored(continued.request).tasks
-    return PatchJob(row, request, base_ref, datasets, pools, start, known)
+        below = () if request.version is None else Patches(session).weights_of(request.version)[1]
+    return PatchJob(row, request, base_ref, datasets, pools, start, known, tuple(below))
 
 
 def load_checked_base(ref: str, fingerprint: str, device: torch.device) -> BaseModel:

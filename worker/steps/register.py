@@ -99,10 +99,11 @@ def register(
             job_id=context.lease.job_id,
             patch_id=job.row.id,
             owner=job.row.owner,
+            parents=() if job.request.version is None else (job.request.version,),
             weights_fingerprint=weights_fingerprint,
             evaluation=evaluation,
             routing=job.request.routing,
-            patched_names=patched_names,
+            patched_names=versions.names_of(job.below) | patched_names,
         )
         for each in measured:
             Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)
