@@ -169,6 +169,7 @@ def _images_needed(request: PatchRequest, used: Sequence[CheckedDataset], flip_r
     alpha, supported = request.alpha, [each for each in used if each.role == "supported"]
     confidence = alpha.confidence
     assert confidence is not None  # a certified request has been given one
+    confidence = 1 - (1 - confidence) / (request.finetune.tune or 1)
 
     def needed(dataset: str | None, points: float, num_images: int) -> ImagesNeeded:
         limit = min(points / 100, 1 - 1e-9)

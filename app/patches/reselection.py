@@ -43,6 +43,7 @@ class Stage:
         directions: What alpha scales.
         fixed: Terms of the earlier stages.
         reference: Zero-shot scores by data set id; None: those of the curve at alpha 0.
+        num_trials: How many searches it was the best of, which share the error of rule `certified`; 1: it was alone.
     """
 
     profile: str
@@ -52,6 +53,7 @@ class Stage:
     directions: tuple[Direction, ...]
     fixed: tuple[TermSpec, ...]
     reference: Mapping[str, Score] | None
+    num_trials: int = 1
 
     def terms(self, alpha: float, profile: str) -> tuple[TermSpec, ...]:
         """Return the mix at an alpha; alpha 0 leaves only the terms of the earlier stages."""
@@ -113,6 +115,7 @@ def last_stage(patch_id: str, report: PatchReport) -> Stage:
         directions=tuple(Direction(each.task_vector_sha256, each.weight) for each in stage.directions),
         fixed=tuple(TermSpec(each.task_vector_sha256, each.coefficient, each.profile) for each in stage.fixed),
         reference=_zero_shot(report) if len(report.stages) > 1 else None,
+        num_trials=max(1, len(report.trials)),
     )
 
 
@@ -143,7 +146,8 @@ def select(stage: Stage, request: ReselectRequest, metric: Metric = "accuracy") 
         confidence=request.confidence or AlphaOptions.confidence,
         metric=metric,
     )
-    return _best({name: _by_rule(stage, name, points, options, len(curves)) for name, points in curves.items()})
+    paths = len(curves) * stage.num_trials
+    return _best({name: _by_rule(stage, name, points, options, paths) for name, points in curves.items()})
 
 
 def limits_of(request: ReselectRequest, patch: PatchOptions) -> AlphaOptions:

@@ -85,6 +85,10 @@ def test_it_says_how_many_images_each_limit_takes(client: TestClient, task: str,
         wanted = images_to_certify(found["flip_rate"], limit["max_drop"] / 100)
         assert (limit["images_needed"], limit["is_enough"]) == (wanted, False)
     assert sum("needed to certify" in warning for warning in found["warnings"]) == 2
+    tuned = check(client, tasks=[task], supported=[supported], finetune={"tune": 5})
+    wanted = images_to_certify(found["flip_rate"], 0.01, 0.99)
+    assert tuned["certification"][0]["images_needed"] == wanted > mean["images_needed"]
+    assert tuned["request"]["finetune"]["tune"] == 5
     floor = check(client, tasks=[task], supported=[supported], alpha={"rule": "floor", "max_supported_drop": 1})
     assert (floor["certification"], floor["flip_rate"]) == ([], None)
 

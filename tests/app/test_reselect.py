@@ -90,6 +90,12 @@ def test_limits_are_certified_on_curves_that_count_what_was_lost_and_on_no_other
     answer = reselect(world, patched, rule="certified", max_supported_drop=10).json()
     assert (answer["rule"], "with 95 % confidence" in answer["reason"]) == ("certified", True)
     assert "too few validation images" in reselect(world, patched, rule="certified").json()["reason"]
+    with world.services.database.write() as session:
+        row = Patches(session).get(patched.id)
+        trial = {"learning_rate": 1e-4, "iterations": 200, "chosen": False}
+        row.report = {**(row.report or {}), "trials": [{**trial, "number": number} for number in range(1, 11)]}
+    # The best of ten: each was searched at a confidence of 0.995.
+    assert chosen(reselect(world, patched, rule="certified", max_mean_drop=10)) == (0.25, "flat")
     older = add_patch(world, [2], alpha=1.0, curves={"flat": SAFE})
     problem = check_problem(reselect(world, older, rule="certified"), 422, "config_invalid")
     assert "search again" in problem["detail"] + problem["next"]
