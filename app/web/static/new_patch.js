@@ -57,6 +57,8 @@ const FLAGS = new Map([
   ["anchors.drawn", "--anchor-drawn"],
   ["anchors.weight", "--anchor-weight"],
   ["finetune.iterations", "--iterations"],
+  ["finetune.tune", "--tune"],
+  ["keep", "--keep"],
   ["activate", "--activate"],
   ["method", "--method"],
   ["base", "--base"],

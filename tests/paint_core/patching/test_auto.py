@@ -11,6 +11,7 @@ from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.evaluation import encode
+from paint_core.instant import StatisticsTerm
 from paint_core.models import BaseModel
 from paint_core.patching import AutoResult, PatchPlan, run_auto, run_instant, run_patch
 from paint_core.patching import auto as module
@@ -123,3 +124,11 @@ def test_certificates_of_the_instant_patches_share_the_error(tiny_base: BaseMode
     assert plan.alpha.confidence == pytest.approx(1 - 0.1 / 3)
     result = run_auto(tiny_base, [task], [old], _plan(rule="certified", max_mean_drop=100.0))
     assert all(each.is_certified for each in result.candidates if each.alpha > 0)
+
+
+def test_head_terms_of_auto_may_keep_statistics_alone(tiny_base: BaseModel, task: Task, old: Task) -> None:
+    result = run_auto(tiny_base, [task], [old], dataclasses.replace(_plan(), keep="statistics"))
+    assert [each.way for each in result.candidates][:2] == ["instant", "finetuned"]
+    alone = run_instant(tiny_base, [task], [old], PatchPlan(method="instant", keep="statistics"))
+    assert result.candidates[0].alpha == alone.patch.stages[0].search.choice.alpha
+    assert result.instant is None or isinstance(result.instant.term, StatisticsTerm)
