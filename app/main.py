@@ -218,7 +218,7 @@ def open_services(
         stack.callback(dispatcher.close)
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
-        loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending)
+        loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending, settings.serving_precision)
         versions = VersionPool(database, loader, settings.version_cache_bytes)
         stack.callback(versions.close)
         follower = AliasFollower(database, versions)

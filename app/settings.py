@@ -8,7 +8,7 @@ import ipaddress
 import os
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import httpx2
 from limits import parse_many
@@ -65,6 +65,7 @@ class AppSettings(StorageSettings):
     session_hours: float = Field(default=12.0, gt=0, le=24 * 365)
     max_exports: int = Field(default=8, gt=0)
     version_cache_bytes: int = Field(default=2 << 30, ge=0)
+    serving_precision: Literal["auto", "fp32", "bf16"] = "auto"
     decode_threads: int = Field(default_factory=num_cores, gt=0)
     max_batch_images: int | None = Field(default=None, ge=1, le=64)
     batch_wait_ms: float | None = Field(default=None, ge=0, le=1000)

@@ -7,17 +7,18 @@ from typing import NamedTuple
 
 import structlog
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.http.errors import VersionNotLoadedError
 from app.models.served_model import Routing, ServedModel
 from app.models.throttle import Throttle
 from app.runtime.memory import is_out_of_memory
 from contract.routing import NameAccuracy
-from paint_core.errors import PaintCoreError
-from paint_core.evaluation import check_probe, probe_features, probe_images
+from paint_core.config.precision import RunPrecision, has_bf16, resolve_precision
+from paint_core.errors import PaintCoreError, ProbeError
+from paint_core.evaluation import UsedPrecision, check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from pipeline.heads import load_heads
+from pipeline.heads import Heads, load_heads
 from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -50,6 +51,7 @@ class VersionLoader:
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
         has_pending: Whether requests need the CPU cores; then loading uses little of them.
+        precision: To serve in, if the version gives the features there that it gave when it was registered.
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class VersionLoader:
         blobs: BlobStore,
         bases: Mapping[str, BaseModel],
         has_pending: Callable[[], bool] = bool,
+        precision: RunPrecision = "auto",
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._bases = bases
         self._has_pending = has_pending
+        self._precision = precision
 
     def load(self, version_id: int) -> ServedModel:
         """Return the version, mixed, warm, and verified to give the features that it gave when it was registered.
@@ -104,24 +108,55 @@ class VersionLoader:
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
         yield_cpu = Throttle(self._has_pending)
         visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
-        heads = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
+        loaded = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
         yield_cpu()
-        routing = None if recipe.names is None else Routing(recipe.names, _unpatched(version_id, base))
-        model = ServedModel(version_id, base, visual, routing, heads if heads.terms else None)
-        is_exact = model.runner.is_exact
-        if not is_exact:
+        heads = loaded if loaded.terms else None
+        used = self._wanted(base)
+        if used.precision != "fp32":
             check_probe(probe_features(visual, base), recipe.probe)
-        yield_cpu()
-        # Check what will run. Tracing or capturing happens here, so that no request waits for it.
+            yield_cpu()
+            try:
+                return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
+            except (ProbeError, RuntimeError) as error:  # a tower that cannot be cast raises the latter
+                if is_out_of_memory(error):
+                    raise
+                used = UsedPrecision("fp32", f"{used.precision} gives other features: {str(error)[:200]}")
+                _log.warning("version served in fp32", version=version_id, cause=used.reason)
+        return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
+
+    def _wanted(self, base: BaseModel) -> UsedPrecision:
+        """Return the precision to try. On a CPU `auto` is float32, on a GPU what it computes in hardware."""
+        wanted = "fp32" if self._precision == "auto" and base.device.type == "cpu" else self._precision
+        if resolve_precision(wanted, base.device) == "fp32":
+            return UsedPrecision("fp32")
+        if not has_bf16(base.device):
+            return UsedPrecision("fp32", "this processor has no bf16 instructions")
+        return UsedPrecision("bf16")
+
+    def _warm(
+        self,
+        version_id: int,
+        recipe: _Recipe,
+        base: BaseModel,
+        visual: nn.Module,
+        heads: Heads | None,
+        used: UsedPrecision,
+        yield_cpu: Callable[[], object],
+    ) -> ServedModel:
+        """Return the version once what will run gives the features of the probe images."""
+        routing = None if recipe.names is None else Routing(recipe.names, _unpatched(version_id, base, used))
+        model = ServedModel(version_id, base, visual, routing, heads, used)
+        # Tracing or capturing happens here, so that no request waits for it.
         features = model.encode(probe_images(base.image_size))
-        check_probe(features, recipe.probe, _EXACT_MIN_COSINE if is_exact else _ROUNDED_MIN_COSINE)
+        on_gpu = base.device.type == "cuda" and not model.runner.is_exact
+        check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)
         yield_cpu()
         return model
 
 
-def _unpatched(version_id: int, base: BaseModel) -> ServedModel:
+def _unpatched(version_id: int, base: BaseModel, used: UsedPrecision) -> ServedModel:
     """Return the base as a model that answers for a version, warm."""
-    model = ServedModel(version_id, base, base.visual)
+    model = ServedModel(version_id, base, base.visual, precision=used)
     model.encode(probe_images(base.image_size))
     return model
 

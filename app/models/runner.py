@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from app.models.traced import Forward, trace_forward
 from app.serving.model import MAX_BATCH_IMAGES, Result, Runner
-from paint_core.config.precision import Precision, resolve_precision
+from paint_core.config.precision import Precision
 from paint_core.images.preprocess import Preprocess
 from paint_core.models import BaseModel
 
@@ -40,29 +40,39 @@ def shape_for(num_images: int) -> int:
     return next(shape for shape in SHAPES if shape >= num_images)
 
 
-def build_runner(visual: nn.Module, base: BaseModel) -> TowerRunner:
+def build_runner(visual: nn.Module, base: BaseModel, precision: Precision = "fp32") -> TowerRunner:
     """Return a warm runner; on a GPU this captures all shapes, which takes seconds.
 
     `visual`, in float32 on the device of its base, is not changed, and must not be while the runner lives.
+
+    Args:
+        precision: `bf16` computes with a copy of the weights in bfloat16.
     """
     if base.device.type == "cuda":
-        return CudaGraphRunner(visual, base.preprocess, base.device, resolve_precision("auto", base.device))
-    return CpuRunner(trace_forward(visual.eval(), base.visual, base.preprocess), base.preprocess.size)
+        return CudaGraphRunner(visual, base.preprocess, base.device, precision)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    forward = trace_forward(visual.eval(), base.visual, base.preprocess, dtype)
+    return CpuRunner(forward, base.preprocess.size, 0 if precision == "fp32" else _num_bytes(visual, dtype))
+
+
+def _num_bytes(visual: nn.Module, dtype: torch.dtype) -> int:
+    return sum(tensor.numel() for tensor in (*visual.parameters(), *visual.buffers())) * dtype.itemsize
 
 
 class CpuRunner:
-    """Runs a tower in float32 without padding, since every row costs time on a CPU.
+    """Runs a tower without padding, since every row costs time on a CPU.
 
     Args:
         forward: Of the tower.
         side: S.
+        num_bytes: Of the copy of the weights that it computes with in another arithmetic than float32; 0: none.
     """
 
     depth = 1
-    is_exact = True
-    num_bytes = 0
 
-    def __init__(self, forward: Forward, side: int) -> None:
+    def __init__(self, forward: Forward, side: int, num_bytes: int = 0) -> None:
+        self.is_exact = num_bytes == 0
+        self.num_bytes = num_bytes
         self._forward = forward
         self._side = side
         self.image_seconds = math.inf  # until the first forward, which checks a version that is being loaded

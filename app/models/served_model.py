@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from app.models.runner import TowerRunner, build_runner
 from app.serving.model import MAX_BATCH_IMAGES
 from app.serving.request import Correction
 from contract.routing import NameAccuracy
+from paint_core.evaluation import UsedPrecision
 from paint_core.models import BaseModel
 from pipeline.heads import Heads
 
@@ -41,6 +42,7 @@ class ServedModel:
         visual: Its image tower, on the device of the base.
         routing: If it routes by labels; None: it answers every list itself.
         heads: Its head terms, on the CPU; None: it has none.
+        precision: What its tower computes in, and why not in the one that was asked for.
     """
 
     version_id: int
@@ -48,6 +50,7 @@ class ServedModel:
     visual: nn.Module
     routing: Routing | None = None
     heads: Heads | None = None
+    precision: UsedPrecision = field(default_factory=lambda: UsedPrecision("fp32"))
 
     def correction(self, classnames: tuple[str, ...]) -> Correction | None:
         """Return what head terms make of features and cosines of these labels; None: they do not concern them."""
@@ -58,7 +61,7 @@ class ServedModel:
     @cached_property
     def runner(self) -> TowerRunner:
         """What runs the tower; built when first used, which must be before the model serves."""
-        return build_runner(self.visual, self.base)
+        return build_runner(self.visual, self.base, self.precision.precision)
 
     @cached_property
     def own_bytes(self) -> int:

@@ -106,6 +106,10 @@ class System(BaseModel):
         description="Id of the version that the alias `active` names; null: the database is unavailable"
     )
     serving_version: int | None = Field(description="Id of the version that this process serves; null: none")
+    serving_precision: str | None = Field(
+        description="Arithmetic of its image tower in this process: `fp32` or `bf16`; null: no version"
+    )
+    precision_reason: str | None = Field(description="Why it is not the configured one; null: it is")
     queued_images: int = Field(description="Number of images in the queue")
     queued_texts: int = Field(description="Number of texts and prompts in the queue")
     canary: SecondaryVersion = Field(description="The canary version")

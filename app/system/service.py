@@ -140,6 +140,8 @@ class Overview:
             bases=[base.ref for base in self.bases.values()],
             active_version=active_version,
             serving_version=served.version_id if served else None,
+            serving_precision=served.precision.precision if served else None,
+            precision_reason=(served.precision.reason or None) if served else None,
             queued_images=self.engine.admission.num_images,
             queued_texts=self.engine.heads.admission.num_images,
             canary=self._describe_secondary(CANARY_ALIAS, named, self.settings.canary_share),

@@ -98,6 +98,8 @@ class System(Record):
     bases: list[str]
     active_version: int | None
     serving_version: int | None
+    serving_precision: str | None
+    precision_reason: str | None
     queued_images: int
     queued_texts: int
     canary: SecondaryVersion

@@ -52,7 +52,7 @@ def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: 
     before = _program.cache_info().misses
     towers = [base.visual, *(mixed_tower(base, random_task_vector(base, seed), 1.0) for seed in (1, 2))]
     forwards = [trace_forward(tower, base.visual, base.preprocess) for tower in towers]
-    assert _program(base.visual, base.preprocess) is not None
+    assert _program(base.visual, base.preprocess, torch.float32) is not None
     assert not any(isinstance(forward, partial) for forward in forwards)
     assert _program.cache_info().misses <= before + 1
     for size in (1, 3, 8):
@@ -61,6 +61,22 @@ def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: 
             for tower, forward in zip(towers, forwards, strict=True):
                 expected = F.normalize(encode(tower, pixels, base.preprocess), dim=-1)
                 torch.testing.assert_close(forward(pixels), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_bfloat16_computes_with_a_copy_of_the_weights_that_is_cast_once(base: BaseModel) -> None:
+    """On any processor: one without instructions for it computes the same in software."""
+    tower = mixed_tower(base, random_task_vector(base, 1), 1.0)
+    runner = build_runner(tower, base, "bf16")
+    assert not runner.is_exact
+    assert runner.num_bytes == 2 * sum(tensor.numel() for tensor in tower.state_dict().values())
+    images = patterns(base.image_size, 3)
+    staged = runner.stage(3)
+    staged.copy_(images)
+    features = torch.from_numpy(runner.submit(staged)())
+    expected = F.normalize(encode(tower, images, base.preprocess), dim=-1)
+    cosines = (features * expected).sum(dim=1)
+    assert float(cosines.min()) > 0.999
+    assert not torch.equal(features, expected)
 
 
 class _Moody(torch.nn.Module):
