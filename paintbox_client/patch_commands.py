@@ -74,7 +74,7 @@ BitsOption = Annotated[
     StoredBits | None,
     typer.Option(
         "--bits",
-        help="Bits of each number of the stored task vectors. auto: the fewest that cost no accuracy. Default: 16.",
+        help="Bits of each number of the stored task vectors. auto: the fewest that cost no accuracy. Default: auto.",
     ),
 ]
 KeepOption = Annotated[

@@ -49,7 +49,7 @@ def count_points(num_tasks: int, plan: PatchPlan) -> float:
         return 0
     num_searches = plan.tune or plan.folds or (num_tasks if plan.method == "sequential" else 1)
     # With few bits the unrounded task vectors are evaluated, too, at the chosen alpha.
-    num_compared = 0 if plan.bits in (32, 16) or plan.folds else 1
+    num_compared = 0 if plan.stored_bits in (32, 16) or plan.folds else 1
     return num_searches * (_num_forwards(plan.alpha) + num_compared)
 
 

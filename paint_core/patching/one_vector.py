@@ -10,7 +10,7 @@ from paint_core.data import Task
 from paint_core.patching.context import PatchContext
 from paint_core.patching.folds import search_over_folds
 from paint_core.patching.outcome import Outcome, StageResult
-from paint_core.patching.storing import UNROUNDED, Storage, fold_bits, search_stored
+from paint_core.patching.storing import UNROUNDED, Storage, search_stored
 from paint_core.patching.terms import NamedTerm
 from paint_core.patching.trials import Trial
 from paint_core.patching.tuning import search_trials
@@ -65,7 +65,8 @@ def patch_with_one_vector(context: PatchContext, key: str, train: Train) -> Outc
         found = search_stored(context, key, moving, {key: train(key, context.tasks)}, context.tasks)
         search, vectors, storage = found.search, found.vectors, found.storage
     else:
-        bits = fold_bits(context)
+        bits = context.plan.stored_bits
+        assert bits != "auto"  # with folds it means 16
         search = search_over_folds(context, lambda name, tasks: rounded(train(name, tasks), bits))
         everything = [replace(task, train=labelled_images(task)) for task in context.tasks]
         tau = train("all", everything)

@@ -44,7 +44,7 @@ class PatchPlan:
         coefficient_evaluations: for `per_task`: how many coefficient vectors to try, >= 1.
         folds: for `single` and `joint`: k of the cross-validation that chooses alpha, 2..10; None uses the validation
             split.
-        bits: of each number of the stored task vectors: 32, 16, 8, 4, or `auto` (see `storing`).
+        bits: of each number of the stored task vectors: 32, 16, 8, 4, or `auto` (see `storing` and `stored_bits`).
         keep: for `instant` and `auto`: whether the head term keeps the features of its images, or only statistics of
             each class.
         tune: for `single` and `joint`: number of trials of learning rate and iterations, 2..16 (see `tuning`); None
@@ -79,6 +79,16 @@ class PatchPlan:
             self._require_trials_fit(self.tune)
         if self.coefficients == "per_task":
             self._require_per_task_fits()
+
+    @property
+    def stored_bits(self) -> StoredBits:
+        """`bits`; `auto` means 16 where there is nothing to choose by.
+
+        With folds the task vector that is stored has no validation images of its own. A certificate is of one vector:
+        choosing among several by its own images would make it say more than they do.
+        """
+        is_settled = self.folds is not None or self.alpha.rule == "certified"
+        return 16 if self.bits == "auto" and is_settled else self.bits
 
     def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], transfer: Sequence[Task] = ()) -> None:
         """Checks that the plan can be carried out with these tasks.

@@ -23,9 +23,6 @@ TOLERANCE_POINTS = 0.05
 TRIED_BITS: tuple[Bits, ...] = (4, 8)
 """What `auto` tries before it takes 16."""
 
-BITS_WITH_FOLDS: Bits = 16
-"""What `auto` means with folds: the task vector that is stored has no validation images to be judged on."""
-
 
 @dataclass(frozen=True)
 class Storage:
@@ -98,7 +95,7 @@ def search_stored(
         loss = _loss(context, found, _path(moving, vectors, fixed), patching) if bits in (8, 4) else None
         return StoredSearch(found, path, stored, UNROUNDED if bits == 32 else Storage(bits, loss))
 
-    wanted = context.plan.bits
+    wanted = context.plan.stored_bits
     found = _fewest_bits(search) if wanted == "auto" else search(wanted)
     if found.storage.bits != 32:
         for term in moving:
@@ -122,11 +119,6 @@ def _fewest_bits(search: Callable[[Bits], StoredSearch]) -> StoredSearch:
         if (found.storage.loss_points or 0.0) <= TOLERANCE_POINTS:
             return found
     return search(16)
-
-
-def fold_bits(context: PatchContext) -> Bits:
-    """The bits of task vectors with folds."""
-    return BITS_WITH_FOLDS if context.plan.bits == "auto" else context.plan.bits
 
 
 def _name(key: str, bits: Bits) -> str:

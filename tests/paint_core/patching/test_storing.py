@@ -93,6 +93,13 @@ def test_with_folds_task_vectors_are_stored_in_16_bits(tiny_base: BaseModel, tas
     assert same_bits(result.vectors["all"], journal.stored["all"])
 
 
+def test_a_certificate_is_of_one_vector_so_auto_means_16_bits_there() -> None:
+    certified = AlphaOptions(rule="certified", max_mean_drop=1.0)
+    assert PatchPlan(alpha=certified, bits="auto").stored_bits == 16
+    assert PatchPlan(alpha=certified, bits=4).stored_bits == 4
+    assert PatchPlan(bits="auto").stored_bits == "auto"
+
+
 def test_other_numbers_of_bits_are_refused() -> None:
     with pytest.raises(ConfigError, match="use 'auto', 32, 16, 8 or 4"):
         PatchPlan(bits=12)  # type: ignore[arg-type]
