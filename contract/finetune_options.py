@@ -164,5 +164,6 @@ class StoreOptions(Body):
         description="Bits of each number of the stored task vectors; alpha is chosen along the vectors as they are "
         "stored. `auto`: the fewest of 4, 8 and 16 that lose no more than 0.05 percentage points of the combined "
         "validation accuracy against 32 bits, at the price of one evaluation of the validation splits where 4 bits do, "
-        "and of a search more for each number of bits that does not; with folds and with rule `certified` 16",
+        "and of a search more for each number of bits that does not. With rule `certified` the patching tasks alone "
+        "decide, before the one search; with folds 16",
     )

@@ -155,9 +155,9 @@ class PatchContext:
                 baseline=self._baseline(path, everything),
             )
 
-    def evaluate(self, path: Path, patching: Sequence[Task], alpha: float) -> CurvePoint:
-        """The scores at one alpha of a path, on the validation splits of these tasks and of the supported ones."""
-        splits = {task.name: (task.head, task.validation) for task in (*patching, *self.supported)}
+    def evaluate(self, path: Path, tasks: Sequence[Task], alpha: float) -> CurvePoint:
+        """The scores at one alpha of a path, on the validation splits of these tasks."""
+        splits = {task.name: (task.head, task.validation) for task in tasks}
         with self.journal.stage("select"):
             (point,) = evaluate_curve(
                 self.base, path, splits, [alpha], device=self.device, precision=self.precision.precision

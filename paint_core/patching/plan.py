@@ -82,13 +82,8 @@ class PatchPlan:
 
     @property
     def stored_bits(self) -> StoredBits:
-        """`bits`; `auto` means 16 where there is nothing to choose by.
-
-        With folds the task vector that is stored has no validation images of its own. A certificate is of one vector:
-        choosing among several by its own images would make it say more than they do.
-        """
-        is_settled = self.folds is not None or self.alpha.rule == "certified"
-        return 16 if self.bits == "auto" and is_settled else self.bits
+        """`bits`; with folds `auto` means 16: the task vector that is stored has no validation images of its own."""
+        return 16 if self.bits == "auto" and self.folds is not None else self.bits
 
     def require_tasks(self, tasks: Sequence[Task], supported: Sequence[Task], transfer: Sequence[Task] = ()) -> None:
         """Checks that the plan can be carried out with these tasks.

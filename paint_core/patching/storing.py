@@ -73,7 +73,9 @@ def search_stored(
     """The search along the moving terms, whose task vectors are stored in the plan's bits.
 
     `auto` takes 4 bits, then 8, if they lose no more than `TOLERANCE_POINTS` against unrounded vectors; else 16. Each
-    number of bits that is tried gets a search of its own. Alpha 0 has nothing to compare, so 16 are taken.
+    number of bits that is tried gets a search of its own. Alpha 0 has nothing to compare, so 16 are taken. With rule
+    `certified` there is one search, because a certificate is of one vector: the bits are settled before it, by the
+    images of the patching tasks at alpha 1, and those of the supported tasks have no say.
 
     Args:
         key: names the search in the journal.
@@ -95,7 +97,17 @@ def search_stored(
         loss = _loss(context, found, _path(moving, vectors, fixed), patching) if bits in (8, 4) else None
         return StoredSearch(found, path, stored, UNROUNDED if bits == 32 else Storage(bits, loss))
 
+    def settled() -> Bits:
+        whole = _patching(context, _path(moving, vectors, fixed), patching)
+        for bits in TRIED_BITS:
+            stored = {term.key: rounded(vectors[term.key], bits) for term in moving}
+            if whole - _patching(context, _path(moving, stored, fixed), patching) <= TOLERANCE_POINTS:
+                return bits
+        return 16
+
     wanted = context.plan.stored_bits
+    if wanted == "auto" and context.plan.alpha.rule == "certified":
+        wanted = settled()
     found = _fewest_bits(search) if wanted == "auto" else search(wanted)
     if found.storage.bits != 32:
         for term in moving:
@@ -137,8 +149,14 @@ def _loss(context: PatchContext, search: AlphaSearch, unrounded: Path, patching:
     if not choice:
         return 0.0
     stored = next(point for point in search.curve if point.alpha == choice)
-    whole = context.evaluate(unrounded.with_profile(search.profile), patching, choice)
+    whole = context.evaluate(unrounded.with_profile(search.profile), (*patching, *context.supported), choice)
     return _combined(context, whole, patching) - _combined(context, stored, patching)
+
+
+def _patching(context: PatchContext, path: Path, patching: Sequence[Task]) -> float:
+    """The accuracy of the patching tasks at alpha 1, or what else is maximised, in %."""
+    point = context.evaluate(path, patching, 1.0)
+    return 100 * float(exact_combined(point, [task.name for task in patching], [], context.plan.alpha.metric))
 
 
 def _combined(context: PatchContext, point: CurvePoint, patching: Sequence[Task]) -> float:

@@ -93,11 +93,19 @@ def test_with_folds_task_vectors_are_stored_in_16_bits(tiny_base: BaseModel, tas
     assert same_bits(result.vectors["all"], journal.stored["all"])
 
 
-def test_a_certificate_is_of_one_vector_so_auto_means_16_bits_there() -> None:
-    certified = AlphaOptions(rule="certified", max_mean_drop=1.0)
-    assert PatchPlan(alpha=certified, bits="auto").stored_bits == 16
-    assert PatchPlan(alpha=certified, bits=4).stored_bits == 4
-    assert PatchPlan(bits="auto").stored_bits == "auto"
+@pytest.mark.parametrize("tolerance", [100.0, -100.0])
+def test_with_rule_certified_there_is_one_search_along_bits_that_the_patching_task_settled(
+    tiny_base: BaseModel, tasks: tuple[Task, Task], tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storing, "TOLERANCE_POINTS", tolerance)
+    certified = AlphaOptions(rule="certified", max_mean_drop=50.0, step=0.25)
+    journal, (task, supported) = MemoryJournal(), tasks
+    result = run_patch(
+        tiny_base, [task], [supported], PatchPlan("single", CONFIG, certified, bits="auto"), journal=journal
+    )
+    assert result.stages[0].storage.bits == (4 if tolerance > 0 else 16)
+    assert len(journal.curves) == 1
+    assert same_bits(result.vectors[KEY], rounded(journal.vectors[KEY], result.stages[0].storage.bits))
 
 
 def test_other_numbers_of_bits_are_refused() -> None:
