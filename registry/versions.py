@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, defer
 
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
+from contract.precision import PrecisionCheck
 from contract.routing import NameAccuracy, RoutingMode
 from contract.versions import TermKind
 from registry.database import utc_now
@@ -137,6 +138,7 @@ class Versions(Repository):
         evaluation: Evaluation | None = None,
         routing: RoutingMode = "none",
         patched_names: Mapping[str, NameAccuracy] | None = None,
+        precision_checks: Sequence[PrecisionCheck] = (),
     ) -> VersionRow:
         """Return a new version. A second one for the same job violates a unique constraint.
 
@@ -148,6 +150,7 @@ class Versions(Repository):
             evaluation: Its accuracies; None if it has not been evaluated.
             routing: Which weights answer which labels.
             patched_names: The names that its terms were trained on; None: those of the versions that trained them.
+            precision_checks: What lower precisions change of its answers.
         """
         names = self.names_of(terms) if patched_names is None else patched_names
         row = VersionRow(
@@ -162,6 +165,7 @@ class Versions(Repository):
             evaluation=None if evaluation is None else evaluation.to_json(),
             routing=routing,
             patched_names={name: each.to_json() for name, each in names.items()} or None,
+            precision_checks=[each.to_json() for each in precision_checks] or None,
             created_at=self._now(),
         )
         self._session.add(row)

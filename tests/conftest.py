@@ -14,6 +14,8 @@ from tests.support.forking import Forks
 
 # Importing PyTorch ahead pays for a worker that stays; the system tests have it.
 os.environ.setdefault("PAINTBOX_STANDBY_TRAINER", "false")
+# Which machine runs the tests must not decide what is computed.
+os.environ.setdefault("PAINTBOX_SERVING_PRECISION", "fp32")
 
 gc.disable()  # until all is imported: what stays anyway would be gone through again and again
 

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from app.http.errors import VersionNotLoadedError
+from app.models.runner import measure_speedup
 from app.models.served_model import Routing, ServedModel
 from app.models.throttle import Throttle
 from app.runtime.memory import is_out_of_memory
+from contract.precision import PrecisionCheck
 from contract.routing import NameAccuracy
 from paint_core.config.precision import RunPrecision, has_bf16, resolve_precision
 from paint_core.errors import PaintCoreError, ProbeError
@@ -26,6 +28,7 @@ from registry.errors import BlobCorruptError, BlobMissingError, RegistryError
 from registry.versions import TermSpec, Versions
 
 _EXACT_MIN_COSINE = 0.999
+_LEAST_SPEEDUP = 1.1  # below, a copy of the weights is not worth its memory
 _ROUNDED_MIN_COSINE = 0.99  # bfloat16 has 8 significant bits: similar features, not the same digits
 _log = structlog.get_logger(__name__)
 
@@ -33,14 +36,15 @@ _log = structlog.get_logger(__name__)
 class _Recipe(NamedTuple):
     """What a version is made of.
 
-    `probe` is the features of the probe images when it was registered, [N, D], and `names` the patched names, if the
-    version routes by labels.
+    `probe` is the features of the probe images when it was registered, [N, D]; `names` the patched names, if the
+    version routes by labels; `checks` what lower precisions change of weights that a job has made, None for others.
     """
 
     base_fingerprint: str
     terms: tuple[TermSpec, ...]
     probe: Tensor
     names: Mapping[str, NameAccuracy] | None
+    checks: tuple[PrecisionCheck, ...] | None
 
 
 class VersionLoader:
@@ -67,6 +71,7 @@ class VersionLoader:
         self._bases = bases
         self._has_pending = has_pending
         self._precision = precision
+        self._pay: dict[str, bool] = {}
 
     def load(self, version_id: int) -> ServedModel:
         """Return the version, mixed, warm, and verified to give the features that it gave when it was registered.
@@ -103,7 +108,10 @@ class VersionLoader:
             probe = torch.tensor(row.probe, dtype=torch.float32)
             names = {name: NameAccuracy.of_stored(each) for name, each in (row.patched_names or {}).items()}
             chosen = names if row.routing == "by_labels" else None
-            return _Recipe(row.base_fingerprint, tuple(versions.terms(version_id)), probe, chosen)
+            found = tuple(PrecisionCheck.of_stored(each) for each in row.precision_checks or ())
+            terms = tuple(versions.terms(version_id))
+            is_trained = row.job_id is not None and not all(term.is_head for term in terms)
+            return _Recipe(row.base_fingerprint, terms, probe, chosen, found if is_trained else None)
 
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
         yield_cpu = Throttle(self._has_pending)
@@ -111,27 +119,48 @@ class VersionLoader:
         loaded = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
         yield_cpu()
         heads = loaded if loaded.terms else None
-        used = self._wanted(base)
+        used = self._choose(recipe, base)
         if used.precision != "fp32":
             check_probe(probe_features(visual, base), recipe.probe)
             yield_cpu()
             try:
-                return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
+                model = self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
             except (ProbeError, RuntimeError) as error:  # a tower that cannot be cast raises the latter
                 if is_out_of_memory(error):
                     raise
                 used = UsedPrecision("fp32", f"{used.precision} gives other features: {str(error)[:200]}")
-                _log.warning("version served in fp32", version=version_id, cause=used.reason)
+            else:
+                if self._precision != "auto" or self._pays(base):
+                    return model
+                used = UsedPrecision("fp32", f"{used.precision} is not faster on this processor")
+            _log.info("version served in fp32", version=version_id, cause=used.reason)
         return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
 
-    def _wanted(self, base: BaseModel) -> UsedPrecision:
-        """Return the precision to try. On a CPU `auto` is float32, on a GPU what it computes in hardware."""
-        wanted = "fp32" if self._precision == "auto" and base.device.type == "cpu" else self._precision
-        if resolve_precision(wanted, base.device) == "fp32":
+    def _choose(self, recipe: _Recipe, base: BaseModel) -> UsedPrecision:
+        """Return the precision to try: a lower one only for a version whose answers it was shown to keep.
+
+        Of weights that no job has made, the probe images are all that there is to show it.
+        """
+        if resolve_precision(self._precision, base.device) == "fp32":
             return UsedPrecision("fp32")
         if not has_bf16(base.device):
             return UsedPrecision("fp32", "this processor has no bf16 instructions")
+        if recipe.checks is None:
+            return UsedPrecision("bf16")
+        check = next((each for each in recipe.checks if each.precision == "bf16"), None)
+        if check is not None and not check.accepted:
+            return UsedPrecision("fp32", f"bf16 changes its answers: {check.reason}")
+        if check is None and base.device.type == "cpu":
+            return UsedPrecision("fp32", "its answers in bf16 have not been compared with those in fp32")
         return UsedPrecision("bf16")
+
+    def _pays(self, base: BaseModel) -> bool:
+        """Return whether bf16 is faster for this base here; measured once. A GPU that has it is."""
+        if base.device.type == "cuda":
+            return True
+        if base.fingerprint not in self._pay:
+            self._pay[base.fingerprint] = measure_speedup(base, "bf16") >= _LEAST_SPEEDUP
+        return self._pay[base.fingerprint]
 
     def _warm(
         self,

@@ -24,6 +24,7 @@ SHAPES = (1, 2, 4, 8, 16, 32, MAX_BATCH_IMAGES)
 """Batch sizes that are captured; a batch between two of them is padded to the larger one."""
 
 _WARM_UPS = 3
+_TIMED_IMAGES, _TIMED_ROUNDS = 4, 4
 
 
 class TowerRunner(Runner, Protocol):
@@ -57,6 +58,17 @@ def build_runner(visual: nn.Module, base: BaseModel, precision: Precision = "fp3
 
 def _num_bytes(visual: nn.Module, dtype: torch.dtype) -> int:
     return sum(tensor.numel() for tensor in (*visual.parameters(), *visual.buffers())) * dtype.itemsize
+
+
+def measure_speedup(base: BaseModel, precision: Precision) -> float:
+    """Return how much less processor time a base's tower takes in a precision than in float32, on a CPU."""
+    images = torch.zeros((_TIMED_IMAGES, base.image_size, base.image_size, 3), dtype=torch.uint8)
+    runners = [build_runner(base.visual, base, each) for each in ("fp32", precision)]
+    for _ in range(_TIMED_ROUNDS):  # the first round warms up; a runner remembers the fastest
+        for runner in runners:
+            runner.submit(images)()
+    exact, lower = (runner.image_seconds for runner in runners)
+    return exact / lower
 
 
 class CpuRunner:

@@ -14,6 +14,7 @@ from contract.bodies import Body, Reason, VersionNumber
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.names import Name
+from contract.precision import PrecisionCheck
 from contract.routing import NameAccuracy, RoutingMode
 from contract.scores import TaskRole
 from contract.versions import Tags, TermKind
@@ -96,6 +97,10 @@ class Version(Resource):
     patched_names: dict[str, NameAccuracy] | None = Field(
         description="The names that it was patched on, with accuracies on validation images; null: none, or created by "
         "an older release"
+    )
+    precision_checks: list[PrecisionCheck] | None = Field(
+        description="How lower precisions change its answers, compared when it was registered; null: not compared. "
+        "Without a check that accepts it, a patched version is served in fp32"
     )
     patch_id: str | None = Field(description="Id of its patch; null: the unpatched base or a composed version")
     patch_name: str | None = Field(description="Name of its patch; null: as for `patch_id`")

@@ -25,6 +25,7 @@ class Classification(Record):
 
     version: int
     alias: str | None
+    precision: str
     templates: list[str]
     route: str | None
     results: list[ImageResult]
@@ -44,6 +45,7 @@ class Embeddings(Record):
 
     version: int
     alias: str | None
+    precision: str
     dim: int
     embeddings: list[Embedding]
     timing_ms: dict[str, float]

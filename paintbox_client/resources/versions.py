@@ -71,6 +71,18 @@ class VersionHeadline(Record):
     supported_accuracy: float | None
 
 
+class PrecisionCheck(Record):
+    """A comparison on the version's own validation images, when it was registered."""
+
+    precision: str
+    accepted: bool
+    reason: str | None
+    num_images: int
+    cosine: float
+    agreement: float
+    drop_points: float
+
+
 class Version(Record):
     """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
 
@@ -86,6 +98,7 @@ class Version(Record):
     headline: VersionHeadline | None
     routing: str
     patched_names: dict[str, NameAccuracy] | None
+    precision_checks: list[PrecisionCheck] | None
     patch_id: str | None
     patch_name: str | None
     aliases: list[str]

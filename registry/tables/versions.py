@@ -58,6 +58,7 @@ class VersionRow(Base):
     evaluation: Mapped[dict[str, Any] | None]
     routing: Mapped[str] = mapped_column(String(16), default="none", server_default="none")  # a `RoutingMode`
     patched_names: Mapped[dict[str, Any] | None]  # `NameAccuracy` by name
+    precision_checks: Mapped[list[Any] | None]  # of `PrecisionCheck`
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # when it went to the trash
 

@@ -11,14 +11,23 @@ from torch import Tensor, nn
 from app.models import loader
 from app.models.bases import register_bases
 from app.models.loader import VersionLoader
+from contract.jobs import JobKind
+from contract.lineage import Lineage
+from contract.precision import PrecisionCheck
 from paint_core.config.precision import RunPrecision, has_bf16
-from paint_core.evaluation import UsedPrecision, probe_images
+from paint_core.evaluation import UsedPrecision, probe_features, probe_images
 from paint_core.models import BaseModel, load_base
+from paint_core.weights import save_task_vector
 from registry.blobs import FileBlobStore
 from registry.database import Database
-from registry.versions import Versions
-from tests.app.world import open_world
+from registry.jobs import Jobs
+from registry.versions import TermSpec, Versions
+from tests.app.world import mixed_tower, open_world, random_task_vector
 from tests.support.databases import open_migrated
+
+CHECK = PrecisionCheck(
+    precision="bf16", accepted=True, reason=None, num_images=9, cosine=1.0, agreement=1.0, drop_points=0.0
+)
 
 
 class Coarse(nn.Module):
@@ -52,13 +61,15 @@ def with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, "has_bf16", lambda _: True)
 
 
-def _load(database: Database, folder: Path, base: BaseModel, precision: RunPrecision) -> UsedPrecision:
+def _load(
+    database: Database, folder: Path, base: BaseModel, precision: RunPrecision, version_id: int | None = None
+) -> UsedPrecision:
     bases = {base.fingerprint: base}
     register_bases(database, bases)
     with database.read() as session:
         version = Versions(session).base_version(base.fingerprint)
         assert version is not None
-        version_id = version.id
+        version_id = version_id or version.id
     model = VersionLoader(database, FileBlobStore(folder / "blobs"), bases, precision=precision).load(version_id)
     assert model.runner.is_exact == (model.precision.precision == "fp32")
     assert model.encode(probe_images(base.image_size)).shape == (4, base.embed_dim)
@@ -71,7 +82,59 @@ def test_a_sound_tower_is_served_in_bf16_where_that_is_configured(
 ) -> None:
     assert _load(database, tmp_path, base, "bf16") == UsedPrecision("bf16")
     assert _load(database, tmp_path, base, "fp32") == UsedPrecision("fp32")
-    assert _load(database, tmp_path, base, "auto") == UsedPrecision("fp32"), "on a processor, until it is proven better"
+
+
+@pytest.mark.usefixtures("with_instructions")
+@pytest.mark.parametrize(("speedup", "expected"), [(1.5, "bf16"), (0.8, "fp32")])
+def test_auto_uses_bf16_only_where_it_is_faster(
+    database: Database,
+    tmp_path: Path,
+    base: BaseModel,
+    monkeypatch: pytest.MonkeyPatch,
+    speedup: float,
+    expected: str,
+) -> None:
+    monkeypatch.setattr(loader, "measure_speedup", lambda *_: speedup)
+    used = _load(database, tmp_path, base, "auto")
+    assert used.precision == expected
+    assert ("not faster" in used.reason) == (expected == "fp32")
+
+
+@pytest.mark.usefixtures("with_instructions")
+@pytest.mark.parametrize(
+    ("checks", "expected", "reason"),
+    [
+        ([], "fp32", "have not been compared"),
+        ([CHECK], "bf16", ""),
+        ([CHECK.model_copy(update={"accepted": False, "reason": "a task loses 2.00 points"})], "fp32", "loses 2.00"),
+    ],
+    ids=["not compared", "accepted", "refused"],
+)
+def test_a_patched_version_is_served_in_bf16_only_if_its_validation_images_have_shown_it(
+    database: Database, tmp_path: Path, base: BaseModel, checks: list[PrecisionCheck], expected: str, reason: str
+) -> None:
+    register_bases(database, {base.fingerprint: base})
+    tau = random_task_vector(base, 1)
+    sha256 = FileBlobStore(tmp_path / "blobs").put_bytes(save_task_vector(tau, {}))
+    with database.write() as session:
+        job = Jobs(session).create(JobKind.PATCH, "pt_x")
+        versions = Versions(session)
+        versions.add_task_vector(
+            sha256=sha256, base_fingerprint=base.fingerprint, num_bytes=1, relative_norm=0.1, job_id=job.id
+        )
+        row = versions.register(
+            name="patched",
+            base_fingerprint=base.fingerprint,
+            terms=[TermSpec(sha256, 1.0)],
+            probe=probe_features(mixed_tower(base, tau, 1.0), base).tolist(),
+            lineage=Lineage(),
+            job_id=job.id,
+            precision_checks=checks,
+        )
+        version = row.id
+    used = _load(database, tmp_path, base, "bf16", version)
+    assert used.precision == expected
+    assert reason in used.reason
 
 
 @pytest.mark.usefixtures("with_instructions")

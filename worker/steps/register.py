@@ -33,6 +33,7 @@ from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.journal import JobJournal
 from worker.steps.measurement import Judged, store_answers
 from worker.steps.names import measure_names
+from worker.steps.precisions import check_precisions
 from worker.steps.prepare import PatchJob, templates_of
 from worker.steps.report import build_evaluation, build_report, used_settings
 
@@ -85,6 +86,8 @@ def register(
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
     heads = load_heads(base, terms, context.blobs)
     patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks], heads)
+    judging = {name: tasks[name] for name in (*job.request.tasks, *job.request.supported)}
+    precisions = check_precisions(visual, base, judging, heads) if result.vectors else ()  # else it is the base's tower
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)
@@ -104,6 +107,7 @@ def register(
             evaluation=evaluation,
             routing=job.request.routing,
             patched_names=versions.names_of(job.below) | patched_names,
+            precision_checks=precisions,
         )
         for each in measured:
             Measurements(session).add(**each, owner=job.row.owner, patch_id=job.row.id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, WrapValidator, model_validator
 
@@ -80,6 +80,7 @@ class Classification(BaseModel):
 
     version: int = Field(description="Id of the version that served all images")
     alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
+    precision: Literal["fp32", "bf16"] = Field(description="Arithmetic of the image tower")
     templates: list[str] = Field(description="Prompt templates that were used")
     route: RouteName | None = Field(
         default=None,

@@ -214,6 +214,7 @@ def _render(classified: Classified, options: ClassifyOptions) -> bytes:
     content = {
         "version": model.version_id,
         "alias": classified.alias,
+        "precision": model.precision.precision,
         "templates": labels.templates,
         "results": rank(labels.classnames, scores, cosines, top_k=top_k, threshold=threshold),
         "timing_ms": judged.scored.timing_ms,

@@ -55,7 +55,8 @@ class Embedder:
         model, alias = await self.chooser.choose(asked.version, None, deadline)
         features = await self._features(model, asked, caller, deadline)
         timing_ms = {"total": round(1000 * (time.monotonic() - started), 3)}
-        told = {"version": model.version_id, "alias": alias, "dim": features.shape[1]}
+        precision = "fp32" if asked.texts is not None else model.precision.precision
+        told = {"version": model.version_id, "alias": alias, "precision": precision, "dim": features.shape[1]}
         return model.version_id, await run_in_threadpool(_render, told, features, asked.encoding_format, timing_ms)
 
     async def _features(self, model: ServedModel, asked: EmbedBody, caller: str, deadline: float | None) -> Tensor:

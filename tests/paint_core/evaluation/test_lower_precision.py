@@ -1,0 +1,54 @@
+"""What bfloat16 changes: nothing that matters of a sound tower, and it says what it changes of another."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from paint_core.data import Task
+from paint_core.evaluation.lower_precision import PrecisionComparison, compare_precision
+from paint_core.models import BaseModel
+from tests.paint_core import tiny
+
+
+class Shifted(nn.Module):
+    """A tower that, in bfloat16, answers as if another class were shown."""
+
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.tower(images)
+        return features if images.dtype == torch.float32 else features.roll(3, dims=1)
+
+
+def _judged(task: Task) -> dict[str, tuple[Tensor, object]]:
+    return {task.name: (task.head, task.validation)}
+
+
+def test_a_sound_tower_keeps_its_answers(tiny_base: BaseModel) -> None:
+    task = tiny.colour_task(tiny_base, "colours", seed=1)
+    found = compare_precision(tiny_base.visual, tiny_base, _judged(task))  # type: ignore[arg-type]
+    assert found.num_images == len(task.validation)
+    assert found.cosine > 0.999
+    assert found.refusal is None or "first label" in found.refusal, "few images: one that is near a border is many"
+
+
+def test_a_tower_that_answers_otherwise_is_refused_with_the_reason(tiny_base: BaseModel) -> None:
+    task = tiny.colour_task(tiny_base, "colours", seed=1)
+    shifted = Shifted(copy.deepcopy(tiny_base.visual)).eval()
+    found = compare_precision(shifted, tiny_base.with_tower(shifted), _judged(task))  # type: ignore[arg-type]
+    assert found.cosine < 0.999
+    assert "cosine" in (found.refusal or "")
+
+
+def test_each_condition_refuses_alone() -> None:
+    sound = {"num_images": 1000, "cosine": 0.9999, "agreement": 0.999, "drop_points": 0.1}
+    assert PrecisionComparison(**sound).refusal is None  # type: ignore[arg-type]
+    for name, value, told in (
+        ("cosine", float("nan"), "cosine"),
+        ("agreement", 0.994, "99.40 %"),
+        ("drop_points", 0.2, "0.20 points"),
+    ):
+        assert told in (PrecisionComparison(**{**sound, name: value}).refusal or "")  # type: ignore[arg-type]
