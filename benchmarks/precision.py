@@ -2,13 +2,15 @@
 
 The starter and a ViT-B/32 with random weights. All ways run in turns in one process. `used` is what a search with
 `precision: bf16` computes in on this machine: where the processor has no bf16 instructions that is fp32, and the ratio
-says what this choice is worth beside bf16 in software.
+says what this choice is worth beside bf16 in software. Rates are of processor time, so other work on the machine hardly
+changes them; most exact with one thread (`OMP_NUM_THREADS=1`).
 
     python benchmarks/precision.py [--quick] [--only starter|vitb32] [--json FILE]
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import torch
@@ -20,7 +22,7 @@ from paint_core.evaluation import choose_precision, encode, probe_images
 from paint_core.evaluation.scoring import autocast
 from paint_core.models import BaseModel
 
-BATCHES = {"starter": (64, 2), "vitb32": (8, 2)}
+BATCHES = {"starter": (128, 8), "vitb32": (8, 2)}
 """Images of a batch, and how many batches."""
 
 
@@ -54,7 +56,7 @@ def main() -> None:
         each = ways(load(tower), *BATCHES[tower], options.quick)
         for run in each.values():
             run()
-        found = measure(each, 3 if options.quick else 5)
+        found = measure(each, 3 if options.quick else 5, time.process_time)
         samples |= {f"{tower} {name}": seconds for name, seconds in found.items()}
         middle = medians(found)
         figures.append(Figure(f"{tower}_bf16_rate_over_fp32", middle["fp32"] / middle["used"], "x", target=0.95))
