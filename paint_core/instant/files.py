@@ -14,6 +14,7 @@ from paint_core.errors import WeightsMismatchError
 from paint_core.instant import head_term, statistics_term
 from paint_core.instant.gaussian import ClassStatistics
 from paint_core.instant.head_term import HeadTerm
+from paint_core.instant.nearness import Nearness
 from paint_core.instant.statistics_term import StatisticsTerm
 
 _METADATA = "paintbox_head_term"
@@ -26,6 +27,9 @@ def save_head_term(term: HeadTerm | StatisticsTerm) -> bytes:
     if isinstance(term, HeadTerm):
         tensors = {name: getattr(term, name) for name in _FEATURES}
         described = {name: getattr(term, name) for name in ("scale", "gamma", "ridge", "tower")}
+        if term.near is not None:
+            tensors |= {"near_means": term.near.means, "near_precision": term.near.precision}
+            described["reach"] = term.near.reach
     else:
         assert term.statistics is not None  # only a copy that computes has none
         tensors = {name: getattr(term, name) for name in _STATISTICS} | {"scatters": term.statistics.scatters}
@@ -56,7 +60,11 @@ def load_head_term(path: Path) -> HeadTerm | StatisticsTerm:
 
 
 def _features(described: dict[str, Any], tensors: dict[str, Tensor]) -> HeadTerm:
+    near = None
+    if "reach" in described:  # an earlier release stored none
+        near = Nearness(tensors["near_means"], tensors["near_precision"], float(described["reach"]))
     term = HeadTerm(
+        near=near,
         names=tuple(described["names"]),
         scale=float(described["scale"]),
         gamma=float(described["gamma"]),

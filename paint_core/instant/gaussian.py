@@ -48,6 +48,17 @@ class ClassStatistics:
             scatters[label] = (centred.T @ centred)[rows, columns]
         return cls(torch.bincount(labels, minlength=num_classes), means, scatters)
 
+    @classmethod
+    def pooled(cls, features: Tensor, labels: Tensor, num_classes: int) -> ClassStatistics:
+        """The same with one scatter for all classes, [1, D (D + 1) / 2]: enough for distances, not to add up."""
+        width = features.shape[1]
+        counts = torch.bincount(labels, minlength=num_classes)
+        sums = torch.zeros(num_classes, width, dtype=torch.float64).index_add_(0, labels, features.double())
+        means = sums / counts.clamp(min=1)[:, None]
+        centred = features.double() - means[labels]
+        rows, columns = _triangle(width)
+        return cls(counts, means.float(), (centred.T @ centred)[rows, columns].float()[None])
+
     def __add__(self, other: ClassStatistics) -> ClassStatistics:
         """Those of both sets of images (Chan, Golub and LeVeque, 1979)."""
         counts = self.counts + other.counts

@@ -14,6 +14,7 @@ from torch import Tensor
 from paint_core.errors import DatasetError, WeightsMismatchError
 from paint_core.instant.correction import CorrectingTerm
 from paint_core.instant.kernel import KernelFit, fit_kernel, squared_distances
+from paint_core.instant.nearness import Nearness
 
 MAX_SUPPORT = 4096
 """Most images of a term: the equation takes their number cubed, and each answer one product with all of them."""
@@ -35,6 +36,7 @@ class HeadTerm(CorrectingTerm):
         gamma: of the kernel.
         ridge: lambda.
         tower: fingerprint of the image tower whose features the support holds.
+        near: where the images lie; None: every class has one image, or an earlier release fitted the term.
     """
 
     names: tuple[str, ...]
@@ -46,6 +48,7 @@ class HeadTerm(CorrectingTerm):
     gamma: float
     ridge: float
     tower: str
+    near: Nearness | None = None
 
     def __repr__(self) -> str:
         return f"HeadTerm({len(self.names)} names, {len(self.support)} images, gamma={self.gamma:.3g})"
@@ -74,6 +77,7 @@ class HeadTerm(CorrectingTerm):
             fit.gamma,
             fit.ridge,
             tower,
+            Nearness.fit(support.float(), labels, len(names)),
         )
         return term, fit
 
@@ -90,7 +94,8 @@ class HeadTerm(CorrectingTerm):
     @property
     def num_bytes(self) -> int:
         """The memory of what it computes with."""
-        return self.support.nbytes + self.weights.nbytes + self.head.nbytes
+        near = self.near.num_bytes if self.near else 0
+        return self.support.nbytes + self.weights.nbytes + self.head.nbytes + near
 
     def without_classes(self, names: Collection[str]) -> HeadTerm:
         """The term without the images of these classes; errors as for `without`."""
@@ -121,19 +126,24 @@ class HeadTerm(CorrectingTerm):
     def _solved(self, names: tuple[str, ...], support: Tensor, labels: Tensor, head: Tensor) -> HeadTerm:
         prior = _prior(support, head, self.scale)
         fit = fit_kernel(support, labels, prior, gamma=self.gamma, ridge=self.ridge)
-        return replace(self, names=names, support=support, labels=labels, head=head, weights=fit.weights.float())
+        near = self.near and Nearness.fit(support, labels, len(names))
+        weights = fit.weights.float()
+        return replace(self, names=names, support=support, labels=labels, head=head, weights=weights, near=near)
 
     def to(self, device: torch.device | str) -> HeadTerm:
         """The same term, computing on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("support", "head", "weights")}
-        return replace(self, **moved)
+        return replace(self, **moved, near=self.near and self.near.to(device))
 
     def _fitted(self, features: Tensor) -> Tensor:
-        """G = k A + h Q: Q the zero-shot answer among the names, h in [0, 1] how near an image is to the support."""
+        """G = n (k A + h Q), with Q the zero-shot answer among the names.
+
+        h in [0, 1] says by the kernel how near an image is to the support, n by the scatter of its classes.
+        """
         kernel = torch.exp(-self.gamma * squared_distances(features, self.support))
         found = kernel @ self.weights
-        near = found[:, -1:].clamp(0, 1)
-        return found[:, :-1] + near * _prior(features, self.head, self.scale)
+        answers = found[:, :-1] + found[:, -1:].clamp(0, 1) * _prior(features, self.head, self.scale)
+        return answers if self.near is None else self.near.of(features) * answers
 
 
 def _prior(features: Tensor, head: Tensor, scale: float) -> Tensor:
@@ -151,5 +161,8 @@ def require_whole(term: HeadTerm) -> None:
     shapes = (tuple(term.labels.shape), tuple(term.head.shape), tuple(term.weights.shape))
     width = term.support.shape[-1]
     fits = term.support.ndim == 2 and shapes == ((count,), (classes, width), (count, classes + 1))
+    if term.near is not None:
+        fits &= (tuple(term.near.means.shape), tuple(term.near.precision.shape)) == ((classes, width), (width, width))
+        fits &= bool(torch.isfinite(term.near.precision).all()) and term.near.reach > 0
     if not fits or not 0 < count <= MAX_SUPPORT or not bool(torch.isfinite(term.weights).all()):
         raise WeightsMismatchError(f"the head term's tensors {shapes} do not fit each other: restore it from a backup")

@@ -17,14 +17,13 @@ from torch import Tensor
 from paint_core.errors import DatasetError, WeightsMismatchError
 from paint_core.instant.correction import CorrectingTerm
 from paint_core.instant.gaussian import ClassStatistics
+from paint_core.instant.nearness import nearness, squared_distances
 
 MAX_STATISTICS_BYTES = 256 << 20
 """Largest size of the statistics of a term; with D = 512, they are 0.5 MiB a class."""
 
 MAX_LEFT_OUT = 4096
 """Most images that leave-one-out judges; of more, some are drawn."""
-
-_STEEPNESS = 20.0
 
 
 @dataclass(frozen=True)
@@ -148,15 +147,9 @@ class StatisticsTerm(CorrectingTerm):
 
     def _fitted(self, features: Tensor) -> Tensor:
         """N G, float32 [B, C]."""
-        distances = self._distances(features.float())
+        distances = squared_distances(features, self.means, self.precision)
         posterior = (self._log_shares - distances / 2).softmax(dim=1)
-        nearness = torch.sigmoid(_STEEPNESS * (1 - distances.min(dim=1, keepdim=True).values / self.reaches.max()))
-        return nearness * posterior
-
-    def _distances(self, features: Tensor) -> Tensor:
-        pushed = self.means @ self.precision
-        own = ((features @ self.precision) * features).sum(dim=1, keepdim=True)
-        return (own - 2 * features @ pushed.T + (pushed * self.means).sum(dim=1)).clamp_(min=0)
+        return nearness(distances, self.reaches.max()) * posterior
 
     @cached_property
     def _log_shares(self) -> Tensor:
