@@ -82,7 +82,7 @@ class PatchOptions(Body):
         description="With `joint`: `proportional` draws every image, `balanced` every task with the same probability",
     )
     merge: Literal["average", "task_arithmetic", "ties", "tsv", "iso", "ace", "esm", "regmean"] = Field(
-        default="average",
+        default="task_arithmetic",
         description="With `parallel`: how the task vectors become one direction. `esm` and `regmean` look at 32 "
         "training images of each task, the others at none. With anchors `tsv` and `task_arithmetic` keep the most of "
         "what the tasks gain; `average`, the paper's, keeps the least",
@@ -118,11 +118,12 @@ class PatchOptions(Body):
     def of_stored(cls, fields: dict[str, Any]) -> Self:
         """Return an accepted request, perhaps of a release with other defaults or any character in names."""
         alpha = {"rule": "combined", "strategy": "grid"} | (fields.get("alpha") or {})
-        return cls.model_validate(
-            {"store": {"bits": 32}, "anchors": None}
-            | fields
-            | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha}
-        )
+        then: dict[str, Any] = {"store": {"bits": 32}, "anchors": None}
+        if fields.get("method") == "parallel":
+            then["merge"] = "average"
+        else:  # which was stored where it meant nothing, too
+            fields = {name: value for name, value in fields.items() if name != "merge"}
+        return cls.model_validate(then | fields | {"name": shorten(fields["name"], MAX_NAME), "alpha": alpha})
 
     @model_validator(mode="after")
     def _holds_features(self) -> Self:
@@ -158,7 +159,7 @@ class PatchOptions(Body):
             raise ValueError(f"method {self.method} needs two tasks or more; single patches one")
         if self.sampling != "proportional" and self.method != "joint":
             raise ValueError(f"sampling requires method joint; {self.method} trains on one task at a time")
-        if self.merge != "average" and self.method != "parallel":
+        if self.merge != "task_arithmetic" and self.method != "parallel":
             raise ValueError(f"merge requires method parallel; {self.method} has no task vectors to merge")
         if self.finetune.tune is not None and self.method not in ("single", "joint"):
             raise ValueError(f"tune requires method single or joint, which fine-tune once, not {self.method}")

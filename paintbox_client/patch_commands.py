@@ -63,7 +63,9 @@ MetricOption = Annotated[
     MetricName | None,
     typer.Option(help="What the rule maximises; the last two weight all classes equally. Default: accuracy."),
 ]
-MergeOption = Annotated[Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: average.")]
+MergeOption = Annotated[
+    Merge | None, typer.Option(help="How task vectors are merged, for parallel. Default: task_arithmetic.")
+]
 CoefficientsOption = Annotated[
     Coefficients | None, typer.Option(help="One coefficient or one per task, for parallel. Default: scalar.")
 ]

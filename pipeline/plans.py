@@ -26,7 +26,7 @@ def plan_patch(base: BaseModel, request: PatchOptions) -> PatchPlan:
         finetune=_finetune_config(base.finetune_defaults, request.finetune, request.anchors),
         alpha=_alpha_options(request),
         sampling=request.sampling,
-        merge=request.merge,
+        merge=request.merge if request.method == "parallel" else "average",
         coefficients=request.coefficients,
         folds=request.folds,
         bits=request.store.bits,

@@ -54,6 +54,14 @@ def test_features_are_held_in_place_where_something_is_to_be_preserved_unless_th
     assert PatchOptions.of_stored(stored).anchors is None, "as it was when it was stored"
 
 
+def test_a_stored_request_keeps_the_merge_that_it_meant() -> None:
+    stored = {"name": "p", "tasks": SEVERAL, "alpha": {"rule": "combined"}}
+    assert PatchOptions.of_stored({**stored, "method": "parallel"}).merge == "average"
+    assert PatchOptions.of_stored({**stored, "method": "parallel", "merge": "ties"}).merge == "ties"
+    joint = PatchOptions.of_stored({**stored, "method": "joint", "merge": "average"})
+    assert PatchRequest.model_validate(joint.model_dump(mode="json")).method == "joint"
+
+
 def test_a_stored_request_without_a_rule_keeps_the_meaning_that_it_had() -> None:
     stored = PatchOptions.of_stored({"name": "p", "tasks": ["ds_1"], "supported": SUPPORTED, "alpha": {}})
     assert (stored.alpha.rule, stored.alpha.strategy) == ("combined", "grid")
@@ -108,7 +116,7 @@ def test_a_grid_that_reaches_one_is_accepted(step: float) -> None:
 
 def test_what_is_left_out_asks_for_the_plain_patch() -> None:
     request = ask()
-    assert (request.sampling, request.merge, request.coefficients) == ("proportional", "average", "scalar")
+    assert (request.sampling, request.merge, request.coefficients) == ("proportional", "task_arithmetic", "scalar")
     assert (request.folds, request.anchors) == (None, None)
     assert (request.alpha.strategy, request.alpha.path, request.alpha.max_alpha) == ("interpolated", "flat", None)
     assert set(request.finetune.model_dump().values()) == {None}
