@@ -124,16 +124,12 @@ class VersionLoader:
             check_probe(probe_features(visual, base), recipe.probe)
             yield_cpu()
             try:
-                model = self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
+                return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
             except (ProbeError, RuntimeError) as error:  # a tower that cannot be cast raises the latter
                 if is_out_of_memory(error):
                     raise
                 used = UsedPrecision("fp32", f"{used.precision} gives other features: {str(error)[:200]}")
-            else:
-                if self._precision != "auto" or self._pays(base):
-                    return model
-                used = UsedPrecision("fp32", f"{used.precision} is not faster on this processor")
-            _log.info("version served in fp32", version=version_id, cause=used.reason)
+                _log.info("version served in fp32", version=version_id, cause=used.reason)
         return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
 
     def _choose(self, recipe: _Recipe, base: BaseModel) -> UsedPrecision:
@@ -145,13 +141,13 @@ class VersionLoader:
             return UsedPrecision("fp32")
         if not has_bf16(base.device):
             return UsedPrecision("fp32", "this processor has no bf16 instructions")
-        if recipe.checks is None:
-            return UsedPrecision("bf16")
-        check = next((each for each in recipe.checks if each.precision == "bf16"), None)
+        check = next((each for each in recipe.checks or () if each.precision == "bf16"), None)
         if check is not None and not check.accepted:
             return UsedPrecision("fp32", f"bf16 changes its answers: {check.reason}")
-        if check is None and base.device.type == "cpu":
+        if recipe.checks is not None and check is None and base.device.type == "cpu":
             return UsedPrecision("fp32", "its answers in bf16 have not been compared with those in fp32")
+        if self._precision == "auto" and not self._pays(base):
+            return UsedPrecision("fp32", "bf16 is not faster on this processor")
         return UsedPrecision("bf16")
 
     def _pays(self, base: BaseModel) -> bool:
@@ -159,7 +155,10 @@ class VersionLoader:
         if base.device.type == "cuda":
             return True
         if base.fingerprint not in self._pay:
-            self._pay[base.fingerprint] = measure_speedup(base, "bf16") >= _LEAST_SPEEDUP
+            try:
+                self._pay[base.fingerprint] = measure_speedup(base, "bf16") >= _LEAST_SPEEDUP
+            except RuntimeError:  # the tower has a layer that does not compute in it
+                self._pay[base.fingerprint] = False
         return self._pay[base.fingerprint]
 
     def _warm(
