@@ -157,9 +157,15 @@ def is_ready(port: int, path: str) -> bool:
         connection.close()
 
 
+_PASSED_ON = ("PAINTBOX_SERVING_PRECISION",)
+
+
 def _environment(added: Mapping[str, str]) -> dict[str, str]:
-    """The environment without anything that is meant for an installation of ours; peers find their programs in it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")}
+    """The environment without what is meant for an installation of ours, but for what is to be compared.
+
+    Peers find their programs in it.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_") or name in _PASSED_ON}
     return kept | {"PYTHONPATH": str(CHECKOUT / "benchmarks")} | dict(added)
 
 
