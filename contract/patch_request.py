@@ -52,8 +52,8 @@ class PatchOptions(Body):
         default=None,
         ge=1,
         le=MAX_VERSION_ID,
-        description="With `instant`: id of a version without a head term, on whose weights the new one is put. The "
-        "result is compared with the base. Default: the weights of the base",
+        description="With `instant`: id of the version to add the head term to; it must not have one. The report "
+        "compares the result with the base. Default: the base",
     )
     forget: tuple[Name, ...] = Field(
         fail_fast=True,

@@ -247,8 +247,8 @@ class ReportCandidate(Recorded):
     """One way to patch that method `auto` has tried, on validation splits, every task under its own labels."""
 
     way: Literal["instant", "finetuned", "stacked"] = Field(
-        description="`instant`: a head term alone; `finetuned`: with anchors; `stacked`: a head term on top of the "
-        "fine-tuned weights at a part of their alpha"
+        description="`instant`: a head term alone; `finetuned`: with anchors; `stacked`: a head term that was "
+        "fitted to the fine-tuned weights at a fraction of their alpha"
     )
     alpha: float = Field(description="The coefficient that its last search chose")
     weights_alpha: float = Field(description="The alpha of the fine-tuned weights; 0: the weights of the base")

@@ -139,7 +139,7 @@ MethodOption = Annotated[
     ),
 ]
 OnVersion = Annotated[
-    int | None, typer.Option(min=1, help="With instant: version whose weights it is put on. Default: the base.")
+    int | None, typer.Option(min=1, help="With instant: version to add the head term to. Default: the base.")
 ]
 NoAnchors = Annotated[
     bool, typer.Option("--no-anchors", help="Hold no features in place: plain fine-tuning, which forgets more.")

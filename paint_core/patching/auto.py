@@ -225,8 +225,8 @@ def _stack(below: PatchResult, above: PatchResult, weights_alpha: float) -> Patc
         precision=below.precision,
         notes=(
             *below.notes,
-            f"the weights are at alpha {weights_alpha:g}, less than the alpha that is best without a head term, which "
-            "was fitted to them. Validation accuracies of supported tasks on the curve of its coefficient are those in "
-            "lists that hold the patched names too",
+            f"the fine-tuned weights have alpha {weights_alpha:g}, a fraction of the alpha that was chosen without a "
+            "head term; the head term was fitted to their features. Validation accuracies of supported tasks on its "
+            "curve are those in lists that hold the patched names too",
         ),
     )

@@ -4,65 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
-
 from contract.report import ReportCandidate
 from paint_core.alpha import combined
 from paint_core.data import Task
-from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.instant import save_head_term
 from paint_core.models import BaseModel
-from paint_core.patching import AutoResult, PatchPlan, run_auto
+from paint_core.patching import AutoResult, PatchPlan
 from paint_core.patching.auto import Candidate
 from paint_core.patching.instant import HEAD_KEY
-from pipeline.workload import count_points, count_steps
 from worker.job_context import JobContext
-from worker.progress import ProgressMeter
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.instant import describe
 from worker.steps.journal import JobJournal
 from worker.steps.prepare import PatchJob
 from worker.steps.register import register
-from worker.steps.reporter import Reporter
-from worker.steps.workload import Workload
 
 
-def patch_automatically(
+def register_best(
     context: JobContext,
     job: PatchJob,
     base: BaseModel,
     tasks: Mapping[str, Task],
-    anchors: Tensor | None,
     plan: PatchPlan,
+    result: AutoResult,
+    journal: JobJournal,
     checkpoint: PatchCheckpoint,
-    meter: ProgressMeter,
 ) -> None:
     """Create the version and report of a patch of method `auto`."""
-    workload = Workload(meter, plan.finetune)
-    reporter = Reporter(context, workload, count_steps(1, plan), count_points(1, plan))
-    journal = JobJournal(context, checkpoint, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
-    result = run_auto(
-        base,
-        [tasks[identifier] for identifier in job.request.tasks],
-        [tasks[identifier] for identifier in job.request.supported],
-        plan,
-        anchors=anchors,
-        device=base.device,
-        journal=journal,
-        on_event=reporter,
-        transfer=[tasks[identifier] for identifier in job.request.transfer],
-        feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
-    )
-    with checkpoint.stage("register"):
-        if result.kept.way != "finetuned":
-            assert result.instant is not None  # which is what was kept
-            sha256 = context.blobs.put_bytes(save_head_term(result.instant.term))
-            checkpoint.save(task_vectors=(checkpoint.get("task_vectors") or {}) | {HEAD_KEY: sha256})
-        instant = None if result.instant is None else describe(result.instant)
-        if instant is not None and result.kept.way != "instant":
-            instant = instant.model_copy(update={"advice": None})  # which would be to fine-tune
-        candidates = tuple(_describe(each, result, job) for each in result.candidates)
-        register(context, job, base, tasks, plan, result.patch, journal, checkpoint, instant, candidates)
+    if result.kept.way != "finetuned":
+        assert result.instant is not None  # which is what was kept
+        sha256 = context.blobs.put_bytes(save_head_term(result.instant.term))
+        checkpoint.save(task_vectors=(checkpoint.get("task_vectors") or {}) | {HEAD_KEY: sha256})
+    instant = None if result.instant is None else describe(result.instant)
+    if instant is not None and result.kept.way != "instant":
+        instant = instant.model_copy(update={"advice": None})  # which would be to fine-tune
+    candidates = tuple(_describe(each, result, job) for each in result.candidates)
+    register(context, job, base, tasks, plan, result.patch, journal, checkpoint, instant, candidates)
 
 
 def _describe(candidate: Candidate, result: AutoResult, job: PatchJob) -> ReportCandidate:

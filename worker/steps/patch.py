@@ -6,14 +6,17 @@ their task vectors in its journal, and mixes them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from paint_core.evaluation.feature_cache import FolderFeatureCache
-from paint_core.patching import run_patch
+from paint_core.patching import run_auto, run_patch
 from pipeline.plans import plan_patch
 from pipeline.workload import DECODE_UNITS, count_points, count_steps, total_units
 from registry.jobs import Jobs
 from worker.job_context import JobContext
 from worker.progress import ProgressMeter
-from worker.steps.auto import patch_automatically
+from worker.steps.auto import register_best
 from worker.steps.checkpoint import PatchCheckpoint
 from worker.steps.instant import patch_instantly
 from worker.steps.journal import JobJournal
@@ -27,6 +30,8 @@ from worker.steps.prepare import (
 from worker.steps.register import register
 from worker.steps.reporter import Reporter
 from worker.steps.workload import Workload
+
+Result = TypeVar("Result")
 
 
 def patch(context: JobContext) -> None:
@@ -48,25 +53,31 @@ def patch(context: JobContext) -> None:
     if plan.method == "instant":
         patch_instantly(context, job, base, tasks, plan, checkpoint, meter)
         return
-    if plan.method == "auto":
-        patch_automatically(context, job, base, tasks, anchors, plan, checkpoint, meter)
-        return
     workload = Workload(meter, plan.finetune)
     num_tasks = len(job.request.tasks)
     reporter = Reporter(context, workload, count_steps(num_tasks, plan), count_points(num_tasks, plan))
     journal = JobJournal(context, checkpoint, base, on_skipped=workload.skip, final_loss=lambda: reporter.loss)
-    result = run_patch(
-        base,
-        [tasks[identifier] for identifier in job.request.tasks],
-        [tasks[identifier] for identifier in job.request.supported],
-        plan,
-        anchors=anchors,
-        device=base.device,
-        journal=journal,
-        on_event=reporter,
-        transfer=[tasks[identifier] for identifier in job.request.transfer],
-        feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
-    )
+
+    def carry_out(run: Callable[..., Result]) -> Result:
+        return run(
+            base,
+            [tasks[identifier] for identifier in job.request.tasks],
+            [tasks[identifier] for identifier in job.request.supported],
+            plan,
+            anchors=anchors,
+            device=base.device,
+            journal=journal,
+            on_event=reporter,
+            transfer=[tasks[identifier] for identifier in job.request.transfer],
+            feature_cache=FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes),
+        )
+
+    if plan.method == "auto":
+        best = carry_out(run_auto)
+        with checkpoint.stage("register"):
+            register_best(context, job, base, tasks, plan, best, journal, checkpoint)
+        return
+    result = carry_out(run_patch)
     with checkpoint.stage("register"):
         register(context, job, base, tasks, plan, result, journal, checkpoint)
 
