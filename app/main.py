@@ -79,6 +79,7 @@ from app.web.site import PageErrors
 from contract.versions import SHADOW_ALIAS
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from pipeline.devices import choose_device
+from pipeline.programs import ProgramStore
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -218,7 +219,15 @@ def open_services(
         stack.callback(dispatcher.close)
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
-        loader = VersionLoader(database, blobs, bases, lambda: engine.has_pending, settings.serving_precision)
+        loader = VersionLoader(
+            database,
+            blobs,
+            bases,
+            lambda: engine.has_pending,
+            settings.serving_precision,
+            ProgramStore(settings.program_dir),
+            settings.decode_threads,
+        )
         versions = VersionPool(database, loader, settings.version_cache_bytes)
         stack.callback(versions.close)
         follower = AliasFollower(database, versions)

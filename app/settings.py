@@ -65,7 +65,7 @@ class AppSettings(StorageSettings):
     session_hours: float = Field(default=12.0, gt=0, le=24 * 365)
     max_exports: int = Field(default=8, gt=0)
     version_cache_bytes: int = Field(default=2 << 30, ge=0)
-    serving_precision: Literal["auto", "fp32", "bf16"] = "auto"
+    serving_precision: Literal["auto", "fp32", "bf16", "int8"] = "auto"
     decode_threads: int = Field(default_factory=num_cores, gt=0)
     max_batch_images: int | None = Field(default=None, ge=1, le=64)
     batch_wait_ms: float | None = Field(default=None, ge=0, le=1000)

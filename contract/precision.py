@@ -8,14 +8,19 @@ from pydantic import Field
 
 from contract.recorded import Recorded
 
+LowerPrecision = Literal["bf16", "int8"]
+
+ServingChoice = Literal["installation", "auto", "fp32", "bf16", "int8"]
+"""What a version is to be served in; `installation`: as the service is configured."""
+
 
 class PrecisionCheck(Recorded):
     """A comparison on the version's own validation images, when it was registered."""
 
-    precision: Literal["bf16"] = Field(description="The precision that was compared with float32")
+    precision: LowerPrecision = Field(description="The precision that was compared with float32")
     accepted: bool = Field(
         description="Whether the version may be served in it: on every task at least 99.5 % equal first labels, "
-        "a cosine of at least 0.999 for every image, and at most 0.1 percentage points less accuracy"
+        "at most 0.1 percentage points less accuracy and, for `bf16`, a cosine of at least 0.999 for every image"
     )
     reason: str | None = Field(description="Which of these it does not meet, and by how much; null: none")
     num_images: int = Field(description="Number of validation images")

@@ -24,9 +24,22 @@ class VersionCalls:
 
     _transport: Transport
 
-    def relabel(self, version: int, name: str | None = None, tags: list[str] | None = None) -> Version:
-        """Return the version with another name or other tags; None keeps them."""
-        labels = {"name": name, "tags": tags}
+    def relabel(
+        self,
+        version: int,
+        name: str | None = None,
+        tags: list[str] | None = None,
+        serving_precision: str | None = None,
+    ) -> Version:
+        """Return the version with another name, other tags or another precision to be served in; None keeps them.
+
+        Args:
+            version: Its id.
+            name: The new name.
+            tags: The new tags, which replace the old ones.
+            serving_precision: `auto`, `fp32`, `bf16` or `int8`; `installation`: as the service is configured.
+        """
+        labels = {"name": name, "tags": tags, "serving_precision": serving_precision}
         return Version(
             self._call("PATCH", version, json={key: value for key, value in labels.items() if value is not None})
         )

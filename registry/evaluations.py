@@ -90,7 +90,7 @@ class Evaluations(Repository):
         row = self.get(identifier)
         Datasets(self._session, self._now).hold(row.dataset_id)
         for version_id in row.version_ids:
-            Versions(self._session, self._now).require_not_trashed(version_id)
+            Versions(self._session, self._now).serving_precision(version_id)
 
     def complete(self, identifier: str, report: EvaluationReport) -> None:
         """Attach the report of a finished evaluation."""

@@ -148,6 +148,11 @@ class StorageSettings(BaseSettings):
         return self.data_dir / "scratch"
 
     @property
+    def program_dir(self) -> Path:
+        """Where towers are kept as programs of ONNX Runtime."""
+        return self.data_dir / "cache" / "programs"
+
+    @property
     def feature_cache_dir(self) -> Path:
         """Folder of the features of unpatched bases; safe to empty at any time."""
         return self.data_dir / "cache" / "features"

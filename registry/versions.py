@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, defer
 
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
-from contract.precision import PrecisionCheck
+from contract.precision import PrecisionCheck, ServingChoice
 from contract.routing import NameAccuracy, RoutingMode
 from contract.versions import TermKind
 from registry.database import utc_now
@@ -215,16 +215,25 @@ class Versions(Repository):
         _require_not_trashed(version_id, row.deleted_at)
         return row
 
-    def require_not_trashed(self, version_id: int) -> None:
-        """Raise an error if the version does not exist or is in the trash. Its terms are not read.
+    def serving_precision(self, version_id: int) -> str | None:
+        """Return the precision that was chosen for a version, a `WantedPrecision`; None: the installation's.
 
         Raises:
             NotFoundError: There is no such version.
+            ConflictError: It is in the trash.
         """
-        found = self._session.execute(select(VersionRow.deleted_at).where(VersionRow.id == version_id)).one_or_none()
+        columns = select(VersionRow.deleted_at, VersionRow.serving_precision).where(VersionRow.id == version_id)
+        found = self._session.execute(columns).one_or_none()
         if found is None:
             raise NotFoundError("version", version_id)
         _require_not_trashed(version_id, found.deleted_at)
+        chosen: str | None = found.serving_precision
+        return chosen
+
+    def serving_precisions(self) -> dict[int, str]:
+        """Return the precisions that were chosen for versions, by version; the others follow the installation."""
+        columns = select(VersionRow.id, VersionRow.serving_precision).where(VersionRow.serving_precision.is_not(None))
+        return {row.id: row.serving_precision for row in self._session.execute(columns)}
 
     def _locked(self, version_id: int) -> VersionRow:
         return self._get(VersionRow, version_id, "version", locked=True)
@@ -324,14 +333,23 @@ class Versions(Repository):
             next_ids = next_ids[: most - len(found)]
         return found
 
-    def relabel(self, version_id: int, *, name: str | None = None, tags: Collection[str] | None = None) -> VersionRow:
-        """Return the version with another name and other tags; None leaves them. What it is made of never changes."""
+    def relabel(
+        self,
+        version_id: int,
+        *,
+        name: str | None = None,
+        tags: Collection[str] | None = None,
+        serving_precision: ServingChoice | None = None,
+    ) -> VersionRow:
+        """Return the version with another name, tags or precision; None leaves them. Its terms never change."""
         row = self._locked(version_id)
         if name is not None:
             row.name = name
         if tags is not None:
             self._session.execute(delete(VersionTagRow).where(VersionTagRow.version_id == version_id))
             self._session.add_all(VersionTagRow(version_id=version_id, tag=tag) for tag in set(tags))
+        if serving_precision is not None:
+            row.serving_precision = None if serving_precision == "installation" else serving_precision
         self._session.flush()
         return row
 

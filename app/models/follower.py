@@ -21,6 +21,10 @@ from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases, MoveFacts
 from registry.database import Database
 from registry.errors import RegistryError
+from registry.versions import Versions
+
+_Named = tuple[int, str | None]
+"""A version, and the precision that was chosen for it."""
 
 RETRY_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
@@ -83,15 +87,16 @@ class AliasFollower:
     def follow(self) -> None:
         """Serve what the aliases name. A version that cannot be loaded is recorded and tried again after a while."""
         named = self._named()
-        if self._serving_id(ACTIVE_ALIAS) != named.get(ACTIVE_ALIAS):
+        if self._serves(ACTIVE_ALIAS) != named.get(ACTIVE_ALIAS):
             with suppress(ActivationInProgressError), self.busy():
                 self._follow(ACTIVE_ALIAS, self._named().get(ACTIVE_ALIAS))  # it may just have been activated
         for alias in (CANARY_ALIAS, SHADOW_ALIAS):
             self._follow(alias, named.get(alias))
 
-    def _follow(self, alias: str, version_id: int | None) -> None:
-        if self._serving_id(alias) == version_id and self._pool.last_error(alias) is None:
+    def _follow(self, alias: str, named: _Named | None) -> None:
+        if self._serves(alias) == named and self._pool.last_error(alias) is None:
             return
+        version_id = None if named is None else named[0]
         failed_id, retry_at = self._failed.get(alias, (None, 0.0))
         if failed_id == version_id and time.monotonic() < retry_at:
             return
@@ -109,13 +114,15 @@ class AliasFollower:
         self._pool.swap(alias, model)
         _log.info("version loaded", version=version_id, alias=alias)
 
-    def _serving_id(self, alias: str) -> int | None:
+    def _serves(self, alias: str) -> _Named | None:
         model = self._pool.serving(alias)
-        return model.version_id if model else None
+        return (model.version_id, model.wanted) if model else None
 
-    def _named(self) -> Mapping[str, int]:
+    def _named(self) -> Mapping[str, _Named]:
         with self._database.read() as session:
-            return {row.name: row.version_id for row in Aliases(session).all()}
+            chosen = Versions(session).serving_precisions()
+            named = {row.name: row.version_id for row in Aliases(session).all()}
+            return {name: (version_id, chosen.get(version_id)) for name, version_id in named.items()}
 
 
 AliasFollowerDep = Annotated[AliasFollower, provided(AliasFollower)]

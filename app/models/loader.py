@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 import torch
-from torch import Tensor, nn
+from pydantic import TypeAdapter
+from torch import Tensor
 
 from app.http.errors import VersionNotLoadedError
-from app.models.runner import measure_speedup
-from app.models.served_model import Routing, ServedModel
+from app.models.precisions import PrecisionChooser
+from app.models.served_model import Routing, ServedModel, ServedPrecision
 from app.models.throttle import Throttle
 from app.runtime.memory import is_out_of_memory
 from contract.precision import PrecisionCheck
 from contract.routing import NameAccuracy
-from paint_core.config.precision import RunPrecision, has_bf16, resolve_precision
+from paint_core.config.precision import WantedPrecision
 from paint_core.errors import PaintCoreError, ProbeError
-from paint_core.evaluation import UsedPrecision, check_probe, probe_features, probe_images
+from paint_core.evaluation import check_probe, probe_features, probe_images
 from paint_core.models import BaseModel
-from pipeline.heads import Heads, load_heads
+from pipeline.heads import load_heads
+from pipeline.programs import ProgramStore
 from pipeline.towers import mix_tower
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -28,7 +31,6 @@ from registry.errors import BlobCorruptError, BlobMissingError, RegistryError
 from registry.versions import TermSpec, Versions
 
 _EXACT_MIN_COSINE = 0.999
-_LEAST_SPEEDUP = 1.1  # below, a copy of the weights is not worth its memory
 _ROUNDED_MIN_COSINE = 0.99  # bfloat16 has 8 significant bits: similar features, not the same digits
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +39,8 @@ class _Recipe(NamedTuple):
     """What a version is made of.
 
     `probe` is the features of the probe images when it was registered, [N, D]; `names` the patched names, if the
-    version routes by labels; `checks` what lower precisions change of weights that a job has made, None for others.
+    version routes by labels; `checks` what lower precisions change of weights that a job has made, None for others;
+    `wanted` the precision that was chosen for it, if any.
     """
 
     base_fingerprint: str
@@ -45,6 +48,7 @@ class _Recipe(NamedTuple):
     probe: Tensor
     names: Mapping[str, NameAccuracy] | None
     checks: tuple[PrecisionCheck, ...] | None
+    wanted: WantedPrecision | None
 
 
 class VersionLoader:
@@ -56,6 +60,8 @@ class VersionLoader:
         bases: Loaded base models by fingerprint.
         has_pending: Whether requests need the CPU cores; then loading uses little of them.
         precision: To serve in, if the version gives the features there that it gave when it was registered.
+        programs: Of the bases' towers; None: PyTorch runs them.
+        num_cores: CPU cores that a long forward pass may take.
     """
 
     def __init__(
@@ -64,14 +70,17 @@ class VersionLoader:
         blobs: BlobStore,
         bases: Mapping[str, BaseModel],
         has_pending: Callable[[], bool] = bool,
-        precision: RunPrecision = "auto",
+        precision: WantedPrecision = "auto",
+        programs: ProgramStore | None = None,
+        num_cores: int = 1,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._bases = bases
         self._has_pending = has_pending
-        self._precision = precision
-        self._pay: dict[str, bool] = {}
+        self._programs = programs
+        self._num_cores = num_cores
+        self._precisions = PrecisionChooser(precision)
 
     def load(self, version_id: int) -> ServedModel:
         """Return the version, mixed, warm, and verified to give the features that it gave when it was registered.
@@ -111,82 +120,68 @@ class VersionLoader:
             found = tuple(PrecisionCheck.of_stored(each) for each in row.precision_checks or ())
             terms = tuple(versions.terms(version_id))
             is_trained = row.job_id is not None and not all(term.is_head for term in terms)
-            return _Recipe(row.base_fingerprint, terms, probe, chosen, found if is_trained else None)
+            checks = found if is_trained else None
+            return _Recipe(row.base_fingerprint, terms, probe, chosen, checks, as_wanted(row.serving_precision))
 
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
         yield_cpu = Throttle(self._has_pending)
         visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
         loaded = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
         yield_cpu()
-        heads = loaded if loaded.terms else None
-        used = self._choose(recipe, base)
-        if used.precision != "fp32":
+        program = None if self._programs is None else self._programs.find(base)
+        model = ServedModel(
+            version_id,
+            base,
+            visual,
+            heads=loaded if loaded.terms else None,
+            program=program,
+            num_cores=self._num_cores,
+            wanted=recipe.wanted,
+        )
+        choice = self._precisions.choose(base, program, recipe.checks, recipe.wanted)
+        refused = dict(choice.refused)
+        if choice.candidates:
             check_probe(probe_features(visual, base), recipe.probe)
             yield_cpu()
+        for precision in choice.candidates:
             try:
-                return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
-            except (ProbeError, RuntimeError) as error:  # a tower that cannot be cast raises the latter
+                return self._warm(replace(model, precision=ServedPrecision(precision)), recipe, yield_cpu)
+            except (ProbeError, RuntimeError) as error:  # a tower that does not compute in it raises the latter
                 if is_out_of_memory(error):
                     raise
-                used = UsedPrecision("fp32", f"{used.precision} gives other features: {str(error)[:200]}")
-                _log.info("version served in fp32", version=version_id, cause=used.reason)
-        return self._warm(version_id, recipe, base, visual, heads, used, yield_cpu)
+                refused[precision] = f"{precision} gives other features: {str(error)[:200]}"
+                _log.info("version not served in a lower precision", version=version_id, cause=refused[precision])
+        exact = replace(model, precision=ServedPrecision("fp32", "; ".join(refused.values())))
+        try:
+            return self._warm(exact, recipe, yield_cpu)
+        except RuntimeError as error:
+            if program is None or is_out_of_memory(error):
+                raise
+            _log.warning("version runs in PyTorch", version=version_id, cause=str(error)[:200])
+            return self._warm(replace(exact, program=None), recipe, yield_cpu)
 
-    def _choose(self, recipe: _Recipe, base: BaseModel) -> UsedPrecision:
-        """Return the precision to try: a lower one only for a version whose answers it was shown to keep.
-
-        Of weights that no job has made, the probe images are all that there is to show it.
-        """
-        if resolve_precision(self._precision, base.device) == "fp32":
-            return UsedPrecision("fp32")
-        if not has_bf16(base.device):
-            return UsedPrecision("fp32", "this processor has no bf16 instructions")
-        check = next((each for each in recipe.checks or () if each.precision == "bf16"), None)
-        if check is not None and not check.accepted:
-            return UsedPrecision("fp32", f"bf16 changes its answers: {check.reason}")
-        if recipe.checks is not None and check is None and base.device.type == "cpu":
-            return UsedPrecision("fp32", "its answers in bf16 have not been compared with those in fp32")
-        if self._precision == "auto" and not self._pays(base):
-            return UsedPrecision("fp32", "bf16 is not faster on this processor")
-        return UsedPrecision("bf16")
-
-    def _pays(self, base: BaseModel) -> bool:
-        """Return whether bf16 is faster for this base here; measured once. A GPU that has it is."""
-        if base.device.type == "cuda":
-            return True
-        if base.fingerprint not in self._pay:
-            try:
-                self._pay[base.fingerprint] = measure_speedup(base, "bf16") >= _LEAST_SPEEDUP
-            except RuntimeError:  # the tower has a layer that does not compute in it
-                self._pay[base.fingerprint] = False
-        return self._pay[base.fingerprint]
-
-    def _warm(
-        self,
-        version_id: int,
-        recipe: _Recipe,
-        base: BaseModel,
-        visual: nn.Module,
-        heads: Heads | None,
-        used: UsedPrecision,
-        yield_cpu: Callable[[], object],
-    ) -> ServedModel:
+    def _warm(self, model: ServedModel, recipe: _Recipe, yield_cpu: Callable[[], object]) -> ServedModel:
         """Return the version once what will run gives the features of the probe images."""
-        routing = None if recipe.names is None else Routing(recipe.names, _unpatched(version_id, base, used))
-        model = ServedModel(version_id, base, visual, routing, heads, used)
-        # Tracing or capturing happens here, so that no request waits for it.
-        features = model.encode(probe_images(base.image_size))
-        on_gpu = base.device.type == "cuda" and not model.runner.is_exact
+        if recipe.names is not None:
+            model = replace(model, routing=Routing(recipe.names, _unpatched(model)))
+        # Converting or capturing happens here, so that no request waits for it.
+        features = model.encode(probe_images(model.base.image_size))
+        on_gpu = model.base.device.type == "cuda" and not model.runner.is_exact
         check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)
         yield_cpu()
         return model
 
 
-def _unpatched(version_id: int, base: BaseModel, used: UsedPrecision) -> ServedModel:
+def as_wanted(stored: str | None) -> WantedPrecision | None:
+    """Return a stored precision as one that may be chosen."""
+    return None if stored is None else TypeAdapter(WantedPrecision).validate_python(stored)
+
+
+def _unpatched(model: ServedModel) -> ServedModel:
     """Return the base as a model that answers for a version, warm."""
-    model = ServedModel(version_id, base, base.visual, precision=used)
-    model.encode(probe_images(base.image_size))
-    return model
+    unpatched = replace(model, visual=model.base.visual, heads=None, routing=None)
+    unpatched.encode(probe_images(model.base.image_size))
+    return unpatched
 
 
 def _no_base(fingerprint: str) -> str:

@@ -83,7 +83,8 @@ class VersionPool:
             others = {name: each for name, each in self._serving.items() if name != alias}
             self._serving = others if model is None else {**others, alias: model}
             self._errors.pop(alias, None)
-        if alias == ACTIVE_ALIAS and previous is not None and previous is not model:
+        is_other = previous is not None and (model is None or previous.version_id != model.version_id)
+        if alias == ACTIVE_ALIAS and previous is not None and is_other:
             self._cache(previous)
 
     def last_error(self, alias: str) -> str | None:
@@ -111,14 +112,14 @@ class VersionPool:
         if isinstance(name, str) and (serving := self._serving.get(name)) is not None:
             return serving
         try:
-            version_id = await run_in_threadpool(self._find, name)
+            version_id, wanted = await run_in_threadpool(self._find, name)
         except SQLAlchemyError:  # the database is unavailable: what is in memory existed a moment ago
             in_memory = self.in_memory(int(name)) if _is_number(str(name)) else None
             if in_memory is None:
                 raise
             return in_memory
         model = self.in_memory(version_id)
-        if model is not None:
+        if model is not None and model.wanted == wanted:
             return model
         return await asyncio.shield(asyncio.wrap_future(self.start_loading(version_id)))  # others wait for it, too
 
@@ -140,7 +141,7 @@ class VersionPool:
         """
         with self._loading:
             model = self.in_memory(version_id)
-            if model is not None:
+            if model is not None and model.wanted == self._find(version_id)[1]:
                 return model
             try:
                 return self._loader.load(version_id)
@@ -199,25 +200,24 @@ class VersionPool:
             while sum(map(_count_bytes, self._cached.values())) > self._max_bytes:
                 self._cached.popitem(last=False)
 
-    def _find(self, name: str | int) -> int:
-        """Return the id of a version that exists and is not in the trash."""
+    def _find(self, name: str | int) -> tuple[int, str | None]:
+        """Return the id of a version that exists and is not in the trash, and the precision that was chosen for it."""
         with self._database.read() as session:
             if isinstance(name, str) and not _is_number(name):
                 row = Aliases(session).find(name)
                 if row is None:
                     advice = "Use a version number (GET /v1/versions) or an alias (GET /v1/aliases)."
                     raise NotFoundError("version or alias", name, advice)
-                return row.version_id
+                return row.version_id, Versions(session).serving_precision(row.version_id)
             version_id = int(name)
             try:
                 if not 0 < version_id <= _MAX_ID:
                     raise NotFoundError("version", version_id)
-                Versions(session).require_not_trashed(version_id)
+                return version_id, Versions(session).serving_precision(version_id)
             except RegistryError:
                 with self._lock:
                     self._cached.pop(version_id, None)
                 raise
-            return version_id
 
     def _load(self, version_id: int) -> ServedModel:
         try:

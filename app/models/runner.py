@@ -1,10 +1,11 @@
-"""How an image tower is run: traced on a CPU, as captured CUDA graphs of a few batch sizes on a GPU."""
+"""How an image tower is run: by ONNX Runtime or PyTorch on a CPU, as captured CUDA graphs on a GPU."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,17 +15,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from app.models.traced import Forward, trace_forward
 from app.serving.model import MAX_BATCH_IMAGES, Result, Runner
-from paint_core.config.precision import Precision
+from paint_core.config.precision import ServingPrecision
 from paint_core.images.preprocess import Preprocess
 from paint_core.models import BaseModel
+from paint_core.programs import Forward, Program
 
 SHAPES = (1, 2, 4, 8, 16, 32, MAX_BATCH_IMAGES)
 """Batch sizes that are captured; a batch between two of them is padded to the larger one."""
 
 _WARM_UPS = 3
 _TIMED_IMAGES, _TIMED_ROUNDS = 4, 4
+_LEAST_SHARED_SECONDS = 0.005
+"""Of an image on one core: below, several cores are hardly faster, and a second session is not worth its memory."""
 
 
 class TowerRunner(Runner, Protocol):
@@ -41,51 +44,110 @@ def shape_for(num_images: int) -> int:
     return next(shape for shape in SHAPES if shape >= num_images)
 
 
-def build_runner(visual: nn.Module, base: BaseModel, precision: Precision = "fp32") -> TowerRunner:
+def build_runner(
+    visual: nn.Module,
+    base: BaseModel,
+    precision: ServingPrecision = "fp32",
+    program: Program | None = None,
+    num_cores: int = 1,
+) -> TowerRunner:
     """Return a warm runner; on a GPU this captures all shapes, which takes seconds.
 
     `visual`, in float32 on the device of its base, is not changed, and must not be while the runner lives.
 
     Args:
-        precision: `bf16` computes with a copy of the weights in bfloat16.
+        precision: `bf16` computes with a copy of the weights in bfloat16, `int8` with matrices in 8 bits.
+        program: Of the base's tower; None: PyTorch runs it. `int8` needs one.
+        num_cores: CPU cores that a long forward pass may take.
+
+    Raises:
+        RuntimeError: The tower does not compute in this precision.
     """
     if base.device.type == "cuda":
         return CudaGraphRunner(visual, base.preprocess, base.device, precision)
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    forward = trace_forward(visual.eval(), base.visual, base.preprocess, dtype)
-    return CpuRunner(forward, base.preprocess.size, 0 if precision == "fp32" else _num_bytes(visual, dtype))
+    visual = visual.eval()
+    if program is None or precision == "bf16":
+        if precision == "int8":
+            raise RuntimeError("int8 needs ONNX Runtime")
+        dtype = torch.float32 if precision == "fp32" else torch.bfloat16
+        num_bytes = 0 if precision == "fp32" else _num_values(visual) * dtype.itemsize
+        plain = _plain_forward(visual, base.preprocess, dtype)
+        return CpuRunner(plain, base.image_size, num_bytes, is_exact=precision == "fp32", wide=plain)
+    narrow = program.forward(visual, precision)
+    num_bytes = program.num_bytes(visual, precision)
+    runner = CpuRunner(narrow, base.image_size, num_bytes, is_exact=precision == "fp32")
+    if num_cores > 1 and _seconds_an_image(runner) >= _LEAST_SHARED_SECONDS:
+        wide = program.forward(visual, precision, num_cores)
+        runner = CpuRunner(narrow, base.image_size, 2 * num_bytes, is_exact=precision == "fp32", wide=wide)
+    return runner
 
 
-def _num_bytes(visual: nn.Module, dtype: torch.dtype) -> int:
-    return sum(tensor.numel() for tensor in (*visual.parameters(), *visual.buffers())) * dtype.itemsize
+def measure_seconds(
+    base: BaseModel, precisions: Mapping[ServingPrecision, Program | None]
+) -> dict[ServingPrecision, float]:
+    """Return how much processor time an image of a base takes in each precision, with its program, on a CPU.
+
+    A precision that the tower does not compute in is left out.
+    """
+    runners: dict[ServingPrecision, TowerRunner] = {}
+    for precision, program in precisions.items():
+        try:
+            runner = build_runner(base.visual, base, precision, program)
+            runner.submit(_no_images(base.image_size))()
+        except RuntimeError:  # it has a layer that does not compute in it
+            continue
+        runners[precision] = runner
+    for _ in range(_TIMED_ROUNDS):  # in turns; a runner remembers the fastest
+        for runner in runners.values():
+            runner.submit(_no_images(base.image_size))()
+    return {precision: runner.image_seconds for precision, runner in runners.items()}
 
 
-def measure_speedup(base: BaseModel, precision: Precision) -> float:
-    """Return how much less processor time a base's tower takes in a precision than in float32, on a CPU."""
-    images = torch.zeros((_TIMED_IMAGES, base.image_size, base.image_size, 3), dtype=torch.uint8)
-    runners = [build_runner(base.visual, base, each) for each in ("fp32", precision)]
-    for _ in range(_TIMED_ROUNDS):  # the first round warms up; a runner remembers the fastest
-        for runner in runners:
-            runner.submit(images)()
-    exact, lower = (runner.image_seconds for runner in runners)
-    return exact / lower
+def _no_images(side: int) -> Tensor:
+    return torch.zeros((_TIMED_IMAGES, side, side, 3), dtype=torch.uint8)
+
+
+def _seconds_an_image(runner: CpuRunner) -> float:
+    for _ in range(2):  # the first one is slower
+        runner.submit(runner.stage(1).zero_())()
+    return runner.image_seconds
+
+
+def _num_values(visual: nn.Module) -> int:
+    return sum(tensor.numel() for tensor in (*visual.parameters(), *visual.buffers()))
+
+
+def _plain_forward(visual: nn.Module, preprocess: Preprocess, dtype: torch.dtype) -> Forward:
+    """Return what runs a tower in PyTorch, with its weights cast once."""
+    tower = visual if dtype is torch.float32 else copy.deepcopy(visual).to(dtype)
+
+    def forward(images: Tensor) -> Tensor:
+        return F.normalize(tower(preprocess.normalise(images).to(dtype)).float(), dim=-1)
+
+    return forward
 
 
 class CpuRunner:
     """Runs a tower without padding, since every row costs time on a CPU.
 
     Args:
-        forward: Of the tower.
+        forward: Of the tower, on one core.
         side: S.
-        num_bytes: Of the copy of the weights that it computes with in another arithmetic than float32; 0: none.
+        num_bytes: Memory that it takes beside the tower.
+        is_exact: Whether it computes in float32.
+        wide: The same on several cores; None: it takes one only.
     """
 
     depth = 1
 
-    def __init__(self, forward: Forward, side: int, num_bytes: int = 0) -> None:
-        self.is_exact = num_bytes == 0
+    def __init__(
+        self, forward: Forward, side: int, num_bytes: int = 0, *, is_exact: bool = True, wide: Forward | None = None
+    ) -> None:
+        self.is_exact = is_exact
         self.num_bytes = num_bytes
+        self.can_share = wide is not None
         self._forward = forward
+        self._wide = wide or forward
         self._side = side
         self.image_seconds = math.inf  # until the first forward, which checks a version that is being loaded
 
@@ -95,10 +157,12 @@ class CpuRunner:
 
     def submit(self, staged: Tensor) -> Result:
         """Run the forward pass; the result is there when this returns."""
+        num_cores = torch.get_num_threads()
+        forward = self._forward if num_cores == 1 else self._wide
         start = time.thread_time()  # does not count what others take of the core meanwhile
         with torch.inference_mode():
-            features = self._forward(staged).numpy()
-        seconds = torch.get_num_threads() * (time.thread_time() - start) / len(staged)
+            features = forward(staged).numpy()
+        seconds = num_cores * (time.thread_time() - start) / len(staged)
         self.image_seconds = min(self.image_seconds, seconds)
         return lambda: features
 
@@ -129,8 +193,11 @@ class CudaGraphRunner:
 
     depth = 2
     image_seconds = 0.0
+    can_share = False
 
-    def __init__(self, visual: nn.Module, preprocess: Preprocess, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self, visual: nn.Module, preprocess: Preprocess, device: torch.device, precision: ServingPrecision
+    ) -> None:
         self.is_exact = precision != "bf16"
         self._dtype = torch.float32 if self.is_exact else torch.bfloat16
         self._visual = copy.deepcopy(visual).to(self._dtype).eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,9 +14,23 @@ from app.models.runner import TowerRunner, build_runner
 from app.serving.model import MAX_BATCH_IMAGES
 from app.serving.request import Correction
 from contract.routing import NameAccuracy
-from paint_core.evaluation import UsedPrecision
+from paint_core.config.precision import ServingPrecision, WantedPrecision
 from paint_core.models import BaseModel
+from paint_core.programs import Program
 from pipeline.heads import Heads
+
+
+@dataclass(frozen=True)
+class ServedPrecision:
+    """What a tower computes in.
+
+    Attributes:
+        precision: Of its matrices.
+        reason: Why it is not in the one that was asked for; empty: it is.
+    """
+
+    precision: ServingPrecision = "fp32"
+    reason: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +57,9 @@ class ServedModel:
         routing: If it routes by labels; None: it answers every list itself.
         heads: Its head terms, on the CPU; None: it has none.
         precision: What its tower computes in, and why not in the one that was asked for.
+        program: Of its base's tower; None: PyTorch runs it.
+        num_cores: CPU cores that a long forward pass may take.
+        wanted: The precision that was chosen for it; None: the installation's.
     """
 
     version_id: int
@@ -50,7 +67,10 @@ class ServedModel:
     visual: nn.Module
     routing: Routing | None = None
     heads: Heads | None = None
-    precision: UsedPrecision = field(default_factory=lambda: UsedPrecision("fp32"))
+    precision: ServedPrecision = ServedPrecision()
+    program: Program | None = None
+    num_cores: int = 1
+    wanted: WantedPrecision | None = None
 
     def correction(self, classnames: tuple[str, ...]) -> Correction | None:
         """Return what head terms make of features and cosines of these labels; None: they do not concern them."""
@@ -61,7 +81,7 @@ class ServedModel:
     @cached_property
     def runner(self) -> TowerRunner:
         """What runs the tower; built when first used, which must be before the model serves."""
-        return build_runner(self.visual, self.base, self.precision.precision)
+        return build_runner(self.visual, self.base, self.precision.precision, self.program, self.num_cores)
 
     @cached_property
     def own_bytes(self) -> int:

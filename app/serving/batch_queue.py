@@ -50,9 +50,10 @@ class Task:
         return sum(len(indices) for _, indices in self.batch)
 
     @property
-    def forward_seconds(self) -> float:
-        """How long one core takes for the forward pass, about."""
-        return self.model.runner.image_seconds * self.num_images
+    def may_share(self) -> bool:
+        """Whether several cores can do the forward pass, and it is long enough for that."""
+        runner = self.model.runner
+        return runner.can_share and runner.image_seconds * self.num_images >= _MIN_SHARED_SECONDS
 
 
 class BatchQueue:
@@ -136,7 +137,7 @@ class BatchQueue:
             self._end_decoding(task)
             if self._has_waiting():
                 self._changed.notify()  # another large image may be decoded now
-            elif self._num_free and not self._is_sharing and task.forward_seconds >= _MIN_SHARED_SECONDS:
+            elif self._num_free and not self._is_sharing and task.may_share:
                 task.num_cores += self._num_free
                 self._is_sharing, self._num_free = True, 0
 

@@ -24,6 +24,8 @@ class Runner(Protocol):
     """Batches that may be in flight at once; get the result of the oldest before staging more."""
     image_seconds: float
     """Processor time per image, about; 0 if the tower does not run on the CPU."""
+    can_share: bool
+    """Whether a forward pass may take several CPU cores (`app.runtime.cores`)."""
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch, uint8 [num_images, S, S, 3], to be filled and passed to `submit`."""

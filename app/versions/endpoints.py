@@ -136,7 +136,7 @@ def compare_versions(
     dependencies=[needs(Scope.WRITE, own=Owned.VERSION)],
 )
 def relabel_version(database: DatabaseDep, version_id: VersionId, body: VersionLabels) -> Version:
-    """Change the name or the tags of a version. Its base and terms are immutable."""
+    """Change the name, the tags or the serving precision of a version. Its base and terms are immutable."""
     return service.relabel_version(database, version_id, body)
 
 

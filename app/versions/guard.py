@@ -70,7 +70,7 @@ class AliasGuard:
 
     def _require_not_trashed(self, version_id: int) -> None:
         with self.database.read() as session:
-            Versions(session).require_not_trashed(version_id)
+            Versions(session).serving_precision(version_id)
 
     def _describe(self, alias: str, version_id: int, trouble: VersionNotLoadedError | None) -> AliasCheck:
         with self.database.read() as session:

@@ -14,7 +14,7 @@ from contract.bodies import Body, Reason, VersionNumber
 from contract.evaluation import Evaluation
 from contract.lineage import Lineage
 from contract.names import Name
-from contract.precision import PrecisionCheck
+from contract.precision import PrecisionCheck, ServingChoice
 from contract.routing import NameAccuracy, RoutingMode
 from contract.scores import TaskRole
 from contract.versions import Tags, TermKind
@@ -72,7 +72,10 @@ class VersionHeadline(BaseModel):
 
 
 class Version(Resource):
-    """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
+    """An immutable mix of a base and task vectors; without terms it is the bare base.
+
+    Its name, tags and serving precision may change.
+    """
 
     id: int = Field(description="Number of the version, 1 and up")
     name: str = Field(description="Display name; not unique")
@@ -100,7 +103,10 @@ class Version(Resource):
     )
     precision_checks: list[PrecisionCheck] | None = Field(
         description="How lower precisions change its answers, compared when it was registered; null: not compared. "
-        "Without a check that accepts it, a patched version is served in fp32"
+        "A patched version is served only in precisions of which a check accepts it"
+    )
+    serving_precision: ServingChoice = Field(
+        description="What it is to be served in, where its checks allow it; `installation`: as the service is set up"
     )
     patch_id: str | None = Field(description="Id of its patch; null: the unpatched base or a composed version")
     patch_name: str | None = Field(description="Name of its patch; null: as for `patch_id`")
@@ -115,6 +121,7 @@ class Version(Resource):
         """Return the resource of a row, its base, and the fields that are not in the row."""
         lineage = Lineage.of_stored(row.lineage)
         evaluation = None if row.evaluation is None else Evaluation.of_stored(row.evaluation)
+        related["serving_precision"] = row.serving_precision or "installation"
         related["headline"] = None if evaluation is None else VersionHeadline.of(evaluation)
         return cls.from_row(row, base=BaseBrief.from_row(base), lineage=lineage, evaluation=evaluation, **related)
 
@@ -124,11 +131,16 @@ class VersionLabels(Body):
 
     name: Name | None = Field(default=None, description="The new name: 1 to 200 characters on one line")
     tags: Tags | None = Field(default=None, description="The new tags, which replace the old ones")
+    serving_precision: ServingChoice | None = Field(
+        default=None,
+        description="What the version is to be served in, where its checks allow it; `installation`: as the service is "
+        "configured. It applies within seconds",
+    )
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.name is None and self.tags is None:
-            raise ValueError("at least one of name and tags is required")
+        if self.name is None and self.tags is None and self.serving_precision is None:
+            raise ValueError("at least one of name, tags and serving_precision is required")
         return self
 
 

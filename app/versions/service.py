@@ -87,9 +87,9 @@ def make_version(database: Database, composer: Composer, request: VersionRequest
 
 
 def relabel_version(database: Database, version_id: int, labels: VersionLabels) -> Version:
-    """Return the version with another name or other tags."""
+    """Return the version with another name, other tags or another precision."""
     with database.write() as session:
-        return describe(session, Versions(session).relabel(version_id, name=labels.name, tags=labels.tags))
+        return describe(session, Versions(session).relabel(version_id, **labels.model_dump(exclude_none=True)))
 
 
 def trash_version(database: Database, version_id: int) -> Version:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,8 @@ from _serving.servers import Command, Running, paintbox, serve
 
 TEN_LABELS = tuple(f"label {index}" for index in range(10))
 TOP_K = 5
+LOWER = "-bf16"
+"""How the name of a peer ends whose image tower is cast."""
 
 
 @dataclass(frozen=True)
@@ -136,4 +138,21 @@ def _bentoml(model: Model) -> Command:
     )
 
 
-PEERS = {"fastapi": _fastapi, "litserve": _litserve, "bentoml": _bentoml}
+def _in_bf16(make: Callable[[Model], Command]) -> Callable[[Model], Command]:
+    """Return a peer whose image tower is cast to bfloat16, as its user would: none of them does it by itself."""
+
+    def made(model: Model) -> Command:
+        command = make(model)
+        variables = {**command.variables, "PEER_DTYPE": "bf16"}
+        return replace(command, name=command.name + LOWER, variables=variables)
+
+    return made
+
+
+PEERS = {
+    "fastapi": _fastapi,
+    "litserve": _litserve,
+    "bentoml": _bentoml,
+    "litserve-bf16": _in_bf16(_litserve),
+    "bentoml-bf16": _in_bf16(_bentoml),
+}

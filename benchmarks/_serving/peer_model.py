@@ -32,6 +32,8 @@ class Classifier:
     def __init__(self, folder: str) -> None:
         self._model, self.transform = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
         self._model.eval()
+        self._dtype = torch.bfloat16 if os.environ.get("PEER_DTYPE") == "bf16" else torch.float32
+        self._model.visual.to(self._dtype)
         self._tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
         self.pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
         self.head = lru_cache(64)(self._build_head)
@@ -48,7 +50,7 @@ class Classifier:
     @torch.inference_mode()
     def features(self, pixels: Tensor) -> Tensor:
         """Return unit features [B, D]."""
-        return F.normalize(self._model.encode_image(pixels), dim=-1)
+        return F.normalize(self._model.encode_image(pixels.to(self._dtype)).float(), dim=-1)
 
     @torch.inference_mode()
     def rank(self, features: Tensor, labels: tuple[str, ...], top_k: int) -> list[list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from _serving.bound import Job
 from _serving.client import Measured
-from _serving.lineup import TOP_K, Lineup, single
+from _serving.lineup import LOWER, TOP_K, Lineup, single
 from _serving.load import percentile
 from _serving.versions import Service
 
@@ -68,10 +68,14 @@ class Measurements:
         found = self.clients[server, load]
         return percentile([latency for client in found for latency in client.latencies_ms], share)
 
-    def best_peer(self, load: str) -> str:
-        """The peer with the most images a second."""
-        peers = [server for server, which in self.clients if which == load and server != PAINTBOX]
-        return max(peers, key=lambda server: self.per_second(server, load))
+    def best_peer(self, load: str, *, lower: bool) -> str | None:
+        """The peer with the most images a second, with those in a lower precision or without; None: there is none."""
+        peers = [
+            server
+            for server, which in self.clients
+            if which == load and server != PAINTBOX and (lower or not server.endswith(LOWER))
+        ]
+        return None if not peers else max(peers, key=lambda server: self.per_second(server, load))
 
 
 def measure(lineup: Lineup, lengths: Lengths, *, is_starter: bool) -> Measurements:

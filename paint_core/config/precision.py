@@ -7,6 +7,8 @@ import torch
 
 Precision = Literal["fp32", "bf16"]
 RunPrecision = Literal["fp32", "bf16", "auto"]
+ServingPrecision = Literal["fp32", "bf16", "int8"]
+WantedPrecision = Literal["auto", "fp32", "bf16", "int8"]
 
 
 def resolve_precision(precision: RunPrecision, device: torch.device | str) -> Precision:
@@ -30,3 +32,16 @@ def has_bf16(device: torch.device, capabilities: Mapping[str, object] | None = N
         known = torch.cpu.get_capabilities() if capabilities is None else capabilities
         return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
     return False
+
+
+def has_int8(device: torch.device, capabilities: Mapping[str, object] | None = None) -> bool:
+    """Whether the device is a CPU with instructions for sums of products of 8-bit integers.
+
+    Without them such products are slower, and may overflow the 16 bits in which they are added up.
+
+    Args:
+        capabilities: as for `has_bf16`.
+    """
+    known = torch.cpu.get_capabilities() if capabilities is None else capabilities
+    names = ("avx512_vnni", "avx_vnni", "amx_int8", "dot", "i8mm")  # the last two are ARM's
+    return device.type == "cpu" and any(known.get(name) for name in names)

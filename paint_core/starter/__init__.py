@@ -39,3 +39,8 @@ def supported_archives() -> dict[str, Path]:
 def anchors_archive() -> Path:
     """The zip of unlabelled images that resemble what the starter was trained on."""
     return _HERE / "anchors.zip"
+
+
+def program_dir() -> Path:
+    """The folder of the tower's program, by the key of its architecture; see `pipeline.programs`."""
+    return _HERE / "programs"

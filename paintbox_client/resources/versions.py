@@ -84,7 +84,10 @@ class PrecisionCheck(Record):
 
 
 class Version(Record):
-    """An immutable mix of a base and task vectors; without terms it is the bare base. Its name and tags may change."""
+    """An immutable mix of a base and task vectors; without terms it is the bare base.
+
+    Its name, tags and serving precision may change.
+    """
 
     id: int
     name: str
@@ -99,6 +102,7 @@ class Version(Record):
     routing: str
     patched_names: dict[str, NameAccuracy] | None
     precision_checks: list[PrecisionCheck] | None
+    serving_precision: str
     patch_id: str | None
     patch_name: str | None
     aliases: list[str]

@@ -59,6 +59,7 @@ class VersionRow(Base):
     routing: Mapped[str] = mapped_column(String(16), default="none", server_default="none")  # a `RoutingMode`
     patched_names: Mapped[dict[str, Any] | None]  # `NameAccuracy` by name
     precision_checks: Mapped[list[Any] | None]  # of `PrecisionCheck`
+    serving_precision: Mapped[str | None] = mapped_column(String(8))  # a `WantedPrecision`; null: the installation's
     created_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]  # when it went to the trash
 

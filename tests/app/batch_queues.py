@@ -30,7 +30,7 @@ class Clock:
 
 def served(base: BaseModel, image_seconds: float = SHORT) -> ServedModel:
     model = ServedModel(1, base, base.visual)
-    model.__dict__["runner"] = SimpleNamespace(image_seconds=image_seconds)  # nothing is forwarded here
+    model.__dict__["runner"] = SimpleNamespace(image_seconds=image_seconds, can_share=True)  # nothing is forwarded here
     return model
 
 

@@ -1,18 +1,16 @@
 """How a tower is run: as it is on a CPU, in captured shapes on a GPU."""
 
-from functools import partial
-
 import pytest
-import structlog
 import torch
 import torch.nn.functional as F
 
-from app.models.runner import SHAPES, CpuRunner, CudaGraphRunner, build_runner, shape_for
+from app.models.runner import SHAPES, CpuRunner, CudaGraphRunner, TowerRunner, build_runner, shape_for
 from app.models.served_model import ServedModel
-from app.models.traced import _program, trace_forward
+from app.runtime.cores import take_cores
 from app.serving.batch_policy import BatchPolicy
 from paint_core.evaluation import encode
 from paint_core.models import BaseModel, load_base
+from pipeline.programs import ProgramStore
 from tests.app.workers import open_workers, submit
 from tests.app.world import mixed_tower, random_task_vector
 from tests.support.patterns import patterns
@@ -48,19 +46,31 @@ def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
     torch.testing.assert_close(torch.from_numpy(features), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_one_program_serves_all_versions_of_a_base_with_their_own_weights(base: BaseModel) -> None:
-    before = _program.cache_info().misses
-    towers = [base.visual, *(mixed_tower(base, random_task_vector(base, seed), 1.0) for seed in (1, 2))]
-    forwards = [trace_forward(tower, base.visual, base.preprocess) for tower in towers]
-    assert _program(base.visual, base.preprocess, torch.float32) is not None
-    assert not any(isinstance(forward, partial) for forward in forwards)
-    assert _program.cache_info().misses <= before + 1
-    for size in (1, 3, 8):
-        pixels = patterns(base.image_size, size)
-        with torch.inference_mode():
-            for tower, forward in zip(towers, forwards, strict=True):
-                expected = F.normalize(encode(tower, pixels, base.preprocess), dim=-1)
-                torch.testing.assert_close(forward(pixels), expected, atol=1e-4, rtol=1e-3)
+def test_a_program_runs_the_tower_of_any_version(base: BaseModel) -> None:
+    program = ProgramStore().find(base)
+    assert program is not None
+    tower = mixed_tower(base, random_task_vector(base, 1), 1.0)
+    images = patterns(base.image_size, 5)
+    runner = build_runner(tower, base, program=program)
+    assert runner.is_exact
+    expected = F.normalize(encode(tower, images, base.preprocess), dim=-1)
+    torch.testing.assert_close(_features(runner, images), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_a_slow_tower_takes_several_cores_for_one_image(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = ProgramStore().find(base)
+    quick = build_runner(base.visual, base, program=program, num_cores=2)
+    monkeypatch.setattr("app.models.runner._LEAST_SHARED_SECONDS", 0.0)
+    slow = build_runner(base.visual, base, program=program, num_cores=2)
+    assert (quick.can_share, slow.can_share) == (False, True)
+    assert slow.num_bytes == 2 * quick.num_bytes
+    images = patterns(base.image_size, 3)
+    take_cores(2)
+    try:
+        shared = _features(slow, images)
+    finally:
+        take_cores(1)
+    assert torch.equal(shared, _features(slow, images)), "an image's bits do not depend on the number of cores"
 
 
 def test_bfloat16_computes_with_a_copy_of_the_weights_that_is_cast_once(base: BaseModel) -> None:
@@ -70,38 +80,16 @@ def test_bfloat16_computes_with_a_copy_of_the_weights_that_is_cast_once(base: Ba
     assert not runner.is_exact
     assert runner.num_bytes == 2 * sum(tensor.numel() for tensor in tower.state_dict().values())
     images = patterns(base.image_size, 3)
-    staged = runner.stage(3)
-    staged.copy_(images)
-    features = torch.from_numpy(runner.submit(staged)())
+    features = _features(runner, images)
     expected = F.normalize(encode(tower, images, base.preprocess), dim=-1)
-    cosines = (features * expected).sum(dim=1)
-    assert float(cosines.min()) > 0.999
+    assert float((features * expected).sum(dim=1).min()) > 0.999
     assert not torch.equal(features, expected)
 
 
-class _Moody(torch.nn.Module):
-    """A tower whose way depends on what it sees, which no trace can follow."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(3), requires_grad=False)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        means = images.mean(dim=(2, 3)) * self.weight
-        return means + len(images) if len(images) % 2 else -means
-
-
-def test_a_tower_that_cannot_be_traced_or_is_of_another_kind_runs_as_it_is(base: BaseModel) -> None:
-    moody, wrapped = _Moody(), torch.nn.Sequential(base.visual)
-    with structlog.testing.capture_logs() as lines:
-        forwards = [
-            trace_forward(moody, moody, base.preprocess),
-            trace_forward(wrapped, base.visual, base.preprocess),
-        ]
-    assert [queue["cause"] for queue in lines] == ["its features differ"]
-    assert all(isinstance(forward, partial) for forward in forwards)
-    images = patterns(base.image_size, 2)
-    torch.testing.assert_close(forwards[1](images).norm(dim=1), torch.ones(2))
+def _features(runner: TowerRunner, images: torch.Tensor) -> torch.Tensor:
+    staged = runner.stage(len(images))
+    staged.copy_(images)
+    return torch.from_numpy(runner.submit(staged)())
 
 
 @pytest.mark.gpu

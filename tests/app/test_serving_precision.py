@@ -8,16 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from app.models import loader
+from app.models import precisions
 from app.models.bases import register_bases
 from app.models.loader import VersionLoader
+from app.models.served_model import ServedPrecision
 from contract.jobs import JobKind
 from contract.lineage import Lineage
 from contract.precision import PrecisionCheck
-from paint_core.config.precision import RunPrecision, has_bf16
-from paint_core.evaluation import UsedPrecision, probe_features, probe_images
+from paint_core.config.precision import ServingPrecision, WantedPrecision, has_bf16
+from paint_core.evaluation import probe_features, probe_images
 from paint_core.models import BaseModel, load_base
 from paint_core.weights import save_task_vector
+from pipeline.programs import ProgramStore
 from registry.blobs import FileBlobStore
 from registry.database import Database
 from registry.jobs import Jobs
@@ -58,19 +60,22 @@ def database(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def with_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a processor that has them; the features are the same without, only slower."""
-    monkeypatch.setattr(loader, "has_bf16", lambda _: True)
+    monkeypatch.setattr(precisions, "has_bf16", lambda _: True)
+    monkeypatch.setattr(precisions, "has_int8", lambda _: True)
 
 
 def _load(
-    database: Database, folder: Path, base: BaseModel, precision: RunPrecision, version_id: int | None = None
-) -> UsedPrecision:
+    database: Database, folder: Path, base: BaseModel, precision: WantedPrecision, version_id: int | None = None
+) -> ServedPrecision:
     bases = {base.fingerprint: base}
     register_bases(database, bases)
     with database.read() as session:
         version = Versions(session).base_version(base.fingerprint)
         assert version is not None
         version_id = version_id or version.id
-    model = VersionLoader(database, FileBlobStore(folder / "blobs"), bases, precision=precision).load(version_id)
+    model = VersionLoader(
+        database, FileBlobStore(folder / "blobs"), bases, precision=precision, programs=ProgramStore()
+    ).load(version_id)
     assert model.runner.is_exact == (model.precision.precision == "fp32")
     assert model.encode(probe_images(base.image_size)).shape == (4, base.embed_dim)
     return model.precision
@@ -80,21 +85,29 @@ def _load(
 def test_a_sound_tower_is_served_in_bf16_where_that_is_configured(
     database: Database, tmp_path: Path, base: BaseModel
 ) -> None:
-    assert _load(database, tmp_path, base, "bf16") == UsedPrecision("bf16")
-    assert _load(database, tmp_path, base, "fp32") == UsedPrecision("fp32")
+    assert _load(database, tmp_path, base, "bf16") == ServedPrecision("bf16")
+    assert _load(database, tmp_path, base, "fp32") == ServedPrecision("fp32")
 
 
 @pytest.mark.usefixtures("with_instructions")
-@pytest.mark.parametrize(("speedup", "expected"), [(1.5, "bf16"), (0.8, "fp32")])
-def test_auto_uses_bf16_only_where_it_is_faster(
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({"fp32": 1.0, "bf16": 0.7, "int8": 0.5}, "int8"),
+        ({"fp32": 1.0, "bf16": 0.5, "int8": 0.7}, "bf16"),
+        ({"fp32": 1.0, "bf16": 0.95, "int8": 1.2}, "fp32"),
+        ({"fp32": 1.0}, "fp32"),
+    ],
+)
+def test_auto_uses_what_is_fastest_here(
     database: Database,
     tmp_path: Path,
     base: BaseModel,
     monkeypatch: pytest.MonkeyPatch,
-    speedup: float,
+    seconds: dict[ServingPrecision, float],
     expected: str,
 ) -> None:
-    monkeypatch.setattr(loader, "measure_speedup", lambda *_: speedup)
+    monkeypatch.setattr(precisions, "measure_seconds", lambda *_: seconds)
     used = _load(database, tmp_path, base, "auto")
     assert used.precision == expected
     assert ("not faster" in used.reason) == (expected == "fp32")
@@ -151,7 +164,7 @@ def test_a_tower_that_bf16_changes_is_served_in_fp32_and_says_why(
 def test_a_processor_without_instructions_serves_in_fp32(
     database: Database, tmp_path: Path, base: BaseModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loader, "has_bf16", lambda _: False)
+    monkeypatch.setattr(precisions, "has_bf16", lambda _: False)
     used = _load(database, tmp_path, base, "bf16")
     assert (used.precision, "no bf16 instructions" in used.reason) == ("fp32", True)
 

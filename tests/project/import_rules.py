@@ -85,6 +85,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "merging",
         "config",
         "models",
+        "programs",
         "data",
         "evaluation",
         "instant",

@@ -1,4 +1,4 @@
-"""What a worker records of a version's answers in bfloat16."""
+"""What a worker records of a version's answers in lower precisions."""
 
 import pytest
 
@@ -12,10 +12,11 @@ from worker.steps.patch import patch
 
 
 @pytest.mark.parametrize("has_instructions", [True, False])
-def test_a_version_records_what_bf16_changes_where_the_worker_has_it(
+def test_a_version_records_what_lower_precisions_change_where_the_worker_has_them(
     installation: Installation, digits: DatasetRow, monkeypatch: pytest.MonkeyPatch, has_instructions: bool
 ) -> None:
-    monkeypatch.setattr(precisions, "has_bf16", lambda _: has_instructions)
+    for name in ("has_bf16", "has_int8"):
+        monkeypatch.setattr(precisions, name, lambda _: has_instructions)
     row = installation.submit_patch(name="a patch", finetune=FINETUNE, tasks=[digits.id])
     patch(begin(installation, row, Recorder(), {}))
     version_id = installation.patch(row.id).version_id
@@ -25,7 +26,9 @@ def test_a_version_records_what_bf16_changes_where_the_worker_has_it(
     if not has_instructions:
         assert checks is None
         return
-    (check,) = (PrecisionCheck.of_stored(each) for each in checks or ())
-    assert check.num_images == (digits.shards or {})["validation"]["num_images"]
-    assert check.cosine > 0.99
-    assert check.accepted == (check.reason is None)
+    found = [PrecisionCheck.of_stored(each) for each in checks or ()]
+    assert [check.precision for check in found] == ["bf16", "int8"]
+    for check in found:
+        assert check.num_images == (digits.shards or {})["validation"]["num_images"]
+        assert check.cosine > 0.99
+        assert check.accepted == (check.reason is None)

@@ -21,6 +21,7 @@ from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from pipeline.heads import answers_fingerprint, load_heads
+from pipeline.programs import ProgramStore
 from registry.acceptance import Assessment, assess
 from registry.evidence import EvidenceReader
 from registry.jobs import Jobs
@@ -86,8 +87,10 @@ def register(
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
     heads = load_heads(base, terms, context.blobs)
     patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks], heads)
+    programs = ProgramStore(context.settings.program_dir)
     judging = {name: tasks[name] for name in (*job.request.tasks, *job.request.supported)}
-    precisions = check_precisions(visual, base, judging, heads) if result.vectors else ()  # else it is the base's tower
+    is_own = bool(result.vectors)  # else it is the base's tower
+    precisions = check_precisions(visual, base, judging, heads, programs) if is_own else ()
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)

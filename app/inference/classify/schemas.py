@@ -80,7 +80,7 @@ class Classification(BaseModel):
 
     version: int = Field(description="Id of the version that served all images")
     alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
-    precision: Literal["fp32", "bf16"] = Field(description="Arithmetic of the image tower")
+    precision: Literal["fp32", "bf16", "int8"] = Field(description="Arithmetic of the image tower")
     templates: list[str] = Field(description="Prompt templates that were used")
     route: RouteName | None = Field(
         default=None,

@@ -49,7 +49,9 @@ class Embeddings(BaseModel):
 
     version: int = Field(description="Id of the version that served all images or texts")
     alias: str | None = Field(description="Alias by which the version was chosen; null: requested by id")
-    precision: Literal["fp32", "bf16"] = Field(description="Arithmetic of the tower; texts are embedded in `fp32`")
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        description="Arithmetic of the tower; texts are embedded in `fp32`"
+    )
     dim: int = Field(description="Dimension of the embeddings")
     embeddings: list[Embedding] = Field(description="One entry for each image or text, in the order of the request")
     timing_ms: dict[str, float] = Field(description="Duration of each stage, in milliseconds, by name")

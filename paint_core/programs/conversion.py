@@ -1,0 +1,136 @@
+"""From a tower to its program, by torch's ONNX exporter. It takes seconds, once for each architecture."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paint_core.images.preprocess import Preprocess
+from paint_core.programs.program import FEATURES, IMAGES, Forward, Program
+from paint_core.programs.quantised import quantise_graph, set_external
+
+_EXPORTED_IMAGES = 3  # neither 1 nor a power of 2, so that no size of the export is taken for a constant by accident
+_TRIED_IMAGES = (1, 2, 5)
+_MOST_IMAGES = 1024
+_NUDGE = 1.01
+_CLOSE = 1e-3
+"""Of the largest feature: how far the program's features may be from the tower's own."""
+_PREFIX = "visual."
+
+
+class _Tower(nn.Module):
+    """A tower from pixels to unit features."""
+
+    def __init__(self, visual: nn.Module, preprocess: Preprocess) -> None:
+        super().__init__()
+        self.visual = visual
+        self._preprocess = preprocess
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.visual(self._preprocess.normalise(images)).float(), dim=-1)
+
+
+def convert(visual: nn.Module, preprocess: Preprocess) -> Program:
+    """Return the program of a tower, tried with other weights and batch sizes than it was exported with.
+
+    Args:
+        visual: in float32 on the CPU.
+        preprocess: of its base.
+
+    Raises:
+        ValueError: the program's features are not the tower's.
+        Exception: whatever torch's exporter raises for a tower that it cannot export.
+    """
+    tower = _Tower(copy.deepcopy(visual).eval(), preprocess)
+    graph = _export(tower, preprocess.size)
+    names = _take_out_weights(graph, set(dict(visual.named_parameters()) | dict(visual.named_buffers())))
+    int8_graph, quantised = quantise_graph(graph, names)
+    program = Program(graph.SerializeToString(), names, int8_graph.SerializeToString(), quantised)
+    _try(program, tower, preprocess.size)
+    return program
+
+
+@torch.no_grad()
+def _export(tower: _Tower, side: int) -> Any:
+    images = _noise(_EXPORTED_IMAGES, side)
+    sizes = ({0: torch.export.Dim("images", min=1, max=_MOST_IMAGES)},)
+    with _quiet():
+        exported = torch.export.export(tower, (images,), dynamic_shapes=sizes, strict=False)
+        # Not optimised: the runtime folds constants itself, once it has the weights of a version.
+        program = torch.onnx.export(
+            exported, input_names=[IMAGES], output_names=[FEATURES], dynamo=True, optimize=False, verbose=False
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _take_out_weights(model: Any, names: set[str]) -> tuple[str, ...]:
+    """Remove the weights and what only describes the graph; return whose weights were removed, in order."""
+    taken = []
+    inputs = {name for node in model.graph.node for name in node.input}
+    for initializer in model.graph.initializer:
+        name = initializer.name.removeprefix(_PREFIX)
+        if name not in names or initializer.name not in inputs:
+            continue
+        taken.append(name)
+        num_bytes = len(initializer.raw_data)
+        for kept in ("raw_data", "float_data", "int64_data", "int32_data"):
+            initializer.ClearField(kept)
+        set_external(initializer, name, num_bytes)
+    for node in model.graph.node:
+        node.input[:] = [_short(name, names) for name in node.input]
+        node.doc_string = ""
+        del node.metadata_props[:]
+    unused = [each for each in model.graph.initializer if each.name not in taken and each.name not in inputs]
+    for each in unused:
+        model.graph.initializer.remove(each)
+    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    return tuple(taken)
+
+
+def _short(name: str, names: set[str]) -> str:
+    short = name.removeprefix(_PREFIX)
+    return short if short in names else name
+
+
+def _try(program: Program, tower: _Tower, side: int) -> None:
+    with torch.no_grad():
+        for tensor in (*tower.visual.parameters(), *tower.visual.buffers()):
+            if tensor.is_floating_point():
+                tensor.mul_(_NUDGE)
+    forward: Forward = program.forward(tower.visual)
+    for num_images in _TRIED_IMAGES:
+        images = _noise(num_images, side)
+        with torch.inference_mode():
+            expected, got = tower(images), forward(images)
+        if got.shape != expected.shape or not bool(((got - expected).abs() <= _CLOSE * expected.abs().max()).all()):
+            raise ValueError("its features are not the tower's")
+
+
+def _noise(num_images: int, side: int) -> Tensor:
+    generator = torch.Generator().manual_seed(num_images)
+    return torch.randint(0, 256, (num_images, side, side, 3), dtype=torch.uint8, generator=generator)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters warn about versions of operators and of each other."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
