@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,7 @@ VersionRef = Annotated[
     str,
     typer.Argument(metavar="VERSION", autocompletion=complete("version"), help="Number, alias or name of the version."),
 ]
+ServingPrecision = Literal["installation", "auto", "fp32", "bf16", "int8"]
 version = typer.Typer()
 
 
@@ -47,11 +48,17 @@ def tag(
         list[str] | None, typer.Argument(metavar="[TAG]...", help="New tags; they replace the old ones.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="New name.")] = None,
+    precision: Annotated[
+        ServingPrecision | None,
+        typer.Option(help="Serve it in this precision, where its checks allow it."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace the tags of a version; without tags, remove them."""
+    """Replace the tags of a version; without tags and options, remove them."""
+    new_tags = tags or (None if name or precision else [])
     with open_client(ctx) as client:
-        _print_version(client.relabel(client.find_version(version_ref), name, tags or []), as_json)
+        number = client.find_version(version_ref)
+        _print_version(client.relabel(number, name, new_tags, precision), as_json)
 
 
 def verify(

@@ -1,4 +1,4 @@
-"""How large batches are, and how long they wait."""
+"""How large batches are, and how long they wait on a GPU."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class BatchPolicy:
             32, all clients of a closed loop are answered at once, and the cores idle until their next requests arrive.
         num_cores: CPU cores that decode and forward; 0: a GPU forwards, and the CPU only decodes.
         wait_seconds: GPU: how long decoded images may wait for others that are still being decoded.
-        linger_seconds: CPU: how long a worker whose last batch held several requests waits for the next batch to fill.
-            Their clients are likely to send the next request at once, and a small batch costs more per image.
         max_large: Large images that are decoded at the same time while small images are waiting or arrived recently.
     """
 
@@ -33,7 +31,6 @@ class BatchPolicy:
     quick_images: int | None = None
     num_cores: int = 0
     wait_seconds: float = 0.0
-    linger_seconds: float = 0.0
     max_large: int = 1
 
     @classmethod
@@ -44,7 +41,7 @@ class BatchPolicy:
         max_large = max(1, num_cores // 2)
         if device.type != "cpu":
             return cls(max_images or MAX_BATCH_IMAGES, wait_seconds=(wait_ms or 0.0) / 1000, max_large=max_large)
-        return cls(max_images or 32, quick_images=16, num_cores=num_cores, linger_seconds=0.001, max_large=max_large)
+        return cls(max_images or 32, quick_images=16, num_cores=num_cores, max_large=max_large)
 
     def max_batch(self, model: Model) -> int:
         """Return how many images of a model a batch holds at most."""

@@ -60,7 +60,7 @@ class BatchQueue:
     """A thread-safe queue: requests go in, and workers take batches out.
 
     A batch leaves when a worker is free: what waits is shared out among the free ones. A long forward pass gets all
-    cores that are idle. For a moment after a batch of several requests a worker waits for a full batch.
+    cores that are idle.
 
     Large images wait apart: decoding one cannot be interrupted and takes up to seconds, so only some of the workers do
     it while small images are waiting or arrived in the last few seconds.
@@ -83,7 +83,6 @@ class BatchQueue:
         self._small_at = -math.inf
         self._num_workers = self._num_free = policy.num_cores if num_workers is None else num_workers
         self._is_sharing = False  # whether several cores forward a batch together
-        self._linger_until = 0.0
         self._is_closing = False
 
     def put(self, request: InferenceRequest) -> None:
@@ -106,16 +105,14 @@ class BatchQueue:
         """Return the next task; None: there is none now, or, after waiting for one, the queue is closed and empty."""
         with self._lock:
             while True:
-                linger_seconds = self._linger_until - time.monotonic()
-                may_take = linger_seconds <= 0 or self._is_closing or self._is_full()
-                if self._num_free and may_take and (task := self._take()) is not None:
+                if self._num_free and (task := self._take()) is not None:
                     self._num_free -= 1
                     if self._num_free and self._has_waiting():
                         self._changed.notify()
                     return task
                 if not wait or (self._is_closing and not self._has_waiting()):
                     return None
-                self._changed.wait(linger_seconds if linger_seconds > 0 and self._has_waiting() else None)
+                self._changed.wait()
 
     def extend(self, task: Task) -> Batch:
         """Add images that arrived while those of a task were decoded; return them. Empty: the batch is complete.
@@ -147,8 +144,6 @@ class BatchQueue:
             self._end_decoding(task)
             self._num_free += task.num_cores
             self._is_sharing &= task.num_cores == 1
-            if len(task.batch) > 1:
-                self._linger_until = time.monotonic() + self._policy.linger_seconds
             if self._has_waiting() or self._is_closing:
                 self._changed.notify(task.num_cores)
 
@@ -168,10 +163,6 @@ class BatchQueue:
 
     def _has_waiting(self) -> bool:
         return len(self._small) + len(self._large) > 0
-
-    def _is_full(self) -> bool:
-        waiting = self._small.next()
-        return waiting is not None and waiting[1] >= self._policy.max_batch(waiting[0])
 
     def _take(self) -> Task | None:
         while True:

@@ -1,7 +1,6 @@
 """When a batch leaves, and on how many cores: no threads here, only the order of events."""
 
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -102,37 +101,6 @@ def test_while_cores_share_a_forward_no_other_is_shared(base: BaseModel) -> None
     queue.end(shared)
     queue.put(ready(model, 1))
     assert forward(queue).num_cores == 3
-
-
-def test_after_a_batch_of_several_requests_a_core_waits_a_moment_for_a_full_batch(
-    base: BaseModel, clock: Clock
-) -> None:
-    queue, model = BatchQueue(BatchPolicy(max_images=4, num_cores=1, linger_seconds=0.01)), served(base)
-    for _ in range(2):
-        queue.put(ready(model, 1))
-    assert sizes(process(queue)) == [1, 1]
-    queue.put(ready(model, 1))
-    assert queue.next_task(wait=False) is None
-    queue.put(ready(model, 3))
-    assert sizes(process(queue)) == [1, 3]  # it is full
-    queue.put(ready(model, 1))
-    clock.now += 0.02
-    assert sizes(process(queue)) == [1]
-    queue.put(ready(model, 1))
-    assert sizes(process(queue)) == [1]  # the last batch held one request
-
-
-def test_a_core_that_waits_for_a_full_batch_wakes_by_itself(base: BaseModel) -> None:
-    queue, model = BatchQueue(BatchPolicy(max_images=8, num_cores=1, linger_seconds=0.05)), served(base)
-    for _ in range(2):
-        queue.put(ready(model, 1))
-    process(queue)
-    start = time.monotonic()
-    queue.put(ready(model, 3))
-    task = queue.next_task()
-    assert task is not None
-    assert sizes(task.batch) == [3]
-    assert time.monotonic() - start < 5
 
 
 def test_a_large_image_is_a_batch_of_its_own_and_leaves_a_core_to_small_ones(base: BaseModel) -> None:

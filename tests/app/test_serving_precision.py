@@ -24,6 +24,7 @@ from registry.blobs import FileBlobStore
 from registry.database import Database
 from registry.jobs import Jobs
 from registry.versions import TermSpec, Versions
+from tests.app.test_followers import classify
 from tests.app.world import mixed_tower, open_world, random_task_vector
 from tests.support.databases import open_migrated
 
@@ -177,3 +178,22 @@ def test_the_system_tells_the_arithmetic(tmp_path: Path) -> None:
     else:
         assert system["serving_precision"] == "fp32"
         assert "no bf16 instructions" in system["precision_reason"]
+
+
+def test_the_precision_of_one_version_can_be_chosen_while_it_serves(tmp_path: Path) -> None:
+    with open_world(tmp_path, serving_precision="auto") as world:
+        version = world.client.get("/v1/aliases/active").json()["version"]
+        path = f"/v1/versions/{version}"
+        assert world.client.get(path).json()["serving_precision"] == "installation"
+        refused = world.client.patch(path, json={"serving_precision": "fp8"})
+        assert refused.status_code == 422
+        for chosen in ("fp32", "int8", "installation"):
+            changed = world.client.patch(path, json={"serving_precision": chosen})
+            assert changed.json()["serving_precision"] == chosen
+            wanted = None if chosen == "installation" else chosen
+            world.services.follower.follow()
+            active = world.services.versions.require_active()
+            assert (active.version_id, active.wanted) == (version, wanted)
+            assert world.services.versions.require_active() is active, "it is loaded once"
+            answered = classify(world.client)
+            assert answered["precision"] == active.precision.precision
