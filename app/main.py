@@ -219,16 +219,7 @@ def open_services(
         stack.callback(dispatcher.close)
         engine = _open_engine(settings, metrics, device)
         stack.callback(engine.close)
-        loader = VersionLoader(
-            database,
-            blobs,
-            bases,
-            lambda: engine.has_pending,
-            settings.serving_precision,
-            ProgramStore(settings.program_dir),
-            settings.decode_threads,
-        )
-        versions = VersionPool(database, loader, settings.version_cache_bytes)
+        versions = _open_versions(settings, database, blobs, bases, engine)
         stack.callback(versions.close)
         follower = AliasFollower(database, versions)
         follower.follow()
@@ -296,6 +287,21 @@ def _open_database(settings: AppSettings, stack: ExitStack) -> Database:
     stack.callback(database.close)
     prepare_database(database, settings, say=_log.warning)
     return database
+
+
+def _open_versions(
+    settings: AppSettings, database: Database, blobs: BlobStore, bases: Bases, engine: Engine
+) -> VersionPool:
+    loader = VersionLoader(
+        database,
+        blobs,
+        bases,
+        lambda: engine.has_pending,
+        settings.serving_precision,
+        ProgramStore(settings.program_dir),
+        settings.decode_threads,
+    )
+    return VersionPool(database, loader, settings.version_cache_bytes)
 
 
 def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) -> Engine:

@@ -13,7 +13,7 @@ from registry.deliveries import Deliveries
 from registry.errors import AliasMovedError, ConflictError, NotFoundError
 from registry.paging import Page, read_page
 from registry.repository import Repository
-from registry.tables import AliasHistoryRow, AliasRow
+from registry.tables import AliasHistoryRow, AliasRow, VersionRow
 from registry.versions import Versions
 
 ANY_REVISION: Collection[int] = range(1, 2**63)
@@ -65,6 +65,12 @@ class Aliases(Repository):
     def all(self) -> Sequence[AliasRow]:
         """Return every alias, by name."""
         return self._session.scalars(select(AliasRow).order_by(AliasRow.name)).all()
+
+    def named_versions(self) -> dict[str, tuple[int, str | None]]:
+        """Return by alias the version that it names, and the precision that was chosen for that version, if any."""
+        query = select(AliasRow.name, VersionRow.id, VersionRow.serving_precision)
+        rows = self._session.execute(query.join(VersionRow, VersionRow.id == AliasRow.version_id))
+        return {row.name: (row.id, row.serving_precision) for row in rows}
 
     def revision(self, name: str) -> int:
         """Return the number of the alias's last move, which no other state of it has; 0 if there is no such alias."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import delete, exists, select
 from sqlalchemy.exc import IntegrityError
@@ -216,24 +216,13 @@ class Versions(Repository):
         return row
 
     def serving_precision(self, version_id: int) -> str | None:
-        """Return the precision that was chosen for a version, a `WantedPrecision`; None: the installation's.
-
-        Raises:
-            NotFoundError: There is no such version.
-            ConflictError: It is in the trash.
-        """
+        """Return the precision chosen for a version that exists and is not in the trash; None: the installation's."""
         columns = select(VersionRow.deleted_at, VersionRow.serving_precision).where(VersionRow.id == version_id)
         found = self._session.execute(columns).one_or_none()
         if found is None:
             raise NotFoundError("version", version_id)
         _require_not_trashed(version_id, found.deleted_at)
-        chosen: str | None = found.serving_precision
-        return chosen
-
-    def serving_precisions(self) -> dict[int, str]:
-        """Return the precisions that were chosen for versions, by version; the others follow the installation."""
-        columns = select(VersionRow.id, VersionRow.serving_precision).where(VersionRow.serving_precision.is_not(None))
-        return {row.id: row.serving_precision for row in self._session.execute(columns)}
+        return cast("str | None", found.serving_precision)
 
     def _locked(self, version_id: int) -> VersionRow:
         return self._get(VersionRow, version_id, "version", locked=True)

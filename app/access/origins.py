@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _EXPOSED = (
     *("Location", "Retry-After", "X-Request-Id", "Idempotent-Replayed", "WWW-Authenticate", "Content-Disposition"),
-    *("ETag", "Paintbox-Version"),
+    *("ETag", "Paintbox-Version", "Paintbox-Precision"),
     *("Tus-Resumable", "Upload-Offset", "Upload-Length", "Upload-Expires", "Inference-Header-Content-Length"),
 )
 """Response headers that scripts may read."""

@@ -29,6 +29,7 @@ from contract.bodies import ALIAS_PATTERN, MAX_VERSION_ID, VERSION_ID_PATTERN, p
 from contract.names import shorten
 
 VERSION_HEADER = "Paintbox-Version"
+PRECISION_HEADER = "Paintbox-Precision"
 REQUEST_KEY_HEADER, MAX_REQUEST_KEY = "X-Request-Key", 200
 REQUEST_KEY = {
     "name": REQUEST_KEY_HEADER,

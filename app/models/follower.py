@@ -21,7 +21,6 @@ from contract.versions import ACTIVE_ALIAS, CANARY_ALIAS, SHADOW_ALIAS
 from registry.aliases import Aliases, MoveFacts
 from registry.database import Database
 from registry.errors import RegistryError
-from registry.versions import Versions
 
 _Named = tuple[int, str | None]
 """A version, and the precision that was chosen for it."""
@@ -120,9 +119,7 @@ class AliasFollower:
 
     def _named(self) -> Mapping[str, _Named]:
         with self._database.read() as session:
-            chosen = Versions(session).serving_precisions()
-            named = {row.name: row.version_id for row in Aliases(session).all()}
-            return {name: (version_id, chosen.get(version_id)) for name, version_id in named.items()}
+            return Aliases(session).named_versions()
 
 
 AliasFollowerDep = Annotated[AliasFollower, provided(AliasFollower)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from app.models.runner import SHAPES, CpuRunner, CudaGraphRunner, TowerRunner, build_runner, shape_for
+from app.models.runner import CpuRunner, TowerRunner, build_runner
 from app.models.served_model import ServedModel
 from app.runtime.cores import take_cores
 from app.serving.batch_policy import BatchPolicy
@@ -21,11 +21,6 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 @pytest.fixture(scope="module")
 def base() -> BaseModel:
     return load_base("starter")
-
-
-def test_a_batch_is_padded_to_the_next_captured_shape_and_never_to_twice_its_size() -> None:
-    assert [shape_for(size) for size in (1, 2, 3, 5, 16, 17, 64)] == [1, 2, 4, 8, 16, 32, 64]
-    assert all(size <= shape_for(size) < 2 * size for size in range(1, SHAPES[-1] + 1))
 
 
 def test_a_cpu_runs_the_tower_without_padding(base: BaseModel) -> None:
@@ -97,7 +92,7 @@ def _features(runner: TowerRunner, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 0.9999), ("bf16", 0.99)])
 def test_captured_shapes_give_each_image_its_own_features(precision: str, least: float) -> None:
     base = load_base("starter", device="cuda")
-    runner = CudaGraphRunner(base.visual, base.preprocess, base.device, precision)  # type: ignore[arg-type]
+    runner = build_runner(base.visual, base, precision)  # type: ignore[arg-type]
     images = patterns(base.image_size, 64)
     expected = F.normalize(encode(base.visual, images, base.preprocess, device="cuda"), dim=-1).cpu()
     for size in (64, 1, 3, 17, 2):  # smaller ones after larger ones: rows beyond hold old pixels

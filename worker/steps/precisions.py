@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 import structlog
 import torch
@@ -24,23 +25,25 @@ log = structlog.get_logger()
 
 
 def check_precisions(
-    visual: nn.Module, base: BaseModel, tasks: Mapping[str, Task], heads: Heads, programs: ProgramStore
+    visual: nn.Module | None, base: BaseModel, tasks: Mapping[str, Task], heads: Heads, programs: Path
 ) -> tuple[PrecisionCheck, ...]:
     """Return what lower precisions change; nothing of those that this machine has no instructions for.
 
     Args:
-        visual: The patched image tower, on the base's device.
+        visual: The patched image tower, on the base's device; None: it is the base's, of which nothing is recorded.
         base: Its base.
         tasks: Whose validation images are compared.
         heads: Head terms of the version.
-        programs: Run the tower in int8.
+        programs: Folder in which programs of towers are kept.
     """
+    if visual is None:
+        return ()
 
     def correction(images: LabelledImages) -> Correction | None:
         return partial(heads.correct, classnames=images.classnames) if heads.terms else None
 
     judged = {name: (task.head, task.validation) for name, task in tasks.items()}
-    lower = _open_lower(visual, base, programs)
+    lower = _open_lower(visual, base, ProgramStore(programs))
     compared = compare_precisions(visual, lower, base, judged, correction) if lower else {}
     return tuple(
         PrecisionCheck(

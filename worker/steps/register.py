@@ -21,7 +21,6 @@ from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
 from paint_core.weights import fingerprint, mix_into, relative_norm
 from pipeline.heads import answers_fingerprint, load_heads
-from pipeline.programs import ProgramStore
 from registry.acceptance import Assessment, assess
 from registry.evidence import EvidenceReader
 from registry.jobs import Jobs
@@ -87,10 +86,9 @@ def register(
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
     heads = load_heads(base, terms, context.blobs)
     patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks], heads)
-    programs = ProgramStore(context.settings.program_dir)
     judging = {name: tasks[name] for name in (*job.request.tasks, *job.request.supported)}
-    is_own = bool(result.vectors)  # else it is the base's tower
-    precisions = check_precisions(visual, base, judging, heads, programs) if is_own else ()
+    tower = visual if result.vectors else None
+    precisions = check_precisions(tower, base, judging, heads, context.settings.program_dir)
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)

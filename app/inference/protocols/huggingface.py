@@ -15,7 +15,7 @@ from app.http.problems import problem_responses
 from app.inference.classify.ranking import rank
 from app.inference.classify.schemas import ClassifyOptions
 from app.inference.classify.service import Classified
-from app.inference.image_requests import VERSION_HEADER, Base64Image, VersionName, validate_json
+from app.inference.image_requests import PRECISION_HEADER, VERSION_HEADER, Base64Image, VersionName, validate_json
 from app.inference.protocols.asking import AskerDep
 from contract.access import Scope
 from contract.labels import Labels, Template
@@ -81,7 +81,8 @@ async def classify_zero_shot(
     options = ClassifyOptions(**body.parameters.model_dump(), version=version)
     classified = await asker.ask((body.inputs,), options, started)
     answer = await run_in_threadpool(_render, classified)
-    headers = {VERSION_HEADER: str(classified.model.version_id)}
+    model = classified.model
+    headers = {VERSION_HEADER: str(model.version_id), PRECISION_HEADER: model.precision.precision}
     return Response(answer, headers=headers, media_type="application/json")
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from app.inference.classify.service import Classified
-from app.inference.image_requests import VERSION_HEADER
+from app.inference.image_requests import PRECISION_HEADER, VERSION_HEADER
 from app.inference.protocols.oip.question import Output, Question, Wanted
 from app.inference.protocols.oip.schemas import MODEL_NAME
 from app.inference.protocols.oip.tensors import BINARY_SIZE, BYTES, join_elements
@@ -28,7 +28,7 @@ def render(classified: Classified, question: Question) -> Response:
     Returns:
         JSON; with binary tensors after it, if some were asked for so.
     """
-    version = str(classified.model.version_id)
+    version, precision = str(classified.model.version_id), classified.model.precision.precision
     tensors, parts = [], []
     for wanted in question.outputs:
         described, binary = _describe(wanted, _elements(wanted, classified, question))
@@ -37,7 +37,7 @@ def render(classified: Classified, question: Question) -> Response:
     answer: dict[str, Any] = {"model_name": MODEL_NAME, "model_version": version, "outputs": tensors}
     if question.identifier is not None:
         answer["id"] = question.identifier
-    header, headers = to_json(answer), {VERSION_HEADER: version}
+    header, headers = to_json(answer), {VERSION_HEADER: version, PRECISION_HEADER: precision}
     if not any(wanted.binary for wanted in question.outputs):
         return Response(header, headers=headers, media_type="application/json")
     headers[HEADER_LENGTH] = str(len(header))
