@@ -5,7 +5,8 @@ HTTP), Paintbox, a plain FastAPI app, LitServe and BentoML, with the same open_c
 Servers and client share all the cores that this process may use; `--cores` makes them fewer. All servers are loaded;
 while one is measured the others are held still.
 
-    python benchmarks/serving.py [--quick] [--json FILE] [--photos FOLDER] [--only PART] [--cores N]
+    python benchmarks/serving.py [--quick] [--json FILE] [--photos FOLDER] [--only PART]
+        [--peers NAME ...] [--rounds N] [--cores N]
 """
 
 from __future__ import annotations
@@ -54,17 +55,19 @@ class Run:
         photos: Folder of photographs; None: the default.
         peers: Which peers.
         scratch: Folder for data and logs.
+        rounds: Turns of the starter and of ViT-B/32.
     """
 
     is_quick: bool
     photos: str | None
     peers: Sequence[str]
     scratch: Path
+    rounds: int
 
 
 def serve_starter(options: Run) -> list[Figure]:
     """Measure the starter, whose forward is so small that everything else shows."""
-    lengths = Lengths(1, 4.0, 3.0, 6.0) if options.is_quick else Lengths(5, 5.0, 3.0, 15.0)
+    lengths = Lengths(1, 4.0, 3.0, 6.0) if options.is_quick else Lengths(options.rounds, 5.0, 3.0, 15.0)
     found = _measure("starter", lengths, options)
     bound = found.bound_per_second
     labels = found.per_second(PAINTBOX, "c32, 1000 labels") / found.per_second(PAINTBOX, "c32")
@@ -82,7 +85,7 @@ def serve_starter(options: Run) -> list[Figure]:
 
 def serve_vitb32(options: Run) -> list[Figure]:
     """Measure ViT-B/32, whose forward is most of the work."""
-    lengths = Lengths(1, 10.0, 6.0, 10.0) if options.is_quick else Lengths(2, 24.0, 8.0, 24.0)
+    lengths = Lengths(1, 10.0, 6.0, 10.0) if options.is_quick else Lengths(options.rounds, 16.0, 6.0, 16.0)
     found = _measure("vitb32", lengths, options)
     fraction = found.per_second(PAINTBOX, "c32") / found.bound_per_second
     return [
@@ -212,6 +215,7 @@ def _parse() -> argparse.Namespace:
     arguments.add_argument("--photos", type=Path, metavar="FOLDER", help="photographs to send")
     arguments.add_argument("--only", choices=PARTS, action="append", help="measure this part alone; may be repeated")
     arguments.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=tuple(PEERS), help="compare with these")
+    arguments.add_argument("--rounds", type=int, default=3, help="turns of which medians are taken (default 3)")
     arguments.add_argument("--cores", type=int, help="use the first so many of the cores that this process may use")
     return arguments.parse_args()
 
@@ -234,7 +238,7 @@ def main() -> None:
     photos = str(options.photos.resolve()) if options.photos else None
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = Run(options.quick, photos, options.peers, Path(scratch))
+        chosen = Run(options.quick, photos, options.peers, Path(scratch), options.rounds)
         for part in options.only or PARTS:
             figures += parts[part](chosen)
     report(figures, options.json)
