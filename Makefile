@@ -27,7 +27,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench docs starter constraints lock clean
+.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench docs starter studies constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -87,6 +87,9 @@ docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md 
 
 starter: $(STAMP) ## Train a starter from nothing: make starter MINUTES=150 PROFILE=cpu (needs npm)
 	$(BIN)/python -m recipes.starter --profile $(PROFILE) --minutes $(MINUTES)
+
+studies: $(STAMP) ## Measure what the paper found on our own models: make studies DATA=FOLDER (hours)
+	$(BIN)/python -m recipes.studies $(if $(DATA),--data $(DATA)) $(if $(QUICK),--quick)
 
 constraints: $(STAMP) ## Upgrade .venv to the newest versions pyproject.toml allows, and pin them
 	$(PIP) install --upgrade --upgrade-strategy eager -e '.[$(EXTRAS)]'

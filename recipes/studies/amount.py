@@ -1,0 +1,89 @@
+"""How much data: what images a class buy, in every way to patch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from paint_core.data import Task
+from paint_core.errors import NoAcceptableAlphaError
+from paint_core.patching import PatchResult
+from recipes.studies.pages import Drawing, Results, Table, new_plot, spread
+from recipes.studies.runs import Study, mean_accuracy
+from recipes.studies.tasks import draw_shots
+
+QUESTION = "How many images a class a patch needs"
+SHOTS = (1, 3, 10, 30, 100, 300)
+
+
+def run(study: Study) -> Results:
+    """Patch with a few images a class, drawn over seeds."""
+    shots = SHOTS[1:3] if study.quick else SHOTS
+    tables, curves = [], {}
+    for name in study.names():
+        task = study.task(name)
+        assert task.train is not None
+        most = int(task.train.labels.bincount().max())
+        rows = []
+        for count in [each for each in shots if each <= most]:
+            rows.append([str(count), *_measure(study, task, count)])
+            print(f"{name}, {' | '.join(rows[-1])}", flush=True)
+        head = ["images a class", "instant", "anchored", "alpha", "supported", "certified", "alpha", "supported"]
+        caption = f"{name}: accuracy on its test split and mean change on the supported tasks, in % and points."
+        tables.append(Table(head, rows, caption))
+        curves[name] = [(int(row[0]), _middle(row[1]), _middle(row[2])) for row in rows]
+    return Results(tables, {"curve": _draw(curves)})
+
+
+def _measure(study: Study, task: Task, count: int) -> list[str]:
+    found: dict[str, list[float]] = {}
+    for seed in range(study.seeds):
+        few = draw_shots(task, count, seed)
+        found.setdefault("instant", []).append(mean_accuracy(study.instant([few]).patched, [task.name]))
+        for rule in ("combined", "certified"):
+            patch = _patch_or_none(lambda: study.patch([few], seed=seed, anchored=True, rule=rule))  # type: ignore[arg-type]  # noqa: B023
+            accuracy, change, alpha = _of(study, task, patch)
+            for what, value in (("accuracy", accuracy), ("alpha", alpha), ("change", change)):
+                if value is not None:
+                    found.setdefault(f"{rule} {what}", []).append(value)
+    columns = [f"{rule} {what}" for rule in ("combined", "certified") for what in ("accuracy", "alpha", "change")]
+    digits = {"alpha": 2, "change": 2, "accuracy": 1}
+    cells = [
+        spread(found[each], digits[each.split()[1]]) + _of_all(len(found[each]), study.seeds)
+        if each in found
+        else "none"
+        for each in columns
+    ]
+    return [spread(found["instant"]), *cells]
+
+
+def _of_all(count: int, seeds: int) -> str:
+    return "" if count == seeds else f", {count} of {seeds} seeds"
+
+
+def _patch_or_none(make: Callable[[], PatchResult]) -> PatchResult | None:
+    try:
+        return make()
+    except NoAcceptableAlphaError:
+        return None
+
+
+def _of(study: Study, task: Task, patch: PatchResult | None) -> tuple[float | None, float | None, float | None]:
+    if patch is None:
+        return None, None, None
+    change = mean_accuracy(patch.patched, study.held) - mean_accuracy(patch.zero_shot, study.held)
+    return mean_accuracy(patch.patched, [task.name]), change, patch.stages[0].search.choice.alpha
+
+
+def _middle(cell: str) -> float:
+    return float(cell.split()[0])
+
+
+def _draw(curves: dict[str, list[tuple[int, float, float]]]) -> Drawing:
+    drawing, axes = new_plot("training images a class", "accuracy on the patched task, %")
+    for number, (name, points) in enumerate(curves.items()):
+        shots = [each[0] for each in points]
+        axes.plot(shots, [each[1] for each in points], f"C{number}^--", label=f"{name}, instant")
+        axes.plot(shots, [each[2] for each in points], f"C{number}o-", label=f"{name}, anchored")
+    axes.set_xscale("log")
+    axes.legend()
+    return drawing

@@ -1,0 +1,161 @@
+"""Patches of a study: fine-tuning runs are kept, so that a study that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from contract.finetune_options import AnchorOptions
+from paint_core.alpha import AlphaOptions, Rule
+from paint_core.config.finetune import FinetuneConfig
+from paint_core.data import Task
+from paint_core.evaluation import Score
+from paint_core.evaluation.feature_cache import FolderFeatureCache
+from paint_core.models import BaseModel
+from paint_core.patching import PatchPlan, PatchResult, run_instant, run_patch
+from paint_core.patching.journal import NoJournal, Resume
+from paint_core.patching.plan import Merge, Method
+from paint_core.weights import TaskVector, load_task_vector, save_task_vector
+from recipes.studies.tasks import PATCHING, Tasks
+
+_FEATURE_BYTES = 2 << 30
+_QUICK_ITERATIONS = 20
+
+
+class _KeptVectors(NoJournal):
+    """A journal that keeps the task vectors of one patch.
+
+    Args:
+        folder: of the patch's files.
+        base: that they belong to.
+    """
+
+    def __init__(self, folder: Path, base: BaseModel) -> None:
+        self._folder, self._base = folder, base
+
+    def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
+        """Return the kept task vector, or the one that is made now."""
+        path = self._folder / f"{key.replace(':', '-').replace('/', '-')}.safetensors"
+        if not path.exists():
+            print(f"training {path.parent.name} {path.stem}", flush=True)
+            data = save_task_vector(make(Resume()), {})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_bytes(data)
+            partial.replace(path)
+        return load_task_vector(path, self._base)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all studies share.
+
+    Attributes:
+        base: the model that is patched.
+        tasks: where tasks come from.
+        work: where runs are kept.
+        seeds: of fine-tuning and of draws.
+        quick: whether rough figures will do.
+    """
+
+    base: BaseModel
+    tasks: Tasks
+    work: Path
+    seeds: int
+    quick: bool
+
+    @cached_property
+    def held(self) -> dict[str, Task]:
+        """The supported tasks by name."""
+        return self.tasks.supported(self.base)
+
+    @cached_property
+    def pool(self) -> Tensor:
+        """Unlabelled images whose features anchored patches keep."""
+        return self.tasks.anchors(self.base)
+
+    @cached_property
+    def features(self) -> FolderFeatureCache:
+        """Features of the base, for instant patches."""
+        return FolderFeatureCache(self.work / "features", _FEATURE_BYTES)
+
+    def names(self, wanted: Sequence[str] = PATCHING) -> list[str]:
+        """Return the patching tasks that there is data for; with `quick` the first one."""
+        known = self.tasks.known(wanted)
+        return known[:1] if self.quick else known
+
+    def task(self, name: str) -> Task:
+        """Return a patching task."""
+        return self.tasks.patching(self.base, name)
+
+    def config(self, seed: int, *, anchored: bool = False) -> FinetuneConfig:
+        """Return the base's own settings of fine-tuning, or with anchors those of the service."""
+        config = replace(self.base.finetune_defaults, seed=seed)
+        if anchored:
+            config = replace(config, anchor_weight=AnchorOptions.model_fields["weight"].default)
+        return replace(config, iterations=_QUICK_ITERATIONS, warmup_steps=2) if self.quick else config
+
+    def patch(
+        self,
+        tasks: Sequence[Task],
+        held: Mapping[str, Task] | None = None,
+        *,
+        others: Sequence[Task] = (),
+        seed: int = 0,
+        method: Method = "single",
+        anchored: bool = False,
+        merge: Merge = "average",
+        rule: Rule = "combined",
+        config: FinetuneConfig | None = None,
+    ) -> PatchResult:
+        """Return a patch of tasks, chosen on validation splits and judged on test splits.
+
+        Args:
+            tasks: with training splits.
+            held: the supported tasks; None: all.
+            others: tasks that are only measured.
+            seed: of fine-tuning.
+            method: as for `PatchPlan`.
+            anchored: whether the features of the pool are kept.
+            merge: for `parallel`.
+            rule: by which alpha is chosen.
+            config: in place of the usual settings.
+        """
+        held = self.held if held is None else held
+        config = config or self.config(seed, anchored=anchored)
+        plan = PatchPlan(method, config, AlphaOptions(rule=rule, strategy="interpolated"), merge=merge, bits=16)
+        pool = self.pool if anchored else None
+        journal = _KeptVectors(self.work / "runs" / self._key(tasks, method, config, merge), self.base)
+        supported = list(held.values())
+        return run_patch(self.base, tasks, supported, plan, transfer=others, anchors=pool, journal=journal)
+
+    def instant(self, tasks: Sequence[Task]) -> PatchResult:
+        """Return an instant patch of tasks."""
+        plan = PatchPlan(method="instant")
+        return run_instant(self.base, tasks, list(self.held.values()), plan, feature_cache=self.features).patch
+
+    def _key(self, tasks: Sequence[Task], method: Method, config: FinetuneConfig, merge: Merge) -> str:
+        """Return a name that changes with all that the task vectors depend on."""
+        pixels = [(task.name, _digest(task)) for task in tasks]
+        merged = merge if method == "parallel" else ""
+        described = f"{self.base.fingerprint} {pixels} {method} {config} {merged}"
+        names = "-".join(task.name for task in tasks)[:60]
+        return f"{names}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+
+def mean_accuracy(scores: Mapping[str, Score], names: Iterable[str]) -> float:
+    """Return the mean accuracy over some tasks, in percent."""
+    found = [100 * scores[name].accuracy for name in names]
+    return sum(found) / len(found)
+
+
+def _digest(task: Task) -> str:
+    assert task.train is not None
+    digest = hashlib.sha256(task.train.images.numpy().tobytes())
+    digest.update(task.train.labels.numpy().tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,121 @@
+"""Studies: what a page keeps and what the program writes into it, and how tasks are cut for them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from paint_core.data import LabelledImages, Task
+from paint_core.models import BaseModel, load_base
+from recipes.starter.lettering import UNSEEN_FONTS
+from recipes.studies import __main__ as program
+from recipes.studies.pages import BEGIN, END, Results, Table, spread, write_page
+from recipes.studies.tasks import Tasks, draw_shots, of_classes
+from recipes.studies.typographic import _attacked
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return load_base("starter")
+
+
+@pytest.fixture
+def task() -> Task:
+    classnames = ("cat", "dog", "fox", "owl")
+    generator = torch.Generator().manual_seed(0)
+
+    def part(each: int) -> LabelledImages:
+        labels = torch.arange(4).repeat_interleave(each)
+        images = torch.randint(0, 256, (len(labels), 64, 64, 3), dtype=torch.uint8, generator=generator)
+        return LabelledImages(images, labels, classnames)
+
+    return Task("animals", torch.eye(4), part(9), part(3), part(5))
+
+
+def test_a_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
+    first = Results([Table(["a", "b"], [["1", "2"]], "Numbers.")])
+    page = write_page(tmp_path, "numbers", "Which numbers?", "`command`", first)
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("# Which numbers?\n")
+    assert "Numbers.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |" in written
+    page.write_text(written.replace(BEGIN, f"By hand.\n\n{BEGIN}").replace(END, f"{END}\n\nThe end."), encoding="utf-8")
+    write_page(tmp_path, "numbers", "Another title", "`command`", Results([Table(["a", "b"], [["3", "4"]])]))
+    again = page.read_text(encoding="utf-8")
+    assert "By hand." in again
+    assert again.endswith("The end.\n")
+    assert "| 3 | 4 |" in again
+    assert "| 1 | 2 |" not in again
+
+
+def test_a_mean_never_stands_without_its_range_or_the_number_of_its_seeds() -> None:
+    assert spread([1.0, 3.0, 2.0]) == "2.0 [1.0, 3.0]"
+    assert spread([2.0], 2) == "2.00 (1 seed)"
+
+
+def test_shots_are_so_many_images_of_each_class_and_depend_on_the_seed(task: Task) -> None:
+    few = draw_shots(task, 2, seed=0)
+    assert few.train is not None
+    assert few.train.labels.bincount().tolist() == [2, 2, 2, 2]
+    same, other = draw_shots(task, 2, seed=0).train, draw_shots(task, 2, seed=1).train
+    assert same is not None
+    assert other is not None
+    assert torch.equal(few.train.images, same.images)
+    assert not torch.equal(few.train.images, other.images)
+    assert few.test is task.test
+
+
+def test_the_halves_of_a_task_share_no_class_and_number_theirs_anew(task: Task) -> None:
+    first, second = of_classes(task, [0, 3], "first"), of_classes(task, [1, 2], "second")
+    assert first.test.classnames == ("cat", "owl")
+    assert torch.equal(first.head, task.head[[0, 3]])
+    assert first.test.labels.tolist() == [0] * 5 + [1] * 5
+    assert torch.equal(second.test.images, task.test.images[5:15])
+    assert first.train is not None
+    assert len(first.train) == 18
+
+
+def test_an_attack_changes_pictures_and_never_draws_the_right_name(task: Task) -> None:
+    attacked = _attacked(task, 0, UNSEEN_FONTS, "attacked")
+    assert torch.equal(attacked.test.labels, task.test.labels)
+    changed = (attacked.test.images != task.test.images).flatten(1).any(dim=1)
+    assert bool(changed.all())
+    assert attacked.test.images.dtype == torch.uint8
+
+
+def test_class_folders_are_a_task_whose_validation_images_are_set_aside(base: BaseModel, tmp_path: Path) -> None:
+    source = np.random.default_rng(0)
+    for split, count in (("train", 20), ("test", 3)):
+        for value in ("0", "7"):
+            folder = tmp_path / "data" / "mnist" / split / value
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = source.integers(0, 256, (28, 28), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{value}-{number}.png")
+    tasks = Tasks(tmp_path / "work", tmp_path / "data")
+    assert tasks.known(["digits", "mnist", "gtsrb"]) == ["digits", "mnist"]
+    task = tasks.patching(base, "mnist")
+    assert task.test.classnames == ("digit zero", "digit seven")
+    assert task.train is not None
+    assert (len(task.train), len(task.validation), len(task.test)) == (36, 4, 6)
+    assert torch.equal(tasks.patching(base, "mnist").train.images, task.train.images)  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    given = ["studies", "--quick", "--work", str(tmp_path / "work"), "--pages", str(tmp_path / "pages")]
+    monkeypatch.setattr("sys.argv", given)
+    return given
+
+
+def test_a_quick_study_writes_its_page_and_trains_nothing_twice(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments.append("transfer")
+    assert program.main() == 0
+    assert "training" in capsys.readouterr().out
+    page = tmp_path / "pages" / "transfer.md"
+    assert "| digits |" in page.read_text(encoding="utf-8")
+    assert program.main() == 0
+    assert "training" not in capsys.readouterr().out
