@@ -56,7 +56,8 @@ class PrecisionChooser:
         candidates = [each for each in lower if each not in refused]
         if wanted == "auto" and candidates and base.device.type == "cpu":
             seconds = self._measure(base, program)
-            slow = [each for each in candidates if seconds.get(each, math.inf) > seconds["fp32"] / _LEAST_SPEEDUP]
+            most = seconds.get("fp32", math.inf) / _LEAST_SPEEDUP
+            slow = [each for each in candidates if seconds.get(each, math.inf) > most]
             refused |= {each: f"{each} is not faster on this processor" for each in slow}
             candidates = sorted((each for each in candidates if each not in slow), key=lambda each: seconds[each])
         return Choice(tuple(candidates), refused)
