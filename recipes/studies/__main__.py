@@ -51,6 +51,8 @@ def main() -> int:
             continue
         if name == "typographic" and not tasks.known(typographic.SOURCES):
             continue
+        if name == "several" and len(tasks.known(several.WANTED)) < 2:
+            continue
         print(f"== {name}", flush=True)
         results = ways[name]()
         page = write_page(arguments.pages, name, _MODULES[name].QUESTION, _facts(study, name), results)

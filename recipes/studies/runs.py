@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from contract.finetune_options import AnchorOptions
-from paint_core.alpha import AlphaOptions, Rule
+from paint_core.alpha import AlphaOptions
+from paint_core.alpha.options import Rule
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
 from paint_core.evaluation import Score
@@ -24,7 +25,7 @@ from paint_core.weights import TaskVector, load_task_vector, save_task_vector
 from recipes.studies.tasks import PATCHING, Tasks
 
 _FEATURE_BYTES = 2 << 30
-_QUICK_ITERATIONS = 20
+_QUICK_ITERATIONS = 5
 
 
 class _KeptVectors(NoJournal):
@@ -71,8 +72,9 @@ class Study:
 
     @cached_property
     def held(self) -> dict[str, Task]:
-        """The supported tasks by name."""
-        return self.tasks.supported(self.base)
+        """The supported tasks by name; with `quick` the first one."""
+        found = self.tasks.supported(self.base)
+        return dict(list(found.items())[:1]) if self.quick else found
 
     @cached_property
     def pool(self) -> Tensor:
@@ -98,7 +100,7 @@ class Study:
         config = replace(self.base.finetune_defaults, seed=seed)
         if anchored:
             config = replace(config, anchor_weight=AnchorOptions.model_fields["weight"].default)
-        return replace(config, iterations=_QUICK_ITERATIONS, warmup_steps=2) if self.quick else config
+        return replace(config, iterations=_QUICK_ITERATIONS, warmup_steps=1) if self.quick else config
 
     def patch(
         self,
