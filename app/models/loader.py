@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -79,6 +83,7 @@ class VersionLoader:
         self._bases = bases
         self._has_pending = has_pending
         self._programs = programs
+        self._low = ThreadPoolExecutor(1, "paintbox-low", initializer=_lower_priority)
         self._num_cores = num_cores
         self._precisions = PrecisionChooser(precision)
 
@@ -164,12 +169,21 @@ class VersionLoader:
         """Return the version once what will run gives the features of the probe images."""
         if recipe.names is not None:
             model = replace(model, routing=Routing(recipe.names, _unpatched(model)))
-        # Converting or capturing happens here, so that no request waits for it.
+        # Converting or capturing happens here, so that no request waits for it. A session opens at one go.
+        if model.program is not None and self._has_pending():
+            self._low.submit(lambda: model.runner).result()
+            yield_cpu()
         features = model.encode(probe_images(model.base.image_size))
         on_gpu = model.base.device.type == "cuda" and not model.runner.is_exact
         check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)
         yield_cpu()
         return model
+
+
+def _lower_priority() -> None:
+    """Give the cores to other threads first; nobody may raise the priority again."""
+    with suppress(OSError, AttributeError):  # a system without priorities of threads
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def as_wanted(stored: str | None) -> WantedPrecision | None:
