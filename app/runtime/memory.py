@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import torch
 
-_OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory")
-"""How torch says it on a CPU, in a plain RuntimeError; the system, where a file cannot be mapped; and CUDA."""
+_OUT_OF_MEMORY = (
+    *("can't allocate memory", "Cannot allocate memory", "out of memory"),
+    *("bad allocation", "bad_alloc", "Failed to allocate memory"),
+)
+"""How torch says it on a CPU, in a plain RuntimeError; the system, of a file that it cannot map; CUDA; ONNX Runtime."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
