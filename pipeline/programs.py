@@ -21,6 +21,8 @@ _FORMAT = 1
 _NEEDED = ("onnxruntime", "onnx", "onnxscript")
 _found: dict[str, Program | None] = {}
 """By architecture, for as long as the process lives: graphs without weights take some 200 kB."""
+_keys: dict[str, str] = {}
+"""Architectures by fingerprint of a base: describing one takes milliseconds, and each swap asks."""
 _lock = threading.Lock()
 _log = structlog.get_logger(__name__)
 
@@ -43,8 +45,10 @@ class ProgramStore:
         """
         if base.device.type != "cpu":
             return None
-        key = architecture(base.visual, base.preprocess)
         with _lock:
+            key = _keys.get(base.fingerprint)
+            if key is None:
+                key = _keys[base.fingerprint] = architecture(base.visual, base.preprocess)
             if key not in _found:
                 _found[key] = self._load(key) or self._make(key, base)
             return _found[key]

@@ -86,8 +86,7 @@ class Program:
     def load(cls, folder: Path) -> Program:
         """Read what `save` wrote; `OSError` if a file is missing."""
         named = json.loads((folder / WEIGHTS).read_text(encoding="utf-8"))
-        graphs = ((folder / name).read_bytes() for name in (GRAPH, INT8_GRAPH))
-        graph, int8_graph = graphs
+        graph, int8_graph = ((folder / name).read_bytes() for name in (GRAPH, INT8_GRAPH))
         return cls(graph, tuple(named["weights"]), int8_graph, named["quantised"])
 
 

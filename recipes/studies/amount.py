@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from paint_core.alpha.options import Rule
 from paint_core.data import Task
 from paint_core.errors import NoAcceptableAlphaError
 from paint_core.patching import PatchResult
@@ -12,6 +11,7 @@ from recipes.studies.runs import Study, mean_accuracy
 from recipes.studies.tasks import draw_shots
 
 QUESTION = "How many images a class a patch needs"
+RULES: tuple[Rule, ...] = ("combined", "certified")
 SHOTS = (1, 3, 10, 30, 100, 300)
 
 
@@ -39,13 +39,12 @@ def _measure(study: Study, task: Task, count: int) -> list[str]:
     for seed in range(study.seeds):
         few = draw_shots(task, count, seed)
         found.setdefault("instant", []).append(mean_accuracy(study.instant([few]).patched, [task.name]))
-        for rule in ("combined", "certified"):
-            patch = _patch_or_none(lambda: study.patch([few], seed=seed, anchored=True, rule=rule))  # type: ignore[arg-type]  # noqa: B023
-            accuracy, change, alpha = _of(study, task, patch)
+        for rule in RULES:
+            accuracy, change, alpha = _of(study, task, _patch_or_none(study, few, seed, rule))
             for what, value in (("accuracy", accuracy), ("alpha", alpha), ("change", change)):
                 if value is not None:
                     found.setdefault(f"{rule} {what}", []).append(value)
-    columns = [f"{rule} {what}" for rule in ("combined", "certified") for what in ("accuracy", "alpha", "change")]
+    columns = [f"{rule} {what}" for rule in RULES for what in ("accuracy", "alpha", "change")]
     digits = {"alpha": 2, "change": 2, "accuracy": 1}
     cells = [
         spread(found[each], digits[each.split()[1]]) + _of_all(len(found[each]), study.seeds)
@@ -60,9 +59,9 @@ def _of_all(count: int, seeds: int) -> str:
     return "" if count == seeds else f", {count} of {seeds} seeds"
 
 
-def _patch_or_none(make: Callable[[], PatchResult]) -> PatchResult | None:
+def _patch_or_none(study: Study, few: Task, seed: int, rule: Rule) -> PatchResult | None:
     try:
-        return make()
+        return study.patch([few], seed=seed, anchored=True, rule=rule)
     except NoAcceptableAlphaError:
         return None
 
