@@ -27,7 +27,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench docs starter studies constraints lock clean
+.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench client docs starter studies constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,10 @@ attack: $(STAMP) ## Send abusive requests to a real server with an honest client
 
 chaos: $(STAMP) ## Run 200 quick jobs while workers, trainers, API and Valkey are killed: make chaos JOBS=200 SEED=7
 	$(BIN)/python -m tests.chaos --jobs $(JOBS) $(if $(SEED),--seed $(SEED))
+
+client: $(STAMP) ## Build the wheel of paintbox-client, the client without the server, into dist/
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist clients/python
+	@rm -rf clients/python/build clients/python/*.egg-info paintbox_client.egg-info
 
 docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
 	$(BIN)/python docs/generate.py

@@ -5,6 +5,7 @@ Example:
         client.classify([Path("photo.jpg")], labels=["a cat", "a dog"])
 """
 
+from paintbox_client.async_client import AsyncClient
 from paintbox_client.client import Client
 from paintbox_client.errors import (
     ApiError,
@@ -17,6 +18,7 @@ from paintbox_client.errors import (
 
 __all__ = [
     "ApiError",
+    "AsyncClient",
     "Client",
     "ClientError",
     "InputError",

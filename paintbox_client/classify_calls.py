@@ -6,7 +6,10 @@ import base64
 import json
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 from paintbox_client.errors import InputError
 from paintbox_client.images import Image, batches
@@ -14,6 +17,7 @@ from paintbox_client.records import JsonObject
 from paintbox_client.resources.inference import Classification, Embeddings, LabelSet
 from paintbox_client.transport import Transport
 
+_Batch = Sequence[tuple[str, bytes]]
 _LONGEST_QUERY = 2000  # maximum length of options in the URL, for proxies
 
 
@@ -21,6 +25,7 @@ class ClassifyCalls:
     """Methods of `Client` that classify and embed."""
 
     _transport: Transport
+    _max_parallel: int
 
     def classify(
         self,
@@ -41,8 +46,8 @@ class ClassifyCalls:
         """Return the labels of each image, best first, and the version that produced them.
 
         Args:
-            images: One or any number: paths, bytes, PIL images or NumPy arrays. Many are sent in several requests to
-                the same version.
+            images: One or any number: paths, bytes, PIL images or NumPy arrays. Many are sent in several requests,
+                some of them at the same time, to the same version.
             labels: Candidate labels.
             dataset: Instead of `labels`: a data set whose classes are the labels.
             templates: Prompts with `{}`; default: the label set's own.
@@ -140,16 +145,16 @@ class ClassifyCalls:
         results: str,
     ) -> JsonObject:
         """Return one response for any number of images; `results` is the field with an entry per image."""
-        answer: JsonObject | None = None
-        for batch in batches(images):
-            part = self._send_images(path, batch, options, headers)
-            answer = part if answer is None else _joined(answer, part, results)
-            options = {**options, "version": str(answer["version"])}  # even if another one is activated meanwhile
-        assert answer is not None
+        waiting = batches(images)
+        answer = self._send_images(path, next(waiting), options, headers)
+        pinned = {**options, "version": str(answer["version"])}  # even if another one is activated meanwhile
+        send = partial(self._send_images, path, options=pinned, headers=headers)
+        for part in _in_parallel(send, waiting, self._max_parallel):
+            _extend(answer, part, results)
         return answer
 
     def _send_images(
-        self, path: str, images: Sequence[tuple[str, bytes]], options: Mapping[str, str], headers: Mapping[str, str]
+        self, path: str, images: _Batch, options: Mapping[str, str], headers: Mapping[str, str]
     ) -> JsonObject:
         """Return the response; a single image is sent as the body itself, which is fastest."""
         if len(images) == 1 and sum(map(len, options.values())) <= _LONGEST_QUERY:
@@ -164,12 +169,30 @@ class ClassifyCalls:
         return answer
 
 
-def _joined(answer: JsonObject, part: JsonObject, results: str) -> JsonObject:
-    """Return the response extended by that for further images."""
-    offset = len(answer[results])
-    more = [each | {"index": each["index"] + offset} if "index" in each else each for each in part[results]]
-    timings = {name: answer["timing_ms"].get(name, 0) + value for name, value in part["timing_ms"].items()}
-    return answer | {results: answer[results] + more, "timing_ms": answer["timing_ms"] | timings}
+def _in_parallel(
+    send: Callable[[_Batch], JsonObject], waiting: Iterator[_Batch], max_parallel: int
+) -> Iterator[JsonObject]:
+    """Yield a response for each batch, in their order; batches are read as they are sent."""
+    with ThreadPoolExecutor(max_parallel, "paintbox-client") as pool:
+        sent: deque[Future[JsonObject]] = deque()
+        try:
+            for batch in waiting:
+                sent.append(pool.submit(send, batch))
+                if len(sent) == max_parallel:
+                    yield sent.popleft().result()
+            while sent:
+                yield sent.popleft().result()
+        finally:
+            for each in sent:
+                each.cancel()
+
+
+def _extend(answer: JsonObject, part: JsonObject, results: str) -> None:
+    """Extend a response by that for further images."""
+    offset, timings = len(answer[results]), answer["timing_ms"]
+    answer[results] += [each | {"index": each["index"] + offset} for each in part[results]]
+    for name, value in part["timing_ms"].items():
+        timings[name] = timings.get(name, 0) + value
 
 
 def _texts(**options: str | float | None) -> dict[str, str]:

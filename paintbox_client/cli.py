@@ -7,7 +7,8 @@ the service detects it, 3 no service responds, 4 a patch ended without an accept
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as version_of
 from typing import Annotated, Any
 
 import typer
@@ -50,8 +51,16 @@ app.add_typer(version_commands, name="version")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print_text(f"paintbox {installed_version('paintbox')}")
+        print_text(f"paintbox {_installed_version()}")
         raise typer.Exit
+
+
+def _installed_version() -> str:
+    """Return the version of whichever distribution brought this command."""
+    try:
+        return version_of("paintbox")
+    except PackageNotFoundError:
+        return version_of("paintbox-client")
 
 
 @app.callback()

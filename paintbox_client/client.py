@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from paintbox_client.classify_calls import ClassifyCalls
 from paintbox_client.dataset_calls import DatasetCalls
 from paintbox_client.discovery import find_running, resolve_url
-from paintbox_client.errors import ApiError, InputError, JobFailedError, JobTimeoutError, ServiceUnreachableError
+from paintbox_client.errors import ApiError, InputError, ServiceUnreachableError
 from paintbox_client.evaluation_calls import EvaluationCalls
 from paintbox_client.event_calls import EventMethods
 from paintbox_client.feedback_calls import FeedbackCalls
@@ -29,13 +29,13 @@ from paintbox_client.resources.system import Base, Ready, System
 from paintbox_client.resources.versions import Alias, AliasApproval, AliasChange, RolledBackAlias, Version
 from paintbox_client.transport import DEFAULT_TIMEOUT_SECONDS, Transport
 from paintbox_client.version_calls import VersionCalls
+from paintbox_client.waiting import ENDED, wait_for_job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import httpx2
 
-_ENDED = ("succeeded", "failed", "cancelled")
 _ACTIVATE_SECONDS = 600.0  # the service answers an activation once the version is loaded and verified
 _MIX_SECONDS = 600.0  # … and a new version once it is mixed and has a probe
 _PAGE_SECONDS = 5.0  # poll interval without an event stream
@@ -77,6 +77,7 @@ class Client(
         retry_seconds: How long to retry any other request that may be repeated: reads, and requests that the service
             carries out once however often they arrive.
         on_outage: Called once in each outage, with a sentence.
+        max_parallel: How many requests one call of `classify` or `embed` may send at the same time.
         find_url: Returns where the service is now, if its address may change; default: only for this user's running
             service.
     """
@@ -91,12 +92,14 @@ class Client(
         patience_seconds: float = WAIT_SECONDS,
         retry_seconds: float = CALL_SECONDS,
         on_outage: Callable[[str], object] | None = None,
+        max_parallel: int = 4,
         find_url: Callable[[], str | None] | None = None,
     ) -> None:
         patience = Patience(patience_seconds, min(retry_seconds, patience_seconds), on_outage or (lambda text: None))
         if url is None and not os.environ.get("PAINTBOX_URL"):
             find_url = find_url or _find_again
         api_key = api_key or os.environ.get("PAINTBOX_API_KEY") or None
+        self._max_parallel = max_parallel
         self._transport = Transport(resolve_url(url), api_key, transport, timeout, patience, find_url)
 
     def __enter__(self) -> Self:
@@ -138,11 +141,11 @@ class Client(
             **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `transfer`, `finetune`, `alpha`, …
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-        return PatchStarted(self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers))
+        return PatchStarted(self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers), self._transport)
 
     def patch(self, patch_id: str) -> Patch:
         """Return a patch, with its report once it is done."""
-        return Patch(self._get(f"/v1/patches/{patch_id}"))
+        return Patch(self._get(f"/v1/patches/{patch_id}"), self._transport)
 
     def delete_patch(self, patch_id: str) -> None:
         """Delete a patch with its report and its jobs, at once and for good; it must have no versions."""
@@ -171,7 +174,7 @@ class Client(
 
     def job(self, job_id: str) -> JobDetail:
         """Return a job: status, stage, progress, seconds to go, and, once failed, the cause."""
-        return JobDetail(self._get(f"/v1/jobs/{job_id}"))
+        return JobDetail(self._get(f"/v1/jobs/{job_id}"), self._transport)
 
     def jobs(self, limit: int = 100, **filters: Any) -> list[NamedJob]:
         """Return jobs, newest first, at most `limit`.
@@ -200,17 +203,17 @@ class Client(
                 for each in self._listen(job_id, after):
                     outage.is_over()
                     if "status" in each:
-                        has_ended = each["status"] in _ENDED
-                        tell(Job(each))
+                        has_ended = each["status"] in ENDED
+                        tell(Job(each, self._transport))
                     else:
                         after = each["id"]
                         yield JobEvent(each)
                 if not has_ended:
                     job = self._transport.send_once("GET", f"/v1/jobs/{job_id}")
-                    has_ended = job["status"] in _ENDED and not self._page(job_id, after)
+                    has_ended = job["status"] in ENDED and not self._page(job_id, after)
                     outage.is_over()
                     if has_ended:
-                        tell(Job(job))
+                        tell(Job(job, self._transport))
             except (ApiError, ServiceUnreachableError) as error:
                 outage.wait(error)
 
@@ -235,11 +238,11 @@ class Client(
 
     def cancel_job(self, job_id: str) -> Job:
         """Return the job, after asking for its end; one that runs stops soon after."""
-        return Job(self._send("POST", f"/v1/jobs/{job_id}/cancel"))
+        return Job(self._send("POST", f"/v1/jobs/{job_id}/cancel"), self._transport)
 
     def retry_job(self, job_id: str) -> Job:
         """Return a patch's job that failed or was cancelled, queued again; it resumes from its last checkpoint."""
-        return Job(self._send("POST", f"/v1/jobs/{job_id}/retry"))
+        return Job(self._send("POST", f"/v1/jobs/{job_id}/retry"), self._transport)
 
     def wait_for_job(
         self,
@@ -260,21 +263,7 @@ class Client(
             JobFailedError: It failed or was cancelled.
             JobTimeoutError: It still runs after the timeout.
         """
-        started = time.monotonic()
-        outage = self._transport.outage(is_wait=True, limit_seconds=timeout)
-        while True:
-            job = JobDetail(
-                self._transport.persist(lambda: self._transport.send_once("GET", f"/v1/jobs/{job_id}"), outage)
-            )
-            if on_update is not None:
-                on_update(job)
-            if job["status"] == "succeeded":
-                return job
-            if job["status"] in _ENDED:
-                raise JobFailedError(job)
-            if timeout is not None and time.monotonic() - started > timeout:
-                raise JobTimeoutError(job, timeout)
-            time.sleep(poll_seconds)
+        return wait_for_job(self._transport, job_id, on_update, poll_seconds, timeout)
 
     # -- versions -----------------------------------------------------------------------------------------------
 
@@ -389,4 +378,4 @@ class Client(
         return answer
 
     def _items(self, kind: type[AnyRecord], path: str, limit: int, /, **query: Any) -> list[AnyRecord]:
-        return [kind(each) for each in self._transport.items(path, limit, **query)]
+        return [kind(each, self._transport) for each in self._transport.items(path, limit, **query)]

@@ -140,16 +140,16 @@ class DatasetCalls:
         body |= {field: value for field, value in optional.items() if value is not None}
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         answer = self._transport.send("POST", "/v1/datasets/collect", may_repeat=True, json=body, headers=headers)
-        return Dataset(answer)
+        return Dataset(answer, self._transport)
 
     def dataset(self, dataset_id: str) -> Dataset:
         """Return a data set: state, classes, images per split, files that were left out, duplicates across splits."""
-        return Dataset(self._transport.get(f"/v1/datasets/{dataset_id}"))
+        return Dataset(self._transport.get(f"/v1/datasets/{dataset_id}"), self._transport)
 
     def rename_dataset(self, dataset_id: str, name: str) -> Dataset:
         """Return the data set under another name; its id stays."""
         path = f"/v1/datasets/{dataset_id}"
-        return Dataset(self._transport.send("PATCH", path, may_repeat=True, json={"name": name}))
+        return Dataset(self._transport.send("PATCH", path, may_repeat=True, json={"name": name}), self._transport)
 
     def delete_dataset(self, dataset_id: str, force: bool = False) -> None:
         """Delete a data set permanently.
@@ -177,9 +177,9 @@ class DatasetCalls:
         if templates is not None:
             body["templates"] = list(templates)
         path = f"/v1/datasets/{dataset_id}/derive"
-        return Dataset(self._transport.send("POST", path, may_repeat=True, json=body))
+        return Dataset(self._transport.send("POST", path, may_repeat=True, json=body), self._transport)
 
     def _submit(self, form: JsonObject, **options: Any) -> Dataset:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
         options |= {"data": form, "headers": headers, "timeout": _UPLOAD_SECONDS}
-        return Dataset(self._transport.send("POST", "/v1/datasets", may_repeat=True, **options))
+        return Dataset(self._transport.send("POST", "/v1/datasets", may_repeat=True, **options), self._transport)

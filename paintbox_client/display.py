@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,10 +16,13 @@ from rich.table import Table
 from rich.text import Text
 
 from paintbox_client.cleaning import clean, is_command
-from paintbox_client.client import Client
 from paintbox_client.errors import ServiceUnreachableError
 from paintbox_client.records import JsonObject
 
+if TYPE_CHECKING:
+    from paintbox_client.client import Client
+
+_POLL_SECONDS = 0.3
 _LINE_EVERY = 0.1  # without a terminal, a line for each tenth
 
 _UNFOLDED_COLUMNS = 1000
@@ -113,7 +117,7 @@ def describe_job(job: JsonObject) -> str:
 
 
 def watch_job(client: Client, job_id: str, title: str, console: Console | None = None) -> JsonObject:
-    """Return a job once it has succeeded; meanwhile show a progress bar, or lines if the output is not a terminal.
+    """Return a job once it has succeeded; meanwhile show how far it is.
 
     Args:
         client: Connection to the service.
@@ -124,9 +128,9 @@ def watch_job(client: Client, job_id: str, title: str, console: Console | None =
     Raises:
         JobFailedError: It failed or was cancelled.
     """
-    shown = console or Console(stderr=True, highlight=False)
     try:
-        return (_watch_live if shown.is_terminal else _watch_in_lines)(client, job_id, clean(title), shown)
+        with show_progress(title, console) as show:
+            return client.wait_for_job(job_id, show, _POLL_SECONDS)
     except (KeyboardInterrupt, ServiceUnreachableError):
         print_note(
             f"\nThe job continues. Show it with `paintbox job {job_id}`, cancel it with `paintbox cancel {job_id}`."
@@ -134,16 +138,25 @@ def watch_job(client: Client, job_id: str, title: str, console: Console | None =
         raise
 
 
-def _watch_live(client: Client, job_id: str, title: str, console: Console) -> JsonObject:
+@contextmanager
+def show_progress(title: str, console: Console | None = None) -> Iterator[Callable[[JsonObject], object]]:
+    """Yield a function that shows how far a job is: as a progress bar, or in lines if the output is not a terminal.
+
+    Args:
+        title: Display name of the work.
+        console: Where to show it; default: standard error.
+    """
+    shown = console or Console(stderr=True, highlight=False)
+    if not shown.is_terminal:
+        yield _lines(clean(title), shown)
+        return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TextColumn("{task.fields[state]}", markup=False), console=console) as progress:
-        bar = progress.add_task(title, total=1.0, state="")
-        return client.wait_for_job(
-            job_id, lambda job: progress.update(bar, completed=job["progress"], state=describe_job(job)), 0.3
-        )
+    with Progress(*columns, TextColumn("{task.fields[state]}", markup=False), console=shown) as progress:
+        bar = progress.add_task(clean(title), total=1.0, state="")
+        yield lambda job: progress.update(bar, completed=job["progress"], state=describe_job(job))
 
 
-def _watch_in_lines(client: Client, job_id: str, title: str, console: Console) -> JsonObject:
+def _lines(title: str, console: Console) -> Callable[[JsonObject], object]:
     last: list[object] = []
 
     def show(job: JsonObject) -> None:
@@ -152,7 +165,7 @@ def _watch_in_lines(client: Client, job_id: str, title: str, console: Console) -
             last[:] = state
             console.print(Text(f"{title}: {job['progress']:4.0%}  {describe_job(job)}"))
 
-    return client.wait_for_job(job_id, show)
+    return show
 
 
 def _console(*, stderr: bool = False) -> Console:

@@ -35,18 +35,18 @@ class EvaluationCalls:
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
         answer = self._transport.send("POST", "/v1/evaluations", may_repeat=True, json=request, headers=headers)
-        return EvaluationStarted(answer)
+        return EvaluationStarted(answer, self._transport)
 
     def evaluation(self, evaluation_id: str) -> EvaluationResource:
         """Return an evaluation, with its report once it is done."""
-        return EvaluationResource(self._transport.get(f"/v1/evaluations/{evaluation_id}"))
+        return EvaluationResource(self._transport.get(f"/v1/evaluations/{evaluation_id}"), self._transport)
 
     def evaluations(self, limit: int = 100, **filters: Any) -> list[EvaluationBrief]:
         """Return at most `limit` evaluations without reports, newest first.
 
         Filters are `dataset`, `status`, `ref`, `name`, `owner` and `since`.
         """
-        return [EvaluationBrief(each) for each in self._transport.items("/v1/evaluations", limit, **filters)]
+        return [EvaluationBrief(each, self._transport) for each in self._transport.items("/v1/evaluations", limit, **filters)]
 
     def delete_evaluation(self, evaluation_id: str) -> None:
         """Delete an evaluation with its job, and the predictions that no other evaluation refers to."""

@@ -116,4 +116,4 @@ class FeedbackCalls:
         body: JsonObject = {"name": name, "ids": None if ids is None else list(ids), "filter": filters or None}
         body |= {"templates": list(templates), "classnames": dict(classnames or {}), "webhook_url": webhook_url}
         answer = self._transport.send("POST", "/v1/datasets/from-feedback", may_repeat=True, json=body)
-        return CorrectionsDataset(answer)
+        return CorrectionsDataset(answer, self._transport)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ BATCH_IMAGES, BATCH_BYTES = 64, 32 << 20
 _ADVICE = "Give the path of an image file, its bytes, a PIL image or a NumPy array of dtype uint8."
 _PNG_MODES = frozenset({"1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"})
 _COLOR_TYPES = {1: 0, 3: 2, 4: 6}  # PNG's, by number of channels
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://|data:")
 _PLANE, _WITH_CHANNELS, _MANY = 2, 3, 4  # dimensions of an array
 
 
@@ -73,6 +75,8 @@ def read_image(index: int, image: Image) -> tuple[str, bytes]:
 
 
 def _read_file(image: str | os.PathLike[str]) -> tuple[str, bytes]:
+    if isinstance(image, str) and _URL.match(image):
+        raise InputError(f"The image {image[:200]!r} is a URL; URLs are not read.", "Download it, and give its bytes.")
     path = Path(image)
     try:
         return path.name, path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paintbox_client.frames import EmbeddingTable, PredictionTable
 from paintbox_client.records import Record
 
 
@@ -20,7 +21,7 @@ class ImageResult(Record):
     predictions: list[Prediction]
 
 
-class Classification(Record):
+class Classification(PredictionTable):
     """Response of `POST /v1/classify`."""
 
     version: int
@@ -40,7 +41,7 @@ class Embedding(Record):
     embedding: list[float] | str
 
 
-class Embeddings(Record):
+class Embeddings(EmbeddingTable):
     """Response of `POST /v1/embed`."""
 
     version: int

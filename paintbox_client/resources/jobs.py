@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from paintbox_client.records import Record
 from paintbox_client.resources.versions import AliasChange
+from paintbox_client.waiting import Waitable
 
 
 class JobError(Record):
@@ -13,7 +14,7 @@ class JobError(Record):
     detail: str
 
 
-class JobBrief(Record):
+class JobBrief(Waitable):
     """A job as other resources name it."""
 
     id: str
@@ -30,7 +31,7 @@ class JobLinks(Record):
     subject: str
 
 
-class Job(Record):
+class Job(Waitable):
     """One queued unit of work."""
 
     id: str

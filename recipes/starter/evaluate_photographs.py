@@ -81,7 +81,7 @@ def judge_supported(base: BaseModel) -> Iterator[Judgement]:
         with zipfile.ZipFile(path) as archive:
             for split in ("val", "test"):
                 members = [
-                    each for each in archive.namelist() if each.startswith(f"{split}/") and each.endswith(".png")
+                    each for each in archive.namelist() if each.startswith(f"{split}/") and not each.endswith("/")
                 ]
                 shown = [_resized(Image.open(io.BytesIO(archive.read(each))), base.image_size) for each in members]
                 names = [each.split("/")[1] for each in members]

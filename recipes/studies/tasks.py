@@ -26,6 +26,9 @@ from recipes.starter.photographs import photographs_in, read_words
 PATCHING = ("digits", "mnist", "fashion", "gtsrb", "clothing", "grocery")
 """Tasks to patch, of which those without data are left out. Only `digits` is bundled."""
 
+SUPPORTED = ("cifar10",)
+"""Folder tasks that patches must not harm, beside the bundled ones."""
+
 MOST_IMAGES = {"train": 3000, "validation": 600, "test": 2000}
 """Of a folder task; more are a seeded draw."""
 
@@ -79,8 +82,13 @@ class Tasks:
         return self._task(base, _read_scans() if name == "digits" else self._read_folder(name))
 
     def supported(self, base: BaseModel) -> dict[str, Task]:
-        """Return the bundled supported tasks by name."""
-        return {name: self._task(base, _read_archive(name, path)) for name, path in supported_archives().items()}
+        """Return the bundled supported tasks by name, and those of `SUPPORTED` that there is data for."""
+        found = {name: self._task(base, _read_archive(name, path)) for name, path in supported_archives().items()}
+        for name in SUPPORTED:
+            if self._folder(name) is not None:
+                whole = self._task(base, self._read_folder(name))
+                found[name] = Task(name, whole.head, None, whole.validation, whole.test)
+        return found
 
     def anchors(self, base: BaseModel) -> Tensor:
         """Return the bundled unlabelled images, uint8 [M, S, S, 3]."""
@@ -171,7 +179,7 @@ def _read_scans() -> TaskFiles:
 
 def _read_archive(name: str, path: Path) -> TaskFiles:
     with zipfile.ZipFile(path) as archive:
-        members = sorted(member for member in archive.namelist() if member.endswith(".png"))
+        members = sorted(member for member in archive.namelist() if member.endswith((".png", ".jpg")))
     classnames = tuple(sorted({member.split("/")[1] for member in members}))
 
     def reader(split: str) -> Callable[[], _Files]:

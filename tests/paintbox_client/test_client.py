@@ -1,5 +1,7 @@
 """The client against the real application, and against what is no application of ours."""
 
+import copy
+import pickle
 import socket
 import threading
 import time
@@ -123,6 +125,29 @@ def test_a_job_is_watched_until_it_has_succeeded(served: Served, tmp_path: Path)
     assert len(seen) == 3
     assert served.client.job_events(job_id)[0]["message"] == "queued"
     assert job_id in [item["id"] for item in served.client.jobs()]
+
+
+def test_a_job_waits_for_itself_wherever_it_came_from(
+    served: Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = write_zip(tmp_path / "waited.zip", digit_members(range(2), train=4))
+    dataset = served.client.upload_dataset(archive, "waited")
+    lease = served.lease(dataset.job.id)
+    seen: list[str] = []
+
+    def work_on(job: dict) -> None:
+        seen.append(job["status"])
+        if len(seen) == 1:
+            served.succeed(lease)
+
+    assert dataset.job.wait(progress=True, on_update=work_on).status == "succeeded"
+    assert seen == ["running", "succeeded"]
+    assert "100%" in capsys.readouterr().err
+    listed = served.client.jobs()[0]
+    again = (served.client.dataset(dataset.id).job, served.client.job(dataset.job.id), listed, copy.copy(listed))
+    assert all(each.wait().status == "succeeded" for each in again)
+    with pytest.raises(InputError, match="did not come from a client"):
+        pickle.loads(pickle.dumps(dataset.job)).wait()
 
 
 def test_a_job_that_fails_says_why(served: Served, tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Images as programs have them: each kind is sent as the picture that it is, any number of them."""
 
 import io
+import re
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from paintbox_client import Client, InputError
+from paintbox_client import ApiError, Client, InputError
 from paintbox_client.discovery import DEFAULT_URL
 from paintbox_client.images import BATCH_IMAGES, batches, read_image
 from tests.builders import digit_pngs
@@ -18,6 +22,7 @@ from tests.paintbox_client.inside import run
 
 PNG = digit_pngs(0)[0]
 LABELS = ["digit zero", "digit one"]
+PROBLEM = {"code": "rate_limited", "detail": "Too many requests.", "next": "Wait.", "status": 429}
 
 
 def pixels(content: bytes) -> Any:
@@ -54,6 +59,9 @@ def test_a_picture_keeps_its_orientation(tmp_path: Path) -> None:
     ("image", "said"),
     [
         ("no/such.jpg", "'no/such.jpg' cannot be read"),
+        ("https://example.org/a.jpg", "is a URL; URLs are not read"),
+        ("s3://bucket/a.jpg", "is a URL"),
+        ("data:image/png;base64,iVBOR", "is a URL"),
         (5, "unsupported type int"),
         (np.zeros((4, 4)), "type float64"),
         (np.zeros((4, 4, 2), np.uint8), "shape"),
@@ -102,6 +110,43 @@ def test_more_images_than_a_request_may_have_are_classified(served: Served, tmp_
     assert len(shown.out.splitlines()) == number + 1, shown.err
     one = run("--url", served.url, "classify", tmp_path / "000.png", "--label", "circle,square")
     assert one.err.count("Warning") == 2
+
+
+def test_many_images_are_sent_at_the_same_time_and_answered_in_their_order_by_one_version() -> None:
+    number, most, running = 5 * BATCH_IMAGES, 3, 0
+    lock, together, versions = threading.Lock(), [], []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal running
+        with lock:
+            running += 1
+            together.append(running)
+        body = request.read()
+        time.sleep(0.05 if b"image-64" in body else 0)  # the second batch takes longer than those after it
+        with lock:
+            running -= 1
+        if b"too many" in body and len(together) == 2:
+            return httpx2.Response(429, headers={"Retry-After": "0"}, json=PROBLEM)
+        versions.append(b'name="version"\r\n\r\n7' in body)
+        names = re.findall(rb"image-(\d+)", body)
+        results = [{"index": at, "predictions": [{"label": name.decode()}]} for at, name in enumerate(names)]
+        return httpx2.Response(200, json={"version": 7, "results": results, "timing_ms": {"total": 1.0}})
+
+    with Client("http://127.0.0.1:1", transport=httpx2.MockTransport(answer), max_parallel=most) as client:
+        given = client.classify((PNG for _ in range(number)), ["too many", "b"])
+    assert [each.predictions[0].label for each in given.results] == [str(at) for at in range(number)]
+    assert [each.index for each in given.results] == list(range(number))
+    assert given.timing_ms == {"total": 5.0}
+    assert 1 < max(together) <= most
+    assert len(together) == 6, "the refused batch was sent again"
+    assert versions == [False] + 4 * [True]
+
+
+def test_a_batch_that_is_refused_ends_the_call(served: Served) -> None:
+    images = [PNG] * BATCH_IMAGES + [b"no image"] + [PNG] * BATCH_IMAGES
+    with pytest.raises(ApiError) as refused:
+        served.client.classify(images, LABELS)
+    assert refused.value.status == 415 or refused.value.status == 422
 
 
 def test_a_client_without_arguments_finds_its_service(

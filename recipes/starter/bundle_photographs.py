@@ -1,0 +1,114 @@
+"""Make the supported tasks of photographs that are bundled with the starter.
+
+    python -m recipes.starter.bundle_photographs --model RUN/model --photos PHOTOS --into paint_core/starter
+
+Thumbnails from two sets whose licences allow it, of photographs that the starter was not trained on:
+`supported/NAME.zip` with `val/CLASS/*.jpg` and `test/CLASS/*.jpg`. The classes are those that the model knows best in the
+photographs that it was trained on. The held-out photographs of a class, in the order of their names, are halved:
+Grocery Store's names count photographs taken one after the other, which must not be on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from paint_core.models import BaseModel, load_base
+from recipes.starter.bundle import best_known, write_archive
+from recipes.starter.photographs import photographs_in, read_words, square
+
+TASKS: Mapping[str, int] = {"clothing": 10, "grocery": 30}
+"""How many classes, by the set's folder."""
+
+THUMBNAIL_SIDE = 72
+"""Of the shorter side, in pixels; the tower sees 64."""
+
+LEAST_IMAGES, MOST_IMAGES = 10, 25
+"""Of a class in a split."""
+
+_QUALITY = 85
+
+
+def main() -> int:
+    """Write the archives and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="the open_clip folder that they go with")
+    parser.add_argument("--photos", type=Path, required=True, help="with NAME/train, NAME/val and NAME/test")
+    parser.add_argument("--into", type=Path, required=True, help="where the archives go")
+    arguments = parser.parse_args()
+    base = load_base(f"local-dir:{arguments.model}")
+    for task, count in TASKS.items():
+        files = task_files(arguments.photos / task, base, count)
+        target = arguments.into / "supported" / f"{task}.zip"
+        write_archive(target, files)
+        classes = len({path.split("/")[1] for path in files})
+        sys.stdout.write(
+            f"{task}: {len(files):,} photographs, {classes} classes, {target.stat().st_size / 1e6:.2f} MB\n"
+        )
+    return 0
+
+
+def task_files(folder: Path, base: BaseModel, count: int) -> dict[str, bytes]:
+    """Return path and JPEG file of every photograph of a supported task.
+
+    Args:
+        folder: Of the set, with `train`, `val` and `test`.
+        base: That the task is to be a supported one of.
+        count: How many classes; all with enough photographs if there are no more.
+    """
+    held_out = _by_class([folder / "val", folder / "test"])
+    names = {name for name, paths in held_out.items() if len(paths) >= 2 * LEAST_IMAGES}
+    trained = {name: paths for name, paths in _by_class([folder / "train"]).items() if name in names}
+    shown = torch.from_numpy(
+        np.stack([square(_opened(path), base.image_size) for paths in trained.values() for path in paths])
+    )
+    labels = torch.tensor([row for row, paths in enumerate(trained.values()) for _ in paths])
+    files = {}
+    for name in best_known(base, list(trained), shown, labels, count):
+        paths = held_out[name]
+        middle = len(paths) // 2
+        for split, half in (("val", paths[:middle]), ("test", paths[middle:])):
+            files |= {f"{split}/{name}/{at:02}.jpg": thumbnail(path) for at, path in enumerate(half[:MOST_IMAGES])}
+    return files
+
+
+def thumbnail(path: Path) -> bytes:
+    """Return a photograph as a small JPEG file without metadata, turned as its EXIF data say.
+
+    Args:
+        path: Of the photograph.
+    """
+    picture = _opened(path)
+    scale = THUMBNAIL_SIDE / min(picture.size)
+    size = (round(picture.width * scale), round(picture.height * scale))
+    buffer = io.BytesIO()
+    picture.resize(size, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def _opened(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+def _by_class(folders: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the photographs of each class, by what it shows, in the order of folders and file names."""
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        said = read_words(folder)
+        for path in photographs_in(folder):
+            key = path.parent.name
+            name = said[key][0] if key in said else key.replace("_", " ").lower()
+            found.setdefault(name, []).append(path)
+    return dict(sorted(found.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
