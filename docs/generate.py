@@ -26,6 +26,7 @@ STUB = """# Written by docs/generate.py: what `AsyncClient` has of `Client`.
 from collections.abc import AsyncIterator, Callable
 from typing import Self
 import httpx2
+import os
 {imports}
 
 class AsyncClient:
@@ -91,7 +92,9 @@ def build_stub() -> str:
     for name in ("close", "suggest"):
         methods.pop(name, None)
     text = "\n".join(methods.values())
-    needed = {name: imports[name] for name in re.findall(r"\b[A-Za-z_]+\b", text) if name in imports}
+    words = re.findall(r"[A-Za-z_]+", re.sub(r"def \w+", "", text))
+    needed = {name: imports[name] for name in words if name in imports}
+    text = re.sub(r"=_[a-z]+\b", "=...", text)  # a default of the module's own
     lines = [f"from {module} import {name}" for name, module in sorted(needed.items(), key=lambda each: each[::-1])]
     return STUB.format(imports="\n".join(lines), methods=text)
 

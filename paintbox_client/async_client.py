@@ -1,4 +1,4 @@
-"""The Python client for asyncio. The stub beside this file, which `make docs` writes, has its methods and their types."""
+"""The Python client for asyncio. The stub beside this file, which `make docs` writes, has its methods and types."""
 
 from __future__ import annotations
 

@@ -141,7 +141,9 @@ class Client(
             **request: Body of `POST /v1/patches`: `name`, `tasks`, `supported`, `transfer`, `finetune`, `alpha`, …
         """
         headers = {"Idempotency-Key": idempotency_key or secrets.token_hex(16)}
-        return PatchStarted(self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers), self._transport)
+        return PatchStarted(
+            self._send("POST", "/v1/patches", may_repeat=True, json=request, headers=headers), self._transport
+        )
 
     def patch(self, patch_id: str) -> Patch:
         """Return a patch, with its report once it is done."""

@@ -46,7 +46,10 @@ class EvaluationCalls:
 
         Filters are `dataset`, `status`, `ref`, `name`, `owner` and `since`.
         """
-        return [EvaluationBrief(each, self._transport) for each in self._transport.items("/v1/evaluations", limit, **filters)]
+        return [
+            EvaluationBrief(each, self._transport)
+            for each in self._transport.items("/v1/evaluations", limit, **filters)
+        ]
 
     def delete_evaluation(self, evaluation_id: str) -> None:
         """Delete an evaluation with its job, and the predictions that no other evaluation refers to."""

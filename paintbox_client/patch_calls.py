@@ -31,7 +31,9 @@ class PatchCalls:
 
     def _continue(self, path: str, body: dict[str, Any]) -> PatchStarted:
         headers = {"Idempotency-Key": secrets.token_hex(16)}
-        return PatchStarted(self._transport.send("POST", path, may_repeat=True, headers=headers, json=_given(body)), self._transport)
+        return PatchStarted(
+            self._transport.send("POST", path, may_repeat=True, headers=headers, json=_given(body)), self._transport
+        )
 
     def report_page(self, patch_id: str) -> str:
         """Return the report of a finished patch as one HTML file that loads nothing."""
@@ -77,7 +79,10 @@ class PatchCalls:
 
     def rename_patch(self, patch_id: str, name: str) -> Patch:
         """Return the patch under another name; its id stays, and so do the names of its versions."""
-        return Patch(self._transport.send("PATCH", f"/v1/patches/{patch_id}", may_repeat=True, json={"name": name}), self._transport)
+        return Patch(
+            self._transport.send("PATCH", f"/v1/patches/{patch_id}", may_repeat=True, json={"name": name}),
+            self._transport,
+        )
 
 
 def _given(query: dict[str, Any]) -> dict[str, Any]:

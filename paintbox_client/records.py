@@ -66,7 +66,10 @@ class Record(JsonObject):
 
     def _repr_html_(self) -> str:
         """Return the fields as a table, which notebooks show."""
-        return table_of(("field", "value"), ((name, value if isinstance(value, str) else _show(value)) for name, value in self.items()))
+        return table_of(
+            ("field", "value"),
+            ((name, value if isinstance(value, str) else _show(value)) for name, value in self.items()),
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)

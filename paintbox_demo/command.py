@@ -22,7 +22,7 @@ from paintbox_client.resources.patches import Patch
 from paintbox_client.resources.reports import PatchReport
 from paintbox_demo.digits import Scan, held_out, load_scans
 from paintbox_demo.frontier import save_frontier
-from paintbox_demo.samples import ANCHORS, DIGITS, upload_sample
+from paintbox_demo.samples import ANCHORS, DIGITS, FASHION, upload_sample
 from paintbox_demo.service import connect
 from paintbox_demo.summary import build_table, mean_accuracy, supported_change, tasks_of
 
@@ -84,13 +84,37 @@ def _run(client: Client, console: Console, output: Path, iterations: int | None)
     client.activate(anchored.report["version_id"], reason="paintbox demo")
     after = _classify(client, data.digits, scans)
     _print_change(console, scans, before, after)
+    _patch_photographs(client, console, data, anchored.report["version_id"])
+
+
+def _patch_photographs(client: Client, console: Console, data: _Uploads, version: int) -> None:
+    """Patch the version that knows digits with pictures of clothes, in seconds, and show what that does to digits."""
+    supported = [data.digits, *data.supported]
+    created = client.create_patch(
+        name="fashion: instant", method="instant", tasks=[data.fashion], supported=supported, version=version
+    )
+    watch_job(client, created.job.id, "\nPatching instantly with pictures of clothes", console)
+    report = client.patch(created.patch.id).report
+    assert report is not None
+    (fashion,) = tasks_of(report, "patching")
+    digits, *others = tasks_of(report, "supported")
+    was, now = (
+        {"fashion": 100 * fashion.test[column].accuracy, "digits": 100 * digits.test[column].accuracy}
+        | {"others": 100 * mean_accuracy(others, column)}
+        for column in ("zero_shot", "patched")
+    )
+    told = {"fashion": "pictures of clothes", "digits": "handwritten digits", "others": "supported tasks, mean"}
+    console.print(f"Version {report.version_id}, created in {sum(report.timings_seconds.values()):.0f} s:")
+    for name, title in told.items():
+        console.print(f"  {title:<22} {was[name]:5.1f} → {now[name]:5.1f} %")
 
 
 @dataclass(frozen=True)
 class _Uploads:
-    """Ids of the data sets: the patching task, the supported ones, and the unlabelled pool of anchors."""
+    """Ids of the data sets: the patching tasks, the supported ones, and the unlabelled pool of anchors."""
 
     digits: str
+    fashion: str
     supported: list[str]
     anchors: str
 
@@ -98,15 +122,16 @@ class _Uploads:
 def _upload_all(client: Client, console: Console) -> _Uploads:
     """Upload the patching task, the supported ones and the anchors, and wait until they are ready."""
     console.print(
-        f"Uploading {len(load_scans()):,} scans of handwritten digits, {len(supported_archives())} supported tasks and "
-        "a pool of unlabelled images …"
+        f"Uploading {len(load_scans()):,} scans of handwritten digits, pictures of clothes, "
+        f"{len(supported_archives())} supported tasks and a pool of unlabelled images …"
     )
     task = upload_sample(client, DIGITS, "handwritten digits")
+    fashion = upload_sample(client, FASHION, "pictures of clothes")
     pool = upload_sample(client, ANCHORS)
     others = [upload_sample(client, name) for name in supported_archives()]
-    for dataset in (task, pool, *others):
-        client.wait_for_job(dataset.job.id)
-    return _Uploads(task.id, [dataset.id for dataset in others], pool.id)
+    for dataset in (task, fashion, pool, *others):
+        dataset.job.wait()
+    return _Uploads(task.id, fashion.id, [dataset.id for dataset in others], pool.id)
 
 
 def _start_from_base(client: Client, console: Console) -> None:

@@ -23,7 +23,12 @@ from paintbox_client.tables import print_datasets
 from paintbox_demo.digits import DISPLAY_NAMES, archive_members
 
 TEMPLATES = ("{}", "a {} icon", "an icon of a {}")
-DIGITS, ANCHORS = "digits", "anchors"
+PHOTO_TEMPLATES = ("{}", "a photo of a {}", "a picture of a {}")
+DIGITS, FASHION, ANCHORS = "digits", "fashion", "anchors"
+PHOTOGRAPHS = (FASHION, "clothing", "grocery")
+"""Data sets whose prompts are those of photographs."""
+
+_FASHION = Path(__file__).resolve().parent / "fashion.zip"
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,14 @@ class Sample:
 
 def list_samples() -> dict[str, Sample]:
     """Return the bundled data sets by name: the task to patch, those to support, the pool of anchors."""
-    supported = (Sample(name, f"pictograms of {name} in 30 classes; a supported task") for name in supported_archives())
+    supported = (
+        Sample(name, f"{'photographs' if name in PHOTOGRAPHS else 'pictograms'} of {name}; a supported task")
+        for name in supported_archives()
+    )
     digits = Sample(DIGITS, "1,797 scans of handwritten digits in 10 classes; a task to patch")
+    fashion = Sample(FASHION, "1,900 pictures of clothes in 10 classes, of Fashion-MNIST; a task to patch")
     anchors = Sample(ANCHORS, "1,000 unlabelled pictograms; a pool of anchors")
-    return {each.name: each for each in (digits, *supported, anchors)}
+    return {each.name: each for each in (digits, fashion, *supported, anchors)}
 
 
 def upload_sample(client: Client, name: str, title: str | None = None) -> Dataset:
@@ -54,13 +63,15 @@ def upload_sample(client: Client, name: str, title: str | None = None) -> Datase
         if name == ANCHORS:
             return client.upload_dataset(path, title or name, unlabelled=True)
         names = DISPLAY_NAMES if name == DIGITS else None
-        return client.upload_dataset(path, title or name, TEMPLATES, names)
+        templates = PHOTO_TEMPLATES if name in PHOTOGRAPHS else TEMPLATES
+        return client.upload_dataset(path, title or name, templates, names)
 
 
 @contextmanager
 def _archive(name: str) -> Iterator[Path]:
     if name != DIGITS:
-        yield anchors_archive() if name == ANCHORS else supported_archives()[name]
+        bundled = {ANCHORS: anchors_archive(), FASHION: _FASHION, **supported_archives()}
+        yield bundled[name]
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{DIGITS}.zip"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -170,10 +171,9 @@ class VersionLoader:
         if recipe.names is not None:
             model = replace(model, routing=Routing(recipe.names, _unpatched(model)))
         # Converting or capturing happens here, so that no request waits for it. A session opens at one go.
-        if model.program is not None and self._has_pending():
-            self._low.submit(lambda: model.runner).result()
-            yield_cpu()
-        features = model.encode(probe_images(model.base.image_size))
+        probe = partial(model.encode, probe_images(model.base.image_size))
+        is_low = model.program is not None and self._has_pending()
+        features = self._low.submit(probe).result() if is_low else probe()
         on_gpu = model.base.device.type == "cuda" and not model.runner.is_exact
         check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)
         yield_cpu()

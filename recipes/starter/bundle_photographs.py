@@ -3,9 +3,13 @@
     python -m recipes.starter.bundle_photographs --model RUN/model --photos PHOTOS --into paint_core/starter
 
 Thumbnails from two sets whose licences allow it, of photographs that the starter was not trained on:
-`supported/NAME.zip` with `val/CLASS/*.jpg` and `test/CLASS/*.jpg`. The classes are those that the model knows best in the
-photographs that it was trained on. The held-out photographs of a class, in the order of their names, are halved:
+`supported/NAME.zip` with `val/CLASS/*.jpg` and `test/CLASS/*.jpg`. The classes are those that the model knows best in
+the photographs that it was trained on. The held-out photographs of a class, in the order of their names, are halved:
 Grocery Store's names count photographs taken one after the other, which must not be on both sides.
+
+    python -m recipes.starter.bundle_photographs --fashion FOLDER --into paintbox_demo
+
+writes `fashion.zip`, a task to patch: some of Fashion-MNIST's pictures, the first ones of each class.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,12 +28,16 @@ from PIL import Image, ImageOps
 from paint_core.models import BaseModel, load_base
 from recipes.starter.bundle import best_known, write_archive
 from recipes.starter.photographs import photographs_in, read_words, square
+from recipes.studies.adapt import FASHION, read_fashion
 
 TASKS: Mapping[str, int] = {"clothing": 10, "grocery": 30}
 """How many classes, by the set's folder."""
 
 THUMBNAIL_SIDE = 72
 """Of the shorter side, in pixels; the tower sees 64."""
+
+FASHION_IMAGES: Mapping[str, int] = {"train": 100, "val": 30, "test": 60}
+"""Of a class of Fashion-MNIST, by split."""
 
 LEAST_IMAGES, MOST_IMAGES = 10, 25
 """Of a class in a split."""
@@ -39,20 +48,47 @@ _QUALITY = 85
 def main() -> int:
     """Write the archives and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="the open_clip folder that they go with")
-    parser.add_argument("--photos", type=Path, required=True, help="with NAME/train, NAME/val and NAME/test")
+    parser.add_argument("--model", type=Path, help="the open_clip folder that the supported tasks go with")
+    parser.add_argument("--photos", type=Path, help="with NAME/train, NAME/val and NAME/test")
+    parser.add_argument("--fashion", type=Path, help="with the files of Fashion-MNIST")
     parser.add_argument("--into", type=Path, required=True, help="where the archives go")
     arguments = parser.parse_args()
-    base = load_base(f"local-dir:{arguments.model}")
-    for task, count in TASKS.items():
-        files = task_files(arguments.photos / task, base, count)
-        target = arguments.into / "supported" / f"{task}.zip"
-        write_archive(target, files)
-        classes = len({path.split("/")[1] for path in files})
-        sys.stdout.write(
-            f"{task}: {len(files):,} photographs, {classes} classes, {target.stat().st_size / 1e6:.2f} MB\n"
-        )
+    if arguments.fashion:
+        _write(arguments.into / "fashion.zip", fashion_files(arguments.fashion))
+    if arguments.model and arguments.photos:
+        base = load_base(f"local-dir:{arguments.model}")
+        for task, count in TASKS.items():
+            _write(arguments.into / "supported" / f"{task}.zip", task_files(arguments.photos / task, base, count))
     return 0
+
+
+def _write(target: Path, files: Mapping[str, bytes]) -> None:
+    write_archive(target, files)
+    classes = len({path.split("/")[1] for path in files})
+    sys.stdout.write(
+        f"{target.stem}: {len(files):,} photographs, {classes} classes, {target.stat().st_size / 1e6:.2f} MB\n"
+    )
+
+
+def fashion_files(folder: Path) -> dict[str, bytes]:
+    """Return path and PNG file of some of Fashion-MNIST's pictures; validation pictures are of its training split.
+
+    Args:
+        folder: With its four files.
+    """
+    files: dict[str, bytes] = {}
+    counts: Counter[tuple[str, str]] = Counter()
+    for split, label, _, picture in read_fashion(folder):
+        name = FASHION[int(label)]
+        if split == "train" and counts["train", name] == FASHION_IMAGES["train"]:
+            split = "val"
+        if counts[split, name] < FASHION_IMAGES[split]:
+            assert isinstance(picture, Image.Image)
+            buffer = io.BytesIO()
+            picture.save(buffer, "PNG", optimize=True)
+            files[f"{split}/{name}/{counts[split, name]:03}.png"] = buffer.getvalue()
+            counts[split, name] += 1
+    return files
 
 
 def task_files(folder: Path, base: BaseModel, count: int) -> dict[str, bytes]:

@@ -2,7 +2,8 @@
 
     python -m recipes.studies.adapt gtsrb FETCHED DATA
 
-makes `DATA/gtsrb/{train,val,test}/CLASS/`. `recipes.starter.adapt` does the same for the sets that the starter is trained on.
+makes `DATA/gtsrb/{train,val,test}/CLASS/`. `recipes.starter.adapt` does the same for the sets that the starter is
+trained on.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ sys.path.insert(0, sys.argv[1])
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        banned = {"torch", "numpy", "pydantic", "contract", "app", "registry", "pipeline", "worker", "paint_core",
+        banned = {"torch", "numpy", "contract", "app", "registry", "pipeline", "worker", "paint_core",
                   "paintbox_launcher", "paintbox_demo"}
         if top in banned:
             raise ModuleNotFoundError(f"No module named {top!r}", name=top)

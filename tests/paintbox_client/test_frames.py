@@ -67,7 +67,7 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
         return whole(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(InputError, match="needs pyarrow, which is not installed. Run pip install pyarrow"):
+    with pytest.raises(InputError, match=r"needs pyarrow, which is not installed. Run pip install pyarrow"):
         Classification(ANSWER).to_arrow()
 
 

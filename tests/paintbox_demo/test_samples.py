@@ -31,9 +31,10 @@ def _run(*arguments: str) -> Any:
 def test_all_of_them_are_listed_by_default() -> None:
     listed = _run()
     assert listed.exit_code == 0
-    for name in ("digits", "food", "nature", "objects", "travel", "anchors"):
+    names = ["digits", "fashion", "clothing", "food", "grocery", "nature", "objects", "travel", "anchors"]
+    for name in names:
         assert name in listed.stdout
-    assert list(list_samples()) == ["digits", "food", "nature", "objects", "travel", "anchors"]
+    assert list(list_samples()) == names
 
 
 def test_one_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -42,7 +43,7 @@ def test_one_that_is_not_there_is_named_with_those_that_are() -> None:
     assert "travel" in f"{vars(cast(Any, refused.exception))}"
 
 
-@pytest.mark.parametrize("name", ["digits", "food", "anchors"])
+@pytest.mark.parametrize("name", ["digits", "fashion", "clothing", "food", "anchors"])
 def test_each_is_uploaded_as_a_task_or_as_a_pool(name: str) -> None:
     recorder = Recorder()
     upload_sample(cast(Client, recorder), name)
