@@ -27,7 +27,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check check-js quick test browser-test fuzz mutate mutants attack chaos cluster-test bench client docs starter studies constraints lock clean
+.PHONY: help setup demo up check check-js check-ts quick test browser-test fuzz mutate mutants attack chaos cluster-test bench client docs starter studies constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -48,6 +48,9 @@ check: $(STAMP) ## Lint with docstrings, formatting, types
 
 check-js: ## Check the types of the scripts of the pages (needs Node.js's npm)
 	npx --yes --package typescript@5.9.3 tsc --project app/web/jsconfig.json
+
+check-ts: ## Generate the TypeScript client's types, check and build it (needs Node.js's npm)
+	cd clients/typescript && npm ci --no-audit --no-fund && npm run generate && npm run check && npm run build
 
 quick: $(STAMP) ## Run the tests that start no process, server or application, and fine-tune nothing
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m quick
