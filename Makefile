@@ -13,6 +13,10 @@ PYTHON ?= $(shell for candidate in python3.11 python3; do \
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(shell cat pyproject.toml requirements-dev.lock | cksum | tr -cd '0-9')
+
+# The tools of the documentation have an environment of their own: what they need has nothing to do with ours.
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/installed-$(shell cksum < requirements-docs.lock | tr -cd "0-9")
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := $(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--no-emit-index-url --custom-compile-command 'make lock' -c constraints.txt
@@ -27,7 +31,7 @@ JOBS ?= 200
 PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up check check-js check-ts quick test browser-test fuzz mutate mutants attack chaos cluster-test bench client docs starter studies constraints lock clean
+.PHONY: help setup demo up check check-js check-ts quick test browser-test fuzz mutate mutants attack chaos cluster-test bench client docs pictures starter studies constraints lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -89,8 +93,12 @@ client: $(STAMP) ## Build the wheel of paintbox-client, the client without the s
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist clients/python
 	@rm -rf clients/python/build clients/python/*.egg-info paintbox_client.egg-info
 
-docs: $(STAMP) ## Write docs/openapi.json and the endpoint table of docs/api.md from the code
+docs: $(STAMP) $(DOCS_STAMP) ## Write what docs/ takes from the code, and build the site in build/site
 	$(BIN)/python docs/generate.py
+	$(DOCS_VENV)/bin/zensical build --strict
+
+pictures: $(STAMP) ## Take the pictures of docs/pictures from a real service (needs chromium)
+	$(BIN)/python -m docs.generating.pictures
 
 starter: $(STAMP) ## Train a starter from nothing: make starter MINUTES=150 PROFILE=cpu (needs npm)
 	$(BIN)/python -m recipes.starter --profile $(PROFILE) --minutes $(MINUTES)
@@ -109,9 +117,11 @@ lock: $(STAMP) ## Write the lock files: every version that constraints.txt pins,
 	[ -x $(VENV)/lock/bin/uv ] || { $(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv; }
 	$(COMPILE) $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -o requirements-dev.lock pyproject.toml
 	$(COMPILE) --extra postgres --extra s3 --extra onnx -o requirements.lock pyproject.toml
+	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" --group docs -o requirements-docs.lock
 
 clean: ## Remove .venv and everything that tools left behind
-	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS_VENV) build dist demo-output *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP):
@@ -123,4 +133,10 @@ $(STAMP):
 	@rm -rf *.egg-info  # entry points of an older set-up; Python would find them before the installed ones
 	$(PIP) check
 	@rm -f $(VENV)/installed-*
+	@touch $@
+
+$(DOCS_STAMP):
+	[ -x $(DOCS_VENV)/bin/python ] || $(BIN)/python -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --no-deps -r requirements-docs.lock
+	@rm -f $(DOCS_VENV)/installed-*
 	@touch $@

@@ -31,7 +31,7 @@ class LazyCommand(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Return the context of the real command, with its arguments read."""
-        return _build(self._entry_point).make_context(info_name, args, parent=parent, **extra)
+        return build_command(self._entry_point).make_context(info_name, args, parent=parent, **extra)
 
 
 class ExtensibleGroup(TyperGroup):
@@ -66,7 +66,12 @@ def read_summary(entry_point: EntryPoint) -> str:
     return ""
 
 
-def _build(entry_point: EntryPoint) -> Any:
+def build_command(entry_point: EntryPoint) -> Any:
+    """Return the command of an entry point; its module is imported.
+
+    Raises:
+        InputError: The module cannot be imported.
+    """
     try:
         function: Callable[..., Any] = entry_point.load()
     except ImportError as error:

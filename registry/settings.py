@@ -24,44 +24,63 @@ _QUOTED = re.compile('"([a-z_]+)"')
 
 
 class StorageSettings(BaseSettings):
-    """Where state lives. Everything defaults to files under one data directory.
+    """Where state lives. Everything defaults to files under one data directory."""
 
-    Attributes:
-        data_dir: Holds the database, blobs, logs and scratch files; `PAINTBOX_DATA_DIR`.
-        database_url: SQLAlchemy URL; empty means SQLite in the data directory.
-        broker_url: Redis or Valkey URL for the messages that wake workers.
-        blob_url: `file://` URL of the blob folder or `s3://bucket/prefix`; empty means `blobs/` in the data directory.
-        blob_cache_gigabytes: Size of the local cache of a bucket, in units of 1e9 bytes.
-        min_free_bytes: Space that must stay free on each disk; below it nothing is written. None: 1 GiB, or 5 % of a
-            small disk.
-        max_stored_bytes: Maximum total size of one owner's data sets, label sets, task vectors and unfinished uploads;
-            does not apply without API keys.
-        bases: Base models that patches may start from; the first is the default.
-        device: `auto` uses CUDA if there is a device, else the CPU; `cuda:1` is the second device.
-        log_level: Lowest level that is logged.
-        max_supported_drop: Percentage points that a supported task may lose in a version that serves requests, where
-            its patch sets no limit. None: any.
-        webhook_url: Where messages about moves of aliases are sent. None: nowhere.
-        approvals: Whether `active` and `canary` move only after another admin has approved it.
-    """
-
-    model_config = SettingsConfigDict(env_prefix="PAINTBOX_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="PAINTBOX_", frozen=True, extra="ignore", use_attribute_docstrings=True
+    )
 
     data_dir: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("paintbox", appauthor=False)), validate_default=True
     )
+    """Data directory of this installation, by default `paintbox` in the user's data folder (`~/.local/share` on Linux):
+    see docs/operations.md#the-data-directory."""
+
     database_url: str = ""
+    """SQLAlchemy URL such as `postgresql+psycopg://user:password@host:5432/name`; by default SQLite in the data
+    directory."""
+
     broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """URL of Valkey or Redis, such as `redis://:password@host:6379/0`; `rediss://` for TLS. `paintbox up` sets its
+    own."""
+
     blob_url: str = ""
+    """`file:///absolute/path`, which must be accessible to the API and all workers, or `s3://bucket/prefix` (needs the
+    extra `s3`); by default `blobs/` in the data directory."""
+
     blob_cache_gigabytes: float = Field(default=20.0, gt=0, le=1e6)
+    """With a bucket: size of the local cache under `blob-cache/` on each machine, in units of 1e9 bytes; entries used
+    within the last hour are kept beyond that."""
+
     min_free_bytes: int | None = Field(default=None, ge=0)
+    """Space to keep free on each disk, by default 1 GiB, or 5 % of a smaller disk. Below it, requests that store data
+    get 507 `storage_full`: see docs/operations.md#disk-space."""
+
     max_stored_bytes: int = Field(default=100 << 30, gt=0)
+    """Storage quota of one owner, not applied without keys; above it, requests get 413 `storage_quota`. The API and
+    workers need the same value."""
+
     bases: tuple[str, ...] = Field(default=("starter",), min_length=1)
+    """Base models that patches may start from, a JSON list; the first is the default. See
+    docs/how-to/base-models.md."""
+
     device: str = "auto"
+    """`auto` uses CUDA if there is a device, else the CPU; `cpu`, `cuda`, or one of several devices, such as
+    `cuda:1`."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Lowest level that is logged."""
+
     max_supported_drop: float | None = Field(default=None, ge=0, le=100)
+    """Maximum drop of a supported task, in percentage points, in a version that becomes `active` or `canary`, if its
+    patch set no limit; by default none. See docs/operations.md#versions-guard-trash-verification-export."""
+
     webhook_url: str | None = Field(default=None, max_length=2000)
+    """Where messages about moved aliases and refused moves are sent, at one of `PAINTBOX_WEBHOOK_HOSTS`."""
+
     approvals: bool = False
+    """Whether `active` and `canary` move only after another admin has approved it: see
+    docs/operations.md#versions-guard-trash-verification-export."""
 
     @field_validator("data_dir")
     @classmethod

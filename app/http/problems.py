@@ -29,7 +29,7 @@ MAX_DETAIL, MAX_PATH = 2000, 200
 """Maximum length of a detail, and of a quoted path."""
 
 _SEE_DOCS = "See the routes and schemas at /docs."
-_OF_STATUS = {  # errors of Starlette and FastAPI: code and advice
+PROBLEMS_OF_STATUS = {  # errors of Starlette and FastAPI: code and advice
     400: ("bad_request", "Correct the body; its format is described at /docs."),
     404: ("route_not_found", _SEE_DOCS),
     405: ("method_not_allowed", "The header Allow lists the methods of this route."),
@@ -143,7 +143,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, Exception) and storage_fault(error.__cause__):  # while parsing a form
         return await _on_storage_fault(request, error.__cause__)
-    code, advice = _OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
+    code, advice = PROBLEMS_OF_STATUS.get(error.status_code, ("http_error", _SEE_DOCS))
     headers = error.headers
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED and (allowed := _allowed_methods(request)):
         headers = {"Allow": ", ".join(allowed)}

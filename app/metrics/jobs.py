@@ -56,10 +56,14 @@ class JobCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics as they are now."""
         up = GaugeMetricFamily("paintbox_database_up", "1 if the database is reachable, else 0.")
-        jobs = GaugeMetricFamily("paintbox_jobs", "Jobs by kind and status.", labels=("kind", "status"))
+        jobs = GaugeMetricFamily(
+            "paintbox_jobs",
+            "Jobs in the database by kind and status; queued is the length of the queue.",
+            labels=("kind", "status"),
+        )
         wait = GaugeMetricFamily(
             "paintbox_job_longest_wait_seconds",
-            "Waiting time of the job that is next to start; 0: no job is waiting.",
+            "Waiting time of the job that is next to start; 0: none waits. It grows as long as no worker takes jobs.",
         )
         silence = GaugeMetricFamily(
             "paintbox_job_longest_silence_seconds",

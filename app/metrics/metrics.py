@@ -50,11 +50,14 @@ class Metrics:
             registry=self.registry,
         )
         self._images = Counter(
-            "paintbox_images_classified", "Images classified by version.", ("version",), registry=self.registry
+            "paintbox_images_classified",
+            "Classified images by version, of the last 100 versions.",
+            ("version",),
+            registry=self.registry,
         )
         self._answer_seconds = Histogram(
             "paintbox_classify_duration_seconds",
-            "Time from the labels of a classify request to its scores, by version.",
+            "Time from the labels of a classify request to its scores, by version; the count is that of requests.",
             ("version",),
             buckets=_REQUEST_BUCKETS,
             registry=self.registry,
@@ -66,20 +69,26 @@ class Metrics:
             registry=self.registry,
         )
         self._webhooks = Counter(
-            "paintbox_webhook_tries", "Attempts to deliver a webhook, by outcome.", ("outcome",), registry=self.registry
+            "paintbox_webhook_tries",
+            "Attempts of this process to deliver a webhook: delivered, failed (retried) or refused (given up).",
+            ("outcome",),
+            registry=self.registry,
         )
         self._refusals = Counter(
             "paintbox_alias_refusals",
-            "Moves of aliases that were refused, by alias and error code.",
+            "Moves of active, canary, shadow or other aliases that the guard refused, by error code.",
             ("alias", "code"),
             registry=self.registry,
         )
         self._kept_samples = Counter(
-            "paintbox_samples_kept", "Images kept to be labelled, by reason.", ("source",), registry=self.registry
+            "paintbox_samples_kept",
+            "Images kept to be labelled: sampled or shadow.",
+            ("source",),
+            registry=self.registry,
         )
         self._dropped_samples = Counter(
             "paintbox_samples_dropped",
-            "Requests or images that were to be kept and were not, by reason.",
+            "Requests or images that were to be kept and were not: queue_full, storage_full or failed.",
             ("reason",),
             registry=self.registry,
         )

@@ -43,9 +43,11 @@ class StateCollector(Collector):
             "Versions of the software.",
             {"version": version("paintbox"), "python": platform.python_version(), "torch": torch.__version__},
         )
-        active = InfoMetricFamily("paintbox_active_version", "The version that this process serves.")
+        active = InfoMetricFamily(
+            "paintbox_active_version", "The version that this process serves.", labels=("version",)
+        )
         if (served := self._versions.active) is not None:
-            active.add_metric((), {"version": str(served.version_id)})
+            active.add_metric((str(served.version_id),), {})
         yield active
         yield from self._read_secondary()
         yield GaugeMetricFamily(
@@ -59,7 +61,10 @@ class StateCollector(Collector):
             self._engine.heads.admission.num_images,
         )
         kept = GaugeMetricFamily(
-            "paintbox_cache_bytes", "Approximate memory used by caches.", labels=("cache",), unit="bytes"
+            "paintbox_cache_bytes",
+            "Memory used by cached label sets (heads) and by cached versions that were requested by id (versions).",
+            labels=("cache",),
+            unit="bytes",
         )
         kept.add_metric(("heads",), self._engine.heads.num_bytes)
         kept.add_metric(("versions",), self._versions.cached_bytes)
@@ -70,19 +75,20 @@ class StateCollector(Collector):
                 "Free bytes on the data disk with the least free space.",
                 self._storage.room().free_bytes,
             )
-        if self._device.type == "cuda":
-            yield from self._read_device()
+        yield from self._read_device()
 
     def _read_secondary(self) -> Iterable[Metric]:
         for alias, what in ((CANARY_ALIAS, "answers a share of the requests"), (SHADOW_ALIAS, "runs in shadow")):
-            info = InfoMetricFamily(f"paintbox_{alias}_version", f"The version that {what} in this process.")
+            info = InfoMetricFamily(
+                f"paintbox_{alias}_version", f"The version that {what} in this process.", labels=("version",)
+            )
             held = self._versions.serving(alias)
             if held is not None:
-                info.add_metric((), {"version": str(held.version_id)})
+                info.add_metric((str(held.version_id),), {})
             yield info
         images = CounterMetricFamily(
             "paintbox_shadow_images",
-            "Images that ran in shadow, by whether active version and shadow rank the same label first.",
+            "Images sent to the shadow: agreed, differed (in the first label) or dropped; reset when one changes.",
             labels=("version", "outcome"),
         )
         ratio = GaugeMetricFamily(
@@ -99,8 +105,10 @@ class StateCollector(Collector):
         yield from (images, ratio)
 
     def _read_device(self) -> Iterable[Metric]:
-        free, total = torch.cuda.mem_get_info(self._device)
-        yield GaugeMetricFamily(
-            "paintbox_device_memory_used_bytes", "Used memory of the GPU, by all processes.", total - free
-        )
-        yield GaugeMetricFamily("paintbox_device_memory_limit_bytes", "Memory of the GPU.", total)
+        used = GaugeMetricFamily("paintbox_device_memory_used_bytes", "Used memory of the GPU, by all processes.")
+        limit = GaugeMetricFamily("paintbox_device_memory_limit_bytes", "Memory of the GPU; no value without one.")
+        if self._device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(self._device)
+            used.add_metric((), total - free)
+            limit.add_metric((), total)
+        yield from (used, limit)

@@ -72,6 +72,25 @@ def test_the_help_is_the_documentation_with_links_between_its_pages(client: Test
         assert client.get(f"/ui/help/{name}").status_code == 404
 
 
+def test_the_help_shows_folders_and_pictures_and_no_comments(client: TestClient, keyed: World) -> None:
+    index = client.get("/ui/help").text
+    addresses = re.findall(r'href="(/ui/help/[^"#]*)"', index)
+    assert {"/ui/help/tutorial", "/ui/help/how-to/your-folder", "/ui/help/reference/problems"} <= set(addresses)
+    for address in addresses:
+        page = client.get(address)
+        assert page.status_code == 200, address
+        assert "&lt;!--" not in page.text, address
+    assert 'href="/ui/help/datasets"' in client.get("/ui/help/how-to/your-folder").text
+    pictures = re.findall(r'<img src="([^"]*)"', client.get("/ui/help/tutorial").text)
+    assert len(pictures) > 2
+    for address in pictures:
+        picture = client.get(address)
+        assert picture.headers["content-type"] == "image/webp"
+        assert picture.content[8:12] == b"WEBP"
+    prefixed = keyed.client.get("/paint/ui/help/tutorial", headers={**HTML, **bearer(BOOTSTRAP)})
+    assert 'href="/paint/ui/help/how-to/your-folder"' in prefixed.text
+
+
 def test_a_report_is_one_file_that_loads_nothing(client: TestClient, patch: Patched) -> None:
     page = client.get(f"/v1/patches/{patch.id}/report.html")
     assert page.headers["content-type"].startswith("text/html")

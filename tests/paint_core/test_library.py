@@ -52,7 +52,8 @@ def screws(folder: Path) -> None:
 
 
 def blocks(part: str) -> list[str]:
-    return re.findall(r"```python\n(.*?)```", part, flags=re.DOTALL)
+    run = re.sub(r"<!-- not run: [^>]*-->\n```python\n.*?```", "", part, flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", run, flags=re.DOTALL)
 
 
 def run(code: str, **names: Any) -> dict[str, Any]:

@@ -1,37 +1,47 @@
-"""The documents point at things that exist and name every setting."""
+"""The documents point at things that exist, and the site and the help have all of them."""
 
-import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
-import pytest
+import yaml
 
 from tests.project.paths import ROOT
-from tests.project.variables import settings_variables
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
-OPENAPI = ROOT / "docs" / "openapi.json"
-CLIENT_VARIABLES = {"PAINTBOX_URL", "PAINTBOX_TIMEOUT_SECONDS", "PAINTBOX_PATIENCE_SECONDS"}
+DOCS = ROOT / "docs"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)")
+FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def slugs(text: str) -> set[str]:
+    """The anchors of a document's headings, as GitHub, the help and the site make them."""
+    titles = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def test_every_link_to_a_file_leads_somewhere() -> None:
-    broken = [
-        f"{document.relative_to(ROOT)}: {target}"
-        for document in DOCUMENTS
-        for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
-        if not (document.parent / target).exists()
-    ]
+    broken = []
+    for document in DOCUMENTS:
+        for path, anchor in LINK.findall(FENCED.sub("", document.read_text(encoding="utf-8"))):
+            target = document.parent / path if path else document
+            if not target.exists():
+                broken.append(f"{document.relative_to(ROOT)}: {path}")
+            elif anchor and anchor not in slugs(target.read_text(encoding="utf-8")):
+                broken.append(f"{document.relative_to(ROOT)}: {path}#{anchor}")
     assert broken == []
 
 
-@pytest.mark.skipif(not (ROOT / "app" / "settings.py").exists(), reason="app/settings.py is not there yet")
-def test_the_operations_page_names_every_setting_and_no_other() -> None:
-    named = set(re.findall(r"`(PAINTBOX_[A-Z_]+)`", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")))
-    assert named - CLIENT_VARIABLES == settings_variables()
+def _entries(nav: Any) -> Iterator[str]:
+    for entry in nav:
+        for value in entry.values():
+            yield from [value] if isinstance(value, str) else _entries(value)
 
 
-@pytest.mark.skipif(not OPENAPI.exists(), reason="docs/openapi.json is not written yet: make docs")
-def test_the_written_api_description_is_what_the_code_says() -> None:
-    from app.main import create_app
-    from app.settings import AppSettings
-
-    assert json.loads(OPENAPI.read_text(encoding="utf-8")) == create_app(AppSettings()).openapi()
+def test_the_site_and_the_table_of_contents_have_every_document() -> None:
+    documents = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
+    shown = {each for each in documents if not re.match(r"decisions/\d", each)}
+    nav = list(_entries(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    assert sorted(nav) == sorted(shown)
+    linked = {path for path, _ in LINK.findall((DOCS / "index.md").read_text(encoding="utf-8"))}
+    assert linked == shown - {"index.md"}
