@@ -28,6 +28,11 @@ class Kind:
     prefix: str
     command: str
 
+    @property
+    def plural(self) -> str:
+        """The noun for several of them."""
+        return f"{self.noun}es" if self.noun.endswith("ch") else f"{self.noun}s"
+
 
 KINDS = {
     "dataset": Kind("data set", "/v1/datasets", "ds_", "paintbox datasets"),
@@ -120,7 +125,7 @@ def _choose(kind: Kind, reference: str, items: Sequence[JsonObject]) -> JsonObje
             return found[0]
         if found:
             raise InputError(
-                f"{reference!r} is ambiguous: it matches {len(found)}{_or_more(items)} {kind.noun}s: {_list(found)}.",
+                f"{reference!r} is ambiguous: it matches {len(found)}{_or_more(items)} {kind.plural}: {_list(found)}.",
                 "Use a longer part of the name or the id.",
             )
     raise _missing(kind, reference)

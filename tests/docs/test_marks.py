@@ -9,11 +9,12 @@ import subprocess
 import pytest
 import yaml
 
+from contract.patch_request import PatchRequest
 from tests.docs.blocks import Block, commands, documents, exists, read_blocks
 from tests.project.paths import ROOT
 
 BLOCKS = [block for page in documents() for block in read_blocks(page)]
-MOST_NOT_RUN = 22
+MOST_NOT_RUN = 18
 RUN = {"python", "bash"}
 PARSED = {"json", "yaml", "ini", "js"}
 NO_CODE = {"text"}
@@ -61,6 +62,16 @@ def test_json_is_json(block: Block) -> None:
     except json.JSONDecodeError:
         for line in block.code.splitlines():
             json.loads(line if line.startswith("{") else f"{{{line}}}")
+
+
+def test_patch_requests_are_valid() -> None:
+    """Whole requests, and members that a line shows alone."""
+    rest = {"name": "a patch", "tasks": ["ds_digits"], "supported": ["ds_photos", "ds_icons"]}
+    lines = [line for block in of("json") if block.page == "docs/patching.md" for line in block.code.splitlines()]
+    members = [json.loads(line if line.startswith("{") else f"{{{line}}}") for line in lines]
+    requests = [each for line, each in zip(lines, members, strict=True) if "tasks" in each or not line.startswith("{")]
+    assert len(requests) > 8
+    assert all(PatchRequest.model_validate(rest | each) for each in requests)
 
 
 @pytest.mark.parametrize("block", of("yaml"), ids=str)

@@ -1,6 +1,7 @@
 """The documents point at things that exist, and the site and the help have all of them."""
 
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,20 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
             elif anchor and anchor not in slugs(target.read_text(encoding="utf-8")):
                 broken.append(f"{document.relative_to(ROOT)}: {path}#{anchor}")
     assert broken == []
+
+
+def test_the_wheel_and_the_image_have_what_the_help_shows() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["app"]
+    shown = [
+        path.relative_to(DOCS)
+        for path in DOCS.rglob("*")
+        if path.suffix in {".md", ".webp", ".svg"} and path.parent.name != "decisions"
+    ]
+    assert [str(path) for path in shown if not any(("web/help" / path).match(each) for each in patterns)] == []
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE)
+    admitted = re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name for names in copied for name in names.split()} <= set(admitted)
 
 
 def _entries(nav: Any) -> Iterator[str]:
