@@ -21,6 +21,7 @@ from paint_core.data import LabelledImages, Task, decode_all
 from paint_core.models import BaseModel, build_head
 from paint_core.starter import anchors_archive, supported_archives
 from paintbox_demo.digits import DISPLAY_NAMES, WORDS, load_scans
+from paintbox_demo.samples import PHOTO_TEMPLATES
 from recipes.starter.photographs import photographs_in, read_words
 
 PATCHING = ("digits", "mnist", "fashion", "gtsrb", "clothing", "grocery")
@@ -28,6 +29,9 @@ PATCHING = ("digits", "mnist", "fashion", "gtsrb", "clothing", "grocery")
 
 SUPPORTED = ("cifar10",)
 """Folder tasks that patches must not harm, beside the bundled ones."""
+
+PHOTOGRAPHS = frozenset({"fashion", "gtsrb", "clothing", "grocery", "cifar10", "tiny-imagenet", "caltech101"})
+"""Tasks whose prompts are those of photographs."""
 
 MOST_IMAGES = {"train": 3000, "validation": 600, "test": 2000}
 """Of a folder task; more are a seeded draw."""
@@ -124,7 +128,8 @@ class Tasks:
 
     def _task(self, base: BaseModel, files: TaskFiles) -> Task:
         splits = {split: self._decoded(base, files, split) for split in files.splits}
-        head = build_head(base, files.classnames, base.default_templates)
+        templates = PHOTO_TEMPLATES if files.name in PHOTOGRAPHS else base.default_templates
+        head = build_head(base, files.classnames, templates)
         return Task(files.name, head, splits.get("train"), splits["validation"], splits["test"])
 
     def _decoded(self, base: BaseModel, files: TaskFiles, split: str) -> LabelledImages:
