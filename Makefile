@@ -1,6 +1,6 @@
 # What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
 
-EXTRAS := dev,postgres,s3,onnx,lora,recipes
+EXTRAS := dev,postgres,s3,onnx,lora,otel,recipes
 comma := ,
 
 # Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a
@@ -116,7 +116,7 @@ constraints: $(STAMP) ## Upgrade .venv to the newest versions pyproject.toml all
 lock: $(STAMP) ## Write the lock files: every version that constraints.txt pins, with the hashes of its files
 	[ -x $(VENV)/lock/bin/uv ] || { $(PYTHON) -m venv $(VENV)/lock && $(VENV)/lock/bin/pip install --quiet uv; }
 	$(COMPILE) $(addprefix --extra ,$(subst $(comma), ,$(EXTRAS))) -o requirements-dev.lock pyproject.toml
-	$(COMPILE) --extra postgres --extra s3 --extra onnx -o requirements.lock pyproject.toml
+	$(COMPILE) --extra postgres --extra s3 --extra onnx --extra otel -o requirements.lock pyproject.toml
 	$(VENV)/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" --group docs -o requirements-docs.lock
 

