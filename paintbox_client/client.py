@@ -355,6 +355,10 @@ class Client(
 
     # -- the service itself -------------------------------------------------------------------------------------
 
+    def ping(self) -> Mapping[str, str]:
+        """Return the headers of the response to a liveness probe, `Date` among them."""
+        return self._transport.exchange("GET", "/livez")
+
     def ready(self) -> Ready:
         """Return the readiness checks; raises `ApiError` while the service cannot classify."""
         return Ready(self._send("GET", "/readyz"))

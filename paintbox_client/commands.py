@@ -28,6 +28,7 @@ from paintbox_client.connection import (
 )
 from paintbox_client.dataset_commands import dataset, derive, upload
 from paintbox_client.display import print_json, print_note, print_table, print_text, print_warning, watch_job
+from paintbox_client.doctor_command import doctor
 from paintbox_client.errors import InputError
 from paintbox_client.evaluation_commands import compare, evaluate, evaluation, evaluations
 from paintbox_client.event_commands import events
@@ -320,5 +321,6 @@ COMMANDS = (
     system,
     bases,
     whoami,
+    doctor,
 )
 """In the order of the help text."""

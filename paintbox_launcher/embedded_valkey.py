@@ -109,3 +109,15 @@ def free_port(host: str) -> int:
     """Return a TCP port that nothing listens on at this moment."""
     with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         return int(probe.getsockname()[1])
+
+
+def read_url(folder: Path) -> str | None:
+    """Return the broker URL of the server that runs in a folder, from its configuration; None: there is none."""
+    try:
+        lines = (folder / "valkey.conf").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    words = dict(line.split(" ", 1) for line in lines if " " in line)
+    if "port" not in words or "requirepass" not in words:
+        return None
+    return EmbeddedValkey(folder, int(words["port"]), words["requirepass"]).url
