@@ -2,7 +2,10 @@
 
 import copy
 import json
+import os
 import re
+import shutil
+import subprocess
 from importlib import resources
 from typing import Any
 
@@ -108,6 +111,65 @@ def test_bases_and_a_bucket_are_chosen_in_the_env_file_alone(compose: dict[str, 
         environment = compose["services"][name]["environment"]
         for variable in ("PAINTBOX_BASES", "PAINTBOX_BLOB_URL", "AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"):
             assert environment[variable] is None  # Compose takes it from .env or the shell, or leaves it unset
+
+
+def test_base_models_of_the_host_are_mounted_and_limits_come_from_the_env_file(compose: dict[str, Any]) -> None:
+    for name, prefix in (("api", "API"), ("worker", "WORKER")):
+        service = compose["services"][name]
+        assert "${MODELS:-models}:/models:ro" in service["volumes"]
+        assert f"${{{prefix}_MEMORY:-" in service["mem_limit"]
+        assert service["cpus"] == f"${{{prefix}_CPUS:-0}}"
+    assert {"data", "models"} <= set(compose["volumes"])
+    for variable in ("PAINTBOX_SERVING_PRECISION", "PAINTBOX_MAX_BATCH_IMAGES"):
+        assert compose["services"]["api"]["environment"][variable] is None
+    for variable in ("PAINTBOX_DECODED_MEMORY_BYTES", "PAINTBOX_PATCH_LIMIT_SECONDS"):
+        assert compose["services"]["worker"]["environment"][variable] is None
+
+
+def _merged() -> dict[str, Any]:
+    """The installation with GPUs and a real CLIP, as Compose itself reads both files."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "compose", "version"], capture_output=True).returncode
+    ):
+        pytest.skip("docker compose is not installed")
+    secrets = dict.fromkeys(("PAINTBOX_API_KEY", "POSTGRES_PASSWORD", "VALKEY_PASSWORD"), "x" * 32)
+    chosen = {"PAINTBOX_BASES": '["ViT-B-32:laion2b_s34b_b79k"]', "WORKER_GPU": "1", "WORKER_MEMORY": "24g"}
+    files = [part for name in ("docker-compose.yml", "docker-compose.gpu.yml") for part in ("-f", str(ROOT / name))]
+    done = subprocess.run(
+        ["docker", "compose", *files, "--env-file", "/dev/null", "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **secrets, **chosen},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    merged: dict[str, Any] = json.loads(done.stdout)
+    return merged
+
+
+def test_compose_merges_both_files_into_one_installation_with_a_clip_on_gpus() -> None:
+    services = _merged()["services"]
+    for name, gpu in (("api", "0"), ("worker", "1")):
+        environment = services[name]["environment"]
+        assert environment["PAINTBOX_DEVICE"] == "cuda"
+        assert environment["PAINTBOX_BASES"] == '["ViT-B-32:laion2b_s34b_b79k"]'
+        assert "HF_TOKEN" not in environment or environment["HF_TOKEN"] is None
+        (device,) = services[name]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["device_ids"], device["capabilities"]) == ("nvidia", [gpu], ["gpu"])
+    assert int(services["worker"]["mem_limit"]) == 24 << 30
+
+
+def test_what_the_image_copies_is_sent_to_the_builder() -> None:
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in ignored
+    sent = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    copied = {
+        source
+        for line in re.findall(r"^COPY (?!--from)(.*)$", DOCKERFILE, flags=re.MULTILINE)
+        for source in line.split()[:-1]
+    }
+    assert "docs" in copied
+    assert copied <= sent
 
 
 def test_the_worker_is_not_given_the_keys_of_the_api(compose: dict[str, Any]) -> None:
