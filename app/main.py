@@ -32,12 +32,13 @@ from app.http.links import RootPath
 from app.http.middleware import BodyLimit, RequestContext
 from app.http.opening import OpenServices, StartGate, opened_behind
 from app.http.problems import add_problem_handlers
+from app.http.tracing import TraceContext, configure_telemetry
 from app.inference.choosing import VersionChooser
 from app.inference.classify.service import Classifier
 from app.inference.embed.service import Embedder
 from app.inference.protocols.oip.schemas import ServerLive
 from app.inference.protocols.plain_errors import PlainErrors
-from app.jobs.dispatcher import CeleryDispatcher, Dispatcher
+from app.jobs.dispatcher import Dispatcher, open_dispatcher
 from app.jobs.reaper import reap
 from app.jobs.streaming import EventStreams
 from app.jobs.webhooks.sender import WebhookSender, WebhookThread
@@ -80,6 +81,8 @@ from contract.versions import SHADOW_ALIAS
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from pipeline.devices import choose_device
 from pipeline.programs import ProgramStore
+from pipeline.telemetry import open_tracing
+from pipeline.tracing import NO_TRACING, Tracing
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
 from registry.database import Database
@@ -97,6 +100,7 @@ def create_app(
     *,
     listens_first: bool = False,
     load: LoadBases = load_bases,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Return the ASGI application. Nothing is opened, loaded or started before its lifespan begins.
 
@@ -105,16 +109,18 @@ def create_app(
         dispatcher: Tells workers about jobs; default: Celery on the settings' broker.
         listens_first: Whether to listen before everything is loaded; see `app.http.opening`.
         load: Loads the base models.
+        tracing: Records spans; default: as the settings say.
     """
     metrics = Metrics()
+    tracing = tracing or open_tracing(settings, "paintbox-api")
     app = FastAPI(
         title="Paintbox",
         version=version("paintbox"),
         summary="Patch open-vocabulary image classifiers and serve them.",
-        lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher, load), listens_first),
+        lifespan=_lifespan(partial(open_services, settings, metrics, dispatcher, load, tracing), listens_first),
         docs_url=None,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # avoids a lookup per request
+        telemetry=configure_telemetry(tracing),
     )
     app.state.services = None
     app.state.refusal = None  # why the services could not be opened, for `__main__`
@@ -138,6 +144,8 @@ def create_app(
     app.add_middleware(AccessControl, settings=settings, policies=Policies.of(app))
     app.add_middleware(StartGate, live=_LIVE)
     app.add_middleware(RequestContext, observe=metrics.observe_request)
+    if tracing.is_on:
+        app.add_middleware(TraceContext, tracing=tracing)
     app.add_middleware(PlainErrors)
     app.add_middleware(PageErrors)
     if settings.root_path:
@@ -197,7 +205,11 @@ class Services:
 
 @contextmanager
 def open_services(
-    settings: AppSettings, metrics: Metrics, dispatcher: Dispatcher | None = None, load: LoadBases = load_bases
+    settings: AppSettings,
+    metrics: Metrics,
+    dispatcher: Dispatcher | None = None,
+    load: LoadBases = load_bases,
+    tracing: Tracing = NO_TRACING,
 ) -> Iterator[Services]:
     """Yield the services, with the database migrated, the active version loaded and the threads running.
 
@@ -206,6 +218,7 @@ def open_services(
     """
     settings.make_directories()
     with ExitStack() as stack:
+        stack.callback(tracing.close)
         stack.enter_context(temporary_files_in(settings.scratch_dir))
         database = _open_database(settings, stack)
         sweep(settings, database)
@@ -215,9 +228,9 @@ def open_services(
         register_bases(database, bases)
         blobs = open_blobs(settings)
         broker_url = None if dispatcher else settings.broker_url.get_secret_value()
-        dispatcher = dispatcher or CeleryDispatcher(settings.broker_url.get_secret_value())
+        dispatcher = open_dispatcher(settings.broker_url.get_secret_value(), dispatcher, tracing)
         stack.callback(dispatcher.close)
-        engine = _open_engine(settings, metrics, device)
+        engine = _open_engine(settings, metrics, device, tracing)
         stack.callback(engine.close)
         versions = _open_versions(settings, database, blobs, bases, engine)
         stack.callback(versions.close)
@@ -227,15 +240,9 @@ def open_services(
         find_shadow = partial(versions.serving, SHADOW_ALIAS)
         shadow = Shadow(engine, find_shadow, settings.shadow_share, sampler.offer_differences)
         stack.callback(shadow.close)
-        replica = ReplicaAnnouncer(database, versions, settings.replica_interval_seconds)
-        with suppress(SQLAlchemyError):  # a full disk does not prevent classification
-            replica.announce()
-        stack.callback(replica.withdraw)
+        replica = _open_replica(settings, database, versions, stack)
         uploads, storage = _open_storage(settings, database, replica)
-        streams = EventStreams(database, settings.max_event_streams, settings.max_event_streams_per_owner)
-        installation_streams = InstallationStreams(database, streams)
-        stack.callback(installation_streams.stop)
-        stack.callback(streams.stop)
+        streams, installation_streams = _open_streams(settings, database, stack)
         keyring = _open_keyring(settings, database)
         job_metrics = JobCollector(database)
         metrics.registry.register(job_metrics)
@@ -304,7 +311,7 @@ def _open_versions(
     return VersionPool(database, loader, settings.version_cache_bytes)
 
 
-def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) -> Engine:
+def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device, tracing: Tracing) -> Engine:
     return Engine(
         decode_threads=settings.decode_threads,
         max_queue_images=settings.max_queue_images,
@@ -317,7 +324,28 @@ def _open_engine(settings: AppSettings, metrics: Metrics, device: torch.device) 
         ),
         head_cache_bytes=settings.head_cache_bytes,
         on_fatal=end_process,
+        tracing=tracing,
     )
+
+
+def _open_replica(
+    settings: AppSettings, database: Database, versions: VersionPool, stack: ExitStack
+) -> ReplicaAnnouncer:
+    replica = ReplicaAnnouncer(database, versions, settings.replica_interval_seconds)
+    with suppress(SQLAlchemyError):  # a full disk does not prevent classification
+        replica.announce()
+    stack.callback(replica.withdraw)
+    return replica
+
+
+def _open_streams(
+    settings: AppSettings, database: Database, stack: ExitStack
+) -> tuple[EventStreams, InstallationStreams]:
+    streams = EventStreams(database, settings.max_event_streams, settings.max_event_streams_per_owner)
+    installation_streams = InstallationStreams(database, streams)
+    stack.callback(installation_streams.stop)
+    stack.callback(streams.stop)
+    return streams, installation_streams
 
 
 def _open_pictures(stack: ExitStack) -> tuple[PictureWorkers, Thumbnails]:

@@ -32,6 +32,9 @@ class Queued(EventData):
     MESSAGE = "queued"
 
     request_id: str | None = Field(default=None, description="`X-Request-ID` of the request that made the job")
+    traceparent: str | None = Field(
+        default=None, description="W3C `traceparent` of that request; absent: it was not traced"
+    )
 
 
 class Started(EventData):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import defer
@@ -79,8 +80,15 @@ class JobQueries(Repository):
 
     def request_id(self, job_id: str) -> str | None:
         """Return the id of the request that queued a job, as the API's log has it; None if no request did."""
+        return self._queued_data(job_id).get("request_id")
+
+    def traceparent(self, job_id: str) -> str | None:
+        """Return the W3C `traceparent` of the request that queued a job; None if it was not traced."""
+        return self._queued_data(job_id).get("traceparent")
+
+    def _queued_data(self, job_id: str) -> dict[str, Any]:
         queued = next(iter(self.events(job_id, limit=1)), None)
-        return (queued.data or {}).get("request_id") if queued is not None else None
+        return (queued.data or {}) if queued is not None else {}
 
     def events(self, job_id: str, after: int = 0, limit: int = 1000) -> Sequence[JobEventRow]:
         """Return the job's events with ids above `after`, oldest first."""

@@ -77,9 +77,9 @@ class Jobs(JobGroups):
         )
         self._session.add(job)
         self._session.flush()
-        request_id = structlog.contextvars.get_contextvars().get("request_id")
-        if request_id:
-            self.tell(job.id, Queued(request_id=request_id))
+        context = structlog.contextvars.get_contextvars()
+        if context.get("request_id"):
+            self.tell(job.id, Queued(request_id=context["request_id"], traceparent=context.get("traceparent")))
         else:
             self.add_event(job.id, Queued.MESSAGE)
         return job

@@ -82,6 +82,9 @@ class StorageSettings(BaseSettings):
     """Whether `active` and `canary` move only after another admin has approved it: see
     docs/operations.md#versions-guard-trash-verification-export."""
 
+    tracing: bool = False
+    """Whether spans are sent to an OpenTelemetry collector (needs the extra `otel`): see docs/operations.md#traces."""
+
     @field_validator("data_dir")
     @classmethod
     def _has_a_home(cls, value: Path) -> Path:

@@ -9,6 +9,7 @@ import structlog
 from celery.signals import worker_init
 
 from contract.jobs import QUEUE_NAME
+from pipeline.telemetry import open_tracing
 from registry.errors import ConfigurationError, RegistryError
 from registry.leftovers import sweep
 from registry.private_files import make_files_private
@@ -21,6 +22,7 @@ _log = structlog.get_logger()
 def prepare(settings: WorkerSettings) -> None:
     """Create the folders, prepare the database, and remove old job logs and what killed processes left."""
     make_files_private()
+    open_tracing(settings, "paintbox-worker").close()  # only to find out whether it can be opened
     settings.make_directories()
     database = open_database(settings.resolved_database_url)
     try:

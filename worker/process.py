@@ -27,7 +27,10 @@ MAX_LOG_BYTES = 16 << 20
 """A larger job log is started anew; the old one is kept as `.log.1`."""
 
 _READ_BYTES = 1 << 16
-_NOT_FOR_TRAINERS = ("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET")
+_NOT_FOR_TRAINERS = (
+    *("PAINTBOX_BROKER_URL", "PAINTBOX_API_KEY", "PAINTBOX_WEBHOOK_SECRET"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),  # may hold a collector's key
+)
 
 
 class ChildProcess(Protocol):

@@ -19,10 +19,12 @@ from collections.abc import Callable
 import structlog
 
 from contract.jobs import AttemptCause, JobKind, JobStatus
+from pipeline.tracing import NO_TRACING, Attributes, Stages, Tracing
 from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
 from registry.database import Database
 from registry.errors import LeaseLostError
+from registry.job_queries import JobQueries
 from registry.jobs import Jobs
 from registry.leases import Lease
 from registry.leftovers import hold
@@ -51,6 +53,7 @@ class Supervisor:
         trainer: Program that does the work.
         launch: Starts that program.
         standby: Starts it for jobs that need PyTorch, in place of `launch`; a trainer is prepared after each job.
+        tracing: Records a span for each attempt, its trainer and the trainer's stages.
     """
 
     def __init__(
@@ -62,7 +65,9 @@ class Supervisor:
         trainer: tuple[str, ...] = TRAINER_COMMAND,
         launch: Launch = launch_fresh,
         standby: Standby | None = None,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
+        self._tracing = tracing
         self._settings = settings
         self._is_stopping = is_stopping
         self._is_draining = is_draining
@@ -106,14 +111,29 @@ class Supervisor:
 
     def _attempt(self, lease: Lease) -> None:
         log.info("trainer starts", token=lease.token)
-        try:
-            verdict, log_tail = self._train(lease)
-            remove_scratch(self._settings.scratch_dir, lease.job_id)  # a trainer that was killed has left its own
-            self._settle(lease, verdict, log_tail)
-        except LeaseLostError as error:
-            log.warning("lease lost", token=error.token)
-        finally:
-            self._forget_checkpoint(lease.job_id)
+        attributes: Attributes = {
+            "paintbox.job.id": lease.job_id,
+            "paintbox.job.kind": str(lease.kind),
+            "paintbox.job.token": lease.token,
+        }
+        span = self._tracing.span(
+            f"job {lease.kind}", parent=self._traceparent(lease.job_id), kind="consumer", attributes=attributes
+        )
+        with span as annotate:
+            try:
+                verdict, log_tail = self._train(lease)
+                remove_scratch(self._settings.scratch_dir, lease.job_id)  # a trainer that was killed has left its own
+                self._settle(lease, verdict, log_tail)
+            except LeaseLostError as error:
+                log.warning("lease lost", token=error.token)
+            finally:
+                annotate({"paintbox.job.status": self._forget_checkpoint(lease.job_id)})
+
+    def _traceparent(self, job_id: str) -> str | None:
+        if not self._tracing.is_on:
+            return None
+        with self._database.read() as session:
+            return JobQueries(session).traceparent(job_id)
 
     def _train(self, lease: Lease) -> tuple[Verdict, str]:
         """Return how the attempt went, and the end of its trainer's output."""
@@ -121,8 +141,16 @@ class Supervisor:
         if self._standby is not None and lease.kind is not JobKind.INGEST:  # an ingest job has its limit of memory
             launch = self._standby.launch
         try:
-            with TrainerProcess(self._settings, lease, self._trainer, launch=launch) as trainer:
-                verdict = Watch(self._database, self._blobs, self._settings, lease, self._is_stopping).follow(trainer)
+            with (
+                self._tracing.span("trainer") as annotate,
+                Stages(self._tracing) as stages,
+                TrainerProcess(self._settings, lease, self._trainer, launch=launch) as trainer,
+            ):
+                watch = Watch(
+                    self._database, self._blobs, self._settings, lease, self._is_stopping, on_stage=stages.enter
+                )
+                verdict = watch.follow(trainer)
+                annotate({"paintbox.trainer.verdict": _name(verdict)})
             return verdict or self._explain(trainer.exit_status), trainer.log_tail()
         except OSError as error:  # the trainer could not be started
             log.exception("trainer failed to start")
@@ -153,13 +181,14 @@ class Supervisor:
                 log.warning("end of the attempt not recorded", error=type(getattr(error, "orig", error)).__name__)
                 time.sleep(_SETTLE_PAUSE_SECONDS)
 
-    def _forget_checkpoint(self, job_id: str) -> None:
-        """Free the checkpoint's training state once the job has ended."""
+    def _forget_checkpoint(self, job_id: str) -> JobStatus:
+        """Free the checkpoint's training state once the job has ended; return its status."""
         with self._database.read() as session:
             job = Jobs(session).get(job_id)
-            state = (job.checkpoint or {}).get("state_sha256")
-        if state and JobStatus(job.status).ended:
+            state, status = (job.checkpoint or {}).get("state_sha256"), JobStatus(job.status)
+        if state and status.ended:
             delete_quietly(self._blobs, state)
+        return status
 
 
 def _write_end(jobs: Jobs, lease: Lease, verdict: Verdict, log_tail: str) -> None:
@@ -184,6 +213,12 @@ def _write_end(jobs: Jobs, lease: Lease, verdict: Verdict, log_tail: str) -> Non
             told = f"{reason} in stage {job.stage}" if job.stage else f"{reason} before its first stage"
             log.error("trainer died", reason=told)
             jobs.release(lease, told, counts_as_attempt=True, cause=cause, log_tail=log_tail)
+
+
+def _name(verdict: Verdict) -> str:
+    if isinstance(verdict, Given):
+        return verdict.value
+    return "exited" if verdict is None else type(verdict).__name__.lower()
 
 
 def _describe(exit_status: int) -> tuple[AttemptCause, str]:

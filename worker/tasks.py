@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import structlog
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutdown
 from kombu.exceptions import OperationalError as BrokerError
 
 from contract.jobs import TASK_NAME, JobKind
+from pipeline.telemetry import open_tracing
+from pipeline.tracing import Tracing
 from registry.database import Database
 from registry.errors import NotFoundError
 from registry.jobs import Jobs
@@ -22,10 +26,21 @@ _log = structlog.get_logger()
 _standby = Standby()
 
 
+@cache
+def _tracing() -> Tracing:
+    return open_tracing(WorkerSettings.load(), "paintbox-worker")
+
+
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _stand_by(**_: object) -> None:
     """Prepare a trainer for the first job."""
     _standby.prepare(WorkerSettings.load())
+
+
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _send_spans(**_: object) -> None:
+    """Send the spans that were not sent yet."""
+    _tracing().close()
 
 
 @celery_app.task(name=TASK_NAME)  # type: ignore[untyped-decorator]
@@ -34,7 +49,9 @@ def run_job(job_id: str, hops: int = 0) -> None:
     settings = WorkerSettings.load()
     if not settings.takes_all_kinds and is_for_others(settings, job_id):
         return _pass_on(job_id, hops)
-    Supervisor(settings, is_stopping=is_stopping, is_draining=is_draining, standby=_standby).answer()
+    Supervisor(
+        settings, is_stopping=is_stopping, is_draining=is_draining, standby=_standby, tracing=_tracing()
+    ).answer()
 
 
 def is_for_others(settings: WorkerSettings, job_id: str) -> bool:

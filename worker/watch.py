@@ -62,6 +62,7 @@ class Watch:
         lease: Proof that this worker holds the job.
         is_stopping: Whether the worker is shutting down.
         most_notes: Maximum number of notes that become events.
+        on_stage: Called with the trainer's stage whenever it reports its progress.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Watch:
         lease: Lease,
         is_stopping: Callable[[], bool],
         most_notes: int = MOST_NOTES,
+        on_stage: Callable[[str], object] = str,
     ) -> None:
+        self._on_stage = on_stage
         self._database = database
         self._blobs = blobs
         self._settings = settings
@@ -162,6 +165,7 @@ class Watch:
         match message:
             case Progress():
                 self._latest = message  # written with the next heartbeat
+                self._on_stage(message.stage)
             case Checkpoint(value):
                 self._save_checkpoint(value)
             case Note():

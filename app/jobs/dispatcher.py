@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 
 from app.http.dependencies import provided
 from contract.jobs import QUEUE_NAME, TASK_NAME
+from pipeline.tracing import Tracing
 
 _TIMEOUT_SECONDS = 2.0
 _log = structlog.get_logger(__name__)
@@ -84,6 +85,34 @@ class MemoryDispatcher:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class TracedDispatcher:
+    """Records a span for each dispatch by another dispatcher."""
+
+    def __init__(self, dispatcher: Dispatcher, tracing: Tracing) -> None:
+        self._dispatcher = dispatcher
+        self._tracing = tracing
+
+    def dispatch(self, job_id: str) -> None:
+        """Tell a worker that the job is queued."""
+        attributes = {"messaging.system": "celery", "messaging.destination.name": QUEUE_NAME, "paintbox.job.id": job_id}
+        with self._tracing.span("dispatch job", kind="producer", attributes=attributes):
+            self._dispatcher.dispatch(job_id)
+
+    def depth(self) -> int | None:
+        """Return the number of unread messages, or None if the queue cannot be reached."""
+        return self._dispatcher.depth()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._dispatcher.close()
+
+
+def open_dispatcher(broker_url: str, given: Dispatcher | None, tracing: Tracing) -> Dispatcher:
+    """Return the given dispatcher, or one on the broker; traced if tracing is on."""
+    dispatcher = given or CeleryDispatcher(broker_url)
+    return TracedDispatcher(dispatcher, tracing) if tracing.is_on else dispatcher
 
 
 DispatcherDep = Annotated[Dispatcher, provided(Dispatcher)]

@@ -31,6 +31,7 @@ from app.serving.model import Model
 from app.serving.request import Answer, Correction, InferenceRequest
 from paint_core.images.decoding import DEFAULT_MAX_PIXELS
 from paint_core.images.headers import read_header
+from pipeline.tracing import NO_TRACING, Step, Tracing
 
 _UNKNOWN_MEGAPIXELS = 1.0
 Labels = tuple[str, ...]
@@ -69,6 +70,7 @@ class Engine:
         policy: How large batches are; None: the default of a CPU.
         head_cache_bytes: Memory for cached heads.
         on_fatal: Called with an error after which the device cannot be used any more.
+        tracing: Records the steps of each request.
     """
 
     def __init__(
@@ -83,7 +85,9 @@ class Engine:
         policy: BatchPolicy | None = None,
         head_cache_bytes: int = 256 << 20,
         on_fatal: Callable[[Exception], object] = repr,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
+        self._tracing = tracing
         self.admission = Admission(max_queue_images)
         self.health = Health(on_fatal)
         self.is_draining = False  # set when the process is about to stop: new requests should go elsewhere
@@ -131,14 +135,20 @@ class Engine:
             request.correct = correct
             answer = await self.answer(request)
         assert answer.cosines is not None
+        if self._tracing.is_on:
+            self._tracing.record(_steps(request, start))
         return Scored(request.pixels, answer.features, answer.cosines, _timing(request, start))
 
     async def embed_images(
         self, model: Model, images: Sequence[bytes], *, caller: str = "", deadline: float | None = None
     ) -> Tensor:
         """Return the unit features of encoded images: float32 [B, D]."""
+        start = time.perf_counter()
         with self._admit(model, images, caller, deadline) as request:
-            return (await self.answer(request)).features
+            features = (await self.answer(request)).features
+        if self._tracing.is_on:
+            self._tracing.record(_steps(request, start)[:-1])
+        return features
 
     async def embed_texts(
         self, model: Model, texts: Sequence[str], *, caller: str = "", deadline: float | None = None
@@ -189,6 +199,13 @@ class Engine:
         self._workers.put(request)
         async with until(request.deadline, request.waits_for):
             return await asyncio.wrap_future(request.answer)  # cancelled with the caller, and then it is abandoned
+
+
+def _steps(request: InferenceRequest, start: float) -> list[Step]:
+    """Return the steps of a request that has been answered: queue, decode, forward, and the wait for its labels."""
+    times = (start, request.began_at or request.decoded_at, request.decoded_at, request.forwarded_at)
+    ends = (*times[1:], time.perf_counter())
+    return [Step(*step) for step in zip(("queue", "decode", "forward", "labels"), times, ends, strict=True)]
 
 
 def _timing(request: InferenceRequest, start: float) -> dict[str, float]:

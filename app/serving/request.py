@@ -52,6 +52,9 @@ class InferenceRequest:
         costs: Decoding cost of each image in megapixels; empty: negligible.
         max_pixels: Largest image that is decoded, in pixels.
         answer: The result. Cancel it to abandon the request.
+        began_at: When a worker took its first images, by `time.perf_counter()`, as the following.
+        decoded_at: When its last image was decoded.
+        forwarded_at: When the features of its last image were there.
     """
 
     model: Model
@@ -65,6 +68,7 @@ class InferenceRequest:
     costs: Sequence[float] = ()
     max_pixels: int = DEFAULT_MAX_PIXELS
     answer: Future[Answer] = field(default_factory=Future)
+    began_at: float = 0.0
     decoded_at: float = 0.0
     forwarded_at: float = 0.0
     _num_decoding: int = 0
@@ -106,6 +110,7 @@ class InferenceRequest:
     def begin_decoding(self, num_images: int) -> None:
         """Note that a worker has taken images; it calls `decode`."""
         with self._lock:
+            self.began_at = self.began_at or time.perf_counter()
             self._num_decoding += num_images
 
     def decode(self, indices: Sequence[int]) -> list[int]:
