@@ -114,6 +114,7 @@ class EventData(Record):
     part: str | None
     status: str | None
     request_id: str | None
+    traceparent: str | None
     of: str | None
     attempt: int | None
     owner: str | None

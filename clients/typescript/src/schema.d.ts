@@ -7049,6 +7049,11 @@ export interface components {
              * @description `X-Request-ID` of the request that made the job
              */
             request_id?: string | null;
+            /**
+             * Traceparent
+             * @description W3C `traceparent` of that request; absent: it was not traced
+             */
+            traceparent?: string | null;
         } & {
             [key: string]: unknown;
         };
