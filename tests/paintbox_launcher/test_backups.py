@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from paintbox_client.extensions import _build, read_summary
+from paintbox_client.extensions import build_command, read_summary
 from registry.backups.folder import blob_path
 from tests.app.asking import post_files
 from tests.app.world import World, add_version, open_world
@@ -49,7 +49,7 @@ class Entry:
 
 def run(name: str, *arguments: object, status: int = 0) -> Any:
     """What the command says as JSON."""
-    command, out, err = _build(Entry(name)), io.StringIO(), io.StringIO()  # type: ignore[arg-type]
+    command, out, err = build_command(Entry(name)), io.StringIO(), io.StringIO()  # type: ignore[arg-type]
     with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
         command.main([*map(str, arguments), "--json"])
     assert ended.value.code == status, out.getvalue() + err.getvalue()
