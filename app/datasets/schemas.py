@@ -95,7 +95,20 @@ ColumnName = Annotated[str, StringConstraints(max_length=MAX_NAME), AfterValidat
 """Name or number of a table column."""
 
 ClassLevel = Annotated[int, Field(ge=1, le=20)]
-LayoutName = Literal["imagefolder", "imagefolder-metadata", "csv-manifest", "parquet", "webdataset"]
+LayoutName = Literal[
+    "imagefolder",
+    "imagefolder-metadata",
+    "csv-manifest",
+    "parquet",
+    "webdataset",
+    "custom-vision",
+    "ground-truth",
+    "vertex-ai",
+    "roboflow",
+    "label-studio",
+    "fiftyone",
+    "coco",
+]
 _SplitName = Literal["train", "validation", "test", "ignore"]
 _templates = TypeAdapter(Templates)
 _split_of = TypeAdapter(Annotated[dict[FilePath, _SplitName], Field(max_length=_MAX_SPLIT_NAMES)])

@@ -56,13 +56,9 @@ def refuse_descriptions(labels: Collection[str]) -> None:
         )
 
 
-_LABEL_STUDIO = (
-    "In Label Studio, export it as CSV, archive the CSV and the images, and upload it with label_column=choice (or the "
-    "the question is called)."
-)
-_FIFTYONE = (
-    "Run `fiftyone convert --input-dir . --input-type fiftyone.types.FiftyOneImageClassificationDataset "
-    "--output-dir out --output-type fiftyone.types.ImageClassificationDirectoryTree`, and upload the folder `out`."
+_AS_EXPORT = (
+    "Leave out `layout`, so that it is read as an export; with layout=label-studio or layout=fiftyone, the answer "
+    "tells why it cannot be."
 )
 
 
@@ -75,11 +71,13 @@ def refuse_known_json(name: str, data: Any) -> None:
     first = data[0] if isinstance(data, list) and data else data
     keys = first.keys() if isinstance(first, dict) else frozenset()
     if isinstance(data, list) and "data" in keys and keys & {"annotations", "completions", "predictions"}:
-        what, advice = "a Label Studio export", _LABEL_STUDIO
+        what, advice = "a Label Studio export", _AS_EXPORT
+    elif isinstance(data, list) and {"image", "annotations"} <= keys:
+        what, advice = "boxes in the format of CreateML", CONVERT_BOXES
     elif {"images", "annotations"} <= keys:
         what, advice = "COCO annotations", CONVERT_BOXES
     elif {"classes", "labels"} <= keys:
-        what, advice = "a FiftyOne data set", _FIFTYONE
+        what, advice = "a FiftyOne data set", _AS_EXPORT
     elif keys & {"_via_img_metadata", "shapes", "regions"}:
         what, advice = "regions in images", CONVERT_BOXES
     else:

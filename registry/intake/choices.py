@@ -10,7 +10,7 @@ from registry.archives import quote_name
 from registry.errors import ArchiveRefusedError
 from registry.intake.names import Parts
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Version of the rules by which uploads are read; part of a data set's identity, so new rules read an upload again."""
 
 IGNORE = "ignore"

@@ -166,8 +166,8 @@ _KNOWN = (
         CONVERT_BOXES,
     ),
     _Known(
-        "a Roboflow export for detection or several labels",
-        lambda names: names.has(r"_annotations\..*") or names.has(r"_classes\.csv"),
+        "a Roboflow export for detection",
+        _pattern(r"_annotations\..*"),
         f"In Roboflow, export it as Folder Structure (classification). {CONVERT_BOXES}",
     ),
     _Known(
@@ -179,6 +179,12 @@ _KNOWN = (
     ),
     _Known("Pascal VOC annotations", lambda names: _same_stems(names, ".xml"), CONVERT_BOXES),
     _Known("labelme annotations", lambda names: _same_stems(names, ".json"), CONVERT_BOXES),
+    _Known(
+        "a FiftyOneDataset",
+        lambda names: names.has(r"samples\.json") and names.has(r"metadata\.json"),
+        "Run `fiftyone convert --input-dir . --input-type fiftyone.types.FiftyOneDataset --output-dir out "
+        "--output-type fiftyone.types.ImageClassificationDirectoryTree`, and upload the folder `out`.",
+    ),
     _Known(
         "a data set written by Hugging Face `save_to_disk`",
         _pattern(r".*\.arrow"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -95,7 +95,9 @@ class Listed:
         found = [
             (entry, parts)
             for entry, parts in upload.files
-            if parts[-1].lower().endswith(_EXTENSIONS) and (parts[-1].lower() in _METADATA) == self._is_metadata
+            if parts[-1].lower().endswith(_EXTENSIONS)
+            and (parts[-1].lower() in _METADATA) == self._is_metadata
+            and upload.exports.get(entry.name) is None  # one that its own reader passed over
         ]
         documents = [each for each in found if each[1][-1].lower().endswith(".json")]
         if len(documents) > _MAX_JSON_TABLES:
@@ -175,13 +177,16 @@ def _read(
 
 def _with_splits(upload: Upload, tables: list[_Table]) -> list[_Table]:
     """Return the tables with the splits in their names, if there are several."""
-    paths = [table.parts for table in tables]
-    splits = [upload.choices.split_by_name(parts) for parts in paths]
-    if upload.choices.split_of is None:
-        splits, _ = splits_of_files(paths)
-        if len(set(splits) - {None}) < 2:
-            return tables
+    splits = table_splits(upload, [table.parts for table in tables])
     return [replace(table, split=split) for table, split in zip(tables, splits, strict=True) if split != IGNORE]
+
+
+def table_splits(upload: Upload, paths: list[Parts]) -> list[str | None]:
+    """Return the split in the name of each table, or `ignore`; None for all unless they name several."""
+    if upload.choices.split_of is not None:
+        return [upload.choices.split_by_name(parts) for parts in paths]
+    splits, _ = splits_of_files(paths)
+    return splits if len(set(splits) - {None}) > 1 else [None] * len(paths)
 
 
 class _Reading:
@@ -206,7 +211,8 @@ class _Reading:
                 self._count_row(table)
                 self._take(table, f"{table.entry.name}:{number}", row)
         self._refuse_several_labels()
-        self._refuse_few_listed()
+        tables = [table.entry.name for table in self._tables]
+        refuse_few_listed(self._upload, self._layout, len(self._images), tables, self._rejects)
         seen = self._images.keys() | {table.entry.name for table in self._tables}
         listing = (
             "metadata" if self._layout == "imagefolder-metadata" else name_some(t.entry.name for t in self._tables)
@@ -216,10 +222,10 @@ class _Reading:
                 is_image = entry.name in self._upload.image_names
                 self._rejects.add(entry.name, f"not listed in {listing}" if is_image else "not an image")
         notes = self._upload.notes
-        notes.tables = [table.entry.name for table in self._tables][:20]
+        notes.tables = tables[:20]
         first = self._tables[0].columns
         notes.labels_from = f"column {first.label!r}" if first.label else f"{len(first.one_hot)} columns of 0 and 1"
-        images = self._with_folder_splits()
+        images = with_folder_splits(self._upload, list(self._images.values()), self._paths)
         return make_plan(self._layout, self._upload, self._upload.container, images, self._rejects)
 
     def _count_row(self, table: _Table) -> None:
@@ -231,7 +237,7 @@ class _Reading:
         """Add the image of a row, or reject the row or the image."""
         columns = table.columns
         try:
-            split = _split_of(row.get(columns.split), table.split) if columns.split else table.split
+            split = find_split(row.get(columns.split), table.split) if columns.split else table.split
             word = find_split_word(table.parts[-1].rpartition(".")[0])
             hint = split or (None if word is None else word.split)
             parts = self._index.find(table.parts[:-1], row.get(columns.path), hint)
@@ -264,40 +270,48 @@ class _Reading:
                 f"Column {self._tables[0].columns.label!r} contains several classes in one cell ({mixed!r})"
             )
 
-    def _refuse_few_listed(self) -> None:
-        """Refuse tables that list only some of many images."""
-        num_images = len(self._upload.images)
-        if len(self._images) > _LEAST_LISTED * num_images:
-            return
-        if self._upload.choices.layout is not None or self._upload.choices.manifest is not None:
-            return
-        try:
-            arrange(self._upload.image_folders, self._upload.choices, self._upload.base, Notes())
-        except (UnclassedError, ArchiveRefusedError):
-            return
-        names = name_some(table.entry.name for table in self._tables)
-        raise ArchiveRefusedError(
-            "ambiguous_layout",
-            f"{names} lists only {len(self._images):,} of {num_images:,} images ({self._rejects.tell(1)}), all in "
-            "class folders.",
-            f"Upload it again with layout={self._layout} to read the table, or layout=imagefolder to read the folders.",
-        )
 
-    def _with_folder_splits(self) -> list[Image]:
-        """Return the images with the splits of their folders, unless the tables name splits."""
-        listed = list(self._images.values())
-        if not listed or any(image.split for image in listed):
-            return listed
-        choices = self._upload.choices
-        if choices.split_of is not None:
-            splits = {name: choices.split_by_name(parts[:-1]) for name, parts in self._paths.items()}
-            return [replace(each, split=splits[each.name]) for each in listed if splits[each.name] != IGNORE]
-        found = splits_of_paths(list(self._paths.values()))
-        if found is None:
-            return listed
-        self._upload.notes.split_folders.update(found[1])
-        by_name = dict(zip(self._paths, found[0], strict=True))
-        return [replace(image, split=by_name[image.name]) for image in listed]
+def have_class_folders(upload: Upload) -> bool:
+    """Return whether the folders of the images name classes."""
+    try:
+        arrange(upload.image_folders, upload.choices, upload.base, Notes())
+    except (UnclassedError, ArchiveRefusedError):
+        return False
+    return True
+
+
+def refuse_few_listed(upload: Upload, layout: str, num_listed: int, tables: list[str], rejects: Rejects) -> None:
+    """Refuse tables that list only some of many images, if all are in class folders."""
+    num_images = len(upload.images)
+    if num_listed > _LEAST_LISTED * num_images:
+        return
+    if upload.choices.layout is not None or upload.choices.manifest is not None or not have_class_folders(upload):
+        return
+    raise ArchiveRefusedError(
+        "ambiguous_layout",
+        f"{name_some(tables)} lists only {num_listed:,} of {num_images:,} images ({rejects.tell(1)}), all in class "
+        "folders.",
+        f"Upload it again with layout={layout} to read the table, or layout=imagefolder to read the folders.",
+    )
+
+
+def with_folder_splits(upload: Upload, listed: list[Image], paths: Mapping[str, Parts]) -> list[Image]:
+    """Return the images with the splits of their folders, unless the tables name splits.
+
+    Args:
+        paths: Path of each image, by its name.
+    """
+    if not listed or any(image.split for image in listed):
+        return listed
+    choices = upload.choices
+    if choices.split_of is not None:
+        splits = {image.name: choices.split_by_name(paths[image.name][:-1]) for image in listed}
+        return [replace(each, split=splits[each.name]) for each in listed if splits[each.name] != IGNORE]
+    found = splits_of_paths([paths[image.name] for image in listed])
+    if found is None:
+        return listed
+    upload.notes.split_folders.update(found[1])
+    return [replace(image, split=split) for image, split in zip(listed, found[0], strict=True)]
 
 
 def splits_of_paths(paths: list[Parts]) -> tuple[list[str], dict[str, str]] | None:
@@ -324,7 +338,8 @@ def several_in_a_cell(labels: set[str]) -> str | None:
     return None
 
 
-def _split_of(value: Any, otherwise: str | None) -> str | None:
+def find_split(value: Any, otherwise: str | None) -> str | None:
+    """Return the split that a cell names; `otherwise` if it is empty. Raises `LookupError` if it is no split."""
     if value in (None, ""):
         return otherwise
     split = SPLITS.get(str(value).strip().lower())

@@ -54,20 +54,36 @@ class FileIndex:
             LookupError: No file matches, or several do; the message completes "the row …".
         """
         text = str(value).strip().replace("\\", "/") if isinstance(value, str | int) else ""
-        parts = Entry(text).parts
-        if not text or not parts or isinstance(value, bool):
+        if not Entry(text).parts or isinstance(value, bool):
             raise LookupError("lists no file")
-        for end in range(len(folder), -1, -1):
-            if (*folder[:end], *parts) in self._files:
-                return (*folder[:end], *parts)
-        found = self._by_end(parts, is_elsewhere=_ELSEWHERE.match(text) is not None)
-        if len(found) > 1 and split is not None:
-            found = [each for each in found if any(SPLITS.get(part.lower()) == split for part in each)] or found
+        found = self.matches(folder, text, split, is_elsewhere=_ELSEWHERE.match(text) is not None)
         if not found:
             raise LookupError(f"lists {quote_name(text)}, which is not in the archive")
         if len(found) > 1:
             raise LookupError(f"lists {quote_name(text)}, which matches {len(found)} files of the archive")
         return found[0]
+
+    def matches(self, folder: Parts, path: str, split: str | None, *, is_elsewhere: bool) -> list[Parts]:
+        """Return the files that a path may mean: one, if possible.
+
+        Args:
+            folder: As for `find`.
+            path: With slashes.
+            split: As for `find`.
+            is_elsewhere: Whether it is a path of another computer, of which only the end need match.
+        """
+        parts = Entry(path).parts
+        if not parts:
+            return []
+        for end in range(len(folder), -1, -1):
+            if (*folder[:end], *parts) in self._files:
+                return [(*folder[:end], *parts)]
+        found = self._by_end(parts, is_elsewhere=is_elsewhere)
+        if len(found) > 1 and split is not None:
+            found = [each for each in found if any(SPLITS.get(part.lower()) == split for part in each)] or found
+        if len(found) > 1:
+            found = [each for each in found if folder and each[: len(folder)] == folder] or found
+        return found
 
     def _by_end(self, parts: Parts, *, is_elsewhere: bool) -> list[Parts]:
         """Return files whose paths end with these parts; of a path of another computer, those that match best."""
@@ -77,14 +93,14 @@ class FileIndex:
             named = self._by_stem.get(name, [])
         if len(named) > _MOST_CANDIDATES:
             return named
-        scores = {each: _common(each[:-1], parts[:-1]) for each in named}
+        scores = {each: count_common(each[:-1], parts[:-1]) for each in named}
         if not is_elsewhere:
             return [each for each, score in scores.items() if score == len(parts) - 1]
         best = max(scores.values(), default=0)
         return [each for each, score in scores.items() if score == best]
 
 
-def _common(left: Parts, right: Parts) -> int:
+def count_common(left: Parts, right: Parts) -> int:
     """Return how many last parts two paths share."""
     count = 0
     for one, other in zip(reversed(left), reversed(right), strict=False):

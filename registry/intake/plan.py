@@ -19,6 +19,7 @@ from registry.errors import ArchiveRefusedError, LargeArchiveError
 from registry.intake.annotations import refuse_descriptions
 from registry.intake.choices import Choices, refuse_option
 from registry.intake.containers import Container
+from registry.intake.exports.rows import Document, ExportFormat
 from registry.intake.names import Entry, Parts, is_image, is_junk, may_be_image
 from registry.intake.notes import Notes, name_some
 from registry.intake.rejects import Rejects
@@ -80,6 +81,7 @@ class Upload:
         notes: What readers record.
         unused_tables: What each unusable table is, by name.
         recognised: Errors of known but unsupported annotations, raised if folders name no classes either.
+        exports: The files that may be exports, by name, and their formats; None if one is not.
     """
 
     container: Container
@@ -90,6 +92,7 @@ class Upload:
     notes: Notes = field(default_factory=Notes, compare=False)
     unused_tables: dict[str, str] = field(default_factory=dict, compare=False)
     recognised: list[ArchiveRefusedError] = field(default_factory=list, compare=False)
+    exports: dict[str, tuple[ExportFormat, Document] | None] = field(default_factory=dict, compare=False)
     _numbers: Iterator[int] = field(default_factory=count, init=False, repr=False, compare=False)
 
     @cached_property

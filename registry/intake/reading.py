@@ -13,6 +13,7 @@ from registry.archives import ArchiveLimits
 from registry.errors import ArchiveRefusedError, LargeArchiveError
 from registry.intake.choices import Choices
 from registry.intake.containers import Container, Stretch, StretchContainer, ZipContainer, open_tar
+from registry.intake.exports.reader import EXPORTS
 from registry.intake.formats import Format, detect_format, unpack_tar
 from registry.intake.image_folder import ImageFolder
 from registry.intake.known import refuse_partly_labelled
@@ -30,6 +31,7 @@ _MANIFEST = Listed("csv-manifest", is_metadata=False)
 LAYOUTS: tuple[Layout, ...] = (
     ParquetShards(),
     WebDataset(),
+    *EXPORTS,
     Listed("imagefolder-metadata", is_metadata=True),
     _MANIFEST,
     _FOLDERS,
@@ -141,7 +143,8 @@ def _not_this_layout(upload: Upload) -> ArchiveRefusedError:
 
 def _candidates(choices: Choices) -> tuple[Layout, ...]:
     if choices.manifest is not None:
-        return (_MANIFEST,)
+        exports = tuple(each for each in EXPORTS if choices.layout in (None, each.name))
+        return (*exports, _MANIFEST)
     return tuple(layout for layout in LAYOUTS if choices.layout in (None, layout.name))
 
 

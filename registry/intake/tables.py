@@ -44,6 +44,7 @@ class CsvForm:
         num_skipped: Lines before the header: comments, and Excel's `sep=;`.
         header: Names of the columns; numbers from 1 on if the first row already contains values.
         has_header: Whether the first row names the columns.
+        first_row: Its cells.
     """
 
     encoding: str
@@ -52,6 +53,7 @@ class CsvForm:
     num_skipped: int
     header: tuple[str, ...]
     has_header: bool
+    first_row: tuple[str, ...] = ()
 
 
 class _Rows(Iterator[str]):
@@ -104,7 +106,7 @@ def inspect_csv(path: Path, name: str) -> CsvForm:
         raise refuse_table(name, f"it has {len(cells)} columns; the limit is {_MAX_COLUMNS}")
     has_header = not any(cell.lower().endswith(EXTENSIONS) for cell in cells)
     header = cells if has_header else tuple(str(number) for number in range(1, len(cells) + 1))
-    return CsvForm(encoding, is_sure, delimiter, num_skipped, header, has_header)
+    return CsvForm(encoding, is_sure, delimiter, num_skipped, header, has_header, cells)
 
 
 def _detect_encoding(path: Path) -> tuple[str, bool]:
@@ -159,13 +161,19 @@ def read_csv(path: Path, name: str, columns: Collection[str], form: CsvForm | No
 
 def read_json_lines(path: Path, name: str, columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:
     """Yield `(line number, row)` of a table with a JSON object a line; arguments and errors as for `read_csv`."""
+    for number, found in read_json_objects(path, name):
+        yield number, _pick(found, columns)
+
+
+def read_json_objects(path: Path, name: str) -> Iterator[tuple[int, Any]]:
+    """Yield `(line number, value)` of a file with a JSON value a line; errors as for `read_csv`."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MAX_ROW_CHARACTERS + 1), ""), 1):
                 if len(line) > _MAX_ROW_CHARACTERS:
                     raise ValueError(f"a line has more than {_MAX_ROW_CHARACTERS} characters")
                 if line.strip():
-                    yield number, _pick(json.loads(line), columns)
+                    yield number, json.loads(line)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise refuse_table(name, str(error)) from error
 
@@ -179,13 +187,7 @@ def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterato
     Raises:
         ArchiveRefusedError: It is not JSON, or too large to be read at once.
     """
-    if path.stat().st_size > _MAX_JSON_BYTES:
-        raise refuse_table(name, f"it is larger than {_MAX_JSON_BYTES} bytes; use JSON lines or CSV")
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            data = json.load(file)
-    except (ValueError, RecursionError) as error:
-        raise refuse_table(name, str(error)) from error
+    data = load_json(path, name)
     refuse_known_json(name, data)
     if isinstance(data, dict) and data and all(key.lower().endswith(EXTENSIONS) for key in data):
         data = [
@@ -196,6 +198,30 @@ def read_json(path: Path, name: str, columns: Collection[str] | None) -> Iterato
         data = next((data[key] for key in _JSON_ROWS if isinstance(data.get(key), list)), [])
     for number, row in enumerate(data if isinstance(data, list) else [], 1):
         yield number, _pick(row, columns)
+
+
+def load_json(path: Path, name: str) -> Any:
+    """Return what a JSON file holds; errors as for `read_json`."""
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise refuse_table(name, f"it is larger than {_MAX_JSON_BYTES} bytes; use JSON lines or CSV")
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            return json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise refuse_table(name, str(error)) from error
+
+
+def first_line(path: Path, name: str) -> str:
+    """Return the first line of a text file that is not empty; errors as for `read_csv`."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for _ in range(_MAX_SKIPPED_LINES):
+                line = file.readline(_MAX_ROW_CHARACTERS + 1)
+                if line.strip() or not line:
+                    return line
+    except UnicodeError as error:
+        raise refuse_table(name, str(error)) from error
+    return ""
 
 
 def _pick(row: Any, columns: Collection[str] | None) -> Row:

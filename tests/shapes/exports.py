@@ -74,19 +74,26 @@ EXPORTS = (
             + json.dumps(
                 [
                     {
-                        "id": 1,
-                        "data": {"image": "/data/upload/a.jpg"},
-                        "annotations": [{"result": [{"value": {"choices": ["cat"]}}]}],
+                        "id": number,
+                        "data": {"image": f"/data/upload/1/0123abcd-{name}.jpg"},
+                        "annotations": [{"result": [{"from_name": "choice", "value": {"choices": [label]}}]}],
                     }
+                    for number, (name, label) in enumerate(zip("abcd", PETS * 2, strict=True))
                 ]
             ),
         ),
-        code=CONVERT,
-        way="CSV",
+        PETS,
+        {None: 4},
     ),
     Shape(
         "FiftyOne",
-        tree("data/{a,b}.jpg", "labels.json = " + json.dumps({"classes": ["cat"], "labels": {"a": 0, "b": 0}})),
+        tree("data/{a,b}.jpg", "labels.json = " + json.dumps({"classes": PETS, "labels": {"a": 0, "b": 1}})),
+        PETS,
+        {None: 2},
+    ),
+    Shape(
+        "FiftyOneDataset",
+        tree("data/{a,b}.jpg", "{samples,metadata}.json = {}"),
         code=CONVERT,
         way="ImageClassificationDirectoryTree",
     ),

@@ -131,7 +131,7 @@ TABLES = (
     ),
     Shape(
         "Several classes in 0/1 columns",
-        tree("train/{a,b}.jpg", "train/_classes.csv = filename, cat, dog\na.jpg,1,1\nb.jpg,0,1\n"),
+        tree("train/{a,b}.jpg", "train/_classes.csv = filename, cat, dog\na.jpg,1,1\nb.jpg,1,1\n"),
         code="multi_label",
         way="one class per image",
     ),

@@ -1,0 +1,1 @@
+"""Labelled images as annotation tools and cloud services export them: one module per format, one reader for all."""
