@@ -24,6 +24,7 @@ COPY docs docs
 COPY worker worker
 COPY paintbox_client paintbox_client
 COPY paintbox_launcher paintbox_launcher
+COPY paintbox_label_studio paintbox_label_studio
 COPY paintbox_demo paintbox_demo
 RUN pip install --no-deps --no-build-isolation .
 

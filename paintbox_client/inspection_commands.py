@@ -10,6 +10,7 @@ import typer
 from paintbox_client.connection import AsJson, Limit, complete, find_dataset, given, open_client
 from paintbox_client.display import print_json, print_note, print_table
 from paintbox_client.errors import InputError
+from paintbox_client.mlflow_models import need_version, register_model
 from paintbox_client.mlflow_runs import EXPERIMENT, write_mlflow
 from paintbox_client.options import ChangeKind, Profile
 from paintbox_client.patch_list_commands import PatchRef, write_text
@@ -55,19 +56,30 @@ def log(
         str | None,
         typer.Option(metavar="URI", help="Write a run to this store or server of MLflow, such as sqlite:///mlflow.db."),
     ] = None,
+    mlflow_model: Annotated[
+        str | None,
+        typer.Option(help="With --mlflow: register the version and its export as this model, and mirror aliases."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a patch reports as it runs: losses and learning rate by step, accuracies by alpha."""
+    if mlflow_model is not None and mlflow is None:
+        raise InputError("--mlflow-model needs --mlflow.", "Name the store or server of MLflow with --mlflow.")
     with open_client(ctx) as client:
         patch = client.patch(client.find("patch", patch_ref))
+        version = None if mlflow_model is None else need_version(patch)
         samples = read_log(client, patch.id)
         page = client.report_page(patch.id) if mlflow is not None and patch.report is not None else None
+        if mlflow is not None:
+            run = write_mlflow(patch, samples, page, mlflow)
+            print_note(f"MLflow run {run} in experiment {EXPERIMENT}.")
+            if mlflow_model is not None and version is not None:
+                number = register_model(client, version, run, mlflow_model, mlflow)
+                print_note(f"Version {version} is version {number} of the model {mlflow_model}.")
     if csv is not None:
         write_text(csv, format_csv(samples))
     if tensorboard is not None:
         write_tensorboard(samples, tensorboard)
-    if mlflow is not None:
-        print_note(f"MLflow run {write_mlflow(patch, samples, page, mlflow)} in experiment {EXPERIMENT}.")
     if as_json:
         return print_json([sample._asdict() for sample in samples])
     if csv is None and tensorboard is None and mlflow is None:

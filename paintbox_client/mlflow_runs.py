@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 EXPERIMENT = "paintbox"
+VERSION_TAG = "paintbox.version"
 _ENTRIES_A_CALL = 100
 """MLflow takes at most 100 parameters and 1,000 metrics at once."""
 
@@ -40,6 +42,17 @@ def write_mlflow(patch: Patch, samples: Sequence[Sample], page: str | None, uri:
     Raises:
         InputError: MLflow is not installed, or refuses.
     """
+    with open_mlflow(uri) as client:
+        return _write(client, patch, samples, page)
+
+
+@contextmanager
+def open_mlflow(uri: str) -> Iterator[MlflowClient]:
+    """Yield a client of MLflow; what MLflow refuses becomes an `InputError`.
+
+    Raises:
+        InputError: MLflow is not installed, or refuses.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would report its use to its makers
     try:
         from mlflow.exceptions import MlflowException
@@ -50,7 +63,7 @@ def write_mlflow(patch: Patch, samples: Sequence[Sample], page: str | None, uri:
         ) from None
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     try:
-        return _write(MlflowClient(tracking_uri=uri), patch, samples, page)
+        yield MlflowClient(tracking_uri=uri)
     except MlflowException as error:
         raise InputError(f"MLflow refuses: {error}", "Name a store or server that it knows.") from error
 
@@ -61,6 +74,8 @@ def _write(client: MlflowClient, patch: Patch, samples: Sequence[Sample], page: 
     found = client.get_experiment_by_name(EXPERIMENT)
     experiment = client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
     tags = {"paintbox.patch_id": patch.id, "paintbox.base": patch.base.ref}
+    if patch.report is not None and patch.report.version_id is not None:
+        tags[VERSION_TAG] = str(patch.report.version_id)
     run: str = client.create_run(experiment, run_name=patch.name, tags=tags).info.run_id
     params = [Param(key, value[:_LONGEST_VALUE]) for key, value in _params(patch).items()]
     last = max((_milliseconds(sample) for sample in samples), default=0)

@@ -161,3 +161,43 @@ def test_without_mlflow_the_extra_is_named(served: Served, patch: str, monkeypat
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     done = run("log", patch, "--mlflow", "sqlite:///mlflow.db", PAINTBOX_URL=served.url)
     assert (done.status, "paintbox[mlflow]" in done.err) == (2, True)
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+def test_a_version_is_registered_once_with_its_export_and_card_and_aliases_are_mirrored(
+    served: Served, tmp_path: Path
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking", reason="needs the extra mlflow")
+    report = served.client.patch((done := add_patch(served.world)).id).report
+    assert report is not None
+    version = report.version_id
+    assert version is not None
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    arguments = ("log", done.id, "--mlflow", uri, "--mlflow-model", "it's a model")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(tmp_path)
+        served.client.activate(version, alias="candidate")
+        assert run(*arguments, PAINTBOX_URL=served.url).status == 0
+        client = tracking.MlflowClient(tracking_uri=uri)
+        (stored,) = client.search_model_versions("")
+        files = {each.path for each in client.list_artifacts(stored.run_id, "model")}
+        card = Path(client.download_artifacts(stored.run_id, "model/README.md", tmp_path)).read_text()
+        assert stored.source == f"runs:/{stored.run_id}/model"
+        assert "model/open_clip_model.safetensors" in files
+        assert (stored.tags["paintbox.version"], stored.description) == (str(version), card)
+        model = client.get_registered_model("it's a model")
+        assert {name: str(number) for name, number in model.aliases.items()} == {"candidate": str(stored.version)}
+        served.client.delete_alias("candidate")
+        served.client.activate(version, alias="v1")  # a name that MLflow reserves
+        served.client.activate(version, alias="champion")
+        assert run(*arguments, PAINTBOX_URL=served.url).status == 0
+        assert len(client.search_model_versions("")) == 1
+        aliases = client.get_registered_model("it's a model").aliases
+        assert set(aliases) == {"champion"}
+
+
+def test_a_model_needs_a_store_and_a_version(served: Served, patch: str, tmp_path: Path) -> None:
+    assert run("log", patch, "--mlflow-model", "m", PAINTBOX_URL=served.url).status == 2
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    done = run("log", patch, "--mlflow", uri, "--mlflow-model", "m", PAINTBOX_URL=served.url)
+    assert (done.status, "no version" in done.err) == (2, True)

@@ -23,6 +23,7 @@ OURS = frozenset(
         "worker",
         "paintbox_client",
         "paintbox_launcher",
+        "paintbox_label_studio",
         "paintbox_demo",
     }
 )
@@ -62,7 +63,7 @@ RULES = {
     "app": Rule(OURS - {"app", "pipeline", "registry", "contract", "paint_core"}),
     "worker": Rule((OURS - {"worker", "pipeline", "registry", "contract", "paint_core"}) | WEB),
     "paintbox_client": Rule(
-        OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich", "tensorboardX", "mlflow"})
+        OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich", "tensorboardX", "mlflow", "fiftyone"})
     ),
     "paintbox_launcher": Rule(
         frozenset(),
@@ -74,8 +75,12 @@ RULES = {
             }
         ),
     ),
+    "paintbox_label_studio": Rule(
+        OURS - {"paintbox_label_studio", "paintbox_client"},
+        frozenset({"paintbox_client", "fastapi", "starlette", "uvicorn", "httpx2", "typer"}),
+    ),
     "paintbox_demo": Rule(
-        frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher"}),
+        frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher", "paintbox_label_studio"}),
         frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
     ),
 }

@@ -12,5 +12,6 @@ PACKAGES = (
     "worker",
     "paintbox_client",
     "paintbox_launcher",
+    "paintbox_label_studio",
     "paintbox_demo",
 )
