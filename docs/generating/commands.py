@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import entry_points
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import typer
 from typer.cli import get_docs_for_click
@@ -23,8 +25,9 @@ def build_commands() -> str:
     """Return the page."""
     command = typer.main.get_command(app)
     assert isinstance(command, ExtensibleGroup)
-    for entry in entry_points(group=GROUP):  # which otherwise tell their options only when they run
-        command.commands.setdefault(entry.name, build_command(entry))
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name, value in sorted(project["entry-points"][GROUP].items()):  # else their options are told only when they run
+        command.commands.setdefault(name, build_command(EntryPoint(name, value, GROUP)))
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="paintbox"), name="paintbox")
     lines = (_LISTED.sub(r"* `\1`", line.rstrip()) for line in text.replace("```console\n$ ", "```text\n").splitlines())
     _, body = "\n".join(lines).split("\n", 1)
