@@ -14,7 +14,8 @@ SCREWS = {"hex screw": 1, "wood screw": 2, "washer": 0}
 
 
 def write_folder(folder: Path) -> None:
-    """Write the files that pages name."""
+    """Write the files that pages name into a new folder."""
+    folder.mkdir()
     for name, digit in SCREWS.items():
         place = folder / "photos" / name
         place.mkdir(parents=True)
@@ -116,12 +117,21 @@ def _collected(presumed: Presumed) -> None:
     presumed.screws()
 
 
-PREPARE: dict[str, Callable[[Presumed], object]] = {
+def _with_samples(presumed: Presumed) -> None:
+    for name in ("digits", *supported_archives()):
+        presumed.sample(name)
+
+
+Prepare = Callable[[Presumed], object]
+PREPARE: dict[str, Prepare] = {
+    "README.md": _with_samples,
     "docs/classify.md": _with_screws_and_food,
     "docs/client.md": _with_food,
     "docs/datasets.md": _collected,
     "docs/evaluations.md": _two_patches,
     "docs/explanation/privacy.md": _with_corrections,
+    "docs/how-to/your-folder.md": _with_samples,
+    "docs/tutorial.md": _with_samples,
     "docs/how-to/custom-vision.md": _with_screws_and_food,
     "docs/patching.md": _two_patches,
 }

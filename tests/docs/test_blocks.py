@@ -1,15 +1,16 @@
 """The blocks of each page run in order against a service of their own, with a worker, in a folder of images.
 
 Two things are made smaller, because they take minutes: `paintbox patch` without a method runs as `--method instant`,
-and of the bundled samples only a few classes are uploaded. Commands find the service by the environment, as users may;
-addresses in the text are those of the default.
+and of the bundled samples only a few classes are there, from the beginning. Commands find the service by the
+environment, as users may; addresses in the text are those of the default.
 """
 
 import os
 import shlex
+import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from paintbox_client.client import Client
 from tests.app.test_keys import BOOTSTRAP
 from tests.app.world import open_world, serve
 from tests.docs.blocks import Block, commands, documents, read_blocks
-from tests.docs.fixtures import PREPARE, Presumed, write_folder
+from tests.docs.fixtures import PREPARE, Prepare, Presumed, write_folder
 from tests.paintbox_client.inside import run
 from tests.project.paths import ROOT
 from tests.support.forking import Forks
@@ -45,27 +46,45 @@ PAGES = [
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the blocks of a page run."""
     place = tmp_path / "work"
-    place.mkdir()
     write_folder(place)
     monkeypatch.chdir(place)
     return place
 
 
+Stock = Callable[[Prepare], Path]
+
+
+@pytest.fixture(scope="module")
+def stock(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Stock:
+    """Returns the folder of a stopped service that has what some pages presume; each is made once and copied."""
+
+    @cache
+    def make(prepare: Prepare) -> Path:
+        place = tmp_path_factory.mktemp("stock")
+        write_folder(place / "work")
+        with (
+            open_world(place / "service") as world,
+            serve(world) as address,
+            working(world, forks),
+            Client(address) as client,
+        ):
+            prepare(Presumed(client, place / "work"))
+        return place / "service"
+
+    return make
+
+
 @pytest.fixture
-def url(request: pytest.FixtureRequest, folder: Path, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def url(page: str, folder: Path, stock: Stock, forks: Forks, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A service that has what the page presumes, in the environment of what runs."""
-    page = request.getfixturevalue("page")
+    service = folder.parent / "service"
+    if page in PREPARE:
+        shutil.copytree(stock(PREPARE[page]), service)
     settings: dict[str, Any] = {"api_key": BOOTSTRAP} if page in WITH_KEYS else {}
-    with ExitStack() as stack:
-        world = stack.enter_context(open_world(folder.parent / "service", **settings))
-        address = stack.enter_context(serve(world))
-        stack.enter_context(working(world, forks))
+    with open_world(service, **settings) as world, serve(world) as address, working(world, forks):
         monkeypatch.setenv("PAINTBOX_URL", address)
         if settings:
             monkeypatch.setenv("PAINTBOX_API_KEY", BOOTSTRAP)
-        if page in PREPARE:
-            with Client() as client:
-                PREPARE[page](Presumed(client, folder))
         yield address
 
 
@@ -84,12 +103,7 @@ def test_the_blocks_of_a_page_run(page: str, url: str) -> None:
 
 def run_command(command: str, block: Block, url: str) -> None:
     program, *arguments = shlex.split(command, comments=True)
-    if program == "paintbox" and arguments[:2] == ["samples", "upload"]:
-        with Client() as client:
-            presumed = Presumed(client, Path.cwd())
-            for name in arguments[2:]:
-                presumed.sample(name)
-    elif program == "paintbox":
+    if program == "paintbox":
         run_paintbox(arguments, block)
     elif program == "curl":
         addressed = [each.replace(DEFAULT_URL, url.removeprefix("http://")) for each in arguments]
@@ -100,6 +114,8 @@ def run_command(command: str, block: Block, url: str) -> None:
 
 
 def run_paintbox(arguments: list[str], block: Block) -> None:
+    if arguments[:2] == ["samples", "upload"]:
+        arguments = ["datasets"]  # which the page's service has already
     if arguments[0] == "patch" and "--method" not in arguments:
         arguments = [*arguments, "--method", "instant"]
     variables = {name: os.environ[name] for name in ("PAINTBOX_URL", "PAINTBOX_API_KEY") if name in os.environ}
