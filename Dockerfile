@@ -26,6 +26,7 @@ COPY paintbox_client paintbox_client
 COPY paintbox_launcher paintbox_launcher
 COPY paintbox_label_studio paintbox_label_studio
 COPY paintbox_demo paintbox_demo
+COPY paintbox_local paintbox_local
 RUN pip install --no-deps --no-build-isolation .
 
 

@@ -18,6 +18,7 @@ _PROFILE = "how coefficients vary with depth, `flat`, `lines` or `lines_paper`; 
 _REASON = "Why this alpha was chosen, in one sentence"
 _CERTIFICATE = "With rule `certified`: what is guaranteed about the supported tasks"
 _GUARANTEE = "What the rule guarantees about the supported tasks at the chosen alpha, in one sentence"
+_MEAN_COSINE = "Mean cosine of the base's and the version's embedding of the same image, -1 to 1"
 _IS_LAST = "Whether the chosen alpha is the last one that was evaluated, so that a larger one might be better still"
 
 
@@ -287,6 +288,29 @@ class ReportActivation(Recorded):
     reason: str = Field(description="Why, or why not")
 
 
+class TaskCompatibility(Recorded):
+    """How far the base's embeddings of a task's validation images stay usable; recall over the index of all tasks."""
+
+    dataset_id: str = Field(description="Id of the data set")
+    name: str = Field(description="Name of the data set")
+    num_images: int = Field(description="Validation images that were compared, at most 2,000 of a task")
+    mean_cosine: float = Field(description=_MEAN_COSINE)
+    recall: float = Field(description="Mean recall of these images as queries, 0 to 1")
+
+
+class EmbeddingCompatibility(Recorded):
+    """How far an index of the base's image embeddings stays usable for queries that the version embeds."""
+
+    neighbours: int = Field(description="Number of nearest neighbours that recall looks at: 10, or all other images")
+    num_images: int = Field(description="Validation images of all tasks together: the index, and the queries")
+    mean_cosine: float = Field(description=_MEAN_COSINE)
+    recall: float = Field(
+        description="Mean over the images, 0 to 1: of the nearest neighbours that the base finds for an image among the "
+        "base's embeddings of the others, the share that the version finds with its own embedding of the image"
+    )
+    tasks: tuple[TaskCompatibility, ...] = Field(description="The same by task")
+
+
 class PatchReport(Recorded):
     """The results of a patch. Accuracies are shares, 0 to 1; fields that end in `_points` are percentage points."""
 
@@ -346,6 +370,10 @@ class PatchReport(Recorded):
     )
     candidates: tuple[ReportCandidate, ...] = Field(
         default=(), description="With `method: auto`: the ways that were tried, in this order"
+    )
+    embeddings: EmbeddingCompatibility | None = Field(
+        default=None,
+        description="How far an index of the base's image embeddings stays usable; null: there is only one image",
     )
     activation: ReportActivation | None = Field(default=None, description="The decision on `activate`; null: `never`")
     version_id: int | None = Field(default=None, description="Id of the version that the patch made")

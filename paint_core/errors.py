@@ -14,6 +14,7 @@
     ├── ArgumentError            an argument of the wrong type
     ├── ConfigError              a setting out of its range
     │   └── ProfileError             a profile that is not defined for this kind of image tower
+    ├── ExportError              a model that a format or package has no place for
     ├── NoAcceptableAlphaError   no alpha keeps the supported tasks above their floor
     ├── NonFiniteLossError       fine-tuning diverged
     └── ProbeError               a model that does not give the features it gave when it was registered
@@ -107,6 +108,22 @@ class ProfileError(ConfigError):
     """A profile that is not defined for this kind of image tower."""
 
     code: ClassVar[str] = "profile_undefined"
+
+
+class ExportError(PaintCoreError):
+    """A model that cannot be written in a format: its package has no such model, or is not installed.
+
+    `reason` is why, and `usable` holds the formats that work for it, if they are known.
+    """
+
+    code: ClassVar[str] = "export_format_unavailable"
+
+    def __init__(self, reason: str, usable: Sequence[str] = ()) -> None:
+        super().__init__(f"{reason}: use {' or '.join(usable)}" if usable else reason)
+        self.reason, self.usable = reason, tuple(usable)
+
+    def __reduce__(self) -> tuple[type["ExportError"], tuple[str, tuple[str, ...]]]:
+        return (type(self), (self.reason, self.usable))
 
 
 class NoAcceptableAlphaError(PaintCoreError):

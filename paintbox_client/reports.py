@@ -9,6 +9,7 @@ from paintbox_client.display import print_note, print_table, print_text, print_w
 from paintbox_client.records import JsonObject
 from paintbox_client.resources.patches import PatchOptions
 from paintbox_client.resources.reports import (
+    EmbeddingCompatibility,
     HeldOutScores,
     PatchReport,
     ReportCandidate,
@@ -30,13 +31,16 @@ _SURELY = 3.29
 """Standard errors of a difference that chance exceeds once in a thousand cases."""
 
 
-def print_report(done: JsonObject, active: int | None = None, *, curve: bool = False) -> None:
+def print_report(
+    done: JsonObject, active: int | None = None, *, curve: bool = False, next_steps: bool = True
+) -> None:
     """Print a finished patch: a row for each task, how alpha was chosen and what that guarantees, warnings, next steps.
 
     Args:
         done: The patch, with its report.
         active: The served version; None: not known.
         curve: Whether to print the accuracies at every alpha.
+        next_steps: Whether to print which commands of a service may follow.
     """
     report = PatchReport(done["report"])
     _print_tasks(report)
@@ -55,13 +59,16 @@ def print_report(done: JsonObject, active: int | None = None, *, curve: bool = F
         print_certificate(report)
     for line in _describe_parts(report):
         print_text(line)
+    if report.embeddings is not None:
+        print_text(_describe_embeddings(report.embeddings))
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
     for note in report.notes:
         print_note(note)
     for warning in list(warnings_of(done))[:_MOST_WARNINGS]:
         print_warning(warning)
-    _print_next(report, active)
+    if next_steps:
+        _print_next(report, active)
 
 
 def _describe_parts(report: PatchReport) -> Iterator[str]:
@@ -69,6 +76,14 @@ def _describe_parts(report: PatchReport) -> Iterator[str]:
     for term in report.terms:
         if term.storage is not None and term.storage.bits != 32:
             yield f"Task vector {term.key}: {_describe_storage(term.storage)}"
+
+
+def _describe_embeddings(found: EmbeddingCompatibility) -> str:
+    """Return whether an index of the base's embeddings is still worth asking."""
+    return (
+        f"Embeddings: queries of this version find {found.recall:.1%} of the {found.neighbours} nearest images in an index "
+        f"of the base (mean cosine {found.mean_cosine:.4f}, {found.num_images:,} validation images)."
+    )
 
 
 def _describe_candidate(candidate: ReportCandidate) -> str:

@@ -8,6 +8,7 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import quote
 
 from paintbox_client.errors import InputError
 from paintbox_client.records import JsonObject
@@ -16,6 +17,7 @@ from paintbox_client.resources.versions import AliasCheck, Collected, ComparedVe
 from paintbox_client.transport import Transport
 
 _MIX_SECONDS = 600.0  # the service answers once the version is mixed
+_EXPORT_SECONDS = 1200.0  # … converted, and compared with the version
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -80,20 +82,23 @@ class VersionCalls:
         """Remove an alias; its history stays."""
         self._transport.send("DELETE", f"/v1/aliases/{alias}", params={"reason": reason})
 
-    def export(self, version: int, folder: Path) -> list[Path]:
-        """Write the version as a folder that open_clip loads as `local-dir:FOLDER`, and return the files.
+    def export(self, version: int, folder: Path, format: str = "open_clip") -> list[Path]:
+        """Write the version as a folder that another package loads, and return the files.
 
         Args:
             version: The version.
             folder: Created now; it must not exist, or be empty.
+            format: `open_clip`, `transformers`, `onnx` or `openvino`; the service refuses one that has no place for the
+                version's image tower.
 
         Raises:
             InputError: The folder is not empty or cannot be written.
         """
+        path = f"/v1/versions/{version}/export" + ("" if format == "open_clip" else f"?format={quote(format)}")
         try:
             if folder.exists() and any(folder.iterdir()):
                 raise InputError(f"{folder} is not empty.", "Choose a new folder.")
-            with self._transport.download(f"/v1/versions/{version}/export", _MIX_SECONDS) as stream:
+            with self._transport.download(path, _EXPORT_SECONDS) as stream:
                 folder.mkdir(parents=True, exist_ok=True)  # not before: a version that there is not leaves none
                 return _unpack(stream, folder)
         except OSError as error:

@@ -20,6 +20,7 @@ VersionRef = Annotated[
     typer.Argument(metavar="VERSION", autocompletion=complete("version"), help="Number, alias or name of the version."),
 ]
 ServingPrecision = Literal["installation", "auto", "fp32", "bf16", "int8"]
+ExportFormat = Literal["open_clip", "transformers", "onnx", "openvino"]
 version = typer.Typer()
 
 
@@ -140,11 +141,15 @@ def export(
     ctx: typer.Context,
     version_ref: VersionRef,
     folder: Annotated[Path, typer.Argument(help="New folder to create.")],
+    chosen: Annotated[
+        ExportFormat,
+        typer.Option("--format", help="What opens it: open_clip, transformers, ONNX Runtime or OpenVINO."),
+    ] = "open_clip",
     as_json: AsJson = False,
 ) -> None:
-    """Export a version to a folder that open_clip loads as local-dir:FOLDER."""
+    """Export a version to a folder that open_clip or another package loads."""
     with open_client(ctx) as client:
-        files = [str(path) for path in client.export(client.find_version(version_ref), folder)]
+        files = [str(path) for path in client.export(client.find_version(version_ref), folder, chosen)]
     if as_json:
         return print_json({"folder": str(folder), "files": files})
     for file in files:

@@ -177,6 +177,18 @@ class TooManyExportsError(EdgeError):
         )
 
 
+class ExportFailedError(EdgeError):
+    """The package that an export is for does not compute the version's features with it, so it is not sent."""
+
+    code = "export_failed"
+
+    def __init__(self, version_id: int, chosen: str, reason: str) -> None:
+        super().__init__(
+            f"Version {version_id} was not exported as {chosen}: {reason}.",
+            "Export it as open_clip, and look into the log of the API.",
+        )
+
+
 class ModelNotLoadedError(EdgeError):
     """No version is served, because the one that `active` names could not be loaded."""
 
@@ -349,6 +361,7 @@ _STATUS_OF_CLASS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
     (QueueFullError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyStreamsError, HTTPStatus.TOO_MANY_REQUESTS),
     (TooManyExportsError, HTTPStatus.TOO_MANY_REQUESTS),
+    (ExportFailedError, HTTPStatus.INTERNAL_SERVER_ERROR),
     (DeadlineExceededError, HTTPStatus.GATEWAY_TIMEOUT),
     (ModelNotLoadedError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StartingError, HTTPStatus.SERVICE_UNAVAILABLE),

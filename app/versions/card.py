@@ -1,4 +1,4 @@
-"""Files that describe an exported version: a model card with YAML metadata, and its results as YAML."""
+"""Files that describe an exported version: a model card as the Hugging Face Hub reads it, and its results as YAML."""
 
 from __future__ import annotations
 
@@ -9,45 +9,47 @@ from typing import Any
 import yaml
 
 from app.versions.schemas import Version
+from app.versions.usage import describe_usage
 from contract.evaluation import Evaluation
 from contract.storage import VectorStorage
+from paint_core.exporting import ExportFormat
+from paint_core.models.base import find_repository
 
-_HUB = "hf-hub:"
+_STARTER = "starter"
+_HUB_URL = "https://huggingface.co/"
+_TASK = "zero-shot-image-classification"
 _MARKUP = re.compile(r"([\\`*_\[\]#|~])")
-_LOADING = """```python
-import open_clip
-
-model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")
-tokenizer = open_clip.get_tokenizer("local-dir:FOLDER")
-```
-
-The folder can also be used as a base model: `PAINTBOX_BASES='["local-dir:/absolute/FOLDER"]'`."""
 
 
-def model_card(version: Version) -> str:
-    """Return the README of an exported version: metadata, origin, how to load it, results."""
+def model_card(version: Version, chosen: ExportFormat = "open_clip", *, has_head: bool = False) -> str:
+    """Return the README of an exported version: metadata, origin, how to load it, results.
+
+    Args:
+        chosen: The format of the export.
+        has_head: Whether the export contains `head.npy`.
+    """
     metadata: dict[str, Any] = {
-        "library_name": "open_clip",
-        "pipeline_tag": "zero-shot-image-classification",
+        "library_name": chosen,
+        "pipeline_tag": _TASK,
         "tags": ["clip", "paintbox", *version.tags],
-    }
-    if version.base.ref.startswith(_HUB):
-        metadata["base_model"] = version.base.ref.removeprefix(_HUB)
-    metadata["paintbox"] = {
-        "version": version.id,
-        "name": version.name,
-        "created_at": version.created_at.isoformat(),
-        "base": version.base.model_dump(),
-        "terms": [term.model_dump() for term in version.terms],
-        "weights_fingerprint": version.weights_fingerprint,
-        "parents": version.parents,
-        "lineage": version.lineage.to_json(),
+        **_origin(version),
+        **_index(version),
+        "paintbox": {
+            "version": version.id,
+            "name": version.name,
+            "created_at": version.created_at.isoformat(),
+            "base": version.base.model_dump(),
+            "terms": [term.model_dump() for term in version.terms],
+            "weights_fingerprint": version.weights_fingerprint,
+            "parents": version.parents,
+            "lineage": version.lineage.to_json(),
+        },
     }
     parts = [
         f"---\n{_dump(metadata)}---",
         f"# {_in_line(version.name)}",
         f"Version {version.id} of a Paintbox installation: {_describe_mix(version)}",
-        _LOADING,
+        describe_usage(chosen, has_head=has_head),
         _describe_results(version.evaluation),
     ]
     return "\n\n".join(parts) + "\n"
@@ -75,6 +77,35 @@ def eval_results(version: Version) -> str:
         for task in version.evaluation.tasks
     ]
     return _dump(entries)
+
+
+def _origin(version: Version) -> dict[str, Any]:
+    """Return what the card says of the base and of its licence, which a patch does not change."""
+    ref = version.base.ref
+    if ref == _STARTER:
+        return {"license": "apache-2.0"}
+    unknown = {"license": "other", "license_name": "license-of-the-base-model"}
+    repository = find_repository(ref)
+    if repository is None:
+        return unknown
+    relation = {"base_model_relation": "finetune"} if version.terms else {}
+    return {**unknown, "license_link": f"{_HUB_URL}{repository}", "base_model": repository, **relation}
+
+
+def _index(version: Version) -> dict[str, Any]:
+    """Return the measured accuracies in the Hub's form; nothing without an evaluation."""
+    if version.evaluation is None or not version.evaluation.tasks:
+        return {}
+    split = version.evaluation.split
+    results = [
+        {
+            "task": {"type": _TASK},
+            "dataset": {"type": task.dataset_id, "name": task.name, "split": split},
+            "metrics": [{"type": "accuracy", "value": task.patched.accuracy, "name": f"Top-1, {task.role} task"}],
+        }
+        for task in version.evaluation.tasks
+    ]
+    return {"model-index": [{"name": version.name, "results": results}]}
 
 
 def _describe_mix(version: Version) -> str:

@@ -40,6 +40,7 @@ from app.versions.verification import VerifierDep
 from contract.access import Scope
 from contract.bodies import MAX_VERSION_ID, AliasName, Id, Reason, VersionId
 from contract.versions import Tag, VersionRequest
+from paint_core.exporting import ExportFormat
 from registry.aliases import ANY_REVISION
 from registry.owners import Owned
 
@@ -60,6 +61,14 @@ MadeFrom = Annotated[
     int | None, Query(ge=1, le=MAX_VERSION_ID, description="Filter by a version that they were made from")
 ]
 Trashed = Annotated[bool, Query(description="List versions in the trash")]
+WantedFormat = Annotated[
+    ExportFormat,
+    Query(
+        alias="format",
+        description="`open_clip`; `transformers`: a CLIPModel or SiglipModel of Hugging Face, for towers that it has; "
+        "`onnx`: both towers for ONNX Runtime; `openvino`: both towers for OpenVINO",
+    ),
+]
 DryRun = Annotated[bool, Query(description="Only report what would be deleted")]
 
 
@@ -180,9 +189,15 @@ def verify(verifier: VerifierDep, caller: CallerDep, version_id: VersionId) -> V
     responses={200: {"content": {TAR_MEDIA_TYPE: {}}}, **problem_responses(404, 409, 429)},
     dependencies=[needs(Scope.READ, stores=Stores.UNCOUNTED)],
 )
-def export(exporter: ExporterDep, caller: CallerDep, version_id: VersionId) -> ExportResponse:
-    """Export a version as a tar of a folder that open_clip loads, with a model card and, if evaluated, results."""
-    return ExportResponse(exporter.export(version_id, caller.owner))
+def export(
+    exporter: ExporterDep, caller: CallerDep, version_id: VersionId, chosen: WantedFormat = "open_clip"
+) -> ExportResponse:
+    """Export a version as a tar of a folder that another package loads, with a model card and, if evaluated, results.
+
+    Before a format other than `open_clip` is sent, its package opens it and computes the features of the images and
+    texts that identify the version; if they differ, the answer is an error.
+    """
+    return ExportResponse(exporter.export(version_id, caller.owner, chosen))
 
 
 @router.post("/gc", responses=problem_responses(409), dependencies=[needs(Scope.ADMIN)])

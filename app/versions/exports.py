@@ -21,10 +21,12 @@ class Exports:
     Attributes:
         turns: Who may mix a version now, to export or verify it; separate from the composer's, so that readers do not
             block the creation of versions.
+        conversions: Who may run a process that converts an exported version to another format now.
     """
 
     def __init__(self, max_exports: int) -> None:
         self.turns = Turns()
+        self.conversions = Turns()
         self._max_exports = max_exports
         self._max_of_one = max(1, max_exports // _SHARE_OF_ONE)
         self._owners: Counter[str | None] = Counter()

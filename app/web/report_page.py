@@ -13,6 +13,7 @@ from app.access.policies import needs
 from app.http.dependencies import DatabaseDep
 from app.http.problems import problem_responses
 from app.patches.endpoints import PatchId
+from app.patches.schemas import Patch
 from app.patches.service import get_patch
 from app.web.charts import curve_of, draw_patch
 from app.web.site import fill_template
@@ -59,7 +60,13 @@ def get_report_page(database: DatabaseDep, patch_id: PatchId) -> Response:
         raise ConflictError(
             f"Patch {patch_id} has no report yet: its job is {patch.job.status}.", f"See job {patch.job_id}."
         )
-    text = fill_template(
+    return HTMLResponse(write_report(patch), headers=_HEADERS)
+
+
+def write_report(patch: Patch) -> str:
+    """Return the HTML of a finished patch's report."""
+    assert patch.report is not None
+    return fill_template(
         "report.html",
         patch=patch,
         report=patch.report,
@@ -69,7 +76,6 @@ def get_report_page(database: DatabaseDep, patch_id: PatchId) -> Response:
         request=json.dumps(patch.request, indent=2, ensure_ascii=False),
         most_classes=MOST_CLASSES,
     )
-    return HTMLResponse(text, headers=_HEADERS)
 
 
 def _thin(report: PatchReport) -> list[AlphaPoint]:

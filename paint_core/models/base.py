@@ -17,7 +17,15 @@ from paint_core.errors import ModelRefError, NonFiniteWeightsError, PaintCoreErr
 from paint_core.images.preprocess import Preprocess
 from paint_core.models import prompts
 from paint_core.models.building import build_model, is_mappable
-from paint_core.models.checkpoints import Checkpoint, Hub, find_by_file, find_by_tag, find_in_dir, find_on_hub
+from paint_core.models.checkpoints import (
+    Checkpoint,
+    Hub,
+    find_by_file,
+    find_by_tag,
+    find_in_dir,
+    find_on_hub,
+    published_at,
+)
 from paint_core.models.model_config import one_line
 from paint_core.models.tokenizers import build_tokenizer
 from paint_core.models.wrapping import adopt
@@ -249,6 +257,17 @@ def _find(ref: ModelRef, hub: Hub, preprocess_cfg: Mapping[str, Any] | None) -> 
             return find_on_hub(ref.source, hub)
         case "dir":
             return find_in_dir(Path(ref.source))
+
+
+def find_repository(ref: str) -> str | None:
+    """The Hub's repository of a reference; None: it has none, or the reference cannot be read."""
+    try:
+        parsed = ModelRef.parse(ref)
+    except ModelRefError:
+        return None
+    if parsed.kind == "hub":
+        return parsed.source
+    return published_at(parsed.name, parsed.source) if parsed.kind == "tag" else None
 
 
 def require_usable(base: BaseModel) -> None:

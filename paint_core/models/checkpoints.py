@@ -150,6 +150,12 @@ def find_by_tag(name: str, tag: str, hub: Hub) -> Checkpoint:
     return _checkpoint(config, _fetch_weights(repo, names, hub), _tokenizer_of(config), hub)
 
 
+def published_at(name: str, tag: str) -> str | None:
+    """The Hub's repository of an open_clip model name and pretrained tag; None: it has none."""
+    repo, _, _ = (open_clip.get_pretrained_cfg(name, tag) or {}).get("hf_hub", "").rpartition("/")
+    return repo or None
+
+
 def find_by_file(name: str, path: Path, hub: Hub, preprocess_cfg: Mapping[str, Any] | None = None) -> Checkpoint:
     """The checkpoint of an open_clip model name and a local weights file.
 

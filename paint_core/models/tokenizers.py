@@ -58,9 +58,14 @@ def build_tokenizer(text_cfg: Mapping[str, Any], source: Path | str, hub: Hub) -
 
 def save_tokenizer(tokenizer: object, folder: Path) -> None:
     """Writes a tokenizer's files, where it has some; CLIP's own needs none."""
-    inner = tokenizer._tokenizer if isinstance(tokenizer, _Bounded) else tokenizer
+    inner = unbounded(tokenizer)
     if isinstance(inner, HFTokenizer):
         inner.tokenizer.save_pretrained(str(folder))
+
+
+def unbounded(tokenizer: object) -> object:
+    """The tokenizer of open_clip itself, without the check of its tokens."""
+    return tokenizer._tokenizer if isinstance(tokenizer, _Bounded) else tokenizer
 
 
 def _refusal(source: Path | str, name: str, hub: Hub, error: Exception) -> str:

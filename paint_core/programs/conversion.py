@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,10 +12,9 @@ from torch import Tensor, nn
 from paint_core.images.preprocess import Preprocess
 from paint_core.programs.program import FEATURES, IMAGES, Forward, Program
 from paint_core.programs.quantised import quantise_graph, set_external
+from paint_core.programs.tracing import EXAMPLES, strip, trace
 
-_EXPORTED_IMAGES = 3  # neither 1 nor a power of 2, so that no size of the export is taken for a constant by accident
 _TRIED_IMAGES = (1, 2, 5)
-_MOST_IMAGES = 1024
 _NUDGE = 1.01
 _CLOSE = 1e-3
 """Of the largest feature: how far the program's features may be from the tower's own."""
@@ -50,26 +45,12 @@ def convert(visual: nn.Module, preprocess: Preprocess) -> Program:
         Exception: whatever torch's exporter raises for a tower that it cannot export.
     """
     tower = _Tower(copy.deepcopy(visual).eval(), preprocess)
-    graph = _export(tower, preprocess.size)
+    graph = trace(tower, _noise(EXAMPLES, preprocess.size), IMAGES, FEATURES)
     names = _take_out_weights(graph, set(dict(visual.named_parameters()) | dict(visual.named_buffers())))
     int8_graph, quantised = quantise_graph(graph, names)
     program = Program(graph.SerializeToString(), names, int8_graph.SerializeToString(), quantised)
     _try(program, tower, preprocess.size)
     return program
-
-
-@torch.no_grad()
-def _export(tower: _Tower, side: int) -> Any:
-    images = _noise(_EXPORTED_IMAGES, side)
-    sizes = ({0: torch.export.Dim("images", min=1, max=_MOST_IMAGES)},)
-    with _quiet():
-        exported = torch.export.export(tower, (images,), dynamic_shapes=sizes, strict=False)
-        # Not optimised: the runtime folds constants itself, once it has the weights of a version.
-        program = torch.onnx.export(
-            exported, input_names=[IMAGES], output_names=[FEATURES], dynamo=True, optimize=False, verbose=False
-        )
-    assert program is not None
-    return program.model_proto
 
 
 def _take_out_weights(model: Any, names: set[str]) -> tuple[str, ...]:
@@ -87,12 +68,7 @@ def _take_out_weights(model: Any, names: set[str]) -> tuple[str, ...]:
         set_external(initializer, name, num_bytes)
     for node in model.graph.node:
         node.input[:] = [_short(name, names) for name in node.input]
-        node.doc_string = ""
-        del node.metadata_props[:]
-    unused = [each for each in model.graph.initializer if each.name not in taken and each.name not in inputs]
-    for each in unused:
-        model.graph.initializer.remove(each)
-    del model.graph.value_info[:], model.graph.metadata_props[:], model.metadata_props[:]
+    strip(model)
     return tuple(taken)
 
 
@@ -119,18 +95,3 @@ def _noise(num_images: int, side: int) -> Tensor:
     generator = torch.Generator().manual_seed(num_images)
     return torch.randint(0, 256, (num_images, side, side, 3), dtype=torch.uint8, generator=generator)
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporters warn about versions of operators and of each other."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

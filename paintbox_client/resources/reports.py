@@ -191,6 +191,26 @@ class ReportCandidate(Record):
     kept: bool
 
 
+class TaskCompatibility(Record):
+    """How far the base's embeddings of a task's validation images stay usable."""
+
+    dataset_id: str
+    name: str
+    num_images: int
+    mean_cosine: float
+    recall: float
+
+
+class EmbeddingCompatibility(Record):
+    """How far an index of the base's image embeddings stays usable for queries that the version embeds."""
+
+    neighbours: int
+    num_images: int
+    mean_cosine: float
+    recall: float
+    tasks: list[TaskCompatibility]
+
+
 class ReportTrial(Record):
     """One fine-tuning of a search over learning rate and iterations, judged on validation splits."""
 
@@ -239,6 +259,7 @@ class PatchReport(Record):
     environment: Environment | None
     instant: ReportInstant | None
     candidates: list[ReportCandidate]
+    embeddings: EmbeddingCompatibility | None
     activation: ReportActivation | None
     version_id: int | None
     task_vector_sha256: str | None

@@ -32,14 +32,19 @@ def _export(world: World, version: int, folder: Path) -> Path:
     assert response.headers["content-type"] == "application/x-tar"
     assert response.headers["content-disposition"] == f'attachment; filename="paintbox-version-{version}.tar"'
     assert int(response.headers["content-length"]) == len(response.content)
-    with tarfile.open(fileobj=io.BytesIO(response.content)) as archive:
+    return unpack(response.content, folder) / f"version-{version}"
+
+
+def unpack(content: bytes, folder: Path) -> Path:
+    """Write the files of a tar into a folder and return it."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
         for member in archive:
             stored = archive.extractfile(member)
             assert stored is not None
             path = folder / member.name
             path.parent.mkdir(exist_ok=True)
             path.write_bytes(stored.read())
-    return folder / f"version-{version}"
+    return folder
 
 
 def _card(folder: Path) -> tuple[dict[str, Any], str]:
@@ -127,7 +132,7 @@ def test_a_name_cannot_break_out_of_the_card(world: World, tmp_path: Path) -> No
     _rename(world, version, name)
     metadata, _ = _card(_export(world, version, tmp_path))
     assert metadata["paintbox"]["name"] == name
-    assert "license" not in metadata
+    assert metadata["license"] == "apache-2.0"
 
 
 def test_a_name_is_neither_markup_nor_html_in_the_card(world: World, tmp_path: Path) -> None:

@@ -228,3 +228,22 @@ def test_a_page_shows_what_the_key_allows(keyed: World) -> None:
 
 def test_pages_of_a_foreign_host_are_refused_while_there_is_no_key(client: TestClient) -> None:
     assert client.get("/ui/", headers={"host": "rebound.example.org"}).status_code == 403
+
+
+def test_the_page_and_the_report_say_whether_an_index_of_the_base_can_be_kept(world: World, client: TestClient) -> None:
+    patched = add_patch(world)
+    task = {"dataset_id": patched.task, "name": "digits", "num_images": 40, "mean_cosine": 0.9, "recall": 0.75}
+    found = {"neighbours": 10, "num_images": 40, "mean_cosine": 0.9123, "recall": 0.75, "tasks": [task]}
+    with world.services.database.write() as session:
+        row = Patches(session).get(patched.id)
+        row.report = {**(row.report or {}), "embeddings": found}
+    for address in (f"/ui/patches/{patched.id}", f"/v1/patches/{patched.id}/report.html"):
+        text = client.get(address).text
+        assert "75.0 %" in text or "75.0%" in text
+        assert "0.9123" in text
+
+
+def test_a_version_can_be_downloaded_in_every_format(client: TestClient, patch: Patched) -> None:
+    text = client.get(f"/ui/versions/{patch.version}").text
+    for chosen in ("open_clip", "transformers", "onnx", "openvino"):
+        assert f"/v1/versions/{patch.version}/export?format={chosen}" in text

@@ -299,3 +299,23 @@ def test_trials_are_listed_with_the_chosen_one(capsys: pytest.CaptureFixture[str
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["2", "0.0001", "200", "0.5", "90.0%", "80.0%", "chosen"] in lines
     assert any(line[:3] == ["1", "0.0001", "200"] and line[-2:] == ["it", "diverged"] for line in lines)
+
+
+EMBEDDINGS: dict[str, Any] = {
+    "neighbours": 10,
+    "num_images": 1234,
+    "mean_cosine": 0.98765,
+    "recall": 0.912,
+    "tasks": [{"dataset_id": "ds_digits", "name": "digits", "num_images": 1234, "mean_cosine": 0.98, "recall": 0.912}],
+}
+
+
+def test_a_report_says_whether_an_index_of_the_base_can_be_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    done = copy.deepcopy(GOOD)
+    print_report(done)
+    assert "Embeddings" not in capsys.readouterr().out
+    done["report"]["embeddings"] = EMBEDDINGS
+    print_report(done, next_steps=False)
+    shown = capsys.readouterr()
+    assert "find 91.2% of the 10 nearest images in an index of the base (mean cosine 0.9877, 1,234" in shown.out
+    assert "paintbox activate" not in shown.err

@@ -206,3 +206,15 @@ def test_an_activation_that_waits_for_another_admin_is_listed_and_withdrawn(tmp_
             run(*url, "reject", pending["id"], "--reason", "not yet").out == f"Approval {pending['id']} is rejected.\n"
         )
         assert run(*url, "aliases", "--json").json[0]["version"] == 1
+
+
+def test_an_export_for_another_package_is_asked_for_by_its_format(served: Served, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    done = run("--url", served.url, "export", "1", tmp_path / "onnx", "--format", "onnx", "--json")
+    assert done.status == 0, done.err
+    assert {Path(file).name for file in done.json["files"]} >= {"image.onnx", "text.onnx", "tokenizer.json"}
+    refused = run("--url", served.url, "export", "1", tmp_path / "hf", "--format", "transformers")
+    assert refused.status == 2
+    assert "ConvNeXt" in refused.err
+    assert "onnx" in refused.err
+    assert not (tmp_path / "hf").exists()

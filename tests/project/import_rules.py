@@ -25,6 +25,7 @@ OURS = frozenset(
         "paintbox_launcher",
         "paintbox_label_studio",
         "paintbox_demo",
+        "paintbox_local",
     }
 )
 WEB = frozenset({"fastapi", "starlette", "uvicorn", "multipart", "python_multipart"})
@@ -83,6 +84,7 @@ RULES = {
         frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher", "paintbox_label_studio"}),
         frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
     ),
+    "paintbox_local": Rule(frozenset({"paintbox_launcher", "paintbox_demo"})),
 }
 
 
@@ -99,6 +101,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "programs",
         "data",
         "evaluation",
+        "exporting",
         "instant",
         "training",
         "alpha",

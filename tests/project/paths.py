@@ -14,4 +14,5 @@ PACKAGES = (
     "paintbox_launcher",
     "paintbox_label_studio",
     "paintbox_demo",
+    "paintbox_local",
 )

@@ -6,41 +6,36 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 
-from torch import nn
-
 from contract.routing import NameAccuracy
-from paint_core.data import Task
-from paint_core.evaluation import correct_answers, encode
+from paint_core.evaluation import correct_answers
 from paint_core.evaluation.answers import answer
-from paint_core.models import BaseModel
 from pipeline.heads import Heads
+from worker.steps.validation_features import ValidationFeatures
 
 
-def measure_names(
-    visual: nn.Module, base: BaseModel, tasks: Sequence[Task], heads: Heads | None = None
-) -> dict[str, NameAccuracy]:
+def measure_names(features: ValidationFeatures, names: Sequence[str], heads: Heads | None = None) -> dict[str, NameAccuracy]:
     """Return the accuracies of each class of the patching tasks on validation images; without images they are 0.
 
     A name that several tasks have is measured on the images of all of them.
 
     Args:
-        visual: The patched image tower, on the base's device.
-        base: Its base.
-        tasks: The patching tasks.
+        features: Of the validation images.
+        names: Ids of the patching tasks.
         heads: Head terms of the patch, if any.
     """
     totals: defaultdict[str, int] = defaultdict(int)
     right: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-    for task in tasks:
+    base = features.base
+    for identifier in names:
+        task = features.tasks[identifier]
         split = task.validation
-        for which, tower in enumerate((base.visual, visual)):
-            features = encode(tower, split.images, base.preprocess, device=base.device)
-            is_right = correct_answers(features, task.head, split.labels).cpu()
+        for which, encoded in enumerate((features.before(identifier), features.after(identifier))):
+            is_right = correct_answers(encoded, task.head, split.labels).cpu()
             if which and heads is not None:
                 correct = partial(heads.correct, classnames=split.classnames)
                 scale, bias = base.logit_scale, base.logit_bias
                 is_right = (
-                    answer(features, task.head, scale=scale, bias=bias, correct=correct).predicted == split.labels
+                    answer(encoded, task.head, scale=scale, bias=bias, correct=correct).predicted == split.labels
                 )
             for label, name in enumerate(split.classnames):
                 right[name][which] += int(is_right[split.labels == label].sum())

@@ -16,6 +16,7 @@ from contract.report import ReportCandidate, ReportInstant
 from contract.storage import VectorStorage
 from paint_core.data import Task
 from paint_core.evaluation import probe_features
+from paint_core.evaluation.feature_cache import FolderFeatureCache
 from paint_core.models import BaseModel
 from paint_core.patching import PatchPlan, PatchResult
 from paint_core.runtime.provenance import describe_environment
@@ -30,12 +31,14 @@ from registry.versions import HEAD_PROFILE, TermSpec, Versions
 from worker.job_context import JobContext
 from worker.steps.acceptance import carry_out, describe_activation, judge
 from worker.steps.checkpoint import PatchCheckpoint
+from worker.steps.compatibility import measure_compatibility
 from worker.steps.journal import JobJournal
 from worker.steps.measurement import Judged, store_answers
 from worker.steps.names import measure_names
 from worker.steps.precisions import check_precisions
 from worker.steps.prepare import PatchJob, templates_of
 from worker.steps.report import build_evaluation, build_report, used_settings
+from worker.steps.validation_features import ValidationFeatures
 
 
 def register(
@@ -71,6 +74,8 @@ def register(
             assessment, base, terms, probe, context.blobs, report.certificate, needs_certificate=needs_certificate
         )
         activation = describe_activation(decision, context.settings, asked)
+    tower = visual if result.vectors else None
+    features = _validation_features(context, job, base, tasks, tower)
     report = report.model_copy(
         update={
             "interpolants": interpolants,
@@ -80,15 +85,14 @@ def register(
             "activation": activation,
             "instant": instant,
             "candidates": candidates,
+            "embeddings": measure_compatibility(features, job),
         }
     )
     vectors = _describe_task_vectors(context, base, result, journal.task_vectors)
     measured = list(_store_answers(context, job, base, tasks, result, weights_fingerprint))
     heads = load_heads(base, terms, context.blobs)
-    patched_names = measure_names(visual, base, [tasks[identifier] for identifier in job.request.tasks], heads)
-    judging = {name: tasks[name] for name in (*job.request.tasks, *job.request.supported)}
-    tower = visual if result.vectors else None
-    precisions = check_precisions(tower, base, judging, heads, context.settings.program_dir)
+    patched_names = measure_names(features, job.request.tasks, heads)
+    precisions = check_precisions(tower, base, features.tasks, heads, context.settings.program_dir)
     with context.database.write() as session:  # nothing slow in here: others wait to write
         Jobs(session).succeed(context.lease)
         versions = Versions(session)
@@ -115,6 +119,15 @@ def register(
         Patches(session).complete(job.row.id, version_id=version.id, report=report)
         if decision is not None:
             carry_out(decision, session, context.settings, version.id, f"patch {job.row.id}")
+
+
+def _validation_features(
+    context: JobContext, job: PatchJob, base: BaseModel, tasks: Mapping[str, Task], tower: nn.Module | None
+) -> ValidationFeatures:
+    """Return the features of the tasks to improve and of the supported ones; `tower` is None if it is the base's."""
+    judging = {name: tasks[name] for name in (*job.request.tasks, *job.request.supported)}
+    cache = FolderFeatureCache(context.settings.feature_cache_dir, context.settings.feature_cache_bytes)
+    return ValidationFeatures(tower, base, judging, cache)
 
 
 def _assess(context: JobContext, base: str, weights_fingerprint: str, evaluation: Evaluation) -> Assessment:

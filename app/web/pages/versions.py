@@ -25,6 +25,12 @@ from contract.versions import ACTIVE_ALIAS
 router = APIRouter(prefix="/ui/versions", include_in_schema=False)
 
 PAGE, MOST_RELATED = 50, 24
+_FORMATS = {
+    "open_clip": "open_clip",
+    "transformers": "transformers",
+    "onnx": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
 
 
 @router.get("")
@@ -76,6 +82,7 @@ async def show_version(
         agreement=agreement,
         children=sorted(each for each, known in parents.items() if version_id in known),
         lineage=draw_lineage(version_id, parents, version.base.ref),
+        formats=_FORMATS,
     )
 
 
