@@ -305,8 +305,8 @@ class EmbeddingCompatibility(Recorded):
     num_images: int = Field(description="Validation images of all tasks together: the index, and the queries")
     mean_cosine: float = Field(description=_MEAN_COSINE)
     recall: float = Field(
-        description="Mean over the images, 0 to 1: of the nearest neighbours that the base finds for an image among the "
-        "base's embeddings of the others, the share that the version finds with its own embedding of the image"
+        description="Mean over the images, 0 to 1: of the nearest neighbours that the base finds for an image among "
+        "the base's embeddings of the others, the share that the version finds with its own embedding of the image"
     )
     tasks: tuple[TaskCompatibility, ...] = Field(description="The same by task")
 

@@ -31,9 +31,7 @@ _SURELY = 3.29
 """Standard errors of a difference that chance exceeds once in a thousand cases."""
 
 
-def print_report(
-    done: JsonObject, active: int | None = None, *, curve: bool = False, next_steps: bool = True
-) -> None:
+def print_report(done: JsonObject, active: int | None = None, *, curve: bool = False, next_steps: bool = True) -> None:
     """Print a finished patch: a row for each task, how alpha was chosen and what that guarantees, warnings, next steps.
 
     Args:
@@ -59,16 +57,18 @@ def print_report(
         print_certificate(report)
     for line in _describe_parts(report):
         print_text(line)
-    if report.embeddings is not None:
-        print_text(_describe_embeddings(report.embeddings))
     if "id" in done:
         print_text(f"Patch {done['id']} ({done['name']})")
+    _print_remarks(done, report)
+    if next_steps:
+        _print_next(report, active)
+
+
+def _print_remarks(done: JsonObject, report: PatchReport) -> None:
     for note in report.notes:
         print_note(note)
     for warning in list(warnings_of(done))[:_MOST_WARNINGS]:
         print_warning(warning)
-    if next_steps:
-        _print_next(report, active)
 
 
 def _describe_parts(report: PatchReport) -> Iterator[str]:
@@ -76,13 +76,15 @@ def _describe_parts(report: PatchReport) -> Iterator[str]:
     for term in report.terms:
         if term.storage is not None and term.storage.bits != 32:
             yield f"Task vector {term.key}: {_describe_storage(term.storage)}"
+    if report.embeddings is not None:
+        yield _describe_embeddings(report.embeddings)
 
 
 def _describe_embeddings(found: EmbeddingCompatibility) -> str:
     """Return whether an index of the base's embeddings is still worth asking."""
     return (
-        f"Embeddings: queries of this version find {found.recall:.1%} of the {found.neighbours} nearest images in an index "
-        f"of the base (mean cosine {found.mean_cosine:.4f}, {found.num_images:,} validation images)."
+        f"Embeddings: queries of this version find {found.recall:.1%} of the {found.neighbours} nearest images in an "
+        f"index of the base (mean cosine {found.mean_cosine:.4f}, {found.num_images:,} validation images)."
     )
 
 

@@ -66,8 +66,8 @@ _USAGE: dict[ExportFormat, str] = {
     "onnx": _ONNX,
     "openvino": _OPENVINO,
 }
-_HEAD = """`head.npy`, float32 `[classes, width]`, is the head of the labels in `labels.json`, which the version was patched
-on: `np.load("FOLDER/head.npy")` takes the place of `head` above, and no text has to be encoded."""
+_HEAD = """`head.npy`, float32 `[classes, width]`, is the head of the labels in `labels.json`, on which the version was
+patched: `np.load("FOLDER/head.npy")` takes the place of `head` above, and no text has to be encoded."""
 
 
 def describe_usage(chosen: ExportFormat, *, has_head: bool) -> str:

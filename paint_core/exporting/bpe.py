@@ -82,7 +82,7 @@ def describe_tokenizer(tokenizer: SimpleTokenizer) -> dict[str, Any]:
 
 def with_fixed_length(described: dict[str, Any], length: int, pad_id: int = _PAD_ID) -> dict[str, Any]:
     """The content of a `tokenizer.json` that cuts and pads every text to one length, as open_clip does."""
-    padding = {"strategy": {"Fixed": length}, "direction": "Right", "pad_to_multiple_of": None}
+    padding: dict[str, Any] = {"strategy": {"Fixed": length}, "direction": "Right", "pad_to_multiple_of": None}
     padding |= {"pad_id": pad_id, "pad_type_id": 0, "pad_token": "[PAD]"}
     truncation = {"direction": "Right", "max_length": length, "strategy": "LongestFirst", "stride": 0}
     return {**described, "padding": padding, "truncation": truncation}

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from numpy.typing import NDArray
-from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transformer import TextTransformer, VisionTransformer
 from torch import Tensor, nn
 
@@ -58,7 +58,7 @@ def map_model(base: BaseModel) -> Mapped:
         _require_clip(visual, text, base)
         config = _clip_config(base, visual, text, tokenizer)
     elif _is_siglip(visual, text) and isinstance(tokenizer, HFTokenizer):
-        kind, rules, config = "siglip", siglip_rules(), _siglip_config(base, visual, text)
+        kind, rules, config = "siglip", siglip_rules(), _siglip_config(base, visual, text, tokenizer)
     else:
         raise ExportError(f"transformers has no model with the image tower {_describe(visual)} and this text tower")
     _require_places(base, rules)
@@ -85,6 +85,14 @@ def write_transformers(folder: Path, base: BaseModel) -> None:
         write_clip_tokenizer(folder, tokenizer)
     else:
         save_tokenizer(tokenizer, folder)
+        _read_padding(folder / "tokenizer_config.json", base)
+
+
+def _read_padding(path: Path, base: BaseModel) -> None:
+    """Let a tokenizer give no attention mask: SigLIP is trained without one and reads the padding, too."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    length = base.config["model_cfg"]["text_cfg"].get("context_length", DEFAULT_CONTEXT_LENGTH)
+    _write_json(path, config | {"model_input_names": ["input_ids"], "model_max_length": length})
 
 
 def prove_transformers(folder: Path, base: BaseModel, probe: Tensor) -> float:
@@ -96,9 +104,9 @@ def prove_transformers(folder: Path, base: BaseModel, probe: Tensor) -> float:
     from PIL import Image
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
-    local = {"local_files_only": True, "trust_remote_code": False}
+    local: Any = {"local_files_only": True, "trust_remote_code": False}
     model = AutoModel.from_pretrained(folder, **local).eval()
-    processor = AutoImageProcessor.from_pretrained(folder, **local)
+    processor: Any = AutoImageProcessor.from_pretrained(folder, **local)  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(folder, **local)
     length = int(model.config.text_config.max_position_embeddings)
 
@@ -109,9 +117,9 @@ def prove_transformers(folder: Path, base: BaseModel, probe: Tensor) -> float:
 
     def encode_texts(texts: Sequence[str]) -> Tensor:
         options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
-        tokens = tokenizer(list(texts), **options)["input_ids"]
+        tokens = tokenizer(list(texts), **options)
         with torch.inference_mode():
-            return _features(model.get_text_features(input_ids=tokens))
+            return _features(model.get_text_features(**tokens))
 
     return prove(base, probe, encode_images, encode_texts, "transformers")
 
@@ -198,13 +206,14 @@ def _clip_config(base: BaseModel, visual: VisionTransformer, text: nn.Module, to
     }
 
 
-def _siglip_config(base: BaseModel, visual: nn.Module, text: nn.Module) -> dict[str, Any]:
+def _siglip_config(base: BaseModel, visual: nn.Module, text: nn.Module, tokenizer: HFTokenizer) -> dict[str, Any]:
     trunk: Any = visual.trunk
     vision = _blocks(trunk) | {
         "image_size": base.image_size,
         "patch_size": _side(trunk.patch_embed.proj.kernel_size),
     }
-    reading = _reading(text) | {"projection_size": base.embed_dim}
+    special = {f"{name}_token_id": getattr(tokenizer.tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    reading = _reading(text) | {"projection_size": base.embed_dim} | special
     return {
         "architectures": ["SiglipModel"],
         "model_type": "siglip",

@@ -94,4 +94,3 @@ def _try(program: Program, tower: _Tower, side: int) -> None:
 def _noise(num_images: int, side: int) -> Tensor:
     generator = torch.Generator().manual_seed(num_images)
     return torch.randint(0, 256, (num_images, side, side, 3), dtype=torch.uint8, generator=generator)
-

@@ -201,5 +201,3 @@ def test_the_card_names_the_base_where_it_is_published(
     assert {name: data.get(name) for name in expected} == expected
     if expected["base_model"]:
         assert data["license_link"] == f"https://huggingface.co/{expected['base_model']}"
-
-

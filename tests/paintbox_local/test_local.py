@@ -71,18 +71,28 @@ def test_a_folder_becomes_a_report_a_page_and_a_model_that_open_clip_loads(digit
 
 
 def test_the_defaults_are_those_of_the_service(digits: Path, tmp_path: Path) -> None:
-    status, out, _ = run("patch", digits, "--protect", "food", "--output", tmp_path / "out", "--iterations", 2, "--json")
+    status, out, _ = run(
+        "patch", digits, "--protect", "food", "--output", tmp_path / "out", "--iterations", 2, "--json"
+    )
     request = json.loads(out)["request"]
     assert status in (0, 4)
     assert (request["alpha"]["rule"], request["method"]) == ("certified", "single")
-    assert request["anchors"] == {"dataset": None, "supported": False, "drawn": True, "weight": 60.0, "batch_size": None}
+    assert request["anchors"] == {
+        "dataset": None,
+        "supported": False,
+        "drawn": True,
+        "weight": 60.0,
+        "batch_size": None,
+    }
     assert report_of(tmp_path / "out").certificate is not None
 
 
 def test_an_instant_patch_has_a_report_but_no_model_folder(digits: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "model").mkdir(parents=True)  # of an earlier run
     rule = ("--set", "alpha.rule=combined")
-    status, _, err = run("patch", digits, "--protect", "food", "--method", "instant", "--output", tmp_path / "out", *rule)
+    status, _, err = run(
+        "patch", digits, "--protect", "food", "--method", "instant", "--output", tmp_path / "out", *rule
+    )
     assert status == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.html", "report.json"]
     assert "--method single" in err

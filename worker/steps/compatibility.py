@@ -28,7 +28,8 @@ def measure_compatibility(features: ValidationFeatures, job: PatchJob) -> Embedd
     if num_images < 2:
         return None
     counts = [len(each) for each in old.values()]
-    parts = zip(old, compared.cosine.split(counts), compared.recall.split(counts), strict=True)
+    cosines, recalls = (torch.split(each, counts) for each in (compared.cosine, compared.recall))
+    parts = zip(old, cosines, recalls, strict=True)
     return EmbeddingCompatibility(
         neighbours=min(NEIGHBOURS, num_images - 1),
         num_images=num_images,
@@ -38,11 +39,11 @@ def measure_compatibility(features: ValidationFeatures, job: PatchJob) -> Embedd
             TaskCompatibility(
                 dataset_id=name,
                 name=job.datasets[name].name,
-                num_images=len(cosines),
-                mean_cosine=float(cosines.mean()),
-                recall=float(recalls.mean()),
+                num_images=len(cosine),
+                mean_cosine=float(cosine.mean()),
+                recall=float(recall.mean()),
             )
-            for name, cosines, recalls in parts
+            for name, cosine, recall in parts
         ),
     )
 

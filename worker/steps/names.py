@@ -13,7 +13,9 @@ from pipeline.heads import Heads
 from worker.steps.validation_features import ValidationFeatures
 
 
-def measure_names(features: ValidationFeatures, names: Sequence[str], heads: Heads | None = None) -> dict[str, NameAccuracy]:
+def measure_names(
+    features: ValidationFeatures, names: Sequence[str], heads: Heads | None = None
+) -> dict[str, NameAccuracy]:
     """Return the accuracies of each class of the patching tasks on validation images; without images they are 0.
 
     A name that several tasks have is measured on the images of all of them.
@@ -34,9 +36,7 @@ def measure_names(features: ValidationFeatures, names: Sequence[str], heads: Hea
             if which and heads is not None:
                 correct = partial(heads.correct, classnames=split.classnames)
                 scale, bias = base.logit_scale, base.logit_bias
-                is_right = (
-                    answer(encoded, task.head, scale=scale, bias=bias, correct=correct).predicted == split.labels
-                )
+                is_right = answer(encoded, task.head, scale=scale, bias=bias, correct=correct).predicted == split.labels
             for label, name in enumerate(split.classnames):
                 right[name][which] += int(is_right[split.labels == label].sum())
         for label, name in enumerate(split.classnames):

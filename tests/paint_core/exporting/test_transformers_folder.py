@@ -29,17 +29,17 @@ CLIPS: dict[str, dict[str, Any]] = {
     "squashed": {"preprocess": {"resize_mode": "squash", "interpolation": "bilinear"}},
 }
 
+ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu by tanh": "gelu_pytorch_tanh"}
+
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_clip_model_computes_the_features_of_images_and_texts(name: str, tmp_path: Path) -> None:
     base = clip(tmp_path / "base", **CLIPS[name])
     _export(base, tmp_path / "out")
     model = transformers.CLIPModel.from_pretrained(tmp_path / "out").eval()
-    assert model.config.vision_config.hidden_act == {"quick_gelu": "quick_gelu", "gelu by tanh": "gelu_pytorch_tanh"}.get(
-        name, "gelu"
-    )
+    assert model.config.vision_config.hidden_act == ACTIVATIONS.get(name, "gelu")
     _check_features(model, base, tmp_path / "out")
-    assert float(model.logit_scale.exp()) == pytest.approx(base.logit_scale)
+    assert model.logit_scale.exp().item() == pytest.approx(base.logit_scale)
 
 
 def test_siglip_model_computes_the_features_of_images_and_texts(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_siglip_model_computes_the_features_of_images_and_texts(tmp_path: Path) 
     _export(base, tmp_path / "out")
     model = transformers.SiglipModel.from_pretrained(tmp_path / "out").eval()
     _check_features(model, base, tmp_path / "out")
-    assert float(model.logit_bias) == base.logit_bias == -10
+    assert model.logit_bias.item() == base.logit_bias == -10
     assert model.config.text_config.hidden_act == "gelu_pytorch_tanh"
 
 
