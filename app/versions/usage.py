@@ -31,12 +31,13 @@ punctuation."""
 
 _TOWERS = """```python
 import json
+from pathlib import Path
 import numpy as np
 {imports}
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
-facts, labels = json.load(open("FOLDER/preprocess.json")), ["cat", "dog"]
+facts, labels = json.loads(Path("FOLDER/preprocess.json").read_text()), ["cat", "dog"]
 texts = [f"a photo of a {{label}}" for label in labels]
 tokens = [each.ids for each in Tokenizer.from_file("FOLDER/tokenizer.json").encode_batch(texts)]
 side, picture = facts["image"]["size"], Image.open("picture.jpg").convert("RGB")

@@ -37,7 +37,7 @@ def test_it_is_measured_on_the_validation_images_of_all_tasks(
         tasks=[digits.id],
         supported=[others.id],
         finetune=FINETUNE | {"learning_rate": 0.05, "iterations": 12},
-        alpha={"rule": "combined", "strategy": "grid", "grid_step": 1.0},
+        alpha={"rule": "combined", "strategy": "grid", "grid_step": 0.5},
     )
     assert report.embeddings is not None
     assert report.version_id is not None
