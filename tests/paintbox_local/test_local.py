@@ -15,11 +15,11 @@ import torch
 from contract.report import PatchReport
 from paint_core.models import load_base
 from paintbox_client.errors import InputError
-from paintbox_client.extensions import GROUP, LazyCommand
+from paintbox_client.extensions import GROUP, LazyCommand, _build
 from paintbox_demo.digits import archive_members
 from paintbox_local.installation import LocalJobError
 
-COMMAND = LazyCommand(EntryPoint("local", "paintbox_local.command:local", GROUP))
+ENTRY = EntryPoint("local", "paintbox_local.command:local", GROUP)
 QUICK = ("--iterations", "8", "--set", "finetune.batch_size=16", "--set", "alpha.rule=combined")
 
 
@@ -39,7 +39,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
     """The exit status and the outputs of the command."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = COMMAND.main([*map(str, arguments)], "paintbox local", standalone_mode=False)
+        status = _build(ENTRY).main([*map(str, arguments)], "paintbox local", standalone_mode=False)
     return status or 0, out.getvalue(), err.getvalue()
 
 
@@ -155,4 +155,4 @@ def test_what_the_environment_says_of_a_service_is_not_used(
 
 
 def test_the_help_names_the_command_without_loading_the_service() -> None:
-    assert COMMAND.help == "Patch a model with a folder of images on this machine, without a service."
+    assert LazyCommand(ENTRY).help == "Patch a model with a folder of images on this machine, without a service."
