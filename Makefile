@@ -1,6 +1,6 @@
 # What a developer and CI run. `make` alone lists the targets; each one sets up .venv first if it has to.
 
-EXTRAS := dev,postgres,s3,onnx,lora,transformers,otel,recipes
+EXTRAS := dev,postgres,s3,onnx,openvino,lora,transformers,otel,recipes
 comma := ,
 
 # Any Python from 3.11 on: `make setup PYTHON=/path/to/python3.12`. Tried rather than looked up, because a

@@ -8,6 +8,14 @@
 - proof.py: comparing the features of the opened model with those of the one that was written
 """
 
-from paint_core.exporting.formats import FORMATS, HEAD_NAME, ExportFormat, Label, require_exportable, write_export
+from paint_core.exporting.formats import (
+    FORMATS,
+    HEAD_NAME,
+    ExportFormat,
+    Label,
+    require_exportable,
+    usable_formats,
+    write_export,
+)
 
-__all__ = ["FORMATS", "HEAD_NAME", "ExportFormat", "Label", "require_exportable", "write_export"]
+__all__ = ["FORMATS", "HEAD_NAME", "ExportFormat", "Label", "require_exportable", "usable_formats", "write_export"]

@@ -114,8 +114,13 @@ def write_head(folder: Path, base: BaseModel, labels: Sequence[Label]) -> None:
     (folder / LABELS_NAME).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def usable_formats(base: BaseModel) -> tuple[ExportFormat, ...]:
+    """The formats that work for a model here, as far as can be told without writing it."""
+    return tuple(each for each in FORMATS if _refusal(base, each) is None)
+
+
 def _others(base: BaseModel, chosen: ExportFormat) -> list[str]:
-    return [each for each in FORMATS if each != chosen and _refusal(base, each) is None]
+    return [each for each in usable_formats(base) if each != chosen]
 
 
 def _refusal(base: BaseModel, chosen: ExportFormat) -> str | None:

@@ -9,11 +9,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app.http.dependencies import DatabaseDep
+from app.models.bases import BasesDep
 from app.patches.service import list_patches
 from app.system.service import OverviewDep
 from app.versions import aliases, service
 from app.versions.comparing import VersionComparerDep
 from app.versions.guard import AliasGuardDep
+from app.versions.schemas import Version
 from app.web.forms import Cursor, Reference
 from app.web.lineage import draw_lineage, draw_tracks, track_accuracies
 from app.web.site import render
@@ -21,11 +23,13 @@ from app.web.visitors import ReaderDep
 from contract.bodies import VersionId
 from contract.jobs import JobStatus
 from contract.versions import ACTIVE_ALIAS
+from paint_core.exporting import ExportFormat, usable_formats
+from paint_core.models import BaseModel
 
 router = APIRouter(prefix="/ui/versions", include_in_schema=False)
 
 PAGE, MOST_RELATED = 50, 24
-_FORMATS = {
+_FORMATS: dict[ExportFormat, str] = {
     "open_clip": "open_clip",
     "transformers": "transformers",
     "onnx": "ONNX Runtime",
@@ -64,7 +68,12 @@ def show_composer(visitor: ReaderDep, database: DatabaseDep) -> Response:
 
 @router.get("/{version_id}")
 async def show_version(
-    visitor: ReaderDep, database: DatabaseDep, guard: AliasGuardDep, overview: OverviewDep, version_id: VersionId
+    visitor: ReaderDep,
+    database: DatabaseDep,
+    guard: AliasGuardDep,
+    overview: OverviewDep,
+    bases: BasesDep,
+    version_id: VersionId,
 ) -> Response:
     """Show a version, and whether it may answer requests."""
     version = await run_in_threadpool(service.get_version, database, version_id)
@@ -82,8 +91,14 @@ async def show_version(
         agreement=agreement,
         children=sorted(each for each, known in parents.items() if version_id in known),
         lineage=draw_lineage(version_id, parents, version.base.ref),
-        formats=_FORMATS,
+        formats=_formats(version, bases.get(version.base.fingerprint)),
     )
+
+
+def _formats(version: Version, base: BaseModel | None) -> dict[ExportFormat, str]:
+    """Return the names of the formats that a version can be downloaded in, by format."""
+    has_head = any(term.kind == "head" and term.coefficient for term in version.terms)
+    return {} if base is None or has_head else {each: _FORMATS[each] for each in usable_formats(base)}
 
 
 def _aliases(database: DatabaseDep) -> dict[int, list[str]]:
