@@ -168,8 +168,11 @@ def _require_format(version_id: int, base: BaseModel, chosen: ExportFormat) -> N
 
 
 def _refusal(version_id: int, chosen: ExportFormat, error: ExportError) -> RequestRefusedError:
-    detail = f"Version {version_id} cannot be exported as {chosen}: {error.reason}."
-    return RequestRefusedError(error.code, detail, f"Use format {' or '.join(error.usable)}.")
+    return RequestRefusedError(
+        "export_format_unavailable",
+        f"Version {version_id} cannot be exported as {chosen}: {error.reason}.",
+        f"Use format {' or '.join(error.usable)}.",
+    )
 
 
 def _write_card(folder: Path, version: Version, chosen: ExportFormat) -> None:
