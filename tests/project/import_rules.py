@@ -84,7 +84,7 @@ RULES = {
         frozenset({"contract", "registry", "pipeline", "app", "worker", "paintbox_launcher", "paintbox_label_studio"}),
         frozenset({"paintbox_client", "paint_core.starter", "sklearn", "matplotlib", "numpy", "PIL", "rich", "typer"}),
     ),
-    "paintbox_local": Rule(frozenset({"paintbox_launcher", "paintbox_demo"})),
+    "paintbox_local": Rule(frozenset({"paintbox_launcher", "paintbox_demo", "paintbox_label_studio"})),
 }
 
 
