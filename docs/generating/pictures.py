@@ -34,7 +34,7 @@ def patch_digits(client: Client) -> tuple[str, str, int]:
     client.wait_for_job(created.job.id)
     version = client.patch(created.patch.id).version_id
     assert version is not None
-    client.activate(version, reason="reads digits", force=True)
+    client.activate(version, reason="reads digits")
     client.roll_back("end of the tutorial")
     return digits.id, created.patch.id, version
 
