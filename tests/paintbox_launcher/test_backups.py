@@ -2,9 +2,7 @@
 
 import io
 import json
-import os
 import threading
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,15 +18,6 @@ from tests.project.paths import ROOT
 
 IMAGES = [digit_pngs(digit)[0] for digit in (0, 1, 8)]
 LABELS = ["pizza", "taco", "digit zero"]
-
-
-@pytest.fixture(autouse=True)
-def kept_mask() -> Iterator[None]:
-    """The commands let the files that this process makes be private."""
-    before = os.umask(0)
-    os.umask(before)
-    yield
-    os.umask(before)
 
 
 class Entry:

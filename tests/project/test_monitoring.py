@@ -27,6 +27,9 @@ PROMETHEUS = {"up": set[str]()}
 """Metrics that Prometheus makes itself."""
 
 ONLY_WITH_A_GPU = {"paintbox_device_memory_used_bytes": set[str](), "paintbox_device_memory_limit_bytes": set[str]()}
+TEMPLATE = re.compile(r"\$labels\.\w+|\$value( \| (humanize|humanize1024|humanizeDuration|humanizePercentage))?")
+"""What the annotations of a rule may contain: a label, or the value with a function of Prometheus."""
+
 _ENDINGS = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
 
 
@@ -166,6 +169,20 @@ def test_every_metric_of_the_reference_is_used() -> None:
     texts = DASHBOARD.read_text(encoding="utf-8") + ALERTS.read_text(encoding="utf-8")
     used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"paintbox_[a-z_]+", texts)}
     assert documented - used == set()
+
+
+def test_the_rules_have_the_form_that_prometheus_reads() -> None:
+    groups = yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["groups"]
+    assert len({group["name"] for group in groups}) == len(groups)
+    for group in groups:
+        assert set(group) == {"name", "rules"}
+    for rule in rules():
+        assert set(rule) - {"for"} == {"alert", "expr", "labels", "annotations"}
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
+        assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", rule["alert"])
+        for text in rule["annotations"].values():
+            for expression in re.findall(r"{{(.*?)}}", text):
+                assert TEMPLATE.fullmatch(expression.strip()), expression
 
 
 def test_each_rule_says_what_to_do_and_has_a_known_severity() -> None:

@@ -33,7 +33,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_service(data_dir: Path) -> Service:
+def start_service(data_dir: Path, **variables: str) -> Service:
     port = free_port()
     command = [str(Path(sys.executable).with_name("paintbox")), "up", "--port", str(port), "--data-dir", str(data_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")}
@@ -41,6 +41,7 @@ def start_service(data_dir: Path) -> Service:
         "1"  # how soon the reaper dispatches a job again whose message was lost
     )
     environment["XDG_STATE_HOME"] = str(data_dir.parent / "state")
+    environment |= variables
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "up.out").open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
