@@ -25,18 +25,17 @@ _WIDTH, _HEIGHT = 1100, 720
 _SUPPORTED = ("food", "nature", "objects", "travel")
 
 
-def patch_digits(client: Client) -> tuple[str, str, int]:
-    """Do what the tutorial does; return the ids of the data set, the patch and its version."""
+def patch_digits(client: Client) -> tuple[str, str]:
+    """Do what the tutorial does; return the ids of the data set and the patch."""
     digits, *supported = (upload_sample(client, name) for name in ("digits", *_SUPPORTED))
     for dataset in (digits, *supported):
         client.wait_for_job(dataset.job.id)
     created = client.create_patch(name="digits v1", tasks=[digits.id], supported=[dataset.id for dataset in supported])
     client.wait_for_job(created.job.id)
-    version = client.patch(created.patch.id).version_id
-    assert version is not None
-    client.activate(version, reason="reads digits")
+    chosen = client.reselect(created.patch.id, alpha=0.5)
+    client.activate(chosen.version.id, reason="reads digits")
     client.roll_back("end of the tutorial")
-    return digits.id, created.patch.id, version
+    return digits.id, created.patch.id
 
 
 def _show_dataset(page: Page, dataset: str) -> None:
@@ -76,7 +75,7 @@ def main() -> None:
         sys.exit("no browser: install Debian's package chromium")
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, connect(None, None, Path(folder)) as (client, _):
-        dataset, patch, _ = patch_digits(client)
+        dataset, patch = patch_digits(client)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(
