@@ -265,7 +265,7 @@ class Client(
             JobFailedError: It failed or was cancelled.
             JobTimeoutError: It still runs after the timeout.
         """
-        return wait_for_job(self._transport, job_id, on_update, poll_seconds, timeout)
+        return wait_for_job(self._transport, job_id, JobDetail, on_update, poll_seconds, timeout)
 
     # -- versions -----------------------------------------------------------------------------------------------
 

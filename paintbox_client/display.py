@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -18,9 +18,6 @@ from rich.text import Text
 from paintbox_client.cleaning import clean, is_command
 from paintbox_client.errors import ServiceUnreachableError
 from paintbox_client.records import JsonObject
-
-if TYPE_CHECKING:
-    from paintbox_client.client import Client
 
 _POLL_SECONDS = 0.3
 _LINE_EVERY = 0.1  # without a terminal, a line for each tenth
@@ -116,7 +113,16 @@ def describe_job(job: JsonObject) -> str:
     return f"{stage}, {_duration(eta)} to go" if job["status"] == "running" and eta is not None else stage
 
 
-def watch_job(client: Client, job_id: str, title: str, console: Console | None = None) -> JsonObject:
+class Waiter(Protocol):
+    """A client, as far as it is needed here."""
+
+    def wait_for_job(
+        self, job_id: str, on_update: Callable[[JsonObject], object] | None = None, poll_seconds: float = 0.5
+    ) -> JsonObject:
+        """Return a job once it has succeeded."""
+
+
+def watch_job(client: Waiter, job_id: str, title: str, console: Console | None = None) -> JsonObject:
     """Return a job once it has succeeded; meanwhile show how far it is.
 
     Args:

@@ -7,10 +7,7 @@ import html
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
-
-if TYPE_CHECKING:
-    from paintbox_client.transport import Transport
+from typing import Any, Self, TypeVar, Union, get_args, get_origin, get_type_hints
 
 JsonObject = dict[str, Any]
 """An object as parsed JSON."""
@@ -27,10 +24,10 @@ class Record(JsonObject):
 
     Args:
         fields: The object as parsed JSON.
-        source: The connection that it came from, which records that can act need.
+        source: The `Transport` that it came from, which records that can act need.
     """
 
-    def __init__(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), source: Transport | None = None):
+    def __init__(self, fields: Mapping[str, Any] | Iterable[tuple[str, Any]] = (), source: object = None):
         super().__init__(fields)
         # not an attribute of the class, whose annotations are the fields
         self.__dict__["_source"] = source
@@ -92,7 +89,7 @@ def table_of(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _wrap(hint: Any, value: Any, source: Transport | None) -> Any:
+def _wrap(hint: Any, value: Any, source: object) -> Any:
     """Return a value as its type says: objects as records, in lists and by name too."""
     if isinstance(value, dict):
         kinds = [each for each in _choices(hint) if isinstance(each, type) and issubclass(each, Record)]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+from paintbox_client.display import show_progress
+from paintbox_client.errors import InputError
 from paintbox_client.records import Record
 from paintbox_client.resources.versions import AliasChange
-from paintbox_client.waiting import Waitable
+from paintbox_client.waiting import wait_for_job
 
 
 class JobError(Record):
@@ -14,7 +20,36 @@ class JobError(Record):
     detail: str
 
 
-class JobBrief(Waitable):
+class _Waits:
+    """What jobs can do: wait until they have succeeded."""
+
+    def wait(
+        self: Any,
+        progress: bool = False,
+        timeout: float | None = None,
+        on_update: Callable[[JobDetail], object] = lambda job: None,
+    ) -> JobDetail:
+        """Return the job once it has succeeded.
+
+        Args:
+            progress: Show on standard error how far it is.
+            timeout: Seconds after which to give up; None: never.
+            on_update: Called with the job after each poll.
+
+        Raises:
+            InputError: This object did not come from a `Client`.
+            JobFailedError: The job failed or was cancelled.
+            JobTimeoutError: It still runs after the timeout.
+        """
+        if self._source is None:
+            raise InputError("This job did not come from a client.", "Call wait_for_job(id) of a client.")
+        with show_progress(self["id"]) if progress else nullcontext(lambda job: None) as show:
+            return wait_for_job(
+                self._source, self["id"], JobDetail, lambda job: (show(job), on_update(job)), timeout=timeout
+            )
+
+
+class JobBrief(_Waits, Record):
     """A job as other resources name it."""
 
     id: str
@@ -31,7 +66,7 @@ class JobLinks(Record):
     subject: str
 
 
-class Job(Waitable):
+class Job(_Waits, Record):
     """One queued unit of work."""
 
     id: str

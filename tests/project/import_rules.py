@@ -64,7 +64,8 @@ RULES = {
     "app": Rule(OURS - {"app", "pipeline", "registry", "contract", "paint_core"}),
     "worker": Rule((OURS - {"worker", "pipeline", "registry", "contract", "paint_core"}) | WEB),
     "paintbox_client": Rule(
-        OURS - {"paintbox_client"}, frozenset({"httpx2", "typer", "rich", "tensorboardX", "mlflow", "fiftyone"})
+        OURS - {"paintbox_client"},
+        frozenset({"httpx2", "typer", "rich", "tensorboardX", "mlflow", "fiftyone", "numpy", "pandas", "pyarrow"}),
     ),
     "paintbox_launcher": Rule(
         frozenset(),
