@@ -11,6 +11,7 @@ import inspect
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ class Problem:
     messages: dict[tuple[str, str], None] = field(default_factory=dict)
 
 
+@cache
 def find_problems() -> dict[str, Problem]:
     """Return everything that is known about each code, sorted by code."""
     found: dict[str, Problem] = defaultdict(Problem)

@@ -19,7 +19,7 @@ PATHS = (
     *("/ui/", "/ui/datasets", "/ui/datasets/new", "/ui/patches", "/ui/patches/new", "/ui/versions"),
     *("/ui/versions/1", "/ui/versions/compare", "/ui/versions/compare?before=1&after=1", "/ui/versions/compose"),
     *("/ui/evaluations", "/ui/playground", "/ui/corrections", "/ui/serving", "/ui/jobs", "/ui/system", "/ui/keys"),
-    *("/ui/help", "/ui/help/web", "/ui/bases"),
+    *("/ui/help", "/ui/help/web", "/ui/help/tutorial", "/ui/help/reference/problems", "/ui/bases"),
 )
 
 

@@ -32,6 +32,12 @@ def test_every_block_has_a_language_and_what_is_not_run_has_a_reason() -> None:
     assert [str(block) for block in BLOCKS if block.reason and len(block.reason.split()) < 3] == []
 
 
+def test_what_belongs_to_an_item_of_a_list_is_indented_by_four_spaces() -> None:
+    """CommonMark takes fewer, the site does not."""
+    pages = [path for path in (ROOT / "docs").rglob("*.md") if re.search(r"^ {1,3}```", path.read_text(), re.MULTILINE)]
+    assert pages == []
+
+
 def test_few_blocks_are_not_run() -> None:
     not_run = [f"{block}: {block.reason}" for block in BLOCKS if block.reason]
     assert len(not_run) <= MOST_NOT_RUN, not_run
