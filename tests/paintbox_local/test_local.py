@@ -15,7 +15,7 @@ import torch
 from contract.report import PatchReport
 from paint_core.models import load_base
 from paintbox_client.errors import InputError
-from paintbox_client.extensions import GROUP, LazyCommand, _build
+from paintbox_client.extensions import GROUP, LazyCommand, build_command
 from paintbox_demo.digits import archive_members
 from paintbox_local.installation import LocalJobError
 
@@ -39,7 +39,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
     """The exit status and the outputs of the command."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        status = _build(ENTRY).main([*map(str, arguments)], "paintbox local", standalone_mode=False)
+        status = build_command(ENTRY).main([*map(str, arguments)], "paintbox local", standalone_mode=False)
     return status or 0, out.getvalue(), err.getvalue()
 
 
