@@ -30,8 +30,8 @@ from recipes.starter.bundle import best_known, write_archive
 from recipes.starter.photographs import photographs_in, read_words, square
 from recipes.studies.adapt import FASHION, read_fashion
 
-TASKS: Mapping[str, int] = {"clothing": 10, "grocery": 30}
-"""How many classes, by the set's folder."""
+TASKS: Mapping[str, tuple[int, int]] = {"clothing": (10, 40), "grocery": (30, 20)}
+"""How many classes, and how many photographs of each in a split at most, by the set's folder."""
 
 THUMBNAIL_SIDE = 72
 """Of the shorter side, in pixels; the tower sees 64."""
@@ -39,7 +39,7 @@ THUMBNAIL_SIDE = 72
 FASHION_IMAGES: Mapping[str, int] = {"train": 100, "val": 30, "test": 60}
 """Of a class of Fashion-MNIST, by split."""
 
-LEAST_IMAGES, MOST_IMAGES = 10, 25
+LEAST_IMAGES = 10
 """Of a class in a split."""
 
 _QUALITY = 85
@@ -57,8 +57,9 @@ def main() -> int:
         _write(arguments.into / "fashion.zip", fashion_files(arguments.fashion))
     if arguments.model and arguments.photos:
         base = load_base(f"local-dir:{arguments.model}")
-        for task, count in TASKS.items():
-            _write(arguments.into / "supported" / f"{task}.zip", task_files(arguments.photos / task, base, count))
+        for task, (count, most) in TASKS.items():
+            files = task_files(arguments.photos / task, base, count, most)
+            _write(arguments.into / "supported" / f"{task}.zip", files)
     return 0
 
 
@@ -91,13 +92,14 @@ def fashion_files(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def task_files(folder: Path, base: BaseModel, count: int) -> dict[str, bytes]:
+def task_files(folder: Path, base: BaseModel, count: int, most: int) -> dict[str, bytes]:
     """Return path and JPEG file of every photograph of a supported task.
 
     Args:
         folder: Of the set, with `train`, `val` and `test`.
         base: That the task is to be a supported one of.
         count: How many classes; all with enough photographs if there are no more.
+        most: How many photographs of a class in a split.
     """
     held_out = _by_class([folder / "val", folder / "test"])
     names = {name for name, paths in held_out.items() if len(paths) >= 2 * LEAST_IMAGES}
@@ -111,7 +113,7 @@ def task_files(folder: Path, base: BaseModel, count: int) -> dict[str, bytes]:
         paths = held_out[name]
         middle = len(paths) // 2
         for split, half in (("val", paths[:middle]), ("test", paths[middle:])):
-            files |= {f"{split}/{name}/{at:02}.jpg": thumbnail(path) for at, path in enumerate(half[:MOST_IMAGES])}
+            files |= {f"{split}/{name}/{at:02}.jpg": thumbnail(path) for at, path in enumerate(half[:most])}
     return files
 
 

@@ -88,7 +88,7 @@ def test_held_out_photographs_are_halved_in_their_order(tmp_path: Path) -> None:
             for at in range(12 if key == "Bell-Pepper" else 3):
                 photograph(tmp_path / split / key / f"{at:02}.png", colour)
         write_words(tmp_path / split, {"Bell-Pepper": ("bell pepper", Words()), "rare": ("rare", Words())})
-    files = task_files(tmp_path, load_base("starter"), 5)
+    files = task_files(tmp_path, load_base("starter"), 5, 20)
     assert {path.rpartition("/")[0] for path in files} == {"val/bell pepper", "test/bell pepper"}
     assert len(files) == 24
     for path, content in files.items():
