@@ -64,7 +64,9 @@ class Presumed:
             return self.digits()
         kinds = sample_classes(name)
         with zipfile.ZipFile(supported_archives()[name]) as archive:
-            found = [each for each in archive.namelist() if each.endswith(".png") and each.split("/")[1] in kinds]
+            found = [
+                each for each in archive.namelist() if each.endswith((".png", ".jpg")) and each.split("/")[1] in kinds
+            ]
             members = {each: archive.read(each) for each in found}
         return self._upload(write_zip(self._folder.parent / f"{name}.zip", members), name)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from paintbox_label_studio import Settings, create_app
+from paintbox_label_studio.app import create_app
+from paintbox_label_studio.settings import Settings
 from tests.builders import digit_pngs
 from tests.paintbox_client.conftest import Served
 from tests.paintbox_label_studio.conftest import TOKEN, ImageServer

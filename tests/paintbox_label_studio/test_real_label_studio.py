@@ -16,7 +16,8 @@ import httpx2
 import pytest
 import uvicorn
 
-from paintbox_label_studio import Settings, create_app
+from paintbox_label_studio.app import create_app
+from paintbox_label_studio.settings import Settings
 from tests.app.conftest import free_port
 from tests.builders import digit_pngs
 from tests.paintbox_client.conftest import Served

@@ -943,7 +943,10 @@ export interface paths {
         };
         /**
          * Export
-         * @description Export a version as a tar of a folder that open_clip loads, with a model card and, if evaluated, results.
+         * @description Export a version as a tar of a folder that another package loads, with a model card and, if evaluated, results.
+         *
+         *     Before a format other than `open_clip` is sent, its package opens it and computes the features of the images and
+         *     texts that identify the version; if they differ, the answer is an error.
          */
         get: operations["export_v1_versions__version_id__export_get"];
         put?: never;
@@ -2457,7 +2460,7 @@ export interface components {
              * Layout
              * @description Default: detected
              */
-            layout?: ("imagefolder" | "imagefolder-metadata" | "csv-manifest" | "parquet" | "webdataset") | null;
+            layout?: ("imagefolder" | "imagefolder-metadata" | "csv-manifest" | "parquet" | "webdataset" | "custom-vision" | "ground-truth" | "vertex-ai" | "roboflow" | "label-studio" | "fiftyone" | "coco") | null;
             /**
              * Root
              * @description Folder of the archive to read; others are ignored
@@ -3827,6 +3830,39 @@ export interface components {
              * @description Of unit length: numbers, or base64 if that was asked for
              */
             embedding: number[] | string;
+        };
+        /**
+         * EmbeddingCompatibility
+         * @description How far an index of the base's image embeddings stays usable for queries that the version embeds.
+         */
+        EmbeddingCompatibility: {
+            /**
+             * Neighbours
+             * @description Number of nearest neighbours that recall looks at: 10, or all other images
+             */
+            neighbours: number;
+            /**
+             * Num Images
+             * @description Validation images of all tasks together: the index, and the queries
+             */
+            num_images: number;
+            /**
+             * Mean Cosine
+             * @description Mean cosine of the base's and the version's embedding of the same image, -1 to 1
+             */
+            mean_cosine: number;
+            /**
+             * Recall
+             * @description Mean over the images, 0 to 1: of the nearest neighbours that the base finds for an image among the base's embeddings of the others, the share that the version finds with its own embedding of the image
+             */
+            recall: number;
+            /**
+             * Tasks
+             * @description The same by task
+             */
+            tasks: components["schemas"]["TaskCompatibility"][];
+        } & {
+            [key: string]: unknown;
         };
         /**
          * Embeddings
@@ -6753,6 +6789,8 @@ export interface components {
              * @default []
              */
             candidates: components["schemas"]["ReportCandidate"][];
+            /** @description How far an index of the base's image embeddings stays usable; null: there is only one image */
+            embeddings?: components["schemas"]["EmbeddingCompatibility"] | null;
             /** @description The decision on `activate`; null: `never` */
             activation?: components["schemas"]["ReportActivation"] | null;
             /**
@@ -8394,6 +8432,39 @@ export interface components {
              * @description By class, the most certain changes first
              */
             classes: components["schemas"]["ClassAccuracyChange"][];
+        } & {
+            [key: string]: unknown;
+        };
+        /**
+         * TaskCompatibility
+         * @description How far the base's embeddings of a task's validation images stay usable; recall over the index of all tasks.
+         */
+        TaskCompatibility: {
+            /**
+             * Dataset Id
+             * @description Id of the data set
+             */
+            dataset_id: string;
+            /**
+             * Name
+             * @description Name of the data set
+             */
+            name: string;
+            /**
+             * Num Images
+             * @description Validation images that were compared, at most 2,000 of a task
+             */
+            num_images: number;
+            /**
+             * Mean Cosine
+             * @description Mean cosine of the base's and the version's embedding of the same image, -1 to 1
+             */
+            mean_cosine: number;
+            /**
+             * Recall
+             * @description Mean recall of these images as queries, 0 to 1
+             */
+            recall: number;
         } & {
             [key: string]: unknown;
         };
@@ -15528,7 +15599,10 @@ export interface operations {
     };
     export_v1_versions__version_id__export_get: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `open_clip`; `transformers`: a CLIPModel or SiglipModel of Hugging Face, for towers that it has; `onnx`: both towers for ONNX Runtime; `openvino`: both towers for OpenVINO */
+                format?: "open_clip" | "transformers" | "onnx" | "openvino";
+            };
             header?: never;
             path: {
                 /** @description Id of the version */
