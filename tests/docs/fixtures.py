@@ -43,7 +43,7 @@ def _write_export(folder: Path) -> None:
 def sample_classes(name: str) -> list[str]:
     """The first classes of a bundled supported task."""
     with zipfile.ZipFile(supported_archives()[name]) as archive:
-        return sorted({member.split("/")[1] for member in archive.namelist() if member.endswith(".png")})[:4]
+        return sorted({member.split("/")[1] for member in archive.namelist() if member.endswith((".png", ".jpg"))})[:4]
 
 
 class Presumed:
