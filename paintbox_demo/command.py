@@ -92,7 +92,12 @@ def _patch_photographs(client: Client, console: Console, data: _Uploads, version
     supported = [data.digits, *data.supported]
     console.print()
     created = client.create_patch(
-        name="fashion: instant", method="instant", tasks=[data.fashion], supported=supported, version=version
+        name="fashion: instant",
+        method="instant",
+        tasks=[data.fashion],
+        supported=supported,
+        version=version,
+        alpha=_AS_IN_THE_PAPER,
     )
     watch_job(client, created.job.id, "Patching instantly with pictures of clothes", console)
     report = client.patch(created.patch.id).report
