@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from app.http.connections.limits import raise_open_files
 from app.http.connections.protocol import GuardedProtocol
 from app.runtime.logs import LateStream, set_up_logging
+from app.runtime.ports import listen_on_own_port
 from app.settings import AppSettings
 from paint_core.runtime.allocator import keep_freed_memory
 from registry.errors import ConfigurationError, RegistryError
@@ -58,6 +59,8 @@ def _serve(settings: AppSettings) -> int:
     gc.freeze()
     gc.enable()
     app = create_app(settings, listens_first=True)
+    shares_port = settings.processes > 1
+    own = [listen_on_own_port(settings.host, settings.port, settings.processes)] if shares_port else None
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -73,7 +76,7 @@ def _serve(settings: AppSettings) -> int:
     )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server handles it, and raises it again after its end
     with suppress(KeyboardInterrupt):
-        Server(config, app, settings.drain_seconds).run()
+        Server(config, app, settings.drain_seconds, shares_port=shares_port).run(own)
     if app.state.refusal is not None:
         raise app.state.refusal
     return 0
@@ -84,13 +87,48 @@ class Server(uvicorn.Server):
 
     It also stops if the services behind it could not be opened. During `drain_seconds` it still accepts connections and
     tells clients to close theirs, so that no request is sent into a connection that is being closed.
+
+    A port that it shares with other processes is listened on once the services are open: until then the others take all
+    connections.
     """
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, drain_seconds: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: FastAPI, drain_seconds: float, *, shares_port: bool = False
+    ) -> None:
         super().__init__(config)
         self._app = app
         self._is_open = False
         self._drain_seconds = drain_seconds
+        self._shares_port = shares_port
+        self._shared: list[asyncio.Server] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen on the given sockets, or on the configured port; bind the port that is shared."""
+        if self._shares_port:
+            self._shared = [await self._bind_shared_port()]
+        await super().startup(sockets)
+        self.servers += self._shared
+
+    async def _bind_shared_port(self) -> asyncio.Server:
+        def create_protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        try:
+            return await asyncio.get_running_loop().create_server(
+                create_protocol,
+                self.config.host,
+                self.config.port,
+                reuse_port=True,
+                backlog=self.config.backlog,
+                start_serving=False,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"PAINTBOX_PORT: cannot share port {self.config.port} ({error.strerror}).",
+                "Stop the program that uses it, or choose another.",
+            ) from error
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop: on request, or because the services could not be opened.
@@ -102,6 +140,8 @@ class Server(uvicorn.Server):
         if not self._is_open and self._app.state.services is not None:
             self._is_open = True
             gc.freeze()
+            for server in self._shared:
+                await server.start_serving()
         return await super().on_tick(counter) or self._app.state.refusal is not None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

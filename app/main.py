@@ -87,6 +87,7 @@ from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
 from registry.database import Database
 from registry.disk import Disks
+from registry.errors import ConfigurationError
 from registry.leftovers import hold, sweep
 from registry.startup import open_database, prepare_database
 
@@ -223,7 +224,7 @@ def open_services(
         database = _open_database(settings, stack)
         sweep(settings, database)
         stack.enter_context(hold(settings))
-        device = choose_device(settings.device)
+        device = _choose_device(settings)
         bases = load(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
@@ -282,6 +283,16 @@ def open_services(
             thread.start()
             stack.callback(thread.stop)
         yield services
+
+
+def _choose_device(settings: AppSettings) -> torch.device:
+    device = choose_device(settings.device)
+    if settings.processes > 1 and device.type != "cpu":
+        raise ConfigurationError(
+            f"PAINTBOX_PROCESSES={settings.processes}: several processes share a CPU, not a GPU.",
+            "Set it to 1, or PAINTBOX_DEVICE=cpu.",
+        )
+    return device
 
 
 def _open_keyring(settings: AppSettings, database: Database) -> Keyring:
@@ -359,12 +370,13 @@ def _open_storage(settings: AppSettings, database: Database, replica: ReplicaAnn
     settings.upload_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     disks = Disks(folders, settings.min_free_bytes)
     is_shared = "upload_dir" in settings.model_fields_set
+    is_alone = partial(replica.is_alone, on_other_machines=settings.processes > 1)  # those here share the folder
     uploads = Uploads(
         settings.upload_dir,
         disks,
         max_bytes=settings.max_upload_bytes,
         max_per_owner=settings.max_uploads,
-        is_alone=(lambda: True) if is_shared else replica.is_alone,
+        is_alone=(lambda: True) if is_shared else is_alone,
     )
     return uploads, Storage(database, uploads.announced_bytes, disks, settings.max_stored_bytes)
 

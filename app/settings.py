@@ -43,6 +43,10 @@ class AppSettings(StorageSettings):
     port: int = Field(default=8321, ge=0, le=65_535)
     """Port that the API listens on."""
 
+    processes: int = Field(default=1, ge=1, le=64, validate_default=True)
+    """API processes on a CPU that share the port. `paintbox up` starts as many. More than one answers small images from
+    many clients faster, for as much memory each: see docs/scaling.md#several-processes-on-one-port."""
+
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     """A permanent admin key. With it, every `/v1`, `/v2` and `/hf` request needs a key: see docs/operations.md#keys."""
 
@@ -135,8 +139,9 @@ class AppSettings(StorageSettings):
     has instructions for it and the version keeps its answers there, else fp32; `auto`: the fastest of these.
     `GET /v1/system` shows the choice. A version can have its own: `paintbox tag VERSION --precision fp32`."""
 
-    decode_threads: int = Field(default_factory=num_cores, gt=0)
-    """Threads that decode images, by default one per CPU of the process; on a CPU they also run the forward pass."""
+    decode_threads: int = Field(default_factory=lambda data: max(1, num_cores() // data.get("processes", 1)), gt=0)
+    """Threads that decode images, by default one per CPU, divided among `PAINTBOX_PROCESSES`; on a CPU they also run
+    the forward pass."""
 
     max_batch_images: int | None = Field(default=None, ge=1, le=64)
     """Maximum number of images in a forward pass, by default 32 on a CPU and 64 on a GPU."""
@@ -234,6 +239,14 @@ class AppSettings(StorageSettings):
                 f"host {host!r} is reachable from other machines, so a key is required (`openssl rand -hex 32`)"
             )
         return value if key else None
+
+    @field_validator("processes")
+    @classmethod
+    def _have_ports(cls, value: int, info: ValidationInfo) -> int:
+        port = info.data.get("port", 0)
+        if value > 1 and not 0 < port <= 65_535 - value:
+            raise ValueError("several processes need a fixed port with as many free ports after it")
+        return value
 
     @field_validator("rate_limit")
     @classmethod

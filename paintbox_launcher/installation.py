@@ -51,7 +51,7 @@ class Stop(Protocol):
 
 
 class Installation:
-    """An API, a worker and, if no broker is named, a Valkey server, on one data directory."""
+    """API processes, a worker and, if no broker is named, a Valkey server, on one data directory."""
 
     def __init__(self, settings: AppSettings, console: Console, stop: Stop) -> None:
         self._settings = settings
@@ -91,7 +91,7 @@ class Installation:
                 return False
         for spec in self._python_children(environment):
             self._supervisor.start(spec)
-        return self._wait_until(self._is_ready, "api", "worker")
+        return self._wait_until(self._is_ready, *self._api_names(), "worker")
 
     def _is_ready(self) -> bool:
         """Return whether the API is ready; publish its address then, and print why it is not otherwise."""
@@ -104,7 +104,10 @@ class Installation:
             self._console.print(f"Not ready yet: {told}")
         return hindrance is None
 
-    def _python_children(self, environment: dict[str, str]) -> tuple[ChildSpec, ChildSpec]:
+    def _api_names(self) -> list[str]:
+        return ["api", *(f"api-{number}" for number in range(2, self._settings.processes + 1))]
+
+    def _python_children(self, environment: dict[str, str]) -> list[ChildSpec]:
         without_secrets = {name: value for name, value in environment.items() if name not in _SECRETS_OF_THE_API}
         worker = ChildSpec(
             name="worker",
@@ -114,14 +117,17 @@ class Installation:
             grace_seconds=20.0,
             death_signal=signal.SIGTERM,  # it gives its job back and stops the trainer
         )
-        api = ChildSpec(
-            name="api",
-            command=(sys.executable, "-m", "app"),
-            environment=environment,
-            log_path=self._log_path("api"),
-            grace_seconds=15.0,  # it lets requests finish for up to 10
-        )
-        return worker, api
+        apis = [
+            ChildSpec(
+                name=name,
+                command=(sys.executable, "-m", "app"),
+                environment=environment,
+                log_path=self._log_path(name),
+                grace_seconds=15.0,  # it lets requests finish for up to 10
+            )
+            for name in self._api_names()
+        ]
+        return [worker, *apis]
 
     def _environment(self) -> dict[str, str]:
         return os.environ | {

@@ -62,20 +62,31 @@ class ReplicaAnnouncer:
                 Replicas(session).announce(self.identity, serving)
             self._told, self._told_at = serving, time.monotonic()
 
-    def is_alone(self) -> bool:
-        """Return whether no other API process of the installation was heard of lately."""
+    def is_alone(self, *, on_other_machines: bool = False) -> bool:
+        """Return whether no other API process of the installation was heard of lately.
+
+        Args:
+            on_other_machines: Whether only those on other machines count.
+        """
         since = utc_now() - timedelta(seconds=self.alive_seconds)
         try:
             with self._database.read() as session:
                 rows = Replicas(session).all()
         except SQLAlchemyError:
             return True
-        return all(row.id == self.identity.id or row.seen_at < since for row in rows)
+        others = [row for row in rows if row.id != self.identity.id and row.seen_at >= since]
+        return not others or (
+            on_other_machines and all(_machine(row.host) == _machine(self.identity.host) for row in others)
+        )
 
     def withdraw(self) -> None:
         """Announce that this process stops; without the database, the others notice its silence."""
         with suppress(SQLAlchemyError), self._database.write() as session:
             Replicas(session).withdraw(self.identity.id)
+
+
+def _machine(host: str) -> str:
+    return host.rpartition(":")[0]
 
 
 ReplicaDep = Annotated[ReplicaAnnouncer, provided(ReplicaAnnouncer)]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from paint_core.runtime.allocator import keep_freed_memory
@@ -25,6 +26,7 @@ from recipes.starter.evaluate import judge, judge_reading, judge_tasks
 from recipes.starter.model import TOWERS, export
 from recipes.starter.photographs import load_photographs
 from recipes.starter.sources import FetchError
+from recipes.starter.teacher import lessons_path
 from recipes.starter.train import Settings, Step, train
 
 PROFILES: Mapping[str, Settings] = {
@@ -66,14 +68,20 @@ def main() -> int:
 
 
 def _load(work: Path, folders: Sequence[Path]) -> Material:
-    return Material(load_corpus(work), load_photographs(folders, work) if folders else None)
+    if not folders:
+        return Material(load_corpus(work))
+    photographs, lessons = load_photographs(folders, work), lessons_path(folders, work)
+    if lessons.exists():
+        photographs = replace(photographs, lessons=np.load(lessons, mmap_mode="r"))
+    return Material(load_corpus(work), photographs)
 
 
 def _tell_material(material: Material) -> None:
     corpus, photographs = material.corpus, material.photographs
     print(f"{len(corpus.pictures):,} pictograms of {len(corpus.names):,} names", flush=True)
     if photographs:
-        print(f"{len(photographs.pictures):,} photographs of {len(photographs.names):,} names", flush=True)
+        taught = ", with a teacher" if photographs.lessons is not None else ""
+        print(f"{len(photographs.pictures):,} photographs of {len(photographs.names):,} names{taught}", flush=True)
 
 
 def _parse() -> argparse.Namespace:

@@ -49,12 +49,23 @@ _CALTECH_KINDS: Mapping[str, tuple[str, ...]] = {
     "mandolin": ("musical instrument",), "windsor_chair": ("chair",),
 }  # fmt: skip
 _CLOTHES: Mapping[str, str] = {"longsleeve": "long sleeve shirt", "outwear": "jacket"}
+_NATURAL: Mapping[str, Words] = {
+    "airplane": Words(tags=("plane", "aeroplane"), kinds=(("aircraft", 1.0), ("vehicle", 1.0))),
+    "car": Words(tags=("automobile",), kinds=(("vehicle", 1.0),)),
+    "cat": Words(kinds=(("animal", 1.0),)),
+    "deer": Words(kinds=(("animal", 1.0),)),
+    "dog": Words(kinds=(("animal", 1.0),)),
+    "flower": Words(kinds=(("plant", 1.0),)),
+    "horse": Words(kinds=(("animal", 1.0),)),
+    "motorbike": Words(tags=("motorcycle",), kinds=(("vehicle", 1.0),)),
+    "person": Words(tags=("face",)),
+}
 
 
 def main() -> int:
     """Write the class folders of one source and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", choices=("tiny-imagenet", "caltech101", "grocery", "clothing"))
+    parser.add_argument("source", choices=("tiny-imagenet", *_OTHERS))
     parser.add_argument("fetched", type=Path, help="the repository's files")
     parser.add_argument("into", type=Path)
     parser.add_argument("--wordnet", type=Path, default=Path("/usr/share/wordnet"), help="of Debian's wordnet-base")
@@ -171,10 +182,37 @@ def clothing(fetched: Path) -> tuple[Iterator[_Item], _Named]:
     return iter(items), {folder: (_CLOTHES.get(folder, folder), kinds) for _, folder, _ in items}
 
 
+def natural(fetched: Path) -> tuple[Iterator[_Item], _Named]:
+    """Return Natural Images (Roy et al., 2018), eight classes.
+
+    Args:
+        fetched: Where `natural_images` lies.
+    """
+    return _plain_folders(fetched / "natural_images")
+
+
+def four_animals(fetched: Path) -> tuple[Iterator[_Item], _Named]:
+    """Return cats, deer, dogs and horses; the test photographs have no labels.
+
+    Args:
+        fetched: Where `train` lies.
+    """
+    return _plain_folders(fetched / "train")
+
+
+def _plain_folders(root: Path) -> tuple[Iterator[_Item], _Named]:
+    """Class folders that are named by what they show, all to train on."""
+    paths = sorted(path for path in root.glob("*/*") if path.suffix == ".jpg")
+    named = {path.parent.name: (path.parent.name, _NATURAL.get(path.parent.name, Words())) for path in paths}
+    return (("train", path.parent.name, path) for path in paths), named
+
+
 _OTHERS: Mapping[str, Callable[[Path], tuple[Iterator[_Item], _Named]]] = {
     "caltech101": caltech101,
     "grocery": grocery,
     "clothing": clothing,
+    "natural": natural,
+    "four-animals": four_animals,
 }
 
 if __name__ == "__main__":

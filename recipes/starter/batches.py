@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -54,16 +54,18 @@ class Batch:
         tokens: int64 [B, L].
         is_own: bool [B, B], whether a caption (column) is a picture's (row's) own or says the same.
         is_true: bool [B, B], whether a caption says what a picture shows, in the same words or in others.
+        lessons: float32 [P, D], what a teacher sees in the first P pictures; P is zero where there is none.
     """
 
     pixels: Tensor
     tokens: Tensor
     is_own: Tensor
     is_true: Tensor
+    lessons: Tensor
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
-        return Batch(self.pixels.to(device), self.tokens.to(device), self.is_own.to(device), self.is_true.to(device))
+        return Batch(**{each.name: getattr(self, each.name).to(device) for each in fields(self)})
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,7 @@ class Part:
         texts: Their captions.
         said: What each caption says, without its template.
         sayings: All that may be said of each picture.
+        lessons: float32 [P or 0, D], what a teacher sees in each.
     """
 
     pixels: Tensor
@@ -83,6 +86,7 @@ class Part:
     texts: Sequence[str]
     said: Sequence[str]
     sayings: Sequence[frozenset[str]]
+    lessons: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,16 +102,18 @@ class Material:
     photographs: Photographs | None = None
 
     @cached_property
-    def vocabulary(self) -> tuple[Sequence[str], NDArray[np.float64]]:
-        """Short names, and how likely each is drawn as a word: half of the draws are of photographs' names."""
-        corpus, photographs = self.corpus, self.photographs
-        weights = dict(zip(corpus.names, corpus.weights, strict=True))
-        if photographs is not None:
-            for name in photographs.names:
-                weights[name] = weights.get(name, 0.0) + 1 / len(photographs.names)
-        short = [name for name in sorted(weights) if _is_short(name)]
-        chosen = np.array([weights[name] for name in short])
-        return short, chosen / chosen.sum()
+    def vocabulary(self) -> Sequence[str]:
+        """The words that are drawn: short single-word names, of photographs or of pictograms that are not rare."""
+        corpus = self.corpus
+        is_common = corpus.weights > corpus.weights.min()
+        common = [name for name, is_one in zip(corpus.names, is_common, strict=True) if is_one] or corpus.names
+        names = {*common, *(self.photographs.names if self.photographs else ())}
+        return sorted(name for name in names if _is_short(name) and name.isalpha())
+
+    @property
+    def num_lessons(self) -> int:
+        """How many features a teacher has of each photograph; 0 without one."""
+        return 0 if self.photographs is None or self.photographs.lessons is None else self.photographs.lessons.shape[1]
 
     @cached_property
     def may_flip(self) -> Tensor:
@@ -146,7 +152,8 @@ def batches(
         pixels = torch.cat([part.pixels for part in parts]).permute(0, 3, 1, 2).div(127.5).sub(1)
         is_own = _is_own(parts, tokens)
         is_true = is_own | _where([sayings for part in parts for sayings in part.sayings], parts)
-        yield step, Batch(pixels.contiguous(memory_format=torch.channels_last), tokens, is_own, is_true)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        yield step, Batch(pixels, tokens, is_own, is_true, parts[0].lessons)  # photographs come first
 
 
 def _parts(
@@ -194,6 +201,7 @@ def _photographs(
         texts=[text for text, _ in captions],
         said=[said for _, said in captions],
         sayings=[_sayings(photographs.names[label], photographs.words[label]) for label in labels],
+        **({} if photographs.lessons is None else {"lessons": torch.from_numpy(photographs.lessons[rows]).float()}),
     )
 
 
@@ -219,8 +227,7 @@ def _pictograms(
 
 
 def _words(material: Material, count: int, side: int, source: np.random.Generator, generator: torch.Generator) -> Part:
-    vocabulary, weights = material.vocabulary
-    words = [vocabulary[each] for each in source.choice(len(vocabulary), size=count, p=weights)]
+    words = [material.vocabulary[each] for each in source.integers(len(material.vocabulary), size=count)]
     pixels = alone(torch.from_numpy(draw_words(words, side, source)), generator)
     texts = [word_caption(word, source) for word in words]
     return Part(pixels, words, texts, said=words, sayings=[frozenset((word,)) for word in words])

@@ -1,4 +1,4 @@
-"""Make the supported tasks of photographs that are bundled with the starter.
+"""Make the supported tasks and the anchors of photographs that are bundled with the starter.
 
     python -m recipes.starter.bundle_photographs --model RUN/model --photos PHOTOS --into paint_core/starter
 
@@ -6,6 +6,9 @@ Thumbnails from two sets whose licences allow it, of photographs that the starte
 `supported/NAME.zip` with `val/CLASS/*.jpg` and `test/CLASS/*.jpg`. The classes are those that the model knows best in
 the photographs that it was trained on. The held-out photographs of a class, in the order of their names, are halved:
 Grocery Store's names count photographs taken one after the other, which must not be on both sides.
+
+To the pictograms of `anchors.zip`, unlabelled thumbnails of photographs that the starter was trained on are added, in
+place of those that it had.
 
     python -m recipes.starter.bundle_photographs --fashion FOLDER --into paintbox_demo
 
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,6 +46,9 @@ FASHION_IMAGES: Mapping[str, int] = {"train": 100, "val": 30, "test": 60}
 LEAST_IMAGES = 10
 """Of a class in a split."""
 
+NUM_ANCHORS = 1000
+"""Unlabelled photographs, of each set alike many."""
+
 _QUALITY = 85
 
 
@@ -60,6 +67,10 @@ def main() -> int:
         for task, (count, most) in TASKS.items():
             files = task_files(arguments.photos / task, base, count, most)
             _write(arguments.into / "supported" / f"{task}.zip", files)
+        target = arguments.into / "anchors.zip"
+        with zipfile.ZipFile(target) as archive:
+            pictograms = {name: archive.read(name) for name in archive.namelist() if name.endswith(".png")}
+        write_archive(target, pictograms | anchor_files(arguments.photos, seed=0))
     return 0
 
 
@@ -115,6 +126,22 @@ def task_files(folder: Path, base: BaseModel, count: int, most: int) -> dict[str
         for split, half in (("val", paths[:middle]), ("test", paths[middle:])):
             files |= {f"{split}/{name}/{at:02}.jpg": thumbnail(path) for at, path in enumerate(half[:most])}
     return files
+
+
+def anchor_files(photos: Path, seed: int) -> dict[str, bytes]:
+    """Return name and JPEG file of the unlabelled photographs, drawn from the training folders of both sets.
+
+    Args:
+        photos: With NAME/train of each set.
+        seed: Of the draw.
+    """
+    source = np.random.default_rng(seed)
+    chosen: list[Path] = []
+    for task in TASKS:
+        paths = photographs_in(photos / task / "train")
+        count = min(len(paths), NUM_ANCHORS // len(TASKS))
+        chosen += [paths[at] for at in source.permutation(len(paths))[:count]]
+    return {f"photo-{at:04}.jpg": thumbnail(path) for at, path in enumerate(chosen)}
 
 
 def thumbnail(path: Path) -> bytes:

@@ -44,7 +44,7 @@ FINER_KINDS: Mapping[int, str] = {
 
 _TAG_SHARE, _KIND_SHARE = 0.12, 0.08
 _COLOUR_SHARE = 0.25
-_SYNONYM_SHARE, _WIDER_SHARE = 0.15, 0.3
+_SYNONYM_SHARE, _WIDER_SHARE = 0.1, 0.25
 
 
 @dataclass(frozen=True)

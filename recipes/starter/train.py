@@ -1,4 +1,4 @@
-"""The training run: CLIP's symmetric loss over photographs, pictograms and drawn words.
+"""The training run: CLIP's symmetric loss over photographs, pictograms and drawn words, and a teacher's features.
 
 Most steps see small pictures, which cost less; the last ones see pictures of the model's own size (Touvron et al.,
 "Fixing the train-test resolution discrepancy", NeurIPS 2019, and Tan and Le, "EfficientNetV2", ICML 2021).
@@ -27,11 +27,13 @@ from paint_core.config.precision import has_bf16
 from paint_core.training.train_state import TrainState, capture, restore
 from recipes.starter.batches import Batch, Material, Mix, batches
 from recipes.starter.depthwise import speed_up
-from recipes.starter.model import SIDE, WEIGHTS_FILE, build_model
+from recipes.starter.model import EMBED_DIM, SIDE, WEIGHTS_FILE, build_model
+from recipes.starter.student import Student
 
 _EMA = 0.999
 _MAX_SCALE = 100.0
 _LEFT_OUT = -1e4
+_LESSON_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Settings:
     steps: int = 20_000
     batch_size: int = 256
     photo_share: float = 0.5
-    word_share: float = 0.05
+    word_share: float = 0.12
     small_side: int = 48
     small_share: float = 0.72
     learning_rate: float = 1e-3
@@ -106,21 +108,19 @@ def train(
         on_step: Told of every report; may raise to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    model = build_model(settings.tower, settings.seed, settings.drop_path)
-    if settings.start_from:
-        model.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
+    model = _student(material, settings)
     if not has_bf16(torch.device(settings.device)):
         speed_up(model)
     model = model.to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(_groups(model, settings), lr=settings.learning_rate, betas=(0.9, 0.98), fused=True)
-    average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    average = {name: tensor.detach().clone() for name, tensor in model.clip.state_dict().items()}
     first = _resume(folder, model, optimizer, average)
     saved, told, counted = time.monotonic(), time.monotonic(), first
     mix = Mix(settings.batch_size, settings.photo_share, settings.word_share)
     for step, batch in batches(material, mix, settings.seed, settings.side, range(first, settings.steps)):
         with _drawn_from(settings, step):
             loss = _update(model, optimizer, batch.to(settings.device), _rate(step, settings))
-        _follow(average, model, step)
+        _follow(average, model.clip, step)
         # Before the report: a caller who stops there loses nothing.
         if time.monotonic() - saved > checkpoint_seconds or step + 1 == settings.steps:
             _save(folder, model, optimizer, average, step + 1)
@@ -128,11 +128,20 @@ def train(
         if (step + 1) % log_every == 0 or step + 1 == settings.steps:
             now = time.monotonic()
             speed = (step + 1 - counted) * settings.batch_size / (now - told)
-            done = Step(step + 1, float(loss), float(model.logit_scale.detach().exp()), speed)
+            done = Step(step + 1, float(loss), float(model.clip.logit_scale.detach().exp()), speed)
             _log(folder / "log.csv", done)
             on_step(done)
             told, counted = time.monotonic(), step + 1
     return average
+
+
+def _student(material: Material, settings: Settings) -> Student:
+    clip = build_model(settings.tower, settings.seed, settings.drop_path)
+    if settings.start_from:
+        clip.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return Student(clip, EMBED_DIM, material.num_lessons)
 
 
 @contextmanager
@@ -144,20 +153,19 @@ def _drawn_from(settings: Settings, step: int) -> Iterator[None]:
         yield
 
 
-def _update(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> Tensor:
+def _update(model: Student, optimizer: torch.optim.Optimizer, batch: Batch, rate: float) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = rate
     device = batch.pixels.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device)):
-        images, texts = model.visual(batch.pixels), model.text(batch.tokens)
-    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
-    loss = _contrast(images, texts, model.logit_scale, batch)
+        images, texts, far = model(batch)
+    loss = _contrast(images, texts, model.clip.logit_scale, batch) + _LESSON_WEIGHT * far
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     with torch.no_grad():
-        model.logit_scale.clamp_(0, math.log(_MAX_SCALE))
+        model.clip.logit_scale.clamp_(0, math.log(_MAX_SCALE))
     return loss.detach()
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from recipes.starter.pictures import Uniform, rectangles
 
-_LEAST_AREA = 0.3
+_LEAST_AREA = 0.4
 _MOST_STRETCH = 0.2
 _BRIGHTNESS, _CONTRAST, _SATURATION, _TINT = 0.35, 0.35, 0.4, 0.1
-_GREY_SHARE, _ERASED_SHARE, _BLURRED_SHARE = 0.05, 0.25, 0.3
+_GREY_SHARE, _ERASED_SHARE, _BLURRED_SHARE = 0.05, 0.1, 0.3
 _COARSE_SIDES = (24, 32, 40)
 """Pixels a side of blurred ones: photographs that were small, as CIFAR's, look so."""
 
