@@ -56,6 +56,7 @@ class Run:
         peers: Which peers.
         scratch: Folder for data and logs.
         rounds: Turns of the starter and of ViT-B/32.
+        processes: Of ours that serve the starter on one port.
     """
 
     is_quick: bool
@@ -63,6 +64,7 @@ class Run:
     peers: Sequence[str]
     scratch: Path
     rounds: int
+    processes: int
 
 
 def serve_starter(options: Run) -> list[Figure]:
@@ -99,7 +101,7 @@ def swap_versions(options: Run) -> list[Figure]:
     """Swap two versions of the starter in turn under open-loop load."""
     base, data = load_base("starter"), options.scratch / "data-swaps"
     photos, _ = find_photos(Path(options.photos) if options.photos else None, CHECKOUT)
-    command = paintbox(data, "starter")
+    command = paintbox(data, "starter", num_processes=options.processes)
     command = replace(command, variables={**command.variables, "PAINTBOX_VERSION_CACHE_BYTES": "0"})  # each is built
     rounds = []
     with serve(command, options.scratch / "swaps.log") as server, Service(server.port) as service:
@@ -165,7 +167,10 @@ def forward_on_gpu(options: Run) -> list[Figure]:
 
 def _measure(name: str, lengths: Lengths, options: Run) -> Measurements:
     folder = _towers.folder(name)
-    model = Model(name, "starter" if name == "starter" else f"local-dir:{folder}", folder)
+    if name == "starter":
+        model = Model(name, "starter", folder, options.processes)
+    else:
+        model = Model(name, f"local-dir:{folder}", folder)
     print(f"\n{name}: starting the servers", flush=True)
     with open_lineup(model, options.scratch, options.photos, options.peers) as lineup:
         found = measure(lineup, lengths, is_starter=name == "starter")
@@ -216,6 +221,7 @@ def _parse() -> argparse.Namespace:
     arguments.add_argument("--only", choices=PARTS, action="append", help="measure this part alone; may be repeated")
     arguments.add_argument("--peers", nargs="*", choices=tuple(PEERS), default=tuple(PEERS), help="compare with these")
     arguments.add_argument("--rounds", type=int, default=3, help="turns of which medians are taken (default 3)")
+    arguments.add_argument("--processes", type=int, default=1, help="of ours, that serve the starter (default 1)")
     arguments.add_argument("--cores", type=int, help="use the first so many of the cores that this process may use")
     return arguments.parse_args()
 
@@ -238,7 +244,7 @@ def main() -> None:
     photos = str(options.photos.resolve()) if options.photos else None
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as scratch:
-        chosen = Run(options.quick, photos, options.peers, Path(scratch), options.rounds)
+        chosen = Run(options.quick, photos, options.peers, Path(scratch), options.rounds, options.processes)
         for part in options.only or PARTS:
             figures += parts[part](chosen)
     report(figures, options.json)

@@ -29,11 +29,13 @@ class Model:
         name: `starter` or `vitb32`.
         ref: As Paintbox names it.
         folder: open_clip's folder.
+        num_processes: Of ours that serve it.
     """
 
     name: str
     ref: str
     folder: Path
+    num_processes: int = 1
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def open_lineup(model: Model, scratch: Path, photos: str | None, peers: Sequence
     Yields:
         Lineup: Everything is stopped when the context ends.
     """
-    commands = [paintbox(scratch / f"data-{model.name}", model.ref), *(PEERS[peer](model) for peer in peers)]
+    ours = paintbox(scratch / f"data-{model.name}", model.ref, num_processes=model.num_processes)
+    commands = [ours, *(PEERS[peer](model) for peer in peers)]
     with ExitStack() as stack:
         bound = stack.enter_context(open_bound(model.ref, photos))
         bound.pause()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Command:
         variables: Environment to add; `{port}` stands for the port.
         image_field: Name of the form's field that holds the images.
         takes_labels: Whether labels and `top_k` come with each request; if not, the server knows them already.
+        num_processes: That share the port; if several, each must be ready on a port of its own, which follow it.
     """
 
     name: str
@@ -42,6 +43,11 @@ class Command:
     variables: Mapping[str, str] = field(default_factory=dict)
     image_field: str = "images"
     takes_labels: bool = True
+    num_processes: int = 1
+
+    def ports(self, port: int) -> range:
+        """Return the ports on which its processes must be ready."""
+        return range(port, port + 1) if self.num_processes == 1 else range(port + 1, port + 1 + self.num_processes)
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def serve(command: Command, log: Path) -> Iterator[Running]:
     Raises:
         SystemExit: It ended, or is not ready within two minutes; the message names the log.
     """
-    port = free_port()
+    port = free_port(following=command.num_processes if command.num_processes > 1 else 0)
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -109,7 +115,7 @@ def serve(command: Command, log: Path) -> Iterator[Running]:
         )
     tree = psutil.Process(process.pid)
     try:
-        while not is_ready(port, command.ready):
+        while not all(is_ready(each, command.ready) for each in command.ports(port)):
             if process.poll() is not None or time.perf_counter() - started > _START_SECONDS:
                 raise SystemExit(f"{command.name} does not serve; see {log}")
             time.sleep(0.01)
@@ -118,13 +124,14 @@ def serve(command: Command, log: Path) -> Iterator[Running]:
         _stop(process, _tree(tree))
 
 
-def paintbox(data_dir: Path, model: str, python: str = sys.executable) -> Command:
+def paintbox(data_dir: Path, model: str, python: str = sys.executable, num_processes: int = 1) -> Command:
     """Return how to start Paintbox as it runs in production, with a data directory of its own and no rate limit.
 
     Args:
         data_dir: Its data directory.
         model: Reference of its base.
         python: The interpreter.
+        num_processes: That share the port.
     """
     variables = {
         "PAINTBOX_DATA_DIR": str(data_dir),
@@ -133,16 +140,23 @@ def paintbox(data_dir: Path, model: str, python: str = sys.executable) -> Comman
         "PAINTBOX_DEVICE": "cpu",
         "PAINTBOX_RATE_LIMIT": "",
         "PAINTBOX_BROKER_URL": "redis://127.0.0.1:9/0",  # nothing listens there: classification needs no broker
-        "PYTHONPATH": str(CHECKOUT),
+        "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{CHECKOUT / 'benchmarks'}",
     }
-    return Command("paintbox", (python, "-m", "app"), "/readyz", "/v1/classify", variables)
+    if num_processes == 1:
+        return Command("paintbox", (python, "-m", "app"), "/readyz", "/v1/classify", variables)
+    variables["PAINTBOX_PROCESSES"] = str(num_processes)
+    several = (python, "-m", "_serving.several")
+    return Command("paintbox", several, "/readyz", "/v1/classify", variables, num_processes=num_processes)
 
 
-def free_port() -> int:
-    """Return a port on which nothing listens at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+def free_port(following: int = 0) -> int:
+    """Return a port on which nothing listens at the moment, nor on so many that follow it."""
+    while True:
+        with ExitStack() as stack, suppress(OSError, OverflowError):
+            port: int = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+            for each in range(port + 1, port + 1 + following):
+                stack.enter_context(socket.create_server(("127.0.0.1", each)))
+            return port
 
 
 def is_ready(port: int, path: str) -> bool:

@@ -33,8 +33,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_service(data_dir: Path, **variables: str) -> Service:
-    port = free_port()
+def start_service(data_dir: Path, port: int | None = None, **variables: str) -> Service:
+    port = port or free_port()
     command = [str(Path(sys.executable).with_name("paintbox")), "up", "--port", str(port), "--data-dir", str(data_dir)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PAINTBOX_")}
     environment["PAINTBOX_REDISPATCH_AFTER_SECONDS"] = (
