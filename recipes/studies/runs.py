@@ -33,15 +33,16 @@ class _KeptVectors(NoJournal):
 
     Args:
         folder: of the patch's files.
+        shared: by key, folders of task vectors that other patches make alike.
         base: that they belong to.
     """
 
-    def __init__(self, folder: Path, base: BaseModel) -> None:
-        self._folder, self._base = folder, base
+    def __init__(self, folder: Path, shared: Mapping[str, Path], base: BaseModel) -> None:
+        self._folder, self._shared, self._base = folder, shared, base
 
     def task_vector(self, key: str, make: Callable[[Resume], TaskVector]) -> TaskVector:
         """Return the kept task vector, or the one that is made now."""
-        path = self._folder / f"{key.replace(':', '-').replace('/', '-')}.safetensors"
+        path = self._shared.get(key, self._folder) / f"{key.replace(':', '-').replace('/', '-')}.safetensors"
         if not path.exists():
             print(f"training {path.parent.name} {path.stem}", flush=True)
             data = save_task_vector(make(Resume()), {})
@@ -80,6 +81,10 @@ class Study:
     def pool(self) -> Tensor:
         """Unlabelled images whose features anchored patches keep."""
         return self.tasks.anchors(self.base)
+
+    @cached_property
+    def _pool_digest(self) -> str:
+        return hashlib.sha256(self.pool.numpy().tobytes()).hexdigest()
 
     @cached_property
     def features(self) -> FolderFeatureCache:
@@ -132,7 +137,10 @@ class Study:
         config = config or self.config(seed, anchored=anchored)
         plan = PatchPlan(method, config, AlphaOptions(rule=rule, strategy="interpolated"), merge=merge, bits=16)
         pool = self.pool if anchored else None
-        journal = _KeptVectors(self.work / "runs" / self._key(tasks, method, config, merge), self.base)
+        runs = self.work / "runs"
+        shared = {f"task:{task.name}": runs / self._key([task], "single", config, "average") for task in tasks}
+        folder = runs / self._key(tasks, method, config, merge)
+        journal = _KeptVectors(folder, shared if method == "parallel" else {}, self.base)
         supported = list(held.values())
         return run_patch(self.base, tasks, supported, plan, transfer=others, anchors=pool, journal=journal)
 
@@ -145,7 +153,8 @@ class Study:
         """Return a name that changes with all that the task vectors depend on."""
         pixels = [(task.name, _digest(task)) for task in tasks]
         merged = merge if method == "parallel" else ""
-        described = f"{self.base.fingerprint} {pixels} {method} {config} {merged}"
+        anchors = self._pool_digest if config.anchor_weight else ""
+        described = f"{self.base.fingerprint} {pixels} {method} {config} {merged} {anchors}"
         names = "-".join(task.name for task in tasks)[:60]
         return f"{names}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
