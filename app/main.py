@@ -87,7 +87,6 @@ from registry.blob_stores import open_blobs
 from registry.blobs import BlobStore
 from registry.database import Database
 from registry.disk import Disks
-from registry.errors import ConfigurationError
 from registry.leftovers import hold, sweep
 from registry.startup import open_database, prepare_database
 
@@ -224,7 +223,7 @@ def open_services(
         database = _open_database(settings, stack)
         sweep(settings, database)
         stack.enter_context(hold(settings))
-        device = _choose_device(settings)
+        device = choose_device(settings.device, settings.processes)
         bases = load(settings.bases, device)
         register_bases(database, bases)
         blobs = open_blobs(settings)
@@ -283,16 +282,6 @@ def open_services(
             thread.start()
             stack.callback(thread.stop)
         yield services
-
-
-def _choose_device(settings: AppSettings) -> torch.device:
-    device = choose_device(settings.device)
-    if settings.processes > 1 and device.type != "cpu":
-        raise ConfigurationError(
-            f"PAINTBOX_PROCESSES={settings.processes}: several processes share a CPU, not a GPU.",
-            "Set it to 1, or PAINTBOX_DEVICE=cpu.",
-        )
-    return device
 
 
 def _open_keyring(settings: AppSettings, database: Database) -> Keyring:

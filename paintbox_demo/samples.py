@@ -47,7 +47,7 @@ def list_samples() -> dict[str, Sample]:
     )
     digits = Sample(DIGITS, "1,797 scans of handwritten digits in 10 classes; a task to patch")
     fashion = Sample(FASHION, "1,900 pictures of clothes in 10 classes, of Fashion-MNIST; a task to patch")
-    anchors = Sample(ANCHORS, "1,000 unlabelled pictograms; a pool of anchors")
+    anchors = Sample(ANCHORS, "1,000 pictograms and 1,000 photographs without labels; a pool of anchors")
     return {each.name: each for each in (digits, fashion, *supported, anchors)}
 
 

@@ -13,13 +13,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-import torch
-from starlette.testclient import TestClient
 
-from app.jobs.dispatcher import MemoryDispatcher
-from app.main import create_app
 from app.runtime.ports import listen_on_own_port
 from app.settings import AppSettings, num_cores
+from pipeline.devices import choose_device
 from registry.database import utc_now
 from registry.errors import ConfigurationError
 from registry.replicas import Identity, Replicas, Serving
@@ -147,11 +144,13 @@ def test_processes_divide_the_cores_and_need_a_fixed_port(tmp_path: Path) -> Non
             AppSettings.load(data_dir=tmp_path, port=port, processes=2)
 
 
-def test_several_processes_do_not_share_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.main.choose_device", lambda _: torch.device("cuda"))
-    app = create_app(AppSettings.load(data_dir=tmp_path, processes=2), MemoryDispatcher())
-    with pytest.raises(ConfigurationError, match="several processes share a CPU, not a GPU"), TestClient(app):
-        pass
+def test_several_processes_do_not_share_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(ConfigurationError, match="several processes share a CPU, not a GPU"):
+        choose_device("auto", num_processes=2)
+    assert choose_device("auto").type == "cuda"
+    assert choose_device("cpu", num_processes=2).type == "cpu"
 
 
 @pytest.mark.parametrize(("name", "code"), [("{host}:1", "not_found"), ("elsewhere:1", "upload_elsewhere")])
