@@ -5,10 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from paint_core.alpha import AlphaOptions, CurvePoint, Path, search_alpha
 from paint_core.data import Task
 from paint_core.evaluation import Score
-from paint_core.patching import PatchResult
 from recipes.studies.pages import Drawing, Results, Table, new_plot, spread
 from recipes.studies.runs import Study, mean_accuracy
 
@@ -35,7 +33,7 @@ def run(study: Study) -> Results:
                 ways[f"{prefix}patched"].append(_point(study, task, patch.patched))
             ways["zero-shot"].append(_point(study, task, plain.zero_shot))
             alphas[name].append(plain.stages[0].search.choice.alpha)
-            curves.append(_curve(study, task, plain))
+            curves.append([_point(study, task, each.scores) for each in study.test_curve(task, plain)])
         ways["instant"].append(_point(study, task, study.instant([task]).patched))
         found[name] = ways
         print(f"{name}: " + ", ".join(f"{way} {spread([each[0] for each in points])}" for way, points in ways.items()))
@@ -45,17 +43,6 @@ def run(study: Study) -> Results:
 
 def _point(study: Study, task: Task, scores: Mapping[str, Score]) -> _Point:
     return mean_accuracy(scores, [task.name]), mean_accuracy(scores, study.held)
-
-
-def _curve(study: Study, task: Task, patch: PatchResult) -> list[_Point]:
-    """Return the points of the test splits at 101 alphas: to be drawn, not to choose from."""
-    splits = {each.name: (each.head, each.test) for each in (task, *study.held.values())}
-    (vector,) = patch.vectors.values()
-    options = AlphaOptions(strategy="interpolated")
-    found: Sequence[CurvePoint] = search_alpha(
-        study.base, Path.of(vector), splits, [task.name], list(study.held), options
-    ).curve
-    return [_point(study, task, each.scores) for each in found]
 
 
 def _table(found: Mapping[str, Mapping[str, list[_Point]]], alphas: Mapping[str, list[float]], which: int) -> Table:

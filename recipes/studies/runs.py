@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from contract.finetune_options import AnchorOptions
-from paint_core.alpha import AlphaOptions
+from paint_core.alpha import AlphaOptions, CurvePoint, WeightPath, search_alpha
 from paint_core.alpha.options import Rule
 from paint_core.config.finetune import FinetuneConfig
 from paint_core.data import Task
@@ -143,6 +143,13 @@ class Study:
         journal = _KeptVectors(folder, shared if method == "parallel" else {}, self.base)
         supported = list(held.values())
         return run_patch(self.base, tasks, supported, plan, transfer=others, anchors=pool, journal=journal)
+
+    def test_curve(self, task: Task, patch: PatchResult) -> Sequence[CurvePoint]:
+        """Return the test scores at 101 alphas of a patch of one task: to be shown, not to choose from."""
+        splits = {each.name: (each.head, each.test) for each in (task, *self.held.values())}
+        (vector,) = patch.vectors.values()
+        options = AlphaOptions(strategy="interpolated")
+        return search_alpha(self.base, WeightPath.of(vector), splits, [task.name], list(self.held), options).curve
 
     def instant(self, tasks: Sequence[Task]) -> PatchResult:
         """Return an instant patch of tasks."""

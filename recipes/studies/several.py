@@ -9,7 +9,7 @@ from dataclasses import replace
 from paint_core.data import Task
 from paint_core.evaluation import Score, evaluate
 from paint_core.patching.plan import Merge
-from paint_core.weights import Term, mixed_copy
+from paint_core.weights import mixed_copy
 from recipes.studies.pages import Results, Table, spread
 from recipes.studies.runs import Study, mean_accuracy
 
@@ -62,15 +62,13 @@ def _ways(study: Study, tasks: Sequence[Task], seed: int) -> Iterator[tuple[str,
 
 
 def _undo(study: Study, tasks: Sequence[Task], seed: int) -> Iterator[tuple[str, Mapping[str, Score]]]:
-    """Yield the scores of four added patches, and of the same without the first one, whose term is subtracted."""
+    """Yield the scores of four patches that were added up, and of the same without the first one's term."""
     patch = study.patch(tasks, seed=seed, method="parallel", anchored=True, merge="task_arithmetic")
     yield "unpatched", patch.zero_shot
     yield "all patches", patch.patched
-    (term,) = patch.mix_terms()
-    scale = term.coefficient
-    own = [vector for key, vector in patch.vectors.items() if key == f"task:{tasks[0].name}"]
-    terms = [term, *(Term(vector, -scale, term.profile) for vector in own)]
-    visual = mixed_copy(study.base.visual, terms)
+    own = f"task:{tasks[0].name}"
+    terms = patch.mix_terms()
+    visual = mixed_copy(study.base.visual, [each for each in terms if each.task_vector is not patch.vectors[own]])
     everything = (*tasks, *study.held.values())
     yield (
         f"{tasks[0].name} taken back",
@@ -87,7 +85,7 @@ def _undone(study: Study, names: Sequence[str], undone: Mapping[str, Sequence[Ma
         ]
         for what, scores in undone.items()
     ]
-    return Table(["patches added up", *names, "supported"], rows, f"The patch of {names[0]} subtracted again, in %.")
+    return Table(["patches added up", *names, "supported"], rows, f"The patch of {names[0]} taken out again, in %.")
 
 
 def _pair(study: Study, tasks: Sequence[Task], scores: Mapping[str, Score]) -> _Pair:
