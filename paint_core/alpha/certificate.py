@@ -67,7 +67,8 @@ class Certificate:
         bounds: one for each limit.
         images_needed: for `no_evidence_of_drop`: validation images with which the limit that is furthest from it would
             be certified, with a probability of 80 %, if the true drop is 0 and as many images differ; of the task, or
-            of all supported tasks together. None where that is a limit of 0, which only a gain can certify.
+            of all supported tasks together. If all limits hold there, it is that of the first alpha on the way at which
+            one does not. None where that is a limit of 0, which only a gain can certify.
     """
 
     stance: Stance
@@ -126,17 +127,19 @@ class Limits:
             for _, counts, limit in self._drops(point)
         )
 
-    def certificate(self, point: CurvePoint, stance: Stance) -> Certificate:
-        """What is known of every drop at a point."""
+    def certificate(self, point: CurvePoint, stance: Stance, curve: Sequence[CurvePoint] = ()) -> Certificate:
+        """What is known of every drop at a point of a curve."""
         bounds = tuple(self._bound(*drop) for drop in self._drops(point))
-        needed = None if stance == "certified" else self._images_needed(point)
+        needed = None if stance == "certified" else self._images_needed(point, curve)
         return Certificate(stance, self.confidence, bounds, needed)
 
     @property
     def _error(self) -> float:
         return 1 - self.confidence
 
-    def _images_needed(self, point: CurvePoint) -> int | None:
+    def _images_needed(self, point: CurvePoint, curve: Sequence[CurvePoint]) -> int | None:
+        if self.are_certified(point):  # then an alpha on the way to it is not
+            point = next(each for each in _rising(curve) if not self.are_certified(each))
         open_limits = [
             (counts.flip_rate, float(limit))
             for _, counts, limit in self._drops(point)
@@ -170,11 +173,15 @@ class Limits:
 
 def _walk(curve: Sequence[CurvePoint], passes: Callable[[CurvePoint], bool]) -> list[CurvePoint]:
     passed = []
-    for point in sorted((point for point in curve if point.alpha > 0), key=lambda point: point.alpha):
+    for point in _rising(curve):
         if not passes(point):
             break
         passed.append(point)
     return passed
+
+
+def _rising(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
+    return sorted((point for point in curve if point.alpha > 0), key=lambda point: point.alpha)
 
 
 def _counts(score: Score) -> PairedCounts:

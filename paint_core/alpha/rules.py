@@ -245,7 +245,7 @@ class Goal:
             value = self.value if stance == "certified" else self._combined
             point, ties = _best(allowed, {each.alpha: value(each) for each in allowed})
             if point.alpha > 0:
-                return point, ties, limits.certificate(point, stance)
+                return point, ties, limits.certificate(point, stance, curve)
         if not passed["no_evidence_of_drop"]:
             raise NoAcceptableAlphaError(self._refusal(curve), curve)
         return start[0], 1, None

@@ -120,6 +120,22 @@ def test_too_few_images_certify_nothing_and_the_choice_says_how_many_would() -> 
     assert "about 3710 are needed" in choice.reason
 
 
+def test_an_alpha_beyond_one_that_is_not_certified_needs_the_images_of_that_one() -> None:
+    """Alphas are asked in their order, up to the first that is not certified: the next one may hold every limit."""
+    curve = [
+        point(0.0, 10, a=(0, 0, 1000)),
+        point(0.2, 40, a=(8, 0, 1000)),
+        point(0.4, 90, a=(2, 2, 1000)),
+    ]
+    choice = choose_alpha(curve, ["new"], ["a"], "certified", None, None, 1.0)
+    assert (choice.alpha, choice.certificate and choice.certificate.stance) == (0.4, "no_evidence_of_drop")
+    assert choice.certificate is not None
+    assert all(bound.is_certified for bound in choice.certificate.bounds)
+    of_that_one = choose_alpha(curve[:2], ["new"], ["a"], "certified", None, None, 1.0)
+    assert of_that_one.certificate is not None
+    assert choice.certificate.images_needed == of_that_one.certificate.images_needed is not None
+
+
 def test_no_number_of_images_certifies_a_limit_of_0_without_a_gain() -> None:
     curve = [point(0.0, 10, a=(0, 0, 100)), point(0.5, 60, a=(3, 3, 100))]
     choice = choose_alpha(curve, ["new"], ["a"], "certified", None, None, 0.0)
