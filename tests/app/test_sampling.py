@@ -88,7 +88,7 @@ def test_answers_are_the_same_with_and_without_it(world: World, on: World) -> No
 
 def test_an_image_on_which_the_shadow_disagrees_is_kept(tmp_path: Path) -> None:
     with open_world(tmp_path, **ON | {"sampling_max_margin": 0.0}) as world:
-        version, _ = add_version(world.services, world.base, seed=3, coefficient=20.0)
+        version, _ = add_version(world.services, world.base, seed=3, coefficient=200.0)  # nothing of the base is left
         assert world.client.put("/v1/aliases/shadow", json={"version": version}).status_code == 200
         world.services.follower.follow()
         for image in IMAGES[:12]:
