@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from paint_core.starter import supported_archives
+from paint_core.starter import anchors_archive, supported_archives
 from paintbox_client.client import Client
 from tests.builders import WORDS, digit_members, digit_pngs, write_zip
 
@@ -75,6 +75,13 @@ class Presumed:
         members = digit_members(range(3), **(num_by_split or {"train": 12, "val": 6, "test": 6}))
         return self._upload(write_zip(self._folder.parent / f"{name}.zip", members), name)
 
+    def pool(self) -> None:
+        """A few pictures of the bundled pool."""
+        with zipfile.ZipFile(anchors_archive()) as archive:
+            members = {each: archive.read(each) for each in archive.namelist()[::100]}
+        path = write_zip(self._folder.parent / "anchors.zip", members)
+        self._client.wait_for_job(self._client.upload_dataset(path, "anchors", unlabelled=True).job.id)
+
     def screws(self) -> str:
         """The photographs; its id."""
         return self._upload(self._folder / "photos", "screws")
@@ -122,6 +129,7 @@ def _collected(presumed: Presumed) -> None:
 def _with_samples(presumed: Presumed) -> None:
     for name in ("digits", *supported_archives()):
         presumed.sample(name)
+    presumed.pool()
 
 
 Prepare = Callable[[Presumed], object]

@@ -113,11 +113,17 @@ def run_command(command: str, block: Block, url: str) -> None:
         pytest.fail(f"{block}: {program} cannot be run here: give a reason by <!-- not run: … -->")
 
 
+def _without(arguments: list[str], option: str) -> list[str]:
+    """The arguments without an option and its value."""
+    at = arguments.index(option) if option in arguments else len(arguments)
+    return arguments[:at] + arguments[at + 2 :]
+
+
 def run_paintbox(arguments: list[str], block: Block) -> None:
     if arguments[:2] == ["samples", "upload"]:
         arguments = ["datasets"]  # which the page's service has already
     if arguments[0] == "patch" and "--method" not in arguments:
-        arguments = [*arguments, "--method", "instant"]
+        arguments = [*_without(arguments, "--anchors"), "--method", "instant"]  # it trains nothing
     variables = {name: os.environ[name] for name in ("PAINTBOX_URL", "PAINTBOX_API_KEY") if name in os.environ}
     done = run(*arguments, **variables)
     assert done.status in (0, MAY_REFUSE.get(arguments[0], 0)), (str(block), arguments, done.out, done.err)
