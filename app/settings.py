@@ -44,8 +44,9 @@ class AppSettings(StorageSettings):
     """Port that the API listens on."""
 
     processes: int = Field(default=1, ge=1, le=64, validate_default=True)
-    """API processes on a CPU that share the port. `paintbox up` starts as many. More than one answers small images from
-    many clients faster, for as much memory each: see docs/operations.md#several-processes-on-one-port."""
+    """Number of API processes that share the port on a CPU; `paintbox up` starts all of them. Several processes serve
+    many concurrent clients faster, but each needs its own memory: see
+    docs/operations.md#several-processes-on-one-port."""
 
     api_key: SecretStr | None = Field(default=None, validate_default=True)
     """A permanent admin key. With it, every `/v1`, `/v2` and `/hf` request needs a key: see docs/operations.md#keys."""

@@ -67,8 +67,8 @@ class Certificate:
         bounds: one for each limit.
         images_needed: for `no_evidence_of_drop`: validation images with which the limit that is furthest from it would
             be certified, with a probability of 80 %, if the true drop is 0 and as many images differ; of the task, or
-            of all supported tasks together. If all limits hold there, it is that of the first alpha on the way at which
-            one does not. None where that is a limit of 0, which only a gain can certify.
+            of all supported tasks together. If all limits hold at the chosen alpha, the number is that for the smallest
+            alpha at which one does not. None where that is a limit of 0, which only a gain can certify.
     """
 
     stance: Stance
@@ -138,7 +138,7 @@ class Limits:
         return 1 - self.confidence
 
     def _images_needed(self, point: CurvePoint, curve: Sequence[CurvePoint]) -> int | None:
-        if self.are_certified(point):  # then an alpha on the way to it is not
+        if self.are_certified(point):  # a smaller alpha is not, else the stance would be `certified`
             point = next(each for each in _rising(curve) if not self.are_certified(each))
         open_limits = [
             (counts.flip_rate, float(limit))

@@ -26,7 +26,7 @@ from recipes.starter.evaluate import judge, judge_reading, judge_tasks
 from recipes.starter.model import TOWERS, export
 from recipes.starter.photographs import load_photographs
 from recipes.starter.sources import FetchError
-from recipes.starter.teacher import lessons_path
+from recipes.starter.teacher import teacher_features_path
 from recipes.starter.train import Settings, Step, train
 
 PROFILES: Mapping[str, Settings] = {
@@ -70,9 +70,9 @@ def main() -> int:
 def _load(work: Path, folders: Sequence[Path]) -> Material:
     if not folders:
         return Material(load_corpus(work))
-    photographs, lessons = load_photographs(folders, work), lessons_path(folders, work)
-    if lessons.exists():
-        photographs = replace(photographs, lessons=np.load(lessons, mmap_mode="r"))
+    photographs, stored = load_photographs(folders, work), teacher_features_path(folders, work)
+    if stored.exists():
+        photographs = replace(photographs, teacher_features=np.load(stored, mmap_mode="r"))
     return Material(load_corpus(work), photographs)
 
 
@@ -80,7 +80,7 @@ def _tell_material(material: Material) -> None:
     corpus, photographs = material.corpus, material.photographs
     print(f"{len(corpus.pictures):,} pictograms of {len(corpus.names):,} names", flush=True)
     if photographs:
-        taught = ", with a teacher" if photographs.lessons is not None else ""
+        taught = ", with a teacher's features" if photographs.teacher_features is not None else ""
         print(f"{len(photographs.pictures):,} photographs of {len(photographs.names):,} names{taught}", flush=True)
 
 

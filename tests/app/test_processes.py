@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -21,7 +20,7 @@ from registry.database import utc_now
 from registry.errors import ConfigurationError
 from registry.replicas import Identity, Replicas, Serving
 from tests.app.conftest import free_port
-from tests.app.test_leaving import body, status_of
+from tests.app.test_leaving import body, status_of, wait_for
 from tests.app.world import open_world
 from tests.builders import digit_pngs
 from tests.support.forking import Forked, Forks
@@ -50,13 +49,6 @@ def environment(folder: Path, port: int) -> dict[str, str]:
         "PAINTBOX_PROCESSES": str(NUM_PROCESSES),
         "PAINTBOX_REPLICA_INTERVAL_SECONDS": "0.2",
     }
-
-
-def wait_for(is_so: Callable[[], object], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def ask(port: int, path: str = "/v1/system") -> tuple[int, str]:
@@ -91,7 +83,7 @@ def test_processes_share_a_port_and_one_that_is_killed_or_starts_costs_no_reques
 ) -> None:
     port = port_with_free_ones_after_it()
     first, second = start(port), start(port)
-    wait_for(lambda: [status_of(port + number, "/readyz") for number in (1, 2)] == [200, 200])
+    wait_for(lambda: [status_of(port + number, "/readyz") for number in (1, 2)] == [200, 200], 60)
     own = {json.loads(ask(port + number)[1])["replica"] for number in (1, 2)}
     assert len(own) == 2
     assert set(who_answers(port)) == own  # 40 connections that all reach one process: once in 10^12

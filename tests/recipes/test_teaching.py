@@ -19,8 +19,8 @@ from tests.recipes.test_starter import StopError, corpus
 
 
 def taught() -> Photographs:
-    lessons = np.arange(6, dtype=np.float16)[:, None] + np.linspace(1, 3, 8, dtype=np.float16)
-    return replace(photographs(), lessons=lessons)
+    teacher_features = np.arange(6, dtype=np.float16)[:, None] + np.linspace(1, 3, 8, dtype=np.float16)
+    return replace(photographs(), teacher_features=teacher_features)
 
 
 def test_the_text_tower_without_padding_says_what_open_clip_s_says() -> None:
@@ -43,10 +43,10 @@ def test_components_are_centred_and_uncorrelated_and_the_first_varies_most() -> 
 def test_a_batch_brings_what_the_teacher_sees_in_its_photographs() -> None:
     material = Material(corpus(), taught())
     _, made = next(iter(batches(material, Mix(8, 0.5, 0.2), 0, lambda _: 32, range(1))))
-    assert made.lessons.shape == (4, 8)
-    assert {float(row[0]) for row in made.lessons} <= set(range(1, 7))
+    assert made.teacher_features.shape == (4, 8)
+    assert {float(row[0]) for row in made.teacher_features} <= set(range(1, 7))
     _, without = next(iter(batches(Material(corpus(), photographs()), Mix(8, 0.5, 0.2), 0, lambda _: 32, range(1))))
-    assert len(without.lessons) == 0
+    assert len(without.teacher_features) == 0
     assert torch.equal(made.pixels, without.pixels)
 
 
