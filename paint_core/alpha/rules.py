@@ -179,7 +179,8 @@ class Goal:
             reason = f"{floor.reason(point)}; {self._patching_mean(point)}"
         else:
             point, ties, certificate = self._most_certain(curve, candidates)
-            reason = f"{_certified_reason(point, certificate)}; {self._patching_mean(point)}"
+            improves = all(self.value(point) > self.value(each) for each in curve if each.alpha == 0)
+            reason = f"{_certified_reason(certificate, improves=improves)}; {self._patching_mean(point)}"
         if point.alpha == 0 and any(each.alpha > 0 for each in curve):
             reason = f"{NO_PATCH}: {reason}"
         if ties > 1:
@@ -245,7 +246,8 @@ class Goal:
             value = self.value if stance == "certified" else self._combined
             point, ties = _best(allowed, {each.alpha: value(each) for each in allowed})
             if point.alpha > 0:
-                return point, ties, limits.certificate(point, stance, curve)
+                held: Stance = "certified" if point in passed["certified"] else stance
+                return point, ties, limits.certificate(point, held, curve)
         if not passed["no_evidence_of_drop"]:
             raise NoAcceptableAlphaError(self._refusal(curve), curve)
         return start[0], 1, None
@@ -295,7 +297,7 @@ def _name(task: str | None) -> str:
     return "the mean of the supported tasks" if task is None else repr(task)
 
 
-def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str:
+def _certified_reason(certificate: Certificate | None, *, improves: bool) -> str:
     if certificate is None:
         return "no alpha whose drops may be within their limits improves the patching tasks"
     confidence = f"{100 * certificate.confidence:g} % confidence"
@@ -304,7 +306,10 @@ def _certified_reason(point: CurvePoint, certificate: Certificate | None) -> str
             f"{_name(bound.task)} drops by at most {max(0.0, bound.high_points):.2f} points"
             for bound in certificate.bounds
         )
-        return f"the best patching accuracy that is certified: with {confidence}, {drops}"
+        best = "the best patching accuracy that is certified"
+        if not improves:
+            best = "the best mean accuracy over supported and patching tasks, which is certified"
+        return f"{best}: with {confidence}, {drops}"
     needed = "only a gain certifies a limit of 0 points"
     if certificate.images_needed is not None:
         needed = f"about {certificate.images_needed} are needed"

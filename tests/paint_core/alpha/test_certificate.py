@@ -136,6 +136,14 @@ def test_an_alpha_beyond_one_that_is_not_certified_needs_the_images_of_that_one(
     assert choice.certificate.images_needed == of_that_one.certificate.images_needed is not None
 
 
+def test_an_alpha_that_helps_the_supported_tasks_alone_is_certified_if_its_limits_are() -> None:
+    """No alpha improves the patching task: the best mean is chosen, and says what is certified of it."""
+    curve = [point(0.0, 90, a=(0, 0, 1000)), point(0.5, 90, a=(0, 30, 1000)), point(1.0, 89, a=(0, 60, 1000))]
+    choice = choose_alpha(curve, ["new"], ["a"], "certified", None, None, 1.0)
+    assert (choice.alpha, choice.certificate and choice.certificate.stance) == (1.0, "certified")
+    assert choice.reason.startswith("the best mean accuracy over supported and patching tasks, which is certified")
+
+
 def test_no_number_of_images_certifies_a_limit_of_0_without_a_gain() -> None:
     curve = [point(0.0, 10, a=(0, 0, 100)), point(0.5, 60, a=(3, 3, 100))]
     choice = choose_alpha(curve, ["new"], ["a"], "certified", None, None, 0.0)
