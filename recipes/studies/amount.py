@@ -70,7 +70,8 @@ def _patch_or_none(study: Study, few: Task, seed: int, rule: Rule) -> PatchResul
 def _of(study: Study, task: Task, patch: PatchResult | None) -> tuple[float | None, float | None, float | None]:
     if patch is None:
         return None, None, None
-    change = mean_accuracy(patch.patched, study.held) - mean_accuracy(patch.zero_shot, study.held)
+    held = study.held([task])
+    change = mean_accuracy(patch.patched, held) - mean_accuracy(patch.zero_shot, held)
     return mean_accuracy(patch.patched, [task.name]), change, patch.stages[0].search.choice.alpha
 
 

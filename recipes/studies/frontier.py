@@ -42,7 +42,7 @@ def run(study: Study) -> Results:
 
 
 def _point(study: Study, task: Task, scores: Mapping[str, Score]) -> _Point:
-    return mean_accuracy(scores, [task.name]), mean_accuracy(scores, study.held)
+    return mean_accuracy(scores, [task.name]), mean_accuracy(scores, study.held([task]))
 
 
 def _table(found: Mapping[str, Mapping[str, list[_Point]]], alphas: Mapping[str, list[float]], which: int) -> Table:

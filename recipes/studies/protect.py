@@ -16,10 +16,11 @@ QUESTION = "What to protect: alpha chosen with one supported task, measured on t
 
 def run(study: Study) -> Results:
     """Choose alpha with each supported task alone, and with all."""
-    choices = {name: [name] for name in study.held} | {"all of them": list(study.held)}
     tables = []
     for name in study.names():
         task = study.task(name)
+        held = list(study.held([task]))
+        choices = {each: [each] for each in held} | {"all of them": held}
         found: dict[str, list[Sequence[float]]] = {chosen: [] for chosen in choices}
         for seed in range(study.seeds):
             patch = study.patch([task], seed=seed)

@@ -72,10 +72,14 @@ class Study:
     quick: bool
 
     @cached_property
-    def held(self) -> dict[str, Task]:
-        """The supported tasks by name; with `quick` the first one."""
+    def _held(self) -> dict[str, Task]:
         found = self.tasks.supported(self.base)
         return dict(list(found.items())[:1]) if self.quick else found
+
+    def held(self, tasks: Iterable[Task]) -> dict[str, Task]:
+        """Return the supported tasks by name, without the data sets that are patched; with `quick` the first one."""
+        patched = {task.name.partition(",")[0] for task in tasks}  # "NAME, PART" is a part of a data set
+        return {name: task for name, task in self._held.items() if name not in patched}
 
     @cached_property
     def pool(self) -> Tensor:
@@ -124,7 +128,7 @@ class Study:
 
         Args:
             tasks: with training splits.
-            held: the supported tasks; None: all.
+            held: the supported tasks; None: all but the data sets that are patched.
             others: tasks that are only measured.
             seed: of fine-tuning.
             method: as for `PatchPlan`.
@@ -133,7 +137,7 @@ class Study:
             rule: by which alpha is chosen.
             config: in place of the usual settings.
         """
-        held = self.held if held is None else held
+        held = self.held(tasks) if held is None else held
         config = config or self.config(seed, anchored=anchored)
         plan = PatchPlan(method, config, AlphaOptions(rule=rule, strategy="interpolated"), merge=merge, bits=16)
         pool = self.pool if anchored else None
@@ -146,15 +150,16 @@ class Study:
 
     def test_curve(self, task: Task, patch: PatchResult) -> Sequence[CurvePoint]:
         """Return the test scores at 101 alphas of a patch of one task: to be shown, not to choose from."""
-        splits = {each.name: (each.head, each.test) for each in (task, *self.held.values())}
+        held = self.held([task])
+        splits = {each.name: (each.head, each.test) for each in (task, *held.values())}
         (vector,) = patch.vectors.values()
         options = AlphaOptions(strategy="interpolated")
-        return search_alpha(self.base, WeightPath.of(vector), splits, [task.name], list(self.held), options).curve
+        return search_alpha(self.base, WeightPath.of(vector), splits, [task.name], list(held), options).curve
 
     def instant(self, tasks: Sequence[Task]) -> PatchResult:
         """Return an instant patch of tasks."""
         plan = PatchPlan(method="instant")
-        return run_instant(self.base, tasks, list(self.held.values()), plan, feature_cache=self.features).patch
+        return run_instant(self.base, tasks, list(self.held(tasks).values()), plan, feature_cache=self.features).patch
 
     def _key(self, tasks: Sequence[Task], method: Method, config: FinetuneConfig, merge: Merge) -> str:
         """Return a name that changes with all that the task vectors depend on."""

@@ -28,9 +28,10 @@ def run(study: Study, ladder: Sequence[Path]) -> Results:
         measured: dict[str, list[float]] = {}
         for name in here.names():
             task = here.task(name)
+            held = here.held([task])
             for seed in range(here.seeds):
                 result = here.patch([task], seed=seed)
-                change = mean_accuracy(result.patched, here.held) - mean_accuracy(result.zero_shot, here.held)
+                change = mean_accuracy(result.patched, held) - mean_accuracy(result.zero_shot, held)
                 values = {
                     "zero-shot": mean_accuracy(result.zero_shot, [name]),
                     "patched": mean_accuracy(result.patched, [name]),

@@ -43,7 +43,7 @@ def run(study: Study) -> Results:
         "an order of the sequential patches."
     )
     ways = Table(["way", "patching tasks", "supported tasks", "mean of both"], rows, caption)
-    return Results([ways, _undone(study, names, undone)])
+    return Results([ways, _undone(names, list(study.held(tasks)), undone)])
 
 
 def _ways(study: Study, tasks: Sequence[Task], seed: int) -> Iterator[tuple[str, _Pair]]:
@@ -69,19 +69,19 @@ def _undo(study: Study, tasks: Sequence[Task], seed: int) -> Iterator[tuple[str,
     own = f"task:{tasks[0].name}"
     terms = patch.mix_terms()
     visual = mixed_copy(study.base.visual, [each for each in terms if each.task_vector is not patch.vectors[own]])
-    everything = (*tasks, *study.held.values())
+    everything = (*tasks, *study.held(tasks).values())
     yield (
         f"{tasks[0].name} taken back",
         {each.name: evaluate(visual, study.base, each.head, each.test) for each in everything},
     )
 
 
-def _undone(study: Study, names: Sequence[str], undone: Mapping[str, Sequence[Mapping[str, Score]]]) -> Table:
+def _undone(names: Sequence[str], held: Sequence[str], undone: Mapping[str, Sequence[Mapping[str, Score]]]) -> Table:
     rows = [
         [
             what,
             *(spread([100 * each[name].accuracy for each in scores]) for name in names),
-            spread([mean_accuracy(each, study.held) for each in scores]),
+            spread([mean_accuracy(each, held) for each in scores]),
         ]
         for what, scores in undone.items()
     ]
@@ -89,4 +89,4 @@ def _undone(study: Study, names: Sequence[str], undone: Mapping[str, Sequence[Ma
 
 
 def _pair(study: Study, tasks: Sequence[Task], scores: Mapping[str, Score]) -> _Pair:
-    return mean_accuracy(scores, [task.name for task in tasks]), mean_accuracy(scores, study.held)
+    return mean_accuracy(scores, [task.name for task in tasks]), mean_accuracy(scores, study.held(tasks))

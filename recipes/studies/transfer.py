@@ -16,6 +16,7 @@ def run(study: Study) -> Results:
     rows = []
     for name in study.names():
         task, found = study.task(name), {"before": [], "after": [], "own": [], "supported": []}  # type: ignore[var-annotated]
+        held = study.held([task])
         for seed in range(study.seeds):
             order = torch.randperm(len(task.test.classnames), generator=torch.Generator().manual_seed(seed)).tolist()
             half = len(order) // 2
@@ -27,7 +28,7 @@ def run(study: Study) -> Results:
                 found["before"].append(before)
                 found["after"].append(after)
                 found["own"].append(mean_accuracy(result.patched, [patched.name]))
-                change = mean_accuracy(result.patched, study.held) - mean_accuracy(result.zero_shot, study.held)
+                change = mean_accuracy(result.patched, held) - mean_accuracy(result.zero_shot, held)
                 found["supported"].append(change)
         gains = [after - before for before, after in zip(found["before"], found["after"], strict=True)]
         rows.append(

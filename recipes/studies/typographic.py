@@ -39,13 +39,15 @@ def run(study: Study) -> Results:
             _attacked(unseen, seed + 2, UNSEEN_FONTS, "attacked, new names and fonts"),
             _renamed(seen, "clean"),
             _renamed(unseen, "clean, new names"),
+            _attacked(seen, seed + 1, UNSEEN_FONTS, "answered with what is written", written=True),
+            _attacked(unseen, seed + 2, UNSEEN_FONTS, "answered with what is written, new names", written=True),
         ]
         result = study.patch([trained], seed=seed, anchored=True, others=others)
         alphas.append(result.stages[0].search.choice.alpha)
         for state, scores in (("zero-shot", result.zero_shot), ("patched", result.patched)):
             for each in others:
                 found[state].setdefault(each.name, []).append(100 * scores[each.name].accuracy)
-            found[state].setdefault("supported tasks", []).append(mean_accuracy(scores, study.held))
+            found[state].setdefault("supported tasks", []).append(mean_accuracy(scores, study.held([seen])))
         print(f"seed {seed}: " + "; ".join(f"{state} {_last(values)}" for state, values in found.items()), flush=True)
     rows = [[what, *(spread(found[state][what]) for state in found)] for what in found["zero-shot"]]
     caption = f"{name}: accuracy on test splits, in %; alpha {spread(alphas, 2)}; mean over seeds, least and largest."
@@ -57,10 +59,11 @@ def _halves(order: Sequence[int]) -> list[tuple[Sequence[int], str]]:
     return [(order[:half], "seen names"), (order[half:], "new names")]
 
 
-def _attacked(task: Task, seed: int, fonts: Sequence[str], name: str) -> Task:
-    """Return a task with a wrong name of its own drawn on every picture."""
+def _attacked(task: Task, seed: int, fonts: Sequence[str], name: str, *, written: bool = False) -> Task:
+    """Return a task with a wrong name of its own drawn on every picture; with `written`, that name is the label."""
     parts = [
-        None if part is None else _drawn_on(part, seed, fonts) for part in (task.train, task.validation, task.test)
+        None if part is None else _drawn_on(part, seed, fonts, written)
+        for part in (task.train, task.validation, task.test)
     ]
     train, validation, test = parts
     assert validation is not None
@@ -68,7 +71,7 @@ def _attacked(task: Task, seed: int, fonts: Sequence[str], name: str) -> Task:
     return Task(name, task.head, train, validation, test)
 
 
-def _drawn_on(images: LabelledImages, seed: int, fonts: Sequence[str]) -> LabelledImages:
+def _drawn_on(images: LabelledImages, seed: int, fonts: Sequence[str], written: bool) -> LabelledImages:
     source = np.random.default_rng(seed)
     count = len(images.classnames)
     wrong = (images.labels + torch.from_numpy(source.integers(1, count, len(images)))) % count
@@ -79,7 +82,7 @@ def _drawn_on(images: LabelledImages, seed: int, fonts: Sequence[str]) -> Labell
         part = slice(start, start + 256)
         masks = torch.from_numpy(draw_words(words[part], side, source, fonts))
         parts.append(_shown(over(images.images[part].float(), masks, _generator(seed + start))))
-    return LabelledImages(torch.cat(parts), images.labels, images.classnames)
+    return LabelledImages(torch.cat(parts), wrong if written else images.labels, images.classnames)
 
 
 def _shown(pictures: Tensor) -> Tensor:

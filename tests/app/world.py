@@ -79,8 +79,11 @@ def _load(refs: tuple[str, ...], device: torch.device) -> Bases:
 
 @contextmanager
 def open_world(root: Path, **settings: Any) -> Iterator[World]:
-    """A running application whose reaper and alias threads sleep, so that tests decide when they act."""
-    quiet = {"reaper_interval_seconds": 3600, "alias_interval_seconds": 3600}
+    """A running application whose reaper and alias threads sleep, so that tests decide when they act.
+
+    It keeps few versions loaded: a process that runs the tests has many applications, one after the other.
+    """
+    quiet = {"reaper_interval_seconds": 3600, "alias_interval_seconds": 3600, "version_cache_bytes": 256 << 20}
     chosen = AppSettings.load(**{"data_dir": root / "data", "device": "cpu", **quiet, **settings})
     dispatcher = MemoryDispatcher()
     chosen.make_directories()

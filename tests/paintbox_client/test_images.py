@@ -3,7 +3,6 @@
 import io
 import re
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,19 +112,26 @@ def test_more_images_than_a_request_may_have_are_classified(served: Served, tmp_
 
 
 def test_many_images_are_sent_at_the_same_time_and_answered_in_their_order_by_one_version() -> None:
-    number, most, running = 5 * BATCH_IMAGES, 3, 0
+    number, most = 5 * BATCH_IMAGES, 3
     lock = threading.Lock()
-    together: list[int] = []
+    slow, later = threading.Event(), threading.Event()  # set once the second batch has come, and one after it
+    running, together = 0, list[int]()
     versions: list[bool] = []
     refused: list[bool] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         nonlocal running
+        body = request.read()
+        first, second = b"image-0" in body, b"image-64" in body
+        assert first or second or slow.wait(60)
         with lock:
             running += 1
             together.append(running)
-        body = request.read()
-        time.sleep(0.05 if b"image-64" in body else 0)  # the second batch takes longer than those after it
+        if second:  # takes longer than one after it
+            slow.set()
+            assert later.wait(60)
+        elif not first:
+            later.set()
         with lock:
             running -= 1
         if b"image-128" in body and not refused:

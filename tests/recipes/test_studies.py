@@ -1,5 +1,6 @@
 """Studies: what a page keeps and what the program writes into it, and how tasks are cut for them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from paint_core.models import BaseModel, load_base
 from recipes.starter.lettering import UNSEEN_FONTS
 from recipes.studies import __main__ as program
 from recipes.studies.pages import BEGIN, END, Results, Table, spread, write_page
+from recipes.studies.runs import Study
 from recipes.studies.tasks import Tasks, draw_shots, of_classes
 from recipes.studies.typographic import _attacked
 
@@ -82,6 +84,9 @@ def test_an_attack_changes_pictures_and_never_draws_the_right_name(task: Task) -
     changed = (attacked.test.images != task.test.images).flatten(1).any(dim=1)
     assert bool(changed.all())
     assert attacked.test.images.dtype == torch.uint8
+    written = _attacked(task, 0, UNSEEN_FONTS, "what is written", written=True)
+    assert torch.equal(written.test.images, attacked.test.images)
+    assert not bool((written.test.labels == task.test.labels).any())
 
 
 def test_class_folders_are_a_task_whose_validation_images_are_set_aside(base: BaseModel, tmp_path: Path) -> None:
@@ -119,3 +124,14 @@ def test_a_quick_study_writes_its_page_and_trains_nothing_twice(
     assert "| digits |" in page.read_text(encoding="utf-8")
     assert program.main() == 0
     assert "training" not in capsys.readouterr().out
+
+
+def test_a_data_set_that_is_patched_is_not_held_as_supported(task: Task, base: BaseModel, tmp_path: Path) -> None:
+    class Given(Tasks):
+        def supported(self, base: BaseModel) -> dict[str, Task]:
+            return {name: replace(task, name=name) for name in ("animals", "plants")}
+
+    study = Study(base, Given(tmp_path, None), tmp_path, seeds=1, quick=False)
+    assert list(study.held([])) == ["animals", "plants"]
+    assert list(study.held([task])) == ["plants"]
+    assert list(study.held([replace(task, name="animals, one half")])) == ["plants"]
