@@ -1,7 +1,9 @@
 """What all tests share: how Hypothesis looks for counterexamples, and how hard the API is tried."""
 
+import ctypes
 import gc
 import os
+import platform
 import resource
 import sys
 from collections.abc import Iterator
@@ -94,6 +96,14 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """Let the interpreter take apart all that it can: some libraries complain of what is left."""
     gc.unfreeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """Return to the system what the applications and models of a module leave free in pieces: gigabytes by the end."""
+    yield
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture

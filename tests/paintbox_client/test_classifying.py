@@ -26,7 +26,7 @@ def test_one_image_is_answered_as_it_is_among_others(served: Served) -> None:
 
 def test_more_labels_than_an_address_holds_are_sent_too(served: Served) -> None:
     labels = [f"label number {number}" for number in range(500)]
-    answer = served.client.classify(IMAGES[:1], labels)
+    answer = served.client.classify(IMAGES[:1], labels, templates=["a {}"])
     assert len(answer["results"][0]["predictions"]) == 500
 
 
