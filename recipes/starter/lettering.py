@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn.functional import max_pool1d
 
 FONTS = (
     "", "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic",
@@ -27,6 +28,8 @@ LONGEST_WORD = 10
 
 _LEAST_SIZE, _MOST_SIZE = 8, 28
 _TURN = 12.0
+_MARGIN = 4
+_LEAST_COVERED = 60
 _LIGHT, _DARK = (0.6, 1.0), (0.0, 0.4)
 
 
@@ -75,6 +78,32 @@ def alone(masks: Tensor, generator: torch.Generator) -> Tensor:
     inks, grounds = torch.where(is_light, light, dark), torch.where(is_light, dark, light)
     share = masks.float().div(255).unsqueeze(-1)
     return 255 * (grounds.view(-1, 1, 1, 3) * (1 - share) + inks.view(-1, 1, 1, 3) * share)
+
+
+def on_notes(pictures: Tensor, masks: Tensor, generator: torch.Generator, *, blank: bool = False) -> Tensor:
+    """Return pictures with a note on each, float32 [B, side, side, 3] in 0..255: a plain strip around a word.
+
+    Args:
+        pictures: float32 [B, side, side, 3] in 0..255.
+        masks: uint8 [B, side, side], from `draw_words`: the notes lie where the words do.
+        generator: Of the colours.
+        blank: Whether nothing is written on the notes.
+    """
+    notes = alone(torch.zeros_like(masks) if blank else masks, generator)
+    return torch.where(_box(masks).unsqueeze(-1), notes, pictures)
+
+
+def _box(masks: Tensor) -> Tensor:
+    """Return which pixels lie in the rectangle around a word, bool [B, side, side]."""
+    covered = masks > _LEAST_COVERED
+    rows, columns = (_between(covered.any(dim=axis)) for axis in (2, 1))
+    return rows.unsqueeze(2) & columns.unsqueeze(1)
+
+
+def _between(covered: Tensor) -> Tensor:
+    """Return what lies between the first and the last covered place and a margin around it, bool [B, side]."""
+    wider = max_pool1d(covered.float(), 2 * _MARGIN + 1, stride=1, padding=_MARGIN).bool().int()
+    return (wider.cummax(dim=1).values & wider.flip(1).cummax(dim=1).values.flip(1)).bool()
 
 
 def _draw(word: str, side: int, source: np.random.Generator, fonts: Sequence[str]) -> NDArray[np.uint8]:

@@ -1,26 +1,30 @@
-"""Typographic attacks: a wrong name drawn on a photograph, before and after a patch trained on drawn names.
+"""Typographic attacks: a note with a wrong name on a photograph, before and after a patch trained on such pictures.
 
-After the paper's case study: the patch is trained on photographs with the text of a wrong class drawn on them, and
-judged on photographs, names and fonts that it never saw.
+After the paper's case study: the patch is trained on photographs with the name of a wrong class written on them, and
+judged on photographs, names and fonts that it never saw. Blank notes tell how much of an attack is what it hides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from paint_core.data import LabelledImages, Task
-from recipes.starter.lettering import FONTS, LONGEST_WORD, UNSEEN_FONTS, draw_words, over
+from recipes.starter.lettering import FONTS, LONGEST_WORD, UNSEEN_FONTS, draw_words, on_notes, over
 from recipes.studies.pages import Results, Table, spread
 from recipes.studies.runs import Study, mean_accuracy
 from recipes.studies.tasks import of_classes
 
-QUESTION = "Typographic attacks: wrong names drawn on photographs"
+QUESTION = "Typographic attacks: wrong names written on photographs"
 SOURCES = ("tiny-imagenet", "caltech101", "clothing")
 """Photographs with class names short enough to be read; the first set that there is data for is taken."""
+
+_Write = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""From pictures [B, S, S, 3] and drawn words [B, S, S] to pictures with the words on them."""
 
 
 def run(study: Study) -> Results:
@@ -34,14 +38,15 @@ def run(study: Study) -> Results:
         order = [readable[each] for each in torch.randperm(len(readable), generator=_generator(seed)).tolist()]
         seen, unseen = (of_classes(whole, sorted(part), f"{name}, {which}") for part, which in _halves(order))
         trained = _attacked(seen, seed, FONTS, "attacked, to train on")
-        others = [
-            _attacked(seen, seed + 1, UNSEEN_FONTS, "attacked, new fonts"),
-            _attacked(unseen, seed + 2, UNSEEN_FONTS, "attacked, new names and fonts"),
-            _renamed(seen, "clean"),
-            _renamed(unseen, "clean, new names"),
-            _attacked(seen, seed + 1, UNSEEN_FONTS, "answered with what is written", written=True),
-            _attacked(unseen, seed + 2, UNSEEN_FONTS, "answered with what is written, new names", written=True),
-        ]
+        others = []
+        for task, names in ((seen, "seen names"), (unseen, "new names")):
+            others += [
+                _renamed(task, f"clean, {names}"),
+                _attacked(task, seed + 1, UNSEEN_FONTS, f"blank notes, {names}", partial(on_notes, blank=True)),
+                _attacked(task, seed + 1, UNSEEN_FONTS, f"notes, {names}, new fonts"),
+                _attacked(task, seed + 1, UNSEEN_FONTS, f"notes, {names}: what is written", written=True),
+                _attacked(task, seed + 1, UNSEEN_FONTS, f"written without a note, {names}, new fonts", over),
+            ]
         result = study.patch([trained], seed=seed, anchored=True, others=others)
         alphas.append(result.stages[0].search.choice.alpha)
         for state, scores in (("zero-shot", result.zero_shot), ("patched", result.patched)):
@@ -59,10 +64,12 @@ def _halves(order: Sequence[int]) -> list[tuple[Sequence[int], str]]:
     return [(order[:half], "seen names"), (order[half:], "new names")]
 
 
-def _attacked(task: Task, seed: int, fonts: Sequence[str], name: str, *, written: bool = False) -> Task:
-    """Return a task with a wrong name of its own drawn on every picture; with `written`, that name is the label."""
+def _attacked(
+    task: Task, seed: int, fonts: Sequence[str], name: str, write: _Write = on_notes, *, written: bool = False
+) -> Task:
+    """Return a task with a wrong name of its own written on every picture; with `written`, that name is the label."""
     parts = [
-        None if part is None else _drawn_on(part, seed, fonts, written)
+        None if part is None else _written_on(part, seed, fonts, write, written)
         for part in (task.train, task.validation, task.test)
     ]
     train, validation, test = parts
@@ -71,7 +78,9 @@ def _attacked(task: Task, seed: int, fonts: Sequence[str], name: str, *, written
     return Task(name, task.head, train, validation, test)
 
 
-def _drawn_on(images: LabelledImages, seed: int, fonts: Sequence[str], written: bool) -> LabelledImages:
+def _written_on(
+    images: LabelledImages, seed: int, fonts: Sequence[str], write: _Write, written: bool
+) -> LabelledImages:
     source = np.random.default_rng(seed)
     count = len(images.classnames)
     wrong = (images.labels + torch.from_numpy(source.integers(1, count, len(images)))) % count
@@ -81,7 +90,7 @@ def _drawn_on(images: LabelledImages, seed: int, fonts: Sequence[str], written: 
     for start in range(0, len(words), 256):
         part = slice(start, start + 256)
         masks = torch.from_numpy(draw_words(words[part], side, source, fonts))
-        parts.append(_shown(over(images.images[part].float(), masks, _generator(seed + start))))
+        parts.append(_shown(write(images.images[part].float(), masks, _generator(seed + start))))
     return LabelledImages(torch.cat(parts), wrong if written else images.labels, images.classnames)
 
 

@@ -1,6 +1,7 @@
 """Studies: what a page keeps and what the program writes into it, and how tasks are cut for them."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from paint_core.data import LabelledImages, Task
 from paint_core.models import BaseModel, load_base
-from recipes.starter.lettering import UNSEEN_FONTS
+from recipes.starter.lettering import UNSEEN_FONTS, on_notes
 from recipes.studies import __main__ as program
 from recipes.studies.pages import BEGIN, END, Results, Table, spread, write_page
 from recipes.studies.runs import Study
@@ -81,8 +82,14 @@ def test_the_halves_of_a_task_share_no_class_and_number_theirs_anew(task: Task) 
 def test_an_attack_changes_pictures_and_never_draws_the_right_name(task: Task) -> None:
     attacked = _attacked(task, 0, UNSEEN_FONTS, "attacked")
     assert torch.equal(attacked.test.labels, task.test.labels)
-    changed = (attacked.test.images != task.test.images).flatten(1).any(dim=1)
-    assert bool(changed.all())
+    changed = (attacked.test.images != task.test.images).any(dim=3)
+    assert bool(changed.flatten(1).any(dim=1).all())
+    blank = _attacked(task, 0, UNSEEN_FONTS, "blank", partial(on_notes, blank=True))
+    hidden = (blank.test.images != task.test.images).any(dim=3)
+    assert not bool((changed & ~hidden).any()), "a blank note hides what a note with a name hides"
+    assert 0.05 < float(hidden.float().mean()) < 0.8
+    plain = torch.stack([image[mask].float().std(dim=0) for image, mask in zip(blank.test.images, hidden, strict=True)])
+    assert float(plain.max()) < 1e-3
     assert attacked.test.images.dtype == torch.uint8
     written = _attacked(task, 0, UNSEEN_FONTS, "what is written", written=True)
     assert torch.equal(written.test.images, attacked.test.images)
