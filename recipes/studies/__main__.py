@@ -56,7 +56,7 @@ def main() -> int:
         print(f"== {name}", flush=True)
         results = ways[name]()
         page = write_page(arguments.pages, name, _MODULES[name].QUESTION, _facts(study, name), results)
-        print(page)
+        print(*results.tables, f"-> {page}", sep="\n\n", flush=True)
     return 0
 
 

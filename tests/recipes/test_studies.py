@@ -126,11 +126,13 @@ def test_a_quick_study_writes_its_page_and_trains_nothing_twice(
 ) -> None:
     arguments.append("transfer")
     assert program.main() == 0
-    assert "training" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "training digits" in printed
+    assert "| digits |" in printed
     page = tmp_path / "pages" / "transfer.md"
     assert "| digits |" in page.read_text(encoding="utf-8")
     assert program.main() == 0
-    assert "training" not in capsys.readouterr().out
+    assert "training digits" not in capsys.readouterr().out
 
 
 def test_a_data_set_that_is_patched_is_not_held_as_supported(task: Task, base: BaseModel, tmp_path: Path) -> None:
