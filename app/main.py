@@ -303,7 +303,7 @@ def _open_versions(
         database,
         blobs,
         bases,
-        lambda: engine.has_pending,
+        lambda: engine.is_busy,
         settings.serving_precision,
         ProgramStore(settings.program_dir),
         settings.decode_threads,

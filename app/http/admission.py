@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from app.http.errors import QueueFullError
 
 _RATE_WINDOW_SECONDS = 10.0
+_BUSY_SECONDS = 0.2
 _MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1, 30
 
 
@@ -45,6 +46,13 @@ class Admission:
     def num_images(self) -> int:
         """Images in the engine now."""
         return self._num_images
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether there is something in the engine, or was a moment ago: between two requests it stays busy."""
+        with self._lock:
+            lately = self._clock() - _BUSY_SECONDS
+            return self._num_images > 0 or bool(self._left and self._left[-1][0] > lately)
 
     @contextmanager
     def hold(self, num_images: int, caller: str = "") -> Iterator[None]:

@@ -63,7 +63,7 @@ class VersionLoader:
         database: Holds versions.
         blobs: Holds task vectors.
         bases: Loaded base models by fingerprint.
-        has_pending: Whether requests need the CPU cores; then loading uses little of them.
+        is_busy: Whether requests need the CPU cores; then loading uses little of them.
         precision: To serve in, if the version gives the features there that it gave when it was registered.
         programs: Of the bases' towers; None: PyTorch runs them.
         num_cores: CPU cores that a long forward pass may take.
@@ -74,7 +74,7 @@ class VersionLoader:
         database: Database,
         blobs: BlobStore,
         bases: Mapping[str, BaseModel],
-        has_pending: Callable[[], bool] = bool,
+        is_busy: Callable[[], bool] = bool,
         precision: WantedPrecision = "auto",
         programs: ProgramStore | None = None,
         num_cores: int = 1,
@@ -82,7 +82,7 @@ class VersionLoader:
         self._database = database
         self._blobs = blobs
         self._bases = bases
-        self._has_pending = has_pending
+        self._is_busy = is_busy
         self._programs = programs
         self._low = ThreadPoolExecutor(1, "paintbox-low", initializer=_lower_priority)
         self._num_cores = num_cores
@@ -130,7 +130,7 @@ class VersionLoader:
             return _Recipe(row.base_fingerprint, terms, probe, chosen, checks, as_wanted(row.serving_precision))
 
     def _build(self, version_id: int, recipe: _Recipe, base: BaseModel) -> ServedModel:
-        yield_cpu = Throttle(self._has_pending)
+        yield_cpu = Throttle(self._is_busy)
         visual = mix_tower(base, recipe.terms, self._blobs, yield_cpu)
         loaded = load_heads(base, recipe.terms, self._blobs, torch.device("cpu"))
         yield_cpu()
@@ -172,7 +172,7 @@ class VersionLoader:
             model = replace(model, routing=Routing(recipe.names, _unpatched(model)))
         # Converting or capturing happens here, so that no request waits for it. A session opens at one go.
         probe = partial(model.encode, probe_images(model.base.image_size))
-        is_low = model.program is not None and self._has_pending()
+        is_low = model.program is not None and self._is_busy()
         features = self._low.submit(probe).result() if is_low else probe()
         on_gpu = model.base.device.type == "cuda" and not model.runner.is_exact
         check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)

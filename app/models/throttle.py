@@ -19,18 +19,18 @@ class Throttle:
     """Called often by one thread that does long work; sleeps when it is time to.
 
     Args:
-        has_pending: Whether requests need the cores.
+        is_busy: Whether requests need the cores.
         share: Share of a core that the work may take while they do, in (0, 1].
         most_rested_seconds: Limit on the sum of all rests.
     """
 
     def __init__(
         self,
-        has_pending: Callable[[], bool],
+        is_busy: Callable[[], bool],
         share: float = _SHARE,
         most_rested_seconds: float = _MOST_RESTED_SECONDS,
     ) -> None:
-        self._has_pending = has_pending
+        self._is_busy = is_busy
         self._share = share
         self._left = most_rested_seconds
         self._worked = time.thread_time()
@@ -40,7 +40,7 @@ class Throttle:
         worked = time.thread_time() - self._worked
         if worked < _BIT_SECONDS:
             return
-        if self._has_pending():
+        if self._is_busy():
             rest = min(self._left, worked * (1 / self._share - 1))
             self._left -= rest
             time.sleep(rest)

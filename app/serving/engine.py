@@ -110,9 +110,9 @@ class Engine:
         self._probe: InferenceRequest | None = None
 
     @property
-    def has_pending(self) -> bool:
-        """Whether requests need CPU cores now: other work should leave the cores to them."""
-        return self._is_cpu and (self.admission.num_images > 0 or self.heads.admission.num_images > 0)
+    def is_busy(self) -> bool:
+        """Whether requests need CPU cores, now or in a moment: other work should leave the cores to them."""
+        return self._is_cpu and (self.admission.is_busy or self.heads.admission.is_busy)
 
     async def score(
         self,

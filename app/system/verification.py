@@ -151,7 +151,7 @@ class Audit:
         started = time.monotonic()
         found = look()
         until = time.monotonic() + min(_REST_PER_SECOND * (time.monotonic() - started), _MOST_REST_SECONDS)
-        while self.verifier.engine.has_pending and time.monotonic() < until:
+        while self.verifier.engine.is_busy and time.monotonic() < until:
             time.sleep(_REST_LOOK_SECONDS)
         return found
 

@@ -30,7 +30,7 @@ class Verifier:
             stored = read_version(session, version_id)
         base = self.bases.get(stored.row.base_fingerprint)
         with self.exports.turns.take(owner):
-            checks = check_version(stored, base, self.blobs, Throttle(lambda: self.engine.has_pending))
+            checks = check_version(stored, base, self.blobs, Throttle(lambda: self.engine.is_busy))
         return Verification(
             version=version_id,
             matches=is_unchanged(checks),

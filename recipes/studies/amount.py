@@ -12,7 +12,7 @@ from recipes.studies.tasks import draw_shots
 
 QUESTION = "How many images a class a patch needs"
 RULES: tuple[Rule, ...] = ("combined", "certified")
-WANTED = ("digits", "fashion", "clothing")
+WANTED = ("digits", "gtsrb")
 SHOTS = (1, 3, 10, 30, 100, 300)
 
 

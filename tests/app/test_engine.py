@@ -279,7 +279,7 @@ def test_labels_of_whoever_is_late_or_has_gone_are_not_encoded(base: BaseModel) 
         late = [score("late", time.monotonic() + 0.05), engine.embed_texts(model, ["late"], deadline=time.monotonic())]
         told = await asyncio.gather(*late, return_exceptions=True)
         assert [type(each) for each in told] == [DeadlineExceededError] * 2
-        assert engine.has_pending
+        assert engine.is_busy
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

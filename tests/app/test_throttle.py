@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.http.admission import Admission
 from app.models.throttle import Throttle
 from app.serving.batch_policy import BatchPolicy
 from app.serving.engine import Engine
@@ -58,9 +59,22 @@ def test_an_engine_is_pressed_while_images_need_the_cores(shares: bool) -> None:
     policy = BatchPolicy(num_cores=2 if shares else 0)
     engine = Engine(decode_threads=2, max_queue_images=8, policy=policy)
     try:
-        assert not engine.has_pending
+        assert not engine.is_busy
         with engine.admission.hold(1):
-            assert engine.has_pending == shares
-        assert not engine.has_pending
+            assert engine.is_busy == shares
+        assert engine.is_busy == shares  # the next request may come while long work goes on
     finally:
         engine.close()
+
+
+def test_an_engine_stays_busy_between_two_requests_and_no_longer() -> None:
+    now = 100.0
+    admission = Admission(8, clock=lambda: now)
+    assert not admission.is_busy
+    with admission.hold(1):
+        now += 60
+        assert admission.is_busy
+    now += 0.15
+    assert admission.is_busy
+    now += 0.1
+    assert not admission.is_busy
