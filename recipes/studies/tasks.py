@@ -100,6 +100,10 @@ class Tasks:
             files = [(archive.read(name), 0) for name in sorted(archive.namelist())]
         return decode_all(files, base.preprocess, ("anchor",)).images
 
+    def most(self, split: str) -> int:
+        """Return how many images of a folder task's split are taken."""
+        return MOST_IMAGES[split] // (10 if self._quick else 1)
+
     def _folder(self, name: str) -> Path | None:
         folder = None if self._data is None else self._data / name
         return folder if folder is not None and (folder / "train").is_dir() and (folder / "test").is_dir() else None
@@ -119,12 +123,9 @@ class Tasks:
         def reader(chosen: Sequence[Path]) -> Callable[[], _Files]:
             return lambda: [(path.read_bytes(), classes.index(path.parent.name)) for path in chosen]
 
-        chosen = {split: sorted(_shuffled(each)[: self._most(split)]) for split, each in paths.items()}
+        chosen = {split: sorted(_shuffled(each)[: self.most(split)]) for split, each in paths.items()}
         listed = "\n".join(f"{split} {path.name}" for split, each in chosen.items() for path in each)
         return TaskFiles(name, names, {split: reader(each) for split, each in chosen.items()}, listed)
-
-    def _most(self, split: str) -> int:
-        return MOST_IMAGES[split] // (10 if self._quick else 1)
 
     def _task(self, base: BaseModel, files: TaskFiles) -> Task:
         splits = {split: self._decoded(base, files, split) for split in files.splits}
