@@ -27,28 +27,27 @@ def run(study: Study) -> Results:
             tests = study.test_curve(task, patch)
             for chosen, protected in choices.items():
                 alpha = choose_alpha(patch.stages[0].search.curve, [name], protected).alpha
-                found[chosen].append((alpha, *_effects(tests, alpha, name, protected)))
+                found[chosen].append((alpha, *_effects(tests, alpha, name)))
         rows = [
             [chosen, *(spread(values, digits) for values, digits in zip(zip(*each, strict=True), _DIGITS, strict=True))]
             for chosen, each in found.items()
         ]
         print("\n".join(f"{name}: {' | '.join(row)}" for row in rows), flush=True)
-        head = ["alpha chosen with", "alpha", "patched task, %", "mean change of the protected", "worst change of all"]
-        tables.append(Table(head, rows, f"{name}: test splits; changes in points; mean over seeds, least and largest."))
+        head = ["alpha chosen with", "alpha", "patched task, %", "combined, %", "mean change", "worst change"]
+        caption = (
+            f"{name}: test splits. Combined is the mean of the patched task and the mean of all supported tasks; "
+            "changes in points, of all supported tasks. Mean over seeds, least and largest."
+        )
+        tables.append(Table(head, rows, caption))
     return Results(tables)
 
 
-_DIGITS = (2, 1, 2, 2)
+_DIGITS = (2, 1, 1, 2, 2)
 
 
-def _effects(
-    tests: Sequence[CurvePoint], alpha: float, name: str, protected: Sequence[str]
-) -> tuple[float, float, float]:
-    """Return the accuracy on the patched task in percent, and the changes of the supported tasks in points."""
+def _effects(tests: Sequence[CurvePoint], alpha: float, name: str) -> tuple[float, float, float, float]:
+    """Return the patched task's and the combined accuracy in percent, mean and worst change of the others in points."""
     before, after = tests[0].scores, min(tests, key=lambda point: abs(point.alpha - alpha)).scores
     changes = {each: 100 * (after[each].accuracy - before[each].accuracy) for each in before if each != name}
-    return (
-        mean_accuracy(after, [name]),
-        sum(changes[each] for each in protected) / len(protected),
-        min(changes.values()),
-    )
+    own, others = mean_accuracy(after, [name]), mean_accuracy(after, changes)
+    return own, (own + others) / 2, sum(changes.values()) / len(changes), min(changes.values())
