@@ -114,7 +114,6 @@ class Study:
     def patch(
         self,
         tasks: Sequence[Task],
-        held: Mapping[str, Task] | None = None,
         *,
         others: Sequence[Task] = (),
         seed: int = 0,
@@ -124,11 +123,10 @@ class Study:
         rule: Rule = "combined",
         config: FinetuneConfig | None = None,
     ) -> PatchResult:
-        """Return a patch of tasks, chosen on validation splits and judged on test splits.
+        """Return a patch of tasks beside the other supported ones, chosen on validation and judged on test splits.
 
         Args:
             tasks: with training splits.
-            held: the supported tasks; None: all but the data sets that are patched.
             others: tasks that are only measured.
             seed: of fine-tuning.
             method: as for `PatchPlan`.
@@ -137,7 +135,6 @@ class Study:
             rule: by which alpha is chosen.
             config: in place of the usual settings.
         """
-        held = self.held(tasks) if held is None else held
         config = config or self.config(seed, anchored=anchored)
         plan = PatchPlan(method, config, AlphaOptions(rule=rule, strategy="interpolated"), merge=merge, bits=16)
         pool = self.pool if anchored else None
@@ -145,7 +142,7 @@ class Study:
         shared = {f"task:{task.name}": runs / self._key([task], "single", config, "average") for task in tasks}
         folder = runs / self._key(tasks, method, config, merge)
         journal = _KeptVectors(folder, shared if method == "parallel" else {}, self.base)
-        supported = list(held.values())
+        supported = list(self.held(tasks).values())
         return run_patch(self.base, tasks, supported, plan, transfer=others, anchors=pool, journal=journal)
 
     def test_curve(self, task: Task, patch: PatchResult) -> Sequence[CurvePoint]:
