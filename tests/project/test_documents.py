@@ -33,6 +33,16 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     assert broken == []
 
 
+def test_no_link_leaves_the_folder_that_the_site_is_made_of() -> None:
+    outside = [
+        f"{document.relative_to(ROOT)}: {path}"
+        for document in DOCS.rglob("*.md")
+        for path, _ in LINK.findall(FENCED.sub("", document.read_text(encoding="utf-8")))
+        if path and not (document.parent / path).resolve().is_relative_to(DOCS)
+    ]
+    assert outside == []
+
+
 def test_the_wheel_and_the_image_have_what_the_help_shows() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = project["tool"]["setuptools"]["package-data"]["app"]
