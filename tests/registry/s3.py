@@ -46,6 +46,7 @@ class S3Server:
         command = [program, "server", "-s3", f"-dir={folder}", f"-s3.config={self._write_users(folder)}"]
         command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += ["-master.volumeSizeLimitMB=64", "-volume.max=64"]
+        command += ["-volume.minFreeSpace=1MiB"]  # the default, 1 % of the disk, fails every upload on a fuller one
         command += [f"-{name}={port}" for name, port in ports.items()]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
