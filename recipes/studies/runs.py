@@ -121,6 +121,7 @@ class Study:
         anchored: bool = False,
         merge: Merge = "average",
         rule: Rule = "combined",
+        folds: int | None = None,
         config: FinetuneConfig | None = None,
     ) -> PatchResult:
         """Return a patch of tasks beside the other supported ones, chosen on validation and judged on test splits.
@@ -133,14 +134,16 @@ class Study:
             anchored: whether the features of the pool are kept.
             merge: for `parallel`.
             rule: by which alpha is chosen.
+            folds: of the images of the tasks, which choose alpha; None: their validation images do.
             config: in place of the usual settings.
         """
         config = config or self.config(seed, anchored=anchored)
-        plan = PatchPlan(method, config, AlphaOptions(rule=rule, strategy="interpolated"), merge=merge, bits=16)
+        options = AlphaOptions(rule=rule, strategy="interpolated")
+        plan = PatchPlan(method, config, options, merge=merge, folds=folds, bits=16)
         pool = self.pool if anchored else None
         runs = self.work / "runs"
         shared = {f"task:{task.name}": runs / self._key([task], "single", config, "average") for task in tasks}
-        folder = runs / self._key(tasks, method, config, merge)
+        folder = runs / self._key(tasks, method, config, merge, folds)
         journal = _KeptVectors(folder, shared if method == "parallel" else {}, self.base)
         supported = list(self.held(tasks).values())
         return run_patch(self.base, tasks, supported, plan, transfer=others, anchors=pool, journal=journal)
@@ -158,12 +161,16 @@ class Study:
         plan = PatchPlan(method="instant")
         return run_instant(self.base, tasks, list(self.held(tasks).values()), plan, feature_cache=self.features).patch
 
-    def _key(self, tasks: Sequence[Task], method: Method, config: FinetuneConfig, merge: Merge) -> str:
+    def _key(
+        self, tasks: Sequence[Task], method: Method, config: FinetuneConfig, merge: Merge, folds: int | None = None
+    ) -> str:
         """Return a name that changes with all that the task vectors depend on."""
         pixels = [(task.name, _digest(task)) for task in tasks]
         merged = merge if method == "parallel" else ""
         anchors = self._pool_digest if config.anchor_weight else ""
         described = f"{self.base.fingerprint} {pixels} {method} {config} {merged} {anchors}"
+        if folds is not None:
+            described += f" {folds} folds"
         names = "-".join(task.name for task in tasks)[:60]
         return f"{names}-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 

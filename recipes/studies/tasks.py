@@ -155,6 +155,16 @@ def draw_shots(task: Task, shots: int, seed: int) -> Task:
     return Task(task.name, task.head, task.train.subset(kept.sort().values), task.validation, task.test)
 
 
+def without_validation(task: Task) -> Task:
+    """Return a task whose validation images are one of its training images a class, as if there were no others."""
+    assert task.train is not None
+    labels = task.train.labels
+    taken = torch.zeros(len(labels), dtype=torch.bool)
+    taken[[int((labels == label).nonzero()[0]) for label in labels.unique()]] = True
+    train, validation = (task.train.subset(chosen.nonzero().flatten()) for chosen in (~taken, taken))
+    return Task(task.name, task.head, train, validation, task.test)
+
+
 def of_classes(task: Task, chosen: Sequence[int], name: str) -> Task:
     """Return the part of a task with some of its classes, whose labels are numbered anew."""
     numbers = torch.full((len(task.test.classnames),), -1)

@@ -15,7 +15,7 @@ from recipes.starter.lettering import UNSEEN_FONTS, on_notes
 from recipes.studies import __main__ as program
 from recipes.studies.pages import BEGIN, END, Results, Table, spread, write_page
 from recipes.studies.runs import Study
-from recipes.studies.tasks import Tasks, draw_shots, of_classes
+from recipes.studies.tasks import Tasks, draw_shots, of_classes, without_validation
 from recipes.studies.typographic import _attacked
 
 
@@ -67,6 +67,19 @@ def test_shots_are_so_many_images_of_each_class_and_depend_on_the_seed(task: Tas
     assert torch.equal(few.train.images, same.images)
     assert not torch.equal(few.train.images, other.images)
     assert few.test is task.test
+
+
+def test_a_task_without_validation_images_of_its_own_gives_one_a_class_of_those_that_it_trains_on(task: Task) -> None:
+    few = draw_shots(task, 3, seed=0)
+    assert few.train is not None
+    alone = without_validation(few)
+    assert alone.train is not None
+    assert alone.train.labels.bincount().tolist() == [2, 2, 2, 2]
+    assert alone.validation.labels.tolist() == [0, 1, 2, 3]
+    together = torch.cat([alone.train.images, alone.validation.images]).flatten(1)
+    assert {tuple(each[:50].tolist()) for each in together} == {
+        tuple(each[:50].tolist()) for each in few.train.images.flatten(1)
+    }
 
 
 def test_the_halves_of_a_task_share_no_class_and_number_theirs_anew(task: Task) -> None:
