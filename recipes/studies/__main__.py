@@ -62,10 +62,12 @@ def main() -> int:
 
 def _facts(study: Study, name: str) -> str:
     command = f"python -m recipes.studies {name} --data FOLDER{' --quick' if study.quick else ''}"
-    model = f"{study.base.ref} ({study.base.fingerprint[:12]})"
+    model = f"model {study.base.ref} ({study.base.fingerprint[:12]})"
+    if name == "scale":
+        command, model = f"{command} --ladder MODEL ...", "models of the ladder"
     machine = f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}"
     sizes = f"test splits of at most {study.tasks.most('test'):,} images, so an accuracy is known to about 2 points"
-    return f"`{command}`; seeds: {study.seeds}; {sizes}; model {model}; {machine}."
+    return f"`{command}`; seeds: {study.seeds}; {sizes}; {model}; {machine}."
 
 
 def _parse() -> argparse.Namespace:

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from paint_core.models import load_base
+from paint_core.models import BaseModel, load_base
+from paint_core.patching import PatchResult
 from recipes.studies.pages import Drawing, Results, Table, new_plot, spread
 from recipes.studies.runs import Study, mean_accuracy
 
 QUESTION = "Scale: are larger models easier to patch?"
-_Row = tuple[int, dict[str, list[float]]]
+_DIGITS = {
+    "zero-shot, %": 1,
+    "patched, %": 1,
+    "supported before, %": 1,
+    "change, points": 2,
+    "alpha": 2,
+    "distance to optimal, points": 2,
+    "cosine of the weights": 4,
+    "norm of the update": 4,
+}
+_DISTANCE = "distance to optimal, points"
+
+Measured = Mapping[str, Sequence[Mapping[str, float]]]
+"""By task, a mapping per seed of what `_DIGITS` names."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What was found with one model.
+
+    Attributes:
+        parameters: of its image tower.
+        measured: of its patches.
+    """
+
+    parameters: int
+    measured: Measured
+
+    @property
+    def title(self) -> str:
+        """Its size in words."""
+        return f"{self.parameters / 1e6:.1f} M"
+
+    def means(self, what: str) -> list[float]:
+        """Return the mean over all tasks for every seed."""
+        return [statistics.mean(each[what] for each in seeds) for seeds in zip(*self.measured.values(), strict=True)]
 
 
 def run(study: Study, ladder: Sequence[Path]) -> Results:
@@ -21,53 +58,69 @@ def run(study: Study, ladder: Sequence[Path]) -> Results:
         study: whose base is replaced by each model in turn.
         ladder: open_clip folders.
     """
-    found: dict[str, _Row] = {}
+    rungs = []
     for folder in ladder:
-        base = load_base(f"local-dir:{folder}")
-        here = replace(study, base=base)
-        measured: dict[str, list[float]] = {}
-        for name in here.names():
-            task = here.task(name)
-            held = here.held([task])
-            for seed in range(here.seeds):
-                result = here.patch([task], seed=seed)
-                change = mean_accuracy(result.patched, held) - mean_accuracy(result.zero_shot, held)
-                values = {
-                    "zero-shot": mean_accuracy(result.zero_shot, [name]),
-                    "patched": mean_accuracy(result.patched, [name]),
-                    "supported": change,
-                    "alpha": result.stages[0].search.choice.alpha,
-                    "distance": result.distance_to_optimal,
-                    "cosine": result.update.cosine,
-                    "norm": result.update.relative_norm,
-                }
-                for what, value in values.items():
-                    measured.setdefault(what, []).append(value)
-        size = sum(parameter.numel() for parameter in base.visual.parameters())
-        found[folder.name] = (size, measured)
-        print(
-            f"{folder.name}: " + ", ".join(f"{what} {spread(each, 3)}" for what, each in measured.items()), flush=True
-        )
-    return Results([_table(found)], {"distance": _draw(found)})
+        here = replace(study, base=load_rung(folder))
+        measured = {name: _measure(here, name) for name in here.names()}
+        rungs.append(Rung(sum(each.numel() for each in here.base.visual.parameters()), measured))
+        print(" | ".join(_row(rungs[-1])), flush=True)
+    return Results([_means(rungs), _distances(rungs)], {"distance": _draw(rungs)})
 
 
-def _table(found: dict[str, _Row]) -> Table:
-    columns = {"zero-shot": 1, "patched": 1, "supported": 2, "alpha": 2, "distance": 2, "cosine": 4, "norm": 4}
+def load_rung(folder: Path) -> BaseModel:
+    """Load a model of the ladder; it is asked and fine-tuned as the starter is, whose recipe made it."""
+    return replace(load_base(f"local-dir:{folder}"), ref="starter")
+
+
+def _measure(study: Study, name: str) -> list[dict[str, float]]:
+    task = study.task(name)
+    found = []
+    for seed in range(study.seeds):
+        found.append(_values(study.patch([task], seed=seed), name, list(study.held([task]))))
+        print(name, *(f"{what} {value:.{_DIGITS[what]}f}" for what, value in found[-1].items()), sep=", ", flush=True)
+    return found
+
+
+def _values(result: PatchResult, name: str, held: Sequence[str]) -> dict[str, float]:
+    before = mean_accuracy(result.zero_shot, held)
+    return {
+        "zero-shot, %": mean_accuracy(result.zero_shot, [name]),
+        "patched, %": mean_accuracy(result.patched, [name]),
+        "supported before, %": before,
+        "change, points": mean_accuracy(result.patched, held) - before,
+        "alpha": result.stages[0].search.choice.alpha,
+        _DISTANCE: result.distance_to_optimal,
+        "cosine of the weights": result.update.cosine,
+        "norm of the update": result.update.relative_norm,
+    }
+
+
+def _means(rungs: Sequence[Rung]) -> Table:
+    caption = "Mean over all patching tasks; over seeds the mean, the least and the largest of these means."
+    return Table(["parameters", *_DIGITS], [_row(rung) for rung in rungs], caption)
+
+
+def _row(rung: Rung) -> list[str]:
+    return [rung.title, *(spread(rung.means(what), digits) for what, digits in _DIGITS.items())]
+
+
+def _distances(rungs: Sequence[Rung]) -> Table:
     rows = [
-        [name, f"{size / 1e6:.1f} M", *(spread(measured[what], digits) for what, digits in columns.items())]
-        for name, (size, measured) in found.items()
+        [name, *(spread([each[_DISTANCE] for each in rung.measured[name]], _DIGITS[_DISTANCE]) for rung in rungs)]
+        for name in rungs[0].measured
     ]
-    head = ["tower", "parameters", "zero-shot, %", "patched, %", "supported, points", "alpha", "distance to optimal"]
-    caption = "Over all patching tasks and seeds: mean, least and largest."
-    return Table([*head, "cosine of the weights", "norm of the update"], rows, caption)
+    return Table(["task", *(rung.title for rung in rungs)], rows, "Distance to optimal of each task, in points.")
 
 
-def _draw(found: dict[str, _Row]) -> Drawing:
-    drawing, axes = new_plot("parameters of the image tower", "distance to optimal, points")
-    sizes = [size for size, _ in found.values()]
-    for at in range(len(next(iter(found.values()))[1]["distance"])):
-        axes.plot(sizes, [measured["distance"][at] for _, measured in found.values()], color="0.8")
-    middle = [sum(measured["distance"]) / len(measured["distance"]) for _, measured in found.values()]
-    axes.plot(sizes, middle, "C0o-")
+def _draw(rungs: Sequence[Rung]) -> Drawing:
+    drawing, axes = new_plot("parameters of the image tower", _DISTANCE)
+    sizes = [rung.parameters for rung in rungs]
+    for name in rungs[0].measured:
+        axes.plot(sizes, [statistics.mean(each[_DISTANCE] for each in rung.measured[name]) for rung in rungs], "0.7")
+    seeds = [rung.means(_DISTANCE) for rung in rungs]
+    middles = [statistics.mean(each) for each in seeds]
+    below = [middle - min(each) for middle, each in zip(middles, seeds, strict=True)]
+    above = [max(each) - middle for middle, each in zip(middles, seeds, strict=True)]
+    axes.errorbar(sizes, middles, (below, above), fmt="C0o-", capsize=3)
     axes.set_xscale("log")
     return drawing

@@ -15,6 +15,7 @@ from recipes.starter.lettering import UNSEEN_FONTS, on_notes
 from recipes.studies import __main__ as program
 from recipes.studies.pages import BEGIN, END, Results, Table, spread, write_page
 from recipes.studies.runs import Study
+from recipes.studies.scale import Rung
 from recipes.studies.tasks import Tasks, draw_shots, of_classes, without_validation
 from recipes.studies.typographic import _attacked
 
@@ -55,6 +56,12 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
 def test_a_mean_never_stands_without_its_range_or_the_number_of_its_seeds() -> None:
     assert spread([1.0, 3.0, 2.0]) == "2.0 [1.0, 3.0]"
     assert spread([2.0], 2) == "2.00 (1 seed)"
+
+
+def test_what_is_compared_over_sizes_is_the_mean_over_tasks_of_each_seed() -> None:
+    rung = Rung(3_435_960, {"cats": [{"alpha": 0.2}, {"alpha": 0.4}], "dogs": [{"alpha": 0.6}, {"alpha": 0.9}]})
+    assert rung.title == "3.4 M"
+    assert rung.means("alpha") == pytest.approx([0.4, 0.65])
 
 
 def test_shots_are_so_many_images_of_each_class_and_depend_on_the_seed(task: Task) -> None:
