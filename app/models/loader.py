@@ -176,6 +176,7 @@ class VersionLoader:
         features = self._low.submit(probe).result() if is_low else probe()
         on_gpu = model.base.device.type == "cuda" and not model.runner.is_exact
         check_probe(features, recipe.probe, _ROUNDED_MIN_COSINE if on_gpu else _EXACT_MIN_COSINE)
+        model.runner.widen()  # not with the least priority, which its threads would keep
         yield_cpu()
         return model
 
@@ -195,6 +196,7 @@ def _unpatched(model: ServedModel) -> ServedModel:
     """Return the base as a model that answers for a version, warm."""
     unpatched = replace(model, visual=model.base.visual, heads=None, routing=None)
     unpatched.encode(probe_images(model.base.image_size))
+    unpatched.runner.widen()
     return unpatched
 
 

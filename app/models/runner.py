@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -32,6 +33,9 @@ class TowerRunner(Runner, Protocol):
     """Whether it computes in float32, as the tower itself does."""
     num_bytes: int
     """Memory that it takes in addition to the tower and what a forward pass takes."""
+
+    def widen(self) -> None:
+        """Prepare what takes several cores, before the runner serves; its threads keep the caller's priority."""
 
 
 def build_runner(
@@ -64,13 +68,13 @@ def build_runner(
         num_bytes = 0 if precision == "fp32" else _num_values(visual) * dtype.itemsize
         plain = _plain_forward(visual, base.preprocess, dtype)
         return CpuRunner(plain, base.image_size, num_bytes, is_exact=precision == "fp32", wide=plain)
-    narrow = program.forward(visual, precision)
-    num_bytes = program.num_bytes(visual, precision)
-    runner = CpuRunner(narrow, base.image_size, num_bytes, is_exact=precision == "fp32")
-    if num_cores > 1 and _seconds_an_image(runner) >= _LEAST_SHARED_SECONDS:
-        wide = program.forward(visual, precision, num_cores)
-        runner = CpuRunner(narrow, base.image_size, 2 * num_bytes, is_exact=precision == "fp32", wide=wide)
-    return runner
+    return CpuRunner(
+        program.forward(visual, precision),
+        base.image_size,
+        program.num_bytes(visual, precision),
+        is_exact=precision == "fp32",
+        open_wide=partial(program.forward, visual, precision, num_cores) if num_cores > 1 else None,
+    )
 
 
 def measure_seconds(
@@ -98,12 +102,6 @@ def _no_images(side: int) -> Tensor:
     return torch.zeros((_TIMED_IMAGES, side, side, 3), dtype=torch.uint8)
 
 
-def _seconds_an_image(runner: CpuRunner) -> float:
-    for _ in range(2):  # the first one is slower
-        runner.submit(runner.stage(1).zero_())()
-    return runner.image_seconds
-
-
 def _num_values(visual: nn.Module) -> int:
     return sum(tensor.numel() for tensor in (*visual.parameters(), *visual.buffers()))
 
@@ -126,21 +124,41 @@ class CpuRunner:
         side: S.
         num_bytes: Memory that it takes beside the tower.
         is_exact: Whether it computes in float32.
-        wide: The same on several cores; None: it takes one only.
+        wide: The same on several cores; None: it takes one only until it is widened.
+        open_wide: Opens the same on several cores, with `num_bytes` of its own.
     """
 
     depth = 1
 
     def __init__(
-        self, forward: Forward, side: int, num_bytes: int = 0, *, is_exact: bool = True, wide: Forward | None = None
+        self,
+        forward: Forward,
+        side: int,
+        num_bytes: int = 0,
+        *,
+        is_exact: bool = True,
+        wide: Forward | None = None,
+        open_wide: Callable[[], Forward] | None = None,
     ) -> None:
         self.is_exact = is_exact
         self.num_bytes = num_bytes
         self.can_share = wide is not None
         self._forward = forward
         self._wide = wide or forward
+        self._open_wide = open_wide
         self._side = side
         self.image_seconds = math.inf  # until the first forward, which checks a version that is being loaded
+
+    def widen(self) -> None:
+        """Open the forward function on several cores if images take long enough."""
+        if self._open_wide is None:
+            return
+        for _ in range(2):  # the first one is slower
+            self.submit(self.stage(1).zero_())()
+        if self.image_seconds >= _LEAST_SHARED_SECONDS:
+            self._wide, self.can_share = self._open_wide(), True
+            self.num_bytes *= 2
+        self._open_wide = None
 
     def stage(self, num_images: int) -> Tensor:
         """Return memory for a batch."""

@@ -109,6 +109,9 @@ class ShapedRunner:
         self._slots = [self._slot(width) for _ in range(self.depth)]
         self._turn = 0
 
+    def widen(self) -> None:
+        """Do nothing: a GPU shares a batch among its own cores."""
+
     def stage(self, num_images: int) -> Tensor:
         """Return memory of the host for a batch."""
         return self._slots[self._turn].pixels[:num_images]

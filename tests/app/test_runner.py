@@ -55,8 +55,11 @@ def test_a_program_runs_the_tower_of_any_version(base: BaseModel) -> None:
 def test_a_slow_tower_takes_several_cores_for_one_image(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
     program = ProgramStore().find(base)
     quick = build_runner(base.visual, base, program=program, num_cores=2)
+    quick.widen()
     monkeypatch.setattr("app.models.runner._LEAST_SHARED_SECONDS", 0.0)
     slow = build_runner(base.visual, base, program=program, num_cores=2)
+    assert not slow.can_share
+    slow.widen()
     assert (quick.can_share, slow.can_share) == (False, True)
     assert slow.num_bytes == 2 * quick.num_bytes
     images = patterns(base.image_size, 3)
