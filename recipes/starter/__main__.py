@@ -41,7 +41,12 @@ _CHECKPOINT_SECONDS = 300.0
 def main() -> int:
     """Make a starter and return the exit status."""
     arguments = _parse()
-    settings = replace(PROFILES[arguments.profile], seed=arguments.seed, start_from=arguments.start_from)
+    settings = replace(
+        PROFILES[arguments.profile],
+        seed=arguments.seed,
+        start_from=arguments.start_from,
+        text_from=arguments.text_from,
+    )
     if arguments.tower:
         settings = replace(settings, tower=arguments.tower)
     if settings.tower.startswith("vit"):  # it has a position for each patch
@@ -92,6 +97,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--tower", choices=tuple(TOWERS), help="in place of the profile's")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--start-from", default="", metavar="FOLDER", help="train an exported model further")
+    parser.add_argument(
+        "--text-from", default="", metavar="FOLDER", help="take and keep the text tower of an exported model"
+    )
     parser.add_argument(
         "--photos",
         type=Path,

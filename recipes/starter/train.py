@@ -56,6 +56,8 @@ class Settings:
         device: Where to train.
         start_from: An exported model's folder to begin with in place of fresh weights; empty: none. It needs the same
             tower, and another seed, so that other pictures are drawn than before.
+        text_from: An exported model's folder whose text tower is taken and kept as it is; empty: it is trained, too.
+            LiT (Zhai et al., CVPR 2022) keeps the image tower in this way.
     """
 
     tower: str = "convnext_atto"
@@ -72,6 +74,7 @@ class Settings:
     seed: int = 0
     device: str = "cpu"
     start_from: str = ""
+    text_from: str = ""
 
     def side(self, step: int) -> int:
         """Return the pixels a side of a step's pictures."""
@@ -139,6 +142,11 @@ def _student(material: Material, settings: Settings) -> Student:
     clip = build_model(settings.tower, settings.seed, settings.drop_path)
     if settings.start_from:
         clip.load_state_dict(load_file(Path(settings.start_from) / WEIGHTS_FILE))
+    if settings.text_from:
+        stored = load_file(Path(settings.text_from) / WEIGHTS_FILE)
+        text = {name.removeprefix("text."): tensor for name, tensor in stored.items() if name.startswith("text.")}
+        clip.text.load_state_dict(text)
+        clip.text.requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         return Student(clip, EMBED_DIM, material.num_teacher_features)

@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from recipes.starter.captions import Words, caption, main_colour, read_words
 from recipes.starter.corpus import Corpus
 from recipes.starter.curves import read_log, save_curves
 from recipes.starter.evaluate import others
-from recipes.starter.model import WEIGHTS_FILE, export
+from recipes.starter.model import WEIGHTS_FILE, build_model, export
 from recipes.starter.names import is_mirrored, thing
 from recipes.starter.pictures import on_white, show, write_names
 from recipes.starter.render import SIDE, drawings, rendered_items
@@ -202,6 +203,19 @@ def test_a_run_that_starts_from_a_model_goes_on_from_its_weights(tmp_path: Path)
     for name, tensor in again.items():
         if tensor.is_floating_point() and name != "logit_scale":
             torch.testing.assert_close(tensor.float(), first[name].float(), rtol=1e-3, atol=1e-6)
+
+
+def test_a_text_tower_that_is_taken_from_a_model_is_kept_while_the_image_tower_learns(tmp_path: Path) -> None:
+    settings = Settings(steps=1, batch_size=8, warmup_steps=0)
+    export(train(Material(corpus()), settings, tmp_path / "first"), settings.tower, tmp_path / "model")
+    taught = replace(settings, tower="convnext_femto", seed=1, text_from=str(tmp_path / "model"))
+    weights = train(Material(corpus()), taught, tmp_path / "second")
+    stored = load_file(tmp_path / "model" / WEIGHTS_FILE)
+    texts = {name: tensor for name, tensor in stored.items() if name.startswith("text.")}
+    assert all(torch.equal(weights[name].to(tensor.dtype), tensor) for name, tensor in texts.items())
+    fresh = build_model("convnext_femto", 1).state_dict()
+    moved = [name for name in fresh if name.startswith("visual.") and not torch.equal(weights[name], fresh[name])]
+    assert len(moved) > 50
 
 
 def test_of_a_step_that_was_done_again_the_last_time_is_drawn(tmp_path: Path) -> None:
