@@ -36,15 +36,17 @@ class Rung:
     Attributes:
         parameters: of its image tower.
         measured: of its patches.
+        name: of a model beside the ladder.
     """
 
     parameters: int
     measured: Measured
+    name: str = ""
 
     @property
     def title(self) -> str:
-        """Its size in words."""
-        return f"{self.parameters / 1e6:.1f} M"
+        """Its size in words, after its name."""
+        return f"{self.name} {self.parameters / 1e6:.1f} M".lstrip()
 
     def means(self, what: str) -> list[float]:
         """Return the mean over all tasks for every seed."""
@@ -52,17 +54,17 @@ class Rung:
 
 
 def run(study: Study, ladder: Sequence[Path]) -> Results:
-    """Patch every model of a ladder in the same way.
+    """Patch every model of a ladder in the same way, and beside them the base of the study.
 
     Args:
         study: whose base is replaced by each model in turn.
         ladder: open_clip folders.
     """
     rungs = []
-    for folder in ladder:
-        here = replace(study, base=load_rung(folder))
-        measured = {name: _measure(here, name) for name in here.names()}
-        rungs.append(Rung(sum(each.numel() for each in here.base.visual.parameters()), measured))
+    for base, name in (*((load_rung(folder), "") for folder in ladder), (study.base, study.base.ref)):
+        here = replace(study, base=base)
+        measured = {task: _measure(here, task) for task in here.names()}
+        rungs.append(Rung(sum(each.numel() for each in base.visual.parameters()), measured, name))
         print(" | ".join(_row(rungs[-1])), flush=True)
     return Results([_means(rungs), _distances(rungs)], {"distance": _draw(rungs)})
 
@@ -114,13 +116,18 @@ def _distances(rungs: Sequence[Rung]) -> Table:
 
 def _draw(rungs: Sequence[Rung]) -> Drawing:
     drawing, axes = new_plot("parameters of the image tower", _DISTANCE)
-    sizes = [rung.parameters for rung in rungs]
-    for name in rungs[0].measured:
-        axes.plot(sizes, [statistics.mean(each[_DISTANCE] for each in rung.measured[name]) for rung in rungs], "0.7")
-    seeds = [rung.means(_DISTANCE) for rung in rungs]
-    middles = [statistics.mean(each) for each in seeds]
-    below = [middle - min(each) for middle, each in zip(middles, seeds, strict=True)]
-    above = [max(each) - middle for middle, each in zip(middles, seeds, strict=True)]
-    axes.errorbar(sizes, middles, (below, above), fmt="C0o-", capsize=3)
+    for chosen, style in (
+        ([each for each in rungs if not each.name], "o-"),
+        ([each for each in rungs if each.name], "s"),
+    ):
+        seeds = [rung.means(_DISTANCE) for rung in chosen]
+        middles = [statistics.mean(each) for each in seeds]
+        below = [middle - min(each) for middle, each in zip(middles, seeds, strict=True)]
+        above = [max(each) - middle for middle, each in zip(middles, seeds, strict=True)]
+        label = ", ".join(each.name for each in chosen) or "ladder"
+        sizes = [each.parameters for each in chosen]
+        axes.errorbar(sizes, middles, (below, above), fmt=style, capsize=3, label=label)
     axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.legend()
     return drawing
