@@ -24,6 +24,7 @@ from recipes.studies.runs import Study
 from recipes.studies.tasks import Tasks
 
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "studies"
+_SEEDS = 3
 _MODULES = {
     "frontier": frontier,
     "scale": scale,
@@ -62,6 +63,8 @@ def main() -> int:
 
 def _facts(study: Study, name: str) -> str:
     command = f"python -m recipes.studies {name} --data FOLDER{' --quick' if study.quick else ''}"
+    if not study.quick and study.seeds != _SEEDS:
+        command += f" --seeds {study.seeds}"
     model = f"model {study.base.ref} ({study.base.fingerprint[:12]})"
     if name == "scale":
         command, model = f"{command} --ladder MODEL ...", "models of the ladder"
@@ -76,7 +79,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="parent of folder tasks: NAME/train, NAME/test")
     parser.add_argument("--model", default="starter", help="base model (default: the bundled starter)")
     parser.add_argument("--ladder", type=Path, nargs="*", default=[], metavar="FOLDER", help="models for `scale`")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=_SEEDS)
     parser.add_argument("--quick", action="store_true", help="a smoke test")
     parser.add_argument("--work", type=Path, default=Path(".studies"), help="where runs are kept")
     parser.add_argument("--pages", type=Path, default=PAGES, help="where pages are written")
