@@ -99,7 +99,7 @@ def _values(result: PatchResult, name: str, held: Sequence[str]) -> dict[str, fl
 
 def _means(rungs: Sequence[Rung]) -> Table:
     caption = "Mean over all patching tasks; over seeds the mean, the least and the largest of these means."
-    return Table(["parameters", *_DIGITS], [_row(rung) for rung in rungs], caption)
+    return Table(["tower", *_DIGITS], [_row(rung) for rung in rungs], caption)
 
 
 def _row(rung: Rung) -> list[str]:
