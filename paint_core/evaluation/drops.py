@@ -90,14 +90,18 @@ def drop_p_value(counts: PairedCounts, limit: float) -> float:
 
 
 def largest_drop(counts: PairedCounts, confidence: float = 0.95) -> float:
-    """The upper bound of the true drop: the largest one that `drop_p_value` does not reject.
+    """The upper bound of the true drop: the limit from which on `drop_p_value` rejects.
+
+    Counts are whole numbers, so p-values rise and fall a little from one to the next: within about an image of the
+    bound, some limits are rejected below it, and some beyond it are not. What is certified does not go by the bound but
+    by the p-value of the limit itself.
 
     Args:
         counts: of one split.
         confidence: of this bound alone, in (0.5, 0.999).
 
     Returns:
-        A share in [-1, 1], to within 0.01 percentage points.
+        A share in [-1, 1], to within 0.01 percentage points of such a limit.
     """
     low, high = float(counts.drop), 1.0
     for _ in range(_BISECTIONS):
