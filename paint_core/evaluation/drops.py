@@ -92,16 +92,16 @@ def drop_p_value(counts: PairedCounts, limit: float) -> float:
 def largest_drop(counts: PairedCounts, confidence: float = 0.95) -> float:
     """The upper bound of the true drop: the limit from which on `drop_p_value` rejects.
 
-    Counts are whole numbers, so p-values rise and fall a little from one to the next: within about an image of the
-    bound, some limits are rejected below it, and some beyond it are not. What is certified does not go by the bound but
-    by the p-value of the limit itself.
+    Counts are whole numbers, so p-values rise and fall a little from one to the next: within about one image of the
+    bound, some smaller limits are rejected and some larger ones are not. A certificate uses the p-value of its limit,
+    not this bound.
 
     Args:
         counts: of one split.
         confidence: of this bound alone, in (0.5, 0.999).
 
     Returns:
-        A share in [-1, 1], to within 0.01 percentage points of such a limit.
+        A share in [-1, 1], computed to within 0.01 percentage points.
     """
     low, high = float(counts.drop), 1.0
     for _ in range(_BISECTIONS):
